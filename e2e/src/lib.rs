@@ -1,0 +1,1 @@
+//! The harness that tests, demo and benchmarks share.

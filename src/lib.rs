@@ -1,0 +1,13 @@
+//! Yellowjack keeps AI-agent runs on Kubernetes inside their limits.
+//!
+//! The way of a flow, which is also the reading order of the modules:
+//!
+//! ```text
+//! log ─► decode ─► attribute ─► detect ─► finding ─► Incident ─► respond ─► verify ─► status
+//! ```
+//!
+//! `model`, `detect`, `signals::decode`, `guardrails` and `respond::plan` are pure: no client, no
+//! clock, no file, no environment. `docs/architecture.md` lists the invariants.
+
+pub mod limits;
+pub mod model;

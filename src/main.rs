@@ -1,0 +1,3 @@
+//! The `yellowjack` binary: hands over to `cli`.
+
+fn main() {}

@@ -1,0 +1,100 @@
+//! Findings: a detector's judgement with its evidence.
+//!
+//! Detectors make them, the incident writer stores them, `replay` prints them. A finding decides
+//! nothing: what is done about it is `respond`'s matter.
+
+use std::net::IpAddr;
+
+use super::{BoundedText, EventTime, Outcome, Subject, Transport};
+
+/// What a detector recognised. Closed set: names go into Incidents, metrics and docs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Signature {
+    /// One port on many hosts.
+    HorizontalScan,
+    /// Many ports on one host.
+    VerticalScan,
+    /// Work for a mining pool.
+    Mining,
+}
+
+impl Signature {
+    /// Every signature, in the order in which docs and status list them.
+    pub const ALL: [Self; 3] = [Self::HorizontalScan, Self::VerticalScan, Self::Mining];
+
+    /// The name in the API and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HorizontalScan => "HorizontalScan",
+            Self::VerticalScan => "VerticalScan",
+            Self::Mining => "Mining",
+        }
+    }
+
+    /// The signature of this API name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|signature| signature.name() == name)
+    }
+}
+
+/// How sure a finding is. The order matters: a stronger one replaces a weaker one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth a human's look; nothing is done to the pod.
+    Alert,
+    /// Crossed the line that the false-quarantine budget draws.
+    Quarantine,
+}
+
+/// A judgement about one subject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Whom it is about.
+    pub subject: Subject,
+    /// What was recognised.
+    pub signature: Signature,
+    /// How sure it is.
+    pub severity: Severity,
+    /// What it rests on.
+    pub evidence: Evidence,
+}
+
+/// What a finding rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// Log-likelihood score in nats.
+    pub score: f64,
+    /// The line that the score had to cross, in nats.
+    pub threshold: f64,
+    /// First contact that counts towards it.
+    pub first: EventTime,
+    /// Last contact that counts towards it.
+    pub last: EventTime,
+    /// Distinct contacts that count towards it.
+    pub contact_count: u64,
+    /// What was seen, in at most two sentences for a person.
+    pub summary: BoundedText,
+    /// Examples, at most [`crate::limits::EXAMPLES_MAX`].
+    pub examples: Vec<Example>,
+    /// What speaks against it, one sentence each, at most [`crate::limits::AGAINST_MAX`].
+    pub against: Vec<BoundedText>,
+}
+
+/// One contact as an example.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// When.
+    pub time: EventTime,
+    /// Target.
+    pub destination: IpAddr,
+    /// Target port.
+    pub port: u16,
+    /// Transport.
+    pub transport: Transport,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The target's name, where one is known.
+    pub name: Option<BoundedText>,
+}

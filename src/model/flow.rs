@@ -1,0 +1,216 @@
+//! Signals: what one line of a log says that somebody did on the network.
+//!
+//! Decoders build these, borrowing from the line; the engine reads them. A signal says only what
+//! the log said: what a format cannot know is `None` or [`Outcome::Unseen`], never a guess.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::EventTime;
+
+/// One decoded record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Signal<'a> {
+    /// A connection, or a packet that tells something about one.
+    Flow(Flow<'a>),
+    /// A name that was asked for, with the answer where the log has it.
+    Dns(DnsQuery<'a>),
+    /// A server name that a client sent in a TLS handshake.
+    Tls(TlsName<'a>),
+    /// The producer of the log says that it lost records.
+    Lost(LostEvents),
+}
+
+impl Signal<'_> {
+    /// The event time of the record.
+    #[must_use]
+    pub fn time(&self) -> EventTime {
+        match self {
+            Signal::Flow(flow) => flow.time,
+            Signal::Dns(query) => query.time,
+            Signal::Tls(name) => name.time,
+            Signal::Lost(lost) => lost.time,
+        }
+    }
+
+    /// The address that the record is about: the initiator. `None` for records about a node.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        match self {
+            Signal::Flow(flow) => Some(flow.source),
+            Signal::Dns(query) => Some(query.source),
+            Signal::Tls(name) => Some(name.source),
+            Signal::Lost(_) => None,
+        }
+    }
+}
+
+/// A connection as its initiator opened it. Replies are already turned round by the decoder, so
+/// `source` always is the side that started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flow<'a> {
+    /// When the record says it happened: the start of the connection where the log has it.
+    pub time: EventTime,
+    /// The initiator.
+    pub source: IpAddr,
+    /// Port of the initiator; 0 where the transport or the log has none.
+    pub source_port: u16,
+    /// The target.
+    pub destination: IpAddr,
+    /// Port of the target; 0 where the transport has none (ICMP).
+    pub destination_port: u16,
+    /// Transport protocol.
+    pub transport: Transport,
+    /// What became of the attempt, as far as this record knows.
+    pub outcome: Outcome,
+    /// Whether the packet or connection passed on (`true`) or was dropped before it left.
+    pub forwarded: bool,
+    /// Packets, bytes and duration, where the log counts them.
+    pub volume: Option<Volume>,
+    /// A name of the destination that the log itself gives (Hubble `destination_names`).
+    pub destination_name: Option<Cow<'a, str>>,
+    /// The pod that the log itself names as the initiator. A hint to check against the address,
+    /// never proof: some logs let the workload influence it.
+    pub pod: Option<PodHint<'a>>,
+}
+
+/// Transport protocol of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// TCP, IP protocol 6.
+    Tcp,
+    /// UDP, IP protocol 17.
+    Udp,
+    /// ICMP and `ICMPv6`, IP protocols 1 and 58.
+    Icmp,
+    /// SCTP, IP protocol 132.
+    Sctp,
+    /// Any other IP protocol, by number (0 where the log names none).
+    Other(u8),
+}
+
+impl Transport {
+    /// From the IP protocol number (IANA "Assigned Internet Protocol Numbers").
+    #[must_use]
+    pub const fn from_ip_protocol(number: u8) -> Self {
+        match number {
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            1 | 58 => Self::Icmp,
+            132 => Self::Sctp,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Lower-case name, as logs and `/etc/protocols` write it; `ip` for the unnamed ones.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::Sctp => "sctp",
+            Self::Other(_) => "ip",
+        }
+    }
+}
+
+/// What became of a connection attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Only the first packet was logged and this source never shows answers (NFLOG): says that a
+    /// contact was tried, says nothing about success.
+    Unseen,
+    /// The first packet was logged; this source shows answers, so silence will mean something.
+    Pending,
+    /// The target answered and a connection stood (or a UDP/ICMP answer came back).
+    Answered,
+    /// The target refused: RST to a SYN, or an ICMP unreachable.
+    Refused,
+    /// No answer, and the record is final (Zeek S0, conntrack destroyed unreplied).
+    Unanswered,
+    /// A policy dropped it.
+    Denied,
+    /// A record of traffic that this side did not start (backscatter, a half-open view). It is
+    /// no contact at all.
+    NotAnAttempt,
+}
+
+impl Outcome {
+    /// `Some(true)` for a success, `Some(false)` for a failure, `None` while unknown.
+    #[must_use]
+    pub const fn success(self) -> Option<bool> {
+        match self {
+            Self::Answered => Some(true),
+            Self::Refused | Self::Unanswered | Self::Denied => Some(false),
+            Self::Unseen | Self::Pending | Self::NotAnAttempt => None,
+        }
+    }
+}
+
+/// How much a connection carried, both ways, over how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Bytes from the initiator (payload for Zeek `orig_bytes`, IP bytes for conntrack).
+    pub bytes_out: u64,
+    /// Bytes to the initiator.
+    pub bytes_in: u64,
+    /// Packets from the initiator.
+    pub packets_out: u64,
+    /// Packets to the initiator.
+    pub packets_in: u64,
+    /// How long it lasted, in microseconds; 0 where unknown.
+    pub duration_us: u64,
+    /// Whether the connection has ended; a later record of the same one may follow otherwise.
+    pub is_final: bool,
+}
+
+/// A pod as a log names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodHint<'a> {
+    /// Namespace.
+    pub namespace: Cow<'a, str>,
+    /// Pod name.
+    pub name: Cow<'a, str>,
+}
+
+/// A DNS query and, where the log has it, its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsQuery<'a> {
+    /// When it was asked.
+    pub time: EventTime,
+    /// Who asked.
+    pub source: IpAddr,
+    /// The name, as asked, without the trailing dot.
+    pub query: Cow<'a, str>,
+    /// Addresses in the answer, at most [`crate::limits::DNS_ANSWERS_MAX`].
+    pub answers: Vec<IpAddr>,
+    /// `Some(true)` when the name does not exist (`NXDOMAIN`), `None` where the log does not say.
+    pub nonexistent: Option<bool>,
+}
+
+/// The server name of one TLS handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsName<'a> {
+    /// When.
+    pub time: EventTime,
+    /// The client.
+    pub source: IpAddr,
+    /// Port of the client.
+    pub source_port: u16,
+    /// The server.
+    pub destination: IpAddr,
+    /// Port of the server.
+    pub destination_port: u16,
+    /// The name that the client sent.
+    pub server_name: Cow<'a, str>,
+}
+
+/// Records that the producer itself lost, so that silence is not taken for calm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostEvents {
+    /// When it said so.
+    pub time: EventTime,
+    /// How many.
+    pub count: u64,
+}

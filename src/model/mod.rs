@@ -1,0 +1,17 @@
+//! What the whole of Yellowjack talks about: signals, subjects, findings.
+//!
+//! Decoders make signals, attribution gives them a subject, detectors turn them into findings.
+//! This module names no Kubernetes type and does no I/O (INV-1): the same values serve the live
+//! operator and `yellowjack replay`.
+
+mod finding;
+mod flow;
+mod subject;
+mod text;
+mod time;
+
+pub use finding::{Evidence, Example, Finding, Severity, Signature};
+pub use flow::{DnsQuery, Flow, LostEvents, Outcome, PodHint, Signal, TlsName, Transport, Volume};
+pub use subject::{PodKey, RunKey, Subject};
+pub use text::{BoundedText, clip};
+pub use time::EventTime;

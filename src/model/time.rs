@@ -1,0 +1,105 @@
+//! Event time: when a log says that something happened.
+//!
+//! Used everywhere in the pure core instead of a clock. It must never be filled from the wall
+//! clock in a pure module; the shells convert at the edge.
+
+use std::fmt;
+
+/// Microseconds since the Unix epoch, as the log recorded them.
+///
+/// Arithmetic saturates: a hostile or broken time stamp can be absurd, never undefined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventTime(i64);
+
+impl EventTime {
+    /// The earliest time there is; "never" for `last seen` fields.
+    pub const MIN: Self = Self(i64::MIN);
+
+    /// From microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// From whole seconds and microseconds within the second.
+    #[must_use]
+    pub const fn from_seconds(seconds: i64, micros: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000).saturating_add(micros))
+    }
+
+    /// From seconds with a fraction, as Zeek writes them. `None` for what is no time (NaN,
+    /// infinite, beyond the range).
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // checked against the range first
+    pub fn from_seconds_f64(seconds: f64) -> Option<Self> {
+        let micros = (seconds * 1e6).round();
+        // 9.2e18 is just inside i64; the year 294,000 is late enough.
+        (micros.is_finite() && micros.abs() < 9.2e18).then_some(Self(micros as i64))
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Microseconds from `earlier` to `self`; negative when the order is the other way round.
+    #[must_use]
+    pub const fn micros_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Seconds from `earlier` to `self`.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)] // seconds with microseconds fit well within f64
+    pub fn seconds_since(self, earlier: Self) -> f64 {
+        self.micros_since(earlier) as f64 / 1e6
+    }
+
+    /// `self` moved by so many microseconds.
+    #[must_use]
+    pub const fn plus_micros(self, micros: i64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// As a time stamp of the calendar, where it lies within the years that one can name.
+    #[must_use]
+    pub fn to_timestamp(self) -> Option<jiff::Timestamp> {
+        jiff::Timestamp::from_microsecond(self.0).ok()
+    }
+}
+
+impl From<jiff::Timestamp> for EventTime {
+    fn from(timestamp: jiff::Timestamp) -> Self {
+        Self(timestamp.as_microsecond())
+    }
+}
+
+/// RFC 3339 in UTC; times beyond the calendar print as microseconds.
+impl fmt::Display for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_timestamp() {
+            Some(timestamp) => timestamp.fmt(f),
+            None => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_times_saturate_instead_of_wrapping() {
+        assert_eq!(EventTime::MIN.micros_since(EventTime::from_micros(1)), i64::MIN);
+        assert_eq!(EventTime::from_seconds_f64(f64::NAN), None);
+        assert_eq!(EventTime::from_seconds_f64(1e300), None);
+    }
+
+    #[test]
+    fn a_zeek_time_keeps_its_microseconds() {
+        let time = EventTime::from_seconds_f64(1_700_828_217.314_165).unwrap();
+        assert_eq!(time.as_micros(), 1_700_828_217_314_165);
+        assert_eq!(time.to_string(), "2023-11-24T12:16:57.314165Z");
+    }
+}
