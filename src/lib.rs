@@ -11,3 +11,7 @@
 
 pub mod limits;
 pub mod model;
+
+pub mod api;
+
+pub mod cli;

@@ -1,3 +1,7 @@
 //! The `yellowjack` binary: hands over to `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    yellowjack::cli::run()
+}

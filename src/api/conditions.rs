@@ -1,0 +1,304 @@
+//! Condition types and reasons: closed sets, each with the sentence that says when it surfaces.
+//!
+//! The controller and the responder set conditions only through [`set_condition`], which keeps a
+//! fixed order for readers and moves `lastTransitionTime` only when the status moves. Conditions
+//! of types that are not ours stay untouched.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::model::clip;
+
+/// Longest message of a condition, in bytes. The API server takes 32 KiB; a person reads 1.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
+macro_rules! closed_names {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl $name {
+            /// Every value, in the order in which readers see them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name in the API.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => stringify!($variant),)*
+                }
+            }
+        }
+    };
+}
+
+closed_names! {
+    /// Condition types of an AgentRun, in the order in which they are listed.
+    AgentRunCondition {
+        /// The spec is valid and inside the policy's ceilings.
+        Accepted,
+        /// The target names pods, or an owner that exists.
+        TargetResolved,
+        /// The pods are selected by our policies and nothing widens them.
+        NetworkGuarded,
+        /// The quota counts this run's pods.
+        QuotaBound,
+        /// Every configured source spoke lately.
+        SignalsFresh,
+        /// A finding is open.
+        Suspicious,
+        /// At least one pod is contained.
+        Quarantined,
+        /// Guardrails stand and nothing is quarantined.
+        Ready,
+        /// kstatus: work towards the spec is under way.
+        Reconciling,
+        /// kstatus: Yellowjack cannot act. Never that the agent misbehaved.
+        Stalled,
+    }
+}
+
+closed_names! {
+    /// Condition types of an Incident, in the order in which they are listed.
+    IncidentCondition {
+        /// A finding crossed a line.
+        Detected,
+        /// The pod is isolated, suspended or gone.
+        Contained,
+        /// The log that showed the crime showed its end.
+        Verified,
+        /// A human closed it.
+        Closed,
+    }
+}
+
+closed_names! {
+    /// Why a condition is what it is. Reasons of both kinds, in one closed set.
+    Reason {
+        /// Accepted: the spec is valid and inside its policy.
+        Valid,
+        /// Accepted: a rule of the run goes beyond its policy; the message names both.
+        ExceedsPolicy,
+        /// Accepted: the policy that the run names does not exist.
+        PolicyNotFound,
+        /// Accepted: the cluster's network backend cannot enforce names.
+        FqdnNotEnforceable,
+        /// Accepted: a value passed the schema and is still no use; the message says which.
+        Invalid,
+        /// TargetResolved: pods or an owner were found.
+        Resolved,
+        /// TargetResolved: nothing of that name or selector exists yet.
+        TargetNotFound,
+        /// TargetResolved: another run claims a pod of this one; the message names both.
+        Overlap,
+        /// NetworkGuarded: our policies select every pod and no other policy widens them.
+        PoliciesSelect,
+        /// NetworkGuarded: another policy allows more; the message names it.
+        UnionWidened,
+        /// NetworkGuarded: traffic that the policies deny was seen to pass.
+        NoEnforcement,
+        /// NetworkGuarded: the policies are not stored yet, or not known to select.
+        Unverified,
+        /// NetworkGuarded or QuotaBound: an object of our name belongs to somebody else.
+        NameConflict,
+        /// NetworkGuarded: a pod uses the host's network, which no policy holds.
+        HostNetwork,
+        /// QuotaBound: the quota counts the run's pods.
+        QuotaCounts,
+        /// QuotaBound: neither the run nor its policy names a quota.
+        NoQuotaRequested,
+        /// QuotaBound: the quota's priority class is on none of the run's pods.
+        ScopeMatchesNoPods,
+        /// QuotaBound: Kubernetes has not counted yet.
+        QuotaNotCounted,
+        /// SignalsFresh: every configured source spoke lately.
+        SourcesSpeak,
+        /// SignalsFresh: a flow source is silent or away.
+        FlowsStale,
+        /// SignalsFresh: a metrics source is silent or away.
+        MetricsStale,
+        /// SignalsFresh: a source said that it lost events.
+        EventsLost,
+        /// SignalsFresh: no source is configured.
+        NoSource,
+        /// Suspicious: nothing is open.
+        NothingOpen,
+        /// Suspicious: an Incident is open; the message names it.
+        IncidentOpen,
+        /// Quarantined: no pod is contained.
+        NotQuarantined,
+        /// Quarantined or Contained: a deny stands and selects the pod; not yet seen to hold.
+        Isolated,
+        /// Quarantined or Verified: the traffic was seen to stop.
+        Verified,
+        /// Quarantined or Verified: traffic was seen after the deny stood.
+        ConnectionsSurvive,
+        /// Quarantined or Contained: the owner is suspended.
+        OwnerSuspended,
+        /// Quarantined or Contained: the pod is gone.
+        PodGone,
+        /// Ready: guardrails stand and nothing is quarantined.
+        GuardrailsStand,
+        /// Ready: at least one pod is contained.
+        PodsQuarantined,
+        /// Ready: a condition that Ready rests on is not true; the message names it.
+        GuardrailsIncomplete,
+        /// Ready: the run has ended.
+        Completed,
+        /// Reconciling: work towards the spec is under way.
+        InProgress,
+        /// Reconciling or Stalled: nothing is left to do.
+        UpToDate,
+        /// Stalled: the API server refuses what Yellowjack must do.
+        ApiRefused,
+        /// Stalled: the object cannot be read; the message says why.
+        Malformed,
+        /// Detected: a finding crossed the line.
+        FindingCrossed,
+        /// Detected: a finding is worth a look; nothing is done to the pod.
+        AlertOnly,
+        /// Contained: the mode is Observe; nothing was done.
+        ObserveOnly,
+        /// Contained: the run's or the policy's maxAction stops below isolation.
+        ActionLimited,
+        /// Contained: the namespace or pod is protected from automatic action.
+        Protected,
+        /// Contained: too many pods crossed at once; something else broke.
+        BreakerOpen,
+        /// Contained: the cap of concurrent quarantines is reached.
+        CapReached,
+        /// Contained: an action failed and is tried again.
+        ActionFailed,
+        /// Verified: nothing was observed yet that could prove it.
+        AwaitingProof,
+        /// Verified: no source speaks, so silence proves nothing.
+        SourceSilent,
+        /// Closed: waits for a human.
+        AwaitingHuman,
+        /// Closed: a human released it, and what was changed is restored.
+        Released,
+        /// Closed: a human ended it.
+        Terminated,
+        /// Contained: a human released it.
+        NotContained,
+    }
+}
+
+/// The condition of this type, if it is there.
+#[must_use]
+pub fn condition_of<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// Whether the condition of this type is there and `True`.
+#[must_use]
+pub fn condition_is(conditions: &[Condition], type_: &str) -> bool {
+    condition_of(conditions, type_).is_some_and(|condition| condition.status == "True")
+}
+
+/// Sets one condition. `lastTransitionTime` moves to `now` only when the status moves; a condition
+/// that says the same keeps every byte, so that comparing statuses shows whether a write is due.
+pub fn set_condition(
+    conditions: &mut Vec<Condition>,
+    type_: &'static str,
+    status: Option<bool>,
+    reason: Reason,
+    message: &str,
+    generation: Option<i64>,
+    now: jiff::Timestamp,
+) {
+    let status = match status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let kept_since = condition_of(conditions, type_)
+        .filter(|old| old.status == status)
+        .map(|old| old.last_transition_time.clone());
+    let condition = Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.name().to_owned(),
+        message: clip(message, MESSAGE_BYTES_MAX).to_owned(),
+        observed_generation: generation,
+        last_transition_time: kept_since.unwrap_or(Time(now)),
+    };
+    match conditions.iter_mut().find(|old| old.type_ == type_) {
+        Some(old) => *old = condition,
+        None => conditions.push(condition),
+    }
+    conditions.sort_by_key(|condition| place(&condition.type_));
+}
+
+/// Place of a condition type in the list; unknown ones come last and keep their order.
+fn place(type_: &str) -> usize {
+    let agent_run = AgentRunCondition::ALL.iter().position(|known| known.name() == type_);
+    let incident = IncidentCondition::ALL.iter().position(|known| known.name() == type_);
+    agent_run.or(incident).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(second).unwrap()
+    }
+
+    fn set(conditions: &mut Vec<Condition>, status: Option<bool>, reason: Reason, second: i64) {
+        set_condition(conditions, "Ready", status, reason, "m", Some(1), at(second));
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let mut conditions = Vec::new();
+        set(&mut conditions, None, Reason::Unverified, 1);
+        set(&mut conditions, Some(true), Reason::GuardrailsStand, 2);
+        set(&mut conditions, Some(true), Reason::Completed, 3);
+        assert_eq!(conditions.len(), 1);
+        assert_eq!(conditions[0].reason, "Completed");
+        assert_eq!(conditions[0].last_transition_time.0, at(2));
+    }
+
+    #[test]
+    fn order_is_fixed_and_foreign_conditions_stay() {
+        let mut conditions = Vec::new();
+        let foreign = Condition { type_: "TheirOwn".into(), ..condition("True") };
+        conditions.push(foreign.clone());
+        set(&mut conditions, Some(true), Reason::GuardrailsStand, 1);
+        set_condition(
+            &mut conditions,
+            "Accepted",
+            Some(true),
+            Reason::Valid,
+            "",
+            None,
+            at(1),
+        );
+        let types: Vec<_> = conditions.iter().map(|c| c.type_.as_str()).collect();
+        assert_eq!(types, ["Accepted", "Ready", "TheirOwn"]);
+        assert_eq!(conditions[2], foreign);
+    }
+
+    fn condition(status: &str) -> Condition {
+        Condition {
+            type_: String::new(),
+            status: status.into(),
+            reason: "R".into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(at(0)),
+        }
+    }
+
+    #[test]
+    fn every_reason_is_a_valid_kubernetes_reason() {
+        for reason in Reason::ALL {
+            let name = reason.name();
+            assert!(name.len() <= 64 && name.chars().all(char::is_alphanumeric), "{name}");
+            assert!(name.starts_with(char::is_uppercase), "{name}");
+        }
+    }
+}

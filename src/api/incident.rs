@@ -1,0 +1,303 @@
+//! Incident: a finding that crossed a line, and everything that was done about it.
+//!
+//! `spec` holds the evidence, written by whoever saw it under its own field manager, and the
+//! human's word. `status` is the responder's: conditions, actions, and what must be restored.
+//! An Incident is owned by nobody, so that deleting an AgentRun deletes no record.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Trace, schema};
+
+/// A finding that crossed a line, its evidence, and what was done about it.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "yellowjack.dev",
+    version = "v1alpha1",
+    kind = "Incident",
+    plural = "incidents",
+    shortname = "inc",
+    category = "yellowjack",
+    category = "ai",
+    namespaced,
+    status = "IncidentStatus",
+    derive = "PartialEq",
+    doc = "A finding that crossed a line, its evidence, and everything that was done about it: the audit record.",
+    printcolumn = r#"{"name":"Run","type":"string","jsonPath":".spec.run.name","description":"The AgentRun"}"#,
+    printcolumn = r#"{"name":"Pod","type":"string","jsonPath":".spec.subject.name","description":"The pod"}"#,
+    printcolumn = r#"{"name":"Signature","type":"string","jsonPath":".spec.evidence[*].signature","description":"What was recognised"}"#,
+    printcolumn = r#"{"name":"Contained","type":"string","jsonPath":".status.conditions[?(@.type==\"Contained\")].status","description":"The pod is isolated, suspended or gone"}"#,
+    printcolumn = r#"{"name":"Verified","type":"string","jsonPath":".status.conditions[?(@.type==\"Verified\")].status","description":"The traffic was seen to stop"}"#,
+    printcolumn = r#"{"name":"Closed","type":"string","jsonPath":".status.conditions[?(@.type==\"Closed\")].status","description":"A human closed it"}"#,
+    printcolumn = r#"{"name":"Last-Action","type":"string","jsonPath":".status.actions[-1:].type","description":"The last action"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct IncidentSpec {
+    /// The AgentRun that the pod belonged to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("run is immutable"))]
+    pub run: Option<RunReference>,
+
+    /// The pod that the finding is about.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("subject is immutable"))]
+    pub subject: SubjectReference,
+
+    /// What was seen, one entry per observing node and signature.
+    #[serde(default)]
+    #[schemars(
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node", "signature"])
+    )]
+    pub evidence: Vec<EvidenceEntry>,
+
+    /// The human's word. Once it is `Release` or `Terminate` it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("oldSelf.verdict == 'Confirm' || self == oldSelf").message("a Release or Terminate is final: a new finding makes a new Incident"))]
+    pub disposition: Option<Disposition>,
+
+    /// The run's identifiers of the training side, as they were at the finding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+}
+
+/// The AgentRun that a pod belonged to.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunReference {
+    /// Name, in the Incident's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// UID, so that a later run of the same name is not meant.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+}
+
+/// The pod that a finding is about.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SubjectReference {
+    /// Name, in the Incident's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// UID, so that a later pod of the same name is not meant.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+    /// Node that the pod ran on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub node: Option<String>,
+    /// Addresses of the pod at the finding.
+    #[serde(default, rename = "podIPs")]
+    #[schemars(length(max = 8))]
+    pub pod_ips: Vec<String>,
+}
+
+/// What one observer saw of one signature.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct EvidenceEntry {
+    /// The node whose log showed it; `controller` where the controller itself read the log.
+    #[schemars(length(min = 1, max = 253))]
+    pub node: String,
+    /// What was recognised: `HorizontalScan`, `VerticalScan`, `Mining`.
+    #[schemars(length(min = 1, max = 63))]
+    pub signature: String,
+    /// `Alert` or `Quarantine`: whether the line of the false-quarantine budget was crossed.
+    #[schemars(length(min = 1, max = 63))]
+    pub severity: String,
+    /// Whether the run's mode is Observe: nothing is done to the pod for this entry.
+    #[serde(default)]
+    pub observe_only: bool,
+    /// Log-likelihood score in nats.
+    pub score: f64,
+    /// The line that the score had to cross, in nats.
+    pub threshold: f64,
+    /// First contact that counts, as the log recorded it.
+    pub first_seen: Time,
+    /// Last contact that counts, as the log recorded it.
+    pub last_seen: Time,
+    /// Distinct contacts that count.
+    #[schemars(range(min = 0))]
+    pub contacts: i64,
+    /// What was seen, in at most two sentences.
+    #[schemars(length(max = 512))]
+    pub summary: String,
+    /// Example contacts.
+    #[serde(default)]
+    #[schemars(length(max = 10))]
+    pub examples: Vec<ExampleFlow>,
+    /// What speaks against the finding.
+    #[serde(default)]
+    #[schemars(length(max = 5), inner(length(max = 512)))]
+    pub against: Vec<String>,
+}
+
+/// One contact as an example.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExampleFlow {
+    /// When, as the log recorded it.
+    pub time: Time,
+    /// Target address.
+    #[schemars(length(max = 45))]
+    pub destination: String,
+    /// Target port; 0 where the protocol has none.
+    #[schemars(range(min = 0, max = 65535))]
+    pub port: i32,
+    /// Transport protocol.
+    #[schemars(length(max = 8))]
+    pub protocol: String,
+    /// What became of it.
+    #[schemars(length(max = 32))]
+    pub outcome: String,
+    /// The target's name, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub name: Option<String>,
+}
+
+/// The human's word about an Incident.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Disposition {
+    /// `Confirm`: it was right, the pod stays contained. `Release`: undo what was done.
+    /// `Terminate`: end the run's owner and the pod.
+    pub verdict: Verdict,
+    /// Who says so.
+    #[schemars(length(min = 1, max = 253))]
+    pub by: String,
+    /// Why.
+    #[schemars(length(min = 1, max = 1024))]
+    pub why: String,
+}
+
+/// What a human decided.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was right; the pod stays contained.
+    Confirm,
+    /// Undo what was done.
+    Release,
+    /// End it.
+    Terminate,
+}
+
+/// What was done about an Incident.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct IncidentStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Detected, Contained, Verified, Closed.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// The actions taken, oldest first, with times and results.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub actions: Vec<ActionRecord>,
+    /// What must be restored on release. Written before the change that it undoes.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub restore: Vec<RestoreEntry>,
+    /// Policies of others that still let the pod's traffic through.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(max = 253)))]
+    pub widened_by: Vec<String>,
+    /// Technique identifiers of MITRE ATT&CK and ATLAS.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(max = 32)))]
+    pub techniques: Vec<String>,
+    /// When the record was closed; it expires some time after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<Time>,
+}
+
+/// One action and its result.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ActionRecord {
+    /// What was done.
+    #[serde(rename = "type")]
+    pub kind: ActionKind,
+    /// To what.
+    pub target: ObjectTarget,
+    /// When it ended.
+    pub time: Time,
+    /// How it ended.
+    pub result: ActionResult,
+    /// What the API server or the operator said about it.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// What an action does.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActionKind {
+    /// Say it.
+    Alert,
+    /// Take CPU away.
+    Throttle,
+    /// Label the pod, so that the standing deny selects it.
+    Isolate,
+    /// Suspend the owner.
+    Suspend,
+    /// Delete the pod.
+    Terminate,
+    /// Undo an action.
+    Restore,
+}
+
+/// How an action ended.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionResult {
+    /// The API server accepted it.
+    Succeeded,
+    /// It was tried and failed.
+    Failed,
+    /// It was not tried, and the message says why.
+    Skipped,
+}
+
+/// An object by kind and name, in the Incident's namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectTarget {
+    /// API version.
+    #[schemars(length(max = 253))]
+    pub api_version: String,
+    /// Kind.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// UID.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}
+
+/// A field as it was before Yellowjack changed it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreEntry {
+    /// The object.
+    pub target: ObjectTarget,
+    /// The field, as a JSON pointer.
+    #[schemars(length(min = 1, max = 512))]
+    pub field: String,
+    /// Its value before; absent where the field was not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_value")]
+    pub before: Option<serde_json::Value>,
+    /// The value that Yellowjack set. If the field holds another one at release, somebody else
+    /// decided since, and it is left alone.
+    #[schemars(schema_with = "schema::any_value")]
+    pub set: serde_json::Value,
+}

@@ -1,0 +1,21 @@
+//! Labels and annotations that Yellowjack sets, and the names of the objects that it makes.
+//!
+//! Other tools may read them; only Yellowjack writes them. A pod can carry hostile labels, so
+//! nothing in the operator trusts one of these without checking owner or UID as well.
+
+/// On pods and guardrail objects: the name of the AgentRun.
+pub const RUN: &str = "yellowjack.dev/run";
+/// On guardrail objects: the UID of the AgentRun.
+pub const RUN_UID: &str = "yellowjack.dev/run-uid";
+/// On a pod: it is in quarantine. The value is the name of the Incident. The standing deny
+/// selects the pods that have this label, whatever its value.
+pub const QUARANTINE: &str = "yellowjack.dev/quarantine";
+/// On an Incident: the UID of the pod it is about.
+pub const POD_UID: &str = "yellowjack.dev/pod-uid";
+/// Kubernetes' recommended label for the tool that manages an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Its value here.
+pub const MANAGED_BY_VALUE: &str = "yellowjack";
+
+/// Name of the standing deny: a ClusterNetworkPolicy, or one NetworkPolicy per namespace.
+pub const STANDING_DENY: &str = "yellowjack-quarantine";

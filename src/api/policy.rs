@@ -1,0 +1,142 @@
+//! GuardrailPolicy: the security team's defaults and ceilings for AgentRuns.
+//!
+//! An AgentRun can be stricter than its policy, never laxer; `guardrails` compares the two.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{EgressRule, Mode, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes, schema};
+
+/// Defaults and ceilings for the AgentRuns that name this policy.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "yellowjack.dev",
+    version = "v1alpha1",
+    kind = "GuardrailPolicy",
+    plural = "guardrailpolicies",
+    shortname = "gp",
+    category = "yellowjack",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "The security team's defaults and ceilings. An AgentRun can be stricter, never laxer.",
+    printcolumn = r#"{"name":"Max-Action","type":"string","jsonPath":".spec.response.maxAction","description":"How far a response goes unless the run says less"}"#,
+    printcolumn = r#"{"name":"Scan","type":"string","jsonPath":".spec.detection.modes.scan","description":"Mode for scans"}"#,
+    printcolumn = r#"{"name":"Mining","type":"string","jsonPath":".spec.detection.modes.mining","description":"Mode for mining"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardrailPolicySpec {
+    /// What AgentRuns may list as reachable.
+    #[serde(default)]
+    pub network: PolicyNetwork,
+    /// What AgentRuns may use.
+    #[serde(default)]
+    pub resources: PolicyResources,
+    /// Detection modes.
+    #[serde(default)]
+    pub detection: PolicyDetection,
+    /// How far a response goes.
+    #[serde(default)]
+    pub response: PolicyResponse,
+}
+
+/// What AgentRuns may list as reachable.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyNetwork {
+    /// Ranges that a run's `cidr` rules must lie within. Left out, any range; empty, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each entry must be a range such as 203.0.113.0/24"))]
+    pub allowed_cidrs: Option<Vec<CidrText>>,
+    /// Names and `*.` patterns that a run's `fqdn` rules must match. Left out, any name; empty,
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub allowed_fqdns: Option<Vec<FqdnText>>,
+    /// Ranges that stay blocked even inside an allowed range, besides the metadata address, node
+    /// and cluster ranges.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each entry must be a range such as 203.0.113.0/24"))]
+    pub blocked_cidrs: Vec<CidrText>,
+    /// Whether a run may list the metadata address, node ranges or cluster ranges by a rule of
+    /// its own.
+    #[serde(default)]
+    pub allow_infrastructure: bool,
+    /// Rules that every run of this policy gets besides its own.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub default_egress: Vec<EgressRule>,
+}
+
+/// A range in CIDR form.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct CidrText(#[schemars(length(min = 3, max = 49))] pub String);
+
+/// A DNS name or a pattern that begins with `*.`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct FqdnText(#[schemars(length(min = 1, max = 253))] pub String);
+
+/// What AgentRuns may use.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyResources {
+    /// The quota of a run that states none. Left out, such a run gets no quota.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::quantities")]
+    pub default_quota: BTreeMap<String, String>,
+    /// The most that a run's quota may name, by resource. A resource that is missing here has no
+    /// ceiling; one that is here must be in the run's quota and not above it.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::quantities")]
+    pub max_quota: BTreeMap<String, String>,
+    /// Requests and limits for containers that state none, where the run gives no defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<ResourceDefaults>,
+}
+
+/// Detection modes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyDetection {
+    /// Modes of the runs that set none. Left out, `Enforce`.
+    #[serde(default)]
+    pub modes: SignatureModes,
+    /// The laxest mode that a run may set. Left out, `Observe`.
+    #[serde(default = "default_minimum")]
+    pub minimum: Mode,
+}
+
+const fn default_minimum() -> Mode {
+    Mode::Observe
+}
+
+/// How far a response goes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.maxAction) || !has(self.minAction) || ['Alert','Throttle','Isolate','Suspend','Terminate'].indexOf(self.minAction) <= ['Alert','Throttle','Isolate','Suspend','Terminate'].indexOf(self.maxAction)")
+    .message("minAction must not be above maxAction"))]
+pub struct PolicyResponse {
+    /// The highest rung of the ladder for runs that set none, and the highest that a run may set.
+    /// Left out, `Suspend`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_action: Option<ResponseAction>,
+    /// The lowest `maxAction` that a run may set. Left out, `Alert`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_action: Option<ResponseAction>,
+    /// The scope of runs that set none. Left out, `Pod`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ResponseScope>,
+}
+
+impl Default for Mode {
+    fn default() -> Self {
+        default_minimum()
+    }
+}

@@ -1,0 +1,64 @@
+//! Schema parts that the derive cannot express: list maps, quantities, times, free-form objects.
+//!
+//! Used by the API types only, through `schemars(schema_with)`.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+
+/// A list of metav1.Condition, keyed by type.
+pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let condition =
+        generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>();
+    json_schema!({
+        "type": "array",
+        "items": condition,
+        "maxItems": 32,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+/// Amounts by resource name, as in a ResourceQuota.
+pub fn quantities(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 32,
+            "pattern": r"^[0-9]+(\.[0-9]+)?([numkKMGTPE]|[KMGTPE]i|[eE][0-9]+)?$",
+        },
+    })
+}
+
+/// Labels or annotations.
+pub fn string_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": { "type": "string", "maxLength": 1024 },
+    })
+}
+
+/// A pod spec, kept exactly as it was written: a typed copy would silently drop every field that
+/// is newer than this build. The API server validates it when the Job is made.
+pub fn pod_spec(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "required": ["containers"],
+        "properties": {
+            "containers": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 64,
+                "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+            },
+        },
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
+}
+
+/// Any JSON value, kept for restoring a field exactly as it was.
+pub fn any_value(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
+}

@@ -1,0 +1,34 @@
+//! The command line: one file per subcommand. Called by `main`; data goes to standard output,
+//! logs and notes to standard error.
+
+mod crds;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Guardrails, quarantine and proof of containment for AI-agent workloads on Kubernetes.
+#[derive(Parser, Debug)]
+#[command(name = "yellowjack", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Print the CustomResourceDefinitions as YAML.
+    Crds(crds::CrdsArgs),
+}
+
+/// Parses the arguments and runs the subcommand. Exit code 2 is bad use, 1 a failure.
+#[must_use]
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
