@@ -14,4 +14,17 @@ pub mod model;
 
 pub mod api;
 
+pub mod detect;
+pub mod signals;
+
+pub mod guardrails;
+pub mod respond;
+
+pub mod observability;
+
+pub mod cluster;
+pub mod controller;
+
+pub mod replay;
+
 pub mod cli;

@@ -195,7 +195,12 @@ pub struct EgressRule {
     /// A DNS name, or a pattern that begins with `*.`. Refused with a reason where the cluster's
     /// network backend cannot enforce names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\*\.)?([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(
+            pattern = r"^(\*\.)?([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+        )
+    )]
     pub fqdn: Option<String>,
     /// Pods that the labels select; in this namespace, or in those that `namespaceSelector`
     /// selects.

@@ -234,8 +234,12 @@ pub fn set_condition(
 
 /// Place of a condition type in the list; unknown ones come last and keep their order.
 fn place(type_: &str) -> usize {
-    let agent_run = AgentRunCondition::ALL.iter().position(|known| known.name() == type_);
-    let incident = IncidentCondition::ALL.iter().position(|known| known.name() == type_);
+    let agent_run = AgentRunCondition::ALL
+        .iter()
+        .position(|known| known.name() == type_);
+    let incident = IncidentCondition::ALL
+        .iter()
+        .position(|known| known.name() == type_);
     agent_run.or(incident).unwrap_or(usize::MAX)
 }
 
@@ -248,7 +252,15 @@ mod tests {
     }
 
     fn set(conditions: &mut Vec<Condition>, status: Option<bool>, reason: Reason, second: i64) {
-        set_condition(conditions, "Ready", status, reason, "m", Some(1), at(second));
+        set_condition(
+            conditions,
+            "Ready",
+            status,
+            reason,
+            "m",
+            Some(1),
+            at(second),
+        );
     }
 
     #[test]
@@ -265,7 +277,10 @@ mod tests {
     #[test]
     fn order_is_fixed_and_foreign_conditions_stay() {
         let mut conditions = Vec::new();
-        let foreign = Condition { type_: "TheirOwn".into(), ..condition("True") };
+        let foreign = Condition {
+            type_: "TheirOwn".into(),
+            ..condition("True")
+        };
         conditions.push(foreign.clone());
         set(&mut conditions, Some(true), Reason::GuardrailsStand, 1);
         set_condition(
@@ -297,7 +312,10 @@ mod tests {
     fn every_reason_is_a_valid_kubernetes_reason() {
         for reason in Reason::ALL {
             let name = reason.name();
-            assert!(name.len() <= 64 && name.chars().all(char::is_alphanumeric), "{name}");
+            assert!(
+                name.len() <= 64 && name.chars().all(char::is_alphanumeric),
+                "{name}"
+            );
             assert!(name.starts_with(char::is_uppercase), "{name}");
         }
     }

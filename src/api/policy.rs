@@ -8,7 +8,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EgressRule, Mode, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes, schema};
+use super::{
+    EgressRule, Mode, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes, schema,
+};
 
 /// Defaults and ceilings for the AgentRuns that name this policy.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

@@ -4,7 +4,6 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-
 /// A list of metav1.Condition, keyed by type.
 pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
     let condition =

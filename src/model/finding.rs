@@ -35,7 +35,9 @@ impl Signature {
     /// The signature of this API name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|signature| signature.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|signature| signature.name() == name)
     }
 }
 

@@ -28,7 +28,12 @@ impl BoundedText {
     #[must_use]
     pub fn new(text: &str) -> Self {
         let clean = |c: char| if is_unsafe_to_show(c) { '?' } else { c };
-        Self(clip(text, limits::NAME_BYTES_MAX).chars().map(clean).collect())
+        Self(
+            clip(text, limits::NAME_BYTES_MAX)
+                .chars()
+                .map(clean)
+                .collect(),
+        )
     }
 
     /// The text.
@@ -56,7 +61,10 @@ mod tests {
 
     #[test]
     fn hostile_text_is_cut_and_cleaned() {
-        let hostile = format!("\u{1b}[31mred\u{202e}{}", "ä".repeat(limits::NAME_BYTES_MAX));
+        let hostile = format!(
+            "\u{1b}[31mred\u{202e}{}",
+            "ä".repeat(limits::NAME_BYTES_MAX)
+        );
         let text = BoundedText::new(&hostile);
         assert!(text.as_str().len() <= limits::NAME_BYTES_MAX);
         assert!(text.as_str().starts_with("?[31mred?ä"));

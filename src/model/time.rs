@@ -91,7 +91,10 @@ mod tests {
 
     #[test]
     fn absurd_times_saturate_instead_of_wrapping() {
-        assert_eq!(EventTime::MIN.micros_since(EventTime::from_micros(1)), i64::MIN);
+        assert_eq!(
+            EventTime::MIN.micros_since(EventTime::from_micros(1)),
+            i64::MIN
+        );
         assert_eq!(EventTime::from_seconds_f64(f64::NAN), None);
         assert_eq!(EventTime::from_seconds_f64(1e300), None);
     }

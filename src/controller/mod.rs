@@ -1,0 +1,1 @@
+//! The controller: AgentRun to guardrails to status.

@@ -1,0 +1,1 @@
+//! Detection: signals and event time to findings. Pure.

@@ -1,0 +1,1 @@
+//! Guardrails: AgentRun and policy to Kubernetes objects. Pure.

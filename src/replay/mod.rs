@@ -1,0 +1,1 @@
+//! Recorded logs through the very engine of the operator, without a cluster.

@@ -1,0 +1,1 @@
+//! Response: from an Incident to what is done about it.

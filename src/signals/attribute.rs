@@ -1,0 +1,1 @@
+//! Attribution: which pod had an address at a time.

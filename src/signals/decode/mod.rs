@@ -1,0 +1,1 @@
+//! Decoders: bytes of one log line to one signal. Pure.

@@ -1,0 +1,1 @@
+//! Sources: files that rotate, and standard input.
