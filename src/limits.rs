@@ -40,3 +40,18 @@ pub const AGAINST_MAX: usize = 5;
 // --- response --------------------------------------------------------------------------------
 
 // --- cluster and controller ------------------------------------------------------------------
+
+/// Longest watch, in seconds. Azure's load balancer drops a silent connection after 240 s without a
+/// word; the client notices a dead watch 5 s after this.
+pub const WATCH_TIMEOUT_S: u32 = 200;
+
+/// Longest write or read in the response path, in seconds. The API server answers in milliseconds;
+/// its own limit for a write is 34 s, too long to wait with a pod that scans.
+pub const API_TIMEOUT_S: u64 = 5;
+
+/// Reconcilers of one kind at the same time.
+pub const RECONCILE_CONCURRENCY: u16 = 16;
+
+/// Requests to reconcile that wait between a watch and a reconciler. The scheduler behind it holds
+/// each object once, so the queue only smooths bursts.
+pub const RECONCILE_QUEUE_MAX: usize = 1024;
