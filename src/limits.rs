@@ -39,6 +39,32 @@ pub const AGAINST_MAX: usize = 5;
 
 // --- response --------------------------------------------------------------------------------
 
+/// Actions in one Incident's record; the schema holds as many. A whole ladder has 6, a release 3;
+/// repeats of the same action share an entry.
+pub const ACTIONS_MAX: usize = 32;
+
+/// Things to restore in one Incident; the schema holds as many. One owner and the pods of a run.
+pub const RESTORE_MAX: usize = 16;
+
+/// Names of policies in one Incident; the schema holds as many.
+pub const WIDENED_BY_MAX: usize = 16;
+
+/// Largest captured pod, in bytes of JSON. Ten Incidents with one each are a fifth of etcd's request
+/// limit of 1.5 MiB.
+pub const CAPTURE_BYTES_MAX: usize = 32 * 1024;
+
+/// Steps of one reconcile of an Incident. The longest way (isolate, capture, save, suspend,
+/// terminate, close) has 6; more means that a step does not change what the plan looks at.
+pub const STEPS_MAX: usize = 12;
+
+/// Pods whose traffic is watched for proof of containment. As many as can be quarantined at once
+/// by the default cap, 64, and room for a cap that was raised.
+pub const WITNESSED_PODS_MAX: usize = 4096;
+
+/// Findings that wait to be written as Incidents. The engine finds at most a few per pod; when the
+/// API server is away, the newest of each pod and signature matter, and 4,096 hold a large cluster.
+pub const FINDINGS_QUEUE_MAX: usize = 4096;
+
 // --- cluster and controller ------------------------------------------------------------------
 
 /// Longest watch, in seconds. Azure's load balancer drops a silent connection after 240 s without a

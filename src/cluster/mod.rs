@@ -10,6 +10,6 @@ mod watch;
 mod write;
 
 pub use client::{ClientError, connect};
-pub use stores::{Stores, StoreWriters, prune_pod};
+pub use stores::{StoreWriters, Stores, prune_pod};
 pub use watch::{Seen, WatchHealth, follow};
 pub use write::{Conflicts, FieldManager, Outcome, WriteCounters, WriteError, Writer};
