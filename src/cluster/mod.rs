@@ -5,11 +5,13 @@
 //! counted outcome.
 
 mod client;
+mod roster;
 mod stores;
 mod watch;
 mod write;
 
 pub use client::{ClientError, connect};
+pub use roster::{Roster, RunId};
 pub use stores::{StoreWriters, Stores, prune_pod};
 pub use watch::{Seen, WatchHealth, follow};
 pub use write::{Conflicts, FieldManager, Outcome, WriteCounters, WriteError, Writer};

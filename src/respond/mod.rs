@@ -4,3 +4,9 @@
 //! before status (INV-5).
 
 pub mod plan;
+
+mod pacing;
+mod witness;
+
+pub use pacing::Pacer;
+pub use witness::{STALE, Witness};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// The window in which crossings are counted.
-pub const BREAKER_WINDOW: Duration = Duration::from_secs(5 * 60);
+pub const BREAKER_WINDOW: Duration = Duration::from_mins(5);
 
 /// How many pods may cross within the window.
 #[derive(Clone, Copy, Debug, PartialEq)]

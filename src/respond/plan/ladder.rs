@@ -196,10 +196,10 @@ fn isolate_or_hold(situation: &Situation<'_>) -> Plan {
 fn hold(situation: &Situation<'_>) -> Plan {
     let proof = situation.witnessed.as_ref().map_or(Proof::Awaited, prove);
     let is_wide = !situation.deny.widened_by.is_empty();
-    if is_wide || matches!(proof, Proof::Survives(_)) {
-        if let Some(step) = next_rung(situation) {
-            return Plan::step(step);
-        }
+    if (is_wide || matches!(proof, Proof::Survives(_)))
+        && let Some(step) = next_rung(situation)
+    {
+        return Plan::step(step);
     }
     let plan = Plan::default().again_in(if proof == Proof::Stopped && !is_wide {
         RECHECK_SLOWLY
@@ -290,8 +290,11 @@ fn next_suspension(situation: &Situation<'_>) -> Option<Step> {
             name: subject.name.clone(),
             uid: subject.uid.clone(),
         };
-        (!has_tried(incident, ActionKind::Suspend))
-            .then(|| Step::Skip(ActionKind::Suspend, target, why))
+        (!has_tried(incident, ActionKind::Suspend)).then_some(Step::Skip(
+            ActionKind::Suspend,
+            target,
+            why,
+        ))
     };
     match &situation.lever {
         Lever::Job { target, suspended } => suspend_job(situation, target, *suspended),

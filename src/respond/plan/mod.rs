@@ -31,7 +31,7 @@ pub const RECHECK: Duration = Duration::from_secs(2);
 pub const RECHECK_SLOWLY: Duration = Duration::from_secs(30);
 
 /// A finding this old is no reason to act any more once the circuit breaker has reset.
-pub const FRESH: Duration = Duration::from_secs(60);
+pub const FRESH: Duration = Duration::from_mins(1);
 
 /// Everything that the plan looks at.
 #[derive(Clone, Debug)]

@@ -12,7 +12,8 @@ const NOW_S: i64 = 10_000;
 struct World {
     incident: Incident,
     pods: Vec<PodView>,
-    job_suspended: Option<Option<bool>>,
+    has_job: bool,
+    suspended: Option<bool>,
     bounds: Bounds,
     protected: Option<String>,
     deny: Deny,
@@ -67,7 +68,8 @@ impl World {
         Self {
             incident: incident("Quarantine", false),
             pods: vec![pod("p1")],
-            job_suspended: Some(Some(false)),
+            has_job: true,
+            suspended: Some(false),
             bounds: Bounds {
                 max_action: ResponseAction::Suspend,
                 scope: ResponseScope::Pod,
@@ -187,7 +189,7 @@ impl World {
                 (format!("save {before:?}"), None)
             }
             Step::Suspend(_) => {
-                self.job_suspended = Some(Some(true));
+                self.suspended = Some(true);
                 ("suspend".to_owned(), Some(ActionKind::Suspend))
             }
             Step::Skip(kind, _, _) => {
@@ -210,7 +212,7 @@ impl World {
             Step::Restore { entry, held_by } => {
                 self.status().restore.retain(|other| *other != entry);
                 if held_by.is_none() {
-                    self.job_suspended = Some(entry.before.as_ref().and_then(Value::as_bool));
+                    self.suspended = entry.before.as_ref().and_then(Value::as_bool);
                 }
                 (
                     format!("restore {:?} held by {held_by:?}", entry.before),
@@ -412,7 +414,7 @@ fn the_ladder_ends_where_the_run_says_so() {
 #[test]
 fn a_pod_without_an_owner_is_deleted_only_where_terminate_is_allowed() {
     let mut world = World::new();
-    world.job_suspended = None;
+    world.has_job = false;
     world.survives();
     world.settle();
     assert_eq!(world.steps, ["isolate", "capture", "skip Suspend"]);
@@ -432,20 +434,20 @@ fn a_pod_with_a_job_is_never_deleted_before_the_job_is_suspended() {
         "{:?}",
         world.steps
     );
-    assert_eq!(world.job_suspended, Some(Some(true)));
+    assert_eq!(world.suspended, Some(true));
 }
 
 #[test]
 fn a_release_restores_exactly_what_was_before() {
     for before in [None, Some(false)] {
         let mut world = World::new();
-        world.job_suspended = Some(before);
+        world.suspended = before;
         world.survives();
         world.settle();
         world.human_says(Verdict::Release);
         let plan = world.settle();
         assert!(plan.close);
-        assert_eq!(world.job_suspended, Some(before));
+        assert_eq!(world.suspended, before);
         check(&plan, Contained, Some(false), Reason::Released);
     }
 }
@@ -454,7 +456,7 @@ fn a_release_restores_exactly_what_was_before() {
 fn a_second_quarantine_inherits_what_the_first_saved() {
     let mut world = World::new();
     world.hold_lever("i0", Some(json!(false)));
-    world.job_suspended = Some(Some(true));
+    world.suspended = Some(true);
     world.survives();
     world.settle();
     assert!(
@@ -478,12 +480,12 @@ fn a_second_quarantine_inherits_what_the_first_saved() {
 #[test]
 fn an_owner_that_somebody_else_suspended_stays_theirs() {
     let mut world = World::new();
-    world.job_suspended = Some(Some(true));
+    world.suspended = Some(true);
     world.survives();
     world.settle();
     world.human_says(Verdict::Release);
     world.settle();
-    assert_eq!(world.job_suspended, Some(Some(true)));
+    assert_eq!(world.suspended, Some(true));
     assert!(world.steps.contains(&"skip Suspend".to_owned()));
 }
 
