@@ -92,13 +92,13 @@ impl World {
     }
 
     fn lever(&self) -> Lever {
-        match self.job_suspended {
-            Some(suspended) => Lever::Job {
+        if self.has_job {
+            return Lever::Job {
                 target: job(),
-                suspended,
-            },
-            None => Lever::None,
+                suspended: self.suspended,
+            };
         }
+        Lever::None
     }
 
     fn labelled(&self) -> Vec<PodView> {
@@ -471,8 +471,8 @@ fn a_second_quarantine_inherits_what_the_first_saved() {
         r#"restore Some(Bool(false)) held by Some("i0")"#
     );
     assert_eq!(
-        world.job_suspended,
-        Some(Some(true)),
+        world.suspended,
+        Some(true),
         "the first Incident still needs it"
     );
 }
@@ -577,11 +577,7 @@ fn a_crash_between_any_two_steps_costs_only_a_repeat() {
             Some("i1"),
             "lost after step {lost}"
         );
-        assert_eq!(
-            world.job_suspended,
-            Some(Some(true)),
-            "lost after step {lost}"
-        );
+        assert_eq!(world.suspended, Some(true), "lost after step {lost}");
         assert_eq!(
             world.status().restore,
             [entry(Some(json!(false)))],
