@@ -145,6 +145,9 @@ pub const RESTORE_MAX: usize = 16;
 /// Names of policies in one Incident; the schema holds as many.
 pub const WIDENED_BY_MAX: usize = 16;
 
+/// Names of policies in one captured pod; the schema holds as many.
+pub const CAPTURED_POLICIES_MAX: usize = 32;
+
 /// Largest captured pod, in bytes of JSON. Ten Incidents with one each are a fifth of etcd's request
 /// limit of 1.5 MiB.
 pub const CAPTURE_BYTES_MAX: usize = 32 * 1024;

@@ -5,8 +5,15 @@
 
 pub mod plan;
 
+mod evidence;
+mod execute;
 mod pacing;
+mod record;
+mod responder;
+mod view;
 mod witness;
 
 pub use pacing::Pacer;
+pub use record::{Found, RecordCounters, Recorder};
+pub use responder::{Forgotten, RespondError, Responder, ResponderSettings};
 pub use witness::{STALE, Witness};
