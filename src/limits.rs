@@ -133,6 +133,18 @@ pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 
 // --- guardrails ------------------------------------------------------------------------------
 
+/// Longest quantity that is read, in bytes. The schema takes 32; the API server's own spelling of
+/// the largest amount has 20.
+pub const QUANTITY_BYTES_MAX: usize = 64;
+
+/// Ranges that stay blocked inside one allowed range. With at most 64 rules of a run and 32 of its
+/// policy, and 20 bytes for an IPv4 range (45 for IPv6), a NetworkPolicy stays below 96 × 128 × 48
+/// bytes = 576 KiB, and the API server takes 1.5 MiB.
+pub const EXCEPT_MAX: usize = 128;
+
+/// Names of policies that widen a pod. A person reads a handful; an Incident holds 16.
+pub const WIDENING_NAMES_MAX: usize = 16;
+
 // --- response --------------------------------------------------------------------------------
 
 /// Actions in one Incident's record; the schema holds as many. A whole ladder has 6, a release 3;
