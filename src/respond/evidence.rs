@@ -2,6 +2,8 @@
 //!
 //! Called by `record`. Makes no decision and no I/O.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
@@ -19,7 +21,11 @@ const NAME_STEM_BYTES_MAX: usize = 48;
 #[must_use]
 pub fn incident_name(pod_name: &str, pod_uid: &str, nth: usize) -> String {
     let digest = Sha256::digest(format!("{pod_uid}/{nth}"));
-    let hash: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    let mut hash = String::new();
+    for byte in digest.iter().take(5) {
+        // Writing to a String cannot fail.
+        let _ = write!(hash, "{byte:02x}");
+    }
     let stem = clip(pod_name, NAME_STEM_BYTES_MAX).trim_end_matches(['-', '.']);
     format!("{stem}-{hash}")
 }
@@ -40,8 +46,15 @@ pub fn evidence_entry(observer: &str, finding: &Finding, observe_only: bool) -> 
         last_seen: time(evidence.last),
         contacts: i64::try_from(evidence.contact_count).unwrap_or(i64::MAX),
         summary: evidence.summary.as_str().to_owned(),
-        examples: evidence.examples.iter().take(limits::EXAMPLES_MAX).map(example).collect(),
-        against: against.map(|sentence| sentence.as_str().to_owned()).collect(),
+        examples: evidence
+            .examples
+            .iter()
+            .take(limits::EXAMPLES_MAX)
+            .map(example)
+            .collect(),
+        against: against
+            .map(|sentence| sentence.as_str().to_owned())
+            .collect(),
     }
 }
 
@@ -70,7 +83,11 @@ const fn outcome_name(outcome: Outcome) -> &'static str {
 
 /// A log's time as the API writes it; a time beyond the calendar becomes the nearest end of it.
 fn time(time: EventTime) -> Time {
-    let end = if time.as_micros() < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    let end = if time.as_micros() < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
     Time(time.to_timestamp().unwrap_or(end))
 }
 

@@ -20,7 +20,16 @@ use crate::guardrails::audit::selects;
 use crate::limits;
 
 /// What a step left to write down, or what failed.
-pub(super) type Outcome = Result<Done, (ActionRecord, WriteError)>;
+pub(super) type Outcome = Result<Done, Box<Failed>>;
+
+/// A step that failed: its record, and why.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// What to write down.
+    pub record: ActionRecord,
+    /// Why.
+    pub error: WriteError,
+}
 
 /// What a step left to write down.
 #[derive(Debug, Default)]
@@ -46,10 +55,12 @@ impl Responder {
             Step::Suspend(target) => self.suspend(&namespace, target, known).await,
             Step::Terminate(pod) => self.terminate(&namespace, pod, known).await,
             Step::Unlabel { pod, pass_to } => {
-                self.unlabel(&namespace, pod, pass_to.as_deref(), known).await
+                self.unlabel(&namespace, pod, pass_to.as_deref(), known)
+                    .await
             }
             Step::Restore { entry, held_by } => {
-                self.restore(&namespace, entry, held_by.as_deref(), known).await
+                self.restore(&namespace, entry, held_by.as_deref(), known)
+                    .await
             }
             Step::Skip(kind, target, why) => Ok(done(vec![record(
                 *kind,
@@ -106,7 +117,10 @@ impl Responder {
             "metadata": { "uid": pod.uid, "labels": { labels::QUARANTINE: value } },
         });
         let manager = FieldManager::responder();
-        self.writer.merge::<Pod>(&manager, namespace, &pod.name, &patch).await.map(drop)
+        self.writer
+            .merge::<Pod>(&manager, namespace, &pod.name, &patch)
+            .await
+            .map(drop)
     }
 
     /// Keeps the pod as it is. A pod that is gone already is no error: there is nothing to keep.
@@ -118,15 +132,28 @@ impl Responder {
         let (result, message, capture) = match read {
             Ok(Ok(found)) if found.uid().as_deref() == Some(&pod.uid) => {
                 let capture = self.capture_of(namespace, &found);
-                (ActionResult::Succeeded, "the pod is kept in status.capture".to_owned(), capture)
+                (
+                    ActionResult::Succeeded,
+                    "the pod is kept in status.capture".to_owned(),
+                    capture,
+                )
             }
             Ok(Ok(_)) => (ActionResult::Skipped, "the pod is gone".to_owned(), None),
-            Ok(Err(error)) => {
-                (ActionResult::Failed, crate::observability::chain(&error), None)
-            }
-            Err(_) => (ActionResult::Failed, format!("no answer within {limit:?}"), None),
+            Ok(Err(error)) => (
+                ActionResult::Failed,
+                crate::observability::chain(&error),
+                None,
+            ),
+            Err(_) => (
+                ActionResult::Failed,
+                format!("no answer within {limit:?}"),
+                None,
+            ),
         };
-        Done { records: vec![record(ActionKind::Capture, target, result, &message)], capture }
+        Done {
+            records: vec![record(ActionKind::Capture, target, result, &message)],
+            capture,
+        }
     }
 
     fn capture_of(&self, namespace: &str, pod: &Pod) -> Option<Capture> {
@@ -138,15 +165,14 @@ impl Responder {
         selected_by.sort();
         selected_by.truncate(limits::CAPTURED_POLICIES_MAX);
         let pod = captured_pod(serde_json::to_value(pod).ok()?);
-        Some(Capture { time: Time(Timestamp::now()), selected_by, pod })
+        Some(Capture {
+            time: Time(Timestamp::now()),
+            selected_by,
+            pod,
+        })
     }
 
-    async fn suspend(
-        &self,
-        namespace: &str,
-        target: &ObjectTarget,
-        known: &mut Known,
-    ) -> Outcome {
+    async fn suspend(&self, namespace: &str, target: &ObjectTarget, known: &mut Known) -> Outcome {
         self.wait_for_turn().await;
         match self.set_suspend(namespace, target, &json!(true)).await {
             Ok(()) => {
@@ -174,14 +200,21 @@ impl Responder {
             "spec": { "suspend": value },
         });
         let manager = FieldManager::responder();
-        self.writer.merge::<Job>(&manager, namespace, &target.name, &patch).await.map(drop)
+        self.writer
+            .merge::<Job>(&manager, namespace, &target.name, &patch)
+            .await
+            .map(drop)
     }
 
     async fn terminate(&self, namespace: &str, pod: &PodView, known: &mut Known) -> Outcome {
         self.wait_for_turn().await;
         let target = pod_target(pod);
         // Delete, not evict: a PodDisruptionBudget must not block containment.
-        match self.writer.delete::<Pod>(namespace, &pod.name, &pod.uid).await {
+        match self
+            .writer
+            .delete::<Pod>(namespace, &pod.name, &pod.uid)
+            .await
+        {
             Ok(()) | Err(WriteError::Conflict(_)) => {
                 known.gone.insert(pod.uid.clone());
                 let message = "the pod is being deleted";
@@ -206,13 +239,20 @@ impl Responder {
         let target = pod_target(pod);
         match self.label(namespace, pod, pass_to).await {
             Ok(()) | Err(WriteError::NotFound(_) | WriteError::Conflict(_)) => {
-                known.labels.insert(pod.uid.clone(), pass_to.map(ToOwned::to_owned));
+                known
+                    .labels
+                    .insert(pod.uid.clone(), pass_to.map(ToOwned::to_owned));
                 let message = match pass_to {
                     Some(other) => format!("the pod stays in quarantine for Incident {other}"),
                     None => "the quarantine label is off".to_owned(),
                 };
                 let result = ActionResult::Succeeded;
-                Ok(done(vec![record(ActionKind::Restore, target, result, &message)]))
+                Ok(done(vec![record(
+                    ActionKind::Restore,
+                    target,
+                    result,
+                    &message,
+                )]))
             }
             Err(error) => Err(failed(ActionKind::Restore, target, error)),
         }
@@ -229,7 +269,12 @@ impl Responder {
     ) -> Outcome {
         let target = entry.target.clone();
         let skipped = |target, why: String| {
-            Ok(done(vec![record(ActionKind::Restore, target, ActionResult::Skipped, &why)]))
+            Ok(done(vec![record(
+                ActionKind::Restore,
+                target,
+                ActionResult::Skipped,
+                &why,
+            )]))
         };
         if let Some(other) = held_by {
             return skipped(target, format!("Incident {other} still needs it suspended"));
@@ -244,13 +289,26 @@ impl Responder {
                 return Err(failed(ActionKind::Restore, target, error));
             }
             Err(_) => {
-                return Err(failed(ActionKind::Restore, target, WriteError::TimedOut(limit)));
+                return Err(failed(
+                    ActionKind::Restore,
+                    target,
+                    WriteError::TimedOut(limit),
+                ));
             }
         };
-        let Some(job) = job else { return skipped(target, "the owner is gone".to_owned()) };
-        let now = job.spec.as_ref().and_then(|spec| spec.suspend).map(Value::Bool);
+        let Some(job) = job else {
+            return skipped(target, "the owner is gone".to_owned());
+        };
+        let now = job
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.suspend)
+            .map(Value::Bool);
         if now.as_ref() != Some(&entry.set) {
-            return skipped(target, "somebody changed it since, so it is left alone".to_owned());
+            return skipped(
+                target,
+                "somebody changed it since, so it is left alone".to_owned(),
+            );
         }
         // `null` in a merge patch removes the field; the API server then fills in its default,
         // which is what was there before.
@@ -260,7 +318,12 @@ impl Responder {
                 known.suspended.insert(target.uid.clone(), before.as_bool());
                 let message = format!("{} is {before} again", entry.field);
                 let result = ActionResult::Succeeded;
-                Ok(done(vec![record(ActionKind::Restore, target, result, &message)]))
+                Ok(done(vec![record(
+                    ActionKind::Restore,
+                    target,
+                    result,
+                    &message,
+                )]))
             }
             Err(error) => Err(failed(ActionKind::Restore, target, error)),
         }
@@ -283,7 +346,10 @@ fn summarise(records: Vec<ActionRecord>) -> Vec<ActionRecord> {
     }
     let first = records.into_iter().next();
     let message = format!("{count} pods of the run carry the quarantine label");
-    first.map(|first| ActionRecord { message, ..first }).into_iter().collect()
+    first
+        .map(|first| ActionRecord { message, ..first })
+        .into_iter()
+        .collect()
 }
 
 fn pod_target(pod: &PodView) -> ObjectTarget {
@@ -302,18 +368,26 @@ fn record(
     message: &str,
 ) -> ActionRecord {
     let message = crate::model::clip(message, 1024).to_owned();
-    ActionRecord { kind, target, time: Time(Timestamp::now()), result, message }
+    ActionRecord {
+        kind,
+        target,
+        time: Time(Timestamp::now()),
+        result,
+        message,
+    }
 }
 
 fn done(records: Vec<ActionRecord>) -> Done {
-    Done { records, capture: None }
+    Done {
+        records,
+        capture: None,
+    }
 }
 
-fn failed(
-    kind: ActionKind,
-    target: ObjectTarget,
-    error: WriteError,
-) -> (ActionRecord, WriteError) {
+fn failed(kind: ActionKind, target: ObjectTarget, error: WriteError) -> Box<Failed> {
     let message = crate::observability::chain(&error);
-    (record(kind, target, ActionResult::Failed, &message), error)
+    Box::new(Failed {
+        record: record(kind, target, ActionResult::Failed, &message),
+        error,
+    })
 }

@@ -26,7 +26,7 @@ use crate::limits;
 use crate::model::{Finding, Signature};
 
 /// How long a finding waits for its pod to become known to a run.
-const UNKNOWN_RUN_WAIT: Duration = Duration::from_secs(60);
+const UNKNOWN_RUN_WAIT: Duration = Duration::from_mins(1);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
@@ -122,7 +122,10 @@ impl Recorder {
     }
 
     fn enqueue(&self, waiting: &mut HashMap<(String, Signature), Waiting>, found: Found) {
-        let key = (found.finding.subject.pod.as_str().to_owned(), found.finding.signature);
+        let key = (
+            found.finding.subject.pod.as_str().to_owned(),
+            found.finding.signature,
+        );
         let now = Instant::now();
         if let Some(known) = waiting.get_mut(&key) {
             if found.finding.severity >= known.found.finding.severity {
@@ -132,10 +135,21 @@ impl Recorder {
         }
         if waiting.len() >= limits::FINDINGS_QUEUE_MAX {
             self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(pod = found.pod, "Too many findings wait; this one is dropped.");
+            tracing::error!(
+                pod = found.pod,
+                "Too many findings wait; this one is dropped."
+            );
             return;
         }
-        waiting.insert(key, Waiting { found, since: now, next: now, attempts: 0 });
+        waiting.insert(
+            key,
+            Waiting {
+                found,
+                since: now,
+                next: now,
+                attempts: 0,
+            },
+        );
     }
 
     async fn work_off(
@@ -150,7 +164,9 @@ impl Recorder {
             .map(|(key, _)| key.clone())
             .collect();
         for key in due {
-            let Some(mut entry) = waiting.remove(&key) else { continue };
+            let Some(mut entry) = waiting.remove(&key) else {
+                continue;
+            };
             match self.record(&entry.found, written).await {
                 Ok(Recorded::Done) => {}
                 Ok(Recorded::NoRunYet) if entry.since.elapsed() < UNKNOWN_RUN_WAIT => {
@@ -183,21 +199,35 @@ impl Recorder {
         let pod = entry.found.pod.clone();
         if matches!(error, WriteError::Refused(_)) && entry.attempts > 3 {
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(pod, error = text, "The API server refuses an Incident; it is dropped.");
+            tracing::error!(
+                pod,
+                error = text,
+                "The API server refuses an Incident; it is dropped."
+            );
             return;
         }
         self.counters.retried.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(pod, error = text, "An Incident is not written yet and is tried again.");
+        tracing::warn!(
+            pod,
+            error = text,
+            "An Incident is not written yet and is tried again."
+        );
         entry.attempts = entry.attempts.saturating_add(1);
-        let delay = RETRY_MIN.saturating_mul(1 << entry.attempts.min(6)).min(RETRY_MAX);
+        let delay = RETRY_MIN
+            .saturating_mul(1 << entry.attempts.min(6))
+            .min(RETRY_MAX);
         entry.next = Instant::now() + delay;
         waiting.insert(key, entry);
     }
 
     async fn record(&self, found: &Found, written: &mut Written) -> Result<Recorded, WriteError> {
         let uid = found.finding.subject.pod.as_str();
-        let Some(run_id) = self.roster.run_of(uid) else { return Ok(Recorded::NoRunYet) };
-        let Some(run) = self.run(&run_id) else { return Ok(Recorded::NoRunYet) };
+        let Some(run_id) = self.roster.run_of(uid) else {
+            return Ok(Recorded::NoRunYet);
+        };
+        let Some(run) = self.stored_run(&run_id) else {
+            return Ok(Recorded::NoRunYet);
+        };
         let mode = mode_of(&(self.settings)(&run), found.finding.signature);
         if mode == Mode::Disabled {
             self.counters.disabled.fetch_add(1, Ordering::Relaxed);
@@ -210,7 +240,13 @@ impl Recorder {
         let manager = FieldManager::evidence(&self.observer);
         let stored = self
             .writer
-            .apply(&manager, &found.namespace, &name, &incident, Conflicts::Respect)
+            .apply(
+                &manager,
+                &found.namespace,
+                &name,
+                &incident,
+                Conflicts::Respect,
+            )
             .await?;
         if written.len() >= limits::FINDINGS_QUEUE_MAX {
             // By now the store has caught up with all of them.
@@ -231,7 +267,7 @@ impl Recorder {
         Ok(Recorded::Done)
     }
 
-    fn run(&self, id: &RunId) -> Option<Arc<AgentRun>> {
+    fn stored_run(&self, id: &RunId) -> Option<Arc<AgentRun>> {
         let key = kube::runtime::reflector::ObjectRef::new(&id.name).within(&id.namespace);
         let run = self.stores.runs.get(&key)?;
         (run.metadata.uid.as_deref() == Some(&id.uid)).then_some(run)
@@ -252,24 +288,43 @@ impl Recorder {
             incident.metadata.namespace.as_deref() == Some(&found.namespace)
                 && incident.spec.subject.uid == uid
         });
-        let is_named = |name: &str, incident: &Incident| incident.metadata.name.as_deref() == Some(name);
+        let is_named =
+            |name: &str, incident: &Incident| incident.metadata.name.as_deref() == Some(name);
         let written = written.filter(|incident| {
             let name = incident.metadata.name.as_deref().unwrap_or_default();
-            !of_pod.iter().any(|known| is_named(name, known) && is_closed(known))
+            !of_pod
+                .iter()
+                .any(|known| is_named(name, known) && is_closed(known))
         });
-        let open = of_pod.iter().find(|incident| !is_closed(incident)).map(AsRef::as_ref);
+        let open = of_pod
+            .iter()
+            .find(|incident| !is_closed(incident))
+            .map(AsRef::as_ref);
         let mut evidence = vec![entry];
-        for known in [written, open].into_iter().flatten().flat_map(|i| &i.spec.evidence) {
-            let is_new = evidence.iter().all(|entry| entry.signature != known.signature);
+        for known in [written, open]
+            .into_iter()
+            .flatten()
+            .flat_map(|i| &i.spec.evidence)
+        {
+            let is_new = evidence
+                .iter()
+                .all(|entry| entry.signature != known.signature);
             if known.node == self.observer && is_new {
                 evidence.push(known.clone());
             }
         }
         let open = open.or(written);
         let spec = match open {
-            Some(known) => IncidentSpec { evidence, disposition: None, ..known.spec.clone() },
+            Some(known) => IncidentSpec {
+                evidence,
+                disposition: None,
+                ..known.spec.clone()
+            },
             None => IncidentSpec {
-                run: Some(RunReference { name: run_id.name.clone(), uid: run_id.uid.clone() }),
+                run: Some(RunReference {
+                    name: run_id.name.clone(),
+                    uid: run_id.uid.clone(),
+                }),
                 subject: SubjectReference {
                     name: found.pod.clone(),
                     uid: uid.to_owned(),
@@ -286,7 +341,9 @@ impl Recorder {
             let mut names = (0..=of_pod.len()).map(|nth| incident_name(&found.pod, uid, nth));
             names.find(|name| !of_pod.iter().any(|known| is_named(name, known)))
         };
-        let name = open.and_then(|incident| incident.metadata.name.clone()).or_else(new_name);
+        let name = open
+            .and_then(|incident| incident.metadata.name.clone())
+            .or_else(new_name);
         let labels = [
             (labels::POD_UID, uid),
             (labels::RUN, run_id.name.as_str()),
@@ -295,15 +352,26 @@ impl Recorder {
         let metadata = ObjectMeta {
             name,
             namespace: Some(found.namespace.clone()),
-            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            labels: Some(
+                labels
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into(),
+            ),
             ..ObjectMeta::default()
         };
-        Incident { metadata, spec, status: None }
+        Incident {
+            metadata,
+            spec,
+            status: None,
+        }
     }
 }
 
 fn is_closed(incident: &Incident) -> bool {
-    let conditions = incident.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let conditions = incident
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
     condition_is(conditions, IncidentCondition::Closed.name())
 }
 

@@ -43,7 +43,10 @@ pub struct Forgotten(Arc<Mutex<Vec<PodKey>>>);
 impl Forgotten {
     /// This pod's state must start anew.
     pub fn push(&self, pod: PodKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(pod);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(pod);
     }
 
     /// Takes all that were pushed.
@@ -104,7 +107,9 @@ impl Responder {
             let mut next = plan(&situation);
             let widened_by = situation.deny.widened_by.clone();
             let Some(step) = next.step.take() else {
-                return self.conclude(incident, &current, status, &next, widened_by).await;
+                return self
+                    .conclude(incident, &current, status, &next, widened_by)
+                    .await;
             };
             drop(situation);
             if step == Step::Expire {
@@ -157,7 +162,9 @@ impl Responder {
             self.witness.forget(&pod);
             self.forgotten.push(pod);
         }
-        Ok(next.recheck.map_or_else(Action::await_change, Action::requeue))
+        Ok(next
+            .recheck
+            .map_or_else(Action::await_change, Action::requeue))
     }
 
     /// Stores the status unless it is what is stored already. `current` becomes what is stored.
@@ -168,7 +175,11 @@ impl Responder {
         status: &IncidentStatus,
     ) -> Result<(), RespondError> {
         let is_first_write = current.metadata.resource_version == before.metadata.resource_version;
-        let stored = if is_first_write { before.status.as_ref() } else { current.status.as_ref() };
+        let stored = if is_first_write {
+            before.status.as_ref()
+        } else {
+            current.status.as_ref()
+        };
         if stored == Some(status) || (stored.is_none() && *status == IncidentStatus::default()) {
             return Ok(());
         }
@@ -193,7 +204,6 @@ impl Responder {
         tracing::info!(namespace, incident = name, "A closed Incident has expired.");
         Ok(Action::await_change())
     }
-
 }
 
 /// Puts what a step did into the record. Returns the error of a step that failed.
@@ -209,7 +219,7 @@ fn note(status: &mut IncidentStatus, step: &Step, outcome: Outcome) -> Option<Wr
     }
     let (records, capture, error) = match outcome {
         Ok(done) => (done.records, done.capture, None),
-        Err((record, error)) => (vec![record], None, Some(error)),
+        Err(failed) => (vec![failed.record], None, Some(failed.error)),
     };
     if capture.is_some() {
         status.capture = capture;
@@ -234,18 +244,24 @@ fn push_record(actions: &mut Vec<ActionRecord>, record: ActionRecord) {
         return;
     }
     if actions.len() >= limits::ACTIONS_MAX {
-        let failed =
-            actions.iter().position(|a| a.result != crate::api::ActionResult::Succeeded);
+        let failed = actions
+            .iter()
+            .position(|a| a.result != crate::api::ActionResult::Succeeded);
         actions.remove(failed.unwrap_or(actions.len() / 2));
     }
     actions.push(record);
 }
 
 fn techniques_of(incident: &Incident) -> Vec<String> {
-    let signatures =
-        incident.spec.evidence.iter().filter_map(|entry| Signature::from_name(&entry.signature));
-    let mut all: Vec<String> =
-        signatures.flat_map(techniques).map(|technique| (*technique).to_owned()).collect();
+    let signatures = incident
+        .spec
+        .evidence
+        .iter()
+        .filter_map(|entry| Signature::from_name(&entry.signature));
+    let mut all: Vec<String> = signatures
+        .flat_map(techniques)
+        .map(|technique| (*technique).to_owned())
+        .collect();
     all.sort();
     all.dedup();
     all

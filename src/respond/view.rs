@@ -58,9 +58,13 @@ impl Responder {
         labelled.retain(|pod| {
             !known.gone.contains(&pod.uid) && pod.quarantine.as_deref() == Some(&name)
         });
-        let freshly = pods.iter().filter(|pod| pod.quarantine.as_deref() == Some(&name));
-        let missing: Vec<_> =
-            freshly.filter(|pod| labelled.iter().all(|l| l.uid != pod.uid)).cloned().collect();
+        let freshly = pods
+            .iter()
+            .filter(|pod| pod.quarantine.as_deref() == Some(&name));
+        let missing: Vec<_> = freshly
+            .filter(|pod| labelled.iter().all(|l| l.uid != pod.uid))
+            .cloned()
+            .collect();
         labelled.extend(missing);
         let now = Timestamp::now();
         Ok(Situation {
@@ -84,22 +88,34 @@ impl Responder {
     fn run_of(&self, incident: &Incident) -> Option<std::sync::Arc<AgentRun>> {
         let reference = incident.spec.run.as_ref()?;
         let namespace = incident.namespace()?;
-        let run = self.stores.runs.get(&ObjectRef::new(&reference.name).within(&namespace))?;
+        let run = self
+            .stores
+            .runs
+            .get(&ObjectRef::new(&reference.name).within(&namespace))?;
         (run.metadata.uid.as_deref() == Some(&reference.uid)).then_some(run)
     }
 
     /// The run's bounds. Where the run is gone, the built-in ones: its record outlives it.
     fn bounds_of(&self, run: Option<&AgentRun>) -> Bounds {
-        let built_in = Bounds { max_action: ResponseAction::Suspend, scope: ResponseScope::Pod };
+        let built_in = Bounds {
+            max_action: ResponseAction::Suspend,
+            scope: ResponseScope::Pod,
+        };
         run.map_or(built_in, |run| {
             let effective = (self.settings_of)(run);
-            Bounds { max_action: effective.max_action, scope: effective.scope }
+            Bounds {
+                max_action: effective.max_action,
+                scope: effective.scope,
+            }
         })
     }
 
     fn subject(&self, incident: &Incident, namespace: &str) -> Option<std::sync::Arc<Pod>> {
         let subject = &incident.spec.subject;
-        let pod = self.stores.pods.get(&ObjectRef::new(&subject.name).within(namespace))?;
+        let pod = self
+            .stores
+            .pods
+            .get(&ObjectRef::new(&subject.name).within(namespace))?;
         (pod.metadata.uid.as_deref() == Some(&subject.uid)).then_some(pod)
     }
 
@@ -115,13 +131,19 @@ impl Responder {
             return subject.iter().map(|pod| pod_view(pod)).collect();
         };
         let of_run = self.roster.pods_of(&run.uid);
-        let chosen = |pod: &Pod| {
-            pod.metadata.namespace.as_deref() == Some(namespace)
-                && pod.metadata.uid.as_ref().is_some_and(|uid| {
-                    of_run.contains(uid) || *uid == incident.spec.subject.uid
-                })
-        };
-        self.stores.pods.state_filter(chosen).iter().map(|pod| pod_view(pod)).collect()
+        let chosen =
+            |pod: &Pod| {
+                pod.metadata.namespace.as_deref() == Some(namespace)
+                    && pod.metadata.uid.as_ref().is_some_and(|uid| {
+                        of_run.contains(uid) || *uid == incident.spec.subject.uid
+                    })
+            };
+        self.stores
+            .pods
+            .state_filter(chosen)
+            .iter()
+            .map(|pod| pod_view(pod))
+            .collect()
     }
 
     /// The pods with this Incident's label. Where something is about to be undone the API server is
@@ -134,12 +156,19 @@ impl Responder {
     ) -> Result<Vec<PodView>, RespondError> {
         let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
         let is_closed = condition_is(conditions, IncidentCondition::Closed.name());
-        let verdict = incident.spec.disposition.as_ref().map(|disposition| disposition.verdict);
+        let verdict = incident
+            .spec
+            .disposition
+            .as_ref()
+            .map(|disposition| disposition.verdict);
         let is_undone = matches!(verdict, Some(Verdict::Release | Verdict::Terminate));
         if is_closed || !is_undone {
             let has_label = |pod: &Pod| {
                 pod.metadata.namespace.as_deref() == Some(namespace)
-                    && pod.labels().get(labels::QUARANTINE).is_some_and(|value| value == name)
+                    && pod
+                        .labels()
+                        .get(labels::QUARANTINE)
+                        .is_some_and(|value| value == name)
             };
             let pods = self.stores.pods.state_filter(has_label);
             return Ok(pods.iter().map(|pod| pod_view(pod)).collect());
@@ -165,8 +194,15 @@ impl Responder {
     fn protection(&self, namespace: &str, pod: Option<&Pod>) -> Option<String> {
         /// Set by the kubelet on the API object of a static pod.
         const MIRROR: &str = "kubernetes.io/config.mirror";
-        if self.settings.protected_namespaces.iter().any(|protected| protected == namespace) {
-            return Some(format!("namespace {namespace} is protected from automatic action"));
+        if self
+            .settings
+            .protected_namespaces
+            .iter()
+            .any(|protected| protected == namespace)
+        {
+            return Some(format!(
+                "namespace {namespace} is protected from automatic action"
+            ));
         }
         let pod = pod?;
         if pod.annotations().contains_key(MIRROR) {
@@ -178,7 +214,10 @@ impl Responder {
 
     fn lever(&self, pod: Option<&Pod>, namespace: &str, known: &Known) -> Lever {
         let Some(owner) = pod.and_then(|pod| {
-            pod.owner_references().iter().find(|owner| owner.controller == Some(true)).cloned()
+            pod.owner_references()
+                .iter()
+                .find(|owner| owner.controller == Some(true))
+                .cloned()
         }) else {
             return Lever::None;
         };
@@ -188,7 +227,10 @@ impl Responder {
                 owner.kind, owner.name
             ));
         }
-        let job = self.stores.jobs.get(&ObjectRef::new(&owner.name).within(namespace));
+        let job = self
+            .stores
+            .jobs
+            .get(&ObjectRef::new(&owner.name).within(namespace));
         let Some(job) = job.filter(|job| job.uid().as_deref() == Some(&owner.uid)) else {
             return Lever::None;
         };
@@ -217,9 +259,8 @@ impl Responder {
         if let Some(pod) = pod {
             let mut pod_labels: BTreeMap<String, String> = pod.labels().clone();
             pod_labels.insert(labels::QUARANTINE.to_owned(), incident.to_owned());
-            let in_namespace = |policy: &NetworkPolicy| {
-                policy.metadata.namespace.as_deref() == Some(namespace)
-            };
+            let in_namespace =
+                |policy: &NetworkPolicy| policy.metadata.namespace.as_deref() == Some(namespace);
             let policies = self.stores.network_policies.state_filter(in_namespace);
             let stance = Stance::Quarantined { cluster_deny };
             widened_by = widening(&pod_labels, policies.iter().map(AsRef::as_ref), stance);
@@ -243,7 +284,9 @@ impl Responder {
 
     fn quarantined_elsewhere(&self, incident: &str) -> usize {
         let elsewhere = |pod: &Pod| {
-            pod.labels().get(labels::QUARANTINE).is_some_and(|value| value != incident)
+            pod.labels()
+                .get(labels::QUARANTINE)
+                .is_some_and(|value| value != incident)
         };
         self.stores.pods.state_filter(elsewhere).len()
     }
@@ -252,7 +295,8 @@ impl Responder {
     fn witnessed(&self, incident: &Incident, pods: &[PodView]) -> Option<Witnessed> {
         let isolated = EventTime::from(isolated_at(incident)?);
         let watch = |pod: &PodView| {
-            self.witness.watch(&PodKey::from(pod.uid.as_str()), isolated, monotonic_now())
+            self.witness
+                .watch(&PodKey::from(pod.uid.as_str()), isolated, monotonic_now())
         };
         pods.iter().filter_map(watch).reduce(|all, one| Witnessed {
             since: all.since.max(one.since),
@@ -286,7 +330,11 @@ impl Responder {
         OtherIncident {
             name: other.name_any(),
             pod_uids,
-            restore: other.status.as_ref().map(|s| s.restore.clone()).unwrap_or_default(),
+            restore: other
+                .status
+                .as_ref()
+                .map(|s| s.restore.clone())
+                .unwrap_or_default(),
         }
     }
 }
