@@ -233,7 +233,12 @@ impl<'a> Record<'a> {
         };
         let role = match (transport, &ports.flags.0) {
             (Transport::Tcp, Some(flags)) => self.tcp_role(flags, fate)?,
-            // Flags masked out, or a packet without any (which a scan may send).
+            // Flags masked out, or a packet without any (which a scan may send). The datapath's
+            // own word still tells a later packet from a first one.
+            (Transport::Tcp, None) => match self.datagram_role(fate)? {
+                Role::Opens if self.trace_reason.text() == Some("ESTABLISHED") => Role::Continues,
+                role => role,
+            },
             _ => self.datagram_role(fate)?,
         };
         Ok(Packet {

@@ -364,6 +364,14 @@ fn masked_fields_leave_what_is_left() {
         r#"{"flow":{"time":"2023-08-21T12:12:18Z","verdict":"DROPPED"}}"#,
         "skipped FieldsMissing",
     );
+    let no_flags = r#"{"TCP":{"source_port":40000,"destination_port":443}}"#;
+    let out = "tcp 10.0.1.5 40000 > 203.0.113.7 443";
+    check(&record(no_flags, OUT), &format!("{out} Pending forwarded"));
+    let later = format!(r#"{OUT},"trace_reason":"ESTABLISHED""#);
+    check(
+        &record(no_flags, &later),
+        &format!("{out} NotAnAttempt forwarded"),
+    );
     let no_port = r#"{"TCP":{"flags":{"SYN":true}}}"#;
     check(&record(no_port, OUT), "skipped FieldsMissing");
     let no_time = bare.replace(r#""time":"2023-08-21T12:12:18Z","#, "");
