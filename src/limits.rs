@@ -59,16 +59,16 @@ pub const GENERATIONS_MAX: usize = 16;
 /// most [`BATCH_QUEUE_MAX`] of them, and one batch is being worked on.
 pub const UNACKNOWLEDGED_GENERATIONS_MAX: usize = BATCH_QUEUE_MAX + 1;
 
-/// Finished backups that a source remembers, so as not to read them again. lumberjack keeps 5,
-/// logrotate usually up to 14 per log: 64 logs of 14 are 896. 100 bytes each: 100 KiB.
-pub const KNOWN_BACKUPS_MAX: usize = 1024;
+/// Backups of one log that are looked at, the youngest. lumberjack keeps 5, logrotate up to about
+/// 30; twice as many are remembered as done, at 150 bytes each: 64 logs take 1.2 MiB.
+pub const BACKUPS_MAX: usize = 64;
 
 /// Folder entries that one look at a folder goes through.
 pub const FOLDER_ENTRIES_MAX: usize = 8192;
 
-/// Largest checkpoint that is read: 1,024 known backups and 64 x 33 generations at 200 bytes are
-/// 630 KiB.
-pub const CHECKPOINT_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Largest checkpoint that is read: 64 logs with 128 backups done and 33 generations at 180 bytes
+/// each are 1.8 MiB.
+pub const CHECKPOINT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Pause between two looks at a file that grew lately: adds 2.5 ms on average to the way of a line.
 pub const POLL_ACTIVE_MS: u64 = 5;
