@@ -1,4 +1,4 @@
-//! Rules over one Rust file: header, lengths, queues, sleeps, ignored tests (INV-4 in part).
+//! Rules over one Rust file: header, lengths, queues, sleeps, ignored tests (INV-3 in part).
 
 use crate::source::{Breach, SourceFile, word_offsets};
 
@@ -13,7 +13,7 @@ const LONG_FILES: [(&str, &str); 0] = [];
 
 /// Functions that wait between two looks at a state, each with a time limit. Everything else in
 /// tests calls them.
-const POLLING_HELPERS: [&str; 2] = ["wait_until", "wait_for"];
+const POLLING_HELPERS: [&str; 3] = ["wait_until", "wait_for", "wait_for_blocking"];
 
 pub fn header_breaches(file: &SourceFile) -> Vec<Breach> {
     if file.text.starts_with("//!") {
@@ -82,7 +82,7 @@ pub fn unbounded_queue_breaches(file: &SourceFile) -> Vec<Breach> {
         .map(|(word, at)| {
             file.breach(
                 at,
-                format!("`{word}`: a queue without a bound (INV-4)"),
+                format!("`{word}`: a queue without a bound (INV-3)"),
                 "use a bounded channel, with its size in src/limits.rs",
             )
         })
