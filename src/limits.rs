@@ -1,7 +1,7 @@
 //! Every bound of every queue, map, loop and text, with its arithmetic.
 //!
 //! One place, so that "how much memory can it take" has one answer. The relations between the
-//! bounds are checked when the crate is built. Nothing here may depend on configuration.
+//! bounds are checked when the crate is built. Nothing here may depend on configuration (INV-3).
 
 // --- text ------------------------------------------------------------------------------------
 
