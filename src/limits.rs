@@ -27,6 +27,10 @@ pub const AGAINST_MAX: usize = 5;
 
 // --- decoding --------------------------------------------------------------------------------
 
+/// Latest second since the Unix epoch that counts as a time: 2100-01-01. A record from beyond it
+/// would carry the engine's event time away from every later record. The earliest is 0.
+pub const EVENT_SECONDS_MAX: i64 = 4_102_444_800;
+
 // --- sources and checkpoints -----------------------------------------------------------------
 
 // --- attribution -----------------------------------------------------------------------------

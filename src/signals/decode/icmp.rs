@@ -1,0 +1,24 @@
+//! What an ICMP message is: a question, an answer, or neither. Used by every decoder here.
+
+use std::net::IpAddr;
+
+/// The part that an ICMP message plays (RFC 792, RFC 4443).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Asks for an answer: echo, timestamp, address mask.
+    Request,
+    /// Answers a request.
+    Reply,
+    /// An error about another packet, or housekeeping of the link (neighbour discovery). No
+    /// contact: its sender was made to send it.
+    Neither,
+}
+
+/// The part that a message of this type plays; `address` (either end) tells which ICMP it is.
+pub(super) const fn kind(address: IpAddr, icmp_type: u8) -> Kind {
+    match (address, icmp_type) {
+        (IpAddr::V4(_), 8 | 13 | 15 | 17) | (IpAddr::V6(_), 128) => Kind::Request,
+        (IpAddr::V4(_), 0 | 14 | 16 | 18) | (IpAddr::V6(_), 129) => Kind::Reply,
+        _ => Kind::Neither,
+    }
+}
