@@ -234,6 +234,10 @@ pub const WATCH_TIMEOUT_S: u32 = 200;
 /// its own limit for a write is 34 s, too long to wait with a pod that scans.
 pub const API_TIMEOUT_S: u64 = 5;
 
+/// Batches that wait for their findings to be recorded. One takes under 100 bytes; at the source's
+/// fastest pace of 100 batches a second this is 11 minutes of an API server that is away.
+pub const UNACKNOWLEDGED_BATCHES_MAX: usize = 65_536;
+
 /// Reconcilers of one kind at the same time.
 pub const RECONCILE_CONCURRENCY: u16 = 16;
 

@@ -1,1 +1,4 @@
 //! The controller: AgentRun to guardrails to status.
+
+pub mod feed;
+pub mod pipeline;
