@@ -101,7 +101,12 @@ pub struct ControllerArgs {
     budget_pods: f64,
 
     /// What is logged: a level, or a filter as in RUST_LOG.
-    #[arg(long, value_name = "FILTER", env = "YELLOWJACK_LOG", default_value = "info")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "YELLOWJACK_LOG",
+        default_value = "info"
+    )]
     log: String,
 
     /// How log lines are written.
@@ -130,7 +135,11 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
 
 impl ControllerArgs {
     fn into_config(self) -> anyhow::Result<OperatorConfig> {
-        let sources = self.sources.iter().map(|text| source(text)).collect::<Result<_, _>>()?;
+        let sources = self
+            .sources
+            .iter()
+            .map(|text| source(text))
+            .collect::<Result<_, _>>()?;
         let budget = ErrorBudget {
             pods: self.budget_pods,
             false_quarantines_per_day: self.budget_false_quarantines,
@@ -159,7 +168,10 @@ impl ControllerArgs {
             responder: ResponderSettings {
                 protected_namespaces: self.protected_namespaces,
                 quarantine_max: self.max_quarantines,
-                breaker: BreakerLimits { pods_min: self.breaker_pods, share: self.breaker_share },
+                breaker: BreakerLimits {
+                    pods_min: self.breaker_pods,
+                    share: self.breaker_share,
+                },
                 incident_ttl: self.incident_ttl,
             },
             actions_per_second: self.actions_per_second,
@@ -187,7 +199,9 @@ impl SourceArg {
     /// The name in logs and conditions.
     #[must_use]
     pub fn name(&self) -> String {
-        self.path.as_deref().map_or_else(|| "standard input".to_owned(), |p| p.display().to_string())
+        self.path
+            .as_deref()
+            .map_or_else(|| "standard input".to_owned(), |p| p.display().to_string())
     }
 }
 
@@ -201,7 +215,10 @@ fn source(text: &str) -> anyhow::Result<SourceArg> {
             "--source wants [FORMAT:]PATH and got {text:?}\n\nhint: for example ulogd:/var/log/egress.json"
         );
     }
-    Ok(SourceArg { path: (path != "-").then(|| PathBuf::from(path)), format })
+    Ok(SourceArg {
+        path: (path != "-").then(|| PathBuf::from(path)),
+        format,
+    })
 }
 
 fn pools(files: &[PathBuf]) -> anyhow::Result<PoolList> {
@@ -248,7 +265,7 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        assert_eq!(duration("720h"), Ok(Duration::from_secs(720 * 3600)));
+        assert_eq!(duration("720h"), Ok(Duration::from_hours(720)));
         assert!(duration("soon").unwrap_err().contains("60s"));
         assert!(duration("-5s").is_err());
     }

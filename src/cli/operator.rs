@@ -36,9 +36,7 @@ use crate::respond::{
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
-use crate::signals::source::{
-    self, SourceConfig, SourceHandle, SourceId, SourceKind, StartAt,
-};
+use crate::signals::source::{self, SourceConfig, SourceHandle, SourceId, SourceKind, StartAt};
 
 /// Everything that the command line decides.
 #[derive(Clone, Debug)]
@@ -90,7 +88,12 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let (findings, found) = mpsc::channel(limits::FINDINGS_CHANNEL_MAX);
     tasks.spawn(operator.recorder().run(found, shutdown.clone()));
     tasks.spawn(Arc::clone(&operator.controller).run(shutdown.clone()));
-    tasks.spawn(operator.incidents.clone().run(operator.responder(), shutdown.clone()));
+    tasks.spawn(
+        operator
+            .incidents
+            .clone()
+            .run(operator.responder(), shutdown.clone()),
+    );
     let ready = operator.stores.wait_until_ready();
     tokio::select! {
         result = ready => result.context("a watch ended before its first list")?,
@@ -209,13 +212,21 @@ impl Operator {
         let (sender, batches) = source::channel();
         let mut handles = Vec::new();
         for (place, source) in self.config.sources.iter().enumerate() {
-            let kind = source.path.clone().map_or(SourceKind::Stdin, SourceKind::Path);
+            let kind = source
+                .path
+                .clone()
+                .map_or(SourceKind::Stdin, SourceKind::Path);
             let mut config = SourceConfig::new(SourceId(place), &source.name(), kind);
             config.start_at = self.config.start_at;
-            config.checkpoint_dir.clone_from(&self.config.checkpoint_dir);
+            config
+                .checkpoint_dir
+                .clone_from(&self.config.checkpoint_dir);
             handles.push(source::spawn(config, sender.clone(), shutdown.clone())?);
         }
-        let info = |source: &SourceArg| SourceInfo { name: source.name(), format: source.format };
+        let info = |source: &SourceArg| SourceInfo {
+            name: source.name(),
+            format: source.format,
+        };
         let pipeline = Pipeline {
             engine: Engine::new(self.config.engine.clone()),
             index: Arc::clone(&self.index),
@@ -235,14 +246,20 @@ impl Operator {
         Ok((handles, thread))
     }
 
-    fn spawn_watches(self: &Arc<Self>, client: &Client, writers: StoreWriters, tasks: &mut JoinSet<()>) {
+    fn spawn_watches(
+        self: &Arc<Self>,
+        client: &Client,
+        writers: StoreWriters,
+        tasks: &mut JoinSet<()>,
+    ) {
         let all = watcher::Config::default;
         let ours = || {
             let selector = format!("{}={}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE);
             watcher::Config::default().labels(&selector)
         };
         // A pod that has ended leaves the watch, which reads as its deletion.
-        let living = || watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+        let living =
+            || watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         macro_rules! watch {
             ($writer:expr, $config:expr, $prune:expr, $seen:ident) => {{
                 let operator = Arc::clone(self);
@@ -257,10 +274,20 @@ impl Operator {
         watch!(writers.policies, all(), prune_nothing, policy_seen);
         watch!(writers.incidents, all(), prune_nothing, incident_seen);
         watch!(writers.pods, living(), prune_pod, pod_seen);
-        watch!(writers.network_policies, all(), prune_nothing, network_policy_seen);
+        watch!(
+            writers.network_policies,
+            all(),
+            prune_nothing,
+            network_policy_seen
+        );
         watch!(writers.jobs, all(), prune_job, job_seen);
         watch!(writers.quotas, ours(), prune_nothing, quota_seen);
-        watch!(writers.limit_ranges, ours(), prune_nothing, limit_range_seen);
+        watch!(
+            writers.limit_ranges,
+            ours(),
+            prune_nothing,
+            limit_range_seen
+        );
     }
 
     fn run_seen(&self, seen: &Seen<crate::api::AgentRun>) {
@@ -272,7 +299,8 @@ impl Operator {
         if matches!(seen, Seen::Relisted) {
             for run in self.stores.runs.state() {
                 let is_crawler = run.spec.detection.profile == crate::api::Profile::Crawler;
-                self.roster.mark_crawler(&run.uid().unwrap_or_default(), is_crawler);
+                self.roster
+                    .mark_crawler(&run.uid().unwrap_or_default(), is_crawler);
             }
         }
         self.controller.run_seen(seen);
@@ -299,7 +327,10 @@ impl Operator {
             }
             Seen::Gone(pod) => {
                 let key = PodKey::from(pod.uid().unwrap_or_default().as_str());
-                self.index.write().unwrap_or_else(PoisonError::into_inner).delete(&key, now);
+                self.index
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .delete(&key, now);
                 self.forgotten.push(key);
                 self.incidents.pod_seen(pod);
             }
@@ -315,7 +346,8 @@ impl Operator {
     fn network_policy_seen(&self, seen: &Seen<k8s_openapi::api::networking::v1::NetworkPolicy>) {
         match seen {
             Seen::Changed { new: policy, .. } | Seen::Gone(policy) => {
-                self.incidents.wake_namespace(&policy.namespace().unwrap_or_default());
+                self.incidents
+                    .wake_namespace(&policy.namespace().unwrap_or_default());
             }
             Seen::Relisted => self.incidents.wake_all(),
             Seen::Malformed { .. } => {}
@@ -325,7 +357,8 @@ impl Operator {
 
     fn job_seen(&self, seen: &Seen<k8s_openapi::api::batch::v1::Job>) {
         if let Seen::Changed { new: job, .. } | Seen::Gone(job) = seen {
-            self.incidents.wake_namespace(&job.namespace().unwrap_or_default());
+            self.incidents
+                .wake_namespace(&job.namespace().unwrap_or_default());
         }
         self.controller.job_seen(seen);
     }
@@ -341,9 +374,15 @@ impl Operator {
     /// Puts all pods of the store into the index; those that are no longer there have ended.
     fn settle_index(&self) {
         let pods = self.stores.pods.state();
-        let living = pods.iter().filter(|pod| !has_ended(pod)).filter_map(|pod| facts_of(pod));
+        let living = pods
+            .iter()
+            .filter(|pod| !has_ended(pod))
+            .filter_map(|pod| facts_of(pod));
         let now = EventTime::from(Timestamp::now());
-        self.index.write().unwrap_or_else(PoisonError::into_inner).reset(living, now);
+        self.index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reset(living, now);
     }
 
     fn say_totals(&self) {
@@ -371,10 +410,23 @@ fn spawn_watch<K, F, Followed>(
     writer: kube::runtime::reflector::store::Writer<K>,
     follower: F,
 ) where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
     F: FnMut(Seen<K>) -> Followed + Send + 'static,
     Followed: Future<Output = ()> + Send + 'static,
 {
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    tasks.spawn(follow(api, config, prune, writer, WatchHealth::default(), follower));
+    tasks.spawn(follow(
+        api,
+        config,
+        prune,
+        writer,
+        WatchHealth::default(),
+        follower,
+    ));
 }

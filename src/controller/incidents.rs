@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{FutureExt, StreamExt, TryFutureExt};
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, applier};
@@ -33,7 +33,10 @@ impl IncidentQueue {
     /// A queue over the Incidents of this store.
     #[must_use]
     pub fn new(incidents: Store<Incident>) -> Self {
-        Self { incidents, wakeups: Wakeups::default() }
+        Self {
+            incidents,
+            wakeups: Wakeups::default(),
+        }
     }
 
     /// An Incident was seen.
@@ -78,10 +81,13 @@ impl IncidentQueue {
         }
         self.wake_all();
         let queue = Box::pin(self.wakeups.stream().take_until(shutdown.cancelled_owned()));
-        let context = Arc::new(Loop { responder, attempts: Attempts::default() });
+        let context = Arc::new(Loop {
+            responder,
+            attempts: Attempts::default(),
+        });
         applier(
             |incident: Arc<Incident>, context: Arc<Loop>| {
-                async move { context.reconcile(&incident).await }.boxed().into_future()
+                async move { context.reconcile(&incident).await }.boxed()
             },
             |incident, error, context: Arc<Loop>| context.failed(&incident, error),
             context,
@@ -109,7 +115,12 @@ impl Loop {
         }
         let wait = self.attempts.failed(&ObjectRef::from_obj(incident));
         let (name, error) = (incident.name_any(), chain(error));
-        tracing::warn!(incident = name, error, ?wait, "A response is not complete and is tried again.");
+        tracing::warn!(
+            incident = name,
+            error,
+            ?wait,
+            "A response is not complete and is tried again."
+        );
         Action::requeue(wait)
     }
 }
