@@ -63,7 +63,8 @@ say "building Kubernetes $version, once: 5 to 10 minutes on 2 cores; the result 
 log=$cache/build.log
 part=$cache/build.$$.part
 started=$(date +%s)
-trap 'rm -f "$part"; kill "$builder" 2>/dev/null || true' EXIT
+builder=
+trap 'rm -f "$part"; [ -z "$builder" ] || kill "$builder" 2>/dev/null || true' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 go build -v -trimpath -o "$part" \
