@@ -168,28 +168,29 @@ async fn the_proxy_forwards_and_records_writes() -> anyhow::Result<()> {
 async fn the_proxy_answers_for_the_server_where_a_test_says_so() -> anyhow::Result<()> {
     with_namespace(async |env| {
         let (proxy, maps) = through_proxy(&env).await?;
-        for status in [
-            StatusCode::CONFLICT,
-            StatusCode::TOO_MANY_REQUESTS,
-            StatusCode::INTERNAL_SERVER_ERROR,
-        ] {
-            proxy.fail(
-                Matcher::method(Method::POST).containing("/configmaps"),
-                Fault::Reply(status),
-            );
-            // Past the client's own retries, which 429 and 5xx could set off.
+        let posts = Matcher::method(Method::POST).containing("/configmaps");
+        for status in [StatusCode::CONFLICT, StatusCode::INTERNAL_SERVER_ERROR] {
+            proxy.fail(posts.clone(), Fault::Reply(status));
             let outcome = maps
                 .create(&PostParams::default(), &config_map("one"))
                 .await;
             assert_eq!(code_of(outcome)?, status.as_u16());
         }
-        assert_eq!(proxy.faults_left(), 0);
         assert!(
             maps.get_opt("one").await?.is_none(),
             "a failed write reached the server"
         );
+        // The client tries again by itself after a 429.
+        proxy.fail(posts, Fault::Reply(StatusCode::TOO_MANY_REQUESTS));
         maps.create(&PostParams::default(), &config_map("one"))
             .await?;
+        let statuses: Vec<_> = proxy
+            .writes()
+            .iter()
+            .map(|write| write.status.as_u16())
+            .collect();
+        assert_eq!(statuses, [409, 500, 429, 201]);
+        assert_eq!(proxy.faults_left(), 0);
         Ok(())
     })
     .await
