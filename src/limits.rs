@@ -87,6 +87,19 @@ const _: () = assert!(EXAMPLES_MAX >= 8, "a walk keeps eight examples");
 
 // --- replay ----------------------------------------------------------------------------------
 
+/// Files of one capture that are merged by time; each holds one line in memory.
+pub const MERGE_FILES_MAX: usize = 64;
+
+/// Captures of one call.
+pub const CAPTURES_MAX: usize = 10_000;
+
+/// Subjects that the text output shows per capture, so that a capture fits on a screen: 4 with
+/// findings take 7 lines each, 4 clean ones 2 lines.
+pub const SUBJECTS_SHOWN_MAX: usize = 8;
+
+/// Examples that the text output shows per finding.
+pub const EXAMPLES_SHOWN_MAX: usize = 3;
+
 // --- guardrails ------------------------------------------------------------------------------
 
 // --- response --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 //! logs and notes to standard error.
 
 mod crds;
+mod replay;
 
 use std::process::ExitCode;
 
@@ -19,6 +20,8 @@ struct Cli {
 enum Command {
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
+    /// Run detection over recorded logs, without a cluster, and say what would have been done.
+    Replay(replay::ReplayArgs),
 }
 
 /// Parses the arguments and runs the subcommand. Exit code 2 is bad use, 1 a failure.
@@ -26,6 +29,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Replay(args) => replay::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

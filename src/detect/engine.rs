@@ -223,6 +223,15 @@ impl Engine {
         self.pods.remove(pod);
     }
 
+    /// The score of the highest walk of a pod as it stands now, for "why not": compare it with
+    /// the lines in [`EngineConfig`].
+    #[must_use]
+    pub fn highest_walk_nats(&self, pod: &PodKey) -> f64 {
+        self.pods
+            .get(pod)
+            .map_or(0.0, |pod| pod.scan.highest_nats())
+    }
+
     /// Pods with state.
     #[must_use]
     pub fn pod_count(&self) -> usize {

@@ -58,6 +58,13 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Scan {
+    /// How near the pod's highest walk is to its line.
+    pub(super) fn highest_nats(&self) -> f64 {
+        self.horizontal
+            .highest_nats()
+            .max(self.vertical.highest_nats())
+    }
+
     /// Takes in a judged contact; returns the walks that stand above a line because of it.
     pub(super) fn observe(&mut self, contact: &Judged, around: Surroundings<'_>) -> Vec<Crossing> {
         let Target {

@@ -183,6 +183,14 @@ impl<K: Ord + Copy> Walks<K> {
         }
     }
 
+    /// The highest score of all walks; 0 without any.
+    pub(super) fn highest_nats(&self) -> f64 {
+        self.walks
+            .values()
+            .map(|walk| walk.score_nats)
+            .fold(0.0, f64::max)
+    }
+
     /// Makes room for one walk, and says which weight it inherits.
     fn make_room(&mut self) -> u32 {
         if self.walks.len() < limits::WALKS_MAX {
