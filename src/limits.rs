@@ -93,9 +93,12 @@ pub const MERGE_FILES_MAX: usize = 64;
 /// Captures of one call.
 pub const CAPTURES_MAX: usize = 10_000;
 
-/// Subjects that the text output shows per capture, so that a capture fits on a screen: 4 with
-/// findings take 7 lines each, 4 clean ones 2 lines.
-pub const SUBJECTS_SHOWN_MAX: usize = 8;
+/// Subjects that the text output shows per capture, so that a capture fits on a screen: one with
+/// a finding takes some 7 lines.
+pub const SUBJECTS_SHOWN_MAX: usize = 6;
+
+/// Subjects without a finding that the text output shows per capture: those nearest to one.
+pub const CLEAN_SUBJECTS_SHOWN_MAX: usize = 2;
 
 /// Examples that the text output shows per finding.
 pub const EXAMPLES_SHOWN_MAX: usize = 3;

@@ -13,6 +13,7 @@ mod recent;
 mod scan;
 mod scope;
 mod spread;
+mod told;
 mod walk;
 
 pub use engine::{Engine, EngineConfig, ErrorBudget, Workload};

@@ -40,9 +40,9 @@ impl Spread {
         contacts.push_back((target.host, target.port));
     }
 
-    /// If the contacts around those to `port` look like peer-to-peer traffic: how many of the
-    /// last ones went to a port and host of their own.
-    pub(super) fn peers_around(&self, transport: Transport, port: u16) -> Option<usize> {
+    /// If the contacts around those to `port` look like peer-to-peer traffic: how many went to a
+    /// port and host of their own, of how many.
+    pub(super) fn peers_around(&self, transport: Transport, port: u16) -> Option<(usize, usize)> {
         let contacts = match transport {
             Transport::Tcp => &self.tcp,
             Transport::Udp => &self.udp,
@@ -56,6 +56,7 @@ impl Spread {
         let is_lone = |other: &u16| *other != port && ports.get(other) == Some(&1);
         let lone = contacts.iter().filter(|(_, port)| is_lone(port));
         let lone_count = lone.map(|(host, _)| *host).collect::<BTreeSet<_>>().len();
-        (lone_count >= LONE_PORTS_MIN && lone_count >= on_port_count).then_some(lone_count)
+        (lone_count >= LONE_PORTS_MIN && lone_count >= on_port_count)
+            .then_some((lone_count, contacts.len()))
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::labels::Labels;
+use super::labels::{LabelKind, Labels};
 use super::run::{CaptureResult, Recorded, SubjectResult};
 use super::score::Score;
 use crate::detect::EngineConfig;
@@ -134,23 +134,22 @@ fn capture_text(out: &mut String, result: &CaptureResult, labels: &Labels, confi
             .cmp(&a.severity())
             .then(b.highest_walk_nats.total_cmp(&a.highest_walk_nats))
     });
-    let shown = subjects.iter().take(limits::SUBJECTS_SHOWN_MAX);
-    for (ip, subject) in shown {
-        let label = labels.kind(&result.capture, **ip).map(|kind| kind.name());
+    let found_count = subjects
+        .iter()
+        .filter(|(_, subject)| subject.severity().is_some())
+        .count();
+    let shown_max =
+        (found_count + limits::CLEAN_SUBJECTS_SHOWN_MAX).min(limits::SUBJECTS_SHOWN_MAX);
+    for (ip, subject) in subjects.iter().take(shown_max) {
+        let label = labels.kind(&result.capture, **ip).map(LabelKind::name);
         subject_text(out, **ip, subject, label, config);
     }
-    if let Some(rest) = subjects
-        .get(limits::SUBJECTS_SHOWN_MAX..)
-        .filter(|rest| !rest.is_empty())
-    {
-        let found_count = rest
-            .iter()
-            .filter(|(_, subject)| subject.severity().is_some())
-            .count();
+    let hidden_count = subjects.len().saturating_sub(shown_max);
+    if hidden_count > 0 {
+        let hidden_found_count = found_count.saturating_sub(shown_max);
         let _ = writeln!(
             out,
-            "  and {} more subjects, {found_count} with findings",
-            rest.len()
+            "  and {hidden_count} more, {hidden_found_count} of them with findings"
         );
     }
 }
