@@ -19,3 +19,6 @@ mod walk;
 pub use engine::{Engine, EngineConfig, ErrorBudget, Workload};
 pub use intel::{ParseProblem, PoolList};
 pub use scope::{Scope, Scopes};
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ const SUCCESS_HONEST: f64 = 0.5;
 const SUCCESS_SCANNER: f64 = 0.1;
 
 /// Examples that a walk keeps: the first ones, which show how it began.
-const WALK_EXAMPLES_MAX: usize = 8;
+const WALK_EXAMPLES_MAX: usize = 5;
 
 /// What one failure adds, in nats: ln(0.9 / 0.5) = 0.588.
 pub(super) fn failure_nats() -> f64 {
