@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use crate::detect::{EngineConfig, PoolList};
+use crate::limits;
 use crate::replay::{self, Labels};
 use crate::signals::decode::Format;
 
@@ -89,8 +90,14 @@ fn read_pools(paths: &[PathBuf]) -> anyhow::Result<PoolList> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("failed to read the pool list {}", path.display()))?;
         let (list, problems) = PoolList::parse(&text);
-        for problem in problems {
+        for problem in &problems {
             eprintln!("note: {}: {problem}", path.display());
+        }
+        if problems.len() >= limits::POOL_PROBLEMS_MAX {
+            eprintln!(
+                "note: {}: more lines may be unusable, they are not listed",
+                path.display()
+            );
         }
         pools.merge(list);
     }

@@ -158,6 +158,8 @@ impl Contacts {
                 return None;
             }
             self.pending.pop_front();
+            // A contact that was forgotten meanwhile never reports back.
+            self.pending_open_count = self.pending_open_count.min(self.pending.len() + 1);
             if self.targets.touch(&target).copied() != Some(State::Pending) {
                 continue;
             }

@@ -296,15 +296,35 @@ fn a_crawlers_dead_links_weigh_half_and_its_internal_failures_whole() {
 
 #[test]
 fn peer_to_peer_traffic_is_an_alert_at_most() {
+    for default_port_every in [2, 5] {
+        let mut bench = Bench::new();
+        for n in 0..2_000_usize {
+            let own_port = u16::try_from(10_000 + n).unwrap();
+            let port = if n % default_port_every == 0 {
+                6_346
+            } else {
+                own_port
+            };
+            bench.contact(&host(n), port, Outcome::Unanswered);
+        }
+        bench.check(HorizontalScan, Some(Alert));
+        let against = &bench.findings.last().unwrap().evidence.against;
+        assert!(against[0].as_str().contains("peer-to-peer"), "{against:?}");
+    }
+}
+
+#[test]
+fn a_little_noise_on_other_ports_does_not_make_a_scan_peer_to_peer_traffic() {
     let mut bench = Bench::new();
-    for n in 0..2_000_usize {
-        let own_port = u16::try_from(1_024 + n).unwrap();
-        let port = if n % 5 == 0 { 6_346 } else { own_port };
+    for n in 0..200 {
+        let port = if n % 6 == 0 {
+            10_000 + u16::try_from(n).unwrap()
+        } else {
+            22
+        };
         bench.contact(&host(n), port, Outcome::Unanswered);
     }
-    bench.check(HorizontalScan, Some(Alert));
-    let against = &bench.findings.last().unwrap().evidence.against;
-    assert!(against[0].as_str().contains("peer-to-peer"), "{against:?}");
+    bench.check(HorizontalScan, Some(Quarantine));
 }
 
 #[test]
