@@ -1,5 +1,8 @@
 //! `yellowjack replay` as a user calls it: JSON, text, exit codes.
 
+// The whole file is a test; clippy.toml allows these in test functions only, not in their helpers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -203,8 +206,8 @@ fn pool_lists_are_added_up_and_their_bad_lines_are_said() {
 fn broken_lines_are_counted_and_stop_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("torn.log");
-    let long = "x".repeat(300 * 1024);
-    let text = format!("{}\n{{\"ts\":\n{long}\n", zeek_scan(40));
+    let endless = "x".repeat(300 * 1024);
+    let text = format!("{}\n{{\"ts\":\n{endless}\n", zeek_scan(40));
     let mut bytes = text.into_bytes();
     bytes.extend_from_slice(b"\xff\xfe\n");
     std::fs::write(&log, bytes).unwrap();

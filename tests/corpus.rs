@@ -4,6 +4,9 @@
 //! `../shared`. Where it is absent the tests say so and pass. No rule is tuned to a file here: a
 //! change that breaks one of these has to be argued in docs/limits.md.
 
+// The whole file is a test; clippy.toml allows these in test functions only, not in their helpers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
