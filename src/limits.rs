@@ -238,9 +238,40 @@ pub const API_TIMEOUT_S: u64 = 5;
 /// fastest pace of 100 batches a second this is 11 minutes of an API server that is away.
 pub const UNACKNOWLEDGED_BATCHES_MAX: usize = 65_536;
 
+/// Findings between the pipeline and the recorder. The pipeline waits when it is full.
+pub const FINDINGS_CHANNEL_MAX: usize = 256;
+
+/// How soon an object is looked at again whose stored state was newer than ours.
+pub const STALE_RETRY: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Reconcilers of one kind at the same time.
 pub const RECONCILE_CONCURRENCY: u16 = 16;
 
 /// Requests to reconcile that wait between a watch and a reconciler. The scheduler behind it holds
 /// each object once, so the queue only smooths bursts.
 pub const RECONCILE_QUEUE_MAX: usize = 1024;
+
+/// Longest chain of owners that is followed from a pod. The longest real one has 4 (pod, Job,
+/// JobSet, TrainJob, and what made that).
+pub const OWNER_DEPTH_MAX: usize = 6;
+
+/// Owners whose own owner is remembered, at about 300 bytes each: 6 MB. One per Job or cluster of
+/// pods, not one per pod; when it is full it starts anew and the owners are asked for again.
+pub const OWNERS_CACHED_MAX: usize = 20_000;
+
+/// Kinds of owners whose resource name is remembered. Clusters have a few dozen that own pods.
+pub const OWNER_KINDS_MAX: usize = 256;
+
+/// Names of Incidents in a run's status; the schema holds as many.
+pub const OPEN_INCIDENTS_MAX: usize = 20;
+
+/// Longest wait before a run that failed is looked at again, in seconds. The waits double from 1 s:
+/// after nine failures in a row this is reached.
+pub const RETRY_WAIT_MAX_S: u64 = 300;
+
+/// Malformed objects that are remembered, so that each version is said once, at about 200 bytes
+/// each. More than a handful means a broken tool; then some are said again.
+pub const MALFORMED_MAX: usize = 1024;
+
+/// Nodes in one page of a list: about 20 KiB each, so a page takes 10 MiB for a moment.
+pub const NODES_PAGE: u32 = 500;

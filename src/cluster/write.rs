@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ApiResource;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
@@ -196,6 +196,24 @@ impl Writer {
         let params = apply_params(manager, conflicts);
         self.bounded(api.patch(name, &params, &Patch::Apply(object)))
             .await
+    }
+
+    /// Creates a namespaced object as it is written. An object of this name that exists is
+    /// [`WriteError::Conflict`]: creating never changes anything.
+    pub async fn create_dynamic(
+        &self,
+        manager: &FieldManager,
+        resource: &ApiResource,
+        namespace: &str,
+        object: &DynamicObject,
+    ) -> Result<DynamicObject, WriteError> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, resource);
+        let params = PostParams {
+            field_manager: Some(manager.as_str().to_owned()),
+            ..PostParams::default()
+        };
+        self.bounded(api.create(&params, object)).await
     }
 
     /// Merge patch of a namespaced object. Put `metadata.uid` or `metadata.resourceVersion` into
