@@ -248,6 +248,9 @@ pub const FINDINGS_QUEUE_MAX: usize = 4096;
 /// word; the client notices a dead watch 5 s after this.
 pub const WATCH_TIMEOUT_S: u32 = 200;
 
+/// Longest wait before a failed watch is tried again.
+pub const WATCH_RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Longest write or read in the response path, in seconds. The API server answers in milliseconds;
 /// its own limit for a write is 34 s, too long to wait with a pod that scans.
 pub const API_TIMEOUT_S: u64 = 5;

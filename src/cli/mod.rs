@@ -3,11 +3,8 @@
 
 mod controller;
 mod crds;
-<<<<<<< HEAD
 mod operator;
-=======
 mod replay;
->>>>>>> detect
 
 use std::process::ExitCode;
 

@@ -97,7 +97,10 @@ impl Stores {
     ///
     /// A store remembers only the last task that waits for it, so all waiting goes through one cell.
     pub async fn wait_until_ready(&self) -> bool {
-        *self.ready.get_or_init(|| async { self.fill().await.is_ok() }).await
+        *self
+            .ready
+            .get_or_init(|| async { self.fill().await.is_ok() })
+            .await
     }
 
     async fn fill(&self) -> Result<(), reflector::store::WriterDropped> {
