@@ -85,7 +85,9 @@ fn binary() -> anyhow::Result<PathBuf> {
 fn build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--package", "yellowjack", "--bin", "yellowjack"])
+        // The whole workspace, so that features are the same as for the tests and nothing is built
+        // twice.
+        .args(["build", "--workspace", "--bin", "yellowjack"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
