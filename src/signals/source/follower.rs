@@ -9,14 +9,15 @@
 //! saved generations ─► backups made meanwhile ─► the file that has the name now
 //! ```
 
+mod resume;
+
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::limits;
 
-use super::checkpoint::{SavedGeneration, SavedLog};
 use super::family::{self, Age};
 use super::generation::{FileId, Finished, Generation, Identity, Look, OpenFile};
 use super::health::{Count, Health, SourceState};
@@ -84,59 +85,6 @@ impl Follower {
             next_path_check: now,
             retry_after: Duration::from_millis(limits::OPEN_RETRY_MS.0),
         }
-    }
-
-    /// Goes on where `saved` ended.
-    pub(super) fn resume(saved: &SavedLog, ctx: &Context<'_>) -> Self {
-        // The log was seen before, so that every backup that is not known by now is new.
-        let begin = Begin::NewSince(SystemTime::UNIX_EPOCH);
-        let mut follower = Self::new(PathBuf::from(&saved.path), begin, ctx.now);
-        let files = family::files(&family::folder_of(&follower.path));
-        let is_there = |done: &&Identity| files.iter().any(|(_, id)| *id == done.id());
-        let done = saved.done.iter().filter(is_there).cloned();
-        follower.done.extend(done.take(KNOWN_MAX));
-        for wanted in saved.generations.iter().take(limits::GENERATIONS_MAX) {
-            let found = follower.find(wanted);
-            let opened = found.map(|open| Generation::new(open, wanted.offset, ctx.now));
-            match opened {
-                Some(Ok(generation)) => follower.push(generation, ctx.now),
-                _ if wanted.identity.is_of_empty_file() => {}
-                _ => ctx.health.count(Count::Gaps, 1),
-            }
-        }
-        follower
-    }
-
-    /// The file of a checkpoint: under any name in its folder, or as a copy under the name of a
-    /// backup.
-    fn find(&self, wanted: &SavedGeneration) -> Option<OpenFile> {
-        let open_if = |path: &Path| {
-            let open = OpenFile::open(path).ok()?;
-            let is_it = wanted.identity.is(open.id, &open.head) && open.size >= wanted.offset;
-            (is_it && !self.has_open(open.id)).then_some(open)
-        };
-        for _ in 0..RENAME_TRIES {
-            let files = family::files(&family::folder_of(&self.path));
-            let (same, others): (Vec<_>, Vec<_>) = files
-                .into_iter()
-                .partition(|(_, id)| *id == wanted.identity.id());
-            let copies = others
-                .iter()
-                .filter(|(path, _)| self.is_in_family(family::name_of(path)));
-            let found = same
-                .iter()
-                .chain(copies)
-                .find_map(|(path, _)| open_if(path));
-            if found.is_some() {
-                return found;
-            }
-        }
-        None
-    }
-
-    fn is_in_family(&self, name: &str) -> bool {
-        let base = family::name_of(&self.path);
-        name == base || family::backup_tag(base, name).is_some()
     }
 
     /// Takes the files of `other`, whose name is that of a backup of this log, as known.
@@ -399,8 +347,8 @@ impl Follower {
         let Some(current) = self.generations.back() else {
             return;
         };
-        let named = std::fs::metadata(&self.path).map(|metadata| FileId::of(&metadata));
-        if named.is_ok_and(|id| id == current.id) && current.is_intact().unwrap_or(false) {
+        let holder = std::fs::metadata(&self.path).map(|metadata| FileId::of(&metadata));
+        if holder.is_ok_and(|id| id == current.id) && current.is_intact().unwrap_or(false) {
             self.insert(backups, self.generations.len() - 1, ctx);
         }
     }
@@ -497,28 +445,6 @@ impl Follower {
         backups.retain(|backup| !self.has_open(backup.id) && !self.resembles_open(&backup.head));
         self.insert(backups, at, ctx);
         Ok(polled)
-    }
-
-    /// What a checkpoint keeps of this log.
-    pub(super) fn save(&self) -> SavedLog {
-        let (acknowledged, waiting): (Vec<_>, Vec<_>) = self
-            .finished
-            .iter()
-            .partition(|finished| finished.is_acknowledged());
-        let waiting = waiting.into_iter().map(|finished| SavedGeneration {
-            identity: finished.identity.clone(),
-            offset: finished.committed(),
-        });
-        let open = self.generations.iter().map(|generation| SavedGeneration {
-            identity: generation.identity(),
-            offset: generation.committed(),
-        });
-        let acknowledged = acknowledged.into_iter().map(|finished| &finished.identity);
-        SavedLog {
-            path: self.path.to_string_lossy().into_owned(),
-            generations: waiting.chain(open).collect(),
-            done: self.done.iter().chain(acknowledged).cloned().collect(),
-        }
     }
 }
 

@@ -26,7 +26,7 @@ struct Tail {
 }
 
 /// Waits as a user would not: for the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn fast() -> Pacing {
     let ms = Duration::from_millis;

@@ -66,7 +66,9 @@ fn runs(lines: &[String]) -> Vec<(String, usize)> {
     let mut runs: Vec<(String, usize)> = Vec::new();
     let mut next = None;
     for line in lines {
-        let number = line.get(8..14).and_then(|number| number.parse::<usize>().ok());
+        let number = line
+            .get(8..14)
+            .and_then(|number| number.parse::<usize>().ok());
         let is_whole = number.is_some_and(|number| numbered(number..number + 1) == [line.as_str()]);
         if is_whole && number == next {
             runs.last_mut().unwrap().1 += 1;
@@ -163,7 +165,6 @@ impl World {
     }
 
     fn settle(&mut self) {
-        assert_eq!(runs(&self.read), runs(&numbered(0..self.read.len())));
         let missing = self.expected() - self.read.len();
         if let Some(tail) = &mut self.tail {
             tail.until(&format!("{missing} lines"), |tail| {
@@ -184,7 +185,7 @@ impl World {
         }
     }
 
-    fn end(&mut self) -> (Vec<String>, usize) {
+    fn end(mut self) -> (Vec<String>, usize) {
         self.finish_half();
         self.start();
         self.settle();
@@ -195,7 +196,7 @@ impl World {
             tail.until_state(&SourceState::Reading);
         }
         self.stop();
-        (std::mem::take(&mut self.read), self.written)
+        (self.read, self.written)
     }
 }
 
@@ -213,19 +214,12 @@ proptest! {
         for step in steps {
             world.step(step);
         }
-        let (read, written) = world.end();
+        let (mut read, written) = world.end();
+        if matches!(way, Way::CopyToDate | Way::CopyToNumber) {
+            // A file that is filled, copied and emptied between two looks shows only in its copy,
+            // which can be found after the first lines that followed.
+            read.sort();
+        }
         prop_assert_eq!(runs(&read), runs(&numbered(0..written)));
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if !std::thread::panicking() { return; }
-            let dir = self.path.parent().unwrap();
-            let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap()).map(|e| (e.file_name(), std::os::unix::fs::MetadataExt::ino(&e.metadata().unwrap()), e.metadata().unwrap().len(), fs::read_to_string(e.path()).unwrap_or_default().chars().take(14).collect::<String>(), e.metadata().unwrap().modified().unwrap())).collect();
-            names.sort();
-            println!("read {} written {}", self.read.len(), self.written);
-            for n in names { println!("{n:?}"); }
-            for e in fs::read_dir(dir.join("checkpoints")).unwrap() { println!("{}", fs::read_to_string(e.unwrap().path()).unwrap()); }
     }
 }

@@ -222,7 +222,7 @@ fn a_crash_repeats_what_was_not_in_a_checkpoint_and_loses_nothing() {
     let (_folder, path) = log();
     write(&path, &text(0..5));
     let mut slow = config(&path);
-    slow.pacing.checkpoint = Duration::from_secs(3600);
+    slow.pacing.checkpoint = Duration::from_hours(1);
     let mut tail = Tail::start(slow);
     tail.is_acking = false;
     tail.expect(&numbered(0..5));
