@@ -88,6 +88,10 @@ pub const ROTATION_CHECK_MS: u64 = 40;
 /// because the new file is read meanwhile.
 pub const ROTATE_WAIT_MS: u64 = 5_000;
 
+/// How long a file that has no name any more is still read after its last growth. Its writer may
+/// have it open, and nobody else can read what it writes; but an open file keeps its disk space.
+pub const UNLINKED_WAIT_MS: u64 = 60_000;
+
 /// Pause between two looks at a folder for files that are new.
 pub const FOLDER_SCAN_MS: u64 = 500;
 

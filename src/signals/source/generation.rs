@@ -219,15 +219,16 @@ impl Generation {
 
     /// The same file from its start, after it was emptied.
     pub(super) fn restarted(&self, now: Instant) -> io::Result<Self> {
-        let file = self.file.try_clone()?;
         let open = OpenFile {
-            file,
+            file: self.file.try_clone()?,
             id: self.id,
             size: 0,
             modified: SystemTime::UNIX_EPOCH,
-            head: Vec::new(),
+            head: read_head(&self.file)?,
         };
-        Self::new(open, 0, now)
+        let mut restarted = Self::new(open, 0, now)?;
+        restarted.superseded_at = self.superseded_at;
+        Ok(restarted)
     }
 
     /// Goes on in a copy of its content, after it was emptied itself.
@@ -293,6 +294,11 @@ impl Generation {
             Err(None) => Ok(Look::Truncated),
             Err(Some(error)) => Err(error),
         }
+    }
+
+    /// Whether the file still holds what was read of it.
+    pub(super) fn is_intact(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.len() >= self.offset && self.head_holds()?)
     }
 
     fn head_holds(&self) -> io::Result<bool> {

@@ -35,6 +35,7 @@ fn fast() -> Pacing {
         poll_idle: ms(2),
         rotation_check: ms(2),
         rotate_wait: ms(60),
+        unlinked_wait: ms(200),
         folder_scan: ms(10),
         checkpoint: ms(10),
     }
@@ -96,8 +97,9 @@ impl Tail {
             if !self.take() {
                 assert!(
                     start.elapsed() < PATIENCE,
-                    "no {what}; lines: {:?}; health: {:?}",
-                    self.lines,
+                    "no {what}; {} lines, the last: {:?}; health: {:?}",
+                    self.lines.len(),
+                    self.lines.last(),
                     self.health()
                 );
                 std::thread::yield_now();
