@@ -292,6 +292,18 @@ async fn a_process_is_killed_right_before_or_after_the_kth_write() -> anyhow::Re
     .await
 }
 
+#[tokio::test]
+async fn the_operators_binary_runs_as_a_child_with_a_log() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        let mut operator = env.operator(env.cluster.kubeconfig(), &["crds"]).await?;
+        assert_eq!(operator.ended(LIMIT).await?, Some(0));
+        let log = operator.log()?;
+        assert!(log.contains("name: agentruns.yellowjack.dev"), "{log}");
+        Ok(())
+    })
+    .await
+}
+
 #[test]
 fn the_cluster_tells_what_it_costs() -> anyhow::Result<()> {
     let cluster = TestCluster::shared()?;

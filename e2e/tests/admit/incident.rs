@@ -40,6 +40,10 @@ fn verdict(verdict: &str) -> Value {
 }
 
 pub fn cases() -> Vec<Case> {
+    [objects(), verdicts()].into_iter().flatten().collect()
+}
+
+fn objects() -> Vec<Case> {
     let changed = |field: &str, value: Value| {
         let mut entry = evidence("node-a", "Mining");
         entry[field] = value;
@@ -90,6 +94,11 @@ pub fn cases() -> Vec<Case> {
             "spec.evidence[0].score: Required value",
             changed("score", json!(null)),
         ),
+    ]
+}
+
+fn verdicts() -> Vec<Case> {
+    vec![
         yes("a Confirm", with("disposition", verdict("Confirm"))),
         yes("a Release", with("disposition", verdict("Release"))),
         no(
@@ -118,20 +127,31 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-pub fn changes() -> Vec<Change> {
-    let change = |what, before: Value, patch, refused| Change {
+fn change(
+    what: &'static str,
+    before: Value,
+    patch: Value,
+    refused: Option<&'static str>,
+) -> Change {
+    Change {
         kind: Kind::Incident,
         what,
         before,
         patch,
         refused,
-    };
+    }
+}
+
+pub fn changes() -> Vec<Change> {
+    [identity_changes(), verdict_changes()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn identity_changes() -> Vec<Change> {
     let plain = || with("evidence", json!([]));
     let of_run = || with("run", json!({ "name": "r", "uid": "u" }));
-    let released = || with("disposition", verdict("Release"));
-    let confirmed = || with("disposition", verdict("Confirm"));
-    let ended = || with("disposition", verdict("Terminate"));
-    let say = |word: &str| json!({ "disposition": verdict(word) });
     vec![
         change(
             "another pod",
@@ -169,6 +189,16 @@ pub fn changes() -> Vec<Change> {
             json!({ "evidence": [evidence("n", "Mining")] }),
             None,
         ),
+    ]
+}
+
+fn verdict_changes() -> Vec<Change> {
+    let plain = || with("evidence", json!([]));
+    let released = || with("disposition", verdict("Release"));
+    let confirmed = || with("disposition", verdict("Confirm"));
+    let ended = || with("disposition", verdict("Terminate"));
+    let say = |word: &str| json!({ "disposition": verdict(word) });
+    vec![
         change("a first Release", plain(), say("Release"), None),
         change(
             "a Release after a Confirm",

@@ -1,8 +1,14 @@
 //! The API's rules against the real server: what it admits, what it refuses and with which words,
 //! what it fills in, and what kubectl shows.
 //!
-//! Cases are data: `agent_run`, `guardrail_policy` and `incident` hold them, `cases` runs them,
+//! Cases are data: `agent_run`, `reach`, `guardrail_policy` and `incident` hold them, `cases` runs them,
 //! `bounds` derives more from the schemas themselves.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "reading a JSON value by a missing key gives null, and cases hand over fresh values"
+)]
 
 mod agent_run;
 mod bounds;
@@ -11,6 +17,7 @@ mod defaults;
 mod guardrail_policy;
 mod incident;
 mod kubectl;
+mod reach;
 
 use std::collections::BTreeSet;
 
@@ -20,6 +27,7 @@ use yellowjack_e2e::with_namespace;
 fn all_cases() -> Vec<Case> {
     [
         agent_run::cases(),
+        reach::cases(),
         guardrail_policy::cases(),
         incident::cases(),
     ]
