@@ -1,7 +1,7 @@
 //! Every bound of every queue, map, loop and text, with its arithmetic.
 //!
 //! One place, so that "how much memory can it take" has one answer. The relations between the
-//! bounds are checked when the crate is built. Nothing here may depend on configuration.
+//! bounds are checked when the crate is built. Nothing here may depend on configuration (INV-3).
 
 // --- text ------------------------------------------------------------------------------------
 
@@ -27,16 +27,251 @@ pub const AGAINST_MAX: usize = 5;
 
 // --- decoding --------------------------------------------------------------------------------
 
+/// Latest second since the Unix epoch that counts as a time: 2100-01-01. A record from beyond it
+/// would carry the engine's event time away from every later record. The earliest is 0.
+pub const EVENT_SECONDS_MAX: i64 = 4_102_444_800;
+
 // --- sources and checkpoints -----------------------------------------------------------------
+
+/// Most bytes that one read takes from a file. Not above [`LINE_BYTES_MAX`], so that only the
+/// first line of a batch, which began in an earlier read, can be too long.
+pub const READ_BYTES_MAX: usize = 128 * 1024;
+
+/// Batches that wait between a source and its consumer. A batch has at most `LINE_BYTES_MAX +
+/// READ_BYTES_MAX` = 384 KiB, so 16 hold 6 MiB; a full queue stops the reader.
+pub const BATCH_QUEUE_MAX: usize = 16;
+
+/// First bytes of a file that tell it from another with the same inode. Time stamps differ within
+/// the first lines of every log that is read here.
+pub const FILE_HEAD_BYTES_MAX: usize = 1024;
+
+/// Fewest equal first bytes that let a file with another inode pass for a copy of a known one.
+pub const COPY_HEAD_BYTES_MIN: usize = 64;
+
+/// Files that are followed in one folder. Zeek writes about 30 kinds of log.
+pub const FOLLOWED_FILES_MAX: usize = 64;
+
+/// Generations of one rotating file that are open at once: rotation every 0.7 s (10 MB at 10,000
+/// flows/s) and a wait of 5 s make 8. With 64 files in a folder at most 1,024 descriptors.
+pub const GENERATIONS_MAX: usize = 16;
+
+/// Generations that were read but not yet acknowledged, per file. The queue holds batches of at
+/// most [`BATCH_QUEUE_MAX`] of them, and one batch is being worked on.
+pub const UNACKNOWLEDGED_GENERATIONS_MAX: usize = BATCH_QUEUE_MAX + 1;
+
+/// Backups of one log that are looked at, the youngest. lumberjack keeps 5, logrotate up to about
+/// 30; twice as many are remembered as done, at 150 bytes each: 64 logs take 1.2 MiB.
+pub const BACKUPS_MAX: usize = 64;
+
+/// Folder entries that one look at a folder goes through.
+pub const FOLDER_ENTRIES_MAX: usize = 8192;
+
+/// Largest checkpoint that is read: 64 logs with 128 backups done and 33 generations at 180 bytes
+/// each are 1.8 MiB.
+pub const CHECKPOINT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Pause between two looks at a file that grew lately: adds 2.5 ms on average to the way of a line.
+pub const POLL_ACTIVE_MS: u64 = 5;
+
+/// The same for a file at rest: 10 ms on average, and 50 wake-ups of some 10 us in a second are
+/// 0.05 % of a core.
+pub const POLL_IDLE_MS: u64 = 20;
+
+/// How long after its last growth a file counts as at rest.
+pub const ACTIVE_FOR_MS: u64 = 60_000;
+
+/// Pause between two checks whether a path leads to another file by now.
+pub const ROTATION_CHECK_MS: u64 = 40;
+
+/// How long a rotated file is still read after its last growth. logrotate makes the new file
+/// before it tells the writer to leave the old one; this covers a slow writer, and delays nothing
+/// because the new file is read meanwhile.
+pub const ROTATE_WAIT_MS: u64 = 5_000;
+
+/// Pause between two looks at a folder for files that are new.
+pub const FOLDER_SCAN_MS: u64 = 500;
+
+/// Pause between two checkpoints: what a crash can repeat.
+pub const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
+
+/// First and longest pause before a file that cannot be opened is tried again.
+pub const OPEN_RETRY_MS: (u64, u64) = (500, 30_000);
+
+const _: () = assert!(READ_BYTES_MAX <= LINE_BYTES_MAX);
+const _: () = assert!(COPY_HEAD_BYTES_MIN <= FILE_HEAD_BYTES_MAX);
+const _: () = assert!(POLL_ACTIVE_MS <= POLL_IDLE_MS && POLL_IDLE_MS <= ROTATION_CHECK_MS);
 
 // --- attribution -----------------------------------------------------------------------------
 
+/// Pods that the index holds, ended ones included. Kubernetes supports 150,000 pods in a cluster;
+/// the rest is room for those that ended lately. About 600 bytes each: 120 MiB when full.
+pub const INDEX_PODS_MAX: usize = 200_000;
+
+/// Addresses of one pod at a time. Dual stack has 2.
+pub const POD_ADDRESSES_MAX: usize = 4;
+
+/// Addresses that one pod is remembered to have had. Addresses of a pod practically never change.
+pub const POD_HELD_ADDRESSES_MAX: usize = 16;
+
+/// Holders of one address that are remembered. An address that is given out again every 40 s
+/// fills this within the 10 minutes of [`POD_RETENTION_SECONDS`].
+pub const ADDRESS_HOLDERS_MAX: usize = 16;
+
+/// Addresses of nodes: 5,000 nodes with 4 each.
+pub const NODE_ADDRESSES_MAX: usize = 20_000;
+
+/// How long an ended pod can still be found, for lines that come late.
+pub const POD_RETENTION_SECONDS: i64 = 600;
+
+/// How far the clock of a log and the times of the API may lie apart. The API cuts its times to
+/// whole seconds; one more second covers clocks that NTP keeps.
+pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
+
 // --- detection -------------------------------------------------------------------------------
+
+// One busy pod: contacts 2 x 512 buckets x 33 B = 33 KiB, DNS answers 2 x 512 x 19 B = 19 KiB,
+// walks 2 x 32 x 420 B = 26 KiB, pending 128 x 40 B = 5 KiB, spread 2 x 128 x 20 B = 5 KiB,
+// mining 16 x 100 B + 64 x 50 B = 5 KiB: at most 96 KiB. A quiet one holds a few entries: 2 KiB.
+
+/// Contacts that one generation of a pod's memory holds; two generations are kept. 448 is 7/8 of
+/// 512, the load at which a hash table of 512 buckets would grow.
+pub const CONTACTS_GENERATION_MAX: usize = 448;
+
+/// Addresses from DNS answers that one generation of a pod's memory holds.
+pub const DNS_GENERATION_MAX: usize = 448;
+
+/// Contacts of a pod that wait for an answer. More than twice the failures that a quarantine
+/// takes, so a scan faster than this is judged from the part that fits.
+pub const PENDING_MAX: usize = 128;
+
+/// Horizontal walks per pod, and as many vertical ones. A target that gets more than 1/32 of a
+/// pod's failed contacts always has a walk (see `detect::walk`).
+pub const WALKS_MAX: usize = 32;
+
+/// Contacts that are remembered, per pod and transport, to tell peer-to-peer traffic from a scan.
+pub const SPREAD_MAX: usize = 128;
+
+/// Pool destinations of a pod whose sessions are followed.
+pub const POOL_SESSIONS_MAX: usize = 16;
+
+/// Addresses of a pod that are known to be a pool's from a DNS answer or a TLS name.
+pub const POOL_ADDRESSES_MAX: usize = 64;
+
+/// Pods that one engine follows: 16,384 x 96 KiB = 1.5 GiB if every pod were busy, 32 MiB if all
+/// are quiet. A larger cluster runs one engine per node, where the kubelet's limit is 110 pods.
+pub const PODS_MAX: usize = 16_384;
+
+/// Nodes whose losses one engine remembers. Kubernetes is tested up to 5,000 nodes.
+pub const NODES_MAX: usize = 8_192;
+
+/// Entries of all pool lists together. Public lists have up to some 10,000; 100,000 names of 40
+/// bytes are some 8 MiB.
+pub const POOL_ENTRIES_MAX: usize = 100_000;
+
+/// Unusable lines of a pool list that are reported.
+pub const POOL_PROBLEMS_MAX: usize = 20;
+
+const _: () = assert!(
+    PENDING_MAX < CONTACTS_GENERATION_MAX,
+    "what waits must not be forgotten"
+);
+const _: () = assert!(EXAMPLES_MAX >= 8, "a walk keeps eight examples");
 
 // --- replay ----------------------------------------------------------------------------------
 
 // --- guardrails ------------------------------------------------------------------------------
 
+/// Longest quantity that is read, in bytes. The schema takes 32; the API server's own spelling of
+/// the largest amount has 20.
+pub const QUANTITY_BYTES_MAX: usize = 64;
+
+/// Ranges that stay blocked inside one allowed range. With at most 64 rules of a run and 32 of its
+/// policy, and 20 bytes for an IPv4 range (45 for IPv6), a NetworkPolicy stays below 96 × 128 × 48
+/// bytes = 576 KiB, and the API server takes 1.5 MiB.
+pub const EXCEPT_MAX: usize = 128;
+
+/// Names of policies that widen a pod. A person reads a handful; an Incident holds 16.
+pub const WIDENING_NAMES_MAX: usize = 16;
+
 // --- response --------------------------------------------------------------------------------
 
+/// Actions in one Incident's record; the schema holds as many. A whole ladder has 6, a release 3;
+/// repeats of the same action share an entry.
+pub const ACTIONS_MAX: usize = 32;
+
+/// Things to restore in one Incident; the schema holds as many. One owner and the pods of a run.
+pub const RESTORE_MAX: usize = 16;
+
+/// Names of policies in one Incident; the schema holds as many.
+pub const WIDENED_BY_MAX: usize = 16;
+
+/// Names of policies in one captured pod; the schema holds as many.
+pub const CAPTURED_POLICIES_MAX: usize = 32;
+
+/// Largest captured pod, in bytes of JSON. Ten Incidents with one each are a fifth of etcd's request
+/// limit of 1.5 MiB.
+pub const CAPTURE_BYTES_MAX: usize = 32 * 1024;
+
+/// Steps of one reconcile of an Incident. The longest way (isolate, capture, save, suspend,
+/// terminate, close) has 6; more means that a step does not change what the plan looks at.
+pub const STEPS_MAX: usize = 12;
+
+/// Pods whose traffic is watched for proof of containment. As many as can be quarantined at once
+/// by the default cap, 64, and room for a cap that was raised.
+pub const WITNESSED_PODS_MAX: usize = 4096;
+
+/// Findings that wait to be written as Incidents. The engine finds at most a few per pod; when the
+/// API server is away, the newest of each pod and signature matter, and 4,096 hold a large cluster.
+pub const FINDINGS_QUEUE_MAX: usize = 4096;
+
 // --- cluster and controller ------------------------------------------------------------------
+
+/// Longest watch, in seconds. Azure's load balancer drops a silent connection after 240 s without a
+/// word; the client notices a dead watch 5 s after this.
+pub const WATCH_TIMEOUT_S: u32 = 200;
+
+/// Longest write or read in the response path, in seconds. The API server answers in milliseconds;
+/// its own limit for a write is 34 s, too long to wait with a pod that scans.
+pub const API_TIMEOUT_S: u64 = 5;
+
+/// Batches that wait for their findings to be recorded. One takes under 100 bytes; at the source's
+/// fastest pace of 100 batches a second this is 11 minutes of an API server that is away.
+pub const UNACKNOWLEDGED_BATCHES_MAX: usize = 65_536;
+
+/// Findings between the pipeline and the recorder. The pipeline waits when it is full.
+pub const FINDINGS_CHANNEL_MAX: usize = 256;
+
+/// How soon an object is looked at again whose stored state was newer than ours.
+pub const STALE_RETRY: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Reconcilers of one kind at the same time.
+pub const RECONCILE_CONCURRENCY: u16 = 16;
+
+/// Requests to reconcile that wait between a watch and a reconciler. The scheduler behind it holds
+/// each object once, so the queue only smooths bursts.
+pub const RECONCILE_QUEUE_MAX: usize = 1024;
+
+/// Longest chain of owners that is followed from a pod. The longest real one has 4 (pod, Job,
+/// JobSet, TrainJob, and what made that).
+pub const OWNER_DEPTH_MAX: usize = 6;
+
+/// Owners whose own owner is remembered, at about 300 bytes each: 6 MB. One per Job or cluster of
+/// pods, not one per pod; when it is full it starts anew and the owners are asked for again.
+pub const OWNERS_CACHED_MAX: usize = 20_000;
+
+/// Kinds of owners whose resource name is remembered. Clusters have a few dozen that own pods.
+pub const OWNER_KINDS_MAX: usize = 256;
+
+/// Names of Incidents in a run's status; the schema holds as many.
+pub const OPEN_INCIDENTS_MAX: usize = 20;
+
+/// Longest wait before a run that failed is looked at again, in seconds. The waits double from 1 s:
+/// after nine failures in a row this is reached.
+pub const RETRY_WAIT_MAX_S: u64 = 300;
+
+/// Malformed objects that are remembered, so that each version is said once, at about 200 bytes
+/// each. More than a handful means a broken tool; then some are said again.
+pub const MALFORMED_MAX: usize = 1024;
+
+/// Nodes in one page of a list: about 20 KiB each, so a page takes 10 MiB for a moment.
+pub const NODES_PAGE: u32 = 500;

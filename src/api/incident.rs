@@ -2,7 +2,9 @@
 //!
 //! `spec` holds the evidence, written by whoever saw it under its own field manager, and the
 //! human's word. `status` is the responder's: conditions, actions, and what must be restored.
-//! An Incident is owned by nobody, so that deleting an AgentRun deletes no record.
+//! An Incident is owned by nobody, so that deleting an AgentRun deletes no record (INV-11). Only
+//! the human's word undoes what was done (INV-7); what it needs for that is written before the pod is
+//! touched (INV-5).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -209,6 +211,9 @@ pub struct IncidentStatus {
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub restore: Vec<RestoreEntry>,
+    /// The pod as it was before an action that destroys it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
     /// Policies of others that still let the pod's traffic through.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(max = 253)))]
@@ -220,6 +225,23 @@ pub struct IncidentStatus {
     /// When the record was closed; it expires some time after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<Time>,
+}
+
+/// A pod as it was before an action that destroys it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Capture {
+    /// When it was taken.
+    pub time: Time,
+    /// The network policies that selected the pod.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(max = 253)))]
+    pub selected_by: Vec<String>,
+    /// The pod's metadata, spec and status. Values of environment variables are withheld: they
+    /// hold credentials, and an Incident has more readers than a pod. Cut down to names and images
+    /// where it would be larger than 32 KiB.
+    #[schemars(schema_with = "schema::any_object")]
+    pub pod: serde_json::Value,
 }
 
 /// One action and its result.
@@ -248,6 +270,8 @@ pub enum ActionKind {
     Alert,
     /// Take CPU away.
     Throttle,
+    /// Keep the pod's spec, status and policies in the Incident.
+    Capture,
     /// Label the pod, so that the standing deny selects it.
     Isolate,
     /// Suspend the owner.

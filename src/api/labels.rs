@@ -12,10 +12,14 @@ pub const RUN_UID: &str = "yellowjack.dev/run-uid";
 pub const QUARANTINE: &str = "yellowjack.dev/quarantine";
 /// On an Incident: the UID of the pod it is about.
 pub const POD_UID: &str = "yellowjack.dev/pod-uid";
+/// Annotation on the Job of a `template`: when Yellowjack let it run. A Job that has it is never
+/// let run again, so that whoever suspends it later is not overruled.
+pub const STARTED_AT: &str = "yellowjack.dev/started-at";
 /// Kubernetes' recommended label for the tool that manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value here.
 pub const MANAGED_BY_VALUE: &str = "yellowjack";
 
-/// Name of the standing deny: a ClusterNetworkPolicy, or one NetworkPolicy per namespace.
+/// Name of the standing deny: a ClusterNetworkPolicy, or one NetworkPolicy per namespace. Both
+/// deny both directions, IPv4 and IPv6 (INV-12).
 pub const STANDING_DENY: &str = "yellowjack-quarantine";

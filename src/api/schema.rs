@@ -60,6 +60,11 @@ pub fn pod_spec(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Any JSON object, kept as it was.
+pub fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
 /// Any JSON value, kept for restoring a field exactly as it was.
 pub fn any_value(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "x-kubernetes-preserve-unknown-fields": true })

@@ -50,6 +50,17 @@ pub enum Severity {
     Quarantine,
 }
 
+impl Severity {
+    /// The name in the API and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alert => "Alert",
+            Self::Quarantine => "Quarantine",
+        }
+    }
+}
+
 /// A judgement about one subject.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {

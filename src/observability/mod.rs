@@ -1,1 +1,63 @@
-//! Log set-up and the names of metrics.
+//! Log set-up, and how errors become text.
+//!
+//! Errors become log lines only through [`chain`], which prints every cause once.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+/// How log lines are written.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends log lines to standard error; `filter` as in `RUST_LOG`. A second call changes nothing.
+pub fn start_log(filter: &str, format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("The log was set up before.");
+    }
+}
+
+/// The error and all its causes, as one line of at most 1,024 bytes (the longest event note).
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    const BYTES_MAX: usize = 1024;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if text.len() > BYTES_MAX {
+            break;
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    crate::model::clip(&text, BYTES_MAX).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("failed to write")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn every_cause_is_printed_once() {
+        let error = Outer(std::io::Error::other("disk full"));
+        assert_eq!(chain(&error), "failed to write: disk full");
+    }
+}

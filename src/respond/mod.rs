@@ -1,1 +1,19 @@
-//! Response: from an Incident to what is done about it.
+//! Response: from a finding to an Incident, and from an Incident to what is done about it.
+//!
+//! `plan` is pure and decides; the rest carries out and writes down. Incident before action, action
+//! before status (INV-5).
+
+pub mod plan;
+
+mod evidence;
+mod execute;
+mod pacing;
+mod record;
+mod responder;
+mod view;
+mod witness;
+
+pub use pacing::Pacer;
+pub use record::{Found, RecordCounters, Recorder, Ticket};
+pub use responder::{Forgotten, RespondError, Responder, ResponderSettings};
+pub use witness::{STALE, Witness};

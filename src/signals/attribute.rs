@@ -1,1 +1,480 @@
 //! Attribution: which pod had an address at a time.
+//!
+//! A synchronous index without clock or client. The shell feeds it from a watch of pods (`apply`,
+//! `delete`, `reset`) and asks it once per signal (`lookup`); `replay` feeds it from a table. It
+//! must never guess: where an address, a time and what the log says do not name exactly one pod,
+//! the answer is [`Attribution::Unattributed`] with the reason. A wrong answer would quarantine an
+//! honest run, and an agent that can choose when its pods die would choose whom to blame.
+//!
+//! A pod holds an address from its start to its end. An ended pod stays for
+//! [`limits::POD_RETENTION_SECONDS`], because lines come late. Both ends of a hold are widened by
+//! [`limits::CLOCK_SKEW_MICROS`], because a log and the API run on different clocks; where the
+//! widened holds of two pods overlap, nobody is named.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::limits;
+use crate::model::{EventTime, PodHint, PodKey, RunKey};
+
+/// What the index needs to know of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFacts {
+    /// The pod's UID.
+    pub key: PodKey,
+    /// Namespace.
+    pub namespace: String,
+    /// Name; another pod can have had it before.
+    pub name: String,
+    /// All of its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Whether it uses the node's network, and so the node's address.
+    pub host_network: bool,
+    /// The node that it runs on.
+    pub node: Option<String>,
+    /// When its network came up: the transition of `PodReadyToStartContainers` where the cluster
+    /// has it, else the start time. Not the time of creation: a pod that waits has no address,
+    /// and would be blamed for what the earlier holder did meanwhile.
+    pub since: EventTime,
+    /// When its last container stopped for good (phase Succeeded or Failed), which frees its
+    /// address long before the object is deleted.
+    pub ended_at: Option<EventTime>,
+    /// The run that it belongs to.
+    pub run: Option<RunKey>,
+    /// Kind and name of what owns it, for people.
+    pub workload: Option<String>,
+}
+
+/// Whom a signal belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribution<'a> {
+    /// Exactly one pod had the address at that time, and nothing speaks against it.
+    Pod(&'a PodFacts),
+    /// Nobody can be named.
+    Unattributed(Why),
+}
+
+/// Why nobody can be named. Closed set: the names are metric labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Why {
+    /// No pod had this address in the time that the index remembers.
+    UnknownAddress,
+    /// The address is a node's, shared by all of its hostNetwork pods and its own processes.
+    HostNetwork,
+    /// The signal is older than the first pod that is known to have had the address.
+    BeforePod,
+    /// The pod that had the address had ended, and no other had it yet.
+    AfterPod,
+    /// Two pods can have had the address at that time.
+    Ambiguous,
+    /// The log names another pod than the one that had the address.
+    HintContradicts,
+}
+
+impl Why {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::UnknownAddress,
+        Self::HostNetwork,
+        Self::BeforePod,
+        Self::AfterPod,
+        Self::Ambiguous,
+        Self::HintContradicts,
+    ];
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnknownAddress => "unknown_address",
+            Self::HostNetwork => "host_network",
+            Self::BeforePod => "before_pod",
+            Self::AfterPod => "after_pod",
+            Self::Ambiguous => "ambiguous",
+            Self::HintContradicts => "hint_contradicts",
+        }
+    }
+}
+
+/// Size of the index, and what its bounds cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexStats {
+    /// Pods, ended ones included.
+    pub pod_count: usize,
+    /// Addresses.
+    pub address_count: usize,
+    /// Ended pods that went before their time because the index was full.
+    pub evicted_pods: u64,
+    /// Earlier holders of an address that went before their time.
+    pub evicted_holders: u64,
+    /// Pods, addresses of pods and addresses of nodes that did not fit at all.
+    pub refused: u64,
+}
+
+/// A span of time in which a pod has an address. Open while `until` is `None`.
+#[derive(Clone, Debug)]
+struct Hold {
+    pod: PodKey,
+    from: EventTime,
+    until: Option<EventTime>,
+}
+
+/// The span in which an address was a node's, over all hostNetwork pods that showed it. One span,
+/// not one per pod: a node runs any number of them.
+#[derive(Clone, Copy, Debug)]
+struct HostSpan {
+    from: EventTime,
+    until: Option<EventTime>,
+    live_count: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Address {
+    holds: Vec<Hold>,
+    host: Option<HostSpan>,
+    /// A holder did not fit, so that the one that is left may not be the only one.
+    is_contested: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Pod {
+    facts: PodFacts,
+    /// Addresses that it has or had, at most [`limits::POD_HELD_ADDRESSES_MAX`].
+    held: Vec<Held>,
+    ended: Option<EventTime>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    ip: IpAddr,
+    is_open: bool,
+}
+
+/// The index. One task owns it; nothing in it blocks.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    pods: HashMap<PodKey, Pod>,
+    addresses: HashMap<IpAddr, Address>,
+    nodes: HashSet<IpAddr>,
+    /// Ended pods, the longest ended first.
+    ended: BTreeSet<(EventTime, PodKey)>,
+    stats: IndexStats,
+}
+
+fn covers(from: EventTime, until: Option<EventTime>, time: EventTime) -> bool {
+    let skew = limits::CLOCK_SKEW_MICROS;
+    let begun = time >= from.plus_micros(-skew);
+    begun && until.is_none_or(|until| time <= until.plus_micros(skew))
+}
+
+impl Index {
+    /// An empty index.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a pod as it is now; `at` is when this was seen.
+    ///
+    /// Addresses that it no longer has end at `at`. An address that replaces another starts at
+    /// `at`, because the API does not say when it changed; first ones start with the pod.
+    pub fn apply(&mut self, mut facts: PodFacts, at: EventTime) {
+        self.normalise(&mut facts);
+        let key = facts.key.clone();
+        if !self.pods.contains_key(&key) {
+            let forgotten = |ended: EventTime| {
+                ended.plus_micros(limits::POD_RETENTION_SECONDS * 1_000_000) < at
+            };
+            if facts.ended_at.is_some_and(forgotten) || !self.make_room() {
+                return;
+            }
+        }
+        let pod = self.pods.entry(key.clone()).or_insert_with(|| Pod {
+            facts: facts.clone(),
+            held: Vec::new(),
+            ended: None,
+        });
+        if pod.ended.is_some() {
+            // An end is final; but a run may still claim the pod, or its labels change.
+            facts.ended_at = pod.facts.ended_at.or(facts.ended_at);
+            pod.facts = facts;
+            return;
+        }
+        let from = if pod.held.is_empty() { facts.since } else { at };
+        let (ips, ended_at) = (facts.ips.clone(), facts.ended_at);
+        pod.facts = facts;
+        self.release_all_but(&key, &ips, ended_at.unwrap_or(at));
+        for ip in ips {
+            self.hold(&key, ip, from);
+        }
+        if let Some(ended_at) = ended_at {
+            self.end(&key, ended_at);
+        }
+    }
+
+    /// The pod is gone since `at`. It can still be found for lines that come late.
+    pub fn delete(&mut self, pod: &PodKey, at: EventTime) {
+        self.end(pod, at);
+    }
+
+    /// All pods that live, after a new list. Those that are no longer there count as gone at
+    /// `at`: they went some time before, and for that time nobody else is blamed either.
+    pub fn reset(&mut self, live: impl Iterator<Item = PodFacts>, at: EventTime) {
+        let mut seen = HashSet::new();
+        for facts in live {
+            seen.insert(facts.key.clone());
+            self.apply(facts, at);
+        }
+        let is_gone = |(key, pod): (&PodKey, &Pod)| {
+            (pod.ended.is_none() && !seen.contains(key)).then(|| key.clone())
+        };
+        let gone: Vec<PodKey> = self.pods.iter().filter_map(is_gone).collect();
+        for key in gone {
+            self.end(&key, at);
+        }
+    }
+
+    /// Addresses of the nodes, all of them. They are never attributed to a pod: traffic that
+    /// leaves through the node's address can be anybody's on that node.
+    pub fn set_node_addresses(&mut self, addresses: impl Iterator<Item = IpAddr>) {
+        self.nodes.clear();
+        for address in addresses {
+            if self.nodes.len() < limits::NODE_ADDRESSES_MAX {
+                self.nodes.insert(address.to_canonical());
+            } else {
+                self.stats.refused += 1;
+            }
+        }
+    }
+
+    /// The pod that had `ip` at `time`. `hint` is the pod that the log itself names, if it does;
+    /// it can only take away certainty, never add it.
+    #[must_use]
+    pub fn lookup(
+        &self,
+        ip: IpAddr,
+        time: EventTime,
+        hint: Option<&PodHint<'_>>,
+    ) -> Attribution<'_> {
+        match self.find(ip.to_canonical(), time) {
+            Ok(facts) if hint.is_none_or(|hint| agrees(hint, facts)) => Attribution::Pod(facts),
+            Ok(_) => Attribution::Unattributed(Why::HintContradicts),
+            Err(why) => Attribution::Unattributed(why),
+        }
+    }
+
+    /// Forgets what ended longer ago than lines can be late.
+    pub fn expire(&mut self, now: EventTime) {
+        let line = now.plus_micros(-limits::POD_RETENTION_SECONDS * 1_000_000);
+        while self.ended.first().is_some_and(|(ended, _)| *ended < line) {
+            self.forget_longest_ended();
+        }
+    }
+
+    /// The facts of a pod that the index still knows.
+    #[must_use]
+    pub fn pod(&self, key: &PodKey) -> Option<&PodFacts> {
+        self.pods.get(key).map(|pod| &pod.facts)
+    }
+
+    /// Size, and what the bounds cost.
+    #[must_use]
+    pub fn stats(&self) -> IndexStats {
+        IndexStats {
+            pod_count: self.pods.len(),
+            address_count: self.addresses.len(),
+            ..self.stats
+        }
+    }
+
+    fn find(&self, ip: IpAddr, time: EventTime) -> Result<&PodFacts, Why> {
+        if self.nodes.contains(&ip) {
+            return Err(Why::HostNetwork);
+        }
+        let address = self.addresses.get(&ip).ok_or(Why::UnknownAddress)?;
+        if address
+            .host
+            .is_some_and(|host| covers(host.from, host.until, time))
+        {
+            return Err(Why::HostNetwork);
+        }
+        if address.is_contested {
+            return Err(Why::Ambiguous);
+        }
+        let mut found: Option<&PodKey> = None;
+        let mut why = if address.holds.is_empty() {
+            Why::UnknownAddress
+        } else {
+            Why::BeforePod
+        };
+        for hold in &address.holds {
+            if covers(hold.from, hold.until, time) {
+                if found.is_some_and(|other| *other != hold.pod) {
+                    return Err(Why::Ambiguous);
+                }
+                found = Some(&hold.pod);
+            } else if time > hold.from {
+                why = Why::AfterPod;
+            }
+        }
+        let pod = found.and_then(|key| self.pods.get(key)).ok_or(why)?;
+        Ok(&pod.facts)
+    }
+
+    /// One form for each address, none twice, and not more than a pod can have.
+    fn normalise(&mut self, facts: &mut PodFacts) {
+        let mut ips: Vec<IpAddr> =
+            Vec::with_capacity(facts.ips.len().min(limits::POD_ADDRESSES_MAX));
+        for ip in facts.ips.drain(..).map(|ip| ip.to_canonical()) {
+            if ips.contains(&ip) {
+                continue;
+            }
+            if ips.len() == limits::POD_ADDRESSES_MAX {
+                self.stats.refused += 1;
+                break;
+            }
+            ips.push(ip);
+        }
+        facts.ips = ips;
+    }
+
+    fn make_room(&mut self) -> bool {
+        if self.pods.len() < limits::INDEX_PODS_MAX {
+            return true;
+        }
+        if self.ended.is_empty() {
+            // A pod that lives is worth more than one that is new: the new one is not attributed.
+            self.stats.refused += 1;
+            return false;
+        }
+        self.forget_longest_ended();
+        self.stats.evicted_pods += 1;
+        true
+    }
+
+    fn hold(&mut self, key: &PodKey, ip: IpAddr, from: EventTime) {
+        let Some(pod) = self.pods.get_mut(key) else {
+            return;
+        };
+        if pod.held.iter().any(|held| held.ip == ip && held.is_open) {
+            return;
+        }
+        let address = self.addresses.entry(ip).or_default();
+        if pod.held.len() >= limits::POD_HELD_ADDRESSES_MAX {
+            address.is_contested = true;
+            self.stats.refused += 1;
+            return;
+        }
+        pod.held.push(Held { ip, is_open: true });
+        if pod.facts.host_network {
+            address.add_host(from);
+            return;
+        }
+        if address.holds.len() >= limits::ADDRESS_HOLDERS_MAX {
+            if !address.evict_holder() {
+                address.is_contested = true;
+                self.stats.refused += 1;
+                return;
+            }
+            self.stats.evicted_holders += 1;
+        }
+        address.holds.push(Hold {
+            pod: key.clone(),
+            from,
+            until: None,
+        });
+    }
+
+    /// Closes the open holds of a pod, but for those of `kept`.
+    fn release_all_but(&mut self, key: &PodKey, kept: &[IpAddr], at: EventTime) {
+        let Some(pod) = self.pods.get_mut(key) else {
+            return;
+        };
+        let is_released = |held: &&mut Held| held.is_open && !kept.contains(&held.ip);
+        for held in pod.held.iter_mut().filter(is_released) {
+            held.is_open = false;
+            let Some(address) = self.addresses.get_mut(&held.ip) else {
+                continue;
+            };
+            if pod.facts.host_network {
+                address.remove_host(at);
+            }
+            let is_open = |hold: &&mut Hold| hold.pod == *key && hold.until.is_none();
+            for hold in address.holds.iter_mut().filter(is_open) {
+                hold.until = Some(at);
+            }
+        }
+    }
+
+    fn end(&mut self, key: &PodKey, at: EventTime) {
+        self.release_all_but(key, &[], at);
+        if let Some(pod) = self.pods.get_mut(key)
+            && pod.ended.is_none()
+        {
+            pod.ended = Some(at);
+            self.ended.insert((at, key.clone()));
+        }
+    }
+
+    fn forget_longest_ended(&mut self) {
+        let Some((_, key)) = self.ended.pop_first() else {
+            return;
+        };
+        let Some(pod) = self.pods.remove(&key) else {
+            return;
+        };
+        for held in pod.held {
+            let Some(address) = self.addresses.get_mut(&held.ip) else {
+                continue;
+            };
+            address.holds.retain(|hold| hold.pod != key);
+            if address.holds.is_empty() && address.host.is_none_or(|host| host.live_count == 0) {
+                self.addresses.remove(&held.ip);
+            }
+        }
+    }
+}
+
+impl Address {
+    fn add_host(&mut self, from: EventTime) {
+        let host = self.host.get_or_insert(HostSpan {
+            from,
+            until: None,
+            live_count: 0,
+        });
+        // A gap between two hostNetwork pods is no gap for the node.
+        host.from = host.from.min(from);
+        host.until = None;
+        host.live_count += 1;
+    }
+
+    fn remove_host(&mut self, at: EventTime) {
+        if let Some(host) = &mut self.host {
+            host.live_count = host.live_count.saturating_sub(1);
+            if host.live_count == 0 {
+                host.until = Some(at);
+            }
+        }
+    }
+
+    /// Drops the holder that ended first. `false` when all of them still hold the address.
+    fn evict_holder(&mut self) -> bool {
+        let ends = self.holds.iter().enumerate();
+        let first = ends
+            .filter_map(|(i, hold)| Some((hold.until?, i)))
+            .min()
+            .map(|(_, i)| i);
+        if let Some(i) = first {
+            self.holds.remove(i);
+        }
+        first.is_some()
+    }
+}
+
+fn agrees(hint: &PodHint<'_>, facts: &PodFacts) -> bool {
+    let same = |hinted: &str, known: &str| hinted.is_empty() || hinted == known;
+    same(&hint.namespace, &facts.namespace) && same(&hint.name, &facts.name)
+}
+
+#[cfg(test)]
+mod tests;

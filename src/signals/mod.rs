@@ -5,4 +5,5 @@
 
 pub mod attribute;
 pub mod decode;
+pub mod health;
 pub mod source;

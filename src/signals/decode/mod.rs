@@ -1,1 +1,308 @@
 //! Decoders: bytes of one log line to one signal. Pure.
+//!
+//! Sources call [`decode`] per line, `replay` calls [`sniff`] first when no format was named. A
+//! decoder borrows from the line, never panics, keeps nothing between lines and guesses nothing:
+//! what a line does not say is `None` or [`Outcome::Unseen`](crate::model::Outcome::Unseen).
+
+mod field;
+mod hubble;
+mod icmp;
+mod shows;
+mod sniff;
+mod time;
+mod ulogd;
+mod zeek;
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::limits;
+use crate::model::Signal;
+
+pub use shows::{Shown, Shows};
+pub use sniff::sniff;
+
+/// The log formats that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// Cilium Hubble: exporter files, `hubble observe -o json`, Relay responses as JSON.
+    Hubble,
+    /// Zeek JSON: `conn`, `dns`, `ssl`.
+    Zeek,
+    /// ulogd2 JSON: NFLOG packets and NFCT connection events.
+    Ulogd,
+}
+
+impl Format {
+    /// Every format, in the order in which docs list them.
+    pub const ALL: [Self; 3] = [Self::Hubble, Self::Zeek, Self::Ulogd];
+
+    /// The name on the command line and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hubble => "hubble",
+            Self::Zeek => "zeek",
+            Self::Ulogd => "ulogd",
+        }
+    }
+
+    /// The format of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// What became of one line.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoded<'a> {
+    /// The line says something.
+    Signal(Signal<'a>),
+    /// Well formed, and on purpose no signal.
+    Skipped(SkipReason),
+    /// Well-formed JSON, but no shape of this format.
+    Unknown,
+    /// Broken.
+    Malformed(Malformed),
+}
+
+/// Why a well-formed line is no signal. Closed set: the names are label values of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SkipReason {
+    /// Nothing but white space.
+    Blank,
+    /// A record about the producer itself: node status, agent or debug events.
+    NotTraffic,
+    /// Traffic as the receiving side saw it; the sending side's record counts.
+    IngressView,
+    /// The packet before the datapath judged it, or a translation step of one that is logged
+    /// elsewhere.
+    DuplicateObservation,
+    /// Neither forwarded nor dropped.
+    NoVerdict,
+    /// The record does not say which side started.
+    UnknownDirection,
+    /// The source address was forged, so the record is about nobody that it names.
+    ForgedSource,
+    /// ICMP errors and link housekeeping: sent because of another packet.
+    IcmpHousekeeping,
+    /// An application record other than DNS.
+    OtherL7,
+    /// Another log of the same producer.
+    OtherLog,
+    /// A record about a name that holds none.
+    NoName,
+    /// Addresses or ports were masked out, or the packet had none (fragments).
+    FieldsMissing,
+}
+
+impl SkipReason {
+    /// Every reason, in the order in which docs list them.
+    pub const ALL: [Self; 12] = [
+        Self::Blank,
+        Self::NotTraffic,
+        Self::IngressView,
+        Self::DuplicateObservation,
+        Self::NoVerdict,
+        Self::UnknownDirection,
+        Self::ForgedSource,
+        Self::IcmpHousekeeping,
+        Self::OtherL7,
+        Self::OtherLog,
+        Self::NoName,
+        Self::FieldsMissing,
+    ];
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Blank => "Blank",
+            Self::NotTraffic => "NotTraffic",
+            Self::IngressView => "IngressView",
+            Self::DuplicateObservation => "DuplicateObservation",
+            Self::NoVerdict => "NoVerdict",
+            Self::UnknownDirection => "UnknownDirection",
+            Self::ForgedSource => "ForgedSource",
+            Self::IcmpHousekeeping => "IcmpHousekeeping",
+            Self::OtherL7 => "OtherL7",
+            Self::OtherLog => "OtherLog",
+            Self::NoName => "NoName",
+            Self::FieldsMissing => "FieldsMissing",
+        }
+    }
+}
+
+/// Why a line is broken. Closed set: the names are label values of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Malformed {
+    /// Longer than [`limits::LINE_BYTES_MAX`].
+    TooLong,
+    /// Not UTF-8.
+    NotUtf8,
+    /// A part of a line that a container runtime split (CRI tag `P`).
+    PartialLine,
+    /// JSON that ends too early.
+    Truncated,
+    /// Not JSON.
+    NotJson,
+    /// The same key twice, so two readers could read two different records.
+    DuplicateKey,
+    /// A field without which the record means nothing.
+    MissingField,
+    /// No time, or one that no log can mean.
+    BadTime,
+    /// Not an IP address.
+    BadAddress,
+    /// Not a port.
+    BadPort,
+    /// Not a number.
+    BadNumber,
+}
+
+impl Malformed {
+    /// Every reason, in the order in which docs list them.
+    pub const ALL: [Self; 11] = [
+        Self::TooLong,
+        Self::NotUtf8,
+        Self::PartialLine,
+        Self::Truncated,
+        Self::NotJson,
+        Self::DuplicateKey,
+        Self::MissingField,
+        Self::BadTime,
+        Self::BadAddress,
+        Self::BadPort,
+        Self::BadNumber,
+    ];
+
+    /// The name in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooLong => "TooLong",
+            Self::NotUtf8 => "NotUtf8",
+            Self::PartialLine => "PartialLine",
+            Self::Truncated => "Truncated",
+            Self::NotJson => "NotJson",
+            Self::DuplicateKey => "DuplicateKey",
+            Self::MissingField => "MissingField",
+            Self::BadTime => "BadTime",
+            Self::BadAddress => "BadAddress",
+            Self::BadPort => "BadPort",
+            Self::BadNumber => "BadNumber",
+        }
+    }
+}
+
+/// Decodes one line, with or without its line end and a container runtime's prefix.
+#[must_use]
+pub fn decode(format: Format, line: &[u8]) -> Decoded<'_> {
+    let text = match text_of(line) {
+        Ok("") => return Decoded::Skipped(SkipReason::Blank),
+        Ok(text) => text,
+        Err(malformed) => return Decoded::Malformed(malformed),
+    };
+    if !text.starts_with('{') {
+        return match parse::<IgnoredAny>(text) {
+            Ok(_) => Decoded::Unknown,
+            Err(malformed) => Decoded::Malformed(malformed),
+        };
+    }
+    let read = match format {
+        Format::Hubble => hubble::decode(text),
+        Format::Zeek => zeek::decode(text),
+        Format::Ulogd => ulogd::decode(text),
+    };
+    match read {
+        Ok(signal) => Decoded::Signal(signal),
+        Err(NoSignal::Skipped(reason)) => Decoded::Skipped(reason),
+        Err(NoSignal::Unknown) => Decoded::Unknown,
+        Err(NoSignal::Malformed(malformed)) => Decoded::Malformed(malformed),
+    }
+}
+
+/// Why a decoder stopped before it had a signal; lets `?` carry all three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoSignal {
+    Skipped(SkipReason),
+    Unknown,
+    Malformed(Malformed),
+}
+
+impl From<SkipReason> for NoSignal {
+    fn from(reason: SkipReason) -> Self {
+        Self::Skipped(reason)
+    }
+}
+
+impl From<Malformed> for NoSignal {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+/// The JSON of a line: bounded, UTF-8, without white space around it and without CRI prefix.
+fn text_of(line: &[u8]) -> Result<&str, Malformed> {
+    if line.len() > limits::LINE_BYTES_MAX {
+        return Err(Malformed::TooLong);
+    }
+    let text = std::str::from_utf8(line)
+        .map_err(|_| Malformed::NotUtf8)?
+        .trim_ascii();
+    if text.starts_with('{') {
+        Ok(text)
+    } else {
+        without_cri_prefix(text)
+    }
+}
+
+/// Kubernetes' container log format: `TIME stdout F REST`; the tag `P` marks a split line.
+fn without_cri_prefix(text: &str) -> Result<&str, Malformed> {
+    let mut parts = text.splitn(4, ' ');
+    let (Some(time), Some("stdout" | "stderr"), Some(tag), Some(rest)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Ok(text);
+    };
+    if time::parse(time).is_none() {
+        return Ok(text);
+    }
+    // Tags may follow each other with a colon; the first one says whether the line is whole.
+    match tag.split(':').next() {
+        Some("F") => Ok(rest.trim_ascii()),
+        Some("P") => Err(Malformed::PartialLine),
+        _ => Ok(text),
+    }
+}
+
+/// Reads `text` as `T`. No leaf of our shapes has a wrong kind ([`field::Scalar`] takes all), so
+/// what serde itself refuses is a key that occurs twice.
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Malformed> {
+    use serde_json::error::Category;
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Eof => Malformed::Truncated,
+        Category::Data => Malformed::DuplicateKey,
+        Category::Syntax | Category::Io => Malformed::NotJson,
+    })
+}
+
+/// A DNS name without the dot of the root; `None` for the root itself.
+fn without_trailing_dot(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    let name = match name {
+        Cow::Borrowed(text) => Cow::Borrowed(text.strip_suffix('.').unwrap_or(text)),
+        Cow::Owned(mut text) => {
+            if text.ends_with('.') {
+                text.pop();
+            }
+            Cow::Owned(text)
+        }
+    };
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests;

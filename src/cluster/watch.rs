@@ -1,0 +1,163 @@
+//! One watch per kind: into a store, and on to whoever follows.
+//!
+//! A malformed object is reported and skipped; it never stops the others. A watch that fails is
+//! tried again with backoff for ever, and says so once per streak.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::{Stream, StreamExt, pin_mut};
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer as StoreWriter};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as start_watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::limits;
+
+/// What a watch saw. The store already holds the new state when a follower hears of it.
+#[derive(Debug)]
+pub enum Seen<K: Resource<DynamicType = ()>> {
+    /// An object is there or changed.
+    Changed {
+        /// As it was, if it was known.
+        old: Option<Arc<K>>,
+        /// As it is.
+        new: Arc<K>,
+    },
+    /// An object is gone.
+    Gone(Arc<K>),
+    /// Everything was listed anew; anything may have changed or gone meanwhile.
+    Relisted,
+    /// An object that cannot be read. The store keeps what was last readable.
+    Malformed {
+        /// Namespace; empty for cluster-scoped kinds.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// Resource version, so that one version is reported once.
+        version: String,
+        /// What is wrong with it.
+        error: String,
+    },
+}
+
+/// Whether a watch is working.
+#[derive(Clone, Debug, Default)]
+pub struct WatchHealth(Arc<AtomicBool>);
+
+impl WatchHealth {
+    /// Whether the last thing heard from the watch was no error.
+    #[must_use]
+    pub fn is_working(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Watches a kind into `writer`'s store for ever and hands every change to `follower`.
+///
+/// The watch timeout is below the idle timeout of common load balancers (240 s), which drop a
+/// silent connection without a word; a longer one would leave the store stale for minutes.
+pub async fn follow<K, F, Followed>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    prune: fn(&mut K),
+    mut writer: StoreWriter<K>,
+    health: WatchHealth,
+    mut follower: F,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    F: FnMut(Seen<K>) -> Followed + Send,
+    Followed: Future<Output = ()> + Send,
+{
+    let kind = K::kind(&()).into_owned();
+    let store = writer.as_reader();
+    let config = config.timeout(limits::WATCH_TIMEOUT_S);
+    let stream = guarded(api, config);
+    pin_mut!(stream);
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(event) => {
+                if !health.0.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(kind, "Watch is working.");
+                }
+                for seen in take_in(event, prune, &mut writer, &store) {
+                    follower(seen).await;
+                }
+            }
+            Err(error) => {
+                if health.0.swap(false, Ordering::Relaxed) {
+                    let error = crate::observability::chain(&error);
+                    tracing::warn!(kind, error, "Watch failed and is tried again.");
+                } else {
+                    tracing::debug!(kind, error = %error, "Watch is still failing.");
+                }
+            }
+        }
+    }
+}
+
+fn guarded<K>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    start_watcher(api, config).default_backoff()
+}
+
+/// Applies one event to the store and says what followers must hear.
+fn take_in<K>(
+    event: Event<DeserializeGuard<K>>,
+    prune: fn(&mut K),
+    writer: &mut StoreWriter<K>,
+    store: &Store<K>,
+) -> Vec<Seen<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug,
+{
+    let mut seen = Vec::new();
+    match event {
+        Event::Apply(DeserializeGuard(Ok(mut object))) => {
+            prune(&mut object);
+            let old = store.get(&ObjectRef::from_obj(&object));
+            let new = Arc::new(object.clone());
+            writer.apply_watcher_event(&Event::Apply(object));
+            seen.push(Seen::Changed { old, new });
+        }
+        Event::Delete(DeserializeGuard(Ok(mut object))) => {
+            prune(&mut object);
+            let gone = Arc::new(object.clone());
+            writer.apply_watcher_event(&Event::Delete(object));
+            seen.push(Seen::Gone(gone));
+        }
+        Event::Delete(DeserializeGuard(Err(invalid))) => {
+            let mut reference = ObjectRef::new(&invalid.metadata.name.unwrap_or_default());
+            reference.namespace = invalid.metadata.namespace;
+            if let Some(last) = store.get(&reference) {
+                writer.apply_watcher_event(&Event::Delete((*last).clone()));
+                seen.push(Seen::Gone(last));
+            }
+        }
+        Event::Init => writer.apply_watcher_event(&Event::Init),
+        Event::InitApply(DeserializeGuard(Ok(mut object))) => {
+            prune(&mut object);
+            writer.apply_watcher_event(&Event::InitApply(object));
+        }
+        Event::InitDone => {
+            writer.apply_watcher_event(&Event::InitDone);
+            seen.push(Seen::Relisted);
+        }
+        Event::Apply(DeserializeGuard(Err(invalid)))
+        | Event::InitApply(DeserializeGuard(Err(invalid))) => seen.push(Seen::Malformed {
+            namespace: invalid.metadata.namespace.unwrap_or_default(),
+            name: invalid.metadata.name.unwrap_or_default(),
+            version: invalid.metadata.resource_version.unwrap_or_default(),
+            error: invalid.error,
+        }),
+    }
+    seen
+}

@@ -1,0 +1,150 @@
+//! First step: gathers everything that the other steps look at. Reads stores, and asks the API
+//! server only whether the owner of a `ref` target exists. Decides nothing.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{LimitRange, Pod, ResourceQuota};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
+
+use super::Controller;
+use super::owners::OwnerError;
+use crate::api::{AgentRun, GuardrailPolicy, Incident};
+use crate::guardrails::membership::OwnerLink;
+use crate::guardrails::{ClusterFacts, RunOwner};
+use crate::signals::health::SignalsVerdict;
+
+/// What is known about a run and around it.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The run.
+    pub run: Arc<AgentRun>,
+    /// The run as an owner.
+    pub owner: RunOwner,
+    /// The policy that it names.
+    pub policy: Option<Arc<GuardrailPolicy>>,
+    /// All runs of the namespace, this one among them.
+    pub runs: Vec<Arc<AgentRun>>,
+    /// The pods of the namespace that have not ended.
+    pub pods: Vec<ObservedPod>,
+    /// The NetworkPolicies of the namespace.
+    pub network_policies: Vec<Arc<NetworkPolicy>>,
+    /// ResourceQuotas of the namespace that Yellowjack made.
+    pub quotas: Vec<Arc<ResourceQuota>>,
+    /// LimitRanges of the namespace that Yellowjack made.
+    pub limit_ranges: Vec<Arc<LimitRange>>,
+    /// The Job of a `template`, or the Job that a `ref` names.
+    pub job: Option<Arc<Job>>,
+    /// Whether the owner that a `ref` names exists; `true` for the other targets.
+    pub owner_exists: bool,
+    /// Incidents about this run, closed ones too.
+    pub incidents: Vec<Arc<Incident>>,
+    /// Whether the cluster-wide deny stands.
+    pub cluster_deny: bool,
+    /// What the sources do.
+    pub signals: SignalsVerdict,
+    /// Facts about the cluster.
+    pub facts: Arc<ClusterFacts>,
+}
+
+/// A pod and its owners.
+#[derive(Clone, Debug)]
+pub struct ObservedPod {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// Its owners, nearest first.
+    pub owners: Vec<OwnerLink>,
+}
+
+impl Controller {
+    /// Gathers what is known about the run. `None` for an object without name or UID, which no API
+    /// server sends.
+    pub(super) async fn dereference(
+        &self,
+        run: Arc<AgentRun>,
+    ) -> Result<Option<Observed>, OwnerError> {
+        let Some(owner) = RunOwner::of(&run) else {
+            return Ok(None);
+        };
+        let namespace = owner.namespace.as_str();
+        let stores = &self.stores;
+        let pods = within(&stores.pods, namespace)
+            .into_iter()
+            .map(|pod| self.with_owners(pod))
+            .collect();
+        let of_run = |incident: &Incident| {
+            incident.metadata.namespace.as_deref() == Some(namespace)
+                && incident
+                    .spec
+                    .run
+                    .as_ref()
+                    .is_some_and(|about| about.uid == owner.uid)
+        };
+        let mut incidents = stores.incidents.state_filter(of_run);
+        incidents.sort_by_key(|incident| incident.name_any());
+        let (job, owner_exists) = self.owner_of(&run, &owner).await?;
+        Ok(Some(Observed {
+            policy: stores.policies.get(&ObjectRef::new(&run.spec.policy)),
+            runs: within(&stores.runs, namespace),
+            pods,
+            network_policies: within(&stores.network_policies, namespace),
+            quotas: within(&stores.quotas, namespace),
+            limit_ranges: within(&stores.limit_ranges, namespace),
+            job,
+            owner_exists,
+            incidents,
+            cluster_deny: self.cluster_deny.stands(),
+            signals: self.signals(),
+            facts: self.facts(),
+            owner,
+            run,
+        }))
+    }
+
+    fn with_owners(&self, pod: Arc<Pod>) -> ObservedPod {
+        let chain = pod.uid().and_then(|uid| self.owners.chain_of(&uid));
+        ObservedPod {
+            owners: chain.unwrap_or_default().links,
+            pod,
+        }
+    }
+
+    async fn owner_of(
+        &self,
+        run: &AgentRun,
+        owner: &RunOwner,
+    ) -> Result<(Option<Arc<Job>>, bool), OwnerError> {
+        let job = |name: &str| {
+            let key = ObjectRef::new(name).within(&owner.namespace);
+            self.stores.jobs.get(&key)
+        };
+        let target = &run.spec.target;
+        if target.template.is_some() {
+            return Ok((job(&owner.object_name()), true));
+        }
+        let Some(reference) = &target.reference else {
+            return Ok((None, true));
+        };
+        if reference.kind == "Job" && reference.api_version.starts_with("batch/") {
+            let found = job(&reference.name);
+            let exists = found.is_some();
+            return Ok((found, exists));
+        }
+        let client = self.writer.client();
+        let exists = self
+            .owners
+            .exists(client, &owner.namespace, reference)
+            .await?;
+        Ok((None, exists))
+    }
+}
+
+/// The objects of one namespace, in no order.
+pub(super) fn within<K>(store: &Store<K>, namespace: &str) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.state_filter(|object| object.meta().namespace.as_deref() == Some(namespace))
+}

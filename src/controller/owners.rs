@@ -1,0 +1,230 @@
+//! Chains of owners: from a pod to what stands above it, as far as a `ref` target may name it.
+//!
+//! The pod reconciler resolves them, because it may have to ask the API server; everybody else
+//! reads what is known. Depth, caches and time are bounded. It reads metadata only and writes
+//! nothing.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, ResourceExt};
+
+use crate::api::{GROUP, OwnerReferenceTarget};
+use crate::cluster::Stores;
+use crate::guardrails::membership::OwnerLink;
+use crate::limits;
+
+/// A pod's owners, nearest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// The owners.
+    pub links: Vec<OwnerLink>,
+    /// Whether the chain was followed through kinds that have to be asked for.
+    pub is_deep: bool,
+}
+
+/// Why a chain could not be followed now. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// No answer within the time limit.
+    #[error("failed to hear from the API server about an owner within {0:?}")]
+    TimedOut(Duration),
+    /// The API server was away, or answered with an error that may pass.
+    #[error("failed to read an owner")]
+    Read(#[source] kube::Error),
+}
+
+/// Chains by pod UID, and what was asked for on the way.
+#[derive(Default)]
+pub struct Owners {
+    chains: Mutex<HashMap<String, Chain>>,
+    /// The next owner by the UID of an owner; `None` where there is none. UIDs are never reused.
+    parents: Mutex<HashMap<String, Option<OwnerReference>>>,
+    resources: Mutex<HashMap<GroupVersionKind, Option<ApiResource>>>,
+}
+
+impl Owners {
+    /// What is known of the pod's owners.
+    #[must_use]
+    pub fn chain_of(&self, pod_uid: &str) -> Option<Chain> {
+        lock(&self.chains).get(pod_uid).cloned()
+    }
+
+    /// The pod is gone.
+    pub fn forget(&self, pod_uid: &str) {
+        lock(&self.chains).remove(pod_uid);
+    }
+
+    /// Follows the pod's owners and keeps what was found. Only with `is_deep` is the API server
+    /// asked; without, the chain ends where the stores end.
+    pub async fn resolve(
+        &self,
+        client: &Client,
+        stores: &Stores,
+        pod: &Pod,
+        is_deep: bool,
+    ) -> Result<Chain, OwnerError> {
+        let namespace = pod.namespace().unwrap_or_default();
+        let mut links = Vec::new();
+        let mut next = controller_of(&pod.metadata).cloned();
+        while let Some(owner) = next {
+            next = if links.len() + 1 < limits::OWNER_DEPTH_MAX {
+                self.parent(client, stores, &namespace, &owner, is_deep)
+                    .await?
+            } else {
+                None
+            };
+            links.push(link(owner));
+        }
+        let chain = Chain { links, is_deep };
+        if let Some(uid) = pod.uid() {
+            lock(&self.chains).insert(uid, chain.clone());
+        }
+        Ok(chain)
+    }
+
+    /// Whether the object that a `ref` target names exists.
+    pub async fn exists(
+        &self,
+        client: &Client,
+        namespace: &str,
+        target: &OwnerReferenceTarget,
+    ) -> Result<bool, OwnerError> {
+        let kind = kind_of(&target.api_version, &target.kind);
+        let Some(resource) = self.resource(client, kind).await? else {
+            return Ok(false);
+        };
+        let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+        match bounded(api.get_metadata_opt(&target.name)).await {
+            Err(OwnerError::Read(kube::Error::Api(status))) if status.code == 403 => Ok(false),
+            answer => Ok(answer?.is_some()),
+        }
+    }
+
+    async fn parent(
+        &self,
+        client: &Client,
+        stores: &Stores,
+        namespace: &str,
+        owner: &OwnerReference,
+        is_deep: bool,
+    ) -> Result<Option<OwnerReference>, OwnerError> {
+        let kind = kind_of(&owner.api_version, &owner.kind);
+        if kind.group == GROUP {
+            return Ok(None);
+        }
+        if kind.group == "batch" && kind.kind == "Job" {
+            let job = stores
+                .jobs
+                .get(&ObjectRef::new(&owner.name).within(namespace));
+            if let Some(job) = job.filter(|job| job.metadata.uid.as_ref() == Some(&owner.uid)) {
+                return Ok(controller_of(&job.metadata).cloned());
+            }
+        }
+        if let Some(known) = lock(&self.parents).get(&owner.uid) {
+            return Ok(known.clone());
+        }
+        if !is_deep {
+            return Ok(None);
+        }
+        let Some(resource) = self.resource(client, kind).await? else {
+            return Ok(None);
+        };
+        let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+        let found = match bounded(api.get_metadata_opt(&owner.name)).await {
+            // What we may not read ends the chain; asking for ever would not open it.
+            Err(OwnerError::Read(kube::Error::Api(status))) if status.code == 403 => {
+                return Ok(None);
+            }
+            answer => answer?,
+        };
+        // Another object of the same name is not this owner.
+        let same = found.filter(|object| object.metadata.uid.as_ref() == Some(&owner.uid));
+        let parent = same.and_then(|object| controller_of(&object.metadata).cloned());
+        let mut parents = lock(&self.parents);
+        if parents.len() >= limits::OWNERS_CACHED_MAX {
+            parents.clear();
+        }
+        parents.insert(owner.uid.clone(), parent.clone());
+        Ok(parent)
+    }
+
+    /// The resource of a kind; `None` where the cluster does not serve it, or not to us.
+    async fn resource(
+        &self,
+        client: &Client,
+        kind: GroupVersionKind,
+    ) -> Result<Option<ApiResource>, OwnerError> {
+        if let Some(known) = lock(&self.resources).get(&kind) {
+            return Ok(known.clone());
+        }
+        let answer = bounded(async {
+            match kube::discovery::pinned_kind(client, &kind).await {
+                Ok((resource, _)) => Ok(Some(resource)),
+                Err(kube::Error::Discovery(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await;
+        let found = match answer {
+            Err(OwnerError::Read(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
+                None
+            }
+            other => other?,
+        };
+        // What is not served now may be installed later, so only what was found is kept.
+        if found.is_some() {
+            let mut resources = lock(&self.resources);
+            if resources.len() >= limits::OWNER_KINDS_MAX {
+                resources.clear();
+            }
+            resources.insert(kind, found.clone());
+        }
+        Ok(found)
+    }
+}
+
+async fn bounded<T>(read: impl Future<Output = kube::Result<T>>) -> Result<T, OwnerError> {
+    let limit = Duration::from_secs(limits::API_TIMEOUT_S);
+    tokio::time::timeout(limit, read)
+        .await
+        .map_err(|_| OwnerError::TimedOut(limit))?
+        .map_err(OwnerError::Read)
+}
+
+fn kind_of(api_version: &str, kind: &str) -> GroupVersionKind {
+    let types = TypeMeta {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+    };
+    GroupVersionKind::try_from(types)
+        .unwrap_or_else(|_| GroupVersionKind::gvk("", api_version, kind))
+}
+
+/// The owner that manages the object; where none says so, the first.
+fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
+    owners
+        .iter()
+        .find(|owner| owner.controller == Some(true))
+        .or_else(|| owners.first())
+}
+
+fn link(owner: OwnerReference) -> OwnerLink {
+    OwnerLink {
+        api_version: owner.api_version,
+        kind: owner.kind,
+        name: owner.name,
+        uid: owner.uid,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,242 @@
+//! What every run rests on and no run owns: the cluster-wide standing deny, the facts about the
+//! cluster, and whether the sources speak. Looked at every so often; runs are woken when one changes.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::Api;
+use kube::api::{DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+
+use super::Controller;
+use crate::api::labels;
+use crate::cluster::{Conflicts, FieldManager, WriteError};
+use crate::guardrails::ClusterFacts;
+use crate::guardrails::drift::cluster_policy_stands;
+use crate::guardrails::network::{
+    CLUSTER_POLICY_API_VERSION, CLUSTER_POLICY_KIND, standing_deny_cluster_policy,
+};
+use crate::limits;
+use crate::observability::chain;
+
+/// How often the cluster's facts and the standing deny are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether the sources speak.
+const SIGNALS_EVERY: Duration = Duration::from_secs(2);
+
+/// Why the cluster-wide deny is not known to stand.
+#[derive(Debug, thiserror::Error)]
+enum DenyError {
+    /// The API server could not be asked, or did not take it.
+    #[error("failed to make sure of the cluster-wide deny")]
+    Api(#[source] WriteError),
+    /// Somebody else's object has its name.
+    #[error("unable to make the cluster-wide deny: a ClusterNetworkPolicy of its name is not ours")]
+    NameConflict,
+}
+
+impl Controller {
+    /// Keeps the cluster-wide deny and the facts, for ever.
+    pub(super) async fn keep_surroundings(&self) {
+        let mut deny_failed = false;
+        let mut facts_failed = false;
+        loop {
+            let stood = self.cluster_deny.stands();
+            let result = self.make_sure_of_deny().await;
+            let failure = result.as_ref().err().map(|error| chain(error));
+            say_once(
+                &mut deny_failed,
+                failure,
+                "The cluster-wide deny is not known to stand.",
+            );
+            // Without an answer the last observation is no observation any more.
+            self.cluster_deny.observed(result.unwrap_or(false));
+            let facts = self.look_up_facts().await;
+            let failure = facts.as_ref().err().map(|error| chain(error));
+            say_once(
+                &mut facts_failed,
+                failure,
+                "Facts about the cluster are not known anew.",
+            );
+            let changed = facts.is_ok_and(|facts| self.set_facts(facts));
+            if changed || stood != self.cluster_deny.stands() {
+                self.wake_all();
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Wakes the runs when the sources fall silent or speak again, for ever.
+    pub(super) async fn follow_signals(&self) {
+        let mut last = self.signals();
+        loop {
+            tokio::time::sleep(SIGNALS_EVERY).await;
+            let verdict = self.signals();
+            if verdict != last {
+                last = verdict;
+                self.wake_all();
+            }
+        }
+    }
+
+    /// Whether the cluster serves ClusterNetworkPolicies and ours stands.
+    async fn make_sure_of_deny(&self) -> Result<bool, DenyError> {
+        let client = self.writer.client();
+        let (group, version) = CLUSTER_POLICY_API_VERSION
+            .split_once('/')
+            .unwrap_or_default();
+        let kind = GroupVersionKind::gvk(group, version, CLUSTER_POLICY_KIND);
+        let served = bounded(async {
+            match kube::discovery::pinned_kind(client, &kind).await {
+                Ok((resource, _)) => Ok(Some(resource)),
+                Err(kube::Error::Discovery(_)) => Ok(None),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+        .map_err(DenyError::Api)?;
+        let Some(resource) = served else {
+            return Ok(false);
+        };
+        let wanted = standing_deny_cluster_policy();
+        let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+        let stored = bounded(api.get_opt(labels::STANDING_DENY))
+            .await
+            .map_err(DenyError::Api)?;
+        if let Some(stored) = &stored {
+            let manager = stored.metadata.labels.as_ref();
+            let manager = manager.and_then(|found| found.get(labels::MANAGED_BY));
+            if manager.map(String::as_str) != Some(labels::MANAGED_BY_VALUE) {
+                return Err(DenyError::NameConflict);
+            }
+            if stands(&wanted, stored) {
+                return Ok(true);
+            }
+        }
+        let Ok(object) = serde_json::from_value::<DynamicObject>(wanted.clone()) else {
+            return Ok(false);
+        };
+        let stored = self
+            .writer
+            .apply_dynamic(
+                &FieldManager::controller(),
+                &resource,
+                labels::STANDING_DENY,
+                &object,
+                Conflicts::TakeOver,
+            )
+            .await
+            .map_err(DenyError::Api)?;
+        tracing::info!("Wrote the cluster-wide deny of quarantined pods.");
+        Ok(stands(&wanted, &stored))
+    }
+
+    /// What was configured, and what the API server knows of nodes and services.
+    async fn look_up_facts(&self) -> Result<ClusterFacts, WriteError> {
+        let mut facts = (*self.configured_facts).clone();
+        let client = self.writer.client();
+        let nodes: Api<Node> = Api::all(client.clone());
+        let mut params = ListParams::default().limit(limits::NODES_PAGE);
+        loop {
+            let page = bounded(nodes.list(&params)).await?;
+            for node in &page.items {
+                add_node(&mut facts, node);
+            }
+            match page.metadata.continue_ {
+                Some(next) if !next.is_empty() => params = params.continue_token(&next),
+                _ => break,
+            }
+        }
+        let services: Api<ServiceCIDR> = Api::all(client.clone());
+        match bounded(services.list(&ListParams::default())).await {
+            Ok(list) => {
+                let specs = list.items.iter().filter_map(|item| item.spec.as_ref());
+                let ranges = specs.flat_map(|spec| spec.cidrs.iter().flatten());
+                facts
+                    .service_cidrs
+                    .extend(ranges.filter_map(|text| text.parse::<IpNet>().ok()));
+            }
+            // Before Kubernetes 1.33 nobody tells; then the configured ranges stand alone.
+            Err(WriteError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+        for ranges in [
+            &mut facts.pod_cidrs,
+            &mut facts.service_cidrs,
+            &mut facts.node_cidrs,
+        ] {
+            *ranges = IpNet::aggregate(ranges);
+            ranges.sort();
+        }
+        Ok(facts)
+    }
+
+    fn set_facts(&self, facts: ClusterFacts) -> bool {
+        let mut held = self
+            .facts
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if **held == facts {
+            return false;
+        }
+        *held = Arc::new(facts);
+        true
+    }
+
+    /// What the sources do, now.
+    pub(super) fn signals(&self) -> crate::signals::health::SignalsVerdict {
+        self.signal_health
+            .verdict(Instant::now(), self.signals_stale_after)
+    }
+}
+
+fn stands(wanted: &serde_json::Value, stored: &DynamicObject) -> bool {
+    serde_json::to_value(stored).is_ok_and(|stored| cluster_policy_stands(wanted, &stored))
+}
+
+/// Pod ranges and addresses of a node. Names among the addresses are no addresses.
+fn add_node(facts: &mut ClusterFacts, node: &Node) {
+    if let Some(spec) = &node.spec {
+        let one = spec.pod_cidr.iter();
+        let ranges: BTreeSet<&String> = one.chain(spec.pod_cidrs.iter().flatten()).collect();
+        let ranges = ranges.into_iter().filter_map(|text| text.parse().ok());
+        facts.pod_cidrs.extend::<Vec<IpNet>>(ranges.collect());
+    }
+    let addresses = node
+        .status
+        .iter()
+        .flat_map(|status| status.addresses.iter().flatten());
+    let addresses = addresses.filter_map(|address| address.address.parse::<IpAddr>().ok());
+    facts.node_cidrs.extend(addresses.map(IpNet::from));
+}
+
+/// One line when it begins to fail and one when it works again.
+fn say_once(failed: &mut bool, failure: Option<String>, what: &'static str) {
+    match failure {
+        Some(error) if !*failed => {
+            *failed = true;
+            tracing::warn!(error, "{what}");
+        }
+        Some(_) => {}
+        None if *failed => {
+            *failed = false;
+            tracing::info!(about = what, "It works again.");
+        }
+        None => {}
+    }
+}
+
+async fn bounded<T>(read: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
+    let limit = Duration::from_secs(limits::API_TIMEOUT_S);
+    tokio::time::timeout(limit, read)
+        .await
+        .map_err(|_| WriteError::TimedOut(limit))?
+        .map_err(WriteError::from_kube)
+}

@@ -1,0 +1,241 @@
+//! From what the watches saw to what must be looked at. Followers of the watches call it; it only
+//! reads stores and wakes, and never waits.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{LimitRange, Pod, ResourceQuota};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+
+use super::Controller;
+use super::dereference::within;
+use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
+use crate::cluster::{RunId, Seen};
+use crate::guardrails::membership::{Claim, covers};
+
+impl Controller {
+    /// An AgentRun was seen.
+    pub fn run_seen(&self, seen: &Seen<AgentRun>) {
+        match seen {
+            Seen::Changed { old, new } => {
+                self.wake_run(new);
+                // A target is immutable, so only a new run can come to contend for pods.
+                if old.is_none() {
+                    self.wake_pods_of(new);
+                }
+            }
+            Seen::Gone(run) => {
+                self.attempts.clear(&ObjectRef::from_obj(&**run));
+                self.wake_pods_of(run);
+                if let Some(id) = run_id(run) {
+                    self.roster.forget(&id);
+                }
+            }
+            Seen::Relisted => self.relisted(),
+            Seen::Malformed {
+                namespace,
+                name,
+                version,
+                error,
+            } => self.malformed.report(namespace, name, version, error),
+        }
+    }
+
+    /// A GuardrailPolicy was seen.
+    pub fn policy_seen(&self, seen: &Seen<GuardrailPolicy>) {
+        self.each("GuardrailPolicy", seen, |policy| {
+            let name = policy.name_any();
+            for run in self.stores.runs.state_filter(|run| run.spec.policy == name) {
+                self.wake_run(&run);
+            }
+        });
+    }
+
+    /// An Incident was seen.
+    pub fn incident_seen(&self, seen: &Seen<Incident>) {
+        self.each("Incident", seen, |incident| {
+            let namespace = incident.namespace().unwrap_or_default();
+            if let Some(run) = &incident.spec.run {
+                self.runs.wake(ObjectRef::new(&run.name).within(&namespace));
+            }
+        });
+    }
+
+    /// A pod was seen.
+    pub fn pod_seen(&self, seen: &Seen<Pod>) {
+        match seen {
+            Seen::Changed {
+                old: Some(old),
+                new,
+            } if same_for_us(old, new) => {}
+            Seen::Changed { new, .. } => self.pods.wake(ObjectRef::from_obj(&**new)),
+            Seen::Gone(pod) => {
+                let uid = pod.uid().unwrap_or_default();
+                self.owners.forget(&uid);
+                if let Some(run) = self.roster.run_of(&uid) {
+                    self.runs
+                        .wake(ObjectRef::new(&run.name).within(&run.namespace));
+                }
+            }
+            Seen::Relisted => self.relisted(),
+            Seen::Malformed { .. } => self.each("Pod", seen, |_| {}),
+        }
+    }
+
+    /// A NetworkPolicy was seen. One of others may widen any run of its namespace.
+    pub fn network_policy_seen(&self, seen: &Seen<NetworkPolicy>) {
+        self.each("NetworkPolicy", seen, |policy| {
+            let namespace = policy.namespace().unwrap_or_default();
+            match run_label(policy) {
+                Some(run) => self.runs.wake(ObjectRef::new(run).within(&namespace)),
+                None => self.wake_namespace(&namespace),
+            }
+        });
+    }
+
+    /// A Job was seen.
+    pub fn job_seen(&self, seen: &Seen<Job>) {
+        if let Seen::Changed { old: None, new } = seen {
+            // Its pods may have been looked at before it was known who owns it.
+            let namespace = new.namespace().unwrap_or_default();
+            for pod in within(&self.stores.pods, &namespace) {
+                let owners = pod.owner_references();
+                if owners
+                    .iter()
+                    .any(|o| Some(&o.uid) == new.metadata.uid.as_ref())
+                {
+                    self.pods.wake(ObjectRef::from_obj(&*pod));
+                }
+            }
+        }
+        self.each("Job", seen, |job| {
+            let namespace = job.namespace().unwrap_or_default();
+            if let Some(run) = run_label(job) {
+                self.runs.wake(ObjectRef::new(run).within(&namespace));
+            }
+            let name = job.name_any();
+            let names_it = |run: &AgentRun| {
+                run.metadata.namespace.as_deref() == Some(&namespace)
+                    && run
+                        .spec
+                        .target
+                        .reference
+                        .as_ref()
+                        .is_some_and(|target| target.kind == "Job" && target.name == name)
+            };
+            for run in self.stores.runs.state_filter(names_it) {
+                self.wake_run(&run);
+            }
+        });
+    }
+
+    /// A ResourceQuota of ours was seen.
+    pub fn quota_seen(&self, seen: &Seen<ResourceQuota>) {
+        self.guardrail_seen("ResourceQuota", seen);
+    }
+
+    /// A LimitRange of ours was seen.
+    pub fn limit_range_seen(&self, seen: &Seen<LimitRange>) {
+        self.guardrail_seen("LimitRange", seen);
+    }
+
+    /// Something changed that every run rests on.
+    pub fn wake_all(&self) {
+        for run in self.stores.runs.state() {
+            self.wake_run(&run);
+        }
+    }
+
+    /// Everything was listed anew: what went away meanwhile was not seen to go.
+    fn relisted(&self) {
+        self.wake_all();
+        for pod in self.stores.pods.state() {
+            self.pods.wake(ObjectRef::from_obj(&*pod));
+        }
+    }
+
+    fn guardrail_seen<K: Resource<DynamicType = ()>>(&self, kind: &'static str, seen: &Seen<K>) {
+        self.each(kind, seen, |object| {
+            let namespace = object.namespace().unwrap_or_default();
+            if let Some(run) = run_label(object) {
+                self.runs.wake(ObjectRef::new(run).within(&namespace));
+            }
+        });
+    }
+
+    /// Calls `on` for the object as it was and as it is.
+    fn each<K: Resource<DynamicType = ()>>(
+        &self,
+        kind: &'static str,
+        seen: &Seen<K>,
+        on: impl Fn(&K),
+    ) {
+        match seen {
+            Seen::Changed { old, new } => {
+                if let Some(old) = old {
+                    on(old);
+                }
+                on(new);
+            }
+            Seen::Gone(object) => on(object),
+            Seen::Relisted => self.wake_all(),
+            Seen::Malformed {
+                namespace,
+                name,
+                version,
+                error,
+            } => self.malformed.note(kind, namespace, name, version, error),
+        }
+    }
+
+    fn wake_run(&self, run: &AgentRun) {
+        self.runs.wake(ObjectRef::from_obj(run));
+    }
+
+    fn wake_namespace(&self, namespace: &str) {
+        for run in within(&self.stores.runs, namespace) {
+            self.wake_run(&run);
+        }
+    }
+
+    /// The pods that this run claims; each then wakes every run that claims it.
+    fn wake_pods_of(&self, run: &AgentRun) {
+        let claim = Claim {
+            name: run.metadata.name.as_deref().unwrap_or_default(),
+            uid: run.metadata.uid.as_deref().unwrap_or_default(),
+            target: &run.spec.target,
+        };
+        let namespace = run.namespace().unwrap_or_default();
+        for pod in within(&self.stores.pods, &namespace) {
+            let chain = self.owners.chain_of(&pod.uid().unwrap_or_default());
+            let owners = chain.unwrap_or_default().links;
+            if covers(&claim, pod.labels(), &owners) {
+                self.pods.wake(ObjectRef::from_obj(&*pod));
+            }
+        }
+    }
+}
+
+/// The run as the roster knows it.
+pub(super) fn run_id(run: &AgentRun) -> Option<RunId> {
+    Some(RunId {
+        namespace: run.metadata.namespace.clone()?,
+        name: run.metadata.name.clone()?,
+        uid: run.metadata.uid.clone()?,
+    })
+}
+
+/// Whether nothing changed that any step looks at; a pod's status changes many times.
+fn same_for_us(old: &Arc<Pod>, new: &Arc<Pod>) -> bool {
+    old.metadata.uid == new.metadata.uid
+        && old.metadata.labels == new.metadata.labels
+        && old.metadata.owner_references == new.metadata.owner_references
+        && old.spec == new.spec
+}
+
+fn run_label<K: Resource<DynamicType = ()>>(object: &K) -> Option<&str> {
+    let found = object.meta().labels.as_ref()?;
+    found.get(labels::RUN).map(String::as_str)
+}

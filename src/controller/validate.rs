@@ -1,0 +1,233 @@
+//! Second step: from what was observed to what is in force, who is covered and which objects are
+//! wanted. Pure; the later steps cannot fail on its result.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{LimitRange, Pod, ResourceQuota};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::dereference::{Observed, ObservedPod};
+use crate::api::{AgentRun, labels};
+use crate::guardrails::audit::{Stance, selects, widening};
+use crate::guardrails::ceiling::{Quota, Ruling, judge};
+use crate::guardrails::membership::{Claim, Coverage, coverage, covers, overlap_message};
+use crate::guardrails::network::{run_network_policy, standing_deny_network_policy};
+use crate::guardrails::quota::{limit_range, resource_quota};
+use crate::guardrails::{Problem, job};
+
+/// What the later steps work from.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    /// What is in force, and what is refused.
+    pub ruling: Ruling,
+    /// The pods that the run covers, by name.
+    pub members: Vec<Member>,
+    /// The pods that another run claims too, in words; at most one of them is shown.
+    pub overlaps: Vec<String>,
+    /// The objects that should be there.
+    pub wanted: Wanted,
+    /// Policies that widen what the pods may do, of all pods together.
+    pub widened_by: Vec<String>,
+    /// The quota counts a PriorityClass that the template's pods will not carry.
+    pub template_misses_quota: bool,
+}
+
+/// A pod that the run covers.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// How the run label stands on it.
+    pub stamp: Stamp,
+    /// Whether the run is the only one that claims it.
+    pub is_sole: bool,
+    /// Whether the run answers for it: the only one that claims it, or the oldest that does. A new
+    /// run that claims a pod must not free it from being watched under the old one.
+    pub is_held: bool,
+}
+
+/// How the run label stands on a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// It names the run, or the target needs none.
+    Right,
+    /// It is missing.
+    Missing,
+    /// It names another run, and is left alone.
+    Other(String),
+}
+
+/// The objects that should be there.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The guard.
+    pub network: NetworkPolicy,
+    /// The standing deny of the namespace.
+    pub standing_deny: NetworkPolicy,
+    /// The quota.
+    pub quota: Option<ResourceQuota>,
+    /// The defaults.
+    pub limit_range: Option<LimitRange>,
+    /// The Job of a `template`.
+    pub job: Option<Value>,
+}
+
+impl Validated {
+    /// Whether the run is accepted as it is written.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.ruling.problems.is_empty()
+    }
+
+    /// What is refused.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.ruling.problems
+    }
+}
+
+/// Works out what is in force and wanted.
+#[must_use]
+pub fn validate(observed: &Observed) -> Validated {
+    let run = &observed.run;
+    let owner = &observed.owner;
+    let policy = observed.policy.as_ref().map(|policy| &policy.spec);
+    let ruling = judge(&run.spec, policy, &observed.facts);
+    let effective = &ruling.effective;
+    let wanted = Wanted {
+        network: run_network_policy(owner, &run.spec.target, &effective.egress, &observed.facts),
+        standing_deny: standing_deny_network_policy(&owner.namespace),
+        quota: effective.quota.as_ref().map(|q| resource_quota(owner, q)),
+        limit_range: effective.defaults.as_ref().map(|d| limit_range(owner, d)),
+        job: run
+            .spec
+            .target
+            .template
+            .as_ref()
+            .map(|t| job::job(owner, t)),
+    };
+    let (members, overlaps) = members(observed);
+    let widened_by = widened_by(observed, &members);
+    Validated {
+        template_misses_quota: template_misses_quota(observed, ruling.effective.quota.as_ref()),
+        ruling,
+        members,
+        overlaps,
+        wanted,
+        widened_by,
+    }
+}
+
+/// Whether the guard selects the pod, or leaves it to the standing deny.
+#[must_use]
+pub fn is_selected(wanted: &Wanted, pod: &Pod) -> bool {
+    is_quarantined(pod) || selects(&wanted.network, pod.labels())
+}
+
+/// Whether the pod carries the quarantine label.
+#[must_use]
+pub fn is_quarantined(pod: &Pod) -> bool {
+    pod.labels().contains_key(labels::QUARANTINE)
+}
+
+fn members(observed: &Observed) -> (Vec<Member>, Vec<String>) {
+    let own = claim(&observed.run);
+    let covered: Vec<&ObservedPod> = observed
+        .pods
+        .iter()
+        .filter(|seen| covers(&own, seen.pod.labels(), &seen.owners))
+        .collect();
+    if covered.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let mut runs: Vec<&Arc<AgentRun>> = observed.runs.iter().collect();
+    // The oldest first; of the same second, by name.
+    runs.sort_by_key(|run| age_key(run));
+    let claims: Vec<Claim<'_>> = runs.iter().map(|run| claim(run)).collect();
+    let mut members = Vec::with_capacity(covered.len());
+    let mut overlaps = Vec::new();
+    for seen in covered {
+        let pod_labels = seen.pod.labels();
+        let among = coverage(&claims, pod_labels, &seen.owners);
+        if let Coverage::Overlap(found) = &among {
+            overlaps.push(overlap_message(&seen.pod.name_any(), found));
+        }
+        let oldest = claims
+            .iter()
+            .find(|claim| covers(claim, pod_labels, &seen.owners));
+        let is_sole = !matches!(among, Coverage::Overlap(_));
+        members.push(Member {
+            stamp: stamp(observed, pod_labels),
+            is_sole,
+            is_held: is_sole || oldest.is_some_and(|claim| claim.uid == own.uid),
+            pod: Arc::clone(&seen.pod),
+        });
+    }
+    members.sort_by(|a, b| a.pod.metadata.name.cmp(&b.pod.metadata.name));
+    overlaps.sort();
+    (members, overlaps)
+}
+
+fn claim(run: &AgentRun) -> Claim<'_> {
+    Claim {
+        name: run.metadata.name.as_deref().unwrap_or_default(),
+        uid: run.metadata.uid.as_deref().unwrap_or_default(),
+        target: &run.spec.target,
+    }
+}
+
+fn age_key(run: &AgentRun) -> (Option<jiff::Timestamp>, Option<&str>) {
+    let created = run.metadata.creation_timestamp.as_ref();
+    (created.map(|time| time.0), run.metadata.name.as_deref())
+}
+
+fn stamp(observed: &Observed, pod_labels: &BTreeMap<String, String>) -> Stamp {
+    if observed.run.spec.target.selector.is_some() {
+        return Stamp::Right;
+    }
+    match pod_labels.get(labels::RUN) {
+        Some(name) if *name == observed.owner.name => Stamp::Right,
+        Some(name) => Stamp::Other(name.clone()),
+        None => Stamp::Missing,
+    }
+}
+
+fn template_misses_quota(observed: &Observed, quota: Option<&Quota>) -> bool {
+    let Some(template) = &observed.run.spec.target.template else {
+        return false;
+    };
+    let counted = quota.and_then(|quota| quota.priority_class.as_deref());
+    let carried = template.pod.spec.get("priorityClassName");
+    counted.is_some() && counted != carried.and_then(Value::as_str)
+}
+
+/// The audit over all pods; before there are pods, over the labels that a template gives them.
+fn widened_by(observed: &Observed, members: &[Member]) -> Vec<String> {
+    let policies = || observed.network_policies.iter().map(AsRef::as_ref);
+    let guarded = Stance::Guarded(&observed.owner);
+    let mut names: Vec<String> = Vec::new();
+    for member in members {
+        let stance = if is_quarantined(&member.pod) {
+            Stance::Quarantined {
+                cluster_deny: observed.cluster_deny,
+            }
+        } else {
+            guarded
+        };
+        names.extend(widening(member.pod.labels(), policies(), stance));
+    }
+    if members.is_empty()
+        && let Some(template) = &observed.run.spec.target.template
+    {
+        let mut future = template.pod.labels.clone();
+        future.insert(labels::RUN.to_owned(), observed.owner.name.clone());
+        names.extend(widening(&future, policies(), guarded));
+    }
+    names.sort();
+    names.dedup();
+    names.truncate(crate::limits::WIDENING_NAMES_MAX);
+    names
+}

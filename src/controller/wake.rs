@@ -1,0 +1,99 @@
+//! Which objects wait to be looked at: a set, so that a burst of events about one object costs one
+//! look.
+//!
+//! Watch followers call `wake`, which never waits, so a watch is never held up by a reconciler. The
+//! set holds names of objects that the API server holds, and is bounded by their number.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{Stream, stream};
+use kube::Resource;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::Notify;
+
+/// Objects of one kind that wait. Cheap to clone; all clones are one set.
+pub struct Wakeups<K: Resource<DynamicType = ()>>(Arc<Inner<K>>);
+
+struct Inner<K: Resource<DynamicType = ()>> {
+    waiting: Mutex<HashSet<ObjectRef<K>>>,
+    any: Notify,
+}
+
+impl<K: Resource<DynamicType = ()>> Clone for Wakeups<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Default for Wakeups<K> {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            waiting: Mutex::default(),
+            any: Notify::new(),
+        }))
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Wakeups<K> {
+    /// The object must be looked at.
+    pub fn wake(&self, object: ObjectRef<K>) {
+        let is_new = self
+            .0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(object);
+        if is_new {
+            self.0.any.notify_one();
+        }
+    }
+
+    /// The objects, as they come. For one reader.
+    pub fn stream(&self) -> impl Stream<Item = Result<ObjectRef<K>, Infallible>> + Send + use<K>
+    where
+        K: Send + Sync + 'static,
+    {
+        let start = (Arc::clone(&self.0), Vec::new());
+        stream::unfold(start, |(inner, mut batch): (_, Vec<ObjectRef<K>>)| async {
+            loop {
+                if let Some(object) = batch.pop() {
+                    return Some((Ok(object), (inner, batch)));
+                }
+                batch = inner.take();
+                if batch.is_empty() {
+                    inner.any.notified().await;
+                }
+            }
+        })
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Inner<K> {
+    fn take(&self) -> Vec<ObjectRef<K>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *waiting).into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_burst_about_one_object_is_one_look_and_later_events_are_not_lost() {
+        let wakeups = Wakeups::<Pod>::default();
+        let pod = || ObjectRef::<Pod>::new("p").within("ns");
+        wakeups.wake(pod());
+        wakeups.wake(pod());
+        let mut stream = Box::pin(wakeups.stream());
+        assert_eq!(stream.next().await, Some(Ok(pod())));
+        assert_eq!(stream.next().now_or_never(), None);
+        wakeups.wake(pod());
+        assert_eq!(stream.next().await, Some(Ok(pod())));
+    }
+}

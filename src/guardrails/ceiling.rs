@@ -1,0 +1,305 @@
+//! Holds an AgentRun against its GuardrailPolicy: what is in force, and what is refused.
+//!
+//! The controller calls [`judge`] before it builds anything. A run may be stricter than its
+//! policy, never laxer. What goes beyond is not in force (fail closed) and is named in a problem;
+//! the nearest setting that the policy permits stands in its place.
+
+use std::collections::BTreeMap;
+
+use crate::api::{
+    AgentRunSpec, DEFAULT_POLICY, GuardrailPolicySpec, Mode, PolicyNetwork, PolicyResources,
+    PolicyResponse, Reason, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes,
+};
+
+use super::egress::{Author, EgressAllow, Yardstick};
+use super::quantity::Amount;
+use super::{ClusterFacts, Problem, selector};
+
+/// What is in force for a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effective {
+    /// The allow list, the policy's own rules first.
+    pub egress: Vec<EgressAllow>,
+    /// The quota, if any.
+    pub quota: Option<Quota>,
+    /// Requests and limits for containers that state none.
+    pub defaults: Option<ResourceDefaults>,
+    /// What a scan leads to.
+    pub scan: Mode,
+    /// What mining leads to.
+    pub mining: Mode,
+    /// The highest rung of the ladder.
+    pub max_action: ResponseAction,
+    /// What a finding about one pod contains.
+    pub scope: ResponseScope,
+}
+
+/// A quota that is in force. `hard` is not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Amounts by resource.
+    pub hard: BTreeMap<String, String>,
+    /// Count only pods of this PriorityClass.
+    pub priority_class: Option<String>,
+}
+
+/// What is in force, and what is refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ruling {
+    /// In force.
+    pub effective: Effective,
+    /// Refused. Empty means that the run is accepted as it is written.
+    pub problems: Vec<Problem>,
+}
+
+/// Holds `run` against `policy`, the object that `run.policy` names, if it exists. The policy
+/// `default` need not exist: the built-in defaults stand in for it. Any other policy that is
+/// missing leaves the run with DNS alone, because its ceilings are unknown.
+#[must_use]
+pub fn judge(
+    run: &AgentRunSpec,
+    policy: Option<&GuardrailPolicySpec>,
+    facts: &ClusterFacts,
+) -> Ruling {
+    let built_in = built_in_policy();
+    let name = run.policy.as_str();
+    if policy.is_none() && name != DEFAULT_POLICY {
+        return without_policy(run, &built_in);
+    }
+    let policy = policy.unwrap_or(&built_in);
+    let mut problems = target_problems(run);
+    let effective = Effective {
+        egress: allow_list(run, name, &policy.network, facts, &mut problems),
+        quota: quota(run, name, &policy.resources, &mut problems),
+        defaults: defaults(run, &policy.resources, &mut problems),
+        scan: mode(run, policy, "scan", |modes| modes.scan, &mut problems),
+        mining: mode(run, policy, "mining", |modes| modes.mining, &mut problems),
+        max_action: max_action(run, &policy.response, &mut problems),
+        scope: scope(run, &policy.response, &mut problems),
+    };
+    Ruling {
+        effective,
+        problems,
+    }
+}
+
+/// The policy `default` where no object of that name exists.
+fn built_in_policy() -> GuardrailPolicySpec {
+    GuardrailPolicySpec::default()
+}
+
+fn without_policy(run: &AgentRunSpec, built_in: &GuardrailPolicySpec) -> Ruling {
+    let message = format!(
+        "GuardrailPolicy {} does not exist; until it does, the run reaches cluster DNS alone and every signature is enforced",
+        run.policy
+    );
+    let mut problems = vec![Problem {
+        reason: Reason::PolicyNotFound,
+        message,
+    }];
+    problems.extend(target_problems(run));
+    let effective = Effective {
+        egress: Vec::new(),
+        quota: quota(run, &run.policy, &built_in.resources, &mut problems),
+        defaults: defaults(run, &built_in.resources, &mut problems),
+        scan: Mode::Enforce,
+        mining: Mode::Enforce,
+        max_action: max_action(run, &built_in.response, &mut problems),
+        scope: run.response.scope.unwrap_or_default(),
+    };
+    Ruling {
+        effective,
+        problems,
+    }
+}
+
+/// What the schema lets through and no object can be made of.
+fn target_problems(run: &AgentRunSpec) -> Vec<Problem> {
+    let invalid = |message: String| Problem {
+        reason: Reason::Invalid,
+        message,
+    };
+    let mut problems = Vec::new();
+    if let Some(defect) = run.target.selector.as_ref().and_then(selector::defect) {
+        problems.push(invalid(format!("target.selector is unusable: {defect}")));
+    }
+    let host_network = run.target.template.as_ref().is_some_and(|template| {
+        let set = template.pod.spec.get("hostNetwork");
+        set.is_some_and(|value| value != &serde_json::Value::Bool(false))
+    });
+    if host_network {
+        problems.push(invalid(
+            "target.template.pod.spec.hostNetwork is outside every network policy; remove it"
+                .to_owned(),
+        ));
+    }
+    problems
+}
+
+fn allow_list(
+    run: &AgentRunSpec,
+    policy_name: &str,
+    policy: &PolicyNetwork,
+    facts: &ClusterFacts,
+    problems: &mut Vec<Problem>,
+) -> Vec<EgressAllow> {
+    let yardstick = Yardstick::new(policy_name, policy, facts);
+    let of_policy = policy.default_egress.iter().enumerate();
+    let of_run = run.network.egress.iter().enumerate();
+    let rules = of_policy
+        .map(|(index, rule)| (Author::Policy, index, rule))
+        .chain(of_run.map(|(index, rule)| (Author::Run, index, rule)));
+    let mut standing = Vec::new();
+    for (author, index, rule) in rules {
+        match yardstick.judge(author, index, rule) {
+            Ok(allow) => standing.push(allow),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    standing
+}
+
+fn quota(
+    run: &AgentRunSpec,
+    policy_name: &str,
+    policy: &PolicyResources,
+    problems: &mut Vec<Problem>,
+) -> Option<Quota> {
+    let stated = run.resources.quota.as_ref();
+    let mut hard = stated.map_or_else(|| policy.default_quota.clone(), |quota| quota.hard.clone());
+    hard.retain(|resource, amount| {
+        let is_amount = Amount::parse(amount).is_some();
+        if !is_amount {
+            problems.push(Problem {
+                reason: Reason::Invalid,
+                message: format!("resources.quota.hard[{resource}]: {amount} is not a quantity"),
+            });
+        }
+        is_amount
+    });
+    for (resource, ceiling) in &policy.max_quota {
+        let Some(most) = Amount::parse(ceiling) else {
+            continue;
+        };
+        let asked = hard.get(resource).and_then(|amount| Amount::parse(amount));
+        if asked.is_some_and(|amount| amount <= most) {
+            continue;
+        }
+        if stated.is_some() {
+            let asked = hard.get(resource).map_or("no limit", String::as_str);
+            problems.push(Problem {
+                reason: Reason::ExceedsPolicy,
+                message: format!(
+                    "resources.quota.hard[{resource}]: {asked} is above the {ceiling} of GuardrailPolicy {policy_name}, which is in force instead"
+                ),
+            });
+        }
+        hard.insert(resource.clone(), ceiling.clone());
+    }
+    (!hard.is_empty()).then(|| Quota {
+        hard,
+        priority_class: stated.and_then(|quota| quota.priority_class_name.clone()),
+    })
+}
+
+/// The run's defaults, else the policy's. The API server refuses a LimitRange whose request is
+/// above its limit, so such a pair is named here.
+fn defaults(
+    run: &AgentRunSpec,
+    policy: &PolicyResources,
+    problems: &mut Vec<Problem>,
+) -> Option<ResourceDefaults> {
+    let mut chosen = run
+        .resources
+        .defaults
+        .clone()
+        .or_else(|| policy.defaults.clone())?;
+    for amounts in [&mut chosen.requests, &mut chosen.limits] {
+        amounts.retain(|_, amount| Amount::parse(amount).is_some());
+    }
+    let limits = chosen.limits.clone();
+    chosen.requests.retain(|resource, request| {
+        let limit = limits.get(resource);
+        let fits = limit.is_none_or(|limit| Amount::parse(request) <= Amount::parse(limit));
+        if !fits {
+            problems.push(Problem {
+                reason: Reason::Invalid,
+                message: format!(
+                    "resources.defaults.requests[{resource}]: {request} is above the default limit {}; the limit is in force for both",
+                    limit.map_or("", String::as_str)
+                ),
+            });
+        }
+        fits
+    });
+    let is_empty = chosen.requests.is_empty() && chosen.limits.is_empty();
+    (!is_empty).then_some(chosen)
+}
+
+fn mode(
+    run: &AgentRunSpec,
+    policy: &GuardrailPolicySpec,
+    signature: &str,
+    of: impl Fn(&SignatureModes) -> Option<Mode>,
+    problems: &mut Vec<Problem>,
+) -> Mode {
+    let minimum = policy.detection.minimum;
+    let Some(asked) = of(&run.detection.modes) else {
+        // The policy's own word may not undercut its own minimum either.
+        let default = of(&policy.detection.modes).unwrap_or(Mode::Enforce);
+        return default.max(minimum);
+    };
+    if asked < minimum {
+        problems.push(exceeds(format!(
+            "detection.modes.{signature}: {asked:?} is laxer than the minimum {minimum:?} of GuardrailPolicy {}, which is in force instead",
+            run.policy
+        )));
+    }
+    asked.max(minimum)
+}
+
+fn max_action(
+    run: &AgentRunSpec,
+    policy: &PolicyResponse,
+    problems: &mut Vec<Problem>,
+) -> ResponseAction {
+    let most = policy.max_action.unwrap_or(ResponseAction::Suspend);
+    let least = policy.min_action.unwrap_or(ResponseAction::Alert);
+    let Some(asked) = run.response.max_action else {
+        return most;
+    };
+    // Not `clamp`, which panics on a policy whose least is above its most.
+    let stands = asked.max(least).min(most);
+    if stands != asked {
+        problems.push(exceeds(format!(
+            "response.maxAction: {asked:?} is not between the {least:?} and the {most:?} of GuardrailPolicy {}; {stands:?} is in force instead",
+            run.policy
+        )));
+    }
+    stands
+}
+
+/// `Run` contains more than `Pod`, so a run may widen the scope of its policy and not narrow it.
+fn scope(
+    run: &AgentRunSpec,
+    policy: &PolicyResponse,
+    problems: &mut Vec<Problem>,
+) -> ResponseScope {
+    let default = policy.scope.unwrap_or_default();
+    let asked = run.response.scope.unwrap_or(default);
+    if default == ResponseScope::Run && asked == ResponseScope::Pod {
+        problems.push(exceeds(format!(
+            "response.scope: Pod is laxer than the Run of GuardrailPolicy {}, which is in force instead",
+            run.policy
+        )));
+        return default;
+    }
+    asked
+}
+
+fn exceeds(message: String) -> Problem {
+    Problem {
+        reason: Reason::ExceedsPolicy,
+        message,
+    }
+}

@@ -1,0 +1,65 @@
+//! The Job of a `template` target.
+//!
+//! The controller creates it suspended and resumes it once the guardrails stand; it never applies
+//! it again, because an apply without `suspend` would resume a Job that a quarantine suspended.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::api::{RunTemplate, labels};
+
+use super::RunOwner;
+
+/// The Job, as JSON: a typed pod spec would drop the fields that are newer than this build.
+#[must_use]
+pub fn job(owner: &RunOwner, template: &RunTemplate) -> Value {
+    let mut pod_labels: BTreeMap<&str, &str> = template
+        .pod
+        .labels
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        // The schema refuses these; a run that came past it must not quarantine or claim by them.
+        .filter(|(key, _)| !key.starts_with("yellowjack.dev/"))
+        .collect();
+    pod_labels.insert(labels::RUN, &owner.name);
+
+    let mut spec = json!({
+        "suspend": true,
+        "parallelism": template.parallelism,
+        "backoffLimit": template.backoff_limit,
+        // A replacement waits until the old pod is gone, so that containment of a pod that is
+        // being deleted does not race its successor.
+        "podReplacementPolicy": "Failed",
+        "template": {
+            "metadata": pod_metadata(&pod_labels, &template.pod.annotations),
+            "spec": pod_spec(&template.pod.spec),
+        },
+    });
+    if let (Some(completions), Some(fields)) = (template.completions, spec.as_object_mut()) {
+        fields.insert("completions".to_owned(), completions.into());
+    }
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": owner.metadata(),
+        "spec": spec,
+    })
+}
+
+fn pod_metadata(labels: &BTreeMap<&str, &str>, annotations: &BTreeMap<String, String>) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("labels".to_owned(), json!(labels));
+    if !annotations.is_empty() {
+        metadata.insert("annotations".to_owned(), json!(annotations));
+    }
+    Value::Object(metadata)
+}
+
+/// As written, but for the restart policy that a Job needs and a pod spec does not default to.
+fn pod_spec(written: &Map<String, Value>) -> Map<String, Value> {
+    let mut spec = written.clone();
+    spec.entry("restartPolicy")
+        .or_insert_with(|| "Never".into());
+    spec
+}

@@ -1,0 +1,245 @@
+//! Which run covers a pod: none, one, or several that contend for it.
+//!
+//! Called by the controller for stamping and status, and by attribution. A label alone never makes
+//! a pod a member of a `template` or `ref` run, because anybody may put a label on a pod: the
+//! chain of owners decides.
+
+use std::collections::BTreeMap;
+
+use crate::api::{GROUP, Target};
+
+use super::selector;
+
+/// What a run claims. All claims that are compared are of one namespace.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// Name of the AgentRun.
+    pub name: &'a str,
+    /// Its UID.
+    pub uid: &'a str,
+    /// The pods that it names.
+    pub target: &'a Target,
+}
+
+/// One owner of a pod, direct or through others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerLink {
+    /// API version of the owner.
+    pub api_version: String,
+    /// Kind of the owner.
+    pub kind: String,
+    /// Name of the owner.
+    pub name: String,
+    /// UID of the owner.
+    pub uid: String,
+}
+
+/// Who covers a pod.
+#[derive(Clone, Debug)]
+pub enum Coverage<'a, 'c> {
+    /// No run.
+    Nobody,
+    /// One run.
+    One(&'c Claim<'a>),
+    /// Several runs; nothing is changed on such a pod.
+    Overlap(Vec<&'c Claim<'a>>),
+}
+
+impl<'a, 'c> Coverage<'a, 'c> {
+    /// The one run that covers the pod.
+    #[must_use]
+    pub fn one(&self) -> Option<&'c Claim<'a>> {
+        match self {
+            Self::One(claim) => Some(claim),
+            Self::Nobody | Self::Overlap(_) => None,
+        }
+    }
+}
+
+/// Who covers the pod that has these labels and owners (nearest first).
+#[must_use]
+pub fn coverage<'a, 'c>(
+    claims: &'c [Claim<'a>],
+    labels: &BTreeMap<String, String>,
+    owners: &[OwnerLink],
+) -> Coverage<'a, 'c> {
+    let mut found: Vec<&Claim<'_>> = claims
+        .iter()
+        .filter(|claim| covers(claim, labels, owners))
+        .collect();
+    match found.len() {
+        0 => Coverage::Nobody,
+        1 => found.pop().map_or(Coverage::Nobody, Coverage::One),
+        _ => {
+            found.sort_by(|left, right| left.name.cmp(right.name));
+            Coverage::Overlap(found)
+        }
+    }
+}
+
+/// Whether this claim alone covers the pod.
+#[must_use]
+pub fn covers(claim: &Claim<'_>, labels: &BTreeMap<String, String>, owners: &[OwnerLink]) -> bool {
+    let target = claim.target;
+    if let Some(chosen) = &target.selector {
+        // The schema refuses an empty selector; one that came here all the same claims nothing.
+        let empty = chosen.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+            && chosen.match_expressions.as_ref().is_none_or(Vec::is_empty);
+        return !empty && selector::matches(chosen, labels);
+    }
+    if let Some(wanted) = &target.reference {
+        return owners.iter().any(|owner| {
+            owner.name == wanted.name
+                && owner.kind == wanted.kind
+                && group(&owner.api_version) == group(&wanted.api_version)
+        });
+    }
+    target.template.is_some()
+        && owners.iter().any(|owner| {
+            owner.uid == claim.uid && owner.kind == "AgentRun" && group(&owner.api_version) == GROUP
+        })
+}
+
+/// The sentence for two runs that claim one pod.
+#[must_use]
+pub fn overlap_message(pod: &str, claims: &[&Claim<'_>]) -> String {
+    let names: Vec<&str> = claims.iter().map(|claim| claim.name).collect();
+    format!(
+        "pod {pod} is claimed by the AgentRuns {}; neither changes it until one of them is changed or deleted",
+        names.join(" and ")
+    )
+}
+
+/// The group of an API version. The version is left out: one owner is served in several.
+fn group(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+    use super::*;
+    use crate::api::{OwnerReferenceTarget, PodTemplate, RunTemplate};
+
+    fn by_label(value: &str) -> Target {
+        Target {
+            selector: Some(LabelSelector {
+                match_labels: Some([("app".to_owned(), value.to_owned())].into()),
+                match_expressions: None,
+            }),
+            ..Target::default()
+        }
+    }
+
+    fn by_owner(api_version: &str, kind: &str, name: &str) -> Target {
+        Target {
+            reference: Some(OwnerReferenceTarget {
+                api_version: api_version.into(),
+                kind: kind.into(),
+                name: name.into(),
+            }),
+            ..Target::default()
+        }
+    }
+
+    fn by_template() -> Target {
+        Target {
+            template: Some(RunTemplate {
+                parallelism: 1,
+                completions: None,
+                backoff_limit: 0,
+                pod: PodTemplate {
+                    labels: BTreeMap::new(),
+                    annotations: BTreeMap::new(),
+                    spec: serde_json::Map::new(),
+                },
+            }),
+            ..Target::default()
+        }
+    }
+
+    fn owner(api_version: &str, kind: &str, name: &str, uid: &str) -> OwnerLink {
+        OwnerLink {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            name: name.into(),
+            uid: uid.into(),
+        }
+    }
+
+    fn claim<'a>(name: &'a str, target: &'a Target) -> Claim<'a> {
+        Claim {
+            name,
+            uid: name,
+            target,
+        }
+    }
+
+    fn agent() -> BTreeMap<String, String> {
+        [("app".to_owned(), "agent".to_owned())].into()
+    }
+
+    #[test]
+    fn a_selector_covers_what_it_selects() {
+        let target = by_label("agent");
+        let other = by_label("other");
+        let claims = [claim("a", &target), claim("b", &other)];
+        assert_eq!(coverage(&claims, &agent(), &[]).one().unwrap().name, "a");
+    }
+
+    #[test]
+    fn a_reference_covers_through_a_chain_and_across_versions_of_the_owner() {
+        let target = by_owner("ray.io/v1", "RayJob", "train");
+        let claims = [claim("a", &target)];
+        let chain = [
+            owner("ray.io/v1", "RayCluster", "train-x", "1"),
+            owner("ray.io/v1alpha1", "RayJob", "train", "2"),
+        ];
+        assert!(coverage(&claims, &agent(), &chain).one().is_some());
+        let foreign = [owner("example.com/v1", "RayJob", "train", "2")];
+        assert!(coverage(&claims, &agent(), &foreign).one().is_none());
+    }
+
+    #[test]
+    fn a_template_covers_by_the_runs_uid_and_not_by_name_or_label() {
+        let target = by_template();
+        let claims = [Claim {
+            name: "a",
+            uid: "uid-a",
+            target: &target,
+        }];
+        let ours = [
+            owner("batch/v1", "Job", "yellowjack-run-a", "1"),
+            owner("yellowjack.dev/v1alpha1", "AgentRun", "a", "uid-a"),
+        ];
+        let older = [owner("yellowjack.dev/v1alpha1", "AgentRun", "a", "uid-old")];
+        assert!(coverage(&claims, &BTreeMap::new(), &ours).one().is_some());
+        assert!(coverage(&claims, &BTreeMap::new(), &older).one().is_none());
+        let labelled = [(crate::api::labels::RUN.to_owned(), "a".to_owned())].into();
+        assert!(coverage(&claims, &labelled, &[]).one().is_none());
+    }
+
+    #[test]
+    fn two_claims_to_one_pod_are_an_overlap_that_names_both() {
+        let (first, second) = (by_label("agent"), by_owner("batch/v1", "Job", "j"));
+        let claims = [claim("zeta", &second), claim("alpha", &first)];
+        let chain = [owner("batch/v1", "Job", "j", "1")];
+        let Coverage::Overlap(found) = coverage(&claims, &agent(), &chain) else {
+            panic!("expected an overlap");
+        };
+        assert!(overlap_message("p", &found).contains("alpha and zeta"));
+    }
+
+    #[test]
+    fn an_empty_selector_claims_nothing() {
+        let target = Target {
+            selector: Some(LabelSelector::default()),
+            ..Target::default()
+        };
+        assert!(matches!(
+            coverage(&[claim("a", &target)], &agent(), &[]),
+            Coverage::Nobody
+        ));
+    }
+}

@@ -1,0 +1,225 @@
+//! NetworkPolicies: the guard of a run, and the standing denies of the quarantine.
+//!
+//! The controller applies them. All rules here are allows, because NetworkPolicy has no other; a
+//! deny that wins is the ClusterNetworkPolicy, where the cluster serves it. The guard leaves
+//! quarantined pods out, so that nothing of ours lets their traffic through.
+
+use k8s_openapi::api::networking::v1::{
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector, LabelSelectorRequirement, ObjectMeta,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Value, json};
+
+use crate::api::{EgressPort, Protocol, Target, labels};
+
+use super::egress::{Destination, EgressAllow};
+use super::selector::NAMESPACE_NAME;
+use super::{ClusterFacts, DnsTarget, RunOwner};
+
+const DNS_PORT: i32 = 53;
+
+/// API version of the ClusterNetworkPolicy that we write.
+pub const CLUSTER_POLICY_API_VERSION: &str = "policy.networking.k8s.io/v1alpha2";
+/// Its kind.
+pub const CLUSTER_POLICY_KIND: &str = "ClusterNetworkPolicy";
+
+/// The guard of a run: deny both directions, but DNS and the allow list outwards.
+///
+/// Nothing is let in: a connection that is opened into a pod is a way out around every egress
+/// rule, and the API has no field for it. What must reach the pod (a metrics scraper) needs a
+/// policy of its own, which `NetworkGuarded` then names.
+#[must_use]
+pub fn run_network_policy(
+    owner: &RunOwner,
+    target: &Target,
+    allows: &[EgressAllow],
+    facts: &ClusterFacts,
+) -> NetworkPolicy {
+    let egress = dns_rule(&facts.dns)
+        .into_iter()
+        .chain(allows.iter().map(allow_rule))
+        .collect();
+    NetworkPolicy {
+        metadata: owner.metadata(),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(guarded_pods(owner, target)),
+            policy_types: Some(both_directions()),
+            // Written although empty: only a field that is applied can be taken back from
+            // somebody who sets it.
+            ingress: Some(Vec::new()),
+            egress: Some(egress),
+        }),
+    }
+}
+
+/// The standing deny of one namespace. It outlives the runs: deleting an AgentRun lifts no
+/// quarantine.
+#[must_use]
+pub fn standing_deny_network_policy(namespace: &str) -> NetworkPolicy {
+    NetworkPolicy {
+        metadata: ObjectMeta {
+            name: Some(labels::STANDING_DENY.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            labels: Some([managed_by()].into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(LabelSelector {
+                match_expressions: Some(vec![quarantine("Exists")]),
+                match_labels: None,
+            }),
+            policy_types: Some(both_directions()),
+            ingress: Some(Vec::new()),
+            egress: Some(Vec::new()),
+        }),
+    }
+}
+
+/// The standing deny of the whole cluster, as JSON because its API is not part of Kubernetes.
+///
+/// Its ingress rules cannot name networks outside the cluster, so the NetworkPolicy above is used
+/// besides it.
+#[must_use]
+pub fn standing_deny_cluster_policy() -> Value {
+    let (managed_key, managed_value) = managed_by();
+    json!({
+        "apiVersion": CLUSTER_POLICY_API_VERSION,
+        "kind": CLUSTER_POLICY_KIND,
+        "metadata": {
+            "name": labels::STANDING_DENY,
+            "labels": { managed_key: managed_value },
+        },
+        "spec": {
+            "tier": "Admin",
+            "priority": 0,
+            "subject": {
+                "pods": {
+                    "namespaceSelector": {},
+                    "podSelector": {
+                        "matchExpressions": [{ "key": labels::QUARANTINE, "operator": "Exists" }],
+                    },
+                },
+            },
+            "ingress": [{
+                "name": "quarantine-in",
+                "action": "Deny",
+                "from": [{ "namespaces": {} }],
+            }],
+            "egress": [{
+                "name": "quarantine-out",
+                "action": "Deny",
+                "to": [
+                    { "namespaces": {} },
+                    { "networks": ["0.0.0.0/0", "::/0"] },
+                ],
+            }],
+        },
+    })
+}
+
+/// The pods that the guard selects. A selector target keeps the user's selector, because nothing
+/// stamps those pods before they start; the others are found by the run label.
+fn guarded_pods(owner: &RunOwner, target: &Target) -> LabelSelector {
+    let mut chosen = target.selector.clone().unwrap_or_else(|| LabelSelector {
+        match_labels: Some([(labels::RUN.to_owned(), owner.name.clone())].into()),
+        match_expressions: None,
+    });
+    chosen
+        .match_expressions
+        .get_or_insert_default()
+        .push(quarantine("DoesNotExist"));
+    chosen
+}
+
+fn quarantine(operator: &str) -> LabelSelectorRequirement {
+    LabelSelectorRequirement {
+        key: labels::QUARANTINE.to_owned(),
+        operator: operator.to_owned(),
+        values: None,
+    }
+}
+
+fn managed_by() -> (String, String) {
+    (
+        labels::MANAGED_BY.to_owned(),
+        labels::MANAGED_BY_VALUE.to_owned(),
+    )
+}
+
+fn both_directions() -> Vec<String> {
+    vec!["Ingress".to_owned(), "Egress".to_owned()]
+}
+
+/// DNS to the cluster's resolvers only: a run that may ask any server has a tunnel. Without a
+/// known resolver there is no rule, because a rule without peers would mean every peer.
+fn dns_rule(targets: &[DnsTarget]) -> Option<NetworkPolicyEgressRule> {
+    if targets.is_empty() {
+        return None;
+    }
+    let peers = targets.iter().map(|target| match target {
+        DnsTarget::Pods { namespace, labels } => NetworkPolicyPeer {
+            namespace_selector: Some(LabelSelector {
+                match_labels: Some([(NAMESPACE_NAME.to_owned(), namespace.clone())].into()),
+                match_expressions: None,
+            }),
+            pod_selector: Some(LabelSelector {
+                match_labels: Some(labels.clone()),
+                match_expressions: None,
+            }),
+            ip_block: None,
+        },
+        DnsTarget::Address(range) => NetworkPolicyPeer {
+            ip_block: Some(IPBlock {
+                cidr: range.trunc().to_string(),
+                except: None,
+            }),
+            ..NetworkPolicyPeer::default()
+        },
+    });
+    let ports = [Protocol::Udp, Protocol::Tcp].map(|protocol| {
+        port(&EgressPort {
+            protocol,
+            port: DNS_PORT,
+            end_port: None,
+        })
+    });
+    Some(NetworkPolicyEgressRule {
+        to: Some(peers.collect()),
+        ports: Some(ports.to_vec()),
+    })
+}
+
+fn allow_rule(allow: &EgressAllow) -> NetworkPolicyEgressRule {
+    let peer = match &allow.destination {
+        Destination::Range { cidr, except } => NetworkPolicyPeer {
+            ip_block: Some(IPBlock {
+                cidr: cidr.to_string(),
+                except: (!except.is_empty())
+                    .then(|| except.iter().map(ToString::to_string).collect()),
+            }),
+            ..NetworkPolicyPeer::default()
+        },
+        Destination::Pods { pods, namespaces } => NetworkPolicyPeer {
+            pod_selector: pods.clone(),
+            namespace_selector: namespaces.clone(),
+            ip_block: None,
+        },
+    };
+    NetworkPolicyEgressRule {
+        to: Some(vec![peer]),
+        ports: (!allow.ports.is_empty()).then(|| allow.ports.iter().map(port).collect()),
+    }
+}
+
+fn port(port: &EgressPort) -> NetworkPolicyPort {
+    NetworkPolicyPort {
+        // An endPort that equals its port is refused by none and needed by none.
+        end_port: port.end_port.filter(|end| *end != port.port),
+        port: Some(IntOrString::Int(port.port)),
+        protocol: Some(port.protocol.name().to_owned()),
+    }
+}

@@ -1,0 +1,393 @@
+//! Carries out one step of a plan. Each can be done twice without harm, and each names the object
+//! by UID, so that a later object of the same name is never meant.
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::plan::{PodView, Step, captured_pod};
+use super::responder::Responder;
+use super::view::Known;
+use crate::api::{
+    ActionKind, ActionRecord, ActionResult, Capture, Incident, ObjectTarget, RestoreEntry, labels,
+};
+use crate::cluster::{FieldManager, WriteError};
+use crate::guardrails::audit::selects;
+use crate::limits;
+
+/// What a step left to write down, or what failed.
+pub(super) type Outcome = Result<Done, Box<Failed>>;
+
+/// A step that failed: its record, and why.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// What to write down.
+    pub record: ActionRecord,
+    /// Why.
+    pub error: WriteError,
+}
+
+/// What a step left to write down.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Records of what was done.
+    pub records: Vec<ActionRecord>,
+    /// What was captured.
+    pub capture: Option<Capture>,
+}
+
+impl Responder {
+    /// Carries out one step.
+    pub(super) async fn carry_out(
+        &self,
+        incident: &Incident,
+        step: &Step,
+        known: &mut Known,
+    ) -> Outcome {
+        let namespace = incident.namespace().unwrap_or_default();
+        match step {
+            Step::Isolate(pods) => self.isolate(incident, &namespace, pods, known).await,
+            Step::Capture(pod) => Ok(self.capture(&namespace, pod).await),
+            Step::Suspend(target) => self.suspend(&namespace, target, known).await,
+            Step::Terminate(pod) => self.terminate(&namespace, pod, known).await,
+            Step::Unlabel { pod, pass_to } => {
+                self.unlabel(&namespace, pod, pass_to.as_deref(), known)
+                    .await
+            }
+            Step::Restore { entry, held_by } => {
+                self.restore(&namespace, entry, held_by.as_deref(), known)
+                    .await
+            }
+            Step::Skip(kind, target, why) => Ok(done(vec![record(
+                *kind,
+                target.clone(),
+                ActionResult::Skipped,
+                why,
+            )])),
+            Step::Save(_) | Step::Expire => Ok(Done::default()),
+        }
+    }
+
+    async fn isolate(
+        &self,
+        incident: &Incident,
+        namespace: &str,
+        pods: &[PodView],
+        known: &mut Known,
+    ) -> Outcome {
+        let name = incident.name_any();
+        let mut records = Vec::new();
+        for pod in pods {
+            self.wait_for_turn().await;
+            let target = pod_target(pod);
+            match self.label(namespace, pod, Some(&name)).await {
+                Ok(()) => {
+                    known.labels.insert(pod.uid.clone(), Some(name.clone()));
+                    let message = "the pod carries the quarantine label";
+                    records.push(record(
+                        ActionKind::Isolate,
+                        target,
+                        ActionResult::Succeeded,
+                        message,
+                    ));
+                }
+                // The pod ended meanwhile; the next look will say so.
+                Err(WriteError::NotFound(_) | WriteError::Conflict(_)) => {
+                    known.gone.insert(pod.uid.clone());
+                }
+                Err(error) => return Err(failed(ActionKind::Isolate, target, error)),
+            }
+        }
+        Ok(done(summarise(records)))
+    }
+
+    /// Sets or removes the quarantine label. The UID in the patch makes the API server refuse it
+    /// for a later pod of the same name.
+    async fn label(
+        &self,
+        namespace: &str,
+        pod: &PodView,
+        value: Option<&str>,
+    ) -> Result<(), WriteError> {
+        let patch = json!({
+            "metadata": { "uid": pod.uid, "labels": { labels::QUARANTINE: value } },
+        });
+        let manager = FieldManager::responder();
+        self.writer
+            .merge::<Pod>(&manager, namespace, &pod.name, &patch)
+            .await
+            .map(drop)
+    }
+
+    /// Keeps the pod as it is. A pod that is gone already is no error: there is nothing to keep.
+    async fn capture(&self, namespace: &str, pod: &PodView) -> Done {
+        let target = pod_target(pod);
+        let api: Api<Pod> = Api::namespaced(self.writer.client().clone(), namespace);
+        let limit = std::time::Duration::from_secs(limits::API_TIMEOUT_S);
+        let read = tokio::time::timeout(limit, api.get(&pod.name)).await;
+        let (result, message, capture) = match read {
+            Ok(Ok(found)) if found.uid().as_deref() == Some(&pod.uid) => {
+                let capture = self.capture_of(namespace, &found);
+                (
+                    ActionResult::Succeeded,
+                    "the pod is kept in status.capture".to_owned(),
+                    capture,
+                )
+            }
+            Ok(Ok(_)) => (ActionResult::Skipped, "the pod is gone".to_owned(), None),
+            Ok(Err(error)) => (
+                ActionResult::Failed,
+                crate::observability::chain(&error),
+                None,
+            ),
+            Err(_) => (
+                ActionResult::Failed,
+                format!("no answer within {limit:?}"),
+                None,
+            ),
+        };
+        Done {
+            records: vec![record(ActionKind::Capture, target, result, &message)],
+            capture,
+        }
+    }
+
+    fn capture_of(&self, namespace: &str, pod: &Pod) -> Option<Capture> {
+        let selecting = |policy: &NetworkPolicy| {
+            policy.metadata.namespace.as_deref() == Some(namespace) && selects(policy, pod.labels())
+        };
+        let policies = self.stores.network_policies.state_filter(selecting);
+        let mut selected_by: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
+        selected_by.sort();
+        selected_by.truncate(limits::CAPTURED_POLICIES_MAX);
+        let pod = captured_pod(serde_json::to_value(pod).ok()?);
+        Some(Capture {
+            time: Time(Timestamp::now()),
+            selected_by,
+            pod,
+        })
+    }
+
+    async fn suspend(&self, namespace: &str, target: &ObjectTarget, known: &mut Known) -> Outcome {
+        self.wait_for_turn().await;
+        match self.set_suspend(namespace, target, &json!(true)).await {
+            Ok(()) => {
+                known.suspended.insert(target.uid.clone(), Some(true));
+                let message = "the owner is suspended, so that no replacement goes on";
+                Ok(done(vec![record(
+                    ActionKind::Suspend,
+                    target.clone(),
+                    ActionResult::Succeeded,
+                    message,
+                )]))
+            }
+            Err(error) => Err(failed(ActionKind::Suspend, target.clone(), error)),
+        }
+    }
+
+    async fn set_suspend(
+        &self,
+        namespace: &str,
+        target: &ObjectTarget,
+        value: &Value,
+    ) -> Result<(), WriteError> {
+        let patch = json!({
+            "metadata": { "uid": target.uid },
+            "spec": { "suspend": value },
+        });
+        let manager = FieldManager::responder();
+        self.writer
+            .merge::<Job>(&manager, namespace, &target.name, &patch)
+            .await
+            .map(drop)
+    }
+
+    async fn terminate(&self, namespace: &str, pod: &PodView, known: &mut Known) -> Outcome {
+        self.wait_for_turn().await;
+        let target = pod_target(pod);
+        // Delete, not evict: a PodDisruptionBudget must not block containment.
+        match self
+            .writer
+            .delete::<Pod>(namespace, &pod.name, &pod.uid)
+            .await
+        {
+            Ok(()) | Err(WriteError::Conflict(_)) => {
+                known.gone.insert(pod.uid.clone());
+                let message = "the pod is being deleted";
+                Ok(done(vec![record(
+                    ActionKind::Terminate,
+                    target,
+                    ActionResult::Succeeded,
+                    message,
+                )]))
+            }
+            Err(error) => Err(failed(ActionKind::Terminate, target, error)),
+        }
+    }
+
+    async fn unlabel(
+        &self,
+        namespace: &str,
+        pod: &PodView,
+        pass_to: Option<&str>,
+        known: &mut Known,
+    ) -> Outcome {
+        let target = pod_target(pod);
+        match self.label(namespace, pod, pass_to).await {
+            Ok(()) | Err(WriteError::NotFound(_) | WriteError::Conflict(_)) => {
+                known
+                    .labels
+                    .insert(pod.uid.clone(), pass_to.map(ToOwned::to_owned));
+                let message = match pass_to {
+                    Some(other) => format!("the pod stays in quarantine for Incident {other}"),
+                    None => "the quarantine label is off".to_owned(),
+                };
+                let result = ActionResult::Succeeded;
+                Ok(done(vec![record(
+                    ActionKind::Restore,
+                    target,
+                    result,
+                    &message,
+                )]))
+            }
+            Err(error) => Err(failed(ActionKind::Restore, target, error)),
+        }
+    }
+
+    /// Sets a field back to what it was, unless somebody changed it since or another Incident
+    /// still holds it.
+    async fn restore(
+        &self,
+        namespace: &str,
+        entry: &RestoreEntry,
+        held_by: Option<&str>,
+        known: &mut Known,
+    ) -> Outcome {
+        let target = entry.target.clone();
+        let skipped = |target, why: String| {
+            Ok(done(vec![record(
+                ActionKind::Restore,
+                target,
+                ActionResult::Skipped,
+                &why,
+            )]))
+        };
+        if let Some(other) = held_by {
+            return skipped(target, format!("Incident {other} still needs it suspended"));
+        }
+        let api: Api<Job> = Api::namespaced(self.writer.client().clone(), namespace);
+        let limit = std::time::Duration::from_secs(limits::API_TIMEOUT_S);
+        let read = tokio::time::timeout(limit, api.get_opt(&target.name)).await;
+        let job = match read {
+            Ok(Ok(job)) => job.filter(|job| job.uid().as_deref() == Some(&target.uid)),
+            Ok(Err(error)) => {
+                let error = WriteError::from_kube(error);
+                return Err(failed(ActionKind::Restore, target, error));
+            }
+            Err(_) => {
+                return Err(failed(
+                    ActionKind::Restore,
+                    target,
+                    WriteError::TimedOut(limit),
+                ));
+            }
+        };
+        let Some(job) = job else {
+            return skipped(target, "the owner is gone".to_owned());
+        };
+        let now = job
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.suspend)
+            .map(Value::Bool);
+        if now.as_ref() != Some(&entry.set) {
+            return skipped(
+                target,
+                "somebody changed it since, so it is left alone".to_owned(),
+            );
+        }
+        // `null` in a merge patch removes the field; the API server then fills in its default,
+        // which is what was there before.
+        let before = entry.before.clone().unwrap_or(Value::Null);
+        match self.set_suspend(namespace, &target, &before).await {
+            Ok(()) => {
+                known.suspended.insert(target.uid.clone(), before.as_bool());
+                let message = format!("{} is {before} again", entry.field);
+                let result = ActionResult::Succeeded;
+                Ok(done(vec![record(
+                    ActionKind::Restore,
+                    target,
+                    result,
+                    &message,
+                )]))
+            }
+            Err(error) => Err(failed(ActionKind::Restore, target, error)),
+        }
+    }
+
+    async fn wait_for_turn(&self) {
+        let delay = self.pacer.take(super::responder::monotonic_now());
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+}
+
+/// One record per pod where they are few; with scope `Run` a thousand pods would fill the list.
+fn summarise(records: Vec<ActionRecord>) -> Vec<ActionRecord> {
+    const FEW: usize = 4;
+    let count = records.len();
+    if count <= FEW {
+        return records;
+    }
+    let first = records.into_iter().next();
+    let message = format!("{count} pods of the run carry the quarantine label");
+    first
+        .map(|first| ActionRecord { message, ..first })
+        .into_iter()
+        .collect()
+}
+
+fn pod_target(pod: &PodView) -> ObjectTarget {
+    ObjectTarget {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+    }
+}
+
+fn record(
+    kind: ActionKind,
+    target: ObjectTarget,
+    result: ActionResult,
+    message: &str,
+) -> ActionRecord {
+    let message = crate::model::clip(message, 1024).to_owned();
+    ActionRecord {
+        kind,
+        target,
+        time: Time(Timestamp::now()),
+        result,
+        message,
+    }
+}
+
+fn done(records: Vec<ActionRecord>) -> Done {
+    Done {
+        records,
+        capture: None,
+    }
+}
+
+fn failed(kind: ActionKind, target: ObjectTarget, error: WriteError) -> Box<Failed> {
+    let message = crate::observability::chain(&error);
+    Box::new(Failed {
+        record: record(kind, target, ActionResult::Failed, &message),
+        error,
+    })
+}

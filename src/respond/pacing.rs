@@ -1,0 +1,59 @@
+//! Pacing of actions: a burst of quarantines must not become a burst of API writes.
+//!
+//! A token bucket with time as a parameter; the responder waits as long as it says.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Actions per second that are let through, with a burst of as many.
+#[derive(Debug)]
+pub struct Pacer {
+    per_second: f64,
+    /// When the next action may go, as if each took `1 / per_second`.
+    next: Mutex<Option<Instant>>,
+}
+
+impl Pacer {
+    /// A pacer for this many actions per second, and as many at once.
+    #[must_use]
+    pub fn new(per_second: f64) -> Self {
+        Self {
+            per_second: per_second.max(0.1),
+            next: Mutex::new(None),
+        }
+    }
+
+    /// Takes one slot; returns how long to wait before it is one's turn.
+    pub fn take(&self, now: Instant) -> Duration {
+        let slot = Duration::from_secs_f64(1.0 / self.per_second);
+        // A second's worth of slots may be used at once.
+        let burst = Duration::from_secs(1).saturating_sub(slot);
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = now.checked_sub(burst).unwrap_or(now);
+        let turn = next.map_or(earliest, |turn| turn.max(earliest));
+        *next = Some(turn + slot);
+        turn.saturating_duration_since(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_goes_at_once_and_then_five_a_second() {
+        let (pacer, start) = (Pacer::new(5.0), Instant::now());
+        let waits: Vec<u128> = (0..8).map(|_| pacer.take(start).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 0, 0, 200, 400, 600]);
+    }
+
+    #[test]
+    fn after_a_rest_the_burst_is_there_again() {
+        let (pacer, start) = (Pacer::new(5.0), Instant::now());
+        for _ in 0..5 {
+            pacer.take(start);
+        }
+        let later = start + Duration::from_secs(10);
+        assert_eq!(pacer.take(later), Duration::ZERO);
+    }
+}

@@ -1,0 +1,387 @@
+//! The ladder: isolate; where that does not hold, suspend the owner; where that is not possible or
+//! not enough and the run allows it, delete the pod. Never delete first: the owner would bring a
+//! replacement that does the same.
+
+use super::{
+    Lever, Plan, Proof, RECHECK, RECHECK_SLOWLY, Situation, Step, asks_for_action, has_done,
+    has_tried, newest_evidence, prove, reason_of,
+};
+use crate::api::{
+    ActionKind, IncidentCondition, ObjectTarget, Reason, ResponseAction, RestoreEntry,
+};
+
+/// The field that suspends a Job, as a JSON pointer.
+pub const SUSPEND_FIELD: &str = "/spec/suspend";
+
+/// The next thing to do about an open Incident that no human decided on.
+pub fn respond(situation: &Situation<'_>) -> Plan {
+    let plan = if situation.labelled.is_empty() && !was_isolated(situation) {
+        match refusal(situation) {
+            Some(refusal) => refusal,
+            None => isolate_or_hold(situation),
+        }
+    } else {
+        isolate_or_hold(situation)
+    };
+    say_open(situation, plan)
+}
+
+/// What a human's `Terminate` asks for: the owner suspended and the pods deleted.
+pub fn terminate_for_human(situation: &Situation<'_>) -> Plan {
+    if let Some(step) = next_suspension(situation) {
+        return Plan::step(step);
+    }
+    let pods = situation.pods.iter().chain(&situation.labelled);
+    if let Some(pod) = pods.into_iter().next() {
+        return Plan::step(Step::Terminate(pod.clone()));
+    }
+    let gone = "a human ended it: the pod is gone";
+    let plan = Plan {
+        close: true,
+        ..Plan::default()
+    };
+    plan.say(
+        IncidentCondition::Contained,
+        Some(true),
+        Reason::PodGone,
+        gone,
+    )
+    .say(
+        IncidentCondition::Verified,
+        Some(true),
+        Reason::PodGone,
+        gone,
+    )
+    .say(
+        IncidentCondition::Closed,
+        Some(true),
+        Reason::Terminated,
+        gone,
+    )
+}
+
+fn was_isolated(situation: &Situation<'_>) -> bool {
+    has_done(situation.incident, ActionKind::Isolate)
+}
+
+/// Why nothing is done, if so. Only asked before the first action: what stands is never undone
+/// because a limit changed.
+fn refusal(situation: &Situation<'_>) -> Option<Plan> {
+    let refuse = |reason, message: &str| {
+        Plan::default().say(IncidentCondition::Contained, Some(false), reason, message)
+    };
+    let incident = situation.incident;
+    if !asks_for_action(incident) {
+        let observed = incident
+            .spec
+            .evidence
+            .iter()
+            .any(|entry| entry.observe_only);
+        return Some(if observed {
+            refuse(
+                Reason::ObserveOnly,
+                "the mode is Observe: with Enforce the pod would be isolated",
+            )
+        } else {
+            refuse(
+                Reason::AlertOnly,
+                "the evidence is worth a look and does not cross the line",
+            )
+        });
+    }
+    if situation.bounds.max_action < ResponseAction::Isolate {
+        let message = format!(
+            "maxAction is {:?}: the pod is left alone",
+            situation.bounds.max_action
+        );
+        return Some(refuse(Reason::ActionLimited, &message));
+    }
+    if let Some(why) = &situation.protected {
+        return Some(refuse(Reason::Protected, why));
+    }
+    if situation.pods.is_empty() {
+        return None;
+    }
+    breaker_refusal(situation).or_else(|| {
+        let wanted = situation
+            .pods
+            .iter()
+            .filter(|pod| pod.quarantine.is_none())
+            .count();
+        let total = situation.quarantined_elsewhere.saturating_add(wanted);
+        (total > situation.quarantine_max).then(|| {
+            let message = format!(
+                "{} pods are in quarantine and at most {} may be: release some, or raise the cap",
+                situation.quarantined_elsewhere, situation.quarantine_max
+            );
+            refuse(Reason::CapReached, &message).again_in(RECHECK_SLOWLY)
+        })
+    })
+}
+
+fn breaker_refusal(situation: &Situation<'_>) -> Option<Plan> {
+    let breaker = situation.breaker;
+    if breaker.is_open() {
+        let message = format!(
+            "{} pods crossed the line within 5 minutes and at most {} are acted on: something that \
+             they share may be broken, look at DNS, the network plug-in and registries first",
+            breaker.crossings, breaker.crossings_max
+        );
+        return Some(
+            Plan::default()
+                .say(
+                    IncidentCondition::Contained,
+                    Some(false),
+                    Reason::BreakerOpen,
+                    message,
+                )
+                .again_in(RECHECK_SLOWLY),
+        );
+    }
+    // The breaker has reset. What was held back while it was open is acted on only if it goes on.
+    let held_back = reason_of(situation.incident, IncidentCondition::Contained)
+        == Some(Reason::BreakerOpen.name());
+    let is_fresh = newest_evidence(situation.incident)
+        .is_some_and(|time| situation.now.duration_since(time) <= super::signed(super::FRESH));
+    (held_back && !is_fresh).then(|| {
+        Plan::default().say(
+            IncidentCondition::Contained,
+            Some(false),
+            Reason::BreakerOpen,
+            "the circuit breaker has reset and this finding is stale: dropped unless new evidence comes",
+        )
+    })
+}
+
+fn isolate_or_hold(situation: &Situation<'_>) -> Plan {
+    if situation.pods.is_empty() {
+        let gone = "the pod no longer exists";
+        return Plan::default()
+            .say(
+                IncidentCondition::Contained,
+                Some(true),
+                Reason::PodGone,
+                gone,
+            )
+            .say(
+                IncidentCondition::Verified,
+                Some(true),
+                Reason::PodGone,
+                gone,
+            );
+    }
+    let free: Vec<_> = situation
+        .pods
+        .iter()
+        .filter(|pod| pod.quarantine.is_none())
+        .cloned()
+        .collect();
+    if !free.is_empty() {
+        return Plan::step(Step::Isolate(free));
+    }
+    if !situation.deny.stands {
+        return Plan::default()
+            .say(
+                IncidentCondition::Contained,
+                Some(false),
+                Reason::ActionFailed,
+                "the pod carries the quarantine label, but the deny that selects it is not stored",
+            )
+            .again_in(RECHECK);
+    }
+    hold(situation)
+}
+
+/// The pod is isolated: does that hold, and if not, what comes next?
+fn hold(situation: &Situation<'_>) -> Plan {
+    let proof = situation.witnessed.as_ref().map_or(Proof::Awaited, prove);
+    let is_wide = !situation.deny.widened_by.is_empty();
+    if (is_wide || matches!(proof, Proof::Survives(_)))
+        && let Some(step) = next_rung(situation)
+    {
+        return Plan::step(step);
+    }
+    let plan = Plan::default().again_in(if proof == Proof::Stopped && !is_wide {
+        RECHECK_SLOWLY
+    } else {
+        RECHECK
+    });
+    say_proof(say_contained(situation, plan, is_wide), proof)
+}
+
+fn say_contained(situation: &Situation<'_>, plan: Plan, is_wide: bool) -> Plan {
+    let contained = IncidentCondition::Contained;
+    if is_wide {
+        let names = situation.deny.widened_by.join(", ");
+        let message = format!(
+            "the pod is labelled and denied, but network policies are a union and these allow its \
+             traffic: {names}; narrow them, or let maxAction reach Suspend"
+        );
+        return plan.say(contained, Some(false), Reason::UnionWidened, message);
+    }
+    if is_suspended(situation) {
+        let message = "the pod is isolated and its owner suspended";
+        return plan.say(contained, Some(true), Reason::OwnerSuspended, message);
+    }
+    let message = "a deny of both directions stands and selects the pod";
+    plan.say(contained, Some(true), Reason::Isolated, message)
+}
+
+fn say_proof(plan: Plan, proof: Proof) -> Plan {
+    let verified = IncidentCondition::Verified;
+    match proof {
+        Proof::Stopped => plan.say(
+            verified,
+            Some(true),
+            Reason::Verified,
+            "the log went on and showed no more traffic of the pod",
+        ),
+        Proof::Survives(time) => plan.say(
+            verified,
+            Some(false),
+            Reason::ConnectionsSurvive,
+            format!("traffic of the pod passed after the isolation, last at {time}"),
+        ),
+        Proof::Awaited => plan.say(
+            verified,
+            None,
+            Reason::AwaitingProof,
+            "the log has not spoken for long enough since the isolation",
+        ),
+        Proof::Silent => plan.say(
+            verified,
+            None,
+            Reason::SourceSilent,
+            "no source speaks, and silence proves nothing: look at the egress log's collector",
+        ),
+    }
+}
+
+/// The next rung above isolation, if the run allows one and one is left.
+fn next_rung(situation: &Situation<'_>) -> Option<Step> {
+    let max_action = situation.bounds.max_action;
+    if max_action >= ResponseAction::Suspend
+        && let Some(step) = next_suspension(situation)
+    {
+        return Some(step);
+    }
+    // A suspended owner deletes its pods by itself; a pod without one has to be deleted.
+    let owner_acts = matches!(situation.lever, Lever::Job { .. });
+    (max_action >= ResponseAction::Terminate && !owner_acts)
+        .then(|| situation.pods.first().cloned().map(Step::Terminate))
+        .flatten()
+}
+
+/// The next step towards a suspended owner: capture what the suspension destroys, note what must be
+/// restored, suspend. `None` once that is done, or impossible and said so.
+fn next_suspension(situation: &Situation<'_>) -> Option<Step> {
+    let incident = situation.incident;
+    let pod = situation.pods.first();
+    if !has_tried(incident, ActionKind::Capture)
+        && let Some(pod) = pod
+    {
+        return Some(Step::Capture(pod.clone()));
+    }
+    let skip = |why: String| {
+        let subject = &incident.spec.subject;
+        let target = ObjectTarget {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            name: subject.name.clone(),
+            uid: subject.uid.clone(),
+        };
+        (!has_tried(incident, ActionKind::Suspend)).then_some(Step::Skip(
+            ActionKind::Suspend,
+            target,
+            why,
+        ))
+    };
+    match &situation.lever {
+        Lever::Job { target, suspended } => suspend_job(situation, target, *suspended),
+        Lever::None => skip("nothing owns the pod, so nothing can be suspended".to_owned()),
+        Lever::Unsupported(why) => skip(why.clone()),
+    }
+}
+
+fn suspend_job(
+    situation: &Situation<'_>,
+    target: &ObjectTarget,
+    suspended: Option<bool>,
+) -> Option<Step> {
+    let is_ours = |entry: &&RestoreEntry| entry.target == *target && entry.field == SUSPEND_FIELD;
+    let own = situation
+        .incident
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.restore);
+    let saved = own.iter().find(is_ours);
+    if suspended != Some(true) {
+        // A second Incident must not take the value that the first one set for the original.
+        let before = || suspended.map(serde_json::Value::Bool);
+        return Some(match saved {
+            Some(_) => Step::Suspend(target.clone()),
+            None => Step::Save(RestoreEntry {
+                target: target.clone(),
+                field: SUSPEND_FIELD.to_owned(),
+                before: before(),
+                set: serde_json::Value::Bool(true),
+            }),
+        });
+    }
+    if saved.is_some() {
+        // Suspended by us; after a crash between the change and its record, the record is missing.
+        return (!has_tried(situation.incident, ActionKind::Suspend))
+            .then(|| Step::Suspend(target.clone()));
+    }
+    let inherited = situation
+        .others
+        .iter()
+        .flat_map(|other| &other.restore)
+        .find(is_ours);
+    if let Some(entry) = inherited {
+        return Some(Step::Save(entry.clone()));
+    }
+    (!has_tried(situation.incident, ActionKind::Suspend)).then(|| {
+        let why = "the owner was suspended by somebody else already".to_owned();
+        Step::Skip(ActionKind::Suspend, target.clone(), why)
+    })
+}
+
+fn is_suspended(situation: &Situation<'_>) -> bool {
+    matches!(
+        situation.lever,
+        Lever::Job {
+            suspended: Some(true),
+            ..
+        }
+    )
+}
+
+/// Detected and Closed, as they are for every Incident that is open.
+fn say_open(situation: &Situation<'_>, plan: Plan) -> Plan {
+    let worst = situation.incident.spec.evidence.iter().max_by(|a, b| {
+        // "Quarantine" sorts after "Alert"; then by how far the line was crossed.
+        (a.severity.as_str(), a.score / a.threshold)
+            .partial_cmp(&(b.severity.as_str(), b.score / b.threshold))
+            .unwrap_or(std::cmp::Ordering::Equal)
+    });
+    let summary = worst.map_or("no evidence yet", |entry| entry.summary.as_str());
+    let reason = if asks_for_action(situation.incident) {
+        Reason::FindingCrossed
+    } else {
+        Reason::AlertOnly
+    };
+    let has_evidence = worst.is_some();
+    plan.say(
+        IncidentCondition::Detected,
+        Some(has_evidence),
+        reason,
+        summary,
+    )
+    .say(
+        IncidentCondition::Closed,
+        Some(false),
+        Reason::AwaitingHuman,
+        "set spec.disposition to Confirm, Release or Terminate, with by and why",
+    )
+}

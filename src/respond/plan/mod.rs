@@ -1,0 +1,319 @@
+//! The plan: from what is known about an Incident to the next thing to do about it.
+//!
+//! Pure: called by `respond::reconcile` with everything it needs, time included; does nothing
+//! itself. Each call looks at what *is* (labels on pods, state of the owner, what the log showed),
+//! never at what was ordered, so that a crash between any two steps costs nothing but a repeat.
+
+mod breaker;
+mod capture;
+mod ladder;
+mod proof;
+mod release;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::{
+    ActionKind, ActionResult, Incident, IncidentCondition, ObjectTarget, Reason, ResponseAction,
+    ResponseScope, RestoreEntry, Verdict, condition_is, condition_of,
+};
+use crate::model::Severity;
+
+pub use breaker::{BREAKER_WINDOW, Breaker, BreakerLimits};
+pub use capture::captured_pod;
+pub use proof::{Proof, QUIET, Witnessed, prove};
+
+/// How soon to look again where only time can tell.
+pub const RECHECK: Duration = Duration::from_secs(2);
+
+/// How soon to look again where something outside has to change first.
+pub const RECHECK_SLOWLY: Duration = Duration::from_secs(30);
+
+/// A finding this old is no reason to act any more once the circuit breaker has reset.
+pub const FRESH: Duration = Duration::from_mins(1);
+
+/// Everything that the plan looks at.
+#[derive(Clone, Debug)]
+pub struct Situation<'a> {
+    /// The Incident, with the status as far as it is known.
+    pub incident: &'a Incident,
+    /// The time.
+    pub now: Timestamp,
+    /// How far a response may go.
+    pub bounds: Bounds,
+    /// Why nothing may be done to this pod automatically, if so.
+    pub protected: Option<String>,
+    /// The pods to contain that exist: the Incident's own, or with scope `Run` every pod of the run.
+    pub pods: Vec<PodView>,
+    /// The pods that carry this Incident's quarantine label, wherever they come from.
+    pub labelled: Vec<PodView>,
+    /// The owner of the Incident's pod.
+    pub lever: Lever,
+    /// The standing deny.
+    pub deny: Deny,
+    /// The circuit breaker.
+    pub breaker: Breaker,
+    /// Pods in quarantine because of other Incidents.
+    pub quarantined_elsewhere: usize,
+    /// The most pods that may be in quarantine.
+    pub quarantine_max: usize,
+    /// What the log showed since the pod was isolated.
+    pub witnessed: Option<Witnessed>,
+    /// What other open Incidents hold.
+    pub others: Vec<OtherIncident>,
+    /// How long a closed Incident is kept.
+    pub ttl: Duration,
+}
+
+/// How far a response may go: the run's settings, inside its policy's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The highest rung of the ladder.
+    pub max_action: ResponseAction,
+    /// What is contained.
+    pub scope: ResponseScope,
+}
+
+/// A pod, as far as the plan looks at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// The value of its quarantine label.
+    pub quarantine: Option<String>,
+}
+
+/// What can be done about the owner, so that no replacement goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lever {
+    /// A Job that can be suspended.
+    Job {
+        /// The Job.
+        target: ObjectTarget,
+        /// `spec.suspend` as it is now; absent is `false`.
+        suspended: Option<bool>,
+    },
+    /// Nothing owns the pod, or what does is gone.
+    None,
+    /// An owner that this version cannot suspend, in words.
+    Unsupported(String),
+}
+
+/// The standing deny that selects the quarantine label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deny {
+    /// It is stored.
+    pub stands: bool,
+    /// Policies that let traffic of a quarantined pod through all the same.
+    pub widened_by: Vec<String>,
+}
+
+/// Another open Incident, as far as a release must know it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtherIncident {
+    /// Name.
+    pub name: String,
+    /// UIDs of the pods that it contains.
+    pub pod_uids: Vec<String>,
+    /// What it must restore.
+    pub restore: Vec<RestoreEntry>,
+}
+
+/// One thing to do. Each can be done twice without harm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Put the quarantine label on these pods.
+    Isolate(Vec<PodView>),
+    /// Keep the pod in the Incident.
+    Capture(PodView),
+    /// Note what must be restored, before it is changed.
+    Save(RestoreEntry),
+    /// Suspend the owner.
+    Suspend(ObjectTarget),
+    /// Note that something is deliberately not done.
+    Skip(ActionKind, ObjectTarget, String),
+    /// Delete this pod.
+    Terminate(PodView),
+    /// Take the quarantine label off this pod, or pass it on to another Incident.
+    Unlabel {
+        /// The pod.
+        pod: PodView,
+        /// The Incident that keeps it in quarantine.
+        pass_to: Option<String>,
+    },
+    /// Set a field back, or leave it because another Incident still needs it.
+    Restore {
+        /// What.
+        entry: RestoreEntry,
+        /// The Incident that still holds it.
+        held_by: Option<String>,
+    },
+    /// Delete the Incident: it was closed long ago.
+    Expire,
+}
+
+/// One condition of the Incident, as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Which.
+    pub condition: IncidentCondition,
+    /// `None` is Unknown.
+    pub status: Option<bool>,
+    /// Why.
+    pub reason: Reason,
+    /// The sentence for people.
+    pub message: String,
+}
+
+/// What to do now, what to say, and when to look again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The next step. What is said holds only once there is none left.
+    pub step: Option<Step>,
+    /// Conditions to set.
+    pub said: Vec<Said>,
+    /// When to look again even if nothing changes.
+    pub recheck: Option<Duration>,
+    /// The Incident is dealt with: note the time.
+    pub close: bool,
+}
+
+impl Plan {
+    fn step(step: Step) -> Self {
+        Self {
+            step: Some(step),
+            ..Self::default()
+        }
+    }
+
+    fn say(
+        mut self,
+        condition: IncidentCondition,
+        status: Option<bool>,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
+        self.said.push(Said {
+            condition,
+            status,
+            reason,
+            message: message.into(),
+        });
+        self
+    }
+
+    const fn again_in(mut self, delay: Duration) -> Self {
+        self.recheck = Some(delay);
+        self
+    }
+}
+
+/// The next thing to do about an Incident.
+#[must_use]
+pub fn plan(situation: &Situation<'_>) -> Plan {
+    let conditions = situation
+        .incident
+        .status
+        .as_ref()
+        .map_or(&[][..], |s| &s.conditions);
+    if condition_is(conditions, IncidentCondition::Closed.name()) {
+        return expire(situation);
+    }
+    let verdict = situation
+        .incident
+        .spec
+        .disposition
+        .as_ref()
+        .map(|d| d.verdict);
+    match verdict {
+        Some(Verdict::Release) => release::release(situation),
+        Some(Verdict::Terminate) => ladder::terminate_for_human(situation),
+        Some(Verdict::Confirm) | None => ladder::respond(situation),
+    }
+}
+
+fn expire(situation: &Situation<'_>) -> Plan {
+    let closed_at = situation
+        .incident
+        .status
+        .as_ref()
+        .and_then(|s| s.closed_at.as_ref());
+    let Some(closed_at) = closed_at else {
+        return Plan {
+            close: true,
+            ..Plan::default()
+        };
+    };
+    let age = situation.now.duration_since(closed_at.0).unsigned_abs();
+    if age >= situation.ttl {
+        return Plan::step(Step::Expire);
+    }
+    Plan::default().again_in(situation.ttl.saturating_sub(age))
+}
+
+/// Whether any evidence asks for more than an alert, in a mode that acts.
+fn asks_for_action(incident: &Incident) -> bool {
+    incident
+        .spec
+        .evidence
+        .iter()
+        .any(|entry| entry.severity == Severity::Quarantine.name() && !entry.observe_only)
+}
+
+/// The newest contact in the evidence, as the log recorded it.
+fn newest_evidence(incident: &Incident) -> Option<Timestamp> {
+    incident
+        .spec
+        .evidence
+        .iter()
+        .map(|entry| entry.last_seen.0)
+        .max()
+}
+
+/// Whether an action of this kind is in the record as done.
+fn has_done(incident: &Incident, kind: ActionKind) -> bool {
+    results_of(incident, kind).any(|result| result == ActionResult::Succeeded)
+}
+
+/// Whether an action of this kind is in the record, however it ended.
+fn has_tried(incident: &Incident, kind: ActionKind) -> bool {
+    results_of(incident, kind).next().is_some()
+}
+
+fn results_of(incident: &Incident, kind: ActionKind) -> impl Iterator<Item = ActionResult> {
+    let actions = incident
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.actions);
+    actions
+        .iter()
+        .filter(move |action| action.kind == kind)
+        .map(|action| action.result)
+}
+
+/// The reason of a condition of the Incident.
+fn reason_of(incident: &Incident, condition: IncidentCondition) -> Option<&str> {
+    let conditions = &incident.status.as_ref()?.conditions;
+    condition_of(conditions, condition.name()).map(|condition| condition.reason.as_str())
+}
+
+/// When the pod was isolated, according to the record.
+#[must_use]
+pub fn isolated_at(incident: &Incident) -> Option<Timestamp> {
+    let actions = &incident.status.as_ref()?.actions;
+    let isolations = actions.iter().filter(|action| {
+        action.kind == ActionKind::Isolate && action.result == ActionResult::Succeeded
+    });
+    isolations.map(|action| action.time.0).min()
+}
+
+/// As a signed duration, for comparing with differences of times.
+fn signed(duration: Duration) -> jiff::SignedDuration {
+    jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests;

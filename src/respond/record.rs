@@ -1,0 +1,414 @@
+//! The recorder: findings become Incidents, before anything is done about them (INV-5).
+//!
+//! One task. A finding that cannot be written (API server away, pod not yet known to a run) waits
+//! and is tried again; of one pod and signature only the latest is kept, so the queue is bounded
+//! and nothing that matters is lost.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kube::api::ObjectMeta;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::evidence::{evidence_entry, incident_name};
+use crate::api::{
+    AgentRun, EvidenceEntry, Incident, IncidentCondition, IncidentSpec, Mode, RunReference,
+    SubjectReference, condition_is, labels,
+};
+use crate::cluster::{Conflicts, FieldManager, Roster, RunId, Stores, WriteError, Writer};
+use crate::guardrails::ceiling::Effective;
+use crate::limits;
+use crate::model::{Finding, Signature};
+
+/// How long a finding waits for its pod to become known to a run.
+const UNKNOWN_RUN_WAIT: Duration = Duration::from_mins(1);
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// A finding, and the pod that it is about as attribution knew it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The finding.
+    pub finding: Finding,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Node of the pod.
+    pub node: Option<String>,
+    /// Addresses of the pod.
+    pub ips: Vec<IpAddr>,
+    /// Held until the finding is dealt with.
+    pub ticket: Arc<Ticket>,
+}
+
+/// Held by a finding on its way. While it lives, the lines that led to the finding are not
+/// acknowledged and would be read again after a crash.
+#[derive(Debug)]
+pub struct Ticket;
+
+/// What became of findings, since the start.
+#[derive(Debug, Default)]
+pub struct RecordCounters {
+    /// Written into an Incident.
+    pub recorded: AtomicU64,
+    /// Left out because the run's mode for the signature is `Disabled`.
+    pub disabled: AtomicU64,
+    /// Dropped because the pod belongs to no run.
+    pub without_run: AtomicU64,
+    /// Writes that failed and were tried again.
+    pub retried: AtomicU64,
+    /// Dropped because the API server refused them for good.
+    pub refused: AtomicU64,
+    /// Dropped because too many waited.
+    pub overflowed: AtomicU64,
+}
+
+/// Writes findings into Incidents.
+pub struct Recorder {
+    /// What the cluster looks like.
+    pub stores: Stores,
+    /// Which pod belongs to which run.
+    pub roster: Roster,
+    /// The way to the API server.
+    pub writer: Writer,
+    /// Who observed: the node's name, or `controller`.
+    pub observer: String,
+    /// The run's settings inside its policy's ceilings.
+    pub settings: Arc<dyn Fn(&AgentRun) -> Effective + Send + Sync>,
+    /// Nothing is to be acted on, whatever the runs say.
+    pub observe_all: bool,
+    /// What became of findings.
+    pub counters: Arc<RecordCounters>,
+}
+
+/// Incidents as the API server returned them last, by pod UID: the store may lag behind, and an
+/// apply that leaves out an entry would delete it.
+type Written = HashMap<String, Incident>;
+
+struct Waiting {
+    found: Found,
+    since: Instant,
+    next: Instant,
+    attempts: u32,
+}
+
+enum Recorded {
+    Done,
+    NoRunYet,
+}
+
+impl Recorder {
+    /// Records until the channel closes or `shutdown` is called.
+    pub async fn run(self, mut findings: mpsc::Receiver<Found>, shutdown: CancellationToken) {
+        let mut waiting: HashMap<(String, Signature), Waiting> = HashMap::new();
+        let mut written = Written::new();
+        loop {
+            let next = waiting.values().map(|waiting| waiting.next).min();
+            let due = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                found = findings.recv() => match found {
+                    Some(found) => self.enqueue(&mut waiting, found),
+                    None => return,
+                },
+                () = due => {}
+            }
+            self.work_off(&mut waiting, &mut written).await;
+        }
+    }
+
+    fn enqueue(&self, waiting: &mut HashMap<(String, Signature), Waiting>, found: Found) {
+        let key = (
+            found.finding.subject.pod.as_str().to_owned(),
+            found.finding.signature,
+        );
+        let now = Instant::now();
+        if let Some(known) = waiting.get_mut(&key) {
+            if found.finding.severity >= known.found.finding.severity {
+                known.found = found;
+            }
+            return;
+        }
+        if waiting.len() >= limits::FINDINGS_QUEUE_MAX {
+            self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                pod = found.pod,
+                "Too many findings wait; this one is dropped."
+            );
+            return;
+        }
+        waiting.insert(
+            key,
+            Waiting {
+                found,
+                since: now,
+                next: now,
+                attempts: 0,
+            },
+        );
+    }
+
+    async fn work_off(
+        &self,
+        waiting: &mut HashMap<(String, Signature), Waiting>,
+        written: &mut Written,
+    ) {
+        let now = Instant::now();
+        let due: Vec<_> = waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.next <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            let Some(mut entry) = waiting.remove(&key) else {
+                continue;
+            };
+            match self.record(&entry.found, written).await {
+                Ok(Recorded::Done) => {}
+                Ok(Recorded::NoRunYet) if entry.since.elapsed() < UNKNOWN_RUN_WAIT => {
+                    entry.next = Instant::now() + RETRY_MIN;
+                    waiting.insert(key, entry);
+                }
+                Ok(Recorded::NoRunYet) => {
+                    self.counters.without_run.fetch_add(1, Ordering::Relaxed);
+                    let found = &entry.found;
+                    tracing::info!(
+                        namespace = found.namespace,
+                        pod = found.pod,
+                        signature = found.finding.signature.name(),
+                        "A pod that belongs to no AgentRun shows a signature; nothing is done."
+                    );
+                }
+                Err(error) => self.retry_later(waiting, key, entry, &error),
+            }
+        }
+    }
+
+    fn retry_later(
+        &self,
+        waiting: &mut HashMap<(String, Signature), Waiting>,
+        key: (String, Signature),
+        mut entry: Waiting,
+        error: &WriteError,
+    ) {
+        let text = crate::observability::chain(error);
+        let pod = entry.found.pod.clone();
+        if matches!(error, WriteError::Refused(_)) && entry.attempts > 3 {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                pod,
+                error = text,
+                "The API server refuses an Incident; it is dropped."
+            );
+            return;
+        }
+        self.counters.retried.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            pod,
+            error = text,
+            "An Incident is not written yet and is tried again."
+        );
+        entry.attempts = entry.attempts.saturating_add(1);
+        let delay = RETRY_MIN
+            .saturating_mul(1 << entry.attempts.min(6))
+            .min(RETRY_MAX);
+        entry.next = Instant::now() + delay;
+        waiting.insert(key, entry);
+    }
+
+    async fn record(&self, found: &Found, written: &mut Written) -> Result<Recorded, WriteError> {
+        let uid = found.finding.subject.pod.as_str();
+        let Some(run_id) = self.roster.run_of(uid) else {
+            return Ok(Recorded::NoRunYet);
+        };
+        let Some(run) = self.stored_run(&run_id) else {
+            return Ok(Recorded::NoRunYet);
+        };
+        let mode = mode_of(&(self.settings)(&run), found.finding.signature);
+        if mode == Mode::Disabled {
+            self.counters.disabled.fetch_add(1, Ordering::Relaxed);
+            return Ok(Recorded::Done);
+        }
+        let observe_only = self.observe_all || mode == Mode::Observe;
+        let entry = evidence_entry(&self.observer, &found.finding, observe_only);
+        let incident = self.incident(found, &run_id, &run, entry, written.get(uid));
+        let name = incident.metadata.name.clone().unwrap_or_default();
+        let manager = FieldManager::evidence(&self.observer);
+        let stored = self
+            .writer
+            .apply(
+                &manager,
+                &found.namespace,
+                &name,
+                &incident,
+                Conflicts::Respect,
+            )
+            .await?;
+        if written.len() >= limits::FINDINGS_QUEUE_MAX {
+            // By now the store has caught up with all of them.
+            written.clear();
+        }
+        written.insert(uid.to_owned(), stored);
+        self.counters.recorded.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(
+            namespace = found.namespace,
+            run = run_id.name,
+            pod = found.pod,
+            incident = name,
+            signature = found.finding.signature.name(),
+            severity = found.finding.severity.name(),
+            contacts = found.finding.evidence.contact_count,
+            "A finding is recorded."
+        );
+        Ok(Recorded::Done)
+    }
+
+    fn stored_run(&self, id: &RunId) -> Option<Arc<AgentRun>> {
+        let key = kube::runtime::reflector::ObjectRef::new(&id.name).within(&id.namespace);
+        let run = self.stores.runs.get(&key)?;
+        (run.metadata.uid.as_deref() == Some(&id.uid)).then_some(run)
+    }
+
+    /// The pod's open Incident with the new entry in it, or a new one. Only what this observer owns
+    /// is in it: entries of others stay theirs.
+    fn incident(
+        &self,
+        found: &Found,
+        run_id: &RunId,
+        run: &AgentRun,
+        entry: EvidenceEntry,
+        written: Option<&Incident>,
+    ) -> Incident {
+        let uid = found.finding.subject.pod.as_str();
+        let of_pod = self.stores.incidents.state_filter(|incident| {
+            incident.metadata.namespace.as_deref() == Some(&found.namespace)
+                && incident.spec.subject.uid == uid
+        });
+        let is_known_closed = |incident: &&Incident| {
+            let same = |known: &&Arc<Incident>| known.metadata.name == incident.metadata.name;
+            of_pod
+                .iter()
+                .find(same)
+                .is_some_and(|known| is_closed(known))
+        };
+        let written = written.filter(|incident| !is_known_closed(incident));
+        let open = of_pod
+            .iter()
+            .find(|incident| !is_closed(incident))
+            .map(AsRef::as_ref);
+        let evidence = self.evidence(entry, [written, open].into_iter().flatten());
+        let open = open.or(written);
+        let spec = match open {
+            Some(known) => IncidentSpec {
+                evidence,
+                disposition: None,
+                ..known.spec.clone()
+            },
+            None => new_spec(found, run_id, run, evidence),
+        };
+        let new_name = || {
+            let is_free = |name: &String| {
+                of_pod
+                    .iter()
+                    .all(|known| known.metadata.name.as_ref() != Some(name))
+            };
+            // As many names as Incidents and one more: one of them is free.
+            (0..=of_pod.len())
+                .map(|nth| incident_name(&found.pod, uid, nth))
+                .find(is_free)
+        };
+        let name = open
+            .and_then(|incident| incident.metadata.name.clone())
+            .or_else(new_name);
+        Incident {
+            metadata: metadata(name, found, run_id),
+            spec,
+            status: None,
+        }
+    }
+
+    /// The new entry and what this observer wrote before about other signatures.
+    fn evidence<'i>(
+        &self,
+        entry: EvidenceEntry,
+        before: impl Iterator<Item = &'i Incident>,
+    ) -> Vec<EvidenceEntry> {
+        let mut evidence = vec![entry];
+        for known in before.flat_map(|incident| &incident.spec.evidence) {
+            let is_new = evidence
+                .iter()
+                .all(|entry| entry.signature != known.signature);
+            if known.node == self.observer && is_new {
+                evidence.push(known.clone());
+            }
+        }
+        evidence
+    }
+}
+
+fn new_spec(
+    found: &Found,
+    run_id: &RunId,
+    run: &AgentRun,
+    evidence: Vec<EvidenceEntry>,
+) -> IncidentSpec {
+    IncidentSpec {
+        run: Some(RunReference {
+            name: run_id.name.clone(),
+            uid: run_id.uid.clone(),
+        }),
+        subject: SubjectReference {
+            name: found.pod.clone(),
+            uid: found.finding.subject.pod.as_str().to_owned(),
+            node: found.node.clone(),
+            pod_ips: found.ips.iter().take(8).map(ToString::to_string).collect(),
+        },
+        evidence,
+        disposition: None,
+        trace: run.spec.trace.clone(),
+    }
+}
+
+fn metadata(name: Option<String>, found: &Found, run_id: &RunId) -> ObjectMeta {
+    let labels = [
+        (labels::POD_UID, found.finding.subject.pod.as_str()),
+        (labels::RUN, run_id.name.as_str()),
+        (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
+    ];
+    ObjectMeta {
+        name,
+        namespace: Some(found.namespace.clone()),
+        labels: Some(
+            labels
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+        ),
+        ..ObjectMeta::default()
+    }
+}
+
+fn is_closed(incident: &Incident) -> bool {
+    let conditions = incident
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    condition_is(conditions, IncidentCondition::Closed.name())
+}
+
+const fn mode_of(settings: &Effective, signature: Signature) -> Mode {
+    match signature {
+        Signature::HorizontalScan | Signature::VerticalScan => settings.scan,
+        Signature::Mining => settings.mining,
+    }
+}

@@ -1,0 +1,281 @@
+//! The responder: reconciles Incidents. Looks (view), plans, carries out, writes down; one step at a
+//! time, each recorded before the next (INV-5).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::controller::Action;
+
+use super::evidence::techniques;
+use super::execute::Outcome;
+use super::plan::{BreakerLimits, Plan, Step, plan};
+use super::view::Known;
+use super::{Pacer, Witness};
+use crate::api::{
+    ActionRecord, AgentRun, Incident, IncidentCondition, IncidentStatus, condition_is,
+    set_condition,
+};
+use crate::cluster::{ClusterDeny, FieldManager, Roster, Stores, WriteError, Writer};
+use crate::guardrails::ceiling::Effective;
+use crate::limits;
+use crate::model::{PodKey, Signature};
+
+/// What an operator of the cluster sets.
+#[derive(Clone, Debug)]
+pub struct ResponderSettings {
+    /// Namespaces in which nothing is done automatically.
+    pub protected_namespaces: Vec<String>,
+    /// The most pods in quarantine at once.
+    pub quarantine_max: usize,
+    /// The circuit breaker's limits.
+    pub breaker: BreakerLimits,
+    /// How long a closed Incident is kept.
+    pub incident_ttl: Duration,
+}
+
+/// Pods whose detection state must start anew, on their way to the pipeline. Bounded by the number
+/// of Incidents that close between two batches of lines.
+#[derive(Clone, Debug, Default)]
+pub struct Forgotten(Arc<Mutex<Vec<PodKey>>>);
+
+impl Forgotten {
+    /// This pod's state must start anew.
+    pub fn push(&self, pod: PodKey) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(pod);
+    }
+
+    /// Takes all that were pushed.
+    #[must_use]
+    pub fn take(&self) -> Vec<PodKey> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Everything that a response needs.
+pub struct Responder {
+    /// What the cluster looks like.
+    pub stores: Stores,
+    /// Which pod belongs to which run.
+    pub roster: Roster,
+    /// The way to the API server.
+    pub writer: Writer,
+    /// What the log shows of isolated pods.
+    pub witness: Witness,
+    /// The pace of actions.
+    pub pacer: Pacer,
+    /// Whether the cluster-wide deny stands.
+    pub cluster_deny: ClusterDeny,
+    /// The run's settings inside its policy's ceilings.
+    pub settings_of: Arc<dyn Fn(&AgentRun) -> Effective + Send + Sync>,
+    /// What an operator of the cluster sets.
+    pub settings: ResponderSettings,
+    /// Pods whose detection state starts anew.
+    pub forgotten: Forgotten,
+}
+
+/// Why a reconcile did not come to its end. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum RespondError {
+    /// A record could not be written.
+    #[error("failed to write the record of an Incident")]
+    Record(#[source] WriteError),
+    /// An action could not be carried out.
+    #[error("failed to carry out an action of an Incident")]
+    Act(#[source] WriteError),
+    /// Something could not be read from the API server.
+    #[error("failed to read what a release must undo")]
+    Read(#[source] WriteError),
+    /// A step does not change what the plan looks at: a bug, kept from looping.
+    #[error("unable to finish an Incident within {0} steps")]
+    TooManySteps(usize),
+}
+
+impl RespondError {
+    /// Whether the Incident was written since it was read, which a second look mends.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        matches!(self, Self::Record(WriteError::Conflict(_)))
+    }
+}
+
+impl Responder {
+    /// Brings one Incident as far as it goes now.
+    pub async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {
+        let mut current = incident.clone();
+        let mut known = Known::default();
+        let mut status = current.status.clone().unwrap_or_default();
+        for _ in 0..limits::STEPS_MAX {
+            current.status = Some(status.clone());
+            let situation = self.view(&current, &known).await?;
+            let mut next = plan(&situation);
+            let widened_by = situation.deny.widened_by.clone();
+            let Some(step) = next.step.take() else {
+                return self
+                    .conclude(incident, &current, status, &next, widened_by)
+                    .await;
+            };
+            drop(situation);
+            if step == Step::Expire {
+                return self.expire(&current).await;
+            }
+            // What the last step did is written down before the next one is taken.
+            self.write(&mut current, incident, &status).await?;
+            let outcome = self.carry_out(&current, &step, &mut known).await;
+            if let Some(error) = note(&mut status, &step, outcome) {
+                self.write(&mut current, incident, &status).await?;
+                return Err(RespondError::Act(error));
+            }
+        }
+        self.write(&mut current, incident, &status).await?;
+        Err(RespondError::TooManySteps(limits::STEPS_MAX))
+    }
+
+    /// Says what the plan says, and stores it if that is new.
+    async fn conclude(
+        &self,
+        before: &Incident,
+        current: &Incident,
+        mut status: IncidentStatus,
+        next: &Plan,
+        widened_by: Vec<String>,
+    ) -> Result<Action, RespondError> {
+        let generation = before.metadata.generation;
+        let now = Timestamp::now();
+        for said in &next.said {
+            set_condition(
+                &mut status.conditions,
+                said.condition.name(),
+                said.status,
+                said.reason,
+                &said.message,
+                generation,
+                now,
+            );
+        }
+        status.observed_generation = generation;
+        status.techniques = techniques_of(before);
+        status.widened_by = widened_by;
+        if next.close && status.closed_at.is_none() {
+            status.closed_at = Some(Time(now));
+        }
+        let mut current = current.clone();
+        self.write(&mut current, before, &status).await?;
+        let pod = PodKey::from(before.spec.subject.uid.as_str());
+        if condition_is(&status.conditions, IncidentCondition::Closed.name()) && next.close {
+            self.witness.forget(&pod);
+            self.forgotten.push(pod);
+        }
+        Ok(next
+            .recheck
+            .map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Stores the status unless it is what is stored already. `current` becomes what is stored.
+    async fn write(
+        &self,
+        current: &mut Incident,
+        before: &Incident,
+        status: &IncidentStatus,
+    ) -> Result<(), RespondError> {
+        let is_first_write = current.metadata.resource_version == before.metadata.resource_version;
+        let stored = if is_first_write {
+            before.status.as_ref()
+        } else {
+            current.status.as_ref()
+        };
+        if stored == Some(status) || (stored.is_none() && *status == IncidentStatus::default()) {
+            return Ok(());
+        }
+        let manager = FieldManager::responder();
+        *current = self
+            .writer
+            .status(&manager, current, status)
+            .await
+            .map_err(RespondError::Record)?;
+        Ok(())
+    }
+
+    async fn expire(&self, incident: &Incident) -> Result<Action, RespondError> {
+        let meta = &incident.metadata;
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let name = meta.name.as_deref().unwrap_or_default();
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        self.writer
+            .delete::<Incident>(namespace, name, uid)
+            .await
+            .map_err(RespondError::Act)?;
+        tracing::info!(namespace, incident = name, "A closed Incident has expired.");
+        Ok(Action::await_change())
+    }
+}
+
+/// Puts what a step did into the record. Returns the error of a step that failed.
+fn note(status: &mut IncidentStatus, step: &Step, outcome: Outcome) -> Option<WriteError> {
+    match step {
+        Step::Save(entry) if status.restore.len() < limits::RESTORE_MAX => {
+            status.restore.push(entry.clone());
+        }
+        Step::Restore { entry, .. } if outcome.is_ok() => {
+            status.restore.retain(|other| other != entry);
+        }
+        _ => {}
+    }
+    let (records, capture, error) = match outcome {
+        Ok(done) => (done.records, done.capture, None),
+        Err(failed) => (vec![failed.record], None, Some(failed.error)),
+    };
+    if capture.is_some() {
+        status.capture = capture;
+    }
+    for record in records {
+        push_record(&mut status.actions, record);
+    }
+    error
+}
+
+/// Adds a record. A repeat of the last one of its kind and target only replaces it, so that retries
+/// do not fill the list; where it is full the oldest repeatable one gives way.
+fn push_record(actions: &mut Vec<ActionRecord>, record: ActionRecord) {
+    let is_repeat = |known: &ActionRecord| {
+        known.kind == record.kind && known.target == record.target && known.result == record.result
+    };
+    if let Some(known) = actions.iter_mut().rev().find(|known| is_repeat(known)) {
+        // The same again says nothing new, unless it failed for another reason.
+        if known.message != record.message {
+            *known = record;
+        }
+        return;
+    }
+    if actions.len() >= limits::ACTIONS_MAX {
+        let failed = actions
+            .iter()
+            .position(|a| a.result != crate::api::ActionResult::Succeeded);
+        actions.remove(failed.unwrap_or(actions.len() / 2));
+    }
+    actions.push(record);
+}
+
+fn techniques_of(incident: &Incident) -> Vec<String> {
+    let signatures = incident
+        .spec
+        .evidence
+        .iter()
+        .filter_map(|entry| Signature::from_name(&entry.signature));
+    let mut all: Vec<String> = signatures
+        .flat_map(techniques)
+        .map(|technique| (*technique).to_owned())
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The clock that only moves forward, for the witness.
+pub(super) fn monotonic_now() -> Instant {
+    Instant::now()
+}

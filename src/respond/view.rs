@@ -1,0 +1,378 @@
+//! The view: gathers from stores and the API server what the plan looks at. Writes nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::ListParams;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+
+use super::plan::{
+    Bounds, Breaker, Deny, Lever, OtherIncident, PodView, Situation, Witnessed, isolated_at,
+};
+use super::responder::{RespondError, Responder, monotonic_now};
+use crate::api::{
+    AgentRun, Incident, IncidentCondition, ObjectTarget, ResponseAction, ResponseScope, Verdict,
+    condition_is, labels,
+};
+use crate::cluster::WriteError;
+use crate::guardrails::audit::{Stance, widening};
+use crate::guardrails::drift::network_policy_stands;
+use crate::guardrails::network::standing_deny_network_policy;
+use crate::limits;
+use crate::model::{EventTime, PodKey, Severity};
+
+/// What this reconcile has changed and the stores may not show yet.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Quarantine labels by pod UID.
+    pub labels: HashMap<String, Option<String>>,
+    /// Pods that were deleted, by UID.
+    pub gone: HashSet<String>,
+    /// `spec.suspend` of Jobs by UID.
+    pub suspended: HashMap<String, Option<bool>>,
+}
+
+impl Responder {
+    /// What there is to know about an Incident now.
+    pub(super) async fn view<'a>(
+        &self,
+        incident: &'a Incident,
+        known: &Known,
+    ) -> Result<Situation<'a>, RespondError> {
+        let name = incident.name_any();
+        let namespace = incident.namespace().unwrap_or_default();
+        let run = self.run_of(incident);
+        let bounds = self.bounds_of(run.as_deref());
+        let subject = self.subject(incident, &namespace);
+        let mut pods = self.pods_to_contain(incident, &namespace, bounds);
+        let mut labelled = self.labelled(incident, &namespace, &name).await?;
+        for pod in pods.iter_mut().chain(&mut labelled) {
+            if let Some(label) = known.labels.get(&pod.uid) {
+                pod.quarantine.clone_from(label);
+            }
+        }
+        pods.retain(|pod| !known.gone.contains(&pod.uid));
+        labelled.retain(|pod| {
+            !known.gone.contains(&pod.uid) && pod.quarantine.as_deref() == Some(&name)
+        });
+        let freshly = pods
+            .iter()
+            .filter(|pod| pod.quarantine.as_deref() == Some(&name));
+        let missing: Vec<_> = freshly
+            .filter(|pod| labelled.iter().all(|l| l.uid != pod.uid))
+            .cloned()
+            .collect();
+        labelled.extend(missing);
+        let now = Timestamp::now();
+        Ok(Situation {
+            incident,
+            now,
+            bounds,
+            protected: self.protection(&namespace, subject.as_deref()),
+            lever: self.lever(subject.as_deref(), &namespace, known),
+            deny: self.deny(&namespace, subject.as_deref(), &name),
+            breaker: self.breaker(now),
+            quarantined_elsewhere: self.quarantined_elsewhere(&name),
+            quarantine_max: self.settings.quarantine_max,
+            witnessed: self.witnessed(incident, &pods),
+            others: self.others(incident, &namespace),
+            ttl: self.settings.incident_ttl,
+            pods,
+            labelled,
+        })
+    }
+
+    fn run_of(&self, incident: &Incident) -> Option<std::sync::Arc<AgentRun>> {
+        let reference = incident.spec.run.as_ref()?;
+        let namespace = incident.namespace()?;
+        let run = self
+            .stores
+            .runs
+            .get(&ObjectRef::new(&reference.name).within(&namespace))?;
+        (run.metadata.uid.as_deref() == Some(&reference.uid)).then_some(run)
+    }
+
+    /// The run's bounds. Where the run is gone, the built-in ones: its record outlives it.
+    fn bounds_of(&self, run: Option<&AgentRun>) -> Bounds {
+        let built_in = Bounds {
+            max_action: ResponseAction::Suspend,
+            scope: ResponseScope::Pod,
+        };
+        run.map_or(built_in, |run| {
+            let effective = (self.settings_of)(run);
+            Bounds {
+                max_action: effective.max_action,
+                scope: effective.scope,
+            }
+        })
+    }
+
+    fn subject(&self, incident: &Incident, namespace: &str) -> Option<std::sync::Arc<Pod>> {
+        let subject = &incident.spec.subject;
+        let pod = self
+            .stores
+            .pods
+            .get(&ObjectRef::new(&subject.name).within(namespace))?;
+        (pod.metadata.uid.as_deref() == Some(&subject.uid)).then_some(pod)
+    }
+
+    fn pods_to_contain(
+        &self,
+        incident: &Incident,
+        namespace: &str,
+        bounds: Bounds,
+    ) -> Vec<PodView> {
+        let subject = self.subject(incident, namespace);
+        let run = incident.spec.run.as_ref();
+        let (ResponseScope::Run, Some(run)) = (bounds.scope, run) else {
+            return subject.iter().map(|pod| pod_view(pod)).collect();
+        };
+        let of_run = self.roster.pods_of(&run.uid);
+        let chosen =
+            |pod: &Pod| {
+                pod.metadata.namespace.as_deref() == Some(namespace)
+                    && pod.metadata.uid.as_ref().is_some_and(|uid| {
+                        of_run.contains(uid) || *uid == incident.spec.subject.uid
+                    })
+            };
+        self.stores
+            .pods
+            .state_filter(chosen)
+            .iter()
+            .map(|pod| pod_view(pod))
+            .collect()
+    }
+
+    /// The pods with this Incident's label. Where something is about to be undone the API server is
+    /// asked: a store that lags must not leave a pod in quarantine with no open Incident.
+    async fn labelled(
+        &self,
+        incident: &Incident,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Vec<PodView>, RespondError> {
+        let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
+        let is_closed = condition_is(conditions, IncidentCondition::Closed.name());
+        let verdict = incident
+            .spec
+            .disposition
+            .as_ref()
+            .map(|disposition| disposition.verdict);
+        let is_undone = matches!(verdict, Some(Verdict::Release | Verdict::Terminate));
+        if is_closed || !is_undone {
+            let has_label = |pod: &Pod| {
+                pod.metadata.namespace.as_deref() == Some(namespace)
+                    && pod
+                        .labels()
+                        .get(labels::QUARANTINE)
+                        .is_some_and(|value| value == name)
+            };
+            let pods = self.stores.pods.state_filter(has_label);
+            return Ok(pods.iter().map(|pod| pod_view(pod)).collect());
+        }
+        let api: Api<Pod> = Api::namespaced(self.writer.client().clone(), namespace);
+        let params = ListParams::default().labels(&format!("{}={name}", labels::QUARANTINE));
+        let limit = std::time::Duration::from_secs(limits::API_TIMEOUT_S);
+        let pods = tokio::time::timeout(limit, api.list_metadata(&params))
+            .await
+            .map_err(|_| RespondError::Read(WriteError::TimedOut(limit)))?
+            .map_err(|error| RespondError::Read(WriteError::from_kube(error)))?;
+        Ok(pods
+            .items
+            .iter()
+            .map(|pod| PodView {
+                name: pod.name_any(),
+                uid: pod.uid().unwrap_or_default(),
+                quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
+            })
+            .collect())
+    }
+
+    fn protection(&self, namespace: &str, pod: Option<&Pod>) -> Option<String> {
+        /// Set by the kubelet on the API object of a static pod.
+        const MIRROR: &str = "kubernetes.io/config.mirror";
+        if self
+            .settings
+            .protected_namespaces
+            .iter()
+            .any(|protected| protected == namespace)
+        {
+            return Some(format!(
+                "namespace {namespace} is protected from automatic action"
+            ));
+        }
+        let pod = pod?;
+        if pod.annotations().contains_key(MIRROR) {
+            return Some("a static pod belongs to its node and cannot be contained".to_owned());
+        }
+        let on_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        on_host_network.then(|| "no network policy holds a pod on the host's network".to_owned())
+    }
+
+    fn lever(&self, pod: Option<&Pod>, namespace: &str, known: &Known) -> Lever {
+        let Some(owner) = pod.and_then(|pod| {
+            pod.owner_references()
+                .iter()
+                .find(|owner| owner.controller == Some(true))
+                .cloned()
+        }) else {
+            return Lever::None;
+        };
+        if owner.kind != "Job" || owner.api_version != "batch/v1" {
+            return Lever::Unsupported(format!(
+                "this version suspends Jobs only; {} {} must be stopped by hand",
+                owner.kind, owner.name
+            ));
+        }
+        let job = self
+            .stores
+            .jobs
+            .get(&ObjectRef::new(&owner.name).within(namespace));
+        let Some(job) = job.filter(|job| job.uid().as_deref() == Some(&owner.uid)) else {
+            return Lever::None;
+        };
+        if let Some(why) = why_not_to_suspend(&job) {
+            return Lever::Unsupported(why);
+        }
+        let stored = job.spec.as_ref().and_then(|spec| spec.suspend);
+        Lever::Job {
+            suspended: known.suspended.get(&owner.uid).copied().unwrap_or(stored),
+            target: ObjectTarget {
+                api_version: owner.api_version,
+                kind: owner.kind,
+                name: owner.name,
+                uid: owner.uid,
+            },
+        }
+    }
+
+    fn deny(&self, namespace: &str, pod: Option<&Pod>, incident: &str) -> Deny {
+        let cluster_deny = self.cluster_deny.stands();
+        let wanted = standing_deny_network_policy(namespace);
+        let key = ObjectRef::<NetworkPolicy>::new(labels::STANDING_DENY).within(namespace);
+        let stored = self.stores.network_policies.get(&key);
+        let stands = stored.is_some_and(|stored| network_policy_stands(&wanted, &stored));
+        let mut widened_by = Vec::new();
+        if let Some(pod) = pod {
+            let mut pod_labels: BTreeMap<String, String> = pod.labels().clone();
+            pod_labels.insert(labels::QUARANTINE.to_owned(), incident.to_owned());
+            let in_namespace =
+                |policy: &NetworkPolicy| policy.metadata.namespace.as_deref() == Some(namespace);
+            let policies = self.stores.network_policies.state_filter(in_namespace);
+            let stance = Stance::Quarantined { cluster_deny };
+            widened_by = widening(&pod_labels, policies.iter().map(AsRef::as_ref), stance);
+            widened_by.truncate(limits::WIDENED_BY_MAX);
+        }
+        Deny { stands, widened_by }
+    }
+
+    fn breaker(&self, now: Timestamp) -> Breaker {
+        let incidents = self.stores.incidents.state();
+        let mut first: HashMap<&str, Timestamp> = HashMap::new();
+        for incident in incidents.iter().filter(|incident| crossed(incident)) {
+            if let Some(time) = incident.metadata.creation_timestamp.as_ref() {
+                let known = first.entry(&incident.spec.subject.uid).or_insert(time.0);
+                *known = (*known).max(time.0);
+            }
+        }
+        let watched = self.roster.pod_count();
+        Breaker::at(now, first.into_values(), watched, self.settings.breaker)
+    }
+
+    fn quarantined_elsewhere(&self, incident: &str) -> usize {
+        let elsewhere = |pod: &Pod| {
+            pod.labels()
+                .get(labels::QUARANTINE)
+                .is_some_and(|value| value != incident)
+        };
+        self.stores.pods.state_filter(elsewhere).len()
+    }
+
+    /// What the log shows of all pods of the Incident, the worst of each.
+    fn witnessed(&self, incident: &Incident, pods: &[PodView]) -> Option<Witnessed> {
+        let isolated = EventTime::from(isolated_at(incident)?);
+        let watch = |pod: &PodView| {
+            self.witness
+                .watch(&PodKey::from(pod.uid.as_str()), isolated, monotonic_now())
+        };
+        pods.iter().filter_map(watch).reduce(|all, one| Witnessed {
+            since: all.since.max(one.since),
+            log_time: all.log_time.min(one.log_time),
+            last_passed: all.last_passed.max(one.last_passed),
+            source_speaks: all.source_speaks && one.source_speaks,
+        })
+    }
+
+    fn others(&self, incident: &Incident, namespace: &str) -> Vec<OtherIncident> {
+        let holds = |other: &Incident| {
+            let conditions = other.status.as_ref().map_or(&[][..], |s| &s.conditions);
+            let verdict = other.spec.disposition.as_ref().map(|d| d.verdict);
+            other.metadata.namespace.as_deref() == Some(namespace)
+                && other.metadata.uid != incident.metadata.uid
+                && crossed(other)
+                && verdict != Some(Verdict::Release)
+                && !condition_is(conditions, IncidentCondition::Closed.name())
+                && condition_is(conditions, IncidentCondition::Contained.name())
+        };
+        let others = self.stores.incidents.state_filter(holds);
+        others.iter().map(|other| self.other(other)).collect()
+    }
+
+    fn other(&self, other: &Incident) -> OtherIncident {
+        let mut pod_uids = vec![other.spec.subject.uid.clone()];
+        let bounds = self.bounds_of(self.run_of(other).as_deref());
+        if let (ResponseScope::Run, Some(run)) = (bounds.scope, &other.spec.run) {
+            pod_uids.extend(self.roster.pods_of(&run.uid));
+        }
+        OtherIncident {
+            name: other.name_any(),
+            pod_uids,
+            restore: other
+                .status
+                .as_ref()
+                .map(|s| s.restore.clone())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// A Job that something else drives is not suspended here: its driver would resume it.
+fn why_not_to_suspend(job: &k8s_openapi::api::batch::v1::Job) -> Option<String> {
+    const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
+    let driver = job.owner_references().iter().find(|owner| {
+        owner.controller == Some(true) && !matches!(owner.kind.as_str(), "AgentRun" | "CronJob")
+    });
+    if let Some(driver) = driver {
+        return Some(format!(
+            "Job {} is driven by {} {}, which this version cannot suspend: stop it by hand",
+            job.name_any(),
+            driver.kind,
+            driver.name
+        ));
+    }
+    job.labels().contains_key(KUEUE_QUEUE).then(|| {
+        format!(
+            "Job {} is driven by Kueue: set spec.active to false on its Workload",
+            job.name_any()
+        )
+    })
+}
+
+fn crossed(incident: &Incident) -> bool {
+    incident
+        .spec
+        .evidence
+        .iter()
+        .any(|entry| entry.severity == Severity::Quarantine.name() && !entry.observe_only)
+}
+
+fn pod_view(pod: &Pod) -> PodView {
+    PodView {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
+    }
+}

@@ -1,0 +1,206 @@
+//! The witness: what the log shows of a pod after it was isolated.
+//!
+//! Written by the signal pipeline, read when a plan is made. Holds no history, only the last time
+//! that traffic passed and how far the log has come.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::plan::Witnessed;
+use crate::limits;
+use crate::model::{EventTime, Flow, Outcome, PodKey};
+
+/// A source that said nothing for this long counts as silent.
+pub const STALE: Duration = Duration::from_mins(1);
+
+/// A line this far ahead of the wall clock says nothing about how far the log has come: one absurd
+/// time stamp must not pass for proof.
+const AHEAD_MAX: Duration = Duration::from_mins(10);
+
+#[derive(Clone, Copy, Debug)]
+struct Spoken {
+    log_time: EventTime,
+    at: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    since: EventTime,
+    last_passed: Option<EventTime>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    sources: HashMap<usize, Spoken>,
+    pods: HashMap<PodKey, Watched>,
+}
+
+/// What the log shows. Cheap to clone; all clones are one witness.
+#[derive(Clone, Debug, Default)]
+pub struct Witness {
+    seen: Arc<Mutex<Seen>>,
+    /// Pods under watch, readable without the lock: nearly always 0 on the way of a flow.
+    watched: Arc<AtomicUsize>,
+}
+
+impl Witness {
+    /// A source spoke: its newest line so far, and the wall clock.
+    pub fn source_spoke(&self, source: usize, log_time: EventTime, wall: EventTime, at: Instant) {
+        let ahead = i64::try_from(AHEAD_MAX.as_micros()).unwrap_or(i64::MAX);
+        let is_absurd = log_time.micros_since(wall) > ahead;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen.sources.entry(source).or_insert(Spoken {
+            log_time: EventTime::MIN,
+            at,
+        });
+        known.at = at;
+        if !is_absurd {
+            known.log_time = known.log_time.max(log_time);
+        }
+    }
+
+    /// A flow of this pod was seen. Cheap while no pod is under watch.
+    pub fn flow_seen(&self, pod: &PodKey, flow: &Flow<'_>) {
+        if self.watched.load(Ordering::Relaxed) == 0 || !passed(flow) {
+            return;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watched) = seen.pods.get_mut(pod)
+            && flow.time > watched.since
+        {
+            watched.last_passed = watched.last_passed.max(Some(flow.time));
+        }
+    }
+
+    /// Watches a pod since its isolation, and says what was seen. The first call fixes `since`: the
+    /// isolation, or the newest line so far where the log's clock is ahead of the API server's.
+    /// `None` when too many pods are under watch.
+    #[must_use]
+    pub fn watch(&self, pod: &PodKey, isolated: EventTime, now: Instant) -> Option<Witnessed> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let speaking = seen
+            .sources
+            .values()
+            .filter(|spoken| now - spoken.at < STALE);
+        let log_time = speaking.map(|spoken| spoken.log_time).min();
+        let newest = seen.sources.values().map(|spoken| spoken.log_time).max();
+        if !seen.pods.contains_key(pod) && seen.pods.len() >= limits::WITNESSED_PODS_MAX {
+            return None;
+        }
+        let watched = *seen.pods.entry(pod.clone()).or_insert_with(|| Watched {
+            since: newest.map_or(isolated, |time| time.max(isolated)),
+            last_passed: None,
+        });
+        self.watched.store(seen.pods.len(), Ordering::Relaxed);
+        Some(Witnessed {
+            since: watched.since,
+            log_time: log_time.or(newest).unwrap_or(EventTime::MIN),
+            last_passed: watched.last_passed,
+            source_speaks: log_time.is_some(),
+        })
+    }
+
+    /// The pod is released or gone.
+    pub fn forget(&self, pod: &PodKey) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.pods.remove(pod);
+        self.watched.store(seen.pods.len(), Ordering::Relaxed);
+    }
+}
+
+/// Whether a record shows that traffic got out. A packet that was only logged on its way to the
+/// policy (`Unseen`) shows nothing, and a denied one shows the opposite. A later packet of a
+/// connection, which a log of packets has as `NotAnAttempt` without volume, shows that it lives.
+const fn passed(flow: &Flow<'_>) -> bool {
+    flow.forwarded
+        && match flow.outcome {
+            Outcome::Pending | Outcome::Answered | Outcome::Refused | Outcome::Unanswered => true,
+            Outcome::NotAnAttempt => flow.volume.is_none(),
+            Outcome::Unseen | Outcome::Denied => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Transport;
+    use crate::respond::plan::{Proof, prove};
+
+    fn at(second: i64) -> EventTime {
+        EventTime::from_seconds(second, 0)
+    }
+
+    fn flow(second: i64, outcome: Outcome, forwarded: bool) -> Flow<'static> {
+        Flow {
+            time: at(second),
+            source: [10, 0, 0, 1].into(),
+            source_port: 40_000,
+            destination: [203, 0, 113, 1].into(),
+            destination_port: 22,
+            transport: Transport::Tcp,
+            outcome,
+            forwarded,
+            volume: None,
+            destination_name: None,
+            pod: None,
+        }
+    }
+
+    fn proof_after(flows: &[Flow<'_>], log_s: i64) -> Proof {
+        let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
+        witness.source_spoke(0, at(100), at(100), now);
+        assert!(witness.watch(&pod, at(100), now).is_some());
+        for flow in flows {
+            witness.flow_seen(&pod, flow);
+        }
+        witness.source_spoke(0, at(log_s), at(log_s), now);
+        prove(&witness.watch(&pod, at(100), now).unwrap())
+    }
+
+    #[test]
+    fn denied_and_merely_logged_packets_are_no_survivors() {
+        let flows = [
+            flow(105, Outcome::Denied, false),
+            flow(106, Outcome::Unseen, true),
+        ];
+        assert_eq!(proof_after(&flows, 112), Proof::Stopped);
+        assert_eq!(
+            proof_after(&[flow(105, Outcome::Answered, true)], 112),
+            Proof::Survives(at(105))
+        );
+    }
+
+    #[test]
+    fn a_record_of_before_the_isolation_that_comes_late_is_no_survivor() {
+        assert_eq!(
+            proof_after(&[flow(90, Outcome::Answered, true)], 111),
+            Proof::Stopped
+        );
+    }
+
+    #[test]
+    fn one_absurd_time_stamp_is_no_proof() {
+        let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
+        witness.source_spoke(0, at(100), at(100), now);
+        witness.source_spoke(0, at(1_000_000), at(101), now);
+        assert_eq!(
+            prove(&witness.watch(&pod, at(100), now).unwrap()),
+            Proof::Awaited
+        );
+    }
+
+    #[test]
+    fn a_log_whose_clock_is_ahead_does_not_turn_old_traffic_into_survivors() {
+        let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
+        // The node's clock is 300 s ahead; its newest line is of the very moment of isolation.
+        witness.source_spoke(0, at(400), at(100), now);
+        assert!(witness.watch(&pod, at(100), now).is_some());
+        witness.flow_seen(&pod, &flow(399, Outcome::Answered, true));
+        assert_eq!(
+            prove(&witness.watch(&pod, at(100), now).unwrap()),
+            Proof::Awaited
+        );
+    }
+}

@@ -1,0 +1,338 @@
+//! What the index says, and above all when it says nothing.
+
+use super::*;
+
+const SKEW_S: i64 = limits::CLOCK_SKEW_MICROS / 1_000_000;
+
+fn t(seconds: i64) -> EventTime {
+    EventTime::from_seconds(1_700_000_000 + seconds, 0)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn pod(name: &str, ips: &[&str], since: i64) -> PodFacts {
+    PodFacts {
+        key: format!("uid-{name}").as_str().into(),
+        namespace: "team-a".to_owned(),
+        name: name.to_owned(),
+        ips: ips.iter().map(|text| ip(text)).collect(),
+        host_network: false,
+        node: Some("node-1".to_owned()),
+        since: t(since),
+        ended_at: None,
+        run: Some(format!("team-a/{name}").as_str().into()),
+        workload: None,
+    }
+}
+
+fn index(pods: &[PodFacts]) -> Index {
+    let mut index = Index::new();
+    for facts in pods {
+        index.apply(facts.clone(), facts.since);
+    }
+    index
+}
+
+/// Name of the pod, or of the reason.
+fn who(index: &Index, address: &str, seconds: i64) -> String {
+    match index.lookup(ip(address), t(seconds), None) {
+        Attribution::Pod(facts) => facts.name.clone(),
+        Attribution::Unattributed(why) => why.name().to_owned(),
+    }
+}
+
+fn hinted(index: &Index, address: &str, seconds: i64, namespace: &str, name: &str) -> String {
+    let hint = PodHint {
+        namespace: namespace.into(),
+        name: name.into(),
+    };
+    match index.lookup(ip(address), t(seconds), Some(&hint)) {
+        Attribution::Pod(facts) => facts.name.clone(),
+        Attribution::Unattributed(why) => why.name().to_owned(),
+    }
+}
+
+#[test]
+fn a_pod_is_found_by_each_of_its_addresses_from_its_start_on() {
+    let index = index(&[pod("a", &["10.0.0.1", "fd00::1"], 100)]);
+    assert_eq!(who(&index, "10.0.0.1", 100), "a");
+    assert_eq!(who(&index, "fd00::1", 5_000), "a");
+    assert_eq!(who(&index, "10.0.0.1", 100 - SKEW_S), "a");
+    assert_eq!(who(&index, "10.0.0.1", 99 - SKEW_S), "before_pod");
+    assert_eq!(who(&index, "10.0.0.2", 100), "unknown_address");
+}
+
+#[test]
+fn a_mapped_address_is_the_same_as_the_plain_one() {
+    let index = index(&[
+        pod("a", &["::ffff:10.0.0.1"], 100),
+        pod("b", &["10.0.0.2"], 100),
+    ]);
+    assert_eq!(who(&index, "10.0.0.1", 100), "a");
+    assert_eq!(who(&index, "::ffff:10.0.0.2", 100), "b");
+}
+
+#[test]
+fn a_late_line_still_finds_its_deleted_pod_until_it_is_forgotten() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    index.delete(&"uid-a".into(), t(100));
+    index.expire(t(100 + limits::POD_RETENTION_SECONDS));
+    assert_eq!(who(&index, "10.0.0.1", 99), "a");
+    assert_eq!(who(&index, "10.0.0.1", 100 + SKEW_S), "a");
+    assert_eq!(who(&index, "10.0.0.1", 101 + SKEW_S), "after_pod");
+    index.expire(t(101 + limits::POD_RETENTION_SECONDS));
+    assert_eq!(who(&index, "10.0.0.1", 99), "unknown_address");
+    assert_eq!(index.stats(), IndexStats::default());
+}
+
+#[test]
+fn an_honest_pod_with_the_rogues_old_address_is_never_blamed_and_the_rogue_never_excused() {
+    let mut index = index(&[pod("rogue", &["10.0.0.1"], 0)]);
+    index.delete(&"uid-rogue".into(), t(100));
+    index.apply(pod("honest", &["10.0.0.1"], 110), t(111));
+    for seconds in 0..=100 {
+        assert_eq!(who(&index, "10.0.0.1", seconds), "rogue", "at {seconds}");
+    }
+    // A rogue whose processes outlive its object is not excused at the cost of the next one.
+    for seconds in 101 + SKEW_S..110 - SKEW_S {
+        assert_eq!(
+            who(&index, "10.0.0.1", seconds),
+            "after_pod",
+            "at {seconds}"
+        );
+    }
+    for seconds in 110..300 {
+        assert_eq!(who(&index, "10.0.0.1", seconds), "honest", "at {seconds}");
+    }
+}
+
+#[test]
+fn nobody_is_named_for_the_time_in_which_two_pods_can_have_had_the_address() {
+    let mut index = index(&[pod("rogue", &["10.0.0.1"], 0)]);
+    index.delete(&"uid-rogue".into(), t(100));
+    index.apply(pod("honest", &["10.0.0.1"], 101), t(101));
+    assert_eq!(who(&index, "10.0.0.1", 98), "rogue");
+    for seconds in 101 - SKEW_S..=100 + SKEW_S {
+        assert_eq!(
+            who(&index, "10.0.0.1", seconds),
+            "ambiguous",
+            "at {seconds}"
+        );
+    }
+    assert_eq!(who(&index, "10.0.0.1", 103), "honest");
+}
+
+#[test]
+fn nobody_is_named_while_the_deletion_of_the_former_holder_is_not_known_yet() {
+    let mut index = index(&[
+        pod("rogue", &["10.0.0.1"], 0),
+        pod("honest", &["10.0.0.1"], 110),
+    ]);
+    assert_eq!(who(&index, "10.0.0.1", 120), "ambiguous");
+    assert_eq!(who(&index, "10.0.0.1", 50), "rogue");
+    index.delete(&"uid-rogue".into(), t(112));
+    assert_eq!(who(&index, "10.0.0.1", 111), "ambiguous");
+    assert_eq!(who(&index, "10.0.0.1", 120), "honest");
+}
+
+#[test]
+fn addresses_that_go_round_quickly_name_the_right_pod_by_time() {
+    let mut index = Index::new();
+    for i in 0..10 {
+        index.apply(pod(&format!("p{i}"), &["10.0.0.1"], i * 60), t(i * 60));
+        index.delete(&format!("uid-p{i}").as_str().into(), t(i * 60 + 50));
+    }
+    for i in 0..10 {
+        assert_eq!(who(&index, "10.0.0.1", i * 60 + 25), format!("p{i}"));
+        assert_eq!(who(&index, "10.0.0.1", i * 60 + 55), "after_pod");
+    }
+}
+
+#[test]
+fn a_host_network_pod_is_never_named_and_neither_is_another_pod_at_the_nodes_address() {
+    let mut host = pod("proxy", &["192.168.0.1"], 0);
+    host.host_network = true;
+    let mut other = pod("agent", &["192.168.0.1"], 0);
+    other.host_network = true;
+    let mut index = index(&[host, other]);
+    assert_eq!(who(&index, "192.168.0.1", 10), "host_network");
+    index.delete(&"uid-proxy".into(), t(20));
+    assert_eq!(who(&index, "192.168.0.1", 30), "host_network");
+    index.delete(&"uid-agent".into(), t(40));
+    // On a flat network the address of a node that left goes to a pod.
+    index.apply(pod("later", &["192.168.0.1"], 100), t(100));
+    assert_eq!(who(&index, "192.168.0.1", 35), "host_network");
+    assert_eq!(who(&index, "192.168.0.1", 120), "later");
+}
+
+#[test]
+fn many_host_network_pods_on_one_node_take_no_more_room_than_one() {
+    let mut index = Index::new();
+    for i in 0..limits::ADDRESS_HOLDERS_MAX * 4 {
+        let mut host = pod(&format!("h{i}"), &["192.168.0.1"], 0);
+        host.host_network = true;
+        index.apply(host, t(0));
+    }
+    assert_eq!(who(&index, "192.168.0.1", 10), "host_network");
+    assert_eq!(index.stats().refused, 0);
+}
+
+#[test]
+fn the_address_of_a_node_is_never_attributed() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    index.set_node_addresses([ip("::ffff:10.0.0.1")].into_iter());
+    assert_eq!(who(&index, "10.0.0.1", 10), "host_network");
+    index.set_node_addresses([ip("10.0.0.9")].into_iter());
+    assert_eq!(who(&index, "10.0.0.1", 10), "a");
+}
+
+#[test]
+fn a_new_address_of_a_pod_counts_from_when_it_was_seen_and_the_old_one_ends() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    index.apply(pod("a", &["10.0.0.2"], 0), t(50));
+    assert_eq!(who(&index, "10.0.0.1", 20), "a");
+    assert_eq!(who(&index, "10.0.0.1", 60), "after_pod");
+    assert_eq!(who(&index, "10.0.0.2", 20), "before_pod");
+    assert_eq!(who(&index, "10.0.0.2", 60), "a");
+    index.apply(pod("a", &["10.0.0.1"], 0), t(100));
+    assert_eq!(who(&index, "10.0.0.1", 110), "a");
+    assert_eq!(who(&index, "10.0.0.2", 110), "after_pod");
+}
+
+#[test]
+fn a_pod_without_an_address_gets_its_first_one_from_its_start_on() {
+    let mut index = index(&[pod("a", &[], 0)]);
+    index.apply(pod("a", &["10.0.0.1"], 30), t(35));
+    assert_eq!(who(&index, "10.0.0.1", 30), "a");
+    assert_eq!(who(&index, "10.0.0.1", 20), "before_pod");
+}
+
+#[test]
+fn a_pod_that_finished_frees_its_address_though_its_object_stays() {
+    let mut finished = pod("job", &["10.0.0.1"], 0);
+    finished.ended_at = Some(t(100));
+    let mut index = index(&[pod("job", &["10.0.0.1"], 0)]);
+    index.apply(finished.clone(), t(130));
+    index.apply(pod("next", &["10.0.0.1"], 110), t(111));
+    assert_eq!(who(&index, "10.0.0.1", 90), "job");
+    assert_eq!(who(&index, "10.0.0.1", 120), "next");
+    // Its later updates and its deletion change nothing about that.
+    index.apply(finished.clone(), t(140));
+    index.delete(&finished.key, t(200));
+    assert_eq!(who(&index, "10.0.0.1", 150), "next");
+    // A relist brings it again long after; it stays forgotten.
+    index.expire(t(2_000));
+    index.apply(finished, t(2_001));
+    assert_eq!(who(&index, "10.0.0.1", 150), "next");
+    assert_eq!(index.stats().pod_count, 1);
+}
+
+#[test]
+fn a_log_that_names_another_pod_takes_the_answer_away() {
+    let index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    assert_eq!(hinted(&index, "10.0.0.1", 10, "team-a", "a"), "a");
+    assert_eq!(hinted(&index, "10.0.0.1", 10, "team-a", ""), "a");
+    assert_eq!(
+        hinted(&index, "10.0.0.1", 10, "team-a", "b"),
+        "hint_contradicts"
+    );
+    assert_eq!(
+        hinted(&index, "10.0.0.1", 10, "team-b", "a"),
+        "hint_contradicts"
+    );
+}
+
+#[test]
+fn a_log_that_names_a_pod_cannot_settle_what_is_ambiguous_or_unknown() {
+    let index = index(&[pod("a", &["10.0.0.1"], 0), pod("b", &["10.0.0.1"], 0)]);
+    assert_eq!(hinted(&index, "10.0.0.1", 10, "team-a", "a"), "ambiguous");
+    assert_eq!(
+        hinted(&index, "10.0.0.2", 10, "team-a", "a"),
+        "unknown_address"
+    );
+}
+
+#[test]
+fn a_new_list_ends_the_pods_that_are_not_in_it() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0), pod("b", &["10.0.0.2"], 0)]);
+    index.reset(
+        [pod("b", &["10.0.0.2"], 0), pod("c", &["10.0.0.3"], 90)].into_iter(),
+        t(100),
+    );
+    assert_eq!(who(&index, "10.0.0.1", 50), "a");
+    assert_eq!(who(&index, "10.0.0.1", 150), "after_pod");
+    assert_eq!(who(&index, "10.0.0.2", 150), "b");
+    assert_eq!(who(&index, "10.0.0.3", 150), "c");
+}
+
+#[test]
+fn labels_and_runs_of_the_last_update_are_given() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    let mut changed = pod("a", &["10.0.0.1"], 0);
+    changed.run = None;
+    index.apply(changed, t(10));
+    assert_eq!(index.pod(&"uid-a".into()).unwrap().run, None);
+    assert_eq!(who(&index, "10.0.0.1", 5), "a");
+}
+
+#[test]
+fn an_address_that_goes_round_too_often_forgets_its_oldest_holders_and_counts_them() {
+    let mut index = Index::new();
+    let count = i64::try_from(limits::ADDRESS_HOLDERS_MAX).unwrap() + 3;
+    for i in 0..count {
+        index.apply(pod(&format!("p{i}"), &["10.0.0.1"], i * 20), t(i * 20));
+        index.delete(&format!("uid-p{i}").as_str().into(), t(i * 20 + 10));
+    }
+    assert_eq!(index.stats().evicted_holders, 3);
+    assert_eq!(who(&index, "10.0.0.1", 5), "before_pod");
+    assert_eq!(who(&index, "10.0.0.1", 3 * 20 + 5), "p3");
+    assert_eq!(
+        who(&index, "10.0.0.1", (count - 1) * 20 + 5),
+        format!("p{}", count - 1)
+    );
+}
+
+#[test]
+fn an_address_with_more_holders_than_can_be_kept_names_nobody_even_when_one_is_left() {
+    let mut index = Index::new();
+    for i in 0..=limits::ADDRESS_HOLDERS_MAX {
+        index.apply(pod(&format!("p{i}"), &["10.0.0.1"], 0), t(0));
+    }
+    for i in 1..limits::ADDRESS_HOLDERS_MAX {
+        index.delete(&format!("uid-p{i}").as_str().into(), t(10));
+    }
+    assert_eq!(index.stats().refused, 1);
+    assert_eq!(who(&index, "10.0.0.1", 50), "ambiguous");
+}
+
+#[test]
+fn a_pod_cannot_claim_any_number_of_addresses() {
+    let many: Vec<String> = (0..100).map(|i| format!("10.0.1.{i}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let mut index = index(&[pod("a", &many, 0)]);
+    assert_eq!(index.stats().address_count, limits::POD_ADDRESSES_MAX);
+    for i in 0..100 {
+        index.apply(pod("a", &[&format!("10.0.2.{i}")], 0), t(10 + i));
+    }
+    assert!(index.pods[&"uid-a".into()].held.len() <= limits::POD_HELD_ADDRESSES_MAX);
+}
+
+#[test]
+fn absurd_times_name_nobody_and_break_nothing() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    index.delete(&"uid-a".into(), t(10));
+    let far = EventTime::from_micros(i64::MAX);
+    let unattributed = |why| Attribution::Unattributed(why);
+    assert_eq!(
+        index.lookup(ip("10.0.0.1"), EventTime::MIN, None),
+        unattributed(Why::BeforePod)
+    );
+    assert_eq!(
+        index.lookup(ip("10.0.0.1"), far, None),
+        unattributed(Why::AfterPod)
+    );
+    index.expire(EventTime::MIN);
+    assert_eq!(who(&index, "10.0.0.1", 5), "a");
+}

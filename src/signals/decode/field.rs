@@ -1,0 +1,350 @@
+//! Values of one JSON field, taken as they come. Used by every decoder of this folder.
+//!
+//! Producers write numbers as strings, leave out what is zero and change kinds between versions,
+//! so a field is read as a [`Scalar`] first and judged when its meaning is known. Nothing here may
+//! know a format, allocate for text without escapes, or recurse into what it ignores.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::IpAddr;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::Malformed;
+use super::time;
+use crate::limits;
+use crate::model::EventTime;
+
+/// One JSON value of any kind. Arrays and objects are skipped over and remembered as `Other`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Scalar<'a> {
+    /// Not there, or `null`.
+    #[default]
+    Absent,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text(Cow<'a, str>),
+    Other,
+}
+
+impl<'a> Scalar<'a> {
+    pub(super) fn is_present(&self) -> bool {
+        !matches!(self, Self::Absent)
+    }
+
+    /// The text, where it is one and not empty.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text itself, still borrowed from the line.
+    pub(super) fn into_text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A count. Strings hold numbers in protojson (uint64), and some pipelines write `1.0`.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within u64 by the guard
+    pub(super) fn unsigned(&self) -> Result<Option<u64>, Malformed> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Unsigned(number) => Ok(Some(*number)),
+            Self::Float(number)
+                if number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(number) =>
+            {
+                Ok(Some(*number as u64))
+            }
+            Self::Text(text) => text.parse().map(Some).map_err(|_| Malformed::BadNumber),
+            _ => Err(Malformed::BadNumber),
+        }
+    }
+
+    /// A count that only adds to a record: one that cannot be read is as good as absent.
+    pub(super) fn count(&self) -> Option<u64> {
+        self.unsigned().ok().flatten()
+    }
+
+    /// A port; absent is `None`, which the format judges.
+    pub(super) fn port(&self) -> Result<Option<u16>, Malformed> {
+        match self.unsigned() {
+            Ok(None) => Ok(None),
+            Ok(Some(number)) => u16::try_from(number)
+                .map(Some)
+                .map_err(|_| Malformed::BadPort),
+            Err(_) => Err(Malformed::BadPort),
+        }
+    }
+
+    /// `Some` for a JSON boolean or 0 and 1, which netfilter writes.
+    pub(super) fn flag(&self) -> Option<bool> {
+        match self {
+            Self::Bool(flag) => Some(*flag),
+            Self::Unsigned(0) => Some(false),
+            Self::Unsigned(1) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// An address, IPv4 where it is IPv4 in IPv6 clothes.
+    pub(super) fn address(&self) -> Result<Option<IpAddr>, Malformed> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Text(text) if text.is_empty() => Ok(None),
+            Self::Text(text) => parse_address(text).map(Some).ok_or(Malformed::BadAddress),
+            _ => Err(Malformed::BadAddress),
+        }
+    }
+
+    /// A time: seconds as a number, or a date in text.
+    #[allow(clippy::cast_precision_loss)] // whole seconds of this century are exact in f64
+    pub(super) fn time(&self) -> Result<Option<EventTime>, Malformed> {
+        let time = match self {
+            Self::Absent => return Ok(None),
+            Self::Unsigned(seconds) => EventTime::from_seconds_f64(*seconds as f64),
+            Self::Float(seconds) => EventTime::from_seconds_f64(*seconds),
+            Self::Text(text) => time::parse(text),
+            _ => None,
+        };
+        time.and_then(time::plausible)
+            .map(Some)
+            .ok_or(Malformed::BadTime)
+    }
+}
+
+/// An address without its zone (`fe80::1%eth0`); IPv4-mapped IPv6 becomes IPv4.
+pub(super) fn parse_address(text: &str) -> Option<IpAddr> {
+    let without_zone = text.split_once('%').map_or(text, |(address, _)| address);
+    without_zone
+        .parse::<IpAddr>()
+        .ok()
+        .map(|address| address.to_canonical())
+}
+
+/// Microseconds of `seconds`; `None` for what is no duration.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // range checked first
+pub(super) fn duration_us(seconds: &Scalar<'_>) -> Option<u64> {
+    let micros = match seconds {
+        Scalar::Unsigned(seconds) => return Some(seconds.saturating_mul(1_000_000)),
+        Scalar::Float(seconds) => seconds * 1e6,
+        Scalar::Text(text) => text.parse::<f64>().ok()? * 1e6,
+        _ => return None,
+    };
+    (micros.is_finite() && (0.0..9.2e18).contains(&micros)).then_some(micros.round() as u64)
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor(PhantomData))
+    }
+}
+
+struct ScalarVisitor<'a>(PhantomData<Scalar<'a>>);
+
+impl<'de: 'a, 'a> Visitor<'de> for ScalarVisitor<'a> {
+    type Value = Scalar<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Scalar::Absent)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Scalar::Bool(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Scalar::Unsigned(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(u64::try_from(value).map_or(Scalar::Signed(value), Scalar::Unsigned))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(Scalar::Float(value))
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+}
+
+/// A nested object; `None` where the key is absent or holds anything else. Derived structs alone
+/// would also take an array as a struct, by position.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) Option<T>);
+
+impl<T> Default for Object<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer
+            .deserialize_any(ObjectVisitor(PhantomData))
+            .map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+/// The addresses of a list of answers; names and texts between them are skipped. At most
+/// [`limits::DNS_ANSWERS_MAX`].
+#[derive(Debug, Default)]
+pub(super) struct Addresses(pub(super) Vec<IpAddr>);
+
+/// The first text of a list that is not empty.
+#[derive(Debug, Default)]
+pub(super) struct FirstText<'a>(pub(super) Option<Cow<'a, str>>);
+
+impl<'de> Deserialize<'de> for Addresses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut addresses = Vec::new();
+        let take = |element: Scalar<'de>| {
+            let address = element.text().and_then(parse_address);
+            if let (Some(address), true) = (address, addresses.len() < limits::DNS_ANSWERS_MAX) {
+                addresses.push(address);
+            }
+        };
+        deserializer.deserialize_any(ListVisitor {
+            take,
+            element: PhantomData,
+        })?;
+        Ok(Self(addresses))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for FirstText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut first = None;
+        let take = |element: Scalar<'de>| {
+            if first.is_none() {
+                first = element.into_text();
+            }
+        };
+        deserializer.deserialize_any(ListVisitor {
+            take,
+            element: PhantomData,
+        })?;
+        Ok(Self(first))
+    }
+}
+
+/// Hands each element of an array to `take`; anything but an array is an empty one.
+struct ListVisitor<'de, F> {
+    take: F,
+    element: PhantomData<&'de ()>,
+}
+
+impl<'de, F: FnMut(Scalar<'de>)> Visitor<'de> for ListVisitor<'de, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(element) = seq.next_element()? {
+            (self.take)(element);
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! Zeek JSON logs: `conn`, `dns` and `ssl`. Called by [`super::decode`].
+//!
+//! `_path` names the log only where Zeek streams JSON, so the three are told apart by the fields
+//! that only one of them has. Zeek writes a connection at its end: every outcome is final.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::field::{Addresses, Scalar, duration_us};
+use super::{Malformed, NoSignal, SkipReason, icmp, parse};
+use crate::model::{DnsQuery, EventTime, Flow, Outcome, Signal, TlsName, Transport, Volume};
+
+/// The fields of the three logs that say something about a contact.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Line<'a> {
+    #[serde(borrow, rename = "_path")]
+    path: Scalar<'a>,
+    #[serde(borrow)]
+    ts: Scalar<'a>,
+    #[serde(borrow, rename = "id.orig_h")]
+    orig_host: Scalar<'a>,
+    #[serde(borrow, rename = "id.orig_p")]
+    orig_port: Scalar<'a>,
+    #[serde(borrow, rename = "id.resp_h")]
+    resp_host: Scalar<'a>,
+    #[serde(borrow, rename = "id.resp_p")]
+    resp_port: Scalar<'a>,
+    #[serde(borrow)]
+    proto: Scalar<'a>,
+    // conn
+    #[serde(borrow)]
+    conn_state: Scalar<'a>,
+    #[serde(borrow)]
+    history: Scalar<'a>,
+    #[serde(borrow)]
+    missed_bytes: Scalar<'a>,
+    #[serde(borrow)]
+    duration: Scalar<'a>,
+    #[serde(borrow)]
+    orig_bytes: Scalar<'a>,
+    #[serde(borrow)]
+    resp_bytes: Scalar<'a>,
+    #[serde(borrow)]
+    orig_pkts: Scalar<'a>,
+    #[serde(borrow)]
+    resp_pkts: Scalar<'a>,
+    // dns
+    #[serde(borrow)]
+    query: Scalar<'a>,
+    #[serde(borrow)]
+    qtype: Scalar<'a>,
+    #[serde(borrow)]
+    rcode: Scalar<'a>,
+    #[serde(borrow)]
+    rcode_name: Scalar<'a>,
+    answers: Addresses,
+    // ssl
+    #[serde(borrow)]
+    server_name: Scalar<'a>,
+    #[serde(borrow)]
+    cipher: Scalar<'a>,
+    #[serde(borrow)]
+    established: Scalar<'a>,
+}
+
+/// Which log a line is from.
+enum Log {
+    Conn,
+    Dns,
+    Ssl,
+}
+
+/// Decodes one object of a Zeek log.
+pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
+    let line: Line<'_> = parse(text)?;
+    let log = match line.path.text() {
+        Some("conn") => Log::Conn,
+        Some("dns") => Log::Dns,
+        Some("ssl") => Log::Ssl,
+        Some(_) => return Err(SkipReason::OtherLog.into()),
+        None => line.log_by_fields().ok_or(NoSignal::Unknown)?,
+    };
+    let ends = line.ends()?;
+    match log {
+        Log::Conn => Ok(line.conn(&ends)),
+        Log::Dns => line.dns(&ends),
+        Log::Ssl => line.ssl(&ends),
+    }
+}
+
+/// What every log has: when, and who with whom.
+struct Ends {
+    time: EventTime,
+    source: IpAddr,
+    source_port: u16,
+    destination: IpAddr,
+    destination_port: u16,
+}
+
+impl<'a> Line<'a> {
+    fn log_by_fields(&self) -> Option<Log> {
+        if self.conn_state.is_present() || self.missed_bytes.is_present() {
+            return Some(Log::Conn);
+        }
+        if !self.orig_host.is_present() {
+            return None;
+        }
+        if self.query.is_present() || self.qtype.is_present() || self.rcode.is_present() {
+            return Some(Log::Dns);
+        }
+        let is_ssl = self.server_name.is_present()
+            || self.cipher.is_present()
+            || self.established.is_present();
+        is_ssl.then_some(Log::Ssl)
+    }
+
+    fn ends(&self) -> Result<Ends, Malformed> {
+        Ok(Ends {
+            time: self.ts.time()?.ok_or(Malformed::MissingField)?,
+            source: self.orig_host.address()?.ok_or(Malformed::MissingField)?,
+            source_port: self.orig_port.port()?.ok_or(Malformed::MissingField)?,
+            destination: self.resp_host.address()?.ok_or(Malformed::MissingField)?,
+            destination_port: self.resp_port.port()?.ok_or(Malformed::MissingField)?,
+        })
+    }
+
+    fn conn(&self, ends: &Ends) -> Signal<'a> {
+        let transport = match self.proto.text() {
+            Some("tcp") => Transport::Tcp,
+            Some("udp") => Transport::Udp,
+            Some("icmp") => Transport::Icmp,
+            Some("sctp") => Transport::Sctp,
+            _ => Transport::Other(0),
+        };
+        let has_ports = matches!(transport, Transport::Tcp | Transport::Udp | Transport::Sctp);
+        Signal::Flow(Flow {
+            time: ends.time,
+            source: ends.source,
+            // For ICMP these fields hold type and code.
+            source_port: if has_ports { ends.source_port } else { 0 },
+            destination: ends.destination,
+            destination_port: if has_ports { ends.destination_port } else { 0 },
+            transport,
+            outcome: self.outcome(transport, ends),
+            forwarded: true,
+            volume: self.volume(),
+            destination_name: None,
+            pod: None,
+        })
+    }
+
+    fn outcome(&self, transport: Transport, ends: &Ends) -> Outcome {
+        match transport {
+            Transport::Tcp => self.tcp_outcome(),
+            Transport::Icmp => self.icmp_outcome(ends),
+            _ => self.datagram_outcome(),
+        }
+    }
+
+    fn tcp_outcome(&self) -> Outcome {
+        // `^`: Zeek turned the direction round because it saw an answer first, so `orig` did not
+        // open anything (answers to spoofed traffic look like this). A side that sent no packet
+        // at all opened nothing either.
+        let is_flipped = self
+            .history
+            .text()
+            .is_some_and(|history| history.starts_with('^'));
+        let orig_is_silent = self.orig_pkts.count() == Some(0);
+        let resp_spoke = self.resp_pkts.count().is_some_and(|count| count > 0);
+        if is_flipped || (orig_is_silent && resp_spoke) {
+            return Outcome::NotAnAttempt;
+        }
+        match self.conn_state.text() {
+            // SH and RSTOS0: the originator closed or reset before any SYN-ACK. SHR: a SYN-ACK
+            // with FIN, and nothing ever stood.
+            Some("S0" | "SH" | "SHR" | "RSTOS0") => Outcome::Unanswered,
+            Some("REJ" | "RSTRH") => Outcome::Refused,
+            // Reset before a byte of payload either way: nothing was served. This is also what a
+            // SYN or connect scan leaves of an open port, so it is no success.
+            Some("RSTO" | "RSTR") if !self.carried_payload() => Outcome::Refused,
+            Some("S1" | "S2" | "S3" | "SF" | "RSTO" | "RSTR") => Outcome::Answered,
+            // Midstream traffic: the start was not seen, so nothing says who started.
+            Some("OTH") => Outcome::NotAnAttempt,
+            _ => Outcome::Unseen,
+        }
+    }
+
+    fn carried_payload(&self) -> bool {
+        self.orig_bytes.count().unwrap_or(0) > 0 || self.resp_bytes.count().unwrap_or(0) > 0
+    }
+
+    fn datagram_outcome(&self) -> Outcome {
+        match self.conn_state.text() {
+            Some("S0") => Outcome::Unanswered,
+            Some("SF") => Outcome::Answered,
+            // Only the responder spoke.
+            Some("SHR" | "OTH") => Outcome::NotAnAttempt,
+            _ => Outcome::Unseen,
+        }
+    }
+
+    /// Zeek gives most ICMP the state OTH, so packets decide. Errors and answers are sent because
+    /// of somebody else's packet.
+    fn icmp_outcome(&self, ends: &Ends) -> Outcome {
+        // The type. Converters from packets put the code into the high byte.
+        let [_, icmp_type] = ends.source_port.to_be_bytes();
+        if icmp::kind(ends.destination, icmp_type) != icmp::Kind::Request {
+            return Outcome::NotAnAttempt;
+        }
+        match self.resp_pkts.count() {
+            Some(0) => Outcome::Unanswered,
+            Some(_) => Outcome::Answered,
+            None => self.datagram_outcome(),
+        }
+    }
+
+    fn volume(&self) -> Option<Volume> {
+        let counts = [
+            &self.orig_bytes,
+            &self.resp_bytes,
+            &self.orig_pkts,
+            &self.resp_pkts,
+        ]
+        .map(Scalar::count);
+        let duration_us = duration_us(&self.duration);
+        if counts.iter().all(Option::is_none) && duration_us.is_none() {
+            return None;
+        }
+        let [bytes_out, bytes_in, packets_out, packets_in] = counts.map(Option::unwrap_or_default);
+        Some(Volume {
+            bytes_out,
+            bytes_in,
+            packets_out,
+            packets_in,
+            duration_us: duration_us.unwrap_or_default(),
+            is_final: true,
+        })
+    }
+
+    fn dns(self, ends: &Ends) -> Result<Signal<'a>, NoSignal> {
+        let nonexistent = match (self.rcode_name.text(), self.rcode.count()) {
+            (Some(name), _) => Some(name == "NXDOMAIN"),
+            (None, Some(code)) => Some(code == 3),
+            (None, None) => None,
+        };
+        let query = self.query.into_text().and_then(super::without_trailing_dot);
+        Ok(Signal::Dns(DnsQuery {
+            time: ends.time,
+            source: ends.source,
+            query: query.ok_or(SkipReason::NoName)?,
+            answers: self.answers.0,
+            nonexistent,
+        }))
+    }
+
+    fn ssl(self, ends: &Ends) -> Result<Signal<'a>, NoSignal> {
+        Ok(Signal::Tls(TlsName {
+            time: ends.time,
+            source: ends.source,
+            source_port: ends.source_port,
+            destination: ends.destination,
+            destination_port: ends.destination_port,
+            server_name: self.server_name.into_text().ok_or(SkipReason::NoName)?,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

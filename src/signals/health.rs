@@ -1,0 +1,131 @@
+//! Whether the sources speak: silence of a log is not safety.
+//!
+//! The pipeline notes what each source does; the controller turns it into SignalsFresh.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// How long a loss of events is remembered.
+const LOSS_REMEMBERED: Duration = Duration::from_mins(5);
+
+#[derive(Clone, Debug)]
+struct SourceNote {
+    name: String,
+    last_line: Option<Instant>,
+    last_loss: Option<Instant>,
+}
+
+/// What can be said about all sources together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignalsVerdict {
+    /// Every source spoke lately and lost nothing.
+    Fresh,
+    /// No source is configured.
+    NoSource,
+    /// These sources are silent.
+    Stale(Vec<String>),
+    /// These sources said that they lost events.
+    Lossy(Vec<String>),
+}
+
+/// Notes about the sources. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct SignalHealth(Arc<RwLock<Vec<SourceNote>>>);
+
+impl SignalHealth {
+    /// Notes for these sources, by index.
+    #[must_use]
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let note = |name| SourceNote {
+            name,
+            last_line: None,
+            last_loss: None,
+        };
+        Self(Arc::new(RwLock::new(names.into_iter().map(note).collect())))
+    }
+
+    /// The source of this index delivered lines.
+    pub fn spoke(&self, source: usize, now: Instant) {
+        self.note(source, |note| note.last_line = Some(now));
+    }
+
+    /// The source of this index said that it lost events.
+    pub fn lost(&self, source: usize, now: Instant) {
+        self.note(source, |note| note.last_loss = Some(now));
+    }
+
+    /// The verdict; a source is silent that said nothing for `stale_after`.
+    #[must_use]
+    pub fn verdict(&self, now: Instant, stale_after: Duration) -> SignalsVerdict {
+        let notes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let names = |chosen: &dyn Fn(&SourceNote) -> bool| -> Vec<String> {
+            notes
+                .iter()
+                .filter(|note| chosen(note))
+                .map(|note| note.name.clone())
+                .collect()
+        };
+        let within = |time: Option<Instant>, span| time.is_some_and(|time| now - time < span);
+        if notes.is_empty() {
+            return SignalsVerdict::NoSource;
+        }
+        let stale = names(&|note| !within(note.last_line, stale_after));
+        if !stale.is_empty() {
+            return SignalsVerdict::Stale(stale);
+        }
+        let lossy = names(&|note| within(note.last_loss, LOSS_REMEMBERED));
+        if lossy.is_empty() {
+            SignalsVerdict::Fresh
+        } else {
+            SignalsVerdict::Lossy(lossy)
+        }
+    }
+
+    fn note(&self, source: usize, change: impl FnOnce(&mut SourceNote)) {
+        let mut notes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(note) = notes.get_mut(source) {
+            change(note);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STALE: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn a_source_that_never_spoke_or_fell_silent_is_named() {
+        let (health, start) = (SignalHealth::new(["a".into(), "b".into()]), Instant::now());
+        health.spoke(0, start);
+        assert_eq!(
+            health.verdict(start, STALE),
+            SignalsVerdict::Stale(vec!["b".into()])
+        );
+        health.spoke(1, start + STALE);
+        let later = start + STALE;
+        assert_eq!(
+            health.verdict(later, STALE),
+            SignalsVerdict::Stale(vec!["a".into()])
+        );
+    }
+
+    #[test]
+    fn a_loss_is_remembered_for_five_minutes() {
+        let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
+        health.lost(0, start);
+        health.spoke(0, start);
+        assert_eq!(
+            health.verdict(start, STALE),
+            SignalsVerdict::Lossy(vec!["a".into()])
+        );
+        let later = start + LOSS_REMEMBERED;
+        health.spoke(0, later);
+        assert_eq!(health.verdict(later, STALE), SignalsVerdict::Fresh);
+        assert_eq!(
+            SignalHealth::default().verdict(later, STALE),
+            SignalsVerdict::NoSource
+        );
+    }
+}
