@@ -271,15 +271,28 @@ impl Follower {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 other => other?,
             };
+            let before = self.family();
             let names = family::names(&family::folder_of(&self.path))?;
             let backups = self.unknown_backups(&names, Some(open.id));
-            let id = open.id;
-            if std::fs::metadata(&self.path).is_ok_and(|metadata| FileId::of(&metadata) == id) {
+            // The same files under the same names: nothing slipped through by being renamed.
+            let after = self.family();
+            let name = family::name_of(&self.path);
+            let is_named =
+                |(path, id): &(PathBuf, FileId)| *id == open.id && family::name_of(path) == name;
+            if before == after && after.iter().any(is_named) {
                 return self.succeed(open, backups, ctx);
             }
         }
         // It rotates faster than it can be looked at; the next check tries again.
         Ok(())
+    }
+
+    /// The log and its backups, by name.
+    fn family(&self) -> Vec<(PathBuf, FileId)> {
+        let mut files = family::files(&family::folder_of(&self.path));
+        files.retain(|(path, _)| self.is_in_family(family::name_of(path)));
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        files
     }
 
     fn succeed(
@@ -426,9 +439,16 @@ impl Follower {
             return Ok(Polled::Nothing);
         };
         let restarted = old.restarted(ctx.now)?;
-        let names = family::names(&family::folder_of(&self.path)).unwrap_or_default();
-        let mut backups = self.backups(&names);
-        let copy = backups.iter().position(|backup| old.is_copied_by(backup));
+        let (mut backups, mut copy) = (Vec::new(), None);
+        // Backups that are being renumbered can slip through one listing.
+        for _ in 0..RENAME_TRIES {
+            let names = family::names(&family::folder_of(&self.path)).unwrap_or_default();
+            backups = self.backups(&names);
+            copy = backups.iter().position(|backup| old.is_copied_by(backup));
+            if copy.is_some() {
+                break;
+            }
+        }
         let mut polled = Polled::Progress;
         let mut at = i;
         if let Some(copy) = copy {

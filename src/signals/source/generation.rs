@@ -350,13 +350,13 @@ impl Generation {
     }
 
     /// Whether a file with these first bytes can be a copy of this one, also one that is still
-    /// being made.
+    /// being made, and one of lines that were not read here yet.
     pub(super) fn resembles(&self, head: &[u8]) -> bool {
-        if self.head.is_empty() {
-            return false;
-        }
-        let count = head.len().min(self.head.len());
-        head.get(..count) == self.head.get(..count)
+        let is_alike = |mine: &[u8]| {
+            let count = head.len().min(mine.len());
+            !mine.is_empty() && head.get(..count) == mine.get(..count)
+        };
+        is_alike(&self.head) || read_head(&self.file).is_ok_and(|now| is_alike(&now))
     }
 
     /// Whether `open` is a copy of this file from which reading can go on.

@@ -225,6 +225,30 @@ fn a_log_that_comes_after_the_start_is_read_from_its_start() {
 }
 
 #[test]
+fn a_line_waits_ten_milliseconds_at_most_half_of_the_time() {
+    let (_folder, path) = log();
+    write(&path, "");
+    let mut real = config(&path);
+    real.pacing = Pacing::default();
+    let mut tail = Tail::start(real);
+    tail.until_state(&SourceState::Reading);
+    let mut waits: Vec<Duration> = (0..101)
+        .map(|i| {
+            let start = Instant::now();
+            append(&path, &text(i..i + 1));
+            tail.until("the line", |tail| tail.lines.len() == i + 1);
+            start.elapsed()
+        })
+        .collect();
+    waits.sort();
+    println!(
+        "figure source.wait.p50 {:.1} ms",
+        waits[50].as_secs_f64() * 1e3
+    );
+    assert!(waits[50] <= Duration::from_millis(10), "{:?}", waits[50]);
+}
+
+#[test]
 fn standard_input_is_read_to_its_end_and_its_last_line_needs_no_newline() {
     let (sender, mut receiver) = channel();
     let outlet = Outlet {

@@ -62,7 +62,7 @@ impl Follower {
         None
     }
 
-    fn is_in_family(&self, name: &str) -> bool {
+    pub(super) fn is_in_family(&self, name: &str) -> bool {
         let base = family::name_of(&self.path);
         name == base || family::backup_tag(base, name).is_some()
     }
