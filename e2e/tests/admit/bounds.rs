@@ -5,13 +5,15 @@
 //! server must refuse each. Bounds that no other rule overlaps are also tried exactly
 //! at the limit, which the server must admit.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use yellowjack_e2e::{TestEnv, with_namespace};
 
 use crate::cases::{Kind, dry_create, judge, report};
-use crate::incident::evidence;
+use crate::examples;
 
 /// One way to break, or not yet break, the example.
 struct Probe {
@@ -20,116 +22,11 @@ struct Probe {
     refused: Option<String>,
 }
 
-fn examples() -> Vec<(Kind, &'static str, Value)> {
-    let container = json!([{ "name": "agent" }]);
-    let labels = json!({ "matchLabels": { "app": "agent" } });
-    let quota = json!({ "hard": { "pods": "10" }, "priorityClassName": "agents" });
-    let amounts = json!({ "cpu": "1" });
-    let run = |target: Value, destination: (&str, Value)| {
-        let mut rule = json!({ "ports": [{ "port": 80, "endPort": 90, "protocol": "TCP" }] });
-        rule[destination.0] = destination.1;
-        json!({
-            "target": target,
-            "policy": "default",
-            "network": { "egress": [rule] },
-            "resources": { "quota": quota, "defaults": { "requests": amounts, "limits": amounts } },
-            "detection": { "profile": "Standard", "modes": { "scan": "Observe", "mining": "Observe" } },
-            "response": { "maxAction": "Isolate", "scope": "Pod" },
-            "trace": { "run": "r", "episode": "e", "experiment": "x" },
-        })
-    };
-    let template = json!({ "template": {
-        "parallelism": 2, "completions": 3, "backoffLimit": 1,
-        "pod": { "labels": { "a": "b" }, "annotations": { "a": "b" },
-                 "spec": { "containers": container, "restartPolicy": "Never", "hostNetwork": false } },
-    }});
-    let reference = json!({ "ref": { "apiVersion": "batch/v1", "kind": "Job", "name": "x" } });
-    let selector = json!({ "selector": labels });
-    let network = json!({
-        "allowedCidrs": ["203.0.113.0/24"], "allowedFqdns": ["a.example"],
-        "blockedCidrs": ["198.51.100.0/24"], "allowInfrastructure": false,
-        "defaultEgress": [{ "cidr": "203.0.113.0/24", "ports": [{ "port": 80, "endPort": 90 }] }],
-    });
-    let policy = json!({
-        "network": network,
-        "resources": { "defaultQuota": amounts, "maxQuota": amounts,
-                       "defaults": { "requests": amounts, "limits": amounts } },
-        "detection": { "minimum": "Observe", "modes": { "scan": "Observe", "mining": "Observe" } },
-        "response": { "maxAction": "Isolate", "minAction": "Alert", "scope": "Pod" },
-    });
-    vec![
-        (
-            Kind::AgentRun,
-            "spec",
-            run(template, ("cidr", json!("203.0.113.0/24"))),
-        ),
-        (
-            Kind::AgentRun,
-            "spec",
-            run(reference, ("fqdn", json!("a.example"))),
-        ),
-        (
-            Kind::AgentRun,
-            "spec",
-            run(selector, ("namespaceSelector", labels.clone())),
-        ),
-        (Kind::AgentRun, "status", run_status()),
-        (Kind::GuardrailPolicy, "spec", policy),
-        (Kind::Incident, "spec", incident_spec()),
-        (Kind::Incident, "status", incident_status()),
-    ]
-}
-
-fn condition() -> Value {
-    json!({ "type": "Ready", "status": "True", "reason": "R", "message": "m",
-            "observedGeneration": 1, "lastTransitionTime": "2026-01-05T10:00:00Z" })
-}
-
-fn run_status() -> Value {
-    json!({
-        "observedGeneration": 1,
-        "conditions": [condition()],
-        "pods": { "total": 3, "quarantined": 1 },
-        "openIncidents": ["a"],
-    })
-}
-
-fn incident_spec() -> Value {
-    let mut entry = evidence("node-a", "Mining");
-    entry["observeOnly"] = json!(false);
-    entry["against"] = json!(["it has a name"]);
-    entry["examples"] = json!([{
-        "time": "2026-01-05T10:00:00Z", "destination": "203.0.113.9", "port": 22,
-        "protocol": "TCP", "outcome": "Refused", "name": "a.example",
-    }]);
-    json!({
-        "run": { "name": "r", "uid": "u" },
-        "subject": { "name": "a", "uid": "u", "node": "n", "podIPs": ["10.244.0.9"] },
-        "evidence": [entry],
-        "disposition": { "verdict": "Confirm", "by": "sam", "why": "seen" },
-        "trace": { "run": "r", "episode": "e", "experiment": "x" },
-    })
-}
-
-fn incident_status() -> Value {
-    let target = json!({ "apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "u" });
-    let time = "2026-01-05T10:00:00Z";
-    json!({
-        "observedGeneration": 1,
-        "conditions": [condition()],
-        "actions": [{ "type": "Alert", "target": target, "time": time, "result": "Failed", "message": "m" }],
-        "restore": [{ "target": target, "field": "/spec/suspend", "before": false, "set": true }],
-        "widenedBy": ["allow-all"],
-        "techniques": ["T1046"],
-        "closedAt": time,
-    })
-}
-
 #[tokio::test]
 async fn every_bound_of_the_schemas_holds() -> anyhow::Result<()> {
     with_namespace(async |env| {
         let (mut wrong, mut count) = (Vec::new(), 0);
-        for (kind, part, example) in examples() {
+        for (kind, part, example) in examples::all() {
             let schema = schema_of(kind, part)?;
             wrong.extend(judge(
                 kind,
@@ -162,6 +59,42 @@ async fn every_bound_of_the_schemas_holds() -> anyhow::Result<()> {
         report(&wrong)
     })
     .await
+}
+
+/// A field that no example has is a field whose bounds nobody tries.
+#[test]
+fn the_examples_hold_every_field_of_the_schemas() -> anyhow::Result<()> {
+    let mut missing = BTreeSet::new();
+    let mut found = BTreeSet::new();
+    for (kind, part, example) in examples::all() {
+        let root = format!("{kind:?}.{part}");
+        fields(&schema_of(kind, part)?, None, &root, &mut missing);
+        fields(&schema_of(kind, part)?, Some(&example), &root, &mut found);
+    }
+    missing.retain(|field| !found.contains(field));
+    assert!(missing.is_empty(), "in no example: {missing:#?}");
+    Ok(())
+}
+
+/// The paths of a schema's fields; of those alone that the value has, where one is given.
+fn fields(schema: &Value, value: Option<&Value>, path: &str, into: &mut BTreeSet<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let inner = value.map(|value| &value[name]);
+        if inner.is_none_or(|inner| !inner.is_null()) {
+            let path = format!("{path}.{name}");
+            fields(property, inner, &path, into);
+            into.insert(path);
+        }
+    }
+    let items = &schema["items"];
+    match value {
+        None if items.is_object() => fields(items, None, path, into),
+        Some(Value::Array(list)) => {
+            list.iter()
+                .for_each(|item| fields(items, Some(item), path, into));
+        }
+        _ => {}
+    }
 }
 
 fn schema_of(kind: Kind, part: &str) -> anyhow::Result<Value> {
@@ -223,13 +156,13 @@ fn walk(schema: &Value, value: &Value, pointer: &str, place: Place<'_>) {
         }
         Value::Array(list) => {
             list_bounds(schema, list, pointer, place);
-            if let Some(first) = list.first() {
+            for (index, inner) in list.iter().enumerate() {
                 let mut items = schema["items"].clone();
                 if schema["x-kubernetes-validations"].is_array() {
                     // A rule of the list speaks of its items.
                     items["x-kubernetes-validations"] = schema["x-kubernetes-validations"].clone();
                 }
-                walk(&items, first, &format!("{pointer}/0"), place);
+                walk(&items, inner, &format!("{pointer}/{index}"), place);
             }
         }
         Value::String(_) => text_bounds(schema, pointer, place),

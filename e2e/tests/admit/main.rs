@@ -14,6 +14,7 @@ mod agent_run;
 mod bounds;
 mod cases;
 mod defaults;
+mod examples;
 mod guardrail_policy;
 mod incident;
 mod kubectl;
