@@ -1,7 +1,7 @@
 //! Every bound of every queue, map, loop and text, with its arithmetic.
 //!
 //! One place, so that "how much memory can it take" has one answer. The relations between the
-//! bounds are checked when the crate is built. Nothing here may depend on configuration.
+//! bounds are checked when the crate is built. Nothing here may depend on configuration (INV-3).
 
 // --- text ------------------------------------------------------------------------------------
 
@@ -59,16 +59,16 @@ pub const GENERATIONS_MAX: usize = 16;
 /// most [`BATCH_QUEUE_MAX`] of them, and one batch is being worked on.
 pub const UNACKNOWLEDGED_GENERATIONS_MAX: usize = BATCH_QUEUE_MAX + 1;
 
-/// Finished backups that a source remembers, so as not to read them again. lumberjack keeps 5,
-/// logrotate usually up to 14 per log: 64 logs of 14 are 896. 100 bytes each: 100 KiB.
-pub const KNOWN_BACKUPS_MAX: usize = 1024;
+/// Backups of one log that are looked at, the youngest. lumberjack keeps 5, logrotate up to about
+/// 30; twice as many are remembered as done, at 150 bytes each: 64 logs take 1.2 MiB.
+pub const BACKUPS_MAX: usize = 64;
 
 /// Folder entries that one look at a folder goes through.
 pub const FOLDER_ENTRIES_MAX: usize = 8192;
 
-/// Largest checkpoint that is read: 1,024 known backups and 64 x 33 generations at 200 bytes are
-/// 630 KiB.
-pub const CHECKPOINT_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Largest checkpoint that is read: 64 logs with 128 backups done and 33 generations at 180 bytes
+/// each are 1.8 MiB.
+pub const CHECKPOINT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Pause between two looks at a file that grew lately: adds 2.5 ms on average to the way of a line.
 pub const POLL_ACTIVE_MS: u64 = 5;
@@ -129,6 +129,54 @@ pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 
 // --- detection -------------------------------------------------------------------------------
 
+// One busy pod: contacts 2 x 512 buckets x 33 B = 33 KiB, DNS answers 2 x 512 x 19 B = 19 KiB,
+// walks 2 x 32 x 420 B = 26 KiB, pending 128 x 40 B = 5 KiB, spread 2 x 128 x 20 B = 5 KiB,
+// mining 16 x 100 B + 64 x 50 B = 5 KiB: at most 96 KiB. A quiet one holds a few entries: 2 KiB.
+
+/// Contacts that one generation of a pod's memory holds; two generations are kept. 448 is 7/8 of
+/// 512, the load at which a hash table of 512 buckets would grow.
+pub const CONTACTS_GENERATION_MAX: usize = 448;
+
+/// Addresses from DNS answers that one generation of a pod's memory holds.
+pub const DNS_GENERATION_MAX: usize = 448;
+
+/// Contacts of a pod that wait for an answer. More than twice the failures that a quarantine
+/// takes, so a scan faster than this is judged from the part that fits.
+pub const PENDING_MAX: usize = 128;
+
+/// Horizontal walks per pod, and as many vertical ones. A target that gets more than 1/32 of a
+/// pod's failed contacts always has a walk (see `detect::walk`).
+pub const WALKS_MAX: usize = 32;
+
+/// Contacts that are remembered, per pod and transport, to tell peer-to-peer traffic from a scan.
+pub const SPREAD_MAX: usize = 128;
+
+/// Pool destinations of a pod whose sessions are followed.
+pub const POOL_SESSIONS_MAX: usize = 16;
+
+/// Addresses of a pod that are known to be a pool's from a DNS answer or a TLS name.
+pub const POOL_ADDRESSES_MAX: usize = 64;
+
+/// Pods that one engine follows: 16,384 x 96 KiB = 1.5 GiB if every pod were busy, 32 MiB if all
+/// are quiet. A larger cluster runs one engine per node, where the kubelet's limit is 110 pods.
+pub const PODS_MAX: usize = 16_384;
+
+/// Nodes whose losses one engine remembers. Kubernetes is tested up to 5,000 nodes.
+pub const NODES_MAX: usize = 8_192;
+
+/// Entries of all pool lists together. Public lists have up to some 10,000; 100,000 names of 40
+/// bytes are some 8 MiB.
+pub const POOL_ENTRIES_MAX: usize = 100_000;
+
+/// Unusable lines of a pool list that are reported.
+pub const POOL_PROBLEMS_MAX: usize = 20;
+
+const _: () = assert!(
+    PENDING_MAX < CONTACTS_GENERATION_MAX,
+    "what waits must not be forgotten"
+);
+const _: () = assert!(EXAMPLES_MAX >= 8, "a walk keeps eight examples");
+
 // --- replay ----------------------------------------------------------------------------------
 
 // --- guardrails ------------------------------------------------------------------------------
@@ -185,6 +233,10 @@ pub const WATCH_TIMEOUT_S: u32 = 200;
 /// Longest write or read in the response path, in seconds. The API server answers in milliseconds;
 /// its own limit for a write is 34 s, too long to wait with a pod that scans.
 pub const API_TIMEOUT_S: u64 = 5;
+
+/// Batches that wait for their findings to be recorded. One takes under 100 bytes; at the source's
+/// fastest pace of 100 batches a second this is 11 minutes of an API server that is away.
+pub const UNACKNOWLEDGED_BATCHES_MAX: usize = 65_536;
 
 /// Reconcilers of one kind at the same time.
 pub const RECONCILE_CONCURRENCY: u16 = 16;

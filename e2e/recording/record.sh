@@ -35,7 +35,6 @@ readonly OUTPUT_BYTES_MAX=1500000
 
 temporary=""
 netns_config_made=false
-processes=()
 
 say() { printf 'record: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -47,7 +46,8 @@ cleanup() {
   trap '' INT TERM HUP
   trap - EXIT
   set +e
-  for process in "${processes[@]}"; do kill "$process" 2>/dev/null; done
+  # Only children that still run: the number of one that ended may by now be somebody else's.
+  for process in $(jobs -p); do kill "$process" 2>/dev/null; done
   # The namespaces are this run's alone, so whoever is left in them was started here.
   for namespace in $(ip netns list | cut -d' ' -f1 | grep "^$NAME-"); do
     for process in $(ip netns pids "$namespace"); do kill -KILL "$process" 2>/dev/null; done
@@ -127,7 +127,6 @@ start() {
   local namespace="$1" log="$2"
   shift 2
   ip netns exec "$namespace" "$@" >"$temporary/$log.log" 2>&1 </dev/null &
-  processes+=("$!")
 }
 
 # Two stacks, one file: each line is flushed as it is written, so lines of both never mix.

@@ -2,7 +2,8 @@
 //!
 //! The controller and the responder set conditions only through [`set_condition`], which keeps a
 //! fixed order for readers and moves `lastTransitionTime` only when the status moves. Conditions
-//! of types that are not ours stay untouched.
+//! of types that are not ours stay untouched. A reason says what was observed, never what was
+//! declared (INV-2).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 

@@ -2,7 +2,9 @@
 //!
 //! `spec` holds the evidence, written by whoever saw it under its own field manager, and the
 //! human's word. `status` is the responder's: conditions, actions, and what must be restored.
-//! An Incident is owned by nobody, so that deleting an AgentRun deletes no record.
+//! An Incident is owned by nobody, so that deleting an AgentRun deletes no record (INV-11). Only
+//! the human's word undoes what was done (INV-7); what it needs for that is written before the pod is
+//! touched (INV-5).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};

@@ -20,5 +20,6 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value here.
 pub const MANAGED_BY_VALUE: &str = "yellowjack";
 
-/// Name of the standing deny: a ClusterNetworkPolicy, or one NetworkPolicy per namespace.
+/// Name of the standing deny: a ClusterNetworkPolicy, or one NetworkPolicy per namespace. Both
+/// deny both directions, IPv4 and IPv6 (INV-12).
 pub const STANDING_DENY: &str = "yellowjack-quarantine";

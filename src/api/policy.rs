@@ -1,6 +1,7 @@
 //! GuardrailPolicy: the security team's defaults and ceilings for AgentRuns.
 //!
-//! An AgentRun can be stricter than its policy, never laxer; `guardrails` compares the two.
+//! An AgentRun can be stricter than its policy, never laxer (INV-13); `guardrails` compares the
+//! two. The bounds of the automatic response stand here too (INV-14).
 
 use std::collections::BTreeMap;
 

@@ -10,13 +10,17 @@ use crate::api;
 /// Arguments of `yellowjack crds`.
 #[derive(clap::Args, Debug)]
 pub struct CrdsArgs {
-    /// Write one file per CRD into this folder instead of printing them.
+    /// Write one file per CRD into this folder, made if need be, instead of printing them.
     #[arg(long, value_name = "FOLDER")]
     output_dir: Option<PathBuf>,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &CrdsArgs) -> anyhow::Result<()> {
+    if let Some(folder) = &args.output_dir {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("failed to make the folder {}", folder.display()))?;
+    }
     let mut stdout = std::io::stdout().lock();
     for crd in api::crds() {
         let yaml = api::crds_to_yaml(&crd).context("failed to write a CRD as YAML")?;

@@ -21,6 +21,8 @@ pub struct RunId {
 struct Tables {
     run_of: HashMap<String, RunId>,
     pods_of: HashMap<String, HashSet<String>>,
+    crawlers: HashSet<String>,
+    version: u64,
 }
 
 /// Pods by run and runs by pod. Cheap to clone; all clones are one roster. Bounded by the pods that
@@ -34,6 +36,9 @@ impl Roster {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let pods: HashSet<String> = pod_uids.into_iter().collect();
         let before = tables.pods_of.remove(&run.uid).unwrap_or_default();
+        if before != pods {
+            tables.version += 1;
+        }
         for pod in before.difference(&pods) {
             if tables
                 .run_of
@@ -59,6 +64,35 @@ impl Roster {
     /// The run is gone.
     pub fn forget(&self, run: &RunId) {
         self.set(run, []);
+        self.mark_crawler(&run.uid, false);
+    }
+
+    /// Whether the run's pods are expected to reach many dead hosts on the Internet.
+    pub fn mark_crawler(&self, run_uid: &str, is_crawler: bool) {
+        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = if is_crawler {
+            tables.crawlers.insert(run_uid.to_owned())
+        } else {
+            tables.crawlers.remove(run_uid)
+        };
+        tables.version += u64::from(changed);
+    }
+
+    /// The UIDs of the pods of all crawlers.
+    #[must_use]
+    pub fn crawler_pods(&self) -> HashSet<String> {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let of_run = |run: &String| tables.pods_of.get(run).into_iter().flatten().cloned();
+        tables.crawlers.iter().flat_map(of_run).collect()
+    }
+
+    /// Moves with every change, so that a reader can keep what it read.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .version
     }
 
     /// The run that a pod belongs to.

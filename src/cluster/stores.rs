@@ -104,7 +104,7 @@ impl Stores {
 /// Keeps of a pod what Yellowjack uses: a full pod is ten times as large in memory.
 ///
 /// Kept: metadata without managed fields and annotations (but the mirror-pod mark), node, host
-/// network, priority class, phase, addresses, start time.
+/// network, priority class, phase, addresses, start time, when the network came up.
 pub fn prune_pod(pod: &mut Pod) {
     /// Set by the kubelet on the API object of a static pod.
     const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -122,6 +122,10 @@ pub fn prune_pod(pod: &mut Pod) {
         pod_ips: status.pod_ips,
         start_time: status.start_time,
         qos_class: status.qos_class,
+        conditions: status.conditions.map(|mut conditions| {
+            conditions.retain(|condition| condition.type_ == "PodReadyToStartContainers");
+            conditions
+        }),
         ..PodStatus::default()
     });
 }

@@ -9,6 +9,9 @@
 //! `surroundings` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
 //! through `cluster` alone (INV-4), and a run at rest costs none.
 
+pub mod feed;
+pub mod pipeline;
+
 mod apply;
 mod backoff;
 mod dereference;

@@ -70,7 +70,7 @@ pub struct Flow<'a> {
     /// A name of the destination that the log itself gives (Hubble `destination_names`).
     pub destination_name: Option<Cow<'a, str>>,
     /// The pod that the log itself names as the initiator. A hint to check against the address,
-    /// never proof: some logs let the workload influence it.
+    /// never proof (INV-10): some logs let the workload influence it.
     pub pod: Option<PodHint<'a>>,
 }
 
@@ -206,7 +206,7 @@ pub struct TlsName<'a> {
     pub server_name: Cow<'a, str>,
 }
 
-/// Records that the producer itself lost, so that silence is not taken for calm.
+/// Records that the producer itself lost, so that silence is not taken for calm (INV-8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostEvents {
     /// When it said so.

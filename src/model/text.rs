@@ -1,5 +1,5 @@
 //! Text that an agent can choose: names, labels, DNS queries. Bounded and free of control
-//! characters from the moment it leaves a decoder.
+//! characters from the moment it leaves a decoder (INV-6).
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
 //! Event time: when a log says that something happened.
 //!
 //! Used everywhere in the pure core instead of a clock. It must never be filled from the wall
-//! clock in a pure module; the shells convert at the edge.
+//! clock in a pure module; the shells convert at the edge. So a replay sees what the operator saw
+//! (INV-9).
 
 use std::fmt;
 

@@ -43,7 +43,14 @@ pub struct Found {
     pub node: Option<String>,
     /// Addresses of the pod.
     pub ips: Vec<IpAddr>,
+    /// Held until the finding is dealt with.
+    pub ticket: Arc<Ticket>,
 }
+
+/// Held by a finding on its way. While it lives, the lines that led to the finding are not
+/// acknowledged and would be read again after a crash.
+#[derive(Debug)]
+pub struct Ticket;
 
 /// What became of findings, since the start.
 #[derive(Debug, Default)]
@@ -288,31 +295,19 @@ impl Recorder {
             incident.metadata.namespace.as_deref() == Some(&found.namespace)
                 && incident.spec.subject.uid == uid
         });
-        let is_named =
-            |name: &str, incident: &Incident| incident.metadata.name.as_deref() == Some(name);
-        let written = written.filter(|incident| {
-            let name = incident.metadata.name.as_deref().unwrap_or_default();
-            !of_pod
+        let is_known_closed = |incident: &&Incident| {
+            let same = |known: &&Arc<Incident>| known.metadata.name == incident.metadata.name;
+            of_pod
                 .iter()
-                .any(|known| is_named(name, known) && is_closed(known))
-        });
+                .find(same)
+                .is_some_and(|known| is_closed(known))
+        };
+        let written = written.filter(|incident| !is_known_closed(incident));
         let open = of_pod
             .iter()
             .find(|incident| !is_closed(incident))
             .map(AsRef::as_ref);
-        let mut evidence = vec![entry];
-        for known in [written, open]
-            .into_iter()
-            .flatten()
-            .flat_map(|i| &i.spec.evidence)
-        {
-            let is_new = evidence
-                .iter()
-                .all(|entry| entry.signature != known.signature);
-            if known.node == self.observer && is_new {
-                evidence.push(known.clone());
-            }
-        }
+        let evidence = self.evidence(entry, [written, open].into_iter().flatten());
         let open = open.or(written);
         let spec = match open {
             Some(known) => IncidentSpec {
@@ -320,50 +315,86 @@ impl Recorder {
                 disposition: None,
                 ..known.spec.clone()
             },
-            None => IncidentSpec {
-                run: Some(RunReference {
-                    name: run_id.name.clone(),
-                    uid: run_id.uid.clone(),
-                }),
-                subject: SubjectReference {
-                    name: found.pod.clone(),
-                    uid: uid.to_owned(),
-                    node: found.node.clone(),
-                    pod_ips: found.ips.iter().take(8).map(ToString::to_string).collect(),
-                },
-                evidence,
-                disposition: None,
-                trace: run.spec.trace.clone(),
-            },
+            None => new_spec(found, run_id, run, evidence),
         };
         let new_name = || {
+            let is_free = |name: &String| {
+                of_pod
+                    .iter()
+                    .all(|known| known.metadata.name.as_ref() != Some(name))
+            };
             // As many names as Incidents and one more: one of them is free.
-            let mut names = (0..=of_pod.len()).map(|nth| incident_name(&found.pod, uid, nth));
-            names.find(|name| !of_pod.iter().any(|known| is_named(name, known)))
+            (0..=of_pod.len())
+                .map(|nth| incident_name(&found.pod, uid, nth))
+                .find(is_free)
         };
         let name = open
             .and_then(|incident| incident.metadata.name.clone())
             .or_else(new_name);
-        let labels = [
-            (labels::POD_UID, uid),
-            (labels::RUN, run_id.name.as_str()),
-            (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
-        ];
-        let metadata = ObjectMeta {
-            name,
-            namespace: Some(found.namespace.clone()),
-            labels: Some(
-                labels
-                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                    .into(),
-            ),
-            ..ObjectMeta::default()
-        };
         Incident {
-            metadata,
+            metadata: metadata(name, found, run_id),
             spec,
             status: None,
         }
+    }
+
+    /// The new entry and what this observer wrote before about other signatures.
+    fn evidence<'i>(
+        &self,
+        entry: EvidenceEntry,
+        before: impl Iterator<Item = &'i Incident>,
+    ) -> Vec<EvidenceEntry> {
+        let mut evidence = vec![entry];
+        for known in before.flat_map(|incident| &incident.spec.evidence) {
+            let is_new = evidence
+                .iter()
+                .all(|entry| entry.signature != known.signature);
+            if known.node == self.observer && is_new {
+                evidence.push(known.clone());
+            }
+        }
+        evidence
+    }
+}
+
+fn new_spec(
+    found: &Found,
+    run_id: &RunId,
+    run: &AgentRun,
+    evidence: Vec<EvidenceEntry>,
+) -> IncidentSpec {
+    IncidentSpec {
+        run: Some(RunReference {
+            name: run_id.name.clone(),
+            uid: run_id.uid.clone(),
+        }),
+        subject: SubjectReference {
+            name: found.pod.clone(),
+            uid: found.finding.subject.pod.as_str().to_owned(),
+            node: found.node.clone(),
+            pod_ips: found.ips.iter().take(8).map(ToString::to_string).collect(),
+        },
+        evidence,
+        disposition: None,
+        trace: run.spec.trace.clone(),
+    }
+}
+
+fn metadata(name: Option<String>, found: &Found, run_id: &RunId) -> ObjectMeta {
+    let labels = [
+        (labels::POD_UID, found.finding.subject.pod.as_str()),
+        (labels::RUN, run_id.name.as_str()),
+        (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
+    ];
+    ObjectMeta {
+        name,
+        namespace: Some(found.namespace.clone()),
+        labels: Some(
+            labels
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+        ),
+        ..ObjectMeta::default()
     }
 }
 

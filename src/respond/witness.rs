@@ -111,13 +111,15 @@ impl Witness {
 }
 
 /// Whether a record shows that traffic got out. A packet that was only logged on its way to the
-/// policy (`Unseen`) shows nothing, and a denied one shows the opposite.
+/// policy (`Unseen`) shows nothing, and a denied one shows the opposite. A later packet of a
+/// connection, which a log of packets has as `NotAnAttempt` without volume, shows that it lives.
 const fn passed(flow: &Flow<'_>) -> bool {
     flow.forwarded
-        && matches!(
-            flow.outcome,
-            Outcome::Pending | Outcome::Answered | Outcome::Refused | Outcome::Unanswered
-        )
+        && match flow.outcome {
+            Outcome::Pending | Outcome::Answered | Outcome::Refused | Outcome::Unanswered => true,
+            Outcome::NotAnAttempt => flow.volume.is_none(),
+            Outcome::Unseen | Outcome::Denied => false,
+        }
 }
 
 #[cfg(test)]

@@ -1,5 +1,365 @@
-//! Not read yet.
-use super::Decoded;
-pub(super) fn decode(_text: &str) -> Decoded<'_> {
-    Decoded::Unknown
+//! Cilium Hubble JSON: exporter files, `hubble observe -o json` (with and without envelope) and
+//! Relay responses. Called by [`super::decode`].
+//!
+//! A record is about one packet, seen at one point. Three rules keep a contact from counting twice
+//! or for the wrong side:
+//!
+//! - Only the sending side's view counts. The receiving node's view is skipped, drops included: a
+//!   forged source address arrives there too, and would be blamed.
+//! - Which side started is what `is_reply` says. It is absent on drops and never guessed, except
+//!   where the packet itself leaves no doubt (a SYN without ACK opens).
+//! - A denied attempt gives a drop record and a policy-verdict record. Both are signals, because
+//!   an exporter's filter may let only one of them through; the engine counts one target once.
+//!
+//! A reply packet is turned round. Packets in the middle of a connection are `NotAnAttempt`: they
+//! prove that a connection is alive (which is what verification looks for) but not that anybody
+//! answered, since the pod alone decides to send them.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::field::Scalar;
+use super::icmp::Kind;
+use super::{Malformed, NoSignal, SkipReason, icmp, parse};
+use crate::model::{DnsQuery, EventTime, Flow, LostEvents, Outcome, PodHint, Signal, Transport};
+
+mod drop_reason;
+mod record;
+
+use drop_reason::Fate;
+use record::{Endpoint, Flags, Icmp, Layer4, Line, Record};
+
+/// Drop notifications, in `event_type.type`.
+const EVENT_DROP: u64 = 1;
+
+/// Policy-verdict notifications, in `event_type.type`: about the first packet of a connection.
+const EVENT_POLICY_VERDICT: u64 = 5;
+
+/// Decodes one object, with or without envelope.
+pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
+    let line: Line<'_> = parse(text)?;
+    if let Some(record) = line.flow.0 {
+        return record.signal(&line.time);
+    }
+    if let Some(lost) = line.lost_events.0 {
+        return Ok(Signal::Lost(LostEvents {
+            time: line.time.time()?.ok_or(Malformed::MissingField)?,
+            count: lost.num_events_lost.unsigned()?.unwrap_or(0),
+        }));
+    }
+    let others = [&line.node_status, &line.agent_event, &line.debug_event];
+    if others.into_iter().any(Scalar::is_present) {
+        return Err(SkipReason::NotTraffic.into());
+    }
+    if line.ip.is_present() && (line.verdict.is_present() || line.l4.is_present()) {
+        // Read again, this time as a record. Only old producers write these.
+        return parse::<Record<'_>>(text)?.signal(&Scalar::Absent);
+    }
+    Err(NoSignal::Unknown)
 }
+
+/// What a packet does to a connection, told from this packet alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Opens one, or tries to.
+    Opens,
+    /// Belongs to one that its sender opened, or answers without having been asked.
+    Continues,
+    /// Comes back from the target, with this outcome for the one that opened.
+    Answers(Outcome),
+}
+
+/// The transport part of a record.
+struct Packet {
+    transport: Transport,
+    source_port: Option<u16>,
+    destination_port: Option<u16>,
+    role: Role,
+}
+
+/// One end of a packet.
+struct Side<'a> {
+    address: IpAddr,
+    port: Option<u16>,
+    endpoint: Option<Endpoint<'a>>,
+    name: Option<Cow<'a, str>>,
+}
+
+impl<'a> Record<'a> {
+    fn signal(self, line_time: &Scalar<'_>) -> Result<Signal<'a>, NoSignal> {
+        let time = match self.time.time()? {
+            Some(time) => time,
+            None => line_time.time()?.ok_or(Malformed::MissingField)?,
+        };
+        if self.traffic_direction.text() == Some("INGRESS") {
+            return Err(SkipReason::IngressView.into());
+        }
+        let ip = self.ip.0.as_ref().ok_or(SkipReason::FieldsMissing)?;
+        let source = ip.source.address()?.ok_or(SkipReason::FieldsMissing)?;
+        let destination = ip.destination.address()?.ok_or(SkipReason::FieldsMissing)?;
+        if self.l7.0.is_some() {
+            return self.dns(time, source, destination);
+        }
+        let fate = self.fate()?;
+        let packet = self.packet(fate)?;
+        self.flow(time, fate, &packet, source, destination)
+            .map(Signal::Flow)
+    }
+
+    fn flow(
+        self,
+        time: EventTime,
+        fate: Fate,
+        packet: &Packet,
+        from: IpAddr,
+        to: IpAddr,
+    ) -> Result<Flow<'a>, NoSignal> {
+        let (outcome, is_turned) = match packet.role {
+            Role::Opens => (fate.outcome(), false),
+            Role::Continues => (Outcome::NotAnAttempt, false),
+            Role::Answers(outcome) => (outcome, true),
+        };
+        let sender = Side {
+            address: from,
+            port: packet.source_port,
+            endpoint: self.source.0,
+            name: self.source_names.0,
+        };
+        let receiver = Side {
+            address: to,
+            port: packet.destination_port,
+            endpoint: self.destination.0,
+            name: self.destination_names.0,
+        };
+        let (initiator, target) = if is_turned {
+            (receiver, sender)
+        } else {
+            (sender, receiver)
+        };
+        let has_ports = !matches!(packet.transport, Transport::Icmp | Transport::Other(_));
+        if has_ports && target.port.is_none() {
+            return Err(SkipReason::FieldsMissing.into());
+        }
+        Ok(Flow {
+            time,
+            source: initiator.address,
+            source_port: initiator.port.unwrap_or(0),
+            destination: target.address,
+            destination_port: target.port.unwrap_or(0),
+            transport: packet.transport,
+            outcome,
+            forwarded: fate == Fate::Forwarded,
+            volume: None,
+            destination_name: target.name.and_then(super::without_trailing_dot),
+            pod: initiator.endpoint.and_then(Endpoint::pod_hint),
+        })
+    }
+
+    /// What the datapath did with the packet.
+    fn fate(&self) -> Result<Fate, NoSignal> {
+        let point = self.trace_observation_point.text().unwrap_or_default();
+        match self.verdict.text() {
+            // Points named FROM_ come before the policy: the packet may yet be dropped.
+            Some("FORWARDED" | "REDIRECTED") if point.starts_with("FROM_") => {
+                Err(SkipReason::DuplicateObservation.into())
+            }
+            // AUDIT: would have been denied, and passes.
+            Some("FORWARDED" | "REDIRECTED" | "AUDIT") => Ok(Fate::Forwarded),
+            Some("DROPPED") => self.dropped(),
+            Some("TRACED" | "TRANSLATED") => Err(SkipReason::DuplicateObservation.into()),
+            None if self.drop_reason_desc.is_present() => self.dropped(),
+            _ => Err(SkipReason::NoVerdict.into()),
+        }
+    }
+
+    fn dropped(&self) -> Result<Fate, NoSignal> {
+        let fate = match self.drop_reason_desc.text() {
+            Some(name) => drop_reason::by_name(name),
+            None => match self.drop_reason.count().or_else(|| self.drop_sub_type()) {
+                Some(number) => drop_reason::by_number(number),
+                None => Fate::Discarded,
+            },
+        };
+        match fate {
+            Fate::Forged => Err(SkipReason::ForgedSource.into()),
+            fate => Ok(fate),
+        }
+    }
+
+    /// The reason of a drop notification, which also is its sub-type.
+    fn drop_sub_type(&self) -> Option<u64> {
+        let event = self.event_type.0.as_ref()?;
+        (event.kind.count() == Some(EVENT_DROP)).then(|| event.sub_type.count())?
+    }
+
+    /// Whether the packet came back from the target; `None` where the record does not say.
+    /// `reply` is the older field: it is left out when false, so only `true` says something.
+    fn is_reply(&self) -> Option<bool> {
+        self.is_reply
+            .flag()
+            .or_else(|| self.reply.flag().filter(|reply| *reply))
+    }
+
+    /// Whether the record is one that is written for first packets only, though it may not say
+    /// `is_reply`: denied and allowed policy verdicts, and drops, whose direction Cilium itself
+    /// gives on the assumption that they are no replies.
+    fn is_about_first_packets(&self, fate: Fate) -> bool {
+        fate != Fate::Forwarded || self.is_policy_verdict()
+    }
+
+    fn is_policy_verdict(&self) -> bool {
+        let event = self
+            .event_type
+            .0
+            .as_ref()
+            .and_then(|event| event.kind.count());
+        event == Some(EVENT_POLICY_VERDICT) || self.verdict.text() == Some("AUDIT")
+    }
+
+    fn packet(&self, fate: Fate) -> Result<Packet, NoSignal> {
+        let Some(l4) = &self.l4.0 else {
+            return Ok(Packet {
+                transport: Transport::Other(0),
+                source_port: None,
+                destination_port: None,
+                role: self.datagram_role(fate)?,
+            });
+        };
+        let (transport, ports) = match (&l4.tcp.0, &l4.udp.0, &l4.sctp.0) {
+            (Some(tcp), _, _) => (Transport::Tcp, tcp),
+            (_, Some(udp), _) => (Transport::Udp, udp),
+            (_, _, Some(sctp)) => (Transport::Sctp, sctp),
+            (None, None, None) => return self.portless_packet(l4, fate),
+        };
+        let role = match (transport, &ports.flags.0) {
+            (Transport::Tcp, Some(flags)) => self.tcp_role(flags, fate)?,
+            // Flags masked out, or a packet without any (which a scan may send). The datapath's
+            // own word still tells a later packet from a first one.
+            (Transport::Tcp, None) => match self.datagram_role(fate)? {
+                Role::Opens if self.trace_reason.text() == Some("ESTABLISHED") => Role::Continues,
+                role => role,
+            },
+            _ => self.datagram_role(fate)?,
+        };
+        Ok(Packet {
+            transport,
+            source_port: ports.source_port.port()?,
+            destination_port: ports.destination_port.port()?,
+            role,
+        })
+    }
+
+    fn portless_packet(&self, l4: &Layer4<'_>, fate: Fate) -> Result<Packet, NoSignal> {
+        let kind_of = |icmp: &Icmp<'_>, kind: fn(u8) -> Kind| {
+            // Type 0 (echo reply) is left out like every zero.
+            let number = icmp.icmp_type.unsigned()?.unwrap_or(0);
+            Ok::<_, Malformed>(u8::try_from(number).map_or(Kind::Neither, kind))
+        };
+        let (transport, role) = match (&l4.icmp_v4.0, &l4.icmp_v6.0) {
+            (Some(icmp), _) => (
+                Transport::Icmp,
+                self.icmp_role(kind_of(icmp, icmp::kind_v4)?, fate)?,
+            ),
+            (_, Some(icmp)) => (
+                Transport::Icmp,
+                self.icmp_role(kind_of(icmp, icmp::kind_v6)?, fate)?,
+            ),
+            (None, None) => {
+                let number = match (l4.igmp.is_present(), l4.vrrp.is_present()) {
+                    (true, _) => 2,
+                    (_, true) => 112,
+                    _ => 0,
+                };
+                (Transport::Other(number), self.datagram_role(fate)?)
+            }
+        };
+        Ok(Packet {
+            transport,
+            source_port: None,
+            destination_port: None,
+            role,
+        })
+    }
+
+    fn tcp_role(&self, flags: &Flags<'_>, fate: Fate) -> Result<Role, NoSignal> {
+        let [syn, ack, rst, fin, psh] =
+            [&flags.syn, &flags.ack, &flags.rst, &flags.fin, &flags.psh]
+                .map(|flag| flag.flag() == Some(true));
+        if self.is_reply() == Some(true) {
+            return Ok(match (syn, ack, rst) {
+                // A reset that refuses carries nothing else. One that ends a connection can look
+                // the same; the answer before it was logged too, and the first outcome of a
+                // target stands.
+                (false, _, true) if !fin && !psh => Role::Answers(Outcome::Refused),
+                // Both sides opened at once.
+                (true, false, _) => Role::Answers(Outcome::NotAnAttempt),
+                _ => Role::Answers(Outcome::Answered),
+            });
+        }
+        if syn && !ack && !rst {
+            return Ok(Role::Opens);
+        }
+        let is_first = self.is_about_first_packets(fate);
+        if self.is_reply().is_none() && (!is_first || ack || rst) {
+            // Also a drop: without a connection to belong to, a SYN-ACK, an ACK or a reset may
+            // come from either side.
+            return Err(SkipReason::UnknownDirection.into());
+        }
+        // What the datapath calls new without a SYN is a probe with other flags (ACK, FIN, none).
+        let is_new = self.is_policy_verdict() || self.trace_reason.text() == Some("NEW") || !ack;
+        Ok(if is_new && !syn && !rst {
+            Role::Opens
+        } else {
+            Role::Continues
+        })
+    }
+
+    /// The role of a packet that has no flags to tell.
+    fn datagram_role(&self, fate: Fate) -> Result<Role, NoSignal> {
+        match self.is_reply() {
+            Some(true) => Ok(Role::Answers(Outcome::Answered)),
+            Some(false) => Ok(Role::Opens),
+            None if self.is_about_first_packets(fate) => Ok(Role::Opens),
+            None => Err(SkipReason::UnknownDirection.into()),
+        }
+    }
+
+    fn icmp_role(&self, kind: Kind, fate: Fate) -> Result<Role, NoSignal> {
+        match (kind, self.is_reply()) {
+            (Kind::Request, None | Some(false)) => self.datagram_role(fate),
+            (Kind::Reply, Some(true)) => Ok(Role::Answers(Outcome::Answered)),
+            _ => Err(SkipReason::IcmpHousekeeping.into()),
+        }
+    }
+
+    /// An application record; only DNS says something about contacts. Requests count as well as
+    /// responses: a denied or unanswered one is in no response, and a name seen twice is one name.
+    fn dns(self, time: EventTime, from: IpAddr, to: IpAddr) -> Result<Signal<'a>, NoSignal> {
+        let layer = self.l7.0.ok_or(SkipReason::OtherL7)?;
+        let is_response = layer.kind.text() == Some("RESPONSE");
+        let dns = layer.dns.0.ok_or(SkipReason::OtherL7)?;
+        let query: Option<Cow<'a, str>> = dns.query.into_text();
+        Ok(Signal::Dns(DnsQuery {
+            time,
+            source: if is_response { to } else { from },
+            query: query
+                .and_then(super::without_trailing_dot)
+                .ok_or(SkipReason::NoName)?,
+            answers: dns.ips.0,
+            // Code 3; 0 (no error) is left out like every zero.
+            nonexistent: is_response.then(|| dns.rcode.count() == Some(3)),
+        }))
+    }
+}
+
+impl<'a> Endpoint<'a> {
+    fn pod_hint(self) -> Option<PodHint<'a>> {
+        Some(PodHint {
+            namespace: self.namespace.into_text()?,
+            name: self.pod_name.into_text()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,11 +14,28 @@ pub(super) enum Kind {
     Neither,
 }
 
-/// The part that a message of this type plays; `address` (either end) tells which ICMP it is.
+/// The part that a message of this type plays; either end's address tells which ICMP it is.
 pub(super) const fn kind(address: IpAddr, icmp_type: u8) -> Kind {
-    match (address, icmp_type) {
-        (IpAddr::V4(_), 8 | 13 | 15 | 17) | (IpAddr::V6(_), 128) => Kind::Request,
-        (IpAddr::V4(_), 0 | 14 | 16 | 18) | (IpAddr::V6(_), 129) => Kind::Reply,
+    match address {
+        IpAddr::V4(_) => kind_v4(icmp_type),
+        IpAddr::V6(_) => kind_v6(icmp_type),
+    }
+}
+
+/// The part that an ICMP message plays.
+pub(super) const fn kind_v4(icmp_type: u8) -> Kind {
+    match icmp_type {
+        8 | 13 | 15 | 17 => Kind::Request,
+        0 | 14 | 16 | 18 => Kind::Reply,
+        _ => Kind::Neither,
+    }
+}
+
+/// The part that an `ICMPv6` message plays.
+pub(super) const fn kind_v6(icmp_type: u8) -> Kind {
+    match icmp_type {
+        128 => Kind::Request,
+        129 => Kind::Reply,
         _ => Kind::Neither,
     }
 }

@@ -212,10 +212,36 @@ pub fn decode(format: Format, line: &[u8]) -> Decoded<'_> {
             Err(malformed) => Decoded::Malformed(malformed),
         };
     }
-    match format {
+    let read = match format {
         Format::Hubble => hubble::decode(text),
         Format::Zeek => zeek::decode(text),
         Format::Ulogd => ulogd::decode(text),
+    };
+    match read {
+        Ok(signal) => Decoded::Signal(signal),
+        Err(NoSignal::Skipped(reason)) => Decoded::Skipped(reason),
+        Err(NoSignal::Unknown) => Decoded::Unknown,
+        Err(NoSignal::Malformed(malformed)) => Decoded::Malformed(malformed),
+    }
+}
+
+/// Why a decoder stopped before it had a signal; lets `?` carry all three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoSignal {
+    Skipped(SkipReason),
+    Unknown,
+    Malformed(Malformed),
+}
+
+impl From<SkipReason> for NoSignal {
+    fn from(reason: SkipReason) -> Self {
+        Self::Skipped(reason)
+    }
+}
+
+impl From<Malformed> for NoSignal {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
     }
 }
 

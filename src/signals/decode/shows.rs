@@ -87,13 +87,9 @@ impl Format {
     /// Whether records of this format can show that a target answered over this transport.
     #[must_use]
     pub const fn shows_answers(self, transport: Transport) -> bool {
-        match (self, transport) {
-            // An unnamed protocol is one whose fields were masked out, or that has no ports:
-            // Zeek and conntrack still count its packets both ways, Hubble marks replies.
-            (_, Transport::Tcp | Transport::Udp | Transport::Icmp | Transport::Sctp) => true,
-            (Self::Hubble | Self::Ulogd, Transport::Other(_)) => true,
-            (Self::Zeek, Transport::Other(_)) => false,
-        }
+        // Zeek gives protocols that it does not know one state, whatever happened. Conntrack counts
+        // their packets both ways, and Hubble marks replies.
+        !matches!((self, transport), (Self::Zeek, Transport::Other(_)))
     }
 }
 

@@ -15,9 +15,9 @@ pub fn sniff(line: &[u8]) -> Option<Format> {
     if !text.starts_with('{') {
         return None;
     }
-    let marks: Marks = parse(text).ok()?;
-    let hubble = marks.envelope || (marks.ip && marks.verdict);
-    match (hubble, marks.zeek, marks.netfilter) {
+    let Marks(marks) = parse(text).ok()?;
+    let hubble = marks & ENVELOPE != 0 || marks & BARE_FLOW == BARE_FLOW;
+    match (hubble, marks & ZEEK != 0, marks & NETFILTER != 0) {
         (true, false, false) => Some(Format::Hubble),
         (false, true, false) => Some(Format::Zeek),
         (false, false, true) => Some(Format::Ulogd),
@@ -25,15 +25,17 @@ pub fn sniff(line: &[u8]) -> Option<Format> {
     }
 }
 
-/// The keys seen that only one format has.
-#[derive(Debug, Default)]
-struct Marks {
-    envelope: bool,
-    ip: bool,
-    verdict: bool,
-    zeek: bool,
-    netfilter: bool,
-}
+/// The keys seen that only one format has, one bit each.
+struct Marks(u8);
+
+const ENVELOPE: u8 = 1;
+const IP: u8 = 2;
+const VERDICT: u8 = 4;
+const ZEEK: u8 = 8;
+const NETFILTER: u8 = 16;
+
+/// A Hubble record without envelope has both.
+const BARE_FLOW: u8 = IP | VERDICT;
 
 impl<'de> Deserialize<'de> for Marks {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -51,20 +53,18 @@ impl<'de> Visitor<'de> for MarksVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Marks, A::Error> {
-        let mut marks = Marks::default();
+        let mut marks = 0;
         while let Some(key) = map.next_key::<Scalar<'de>>()? {
-            match key.text().unwrap_or_default() {
-                "flow" | "lost_events" | "node_status" | "agent_event" | "debug_event" => {
-                    marks.envelope = true;
-                }
-                "IP" => marks.ip = true,
-                "verdict" => marks.verdict = true,
-                "id.orig_h" => marks.zeek = true,
-                "ct.event" | "oob.prefix" | "oob.hook" | "raw.pktlen" => marks.netfilter = true,
-                _ => {}
-            }
+            marks |= match key.text().unwrap_or_default() {
+                "flow" | "lost_events" | "node_status" | "agent_event" | "debug_event" => ENVELOPE,
+                "IP" => IP,
+                "verdict" => VERDICT,
+                "id.orig_h" => ZEEK,
+                "ct.event" | "oob.prefix" | "oob.hook" | "raw.pktlen" => NETFILTER,
+                _ => 0,
+            };
             map.next_value::<IgnoredAny>()?;
         }
-        Ok(marks)
+        Ok(Marks(marks))
     }
 }

@@ -1,5 +1,277 @@
-//! Not read yet.
-use super::Decoded;
-pub(super) fn decode(_text: &str) -> Decoded<'_> {
-    Decoded::Unknown
+//! ulogd2 JSON: NFLOG packets and NFCT (conntrack) events. Called by [`super::decode`].
+//!
+//! NFLOG shows the first packet and never an answer. NFCT shows the answer in the packet counters,
+//! which are filled in when a connection ends. So the begin of a connection is `Unseen`, not
+//! `Pending`: a connection that lives for hours has no other line until its end, and silence says
+//! nothing about it. Blocked packets never become a connection; only NFLOG can show those.
+
+use serde::Deserialize;
+
+use super::field::Scalar;
+use super::{Malformed, NoSignal, SkipReason, icmp, parse, time};
+use crate::model::{EventTime, Flow, Outcome, Signal, Transport, Volume};
+
+/// The fields of both stacks that say something about a contact.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Line<'a> {
+    #[serde(borrow)]
+    timestamp: Scalar<'a>,
+    #[serde(borrow, rename = "oob.time.sec")]
+    oob_seconds: Scalar<'a>,
+    #[serde(borrow, rename = "oob.time.usec")]
+    oob_micros: Scalar<'a>,
+    #[serde(borrow)]
+    src_ip: Scalar<'a>,
+    #[serde(borrow)]
+    dest_ip: Scalar<'a>,
+    #[serde(borrow, rename = "icmp.type")]
+    icmp_type: Scalar<'a>,
+    #[serde(borrow, rename = "icmpv6.type")]
+    icmpv6_type: Scalar<'a>,
+    // NFLOG
+    #[serde(borrow, rename = "oob.hook")]
+    hook: Scalar<'a>,
+    #[serde(borrow, rename = "oob.prefix")]
+    prefix: Scalar<'a>,
+    #[serde(borrow, rename = "raw.pktlen")]
+    packet_bytes: Scalar<'a>,
+    #[serde(borrow)]
+    action: Scalar<'a>,
+    #[serde(borrow, rename = "ip.protocol")]
+    ip_protocol: Scalar<'a>,
+    #[serde(borrow, rename = "ip6.nexthdr")]
+    ip6_protocol: Scalar<'a>,
+    #[serde(borrow)]
+    src_port: Scalar<'a>,
+    #[serde(borrow)]
+    dest_port: Scalar<'a>,
+    #[serde(borrow, rename = "tcp.ack")]
+    ack: Scalar<'a>,
+    #[serde(borrow, rename = "tcp.rst")]
+    rst: Scalar<'a>,
+    // NFCT
+    #[serde(borrow, rename = "ct.event")]
+    event: Scalar<'a>,
+    #[serde(borrow, rename = "orig.ip.protocol")]
+    orig_protocol: Scalar<'a>,
+    #[serde(borrow, rename = "orig.l4.sport")]
+    orig_source_port: Scalar<'a>,
+    #[serde(borrow, rename = "orig.l4.dport")]
+    orig_destination_port: Scalar<'a>,
+    #[serde(borrow, rename = "orig.raw.pktcount")]
+    orig_packets: Scalar<'a>,
+    #[serde(borrow, rename = "orig.raw.pktlen")]
+    orig_bytes: Scalar<'a>,
+    #[serde(borrow, rename = "reply.raw.pktcount")]
+    reply_packets: Scalar<'a>,
+    #[serde(borrow, rename = "reply.raw.pktlen")]
+    reply_bytes: Scalar<'a>,
+    #[serde(borrow, rename = "flow.start.sec")]
+    start_seconds: Scalar<'a>,
+    #[serde(borrow, rename = "flow.start.usec")]
+    start_micros: Scalar<'a>,
+    #[serde(borrow, rename = "flow.end.sec")]
+    end_seconds: Scalar<'a>,
+    #[serde(borrow, rename = "flow.end.usec")]
+    end_micros: Scalar<'a>,
 }
+
+/// The kinds of conntrack events, by their number in `ct.event`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    New,
+    Update,
+    Destroy,
+}
+
+/// Decodes one object of either stack.
+pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
+    let line: Line<'_> = parse(text)?;
+    let flow = if line.event.is_present() {
+        line.connection()?
+    } else if [&line.hook, &line.prefix, &line.packet_bytes]
+        .into_iter()
+        .any(Scalar::is_present)
+    {
+        line.packet()?
+    } else {
+        return Err(NoSignal::Unknown);
+    };
+    Ok(Signal::Flow(flow))
+}
+
+impl<'a> Line<'a> {
+    /// An NFLOG line: one packet.
+    fn packet(&self) -> Result<Flow<'a>, NoSignal> {
+        let protocol = if self.ip_protocol.is_present() {
+            &self.ip_protocol
+        } else {
+            &self.ip6_protocol
+        };
+        let mut flow = self.flow(protocol, &self.src_port, &self.dest_port)?;
+        flow.time = self.logged_at()?.ok_or(Malformed::MissingField)?;
+        // Written only where the logging rule has a numeric label; otherwise the verdict is known
+        // to the rule's author alone, and the packet counts as passed.
+        flow.forwarded = self.action.text() != Some("blocked");
+        flow.outcome = match (self.opens(flow.transport), flow.forwarded) {
+            (false, _) => Outcome::NotAnAttempt,
+            (true, true) => Outcome::Unseen,
+            (true, false) => Outcome::Denied,
+        };
+        Ok(flow)
+    }
+
+    /// Whether this packet can be the first of a connection. Packets with ACK or RST belong to an
+    /// existing one or answer somebody; all others are taken for attempts, so that scans with odd
+    /// flags count too.
+    fn opens(&self, transport: Transport) -> bool {
+        let is_set = |flag: &Scalar<'_>| flag.flag() == Some(true);
+        transport != Transport::Tcp || !(is_set(&self.ack) || is_set(&self.rst))
+    }
+
+    /// An NFCT line: begin, update or end of a connection.
+    fn connection(&self) -> Result<Flow<'a>, NoSignal> {
+        let event = match self.event.unsigned()? {
+            Some(1) => Event::New,
+            Some(2) => Event::Update,
+            Some(4) => Event::Destroy,
+            _ => return Err(NoSignal::Unknown),
+        };
+        let mut flow = self.flow(
+            &self.orig_protocol,
+            &self.orig_source_port,
+            &self.orig_destination_port,
+        )?;
+        let start = instant(&self.start_seconds, &self.start_micros)?;
+        let end = instant(&self.end_seconds, &self.end_micros)?;
+        flow.time = match (start, end) {
+            (Some(time), _) | (None, Some(time)) => time,
+            (None, None) => self.logged_at()?.ok_or(Malformed::MissingField)?,
+        };
+        flow.volume = self.volume(event).map(|volume| Volume {
+            duration_us: match (start, end) {
+                (Some(start), Some(end)) => u64::try_from(end.micros_since(start)).unwrap_or(0),
+                _ => 0,
+            },
+            ..volume
+        });
+        flow.outcome = flow
+            .volume
+            .map_or(Outcome::Unseen, |volume| outcome(event, &flow, &volume));
+        Ok(flow)
+    }
+
+    /// The counters, where the kernel keeps them. Without accounting they are absent or 0; a
+    /// connection that was there had at least one packet.
+    fn volume(&self, event: Event) -> Option<Volume> {
+        let packets_out = self.orig_packets.count().filter(|count| *count > 0)?;
+        Some(Volume {
+            bytes_out: self.orig_bytes.count().unwrap_or(0),
+            bytes_in: self.reply_bytes.count().unwrap_or(0),
+            packets_out,
+            packets_in: self.reply_packets.count()?,
+            duration_us: 0,
+            is_final: event == Event::Destroy,
+        })
+    }
+
+    /// Who with whom; time and outcome are the caller's.
+    fn flow(
+        &self,
+        protocol: &Scalar<'_>,
+        source_port: &Scalar<'_>,
+        destination_port: &Scalar<'_>,
+    ) -> Result<Flow<'a>, NoSignal> {
+        let (Some(source), Some(destination)) = (self.src_ip.address()?, self.dest_ip.address()?)
+        else {
+            return Err(SkipReason::FieldsMissing.into());
+        };
+        let protocol = protocol.unsigned()?.ok_or(SkipReason::FieldsMissing)?;
+        let protocol = u8::try_from(protocol).map_err(|_| Malformed::BadNumber)?;
+        let transport = Transport::from_ip_protocol(protocol);
+        let (source_port, destination_port) = match transport {
+            Transport::Tcp | Transport::Udp | Transport::Sctp => (
+                source_port.port()?.unwrap_or(0),
+                // Absent in all but the first fragment.
+                destination_port.port()?.ok_or(SkipReason::FieldsMissing)?,
+            ),
+            Transport::Icmp => {
+                self.check_icmp()?;
+                (0, 0)
+            }
+            Transport::Other(_) => (0, 0),
+        };
+        Ok(Flow {
+            time: EventTime::MIN,
+            source,
+            source_port,
+            destination,
+            destination_port,
+            transport,
+            outcome: Outcome::Unseen,
+            forwarded: true,
+            volume: None,
+            destination_name: None,
+            pod: None,
+        })
+    }
+
+    /// ICMP counts only as a request; the type is absent where the log does not hold it.
+    fn check_icmp(&self) -> Result<(), NoSignal> {
+        let kind_of = |field: &Scalar<'_>, kind: fn(u8) -> icmp::Kind| {
+            field
+                .count()
+                .map(|number| u8::try_from(number).map_or(icmp::Kind::Neither, kind))
+        };
+        let kind = kind_of(&self.icmp_type, icmp::kind_v4)
+            .or_else(|| kind_of(&self.icmpv6_type, icmp::kind_v6));
+        match kind {
+            None | Some(icmp::Kind::Request) => Ok(()),
+            Some(_) => Err(SkipReason::IcmpHousekeeping.into()),
+        }
+    }
+
+    /// When the line was logged: the kernel's time of the packet, else ulogd's own.
+    fn logged_at(&self) -> Result<Option<EventTime>, Malformed> {
+        match instant(&self.oob_seconds, &self.oob_micros)? {
+            Some(time) => Ok(Some(time)),
+            None => self.timestamp.time(),
+        }
+    }
+}
+
+/// A time in two fields; `None` where there is none, which ulogd2 also writes as 0.
+fn instant(seconds: &Scalar<'_>, micros: &Scalar<'_>) -> Result<Option<EventTime>, Malformed> {
+    let seconds = match seconds.unsigned() {
+        Ok(None | Some(0)) => return Ok(None),
+        Ok(Some(seconds)) => i64::try_from(seconds).map_err(|_| Malformed::BadTime)?,
+        Err(_) => return Err(Malformed::BadTime),
+    };
+    let micros = micros.count().unwrap_or(0);
+    let micros = i64::try_from(micros)
+        .ok()
+        .filter(|micros| *micros < 1_000_000);
+    let time = EventTime::from_seconds(seconds, micros.ok_or(Malformed::BadTime)?);
+    time::plausible(time).map(Some).ok_or(Malformed::BadTime)
+}
+
+/// What the counters say at this event.
+fn outcome(event: Event, flow: &Flow<'_>, volume: &Volume) -> Outcome {
+    // A reset without options: 20 bytes of TCP behind 20 of IPv4 or 40 of IPv6. A SYN-ACK is at
+    // least 4 bytes longer, since every common stack announces its segment size in it.
+    let reset_bytes = if flow.destination.is_ipv4() { 40 } else { 60 };
+    let is_one_reset = flow.transport == Transport::Tcp
+        && volume.packets_in == 1
+        && volume.bytes_in == reset_bytes;
+    match event {
+        Event::New => Outcome::Unseen,
+        Event::Update if volume.packets_in == 0 || is_one_reset => Outcome::Unseen,
+        Event::Destroy if volume.packets_in == 0 => Outcome::Unanswered,
+        Event::Destroy if is_one_reset => Outcome::Refused,
+        Event::Update | Event::Destroy => Outcome::Answered,
+    }
+}
+
+#[cfg(test)]
+mod tests;

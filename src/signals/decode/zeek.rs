@@ -3,13 +3,12 @@
 //! `_path` names the log only where Zeek streams JSON, so the three are told apart by the fields
 //! that only one of them has. Zeek writes a connection at its end: every outcome is final.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::Deserialize;
 
 use super::field::{Addresses, Scalar, duration_us};
-use super::{Decoded, Malformed, SkipReason, icmp, parse};
+use super::{Malformed, NoSignal, SkipReason, icmp, parse};
 use crate::model::{DnsQuery, EventTime, Flow, Outcome, Signal, TlsName, Transport, Volume};
 
 /// The fields of the three logs that say something about a contact.
@@ -74,27 +73,18 @@ enum Log {
 }
 
 /// Decodes one object of a Zeek log.
-pub(super) fn decode(text: &str) -> Decoded<'_> {
-    let line: Line<'_> = match parse(text) {
-        Ok(line) => line,
-        Err(malformed) => return Decoded::Malformed(malformed),
-    };
+pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
+    let line: Line<'_> = parse(text)?;
     let log = match line.path.text() {
         Some("conn") => Log::Conn,
         Some("dns") => Log::Dns,
         Some("ssl") => Log::Ssl,
-        Some(_) => return Decoded::Skipped(SkipReason::OtherLog),
-        None => match line.log_by_fields() {
-            Some(log) => log,
-            None => return Decoded::Unknown,
-        },
+        Some(_) => return Err(SkipReason::OtherLog.into()),
+        None => line.log_by_fields().ok_or(NoSignal::Unknown)?,
     };
-    let ends = match line.ends() {
-        Ok(ends) => ends,
-        Err(malformed) => return Decoded::Malformed(malformed),
-    };
+    let ends = line.ends()?;
     match log {
-        Log::Conn => line.conn(&ends),
+        Log::Conn => Ok(line.conn(&ends)),
         Log::Dns => line.dns(&ends),
         Log::Ssl => line.ssl(&ends),
     }
@@ -136,7 +126,7 @@ impl<'a> Line<'a> {
         })
     }
 
-    fn conn(&self, ends: &Ends) -> Decoded<'a> {
+    fn conn(&self, ends: &Ends) -> Signal<'a> {
         let transport = match self.proto.text() {
             Some("tcp") => Transport::Tcp,
             Some("udp") => Transport::Udp,
@@ -145,7 +135,7 @@ impl<'a> Line<'a> {
             _ => Transport::Other(0),
         };
         let has_ports = matches!(transport, Transport::Tcp | Transport::Udp | Transport::Sctp);
-        Decoded::Signal(Signal::Flow(Flow {
+        Signal::Flow(Flow {
             time: ends.time,
             source: ends.source,
             // For ICMP these fields hold type and code.
@@ -158,7 +148,7 @@ impl<'a> Line<'a> {
             volume: self.volume(),
             destination_name: None,
             pod: None,
-        }))
+        })
     }
 
     fn outcome(&self, transport: Transport, ends: &Ends) -> Outcome {
@@ -216,7 +206,7 @@ impl<'a> Line<'a> {
     fn icmp_outcome(&self, ends: &Ends) -> Outcome {
         // The type. Converters from packets put the code into the high byte.
         let [_, icmp_type] = ends.source_port.to_be_bytes();
-        if icmp::kind(ends.source, icmp_type) != icmp::Kind::Request {
+        if icmp::kind(ends.destination, icmp_type) != icmp::Kind::Request {
             return Outcome::NotAnAttempt;
         }
         match self.resp_pkts.count() {
@@ -249,35 +239,30 @@ impl<'a> Line<'a> {
         })
     }
 
-    fn dns(self, ends: &Ends) -> Decoded<'a> {
+    fn dns(self, ends: &Ends) -> Result<Signal<'a>, NoSignal> {
         let nonexistent = match (self.rcode_name.text(), self.rcode.count()) {
             (Some(name), _) => Some(name == "NXDOMAIN"),
             (None, Some(code)) => Some(code == 3),
             (None, None) => None,
         };
-        let Some(query) = self.query.into_text().and_then(super::without_trailing_dot) else {
-            return Decoded::Skipped(SkipReason::NoName);
-        };
-        Decoded::Signal(Signal::Dns(DnsQuery {
+        let query = self.query.into_text().and_then(super::without_trailing_dot);
+        Ok(Signal::Dns(DnsQuery {
             time: ends.time,
             source: ends.source,
-            query,
+            query: query.ok_or(SkipReason::NoName)?,
             answers: self.answers.0,
             nonexistent,
         }))
     }
 
-    fn ssl(self, ends: &Ends) -> Decoded<'a> {
-        let Some(server_name): Option<Cow<'a, str>> = self.server_name.into_text() else {
-            return Decoded::Skipped(SkipReason::NoName);
-        };
-        Decoded::Signal(Signal::Tls(TlsName {
+    fn ssl(self, ends: &Ends) -> Result<Signal<'a>, NoSignal> {
+        Ok(Signal::Tls(TlsName {
             time: ends.time,
             source: ends.source,
             source_port: ends.source_port,
             destination: ends.destination,
             destination_port: ends.destination_port,
-            server_name,
+            server_name: self.server_name.into_text().ok_or(SkipReason::NoName)?,
         }))
     }
 }

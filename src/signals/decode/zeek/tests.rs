@@ -1,7 +1,9 @@
 //! Zeek lines, as producers write them and as nobody should.
 
+use std::borrow::Cow;
+
 use super::super::tests::{flow, shared};
-use super::super::{Format, decode as decode_line, sniff};
+use super::super::{Decoded, Format, decode as decode_line, sniff};
 use super::*;
 use crate::limits;
 
@@ -194,7 +196,7 @@ fn dns_says_whether_the_name_exists_where_the_log_does() {
         let line = conn("udp", rest);
         match decode_line(Format::Zeek, line.as_bytes()) {
             Decoded::Signal(Signal::Dns(query)) => {
-                assert_eq!(query.nonexistent, expected, "{rest}")
+                assert_eq!(query.nonexistent, expected, "{rest}");
             }
             other => panic!("{rest}: {other:?}"),
         }

@@ -1,0 +1,89 @@
+# What one does with this repository. `make` lists the targets; each says what it does in its own line.
+# A target fails when one of its steps fails. Tools that are not part of the tree go to the cache
+# folder: $YELLOWJACK_CACHE, else $XDG_CACHE_HOME/yellowjack, else ~/.cache/yellowjack.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CARGO ?= cargo
+STEP := .ci/step
+
+.PHONY: help
+help: ## List the targets
+	@printf 'usage: make TARGET\n\n'
+	@sed -n 's/^\([a-z][a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target what; do printf '  %-14s %s\n' "$$target" "$$what"; done
+
+.PHONY: build
+build: ## Build the yellowjack binary (debug)
+	$(CARGO) build --locked
+
+.PHONY: test
+test: ## Check and test everything: format, clippy, dependencies, unit tests, tests against a real API server
+	@$(STEP) 'format' $(MAKE) --no-print-directory fmt-check
+	@$(STEP) 'clippy' $(MAKE) --no-print-directory lint
+	@$(STEP) 'dependencies' $(MAKE) --no-print-directory deny
+	@$(STEP) 'advisories' $(MAKE) --no-print-directory advisories
+	@$(STEP) 'unit and integration tests' $(MAKE) --no-print-directory unit
+	@$(STEP) 'control plane' $(MAKE) --no-print-directory cluster
+	@$(STEP) 'tests against the API server' $(MAKE) --no-print-directory e2e-api
+
+.PHONY: lint
+lint: ## Run clippy over all packages and targets; a warning is an error
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: fmt
+fmt: ## Format the Rust code
+	$(CARGO) fmt --all
+
+.PHONY: fmt-check
+fmt-check: ## Check the format of the Rust code
+	$(CARGO) fmt --all --check
+
+.PHONY: deny
+deny: ## Check licences, bans and sources of the dependencies (deny.toml); needs no network
+	"$$(.ci/tools cargo-deny)" --log-level error check licenses bans sources
+
+.PHONY: advisories
+advisories: ## Check the dependencies against the advisory database; says so and passes where it cannot be fetched
+	.ci/advisories
+
+.PHONY: unit
+unit: ## Run the unit and integration tests of the operator; no cluster
+	$(CARGO) test --locked
+
+.PHONY: e2e-api
+e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
+	$(CARGO) test --locked -p yellowjack-e2e
+
+.PHONY: cluster
+cluster: ## Build the control plane for tests, once, into the cache; not where KUBECONFIG or KUBEBUILDER_ASSETS is set
+	@if [ -n "$${KUBEBUILDER_ASSETS:-}" ]; then \
+		echo "cluster: KUBEBUILDER_ASSETS is set, nothing to build"; \
+	elif [ -n "$${KUBECONFIG:-}" ]; then \
+		echo "cluster: KUBECONFIG is set, nothing to build"; \
+	else \
+		e2e/cluster/build.sh; \
+	fi
+
+.PHONY: crds
+crds: ## Write crds/ anew from the API types
+	$(CARGO) run --locked --quiet -- crds --output-dir crds
+
+.PHONY: demo
+demo: build cluster ## Quarantine a rogue run on a real API server, from the recorded log
+	$(CARGO) run --locked -p yellowjack-e2e --bin demo
+
+.PHONY: bench-react
+bench-react: cluster ## Measure the time from log line to quarantine, and the cost of 1,000 idle runs
+	$(CARGO) build --locked --release
+	$(CARGO) run --locked --release -p yellowjack-e2e --bin bench-react
+
+.PHONY: record
+record: ## Record the egress log of e2e/recording anew (root, 5 minutes)
+	e2e/recording/record.sh
+
+.PHONY: clean
+clean: ## Remove what the build left in the tree; the cache stays
+	$(CARGO) clean

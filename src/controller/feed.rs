@@ -1,0 +1,98 @@
+//! Feeds attribution from the pod watch: which address a pod has, since when, until when.
+//!
+//! Called by the wiring for every change of a pod; pure but for the clock that it is given.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::model::{EventTime, PodKey};
+use crate::signals::attribute::PodFacts;
+
+/// The condition whose transition says when the pod's network came up.
+pub const NETWORK_UP: &str = "PodReadyToStartContainers";
+
+/// What attribution must know of a pod. `None` for a pod without a UID or a start, which has no
+/// address yet.
+#[must_use]
+pub fn facts_of(pod: &Pod) -> Option<PodFacts> {
+    let status = pod.status.as_ref()?;
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let network_up = conditions
+        .iter()
+        .find(|condition| condition.type_ == NETWORK_UP && condition.status == "True")
+        .and_then(|condition| condition.last_transition_time.as_ref());
+    let since = network_up.or(status.start_time.as_ref())?;
+    let listed = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
+    let mut ips: Vec<_> = listed
+        .chain(status.pod_ip.as_deref())
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    ips.sort_unstable();
+    ips.dedup();
+    let owner = pod
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true));
+    let spec = pod.spec.as_ref();
+    Some(PodFacts {
+        key: PodKey::from(pod.uid()?.as_str()),
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        ips,
+        host_network: spec.and_then(|spec| spec.host_network) == Some(true),
+        node: spec.and_then(|spec| spec.node_name.clone()),
+        since: EventTime::from(since.0),
+        ended_at: has_ended(pod).then(|| EventTime::from(Timestamp::now())),
+        run: None,
+        workload: owner.map(|owner| format!("{} {}", owner.kind, owner.name)),
+    })
+}
+
+/// Whether the pod's last container has stopped for good.
+#[must_use]
+pub fn has_ended(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: &serde_json::Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": "p", "namespace": "ns", "uid": "u" },
+            "spec": { "containers": [] },
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pod_has_its_address_since_its_network_came_up() {
+        let facts = facts_of(&pod(&json!({
+            "startTime": "2026-01-01T00:00:00Z",
+            "podIP": "10.0.0.1",
+            "podIPs": [{ "ip": "10.0.0.1" }, { "ip": "fd00::1" }],
+            "conditions": [{
+                "type": NETWORK_UP, "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z",
+            }],
+        })))
+        .unwrap();
+        assert_eq!(facts.ips.len(), 2);
+        assert_eq!(facts.since.to_string(), "2026-01-01T00:00:05Z");
+    }
+
+    #[test]
+    fn a_pod_that_waits_has_no_address_and_one_that_ended_gives_it_back() {
+        assert_eq!(facts_of(&pod(&json!({ "phase": "Pending" }))), None);
+        let ended = json!({ "phase": "Failed", "startTime": "2026-01-01T00:00:00Z" });
+        assert!(facts_of(&pod(&ended)).unwrap().ended_at.is_some());
+    }
+}

@@ -1,0 +1,334 @@
+//! The pipeline: batches of lines in, findings out. One thread owns the engine, so that nothing on
+//! the way of a flow waits for a lock but the look into the attribution index.
+//!
+//! A batch is acknowledged only when every finding that it or an earlier one led to is recorded:
+//! after a crash the lines are read again, and no Incident is lost.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::cluster::Roster;
+use crate::detect::{Engine, Workload};
+use crate::limits;
+use crate::model::{EventTime, Finding, Signal, Subject};
+use crate::respond::{Forgotten, Found, Ticket, Witness};
+use crate::signals::attribute::{Attribution, Index, PodFacts};
+use crate::signals::decode::{Decoded, Format, decode, sniff};
+use crate::signals::health::SignalHealth;
+use crate::signals::source::{Batch, Position};
+
+/// How often pods that fell silent are judged, and the index forgets.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often a malformed line is shown in the log, per source.
+const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+
+/// How far ahead of the wall clock a log is believed.
+const AHEAD_MAX_MICROS: i64 = 10 * 60 * 1_000_000;
+
+/// Bytes of a malformed line that are shown.
+const SAMPLE_BYTES_MAX: usize = 200;
+
+/// Lines by what became of them, since the start.
+#[derive(Debug, Default)]
+pub struct LineCounters {
+    /// Decoded into a signal.
+    pub signals: AtomicU64,
+    /// Well-formed and on purpose no signal.
+    pub skipped: AtomicU64,
+    /// Well-formed and of no known shape.
+    pub unknown: AtomicU64,
+    /// Not readable.
+    pub malformed: AtomicU64,
+    /// Signals that no pod could be named for.
+    pub unattributed: AtomicU64,
+    /// Records that the producers said they lost.
+    pub lost: AtomicU64,
+}
+
+/// What a source is called, and how its lines are read.
+#[derive(Clone, Debug)]
+pub struct SourceInfo {
+    /// Name.
+    pub name: String,
+    /// Format; `None` until the first line that can be told.
+    pub format: Option<Format>,
+}
+
+/// See the module.
+pub struct Pipeline {
+    /// The detectors.
+    pub engine: Engine,
+    /// Which pod had an address when.
+    pub index: Arc<RwLock<Index>>,
+    /// Which pod belongs to which run.
+    pub roster: Roster,
+    /// What the log shows of isolated pods.
+    pub witness: Witness,
+    /// Whether the sources speak.
+    pub health: SignalHealth,
+    /// Pods whose state starts anew.
+    pub forgotten: Forgotten,
+    /// The sources, by index.
+    pub sources: Vec<SourceInfo>,
+    /// Where findings go.
+    pub findings: mpsc::Sender<Found>,
+    /// Lines by what became of them.
+    pub counters: Arc<LineCounters>,
+}
+
+/// What the pipeline keeps between batches.
+#[derive(Default)]
+struct Progress {
+    crawlers: HashSet<String>,
+    crawlers_version: u64,
+    unacknowledged: VecDeque<(Position, Vec<Weak<Ticket>>)>,
+    log_times: HashMap<usize, EventTime>,
+    sampled: HashMap<usize, Instant>,
+}
+
+impl Pipeline {
+    /// Works until every source is gone. Blocks: call it on a thread of its own.
+    pub fn run(mut self, mut batches: mpsc::Receiver<Batch>, runtime: &Handle) {
+        let mut progress = Progress::default();
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            let wait = next_tick.saturating_duration_since(Instant::now());
+            match runtime.block_on(async { tokio::time::timeout(wait, batches.recv()).await }) {
+                Ok(Some(batch)) => self.take(&batch, &mut progress),
+                Ok(None) => return,
+                Err(_) => {}
+            }
+            if Instant::now() >= next_tick {
+                self.tick(&mut progress);
+                next_tick = Instant::now() + TICK;
+            }
+            acknowledge(&mut progress.unacknowledged);
+        }
+    }
+
+    fn take(&mut self, batch: &Batch, progress: &mut Progress) {
+        self.start_anew();
+        self.refresh_crawlers(progress);
+        let source = batch.source.0;
+        let mut tickets = Vec::new();
+        let mut newest = EventTime::MIN;
+        for line in batch.lines() {
+            let Some(format) = self.format_of(source, line) else {
+                count(&self.counters.unknown);
+                continue;
+            };
+            match decode(format, line) {
+                Decoded::Signal(signal) => {
+                    count(&self.counters.signals);
+                    newest = newest.max(signal.time());
+                    self.signal(source, &signal, progress, &mut tickets);
+                }
+                Decoded::Skipped(_) => count(&self.counters.skipped),
+                Decoded::Unknown => count(&self.counters.unknown),
+                Decoded::Malformed(reason) => {
+                    count(&self.counters.malformed);
+                    self.sample(source, line, reason.name(), progress);
+                }
+            }
+        }
+        let now = Instant::now();
+        self.health.spoke(source, now);
+        if newest > EventTime::MIN {
+            // One absurd time stamp must not make everything overdue.
+            let newest = newest.min(wall_clock().plus_micros(AHEAD_MAX_MICROS));
+            let known = progress.log_times.entry(source).or_insert(newest);
+            *known = newest.max(*known);
+            self.witness.source_spoke(source, newest, wall_clock(), now);
+        }
+        if progress.unacknowledged.len() >= limits::UNACKNOWLEDGED_BATCHES_MAX {
+            // Findings wait for an API server that is away for very long. They are kept; only the
+            // promise to read these lines again after a crash is given up.
+            progress.unacknowledged.pop_front();
+        }
+        progress
+            .unacknowledged
+            .push_back((batch.position.clone(), tickets));
+    }
+
+    fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {
+        let info = self.sources.get_mut(source)?;
+        if info.format.is_none() {
+            info.format = sniff(line);
+            if let Some(format) = info.format {
+                tracing::info!(
+                    source = info.name,
+                    format = format.name(),
+                    "Format recognised."
+                );
+            }
+        }
+        info.format
+    }
+
+    fn signal(
+        &mut self,
+        source: usize,
+        signal: &Signal<'_>,
+        progress: &Progress,
+        tickets: &mut Vec<Weak<Ticket>>,
+    ) {
+        if let Signal::Lost(lost) = signal {
+            self.counters.lost.fetch_add(lost.count, Ordering::Relaxed);
+            self.health.lost(source, Instant::now());
+            let name = self
+                .sources
+                .get(source)
+                .map_or("", |info| info.name.as_str());
+            self.engine.node_lost(name, lost.time, lost.count);
+            return;
+        }
+        let Some(address) = signal.source() else {
+            return;
+        };
+        let hint = match signal {
+            Signal::Flow(flow) => flow.pod.as_ref(),
+            _ => None,
+        };
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let facts = match index.lookup(address, signal.time(), hint) {
+            Attribution::Pod(facts) => facts,
+            Attribution::Unattributed(_) => {
+                drop(index);
+                count(&self.counters.unattributed);
+                return;
+            }
+        };
+        if let Signal::Flow(flow) = signal {
+            self.witness.flow_seen(&facts.key, flow);
+        }
+        let subject = Subject {
+            pod: facts.key.clone(),
+            run: facts.run.clone(),
+        };
+        let is_crawler = progress.crawlers.contains(facts.key.as_str());
+        let workload = if is_crawler {
+            Workload::Crawler
+        } else {
+            Workload::Standard
+        };
+        let found = self.engine.step(&subject, workload, signal);
+        if found.is_empty() {
+            return;
+        }
+        let facts = facts.clone();
+        drop(index);
+        for finding in found {
+            self.hand_over(finding, &facts, tickets);
+        }
+    }
+
+    /// Hands a finding to the recorder. Waits while its queue is full: the sources then stop
+    /// reading, and their files keep the lines.
+    fn hand_over(&self, finding: Finding, facts: &PodFacts, tickets: &mut Vec<Weak<Ticket>>) {
+        let ticket = Arc::new(Ticket);
+        tickets.push(Arc::downgrade(&ticket));
+        let found = Found {
+            finding,
+            namespace: facts.namespace.clone(),
+            pod: facts.name.clone(),
+            node: facts.node.clone(),
+            ips: facts.ips.clone(),
+            ticket,
+        };
+        if self.findings.blocking_send(found).is_err() {
+            tracing::debug!("The recorder is gone; this finding comes again after a restart.");
+        }
+    }
+
+    /// Judges pods that fell silent, up to the time that every speaking source has reached.
+    fn tick(&mut self, progress: &mut Progress) {
+        self.start_anew();
+        let now = wall_clock();
+        self.index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .expire(now);
+        let Some(read_up_to) = progress.log_times.values().min().copied() else {
+            return;
+        };
+        let mut tickets = Vec::new();
+        for finding in self.engine.settle(read_up_to) {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let facts = index.pod(&finding.subject.pod).cloned();
+            drop(index);
+            if let Some(facts) = facts {
+                self.hand_over(finding, &facts, &mut tickets);
+            }
+        }
+        if let Some(last) = progress.unacknowledged.back_mut() {
+            last.1.append(&mut tickets);
+        }
+    }
+
+    fn start_anew(&mut self) {
+        for pod in self.forgotten.take() {
+            self.engine.forget(&pod);
+        }
+    }
+
+    fn refresh_crawlers(&self, progress: &mut Progress) {
+        let version = self.roster.version();
+        if version != progress.crawlers_version {
+            progress.crawlers = self.roster.crawler_pods();
+            progress.crawlers_version = version;
+        }
+    }
+
+    /// Shows a malformed line now and then: its author may be hostile, so escaped and cut.
+    fn sample(&self, source: usize, line: &[u8], reason: &str, progress: &mut Progress) {
+        let now = Instant::now();
+        let last = progress.sampled.get(&source);
+        if last.is_some_and(|last| now - *last < SAMPLE_EVERY) {
+            return;
+        }
+        progress.sampled.insert(source, now);
+        let shown = line
+            .get(..SAMPLE_BYTES_MAX)
+            .unwrap_or(line)
+            .escape_ascii()
+            .to_string();
+        let name = self
+            .sources
+            .get(source)
+            .map_or("", |info| info.name.as_str());
+        let total = self.counters.malformed.load(Ordering::Relaxed);
+        tracing::warn!(
+            source = name,
+            reason,
+            total,
+            line = shown,
+            "A line is malformed."
+        );
+    }
+}
+
+/// Acknowledges, in order, the batches whose findings are all dealt with.
+fn acknowledge(batches: &mut VecDeque<(Position, Vec<Weak<Ticket>>)>) {
+    while let Some((position, tickets)) = batches.front() {
+        if tickets.iter().any(|ticket| ticket.strong_count() > 0) {
+            return;
+        }
+        position.acknowledge();
+        batches.pop_front();
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn wall_clock() -> EventTime {
+    EventTime::from(Timestamp::now())
+}

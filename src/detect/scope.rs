@@ -1,0 +1,165 @@
+//! Scopes: which part of the world an address belongs to.
+//!
+//! Called for every flow. Each scope has walks of its own, so that a pod's many successes on the
+//! Internet never pay for its failures inside the cluster.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// A part of the world that is judged on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Pod and service ranges of this cluster.
+    Cluster,
+    /// Nodes, metadata services and other link-local addresses.
+    Infrastructure,
+    /// Private ranges: RFC 1918, carrier-grade NAT, unique local IPv6.
+    Private,
+    /// Everything else that can be routed.
+    Internet,
+    /// Loopback, multicast, broadcast, unspecified: no contact with anybody in particular.
+    Nobody,
+}
+
+impl Scope {
+    /// The scope in a sentence: "tried 40 ... hosts".
+    #[must_use]
+    pub const fn adjective(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Infrastructure => "infrastructure",
+            Self::Private => "private",
+            Self::Internet => "Internet",
+            Self::Nobody => "local",
+        }
+    }
+}
+
+/// Address ranges that only this cluster's user knows. The well-known ranges are built in.
+#[derive(Clone, Debug, Default)]
+pub struct Scopes {
+    /// Pod and service ranges.
+    pub cluster: Vec<IpNet>,
+    /// Node addresses and whatever else must be kept from pods.
+    pub infrastructure: Vec<IpNet>,
+}
+
+impl Scopes {
+    /// The scope of an address. What the user listed wins over the built-in ranges, and
+    /// infrastructure over cluster: it is the stricter of the two.
+    #[must_use]
+    pub fn classify(&self, ip: IpAddr) -> Scope {
+        let ip = plain(ip);
+        if self.infrastructure.iter().any(|net| net.contains(&ip)) || is_infrastructure(ip) {
+            return Scope::Infrastructure;
+        }
+        if self.cluster.iter().any(|net| net.contains(&ip)) {
+            return Scope::Cluster;
+        }
+        if is_nobody(ip) {
+            Scope::Nobody
+        } else if is_private(ip) {
+            Scope::Private
+        } else {
+            Scope::Internet
+        }
+    }
+}
+
+/// The address that a packet really goes to: IPv4 inside IPv6 (mapped, or behind the well-known
+/// NAT64 prefix 64:ff9b::/96 of RFC 6052) counts as that IPv4 address, else one target would be
+/// several.
+pub(super) fn plain(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip else { return ip };
+    if let Some(v4) = v6.to_ipv4_mapped() {
+        return IpAddr::V4(v4);
+    }
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => IpAddr::V4(Ipv4Addr::from_bits(
+            (u32::from(high) << 16) | u32::from(low),
+        )),
+        _ => ip,
+    }
+}
+
+/// EC2's metadata address for IPv6; that for IPv4, 169.254.169.254, is link-local.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+fn is_infrastructure(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6 == METADATA_V6 || v6.is_unicast_link_local(),
+    }
+}
+
+fn is_nobody(ip: IpAddr) -> bool {
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    broadcast || ip.is_loopback() || ip.is_multicast() || ip.is_unspecified()
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        // 100.64.0.0/10 is the range of carrier-grade NAT (RFC 6598); clouds use it for pods.
+        IpAddr::V4(v4) => v4.is_private() || (v4.to_bits() >> 22) == (0x6440_0000_u32 >> 22),
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(ip: &str, expected: Scope) {
+        let scopes = Scopes {
+            cluster: vec!["10.244.0.0/16".parse().unwrap()],
+            infrastructure: vec!["10.0.0.0/24".parse().unwrap()],
+        };
+        assert_eq!(scopes.classify(ip.parse().unwrap()), expected, "{ip}");
+    }
+
+    #[test]
+    fn the_users_ranges_win_over_the_built_in_ones() {
+        check("10.244.3.4", Scope::Cluster);
+        check("10.0.0.7", Scope::Infrastructure);
+        check("10.1.0.1", Scope::Private);
+    }
+
+    #[test]
+    fn metadata_addresses_are_infrastructure_without_configuration() {
+        check("169.254.169.254", Scope::Infrastructure);
+        check("fd00:ec2::254", Scope::Infrastructure);
+    }
+
+    #[test]
+    fn private_ranges_end_where_their_rfcs_end() {
+        check("100.64.0.0", Scope::Private);
+        check("100.127.255.255", Scope::Private);
+        check("100.128.0.0", Scope::Internet);
+        check("100.63.255.255", Scope::Internet);
+        check("172.31.255.255", Scope::Private);
+        check("172.32.0.0", Scope::Internet);
+        check("fd12::1", Scope::Private);
+        check("2001:db8::1", Scope::Internet);
+    }
+
+    #[test]
+    fn ipv4_inside_ipv6_counts_as_ipv4() {
+        check("::ffff:10.244.0.9", Scope::Cluster);
+        check("64:ff9b::a9fe:a9fe", Scope::Infrastructure);
+    }
+
+    #[test]
+    fn groups_and_oneself_are_nobody() {
+        for ip in [
+            "127.0.0.1",
+            "::1",
+            "239.255.255.250",
+            "ff02::1",
+            "255.255.255.255",
+            "0.0.0.0",
+        ] {
+            check(ip, Scope::Nobody);
+        }
+    }
+}

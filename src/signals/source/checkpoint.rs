@@ -1,0 +1,151 @@
+//! Checkpoints: up to where each file of a source is done with, kept over a restart.
+//!
+//! One JSON file per source, replaced by rename, so that a reader sees the old one or the new one.
+//! The reader writes it once a second if it changed, and when the source is closed.
+//!
+//! Only the last write, at close, is synced to the disk. Without the sync a crash of the whole
+//! machine can take the last seconds of the checkpoint, and the log itself is no safer than that:
+//! its writer does not sync either. A sync per second would stall behind etcd on the same disk.
+//! A checkpoint that is damaged all the same counts as a gap and the log is read from its start:
+//! lines twice rather than never.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::limits;
+
+use super::SourceError;
+use super::generation::{Identity, hex, read_bounded};
+
+/// Version of the file's layout. Another one is not read.
+const VERSION: u32 = 1;
+
+/// A file from which reading goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedGeneration {
+    #[serde(flatten)]
+    pub(super) identity: Identity,
+    pub(super) offset: u64,
+}
+
+/// A log, with what was left of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedLog {
+    pub(super) path: String,
+    /// The oldest first.
+    pub(super) generations: Vec<SavedGeneration>,
+    /// Backups that are done.
+    pub(super) done: Vec<Identity>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Saved {
+    version: u32,
+    at_ms: u64,
+    pub(super) logs: Vec<SavedLog>,
+}
+
+impl Saved {
+    pub(super) fn saved_at(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.at_ms)
+    }
+}
+
+/// The file of one source's checkpoint.
+#[derive(Debug)]
+pub(super) struct CheckpointFile {
+    path: PathBuf,
+    written: Option<Vec<SavedLog>>,
+}
+
+impl CheckpointFile {
+    /// The checkpoint of the source `name` that reads `target`. Another target under the same
+    /// name is another checkpoint.
+    pub(super) fn new(folder: &Path, name: &str, target: &Path) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(name.as_bytes());
+        hash.update([0]);
+        hash.update(target.as_os_str().as_encoded_bytes());
+        let hash = hex(&hash.finalize());
+        let tag = hash.get(..8).unwrap_or_default();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let plain: String = name
+            .chars()
+            .take(64)
+            .map(|c| if is_plain(c) { c } else { '_' })
+            .collect();
+        Self {
+            path: folder.join(format!("{plain}-{tag}.json")),
+            written: None,
+        }
+    }
+
+    /// What was saved; `None` when nothing ever was.
+    pub(super) fn load(&mut self) -> Result<Option<Saved>, SourceError> {
+        let unreadable = |source| SourceError::ReadCheckpoint {
+            path: self.path.clone(),
+            source,
+        };
+        let bytes = match read_bounded(&self.path, limits::CHECKPOINT_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let saved: Saved =
+            serde_json::from_slice(&bytes).map_err(|error| unreadable(error.into()))?;
+        if saved.version != VERSION {
+            return Err(SourceError::CheckpointVersion {
+                path: self.path.clone(),
+                found: saved.version,
+            });
+        }
+        self.written = Some(saved.logs.clone());
+        Ok(Some(saved))
+    }
+
+    /// Writes `logs`, unless that is what stands there.
+    pub(super) fn save(&mut self, logs: Vec<SavedLog>, with_sync: bool) -> Result<(), SourceError> {
+        if self.written.as_ref() == Some(&logs) && !with_sync {
+            return Ok(());
+        }
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let saved = Saved {
+            version: VERSION,
+            at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            logs,
+        };
+        let failed = |source| SourceError::WriteCheckpoint {
+            path: self.path.clone(),
+            source,
+        };
+        let bytes = serde_json::to_vec(&saved).map_err(|error| failed(error.into()))?;
+        replace(&self.path, &bytes, with_sync).map_err(failed)?;
+        self.written = Some(saved.logs);
+        Ok(())
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8], with_sync: bool) -> io::Result<()> {
+    let folder = super::family::folder_of(path);
+    std::fs::create_dir_all(&folder)?;
+    let temporary = path.with_extension("json.tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    if with_sync {
+        file.sync_all()?;
+    }
+    std::fs::rename(&temporary, path)?;
+    if with_sync {
+        // The rename is an entry of the folder, and lasts only once that is on the disk.
+        File::open(&folder)?.sync_all()?;
+    }
+    Ok(())
+}

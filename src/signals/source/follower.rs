@@ -1,0 +1,525 @@
+//! Follows one log over its rotations: which files, in which order, from where.
+//!
+//! The reader owns one follower per log and polls it. A follower keeps the generations that are
+//! open, the oldest first: the last one is the file that has the log's name now, the earlier ones
+//! are read until they stay quiet. It must neither lose nor repeat a line, whatever was renamed,
+//! copied or emptied between two looks; what cannot be helped it counts as a gap.
+//!
+//! ```text
+//! saved generations ─► backups made meanwhile ─► the file that has the name now
+//! ```
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::limits;
+
+use super::checkpoint::{SavedGeneration, SavedLog};
+use super::family::{self, Age};
+use super::generation::{FileId, Finished, Generation, Identity, Look, OpenFile};
+use super::health::{Count, Health, SourceState};
+use super::{Pacing, Position};
+
+/// Where a log begins that has no checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// At what comes next: everything there is now was there before.
+    AtEnd,
+    /// At the start of the file that has the name; backups were there before.
+    AtStart,
+    /// The log is new since this time, and so are its backups that are younger.
+    NewSince(SystemTime),
+}
+
+/// What all followers of a source share.
+pub(super) struct Context<'a> {
+    pub(super) health: &'a Health,
+    pub(super) pacing: &'a Pacing,
+    pub(super) now: Instant,
+}
+
+/// Lines of one poll.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) bytes: Vec<u8>,
+    pub(super) position: Position,
+}
+
+/// What a poll gave.
+#[derive(Debug)]
+pub(super) enum Polled {
+    Lines(Lines),
+    /// Bytes, but no complete line; or a change that makes another poll worth it at once.
+    Progress,
+    Nothing,
+}
+
+/// One log.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) path: PathBuf,
+    begin: Option<Begin>,
+    generations: VecDeque<Generation>,
+    finished: VecDeque<Finished>,
+    /// Backups that are done, the oldest first.
+    done: VecDeque<Identity>,
+    pub(super) state: SourceState,
+    next_poll: Instant,
+    next_path_check: Instant,
+    retry_after: Duration,
+}
+
+impl Follower {
+    pub(super) fn new(path: PathBuf, begin: Begin, now: Instant) -> Self {
+        Self {
+            path,
+            begin: Some(begin),
+            generations: VecDeque::new(),
+            finished: VecDeque::new(),
+            done: VecDeque::new(),
+            state: SourceState::Starting,
+            next_poll: now,
+            next_path_check: now,
+            retry_after: Duration::from_millis(limits::OPEN_RETRY_MS.0),
+        }
+    }
+
+    /// Goes on where `saved` ended.
+    pub(super) fn resume(saved: &SavedLog, ctx: &Context<'_>) -> Self {
+        // The log was seen before, so that every backup that is not known by now is new.
+        let begin = Begin::NewSince(SystemTime::UNIX_EPOCH);
+        let mut follower = Self::new(PathBuf::from(&saved.path), begin, ctx.now);
+        let files = family::files(&family::folder_of(&follower.path));
+        let is_there = |done: &&Identity| files.iter().any(|(_, id)| *id == done.id());
+        let done = saved.done.iter().filter(is_there).cloned();
+        follower.done.extend(done.take(KNOWN_MAX));
+        for wanted in saved.generations.iter().take(limits::GENERATIONS_MAX) {
+            let found = follower.find(wanted);
+            let opened = found.map(|open| Generation::new(open, wanted.offset, ctx.now));
+            match opened {
+                Some(Ok(generation)) => follower.push(generation, ctx.now),
+                _ if wanted.identity.is_of_empty_file() => {}
+                _ => ctx.health.count(Count::Gaps, 1),
+            }
+        }
+        follower
+    }
+
+    /// The file of a checkpoint: under any name in its folder, or as a copy under the name of a
+    /// backup.
+    fn find(&self, wanted: &SavedGeneration) -> Option<OpenFile> {
+        let open_if = |path: &Path| {
+            let open = OpenFile::open(path).ok()?;
+            let is_it = wanted.identity.is(open.id, &open.head) && open.size >= wanted.offset;
+            (is_it && !self.has_open(open.id)).then_some(open)
+        };
+        for _ in 0..RENAME_TRIES {
+            let files = family::files(&family::folder_of(&self.path));
+            let (same, others): (Vec<_>, Vec<_>) = files
+                .into_iter()
+                .partition(|(_, id)| *id == wanted.identity.id());
+            let copies = others
+                .iter()
+                .filter(|(path, _)| self.is_in_family(family::name_of(path)));
+            let found = same
+                .iter()
+                .chain(copies)
+                .find_map(|(path, _)| open_if(path));
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn is_in_family(&self, name: &str) -> bool {
+        let base = family::name_of(&self.path);
+        name == base || family::backup_tag(base, name).is_some()
+    }
+
+    /// Takes the files of `other`, whose name is that of a backup of this log, as known.
+    pub(super) fn leave_to(&mut self, other: &Follower) {
+        let files = other.generations.iter().map(Generation::identity);
+        self.done.extend(files.chain(other.done.iter().cloned()));
+    }
+
+    pub(super) fn has_open(&self, id: FileId) -> bool {
+        self.generations
+            .iter()
+            .any(|generation| generation.id == id)
+    }
+
+    /// Whether the log is gone and nothing of it is left to read or to acknowledge.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == SourceState::Missing
+            && self.generations.is_empty()
+            && self.finished.is_empty()
+    }
+
+    pub(super) fn lag_bytes(&self) -> u64 {
+        self.generations
+            .iter()
+            .map(|generation| generation.lag_bytes)
+            .sum()
+    }
+
+    pub(super) fn next_poll(&self) -> Instant {
+        self.next_poll
+    }
+
+    /// Looks for more lines; at most one read.
+    pub(super) fn poll(&mut self, ctx: &Context<'_>) -> Polled {
+        let polled = self.try_poll(ctx).unwrap_or_else(|error| {
+            self.fail(&error, ctx);
+            Polled::Nothing
+        });
+        if matches!(polled, Polled::Nothing) {
+            self.next_poll = self.next_poll.max(ctx.now + self.pause(ctx));
+        }
+        polled
+    }
+
+    fn pause(&self, ctx: &Context<'_>) -> Duration {
+        let active_for = Duration::from_millis(limits::ACTIVE_FOR_MS);
+        let is_active =
+            |generation: &Generation| ctx.now.duration_since(generation.last_growth) < active_for;
+        if self.generations.iter().any(is_active) {
+            ctx.pacing.poll_active
+        } else {
+            ctx.pacing.poll_idle
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error, ctx: &Context<'_>) {
+        self.state = SourceState::Failed(error.to_string());
+        let longest = Duration::from_millis(limits::OPEN_RETRY_MS.1);
+        self.next_poll = ctx.now + self.retry_after;
+        self.next_path_check = self.next_poll;
+        self.retry_after = (self.retry_after * 2).min(longest);
+    }
+
+    fn try_poll(&mut self, ctx: &Context<'_>) -> io::Result<Polled> {
+        if ctx.now >= self.next_path_check {
+            self.next_path_check = ctx.now + ctx.pacing.rotation_check;
+            self.check_path(ctx)?;
+            self.settle();
+        }
+        for i in 0..self.generations.len() {
+            let Some(generation) = self.generations.get_mut(i) else {
+                break;
+            };
+            let look = generation.look(ctx.now)?;
+            ctx.health
+                .count(Count::OversizedLines, generation.take_oversized());
+            match look {
+                Look::Read(bytes) if bytes.is_empty() => return Ok(Polled::Progress),
+                Look::Read(bytes) => {
+                    let position = generation.mark_sent();
+                    return Ok(Polled::Lines(Lines { bytes, position }));
+                }
+                Look::Truncated => return self.restart(i, ctx),
+                Look::AtEnd if self.is_quiet(i, ctx) => return Ok(self.finish(i)),
+                Look::AtEnd => {}
+            }
+        }
+        Ok(Polled::Nothing)
+    }
+
+    /// Whether nothing more is to be expected of a generation that is at its end.
+    fn is_quiet(&self, i: usize, ctx: &Context<'_>) -> bool {
+        let Some(generation) = self.generations.get(i) else {
+            return false;
+        };
+        let quiet_for = ctx.now.duration_since(generation.last_growth);
+        let superseded_for = generation
+            .superseded_at
+            .map(|at| ctx.now.duration_since(at));
+        let is_superseded =
+            superseded_for.is_some_and(|time| time.min(quiet_for) >= ctx.pacing.rotate_wait);
+        // A deleted file whose writer has it open may grow; but not for ever, or the disk fills.
+        let unlinked_wait = Duration::from_millis(limits::ACTIVE_FOR_MS);
+        is_superseded || (generation.is_unlinked && quiet_for >= unlinked_wait)
+    }
+
+    /// Ends a generation: its unfinished last line is a line, now that no newline will come.
+    fn finish(&mut self, i: usize) -> Polled {
+        let Some(mut generation) = self.generations.remove(i) else {
+            return Polled::Nothing;
+        };
+        let rest = generation.finish();
+        let polled = match rest {
+            Some(bytes) => Polled::Lines(Lines {
+                bytes,
+                position: generation.mark_sent(),
+            }),
+            None => Polled::Progress,
+        };
+        self.finished.push_back(generation.close());
+        polled
+    }
+
+    /// Moves what is acknowledged to what is known.
+    fn settle(&mut self) {
+        while let Some(first) = self.finished.front()
+            && (first.is_acknowledged()
+                || self.finished.len() > limits::UNACKNOWLEDGED_GENERATIONS_MAX)
+        {
+            let identity = first.identity.clone();
+            self.finished.pop_front();
+            self.know(identity);
+        }
+    }
+
+    fn know(&mut self, identity: Identity) {
+        // An empty file resembles every other, and nothing of it can be read twice.
+        if identity.is_of_empty_file() || self.done.contains(&identity) {
+            return;
+        }
+        if self.done.len() >= KNOWN_MAX {
+            self.done.pop_front();
+        }
+        self.done.push_back(identity);
+    }
+
+    /// Whether the log's name leads to another file by now.
+    fn check_path(&mut self, ctx: &Context<'_>) -> io::Result<()> {
+        let id = match std::fs::metadata(&self.path) {
+            Ok(metadata) => FileId::of(&metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.state = SourceState::Missing;
+                // What comes now was not there at the start, so that none of it is old.
+                if let Some(Begin::AtEnd | Begin::AtStart) = self.begin {
+                    self.know_all_backups()?;
+                    self.begin = Some(Begin::NewSince(SystemTime::UNIX_EPOCH));
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let known = self.generations.iter().position(|known| known.id == id);
+        if let Some(i) = known {
+            // Mostly it is the last one already; an earlier one got its name back.
+            if i + 1 < self.generations.len()
+                && let Some(mut generation) = self.generations.remove(i)
+            {
+                generation.superseded_at = None;
+                self.push(generation, ctx.now);
+            }
+        } else {
+            self.take_over(ctx)?;
+        }
+        self.state = SourceState::Reading;
+        self.retry_after = Duration::from_millis(limits::OPEN_RETRY_MS.0);
+        Ok(())
+    }
+
+    /// Opens the file that has the name now, and the backups made since the last look.
+    ///
+    /// The file first, then the backups, then whether the file still has the name: a rotation in
+    /// between would otherwise put a generation out of its place.
+    fn take_over(&mut self, ctx: &Context<'_>) -> io::Result<()> {
+        for _ in 0..RENAME_TRIES {
+            let open = match OpenFile::open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                other => other?,
+            };
+            let names = family::names(&family::folder_of(&self.path))?;
+            let backups = self.unknown_backups(&names, Some(open.id));
+            let id = open.id;
+            if std::fs::metadata(&self.path).is_ok_and(|metadata| FileId::of(&metadata) == id) {
+                return self.succeed(open, backups, ctx);
+            }
+        }
+        // It rotates faster than it can be looked at; the next check tries again.
+        Ok(())
+    }
+
+    fn succeed(
+        &mut self,
+        open: OpenFile,
+        backups: Vec<OpenFile>,
+        ctx: &Context<'_>,
+    ) -> io::Result<()> {
+        let begin = self.begin.take();
+        let had_one = !self.generations.is_empty() || !self.finished.is_empty();
+        for backup in backups {
+            let is_old = match begin {
+                None => false,
+                Some(Begin::AtEnd | Begin::AtStart) => true,
+                Some(Begin::NewSince(time)) => backup.modified < time,
+            };
+            if is_old {
+                self.know(backup.identity());
+            } else if self.has_room() {
+                self.add(backup, 0, ctx)?;
+            }
+        }
+        // A file that is done and comes back under the log's name holds nothing new.
+        let is_done = begin == Some(Begin::AtEnd) || self.is_done(&open);
+        let offset = if is_done { open.size } else { 0 };
+        self.add(open, offset, ctx)?;
+        ctx.health.count(Count::Rotations, u64::from(had_one));
+        Ok(())
+    }
+
+    /// Whether a backup can be opened besides the file that has the name.
+    fn has_room(&self) -> bool {
+        self.generations.len() + 1 < limits::GENERATIONS_MAX
+    }
+
+    fn is_done(&self, open: &OpenFile) -> bool {
+        let finished = self.finished.iter().map(|finished| &finished.identity);
+        finished
+            .chain(&self.done)
+            .any(|done| done.is(open.id, &open.head))
+    }
+
+    /// Adds a generation behind the others.
+    fn add(&mut self, open: OpenFile, offset: u64, ctx: &Context<'_>) -> io::Result<()> {
+        self.push(Generation::new(open, offset, ctx.now)?, ctx.now);
+        Ok(())
+    }
+
+    fn push(&mut self, generation: Generation, now: Instant) {
+        if let Some(last) = self.generations.back_mut() {
+            last.superseded_at.get_or_insert(now);
+        }
+        self.generations.push_back(generation);
+    }
+
+    /// Looks for backups that came to be unnoticed: while the reader was held up, or because a
+    /// listing missed a name that was just being changed.
+    pub(super) fn catch_up(&mut self, names: &[String], ctx: &Context<'_>) {
+        let Some(current) = self.generations.back().map(|current| current.id) else {
+            return;
+        };
+        let is_current =
+            std::fs::metadata(&self.path).is_ok_and(|metadata| FileId::of(&metadata) == current);
+        if !is_current {
+            return;
+        }
+        for backup in self.unknown_backups(names, None) {
+            // Those that find no room stay unknown, and are found again.
+            if self.has_room()
+                && let Ok(mut generation) = Generation::new(backup, 0, ctx.now)
+            {
+                generation.superseded_at = Some(ctx.now);
+                let before_last = self.generations.len().saturating_sub(1);
+                self.generations.insert(before_last, generation);
+                ctx.health.count(Count::Rotations, 1);
+            }
+        }
+    }
+
+    /// Backups that were never read, the oldest first. Not those that can be a copy of what is
+    /// being read: whether a copy matters shows only when the original is emptied.
+    fn unknown_backups(&self, names: &[String], current: Option<FileId>) -> Vec<OpenFile> {
+        let mut backups = self.backups(names);
+        backups.retain(|backup| {
+            let head = &backup.head;
+            current != Some(backup.id)
+                && !self.generations.iter().any(|known| known.resembles(head))
+        });
+        backups
+    }
+
+    /// Backups that are neither open nor done, the oldest first.
+    fn backups(&self, names: &[String]) -> Vec<OpenFile> {
+        let folder = family::folder_of(&self.path);
+        let base = family::name_of(&self.path);
+        let mut found: Vec<(Age, PathBuf, FileId)> = Vec::new();
+        for name in names {
+            let Some(tag) = family::backup_tag(base, name) else {
+                continue;
+            };
+            let path = folder.join(name);
+            let Ok(metadata) = std::fs::metadata(&path) else {
+                continue;
+            };
+            if metadata.is_file() && metadata.len() > 0 {
+                let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                found.push((Age::new(tag, modified), path, FileId::of(&metadata)));
+            }
+        }
+        found.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        let excess = found.len().saturating_sub(limits::BACKUPS_MAX);
+        let youngest = found.into_iter().skip(excess);
+        let unopened = youngest.filter(|(_, _, id)| !self.has_open(*id));
+        let opened = unopened.filter_map(|(_, path, _)| OpenFile::open(&path).ok());
+        let is_new = |backup: &OpenFile| !self.has_open(backup.id) && !self.is_done(backup);
+        opened.filter(is_new).collect()
+    }
+
+    fn know_all_backups(&mut self) -> io::Result<()> {
+        let names = match family::names(&family::folder_of(&self.path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            names => names?,
+        };
+        for backup in self.backups(&names) {
+            self.know(backup.identity());
+        }
+        Ok(())
+    }
+
+    /// The file was emptied: what it held may live on in a copy (copytruncate), in which reading
+    /// goes on; the file itself starts again.
+    fn restart(&mut self, i: usize, ctx: &Context<'_>) -> io::Result<Polled> {
+        ctx.health.count(Count::Truncations, 1);
+        let is_current = i + 1 == self.generations.len();
+        let Some(mut old) = self.generations.remove(i) else {
+            return Ok(Polled::Nothing);
+        };
+        let restarted = if is_current {
+            Some(old.restarted(ctx.now)?)
+        } else {
+            None
+        };
+        let names = family::names(&family::folder_of(&self.path)).unwrap_or_default();
+        let mut copies = self.backups(&names);
+        let copy = copies.iter().position(|copy| old.is_copied_by(copy));
+        let mut polled = Polled::Progress;
+        if let Some(copy) = copy {
+            old.move_to_copy(copies.swap_remove(copy));
+            old.superseded_at.get_or_insert(ctx.now);
+            self.generations.insert(i, old);
+        } else if let Some(bytes) = old.finish() {
+            let position = old.mark_sent();
+            polled = Polled::Lines(Lines { bytes, position });
+        }
+        if let Some(restarted) = restarted {
+            self.generations.push_back(restarted);
+            self.catch_up(&names, ctx);
+        }
+        Ok(polled)
+    }
+
+    /// What a checkpoint keeps of this log.
+    pub(super) fn save(&self) -> SavedLog {
+        let (acknowledged, waiting): (Vec<_>, Vec<_>) = self
+            .finished
+            .iter()
+            .partition(|finished| finished.is_acknowledged());
+        let waiting = waiting.into_iter().map(|finished| SavedGeneration {
+            identity: finished.identity.clone(),
+            offset: finished.committed(),
+        });
+        let open = self.generations.iter().map(|generation| SavedGeneration {
+            identity: generation.identity(),
+            offset: generation.committed(),
+        });
+        let acknowledged = acknowledged.into_iter().map(|finished| &finished.identity);
+        SavedLog {
+            path: self.path.to_string_lossy().into_owned(),
+            generations: waiting.chain(open).collect(),
+            done: self.done.iter().chain(acknowledged).cloned().collect(),
+        }
+    }
+}
+
+/// Backups that are remembered as done: those that can be looked at, and as many that go.
+const KNOWN_MAX: usize = 2 * limits::BACKUPS_MAX;
+
+/// Renames in the middle of a look that are put up with before the look is given up.
+const RENAME_TRIES: usize = 3;

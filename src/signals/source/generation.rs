@@ -1,0 +1,397 @@
+//! One file of a log that rotates: read from an offset on, and known again when it was renamed,
+//! copied, or emptied and refilled.
+//!
+//! A path says nothing about a file that rotates, and an inode is given out again. So a file is
+//! its device, its inode and its first bytes. The followers own generations; nothing here knows
+//! about names.
+
+use std::borrow::Cow;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::limits;
+
+use super::lines::LineBuffer;
+
+/// Device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FileId {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl FileId {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// What a checkpoint keeps of a file, to know it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    /// How many first bytes are hashed.
+    head_bytes: usize,
+    head_sha256: String,
+}
+
+impl Identity {
+    fn new(id: FileId, head: &[u8]) -> Self {
+        Self {
+            device: id.device,
+            inode: id.inode,
+            head_bytes: head.len(),
+            head_sha256: hex(&Sha256::digest(head)),
+        }
+    }
+
+    pub(super) fn id(&self) -> FileId {
+        FileId {
+            device: self.device,
+            inode: self.inode,
+        }
+    }
+
+    /// Whether a file with these first bytes has the content that is meant: the same file, or a
+    /// copy of it. A few equal bytes are no proof for another inode.
+    pub(super) fn is(&self, id: FileId, head: &[u8]) -> bool {
+        let is_enough = self.head_bytes >= limits::COPY_HEAD_BYTES_MIN || self.id() == id;
+        let first = head.get(..self.head_bytes);
+        is_enough && first.is_some_and(|first| hex(&Sha256::digest(first)) == self.head_sha256)
+    }
+
+    /// Whether there was nothing in the file yet, so that nothing can be lost of it.
+    pub(super) fn is_of_empty_file(&self) -> bool {
+        self.head_bytes == 0
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// A file that was opened and found to be a regular one, with its first bytes.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) id: FileId,
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
+    pub(super) head: Vec<u8>,
+}
+
+impl OpenFile {
+    /// Opens a regular file. Anything else is refused before it is opened: opening a FIFO blocks.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let is_file = std::fs::metadata(path)?.is_file();
+        let file = if is_file {
+            File::open(path)?
+        } else {
+            return Err(not_regular());
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(not_regular());
+        }
+        let head = read_head(&file)?;
+        Ok(Self {
+            id: FileId::of(&metadata),
+            size: metadata.len(),
+            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            file,
+            head,
+        })
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity::new(self.id, &self.head)
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+fn read_head(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; limits::FILE_HEAD_BYTES_MAX];
+    let count = read_full_at(file, &mut head, 0)?;
+    head.truncate(count);
+    Ok(head)
+}
+
+/// Fills `buffer` as far as the file reaches.
+fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut count = 0;
+    while let Some(rest) = buffer.get_mut(count..)
+        && !rest.is_empty()
+    {
+        match file.read_at(rest, offset + count as u64) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
+}
+
+/// What a look at a file gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// These complete lines; empty when a line is not complete yet.
+    Read(Vec<u8>),
+    /// Nothing new.
+    AtEnd,
+    /// It is another content than what was read: the file was emptied.
+    Truncated,
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+pub(super) struct Generation {
+    file: File,
+    pub(super) id: FileId,
+    head: Vec<u8>,
+    /// Up to where it was read.
+    offset: u64,
+    buffer: LineBuffer,
+    /// Up to where the consumer is done with it; shared with the positions of batches.
+    acked: Arc<AtomicU64>,
+    /// End of the last batch that was sent.
+    sent: u64,
+    modified: SystemTime,
+    /// Bytes that the last look left unread.
+    pub(super) lag_bytes: u64,
+    pub(super) last_growth: Instant,
+    /// Since when a newer file has its place.
+    pub(super) superseded_at: Option<Instant>,
+    /// Whether no name leads to it any more.
+    pub(super) is_unlinked: bool,
+}
+
+impl Generation {
+    /// Reads `open` from `offset` on.
+    pub(super) fn new(open: OpenFile, offset: u64, now: Instant) -> io::Result<Self> {
+        let mut before = [b'\n'];
+        if offset > 0 {
+            read_full_at(&open.file, &mut before, offset - 1)?;
+        }
+        // An offset amid a line is the end of a line that was still being written when reading
+        // began there, or lies in one that is too long. Zeros are a hole, not a line.
+        let is_line_start = matches!(before, [b'\n' | 0]);
+        Ok(Self {
+            file: open.file,
+            id: open.id,
+            head: open.head,
+            offset,
+            buffer: if is_line_start {
+                LineBuffer::default()
+            } else {
+                LineBuffer::amid_line()
+            },
+            acked: Arc::new(AtomicU64::new(offset)),
+            sent: offset,
+            modified: open.modified,
+            lag_bytes: open.size.saturating_sub(offset),
+            last_growth: now,
+            superseded_at: None,
+            is_unlinked: false,
+        })
+    }
+
+    /// The same file from its start, after it was emptied.
+    pub(super) fn restarted(&self, now: Instant) -> io::Result<Self> {
+        let file = self.file.try_clone()?;
+        let open = OpenFile {
+            file,
+            id: self.id,
+            size: 0,
+            modified: SystemTime::UNIX_EPOCH,
+            head: Vec::new(),
+        };
+        Self::new(open, 0, now)
+    }
+
+    /// Goes on in a copy of its content, after it was emptied itself.
+    pub(super) fn move_to_copy(&mut self, copy: OpenFile) {
+        self.file = copy.file;
+        self.id = copy.id;
+        self.head = copy.head;
+        self.modified = copy.modified;
+    }
+
+    /// Reads on, at most [`limits::READ_BYTES_MAX`] bytes.
+    pub(super) fn look(&mut self, now: Instant) -> io::Result<Look> {
+        let metadata = self.file.metadata()?;
+        self.is_unlinked = metadata.nlink() == 0;
+        let size = metadata.len();
+        self.lag_bytes = size.saturating_sub(self.offset);
+        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        if size < self.offset {
+            return Ok(Look::Truncated);
+        }
+        if size == self.offset {
+            let is_same = modified == self.modified || self.head_holds()?;
+            self.modified = modified;
+            return Ok(if is_same {
+                Look::AtEnd
+            } else {
+                Look::Truncated
+            });
+        }
+        self.modified = modified;
+        self.read(now)
+    }
+
+    fn read(&mut self, now: Instant) -> io::Result<Look> {
+        let wanted = usize::try_from(self.lag_bytes).unwrap_or(usize::MAX);
+        let wanted = wanted.min(limits::READ_BYTES_MAX);
+        let (file, offset) = (&self.file, self.offset);
+        let mut head = Cow::Borrowed(self.head.as_slice());
+        let mut count = 0;
+        let batch = self.buffer.push(|bytes| {
+            let known = bytes.len();
+            bytes.resize(known + wanted, 0);
+            let room = bytes.get_mut(known..).unwrap_or_default();
+            count = read_full_at(file, room, offset).map_err(Some)?;
+            bytes.truncate(known + count);
+            extend_head(&mut head, offset, bytes.get(known..).unwrap_or_default());
+            // Looked at after the read: as long as the first bytes are the old ones now, what was
+            // read before is of the old content too.
+            let is_same = read_head(file).map_err(Some)?.starts_with(&head);
+            if is_same { Ok(()) } else { Err(None) }
+        });
+        match batch {
+            Ok(lines) if count > 0 => {
+                if let Cow::Owned(head) = head {
+                    self.head = head;
+                }
+                self.offset += count as u64;
+                self.lag_bytes = self.lag_bytes.saturating_sub(count as u64);
+                self.last_growth = now;
+                Ok(Look::Read(lines))
+            }
+            Ok(_) => Ok(Look::AtEnd),
+            Err(None) => Ok(Look::Truncated),
+            Err(Some(error)) => Err(error),
+        }
+    }
+
+    fn head_holds(&self) -> io::Result<bool> {
+        Ok(read_head(&self.file)?.starts_with(&self.head))
+    }
+
+    /// What waits for a newline that will not come.
+    pub(super) fn finish(&mut self) -> Option<Vec<u8>> {
+        self.buffer.finish()
+    }
+
+    pub(super) fn take_oversized(&mut self) -> u64 {
+        self.buffer.take_oversized()
+    }
+
+    /// Marks everything up to here as sent, and gives what an acknowledgement needs.
+    pub(super) fn mark_sent(&mut self) -> super::Position {
+        self.sent = self.read_to();
+        super::Position::new(Arc::clone(&self.acked), self.sent)
+    }
+
+    /// Up to where complete lines were read.
+    pub(super) fn read_to(&self) -> u64 {
+        self.offset - self.buffer.pending() as u64
+    }
+
+    /// From where a restart must read: nothing before it is needed any more.
+    pub(super) fn committed(&self) -> u64 {
+        let acked = self.acked.load(Ordering::Acquire);
+        // With nothing on the way, bytes that made no batch (empty or dropped lines) are done too.
+        if acked >= self.sent {
+            self.read_to()
+        } else {
+            acked
+        }
+    }
+
+    /// Closes the file; what remains is to wait for the consumer.
+    pub(super) fn close(self) -> Finished {
+        Finished {
+            identity: self.identity(),
+            acked: self.acked,
+            sent: self.sent,
+        }
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity::new(self.id, &self.head)
+    }
+
+    /// Whether a file with these first bytes can be a copy of this one, also one that is still
+    /// being made.
+    pub(super) fn resembles(&self, head: &[u8]) -> bool {
+        if self.head.is_empty() {
+            return false;
+        }
+        let count = head.len().min(self.head.len());
+        head.get(..count) == self.head.get(..count)
+    }
+
+    /// Whether `open` is a copy of this file from which reading can go on.
+    pub(super) fn is_copied_by(&self, open: &OpenFile) -> bool {
+        !self.head.is_empty() && open.head.starts_with(&self.head) && open.size >= self.offset
+    }
+}
+
+/// A file that was read to its end and closed, waiting for the consumer.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) identity: Identity,
+    acked: Arc<AtomicU64>,
+    sent: u64,
+}
+
+impl Finished {
+    pub(super) fn committed(&self) -> u64 {
+        self.acked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.committed() >= self.sent
+    }
+}
+
+/// Takes the first bytes of the file from what was read, not from a read of its own: between two
+/// reads the file can be emptied.
+fn extend_head(head: &mut Cow<'_, [u8]>, offset: u64, fresh: &[u8]) {
+    let room = limits::FILE_HEAD_BYTES_MAX.saturating_sub(head.len());
+    let skip = (head.len() as u64).checked_sub(offset);
+    if let (1.., Some(skip)) = (room, skip) {
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let more = fresh.iter().skip(skip).take(room);
+        head.to_mut().extend(more);
+    }
+}
+
+/// Reads a small file whole, but not more than `bytes_max` of it.
+pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,195 @@
+//! Health of a source: what a condition, a metric and a person need to know of it.
+//!
+//! The reader's thread writes, anybody reads. Changes of state are logged here, once each, so
+//! that a missing file does not fill the log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What a source is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// It has not looked yet.
+    Starting,
+    /// Its file is open, or at least one file of its folder, and none fails.
+    Reading,
+    /// Its file or folder is not there. It is picked up when it comes.
+    Missing,
+    /// A file cannot be read, for this reason. It is tried again.
+    Failed(String),
+    /// Standard input came to its end, or the source was told to stop.
+    Ended,
+}
+
+/// A snapshot of a source's health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceHealth {
+    /// What it is doing.
+    pub state: SourceState,
+    /// When the last line was read, by the wall clock. `None` before the first one.
+    pub last_line_at: Option<SystemTime>,
+    /// Batches handed over.
+    pub batches: u64,
+    /// Bytes of lines handed over.
+    pub bytes: u64,
+    /// Lines that were dropped because they were too long.
+    pub oversized_lines: u64,
+    /// Files that took the place of a rotated one.
+    pub rotations: u64,
+    /// Files that were emptied under their name.
+    pub truncations: u64,
+    /// Files that were gone before they were read to their end: lines may be missing.
+    pub gaps: u64,
+    /// Times that a log of the folder was left out because there are too many.
+    pub unfollowed: u64,
+    /// Checkpoints that could not be written.
+    pub checkpoint_failures: u64,
+    /// Bytes that are written but not read yet, at the last look.
+    pub lag_bytes: u64,
+}
+
+/// A counter of [`SourceHealth`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Count {
+    OversizedLines,
+    Rotations,
+    Truncations,
+    Gaps,
+    Unfollowed,
+    CheckpointFailures,
+}
+
+/// The shared side of the health.
+#[derive(Debug)]
+pub(super) struct Health {
+    name: String,
+    state: Mutex<SourceState>,
+    last_line_at_ms: AtomicU64,
+    batches: AtomicU64,
+    bytes: AtomicU64,
+    oversized_lines: AtomicU64,
+    rotations: AtomicU64,
+    truncations: AtomicU64,
+    gaps: AtomicU64,
+    unfollowed: AtomicU64,
+    checkpoint_failures: AtomicU64,
+    lag_bytes: AtomicU64,
+}
+
+impl Health {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: Mutex::new(SourceState::Starting),
+            last_line_at_ms: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            oversized_lines: AtomicU64::new(0),
+            rotations: AtomicU64::new(0),
+            truncations: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
+            unfollowed: AtomicU64::new(0),
+            checkpoint_failures: AtomicU64::new(0),
+            lag_bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> SourceHealth {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let last_line_at_ms = get(&self.last_line_at_ms);
+        SourceHealth {
+            state: self
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            last_line_at: (last_line_at_ms > 0)
+                .then(|| UNIX_EPOCH + std::time::Duration::from_millis(last_line_at_ms)),
+            batches: get(&self.batches),
+            bytes: get(&self.bytes),
+            oversized_lines: get(&self.oversized_lines),
+            rotations: get(&self.rotations),
+            truncations: get(&self.truncations),
+            gaps: get(&self.gaps),
+            unfollowed: get(&self.unfollowed),
+            checkpoint_failures: get(&self.checkpoint_failures),
+            lag_bytes: get(&self.lag_bytes),
+        }
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        self.last_line_at_ms.store(now_ms, Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn lag(&self, bytes: u64) {
+        self.lag_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts. The first of a kind is logged, the others only show in the counter.
+    pub(super) fn count(&self, what: Count, times: u64) {
+        let counter = match what {
+            Count::OversizedLines => &self.oversized_lines,
+            Count::Rotations => &self.rotations,
+            Count::Truncations => &self.truncations,
+            Count::Gaps => &self.gaps,
+            Count::Unfollowed => &self.unfollowed,
+            Count::CheckpointFailures => &self.checkpoint_failures,
+        };
+        if times == 0 || counter.fetch_add(times, Ordering::Relaxed) > 0 {
+            return;
+        }
+        let source = self.name.as_str();
+        match what {
+            Count::Rotations | Count::Truncations => {
+                tracing::info!(source, ?what, "A log was rotated for the first time.");
+            }
+            Count::OversizedLines => {
+                tracing::error!(
+                    source,
+                    "A line was too long and is dropped; more are only counted."
+                );
+            }
+            Count::Gaps => {
+                tracing::error!(
+                    source,
+                    "A log was gone before it was read to its end; more are only counted."
+                );
+            }
+            Count::Unfollowed => {
+                tracing::error!(source, "A folder has more logs than are followed.");
+            }
+            Count::CheckpointFailures => {
+                tracing::error!(
+                    source,
+                    "A checkpoint cannot be written, a restart would repeat lines."
+                );
+            }
+        }
+    }
+
+    /// Sets the state, and logs it when it is another one.
+    pub(super) fn set_state(&self, state: SourceState) {
+        let mut known = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == state {
+            return;
+        }
+        let source = self.name.as_str();
+        match &state {
+            SourceState::Starting | SourceState::Reading | SourceState::Ended => {
+                tracing::info!(source, ?state, "A source changed its state.");
+            }
+            SourceState::Missing => {
+                tracing::warn!(source, "A log is not there; it is picked up when it comes.");
+            }
+            SourceState::Failed(reason) => {
+                tracing::error!(source, reason, "A log cannot be read; it is tried again.");
+            }
+        }
+        *known = state;
+    }
+}

@@ -1,0 +1,43 @@
+//! Generated files are in the repository and up to date.
+//!
+//! A file is written anew with the command that the failure names; never by hand.
+
+use std::fs;
+use std::path::Path;
+
+use yellowjack::api;
+
+#[test]
+fn crds_are_what_the_api_types_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
+    let mut expected_names = Vec::new();
+    for crd in api::crds() {
+        let name = format!("{}.yaml", crd.spec.names.plural);
+        let expected = api::crds_to_yaml(&crd).unwrap();
+        let found = fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        let line = first_different_line(&found, &expected);
+        assert!(
+            found == expected,
+            "crds/{name} is out of date from line {line} on; run `make crds`"
+        );
+        expected_names.push(name);
+    }
+    let mut names: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    expected_names.sort();
+    assert_eq!(
+        names, expected_names,
+        "crds/ holds the generated files and no others"
+    );
+}
+
+fn first_different_line(found: &str, expected: &str) -> usize {
+    let same = found
+        .lines()
+        .zip(expected.lines())
+        .take_while(|(a, b)| a == b);
+    same.count() + 1
+}
