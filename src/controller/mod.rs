@@ -8,6 +8,8 @@
 //! `owners` follows owner references, `triggers` turns what watches saw into what must be looked at,
 //! `surroundings` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
 //! through `cluster` alone (INV-4), and a run at rest costs none.
+//!
+//! `feed` and `pipeline` are the way of the signals: from watches and logs to findings.
 
 pub mod feed;
 pub mod pipeline;
@@ -313,9 +315,7 @@ impl Controller {
     /// Puts the run's pods on the roster.
     fn enroll(&self, observed: &Observed, validated: &Validated) {
         if let Some(id) = triggers::run_id(&observed.run) {
-            let held = validated.members.iter().filter(|member| member.is_held);
-            self.roster
-                .set(&id, held.filter_map(|member| member.pod.uid()));
+            self.roster.set(&id, validated.enrolled.iter().cloned());
         }
     }
 }
