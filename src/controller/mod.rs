@@ -26,6 +26,9 @@ mod triggers;
 mod validate;
 mod wake;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
