@@ -3,7 +3,8 @@
 //! - `dereference`: gathers what is known. Reads.
 //! - `validate`: what is in force, who is covered, what is wanted. Pure.
 //! - `apply`: makes, takes back, removes, stamps; `start` decides about the Job. Writes.
-//! - `status`: what the conditions say. Pure; stored here, where it differs.
+//! - `status`: what the conditions say; `containment` says it of Incidents. Pure; stored here, where
+//!   it differs.
 //!
 //! `owners` follows owner references, `triggers` turns what watches saw into what must be looked at,
 //! `surroundings` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
@@ -16,6 +17,7 @@ pub mod pipeline;
 
 mod apply;
 mod backoff;
+mod containment;
 mod dereference;
 mod malformed;
 mod owners;

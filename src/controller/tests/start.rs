@@ -63,7 +63,7 @@ fn a_job_that_an_incident_must_restore_or_acted_on_does_not_start() {
             &run("a", by_template()),
             Some(&fresh()),
             NAME,
-            &[held_by.clone()],
+            std::slice::from_ref(&held_by),
             None,
         );
         assert_eq!(step, StartStep::Wait(format!("Incident {name} holds it")));
