@@ -238,6 +238,12 @@ pub const API_TIMEOUT_S: u64 = 5;
 /// fastest pace of 100 batches a second this is 11 minutes of an API server that is away.
 pub const UNACKNOWLEDGED_BATCHES_MAX: usize = 65_536;
 
+/// Findings between the pipeline and the recorder. The pipeline waits when it is full.
+pub const FINDINGS_CHANNEL_MAX: usize = 256;
+
+/// How soon an object is looked at again whose stored state was newer than ours.
+pub const STALE_RETRY: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Reconcilers of one kind at the same time.
 pub const RECONCILE_CONCURRENCY: u16 = 16;
 

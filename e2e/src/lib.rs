@@ -1,1 +1,23 @@
-//! The harness that tests, demo and benchmarks share.
+//! The harness that tests, demo and benchmarks share: a real API server, namespaces, pods without
+//! a kubelet, the operator as a child process, and a proxy that injects API failures.
+//!
+//! Used by `e2e/tests`, the demo and the benchmarks; never linked into the product.
+
+mod binaries;
+mod cluster;
+mod control_plane;
+mod env;
+mod metrics;
+mod operator;
+mod pods;
+pub mod proxy;
+mod supervise;
+mod wait;
+
+pub use cluster::TestCluster;
+pub use control_plane::{client_of, process_resident_bytes};
+pub use env::{TestEnv, install_crds, with_namespace};
+pub use metrics::RequestCounts;
+pub use operator::Operator;
+pub use pods::{delete_pod, pod, set_pod_ip};
+pub use wait::wait_for;

@@ -190,7 +190,11 @@ pub struct EgressRule {
     /// An IPv4 or IPv6 range in CIDR form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 49))]
-    #[x_kube(validation = Rule::new("isCIDR(self)").message("cidr must be a range such as 203.0.113.0/24 or 2001:db8::/32"))]
+    #[x_kube(
+        validation = Rule::new("isCIDR(self)").message("cidr must be a range such as 203.0.113.0/24 or 2001:db8::/32"),
+        validation = Rule::new("!isCIDR(self) || cidr(self) == cidr(self).masked()")
+            .message("cidr must have no bits set behind its prefix: 203.0.113.7/24 would open the whole of 203.0.113.0/24")
+    )]
     pub cidr: Option<String>,
     /// A DNS name, or a pattern that begins with `*.`. Refused with a reason where the cluster's
     /// network backend cannot enforce names.
@@ -206,8 +210,11 @@ pub struct EgressRule {
     /// selects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_selector: Option<LabelSelector>,
-    /// Namespaces that the labels select.
+    /// Namespaces that the labels select. An empty selector is refused: it would open every
+    /// namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("(has(self.matchLabels) && self.matchLabels.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)")
+        .message("namespaceSelector must not be empty: it would open every namespace"))]
     pub namespace_selector: Option<LabelSelector>,
     /// Ports. Left out, every port.
     #[serde(default)]

@@ -1,7 +1,9 @@
 //! The CustomResourceDefinitions as objects and as YAML. `yellowjack crds` prints them; a test
 //! compares them with `crds/`.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 use super::{AgentRun, GuardrailPolicy, Incident};
@@ -9,7 +11,33 @@ use super::{AgentRun, GuardrailPolicy, Incident};
 /// All CRDs, in the order in which a reader meets them.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![AgentRun::crd(), GuardrailPolicy::crd(), Incident::crd()]
+    let mut crds = vec![AgentRun::crd(), GuardrailPolicy::crd(), Incident::crd()];
+    let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
+    for schema in versions.filter_map(|version| version.schema.as_mut()) {
+        if let Some(root) = &mut schema.open_api_v3_schema {
+            forbid_null(root);
+        }
+    }
+    crds
+}
+
+/// Takes `nullable` away everywhere. The derive sets it on every optional field, and CEL's `has`
+/// is true for a null: `cidr: null` would count as the one destination of a rule that has none.
+fn forbid_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    for property in schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+    {
+        forbid_null(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        forbid_null(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        forbid_null(values);
+    }
 }
 
 /// One CRD as YAML.

@@ -37,13 +37,19 @@ use super::{Trace, schema};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+// These stand here and not on the fields: a rule on an optional field does not see its removal.
+#[x_kube(
+    validation = Rule::new("has(self.run) == has(oldSelf.run) && (!has(self.run) || self.run == oldSelf.run)")
+        .message("run is immutable"),
+    validation = Rule::new("!has(oldSelf.disposition) || oldSelf.disposition.verdict == 'Confirm' || (has(self.disposition) && self.disposition == oldSelf.disposition)")
+        .message("a Release or Terminate is final: a new finding makes a new Incident")
+)]
 pub struct IncidentSpec {
-    /// The AgentRun that the pod belonged to.
+    /// The AgentRun that the pod belonged to. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("run is immutable"))]
     pub run: Option<RunReference>,
 
-    /// The pod that the finding is about.
+    /// The pod that the finding is about. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("subject is immutable"))]
     pub subject: SubjectReference,
 
@@ -57,7 +63,6 @@ pub struct IncidentSpec {
 
     /// The human's word. Once it is `Release` or `Terminate` it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("oldSelf.verdict == 'Confirm' || self == oldSelf").message("a Release or Terminate is final: a new finding makes a new Incident"))]
     pub disposition: Option<Disposition>,
 
     /// The run's identifiers of the training side, as they were at the finding.
@@ -108,7 +113,7 @@ pub struct EvidenceEntry {
     #[schemars(length(min = 1, max = 63))]
     pub signature: String,
     /// `Alert` or `Quarantine`: whether the line of the false-quarantine budget was crossed.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(extend("enum" = ["Alert", "Quarantine"]))]
     pub severity: String,
     /// Whether the run's mode is Observe: nothing is done to the pod for this entry.
     #[serde(default)]

@@ -53,7 +53,11 @@ pub struct PolicyNetwork {
     /// Ranges that a run's `cidr` rules must lie within. Left out, any range; empty, none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each entry must be a range such as 203.0.113.0/24"))]
+    #[x_kube(
+        validation = Rule::new("self.all(c, isCIDR(c))").message("each entry must be a range such as 203.0.113.0/24"),
+        validation = Rule::new("self.all(c, !isCIDR(c) || cidr(c) == cidr(c).masked())")
+            .message("no entry may have bits set behind its prefix: write 203.0.113.0/24, not 203.0.113.7/24")
+    )]
     pub allowed_cidrs: Option<Vec<CidrText>>,
     /// Names and `*.` patterns that a run's `fqdn` rules must match. Left out, any name; empty,
     /// none.
@@ -64,7 +68,11 @@ pub struct PolicyNetwork {
     /// and cluster ranges.
     #[serde(default)]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each entry must be a range such as 203.0.113.0/24"))]
+    #[x_kube(
+        validation = Rule::new("self.all(c, isCIDR(c))").message("each entry must be a range such as 203.0.113.0/24"),
+        validation = Rule::new("self.all(c, !isCIDR(c) || cidr(c) == cidr(c).masked())")
+            .message("no entry may have bits set behind its prefix: write 203.0.113.0/24, not 203.0.113.7/24")
+    )]
     pub blocked_cidrs: Vec<CidrText>,
     /// Whether a run may list the metadata address, node ranges or cluster ranges by a rule of
     /// its own.
@@ -84,11 +92,21 @@ pub struct CidrText(#[schemars(length(min = 3, max = 49))] pub String);
 /// A DNS name or a pattern that begins with `*.`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(transparent)]
-pub struct FqdnText(#[schemars(length(min = 1, max = 253))] pub String);
+pub struct FqdnText(
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(
+            pattern = r"^(\*\.)?([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+        )
+    )]
+    pub String,
+);
 
 /// What AgentRuns may use.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.defaultQuota) || !has(self.maxQuota) || self.defaultQuota.all(k, !(k in self.maxQuota) || quantity(self.defaultQuota[k]).compareTo(quantity(self.maxQuota[k])) <= 0)")
+    .message("defaultQuota must not exceed maxQuota: every run that states no quota would be refused"))]
 pub struct PolicyResources {
     /// The quota of a run that states none. Left out, such a run gets no quota.
     #[serde(default)]
@@ -107,6 +125,9 @@ pub struct PolicyResources {
 /// Detection modes.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.modes) || ((!has(self.modes.scan) || {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.modes.scan] >= {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.minimum]) && (!has(self.modes.mining) || {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.modes.mining] >= {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.minimum]))")
+    .message("modes must not be laxer than minimum: every run that states none would be refused"))]
+// Ranks come from maps: the server takes indexOf in a list for too dear a rule.
 pub struct PolicyDetection {
     /// Modes of the runs that set none. Left out, `Enforce`.
     #[serde(default)]
@@ -123,7 +144,7 @@ const fn default_minimum() -> Mode {
 /// How far a response goes.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.maxAction) || !has(self.minAction) || ['Alert','Throttle','Isolate','Suspend','Terminate'].indexOf(self.minAction) <= ['Alert','Throttle','Isolate','Suspend','Terminate'].indexOf(self.maxAction)")
+#[x_kube(validation = Rule::new("!has(self.maxAction) || !has(self.minAction) || {'Alert': 1, 'Throttle': 2, 'Isolate': 3, 'Suspend': 4, 'Terminate': 5}[self.minAction] <= {'Alert': 1, 'Throttle': 2, 'Isolate': 3, 'Suspend': 4, 'Terminate': 5}[self.maxAction]")
     .message("minAction must not be above maxAction"))]
 pub struct PolicyResponse {
     /// The highest rung of the ladder for runs that set none, and the highest that a run may set.

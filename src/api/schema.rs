@@ -25,7 +25,7 @@ pub fn quantities(_: &mut SchemaGenerator) -> Schema {
         "additionalProperties": {
             "type": "string",
             "maxLength": 32,
-            "pattern": r"^[0-9]+(\.[0-9]+)?([numkKMGTPE]|[KMGTPE]i|[eE][0-9]+)?$",
+            "pattern": r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$",
         },
     })
 }
@@ -40,7 +40,8 @@ pub fn string_map(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// A pod spec, kept exactly as it was written: a typed copy would silently drop every field that
-/// is newer than this build. The API server validates it when the Job is made.
+/// is newer than this build. The API server validates it when the Job is made. The fields that
+/// rules speak of must be declared: CEL sees no others.
 pub fn pod_spec(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -52,6 +53,8 @@ pub fn pod_spec(_: &mut SchemaGenerator) -> Schema {
                 "maxItems": 64,
                 "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
             },
+            "hostNetwork": { "type": "boolean" },
+            "restartPolicy": { "type": "string", "enum": ["Never", "OnFailure"] },
         },
         "x-kubernetes-preserve-unknown-fields": true,
     })

@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand. Called by `main`; data goes to standard output,
 //! logs and notes to standard error.
 
+mod controller;
 mod crds;
+mod operator;
 
 use std::process::ExitCode;
 
@@ -17,6 +19,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run the operator: guardrails for AgentRuns, detection, quarantine, verification.
+    Controller(Box<controller::ControllerArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
 }
@@ -25,6 +29,7 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Controller(args) => controller::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

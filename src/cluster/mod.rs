@@ -14,6 +14,6 @@ mod write;
 pub use client::{ClientError, connect};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;
-pub use stores::{StoreWriters, Stores, prune_pod};
+pub use stores::{StoreWriters, Stores, prune_job, prune_nothing, prune_pod};
 pub use watch::{Seen, WatchHealth, follow};
 pub use write::{Conflicts, FieldManager, Outcome, WriteCounters, WriteError, Writer};

@@ -129,3 +129,14 @@ pub fn prune_pod(pod: &mut Pod) {
         ..PodStatus::default()
     });
 }
+
+/// Keeps an object as it is.
+pub fn prune_nothing<K>(_: &mut K) {}
+
+/// Keeps of a Job what Yellowjack uses: everything but managed fields and the pods' spec.
+pub fn prune_job(job: &mut Job) {
+    job.managed_fields_mut().clear();
+    if let Some(spec) = &mut job.spec {
+        spec.template.spec = None;
+    }
+}

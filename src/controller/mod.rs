@@ -15,6 +15,10 @@
 pub mod feed;
 pub mod pipeline;
 
+pub mod feed;
+pub mod incidents;
+pub mod pipeline;
+
 mod apply;
 mod backoff;
 mod containment;
@@ -170,6 +174,12 @@ impl Controller {
         let policy = self.stores.policies.get(&ObjectRef::new(&run.spec.policy));
         let policy = policy.as_ref().map(|policy| &policy.spec);
         judge(&run.spec, policy, &self.facts()).effective
+    }
+
+    /// Whether the cluster-wide deny stands, as this controller observes it.
+    #[must_use]
+    pub fn cluster_deny(&self) -> ClusterDeny {
+        self.cluster_deny.clone()
     }
 
     /// Versions of objects that could not be read, since the start.

@@ -95,6 +95,14 @@ pub enum RespondError {
     TooManySteps(usize),
 }
 
+impl RespondError {
+    /// Whether the Incident was written since it was read, which a second look mends.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        matches!(self, Self::Record(WriteError::Conflict(_)))
+    }
+}
+
 impl Responder {
     /// Brings one Incident as far as it goes now.
     pub async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {

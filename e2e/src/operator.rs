@@ -1,0 +1,100 @@
+//! The operator under test as a child process, which tests kill and start again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+
+use crate::supervise::{Supervised, log_tail};
+use crate::wait::wait_for;
+
+/// Names a `yellowjack` binary to use instead of building one.
+const BINARY_VARIABLE: &str = "YELLOWJACK_BIN";
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running `yellowjack` process; dropping it kills it.
+#[derive(Debug)]
+pub struct Operator {
+    process: Supervised,
+    pid: u32,
+    log: PathBuf,
+}
+
+impl Operator {
+    /// Starts `yellowjack` with these arguments against the server that `kubeconfig` names. Its
+    /// output is appended to `log`.
+    pub async fn start(kubeconfig: &Path, arguments: &[&str], log: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new(binary()?);
+        command.args(arguments).env("KUBECONFIG", kubeconfig);
+        let process = Supervised::start(&command, log, None)?;
+        let pid = wait_for("the operator to start", START_LIMIT, async || {
+            process.pid().ok_or_else(|| "no process id yet".to_owned())
+        })
+        .await?;
+        Ok(Self {
+            process,
+            pid,
+            log: log.to_owned(),
+        })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Everything that it printed so far.
+    pub fn log(&self) -> anyhow::Result<String> {
+        std::fs::read_to_string(&self.log)
+            .with_context(|| format!("failed to read {}", self.log.display()))
+    }
+
+    /// Waits until it has ended, and tells its exit code; none where a signal ended it.
+    pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<Option<i32>> {
+        let log = self.log.clone();
+        let process = &mut self.process;
+        let status = wait_for("the operator to end", limit, async || {
+            match process.exited() {
+                Ok(Some(status)) => Ok(status),
+                Ok(None) => Err(format!(
+                    "it runs; its log ends with:\n{}",
+                    log_tail(&log, 20)
+                )),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+        .await?;
+        // The supervising shell reports a death by signal N as 128 + N.
+        Ok(status.code().filter(|code| *code < 128))
+    }
+}
+
+/// The binary under test: the one that the user names, else a fresh debug build.
+fn binary() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(path) = std::env::var_os(BINARY_VARIABLE).filter(|value| !value.is_empty()) {
+        return Ok(PathBuf::from(path));
+    }
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(|error| anyhow!("{error}"))
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--package", "yellowjack", "--bin", "yellowjack"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .context("failed to run cargo")?;
+    ensure!(output.status.success(), "failed to build the operator");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
+        .context("cargo named no executable")
+}

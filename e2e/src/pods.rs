@@ -1,0 +1,55 @@
+//! Pods without a kubelet: builders, and the status that a kubelet would write.
+
+use anyhow::Context;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+/// A pod with these labels. It has no node, so that deleting it needs no kubelet.
+pub fn pod(name: &str, labels: &[(&str, &str)]) -> anyhow::Result<Pod> {
+    let labels: serde_json::Map<_, _> = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), json!(value)))
+        .collect();
+    serde_json::from_value(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "labels": labels },
+        "spec": { "containers": [{ "name": "agent", "image": "registry.invalid/agent:1" }] },
+    }))
+    .context("failed to build a pod")
+}
+
+/// Writes what a kubelet would: the pod runs since now and has this address.
+pub async fn set_pod_ip(client: &Client, ns: &str, name: &str, ip: &str) -> anyhow::Result<Pod> {
+    let now = Timestamp::now();
+    let condition =
+        |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now });
+    let status = json!({ "status": {
+        "phase": "Running",
+        "podIP": ip,
+        "podIPs": [{ "ip": ip }],
+        "startTime": now,
+        "conditions": [
+            condition("PodScheduled"),
+            condition("Initialized"),
+            condition("ContainersReady"),
+            condition("Ready"),
+        ],
+    }});
+    let pods: Api<Pod> = Api::namespaced(client.clone(), ns);
+    pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .with_context(|| format!("failed to write the status of pod {name}"))
+}
+
+/// Deletes a pod at once, as its kubelet would in the end.
+pub async fn delete_pod(client: &Client, ns: &str, name: &str) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), ns);
+    pods.delete(name, &DeleteParams::default().grace_period(0))
+        .await
+        .with_context(|| format!("failed to delete pod {name}"))?;
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! The queue of Incidents: which must be looked at, and the loop that does.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Attempts;
+use super::wake::Wakeups;
+use crate::api::{Incident, IncidentCondition, condition_is};
+use crate::cluster::Seen;
+use crate::limits;
+use crate::observability::chain;
+use crate::respond::{RespondError, Responder};
+
+/// Incidents that wait to be looked at. Cheap to clone; all clones are one queue.
+#[derive(Clone)]
+pub struct IncidentQueue {
+    incidents: Store<Incident>,
+    wakeups: Wakeups<Incident>,
+}
+
+struct Loop {
+    responder: Responder,
+    attempts: Attempts<ObjectRef<Incident>>,
+}
+
+impl IncidentQueue {
+    /// A queue over the Incidents of this store.
+    #[must_use]
+    pub fn new(incidents: Store<Incident>) -> Self {
+        Self {
+            incidents,
+            wakeups: Wakeups::default(),
+        }
+    }
+
+    /// An Incident was seen.
+    pub fn incident_seen(&self, seen: &Seen<Incident>) {
+        match seen {
+            Seen::Changed { new, .. } => self.wakeups.wake(ObjectRef::from_obj(&**new)),
+            Seen::Relisted => self.wake_all(),
+            Seen::Gone(_) | Seen::Malformed { .. } => {}
+        }
+    }
+
+    /// A pod changed or went: its own Incident and those of its run may have to act.
+    pub fn pod_seen(&self, pod: &Pod) {
+        let namespace = pod.namespace().unwrap_or_default();
+        self.wake_namespace(&namespace);
+    }
+
+    /// Something that Incidents of this namespace rest on changed.
+    pub fn wake_namespace(&self, namespace: &str) {
+        self.wake_where(|incident| incident.metadata.namespace.as_deref() == Some(namespace));
+    }
+
+    /// Something that all Incidents rest on changed.
+    pub fn wake_all(&self) {
+        self.wake_where(|_| true);
+    }
+
+    fn wake_where(&self, chosen: impl Fn(&Incident) -> bool) {
+        let is_open = |incident: &Incident| {
+            let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
+            !condition_is(conditions, IncidentCondition::Closed.name())
+        };
+        for incident in self.incidents.state_filter(|i| chosen(i) && is_open(i)) {
+            self.wakeups.wake(ObjectRef::from_obj(&*incident));
+        }
+    }
+
+    /// Responds until `shutdown`; what is under way then is finished.
+    pub async fn run(self, responder: Responder, shutdown: CancellationToken) {
+        if responder.stores.wait_until_ready().await.is_err() {
+            return;
+        }
+        self.wake_all();
+        let queue = Box::pin(self.wakeups.stream().take_until(shutdown.cancelled_owned()));
+        let context = Arc::new(Loop {
+            responder,
+            attempts: Attempts::default(),
+        });
+        applier(
+            |incident: Arc<Incident>, context: Arc<Loop>| {
+                async move { context.reconcile(&incident).await }.boxed()
+            },
+            |incident, error, context: Arc<Loop>| context.failed(&incident, error),
+            context,
+            self.incidents.clone(),
+            queue,
+            Config::default().concurrency(limits::RECONCILE_CONCURRENCY),
+        )
+        // An Incident that is gone by now needs nothing, and errors went to `failed`.
+        .for_each(|_| std::future::ready(()))
+        .await;
+    }
+}
+
+impl Loop {
+    async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {
+        let action = self.responder.reconcile(incident).await?;
+        self.attempts.clear(&ObjectRef::from_obj(incident));
+        Ok(action)
+    }
+
+    fn failed(&self, incident: &Incident, error: &RespondError) -> Action {
+        if error.is_stale() {
+            // The store lagged behind our own last write; it has caught up in a moment.
+            return Action::requeue(limits::STALE_RETRY);
+        }
+        let wait = self.attempts.failed(&ObjectRef::from_obj(incident));
+        let (name, error) = (incident.name_any(), chain(error));
+        tracing::warn!(
+            incident = name,
+            error,
+            ?wait,
+            "A response is not complete and is tried again."
+        );
+        Action::requeue(wait)
+    }
+}
