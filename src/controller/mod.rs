@@ -13,9 +13,6 @@
 //! `feed` and `pipeline` are the way of the signals: from watches and logs to findings.
 
 pub mod feed;
-pub mod pipeline;
-
-pub mod feed;
 pub mod incidents;
 pub mod pipeline;
 
