@@ -51,11 +51,11 @@ advisories: ## Check the dependencies against the advisory database; says so and
 
 .PHONY: unit
 unit: ## Run the unit and integration tests of the operator; no cluster
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 .PHONY: e2e-api
 e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
-	$(CARGO) test --locked -p yellowjack-e2e
+	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e
 
 .PHONY: cluster
 cluster: ## Build the control plane for tests, once, into the cache; not where KUBECONFIG or KUBEBUILDER_ASSETS is set

@@ -138,7 +138,7 @@ impl Controller {
     /// Reconciles until `shutdown`; what is under way then is finished. The followers of the
     /// watches call the `*_seen` functions meanwhile.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        if self.stores.wait_until_ready().await.is_err() {
+        if !self.stores.wait_until_ready().await {
             // The watches have ended, so the program is ending.
             return;
         }
