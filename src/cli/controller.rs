@@ -1,5 +1,6 @@
 //! `yellowjack controller`: the operator. Arguments here, assembly in `operator`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,6 +101,10 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "COUNT", default_value_t = ErrorBudget::default().pods)]
     budget_pods: f64,
 
+    /// Where /livez, /readyz and /metrics are served, for example `0.0.0.0:8080`. Left out, nowhere.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+
     /// What is logged: a level, or a filter as in RUST_LOG.
     #[arg(
         long,
@@ -176,6 +181,7 @@ impl ControllerArgs {
             },
             actions_per_second: self.actions_per_second,
             stale_after: self.stale_after,
+            listen: self.listen,
             facts: ClusterFacts {
                 dns,
                 pod_cidrs: self.pod_cidrs,

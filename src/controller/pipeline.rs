@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Roster;
 use crate::detect::{Engine, Workload};
@@ -32,6 +33,10 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// How far ahead of the wall clock a log is believed.
 const AHEAD_MAX_MICROS: i64 = 10 * 60 * 1_000_000;
 
+/// How long the last findings may take to be recorded when the program stops.
+const FINISH_MAX: Duration = Duration::from_secs(2);
+const FINISH_POLL: Duration = Duration::from_millis(5);
+
 /// Bytes of a malformed line that are shown.
 const SAMPLE_BYTES_MAX: usize = 200;
 
@@ -48,6 +53,8 @@ pub struct LineCounters {
     pub malformed: AtomicU64,
     /// Signals that no pod could be named for.
     pub unattributed: AtomicU64,
+    /// Signals that were left out because more pods have state than the engine may hold.
+    pub beyond_bound: AtomicU64,
     /// Records that the producers said they lost.
     pub lost: AtomicU64,
 }
@@ -94,16 +101,30 @@ struct Progress {
 }
 
 impl Pipeline {
-    /// Works until every source is gone. Blocks: call it on a thread of its own.
-    pub fn run(mut self, mut batches: mpsc::Receiver<Batch>, runtime: &Handle) {
+    /// Works until every source is gone, or until `stop` and what was read by then is dealt with.
+    /// Blocks: call it on a thread of its own.
+    pub fn run(
+        mut self,
+        mut batches: mpsc::Receiver<Batch>,
+        runtime: &Handle,
+        stop: &CancellationToken,
+    ) {
         let mut progress = Progress::default();
         let mut next_tick = Instant::now() + TICK;
         loop {
             let wait = next_tick.saturating_duration_since(Instant::now());
-            match runtime.block_on(async { tokio::time::timeout(wait, batches.recv()).await }) {
-                Ok(Some(batch)) => self.take(&batch, &mut progress),
-                Ok(None) => return,
-                Err(_) => {}
+            let next = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    batch = batches.recv() => Next::Batch(batch),
+                    () = stop.cancelled() => Next::Stop,
+                    () = tokio::time::sleep(wait) => Next::Tick,
+                }
+            });
+            match next {
+                Next::Batch(Some(batch)) => self.take(&batch, &mut progress),
+                Next::Batch(None) | Next::Stop => break,
+                Next::Tick => {}
             }
             if Instant::now() >= next_tick {
                 self.tick(&mut progress);
@@ -111,6 +132,7 @@ impl Pipeline {
             }
             acknowledge(&mut progress.unacknowledged);
         }
+        finish(&mut progress.unacknowledged);
     }
 
     fn take(&mut self, batch: &Batch, progress: &mut Progress) {
@@ -255,6 +277,11 @@ impl Pipeline {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .expire(now);
+        let beyond = self.engine.refused_signal_count();
+        let said_before = self.counters.beyond_bound.swap(beyond, Ordering::Relaxed);
+        if said_before == 0 && beyond > 0 {
+            tracing::error!("More pods have state than the engine may hold; some are not watched.");
+        }
         let Some(read_up_to) = progress.log_times.values().min().copied() else {
             return;
         };
@@ -311,6 +338,23 @@ impl Pipeline {
             line = shown,
             "A line is malformed."
         );
+    }
+}
+
+/// What the pipeline does next.
+enum Next {
+    Batch(Option<Batch>),
+    Tick,
+    Stop,
+}
+
+/// Gives the recorder a moment to write what it has, so that the last lines are not read again.
+fn finish(batches: &mut VecDeque<(Position, Vec<Weak<Ticket>>)>) {
+    let until = Instant::now() + FINISH_MAX;
+    acknowledge(batches);
+    while !batches.is_empty() && Instant::now() < until {
+        std::thread::sleep(FINISH_POLL);
+        acknowledge(batches);
     }
 }
 

@@ -1,9 +1,15 @@
-//! Log set-up, and how errors become text.
+//! Log set-up, how errors become text, endpoints and metrics.
 //!
 //! Errors become log lines only through [`chain`], which prints every cause once.
 
+mod endpoints;
+mod metrics;
+
 use std::error::Error;
 use std::fmt::Write as _;
+
+pub use endpoints::{EndpointError, Missing, serve};
+pub use metrics::{Kind, Metric, Read, Reading};
 
 /// How log lines are written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

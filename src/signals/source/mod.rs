@@ -218,6 +218,18 @@ pub struct SourceHandle {
     reader: Option<JoinHandle<Reader>>,
 }
 
+/// Reads the health of a source, for as long as one likes.
+#[derive(Clone, Debug)]
+pub struct HealthReader(Arc<Health>);
+
+impl HealthReader {
+    /// How the source is.
+    #[must_use]
+    pub fn snapshot(&self) -> SourceHealth {
+        self.0.snapshot()
+    }
+}
+
 /// The channel of batches, for all sources of one consumer.
 #[must_use]
 pub fn channel() -> (mpsc::Sender<Batch>, mpsc::Receiver<Batch>) {
@@ -268,6 +280,12 @@ impl SourceHandle {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A reader of its health.
+    #[must_use]
+    pub fn health_reader(&self) -> HealthReader {
+        HealthReader(Arc::clone(&self.health))
     }
 
     /// How it is.

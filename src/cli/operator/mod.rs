@@ -1,0 +1,306 @@
+//! The operator, assembled: watches, sources, pipeline, recorder, responder, controller.
+//!
+//! Nothing is decided here. The parts know nothing of each other but what they are given.
+
+mod readings;
+mod watches;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::controller::SourceArg;
+use crate::cluster::{ClusterDeny, Roster, StoreWriters, Stores, WatchHealth, Writer, connect};
+use crate::controller::incidents::IncidentQueue;
+use crate::controller::pipeline::{LineCounters, Pipeline, SourceInfo};
+use crate::controller::{Controller, Parts};
+use crate::detect::{Engine, EngineConfig};
+use crate::guardrails::ClusterFacts;
+use crate::limits;
+use crate::observability::{EndpointError, Missing, Read, serve};
+use crate::respond::{
+    Forgotten, Found, Pacer, RecordCounters, Recorder, Responder, ResponderSettings, Witness,
+};
+use crate::signals::attribute::Index;
+use crate::signals::health::SignalHealth;
+use crate::signals::source::{
+    self, HealthReader, SourceConfig, SourceHandle, SourceId, SourceKind, StartAt,
+};
+
+/// Everything that the command line decides.
+#[derive(Clone, Debug)]
+pub struct OperatorConfig {
+    /// The egress logs.
+    pub sources: Vec<SourceArg>,
+    /// Where a log is begun that has no checkpoint.
+    pub start_at: StartAt,
+    /// Folder of checkpoints.
+    pub checkpoint_dir: Option<PathBuf>,
+    /// The detectors.
+    pub engine: EngineConfig,
+    /// Nothing is acted on.
+    pub observe_all: bool,
+    /// Limits of the response.
+    pub responder: ResponderSettings,
+    /// The most actions per second.
+    pub actions_per_second: f64,
+    /// After which silence a source is stale.
+    pub stale_after: Duration,
+    /// Facts about the cluster that were configured.
+    pub facts: ClusterFacts,
+    /// Where the endpoints are served, if anywhere.
+    pub listen: Option<SocketAddr>,
+}
+
+/// The shared parts.
+struct Operator {
+    config: OperatorConfig,
+    writer: Writer,
+    stores: Stores,
+    roster: Roster,
+    witness: Witness,
+    health: SignalHealth,
+    forgotten: Forgotten,
+    index: Arc<RwLock<Index>>,
+    controller: Arc<Controller>,
+    incidents: IncidentQueue,
+    lines: Arc<LineCounters>,
+    records: Arc<RecordCounters>,
+    watches: Vec<(&'static str, WatchHealth)>,
+    sources: Mutex<Vec<(String, HealthReader)>>,
+}
+
+/// Runs until a signal, or until a part of it ends that must not.
+pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
+    let client = connect().await?;
+    let shutdown = CancellationToken::new();
+    let (operator, writers) = Operator::new(config, client.clone());
+    let operator = Arc::new(operator);
+    let mut tasks = JoinSet::new();
+    operator.spawn_watches(&client, writers, &mut tasks);
+    let (findings, found) = mpsc::channel(limits::FINDINGS_CHANNEL_MAX);
+    operator.spawn_work(found, &shutdown, &mut tasks);
+    let endpoints = operator.endpoints(&shutdown);
+    tokio::pin!(endpoints);
+    tokio::select! {
+        is_ready = operator.stores.wait_until_ready() => {
+            anyhow::ensure!(is_ready, "a watch ended before its first list");
+        }
+        result = &mut endpoints => result?,
+        () = stop_signal() => return Ok(()),
+    }
+    operator.settle_index();
+    tracing::info!(
+        sources = operator.config.sources.len(),
+        runs = operator.stores.runs.len(),
+        pods = operator.stores.pods.len(),
+        "Yellowjack is ready."
+    );
+    let reading = CancellationToken::new();
+    let (handles, mut pipeline) = operator.start_signals(findings, &reading)?;
+    let mut has_ended = false;
+    let result = tokio::select! {
+        () = stop_signal() => Ok(()),
+        result = &mut endpoints => result.map_err(Into::into),
+        Some(ended) = tasks.join_next() => Err(unexpected_end("a watch or a reconciler", ended)),
+        // Standard input may come to its end; the operator goes on with what it found.
+        ended = &mut pipeline => {
+            has_ended = true;
+            match ended {
+                Ok(()) => { stop_signal().await; Ok(()) }
+                Err(error) => Err(unexpected_end("the pipeline", Err(error))),
+            }
+        }
+    };
+    tracing::info!("Stopping.");
+    // Readers first, then the pipeline with what they read, then the rest.
+    reading.cancel();
+    if !has_ended && pipeline.await.is_err() {
+        tracing::error!("The pipeline ended by a panic.");
+    }
+    tokio::task::spawn_blocking(move || handles.into_iter().for_each(close)).await?;
+    shutdown.cancel();
+    tasks.shutdown().await;
+    operator.say_totals();
+    result
+}
+
+/// A part that must run for ever has ended: better a restart than an operator that sees nothing.
+fn unexpected_end(part: &str, ended: Result<(), tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow::anyhow!("{part} ended by itself"),
+        Err(error) => anyhow::Error::new(error).context(format!("{part} ended")),
+    }
+}
+
+/// Keeps the last place in a log.
+fn close(handle: SourceHandle) {
+    let name = handle.name().to_owned();
+    if let Err(error) = handle.close() {
+        let error = crate::observability::chain(&error);
+        tracing::warn!(source = name, error, "The place in a log is not kept.");
+    }
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        // Without SIGTERM there still is Ctrl-C.
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+impl Operator {
+    fn new(config: OperatorConfig, client: Client) -> (Self, StoreWriters) {
+        let (stores, writers) = Stores::new();
+        let writer = Writer::new(client, Duration::from_secs(limits::API_TIMEOUT_S));
+        let health = SignalHealth::new(config.sources.iter().map(SourceArg::name));
+        let (roster, cluster_deny) = (Roster::default(), ClusterDeny::default());
+        let controller = Controller::new(Parts {
+            stores: stores.clone(),
+            writer: writer.clone(),
+            roster: roster.clone(),
+            cluster_deny: cluster_deny.clone(),
+            signal_health: health.clone(),
+            signals_stale_after: config.stale_after,
+            configured_facts: config.facts.clone(),
+        });
+        let operator = Self {
+            incidents: IncidentQueue::new(stores.incidents.clone()),
+            config,
+            writer,
+            stores,
+            roster,
+            witness: Witness::default(),
+            health,
+            forgotten: Forgotten::default(),
+            index: Arc::default(),
+            controller,
+            lines: Arc::default(),
+            records: Arc::default(),
+            watches: watches::KINDS
+                .iter()
+                .map(|kind| (*kind, WatchHealth::default()))
+                .collect(),
+            sources: Mutex::default(),
+        };
+        (operator, writers)
+    }
+
+    fn spawn_work(
+        self: &Arc<Self>,
+        found: mpsc::Receiver<Found>,
+        shutdown: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let recorder = self.recorder().run(found, shutdown.clone());
+        let done = shutdown.clone();
+        tasks.spawn(async move {
+            recorder.await;
+            // Without sources there is nothing to record, and that is no reason to end.
+            done.cancelled().await;
+        });
+        tasks.spawn(Arc::clone(&self.controller).run(shutdown.clone()));
+        let incidents = self.incidents.clone();
+        tasks.spawn(incidents.run(self.responder(), shutdown.clone()));
+    }
+
+    /// Serves the endpoints where that is wanted; never ends otherwise.
+    async fn endpoints(
+        self: &Arc<Self>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), EndpointError> {
+        let Some(address) = self.config.listen else {
+            return std::future::pending().await;
+        };
+        let operator = Arc::clone(self);
+        let missing: Missing = Arc::new(move || operator.missing());
+        let operator = Arc::clone(self);
+        let read: Read = Arc::new(move || operator.readings());
+        serve(address, missing, read, shutdown.clone()).await
+    }
+
+    fn recorder(&self) -> Recorder {
+        let controller = Arc::clone(&self.controller);
+        Recorder {
+            stores: self.stores.clone(),
+            roster: self.roster.clone(),
+            writer: self.writer.clone(),
+            observer: "controller".to_owned(),
+            settings: Arc::new(move |run| controller.effective(run)),
+            observe_all: self.config.observe_all,
+            counters: Arc::clone(&self.records),
+        }
+    }
+
+    fn responder(&self) -> Responder {
+        let controller = Arc::clone(&self.controller);
+        Responder {
+            stores: self.stores.clone(),
+            roster: self.roster.clone(),
+            writer: self.writer.clone(),
+            witness: self.witness.clone(),
+            pacer: Pacer::new(self.config.actions_per_second),
+            cluster_deny: self.controller.cluster_deny(),
+            settings_of: Arc::new(move |run| controller.effective(run)),
+            settings: self.config.responder.clone(),
+            forgotten: self.forgotten.clone(),
+        }
+    }
+
+    fn start_signals(
+        &self,
+        findings: mpsc::Sender<Found>,
+        reading: &CancellationToken,
+    ) -> anyhow::Result<(Vec<SourceHandle>, JoinHandle<()>)> {
+        let (sender, batches) = source::channel();
+        let mut handles = Vec::new();
+        for (place, source) in self.config.sources.iter().enumerate() {
+            let kind = source
+                .path
+                .clone()
+                .map_or(SourceKind::Stdin, SourceKind::Path);
+            let mut config = SourceConfig::new(SourceId(place), &source.name(), kind);
+            config.start_at = self.config.start_at;
+            config
+                .checkpoint_dir
+                .clone_from(&self.config.checkpoint_dir);
+            handles.push(source::spawn(config, sender.clone(), reading.clone())?);
+        }
+        let readers = handles
+            .iter()
+            .map(|handle| (handle.name().to_owned(), handle.health_reader()));
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = readers.collect();
+        let info = |source: &SourceArg| SourceInfo {
+            name: source.name(),
+            format: source.format,
+        };
+        let pipeline = Pipeline {
+            engine: Engine::new(self.config.engine.clone()),
+            index: Arc::clone(&self.index),
+            roster: self.roster.clone(),
+            witness: self.witness.clone(),
+            health: self.health.clone(),
+            forgotten: self.forgotten.clone(),
+            sources: self.config.sources.iter().map(info).collect(),
+            findings,
+            counters: Arc::clone(&self.lines),
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let reading = reading.clone();
+        let thread = tokio::task::spawn_blocking(move || pipeline.run(batches, &runtime, &reading));
+        Ok((handles, thread))
+    }
+}

@@ -1,0 +1,100 @@
+//! What the operator says of itself: readiness, metrics, totals.
+
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Operator;
+use crate::api::{Incident, condition_is};
+use crate::cluster::Outcome;
+use crate::observability::{Metric, Reading};
+
+impl Operator {
+    /// The watches that do not work, in words.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let broken = self
+            .watches
+            .iter()
+            .filter(|(_, health)| !health.is_working());
+        broken
+            .map(|(kind, _)| format!("the watch of {kind} does not work"))
+            .collect()
+    }
+
+    pub(super) fn say_totals(&self) {
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let (lines, records) = (&self.lines, &self.records);
+        tracing::info!(
+            signals = count(&lines.signals),
+            skipped = count(&lines.skipped),
+            unknown = count(&lines.unknown),
+            malformed = count(&lines.malformed),
+            unattributed = count(&lines.unattributed),
+            lost = count(&lines.lost),
+            recorded = count(&records.recorded),
+            without_run = count(&records.without_run),
+            "Stopped."
+        );
+    }
+
+    /// The metrics, as they are now.
+    pub(super) fn readings(&self) -> Vec<Reading> {
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let size = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let (lines, records, writes) = (&self.lines, &self.records, self.writer.counters());
+        let is_open = |incident: &Incident| {
+            let status = incident.status.as_ref();
+            !status.is_some_and(|status| condition_is(&status.conditions, "Closed"))
+        };
+        let mut readings = vec![
+            Reading::labelled(Metric::Lines, "signal", count(&lines.signals)),
+            Reading::labelled(Metric::Lines, "skipped", count(&lines.skipped)),
+            Reading::labelled(Metric::Lines, "unknown", count(&lines.unknown)),
+            Reading::labelled(Metric::Lines, "malformed", count(&lines.malformed)),
+            Reading::plain(Metric::SignalsUnattributed, count(&lines.unattributed)),
+            Reading::plain(Metric::SignalsBeyondBound, count(&lines.beyond_bound)),
+            Reading::plain(Metric::EventsLost, count(&lines.lost)),
+            Reading::labelled(Metric::Findings, "recorded", count(&records.recorded)),
+            Reading::labelled(Metric::Findings, "disabled", count(&records.disabled)),
+            Reading::labelled(Metric::Findings, "without_run", count(&records.without_run)),
+            Reading::labelled(Metric::Findings, "retried", count(&records.retried)),
+            Reading::labelled(Metric::Findings, "refused", count(&records.refused)),
+            Reading::labelled(Metric::Findings, "overflowed", count(&records.overflowed)),
+            Reading::labelled(
+                Metric::ApiWrites,
+                "accepted",
+                writes.count(Outcome::Accepted),
+            ),
+            Reading::labelled(
+                Metric::ApiWrites,
+                "rejected",
+                writes.count(Outcome::Rejected),
+            ),
+            Reading::labelled(
+                Metric::ApiWrites,
+                "timed_out",
+                writes.count(Outcome::TimedOut),
+            ),
+            Reading::plain(Metric::ObjectsMalformed, self.controller.malformed_count()),
+            Reading::plain(Metric::Runs, size(self.stores.runs.len())),
+            Reading::plain(Metric::Pods, size(self.roster.pod_count())),
+            Reading::plain(
+                Metric::IncidentsOpen,
+                size(self.stores.incidents.state_filter(is_open).len()),
+            ),
+        ];
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, health) in sources.iter() {
+            let health = health.snapshot();
+            let of_source = |metric, value| Reading::labelled(metric, name, value);
+            readings.extend([
+                of_source(Metric::SourceOversizedLines, health.oversized_lines),
+                of_source(Metric::SourceRotations, health.rotations),
+                of_source(Metric::SourceTruncations, health.truncations),
+                of_source(Metric::SourceGaps, health.gaps),
+                of_source(Metric::SourceLagBytes, health.lag_bytes),
+            ]);
+        }
+        readings
+    }
+}

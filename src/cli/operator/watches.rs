@@ -1,0 +1,221 @@
+//! The watches, and who hears of what they saw.
+
+use std::sync::{Arc, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::Operator;
+use crate::api::{Incident, labels};
+use crate::cluster::{
+    Seen, StoreWriters, WatchHealth, follow, prune_job, prune_nothing, prune_pod,
+};
+use crate::controller::feed::{facts_of, has_ended};
+use crate::model::{EventTime, PodKey};
+
+/// The kinds that are watched.
+pub(super) const KINDS: [&str; 8] = [
+    "AgentRun",
+    "GuardrailPolicy",
+    "Incident",
+    "Pod",
+    "NetworkPolicy",
+    "Job",
+    "ResourceQuota",
+    "LimitRange",
+];
+
+impl Operator {
+    fn health_of(&self, kind: &str) -> WatchHealth {
+        let known = self.watches.iter().find(|(name, _)| *name == kind);
+        known.map(|(_, health)| health.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn spawn_watches(
+        self: &Arc<Self>,
+        client: &Client,
+        writers: StoreWriters,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let all = watcher::Config::default;
+        let ours = || {
+            let selector = format!("{}={}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE);
+            watcher::Config::default().labels(&selector)
+        };
+        // A pod that has ended leaves the watch, which reads as its deletion.
+        let living =
+            || watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+        macro_rules! watch {
+            ($kind:literal, $writer:expr, $config:expr, $prune:expr, $seen:ident) => {{
+                let operator = Arc::clone(self);
+                let on_seen = move |seen| {
+                    operator.$seen(&seen);
+                    std::future::ready(())
+                };
+                let health = self.health_of($kind);
+                spawn_watch(tasks, client, $config, $prune, $writer, health, on_seen);
+            }};
+        }
+        watch!("AgentRun", writers.runs, all(), prune_nothing, run_seen);
+        watch!(
+            "GuardrailPolicy",
+            writers.policies,
+            all(),
+            prune_nothing,
+            policy_seen
+        );
+        watch!(
+            "Incident",
+            writers.incidents,
+            all(),
+            prune_nothing,
+            incident_seen
+        );
+        watch!("Pod", writers.pods, living(), prune_pod, pod_seen);
+        watch!(
+            "NetworkPolicy",
+            writers.network_policies,
+            all(),
+            prune_nothing,
+            network_policy_seen
+        );
+        watch!("Job", writers.jobs, all(), prune_job, job_seen);
+        watch!(
+            "ResourceQuota",
+            writers.quotas,
+            ours(),
+            prune_nothing,
+            quota_seen
+        );
+        watch!(
+            "LimitRange",
+            writers.limit_ranges,
+            ours(),
+            prune_nothing,
+            limit_range_seen
+        );
+    }
+
+    fn run_seen(&self, seen: &Seen<crate::api::AgentRun>) {
+        if let Seen::Changed { new, .. } = seen {
+            let uid = new.uid().unwrap_or_default();
+            let is_crawler = new.spec.detection.profile == crate::api::Profile::Crawler;
+            self.roster.mark_crawler(&uid, is_crawler);
+        }
+        if matches!(seen, Seen::Relisted) {
+            for run in self.stores.runs.state() {
+                let is_crawler = run.spec.detection.profile == crate::api::Profile::Crawler;
+                self.roster
+                    .mark_crawler(&run.uid().unwrap_or_default(), is_crawler);
+            }
+        }
+        self.controller.run_seen(seen);
+    }
+
+    fn policy_seen(&self, seen: &Seen<crate::api::GuardrailPolicy>) {
+        self.controller.policy_seen(seen);
+    }
+
+    fn incident_seen(&self, seen: &Seen<Incident>) {
+        self.incidents.incident_seen(seen);
+        self.controller.incident_seen(seen);
+    }
+
+    fn pod_seen(&self, seen: &Seen<Pod>) {
+        let now = EventTime::from(Timestamp::now());
+        match seen {
+            Seen::Changed { new, .. } => {
+                if let Some(facts) = facts_of(new) {
+                    let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+                    index.apply(facts, now);
+                }
+                self.incidents.pod_seen(new);
+            }
+            Seen::Gone(pod) => {
+                let key = PodKey::from(pod.uid().unwrap_or_default().as_str());
+                self.index
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .delete(&key, now);
+                self.forgotten.push(key);
+                self.incidents.pod_seen(pod);
+            }
+            Seen::Relisted => {
+                self.settle_index();
+                self.incidents.wake_all();
+            }
+            Seen::Malformed { .. } => {}
+        }
+        self.controller.pod_seen(seen);
+    }
+
+    fn network_policy_seen(&self, seen: &Seen<k8s_openapi::api::networking::v1::NetworkPolicy>) {
+        match seen {
+            Seen::Changed { new: policy, .. } | Seen::Gone(policy) => {
+                self.incidents
+                    .wake_namespace(&policy.namespace().unwrap_or_default());
+            }
+            Seen::Relisted => self.incidents.wake_all(),
+            Seen::Malformed { .. } => {}
+        }
+        self.controller.network_policy_seen(seen);
+    }
+
+    fn job_seen(&self, seen: &Seen<k8s_openapi::api::batch::v1::Job>) {
+        if let Seen::Changed { new: job, .. } | Seen::Gone(job) = seen {
+            self.incidents
+                .wake_namespace(&job.namespace().unwrap_or_default());
+        }
+        self.controller.job_seen(seen);
+    }
+
+    fn quota_seen(&self, seen: &Seen<k8s_openapi::api::core::v1::ResourceQuota>) {
+        self.controller.quota_seen(seen);
+    }
+
+    fn limit_range_seen(&self, seen: &Seen<k8s_openapi::api::core::v1::LimitRange>) {
+        self.controller.limit_range_seen(seen);
+    }
+
+    /// Puts all pods of the store into the index; those that are no longer there have ended.
+    pub(super) fn settle_index(&self) {
+        let pods = self.stores.pods.state();
+        let living = pods
+            .iter()
+            .filter(|pod| !has_ended(pod))
+            .filter_map(|pod| facts_of(pod));
+        let now = EventTime::from(Timestamp::now());
+        self.index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reset(living, now);
+    }
+}
+
+fn spawn_watch<K, F, Followed>(
+    tasks: &mut JoinSet<()>,
+    client: &Client,
+    config: watcher::Config,
+    prune: fn(&mut K),
+    writer: kube::runtime::reflector::store::Writer<K>,
+    health: WatchHealth,
+    follower: F,
+) where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+    F: FnMut(Seen<K>) -> Followed + Send + 'static,
+    Followed: Future<Output = ()> + Send + 'static,
+{
+    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    tasks.spawn(follow(api, config, prune, writer, health, follower));
+}

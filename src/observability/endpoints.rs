@@ -1,0 +1,84 @@
+//! `/livez`, `/readyz` and `/metrics` over HTTP.
+//!
+//! Only says what it is told; nothing can be changed through it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio_util::sync::CancellationToken;
+
+use super::metrics::{Read, to_text};
+
+/// What is missing before the operator is ready, in words; empty when it is.
+pub type Missing = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// Why the endpoints are not served.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The address cannot be used.
+    #[error("unable to listen on {address}; choose another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server ended.
+    #[error("failed to serve the endpoints")]
+    Serve(#[source] std::io::Error),
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(
+    address: SocketAddr,
+    missing: Missing,
+    read: Read,
+    shutdown: CancellationToken,
+) -> Result<(), EndpointError> {
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|source| EndpointError::Listen { address, source })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "Serving /livez, /readyz and /metrics.");
+    }
+    axum::serve(listener, router(missing, read))
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+        .map_err(EndpointError::Serve)
+}
+
+fn router(missing: Missing, read: Read) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok" }))
+        .route(
+            "/readyz",
+            get(move || std::future::ready(readiness(&missing()))),
+        )
+        .route(
+            "/metrics",
+            get(move || std::future::ready(metrics(Arc::clone(&read)))),
+        )
+}
+
+fn readiness(missing: &[String]) -> Response {
+    if missing.is_empty() {
+        return "ok".into_response();
+    }
+    let text = missing
+        .iter()
+        .fold(String::new(), |text, line| text + line + "\n");
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+fn metrics(read: Read) -> Response {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match to_text(read) {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

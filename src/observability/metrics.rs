@@ -1,0 +1,246 @@
+//! The metrics: one closed list of names, kinds, labels and help texts, and their text form.
+//!
+//! The parts count in plain atomics; the wiring reads them into [`Reading`]s when somebody asks.
+//! Label values come from closed sets or from the operator's own command line, never from a log or
+//! an object of the cluster.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+/// Whether a metric only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name gets the suffix `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])* $variant:ident: $kind:ident $name:literal, labels $labels:expr;)*) => {
+        /// Every metric.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Metric {
+            $($(#[doc = $help])* $variant,)*
+        }
+
+        impl Metric {
+            /// All of them, in the order in which they are listed.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name, without the suffix of a counter.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Whether it only grows.
+            #[must_use]
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$variant => Kind::$kind,)* }
+            }
+
+            /// What it says, in one sentence.
+            #[must_use]
+            pub fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($help),*).trim(),)* }
+            }
+
+            /// The names of its labels.
+            #[must_use]
+            pub const fn labels(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &$labels,)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Log lines by what became of them.
+    Lines: Counter "yellowjack_lines", labels ["result"];
+    /// Signals that no pod could be named for.
+    SignalsUnattributed: Counter "yellowjack_signals_unattributed", labels [];
+    /// Signals that were left out because more pods have state than the engine may hold.
+    SignalsBeyondBound: Counter "yellowjack_signals_beyond_bound", labels [];
+    /// Records that the producers of the logs said they lost.
+    EventsLost: Counter "yellowjack_events_lost", labels [];
+    /// Findings by what became of them.
+    Findings: Counter "yellowjack_findings", labels ["result"];
+    /// Writes to the API server by how they ended.
+    ApiWrites: Counter "yellowjack_api_writes", labels ["outcome"];
+    /// Versions of objects that could not be read.
+    ObjectsMalformed: Counter "yellowjack_objects_malformed", labels [];
+    /// Lines of a source that were dropped because they were too long.
+    SourceOversizedLines: Counter "yellowjack_source_oversized_lines", labels ["source"];
+    /// Files of a source that took the place of a rotated one.
+    SourceRotations: Counter "yellowjack_source_rotations", labels ["source"];
+    /// Files of a source that were emptied under their name.
+    SourceTruncations: Counter "yellowjack_source_truncations", labels ["source"];
+    /// Files of a source that were gone before they were read to their end.
+    SourceGaps: Counter "yellowjack_source_gaps", labels ["source"];
+    /// Bytes of a source that are written and not read yet.
+    SourceLagBytes: Gauge "yellowjack_source_lag_bytes", labels ["source"];
+    /// AgentRuns.
+    Runs: Gauge "yellowjack_runs", labels [];
+    /// Pods that belong to a run.
+    Pods: Gauge "yellowjack_pods", labels [];
+    /// Incidents that are not closed.
+    IncidentsOpen: Gauge "yellowjack_incidents_open", labels [];
+}
+
+/// One value of a metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    metric: Metric,
+    label_values: Vec<String>,
+    value: u64,
+}
+
+impl Reading {
+    /// A value of a metric without labels.
+    #[must_use]
+    pub const fn plain(metric: Metric, value: u64) -> Self {
+        Self {
+            metric,
+            label_values: Vec::new(),
+            value,
+        }
+    }
+
+    /// A value of a metric with one label.
+    #[must_use]
+    pub fn labelled(metric: Metric, label_value: &str, value: u64) -> Self {
+        Self {
+            metric,
+            label_values: vec![label_value.to_owned()],
+            value,
+        }
+    }
+}
+
+/// Reads all values at one moment.
+pub type Read = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
+
+struct Readings(Read);
+
+impl fmt::Debug for Readings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Readings")
+    }
+}
+
+impl Collector for Readings {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let readings = (self.0)();
+        for metric in Metric::ALL {
+            let mut of_metric = readings.iter().filter(|r| r.metric == *metric).peekable();
+            let Some(first) = of_metric.peek() else {
+                continue;
+            };
+            let kind = const_metric(first).metric_type();
+            let mut family = encoder.encode_descriptor(metric.name(), metric.help(), None, kind)?;
+            for reading in of_metric {
+                let names = metric.labels().iter().copied();
+                let values = reading.label_values.iter().map(String::as_str);
+                let labels: Vec<(&str, &str)> = names.zip(values).collect();
+                const_metric(reading).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn const_metric(reading: &Reading) -> Box<dyn EncodeConst> {
+    match reading.metric.kind() {
+        Kind::Counter => Box::new(ConstCounter::new(reading.value)),
+        Kind::Gauge => Box::new(ConstGauge::new(
+            i64::try_from(reading.value).unwrap_or(i64::MAX),
+        )),
+    }
+}
+
+/// `EncodeMetric` as an object: the two kinds have different types.
+trait EncodeConst {
+    fn encode(
+        &self,
+        encoder: prometheus_client::encoding::MetricEncoder<'_>,
+    ) -> Result<(), fmt::Error>;
+    fn metric_type(&self) -> prometheus_client::metrics::MetricType;
+}
+
+impl<M: EncodeMetric> EncodeConst for M {
+    fn encode(
+        &self,
+        encoder: prometheus_client::encoding::MetricEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        EncodeMetric::encode(self, encoder)
+    }
+
+    fn metric_type(&self) -> prometheus_client::metrics::MetricType {
+        EncodeMetric::metric_type(self)
+    }
+}
+
+/// The values in the OpenMetrics text format.
+pub fn to_text(read: Read) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Readings(read)));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_form_names_kind_help_and_labels() {
+        let read: Read = Arc::new(|| {
+            vec![
+                Reading::labelled(Metric::Lines, "signal", 7),
+                Reading::labelled(Metric::Lines, "malformed", 1),
+                Reading::plain(Metric::Runs, 3),
+            ]
+        });
+        let text = to_text(read).unwrap();
+        for line in [
+            "# HELP yellowjack_lines Log lines by what became of them.",
+            "# TYPE yellowjack_lines counter",
+            "yellowjack_lines_total{result=\"signal\"} 7",
+            "yellowjack_lines_total{result=\"malformed\"} 1",
+            "# TYPE yellowjack_runs gauge",
+            "yellowjack_runs 3",
+        ] {
+            assert!(
+                text.lines().any(|written| written == line),
+                "{line} is not in:\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_in_the_field_s_form() {
+        let mut names: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Metric::ALL.len());
+        let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';
+        assert!(
+            names
+                .iter()
+                .all(|name| name.starts_with("yellowjack_") && name.chars().all(is_plain))
+        );
+        assert!(
+            Metric::ALL
+                .iter()
+                .all(|metric| metric.help().ends_with('.'))
+        );
+    }
+}
