@@ -77,8 +77,8 @@ demo: build cluster ## Quarantine a rogue run on a real API server, from the rec
 
 .PHONY: bench-react
 bench-react: cluster ## Measure the time from log line to quarantine, and the cost of 1,000 idle runs
-	$(CARGO) build --locked --release
-	$(CARGO) run --locked --release -p yellowjack-e2e --bin bench-react
+	$(CARGO) build --locked --release --workspace --bins
+	YELLOWJACK_BIN="$${CARGO_TARGET_DIR:-target}/release/yellowjack" "$${CARGO_TARGET_DIR:-target}/release/bench-react"
 
 .PHONY: record
 record: ## Record the egress log of e2e/recording anew (root, 5 minutes)

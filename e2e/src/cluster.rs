@@ -69,6 +69,15 @@ impl TestCluster {
         client_of(&self.kubeconfig).await
     }
 
+    /// Whether controllers run: without them Jobs make no pods and nothing is garbage-collected.
+    /// A cluster that was there already is taken for a whole one.
+    #[must_use]
+    pub fn has_controllers(&self) -> bool {
+        self.binaries
+            .as_ref()
+            .is_none_or(|binaries| binaries.has("kube-controller-manager"))
+    }
+
     /// How long the start took; none where the cluster was there already.
     #[must_use]
     pub fn start_time(&self) -> Option<Duration> {

@@ -21,7 +21,7 @@ use crate::supervise::Supervised;
 use crate::wait::wait_for;
 
 /// A start takes 3 to 5 s on an idle machine of 2 cores, and the tests' own build may share it.
-const READY_LIMIT: Duration = Duration::from_secs(120);
+const READY_LIMIT: Duration = Duration::from_mins(2);
 /// A port that was free can be taken before the server binds it; three in a row is not chance.
 const ATTEMPTS_MAX: u32 = 3;
 /// Test-only tokens: the server listens on loopback and lives as long as the tests.
@@ -191,15 +191,10 @@ impl ControlPlane {
 
     fn with_logs(&self, error: anyhow::Error) -> anyhow::Error {
         let mut text = String::new();
-        for part in [
-            Some(&self.etcd),
-            Some(&self.api_server),
-            self.controller_manager.as_ref(),
-        ] {
-            if let Some(part) = part {
-                text.push_str(&part.log_tail(12));
-                text.push_str("\n---\n");
-            }
+        let servers = [&self.etcd, &self.api_server];
+        for part in servers.into_iter().chain(&self.controller_manager) {
+            text.push_str(&part.log_tail(12));
+            text.push_str("\n---\n");
         }
         error.context(format!(
             "failed to start the control plane; its logs end with:\n{text}"
@@ -262,6 +257,7 @@ fn resident_bytes(part: &Supervised) -> u64 {
 }
 
 /// `VmRSS` of a process, which the kernel gives in KiB.
+#[must_use]
 pub fn process_resident_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status

@@ -20,8 +20,8 @@ use crate::supervise::log_tail;
 use crate::wait::wait_for;
 
 /// The server publishes a CRD within a second; a loaded machine is slower.
-const CRD_LIMIT: Duration = Duration::from_secs(60);
-const NAMESPACE_LIMIT: Duration = Duration::from_secs(60);
+const CRD_LIMIT: Duration = Duration::from_mins(1);
+const NAMESPACE_LIMIT: Duration = Duration::from_mins(1);
 
 /// A test's part of the cluster.
 #[derive(Clone)]

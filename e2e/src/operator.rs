@@ -82,10 +82,25 @@ fn binary() -> anyhow::Result<PathBuf> {
     built.clone().map_err(|error| anyhow!("{error}"))
 }
 
+/// Keeps from a command what `cargo test` and `cargo run` say about this package in the
+/// environment: ring's build script looks at it, and an inner cargo and the outer one would
+/// rebuild ring, and all that rests on it, in turns.
+pub fn forget_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+}
+
 fn build() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["build", "--package", "yellowjack", "--bin", "yellowjack"])
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget_package(&mut cargo);
+    let output = cargo
+        // The whole workspace, so that features are the same as for the tests and nothing is built
+        // twice.
+        .args(["build", "--workspace", "--bin", "yellowjack"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())

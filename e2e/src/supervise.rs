@@ -137,7 +137,7 @@ mod tests {
         let child =
             Supervised::start(&command, &logs.path().join("tail.log"), Some(&folder)).unwrap();
         wait_for("the child to start", Duration::from_secs(10), async || {
-            child.pid().map_or(Err("no process id yet".to_owned()), Ok)
+            child.pid().ok_or("no process id yet".to_owned())
         })
         .await
         .unwrap();

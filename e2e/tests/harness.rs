@@ -50,6 +50,10 @@ fn code_of<T>(outcome: Result<T, kube::Error>) -> anyhow::Result<u16> {
 #[tokio::test]
 async fn a_job_gets_pods_and_takes_them_along_when_it_goes() -> anyhow::Result<()> {
     with_namespace(async |env| {
+        if !env.cluster.has_controllers() {
+            println!("skipped: KUBEBUILDER_ASSETS has no kube-controller-manager");
+            return Ok(());
+        }
         let job: Job = serde_json::from_value(json!({
             "metadata": { "name": "work" },
             "spec": { "template": { "spec": {
@@ -287,6 +291,18 @@ async fn a_process_is_killed_right_before_or_after_the_kth_write() -> anyhow::Re
                 "{time:?}"
             );
         }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_operators_binary_runs_as_a_child_with_a_log() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        let mut operator = env.operator(env.cluster.kubeconfig(), &["crds"]).await?;
+        assert_eq!(operator.ended(LIMIT).await?, Some(0));
+        let log = operator.log()?;
+        assert!(log.contains("name: agentruns.yellowjack.dev"), "{log}");
         Ok(())
     })
     .await

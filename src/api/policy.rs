@@ -144,8 +144,8 @@ const fn default_minimum() -> Mode {
 /// How far a response goes.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.maxAction) || !has(self.minAction) || {'Alert': 1, 'Throttle': 2, 'Isolate': 3, 'Suspend': 4, 'Terminate': 5}[self.minAction] <= {'Alert': 1, 'Throttle': 2, 'Isolate': 3, 'Suspend': 4, 'Terminate': 5}[self.maxAction]")
-    .message("minAction must not be above maxAction"))]
+#[x_kube(validation = Rule::new("!has(self.minAction) || {'Alert': 1, 'Throttle': 2, 'Isolate': 3, 'Suspend': 4, 'Terminate': 5}[self.minAction] <= (has(self.maxAction) ? {'Alert': 1, 'Throttle': 2, 'Isolate': 3, 'Suspend': 4, 'Terminate': 5}[self.maxAction] : 4)")
+    .message("minAction must not be above maxAction, which is Suspend where it is left out"))]
 pub struct PolicyResponse {
     /// The highest rung of the ladder for runs that set none, and the highest that a run may set.
     /// Left out, `Suspend`.

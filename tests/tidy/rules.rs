@@ -16,7 +16,10 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const POLLING_HELPERS: [&str; 3] = ["wait_until", "wait_for", "wait_for_blocking"];
 
 /// Where waiting is what the code is for.
-const SLEEPERS: [(&str, &str); 1] = [("e2e/src/proxy/", "plays a slow API server")];
+const SLEEPERS: [(&str, &str); 2] = [
+    ("e2e/src/proxy/", "plays a slow API server"),
+    ("e2e/src/recording.rs", "plays a log at its recorded pace"),
+];
 
 pub fn header_breaches(file: &SourceFile) -> Vec<Breach> {
     if file.text.starts_with("//!") {

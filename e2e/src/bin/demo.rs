@@ -18,7 +18,7 @@ use yellowjack_e2e::{
 };
 
 const NAMESPACE: &str = "agents";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Addresses of the recording.
 const HONEST_IP: &str = "10.244.0.21";
 const ROGUE_IP: &str = "10.244.0.66";

@@ -4,7 +4,7 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
-use yellowjack_e2e::TestCluster;
+use yellowjack_e2e::{TestCluster, forget_package};
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
@@ -22,7 +22,10 @@ fn run() -> anyhow::Result<ExitCode> {
     if let Some(time) = cluster.start_time() {
         println!("figure cluster.start {:.1} s", time.as_secs_f64());
     }
-    let status = Command::new(&program)
+    let mut command = Command::new(&program);
+    // The command is cargo, most of the time.
+    forget_package(&mut command);
+    let status = command
         .args(arguments)
         .envs(cluster.environment())
         .status()

@@ -44,7 +44,10 @@ async fn serve(shared: &Shared, request: Request<Body>) -> anyhow::Result<Respon
             return Ok(status_reply(status, "injected by the test"));
         }
         Some(Fault::DropBefore) => return Ok(dropped_connection()),
-        Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+        Some(Fault::Delay(time)) => {
+            let never = std::future::pending::<()>();
+            let _elapsed = tokio::time::timeout(time, never).await;
+        }
         Some(Fault::DropAfter) | None => {}
     }
     if let Some(Kill {
