@@ -16,6 +16,9 @@ use yellowjack_e2e::{Operator, TestEnv, pod, wait_for, with_namespace};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The garbage collector looks for new kinds of owners every 30 s.
+const COLLECTED_LIMIT: Duration = Duration::from_secs(100);
+
 async fn operator(env: &TestEnv) -> anyhow::Result<Operator> {
     env.operator(
         env.cluster.kubeconfig(),
@@ -98,7 +101,7 @@ where
     let api = env.api::<K>();
     wait_for(
         &format!("{} {name} to go", K::kind(&())),
-        LIMIT,
+        COLLECTED_LIMIT,
         async || match api.get_opt(name).await {
             Ok(None) => Ok(()),
             Ok(Some(_)) => Err("still there".to_owned()),
