@@ -169,7 +169,7 @@ fn a_policy_that_allows_no_more_than_the_guard_does_not_widen_it() {
     let usual = foreign("allow-dns", dns(json!([{ "port": 53, "protocol": "UDP" }])));
     assert!(check_guarded(&[guard(), usual.clone()]).is_empty());
     assert_eq!(
-        check_guarded(&[usual.clone()]),
+        check_guarded(std::slice::from_ref(&usual)),
         ["allow-dns"],
         "without the guard it is all there is"
     );
