@@ -16,6 +16,9 @@ use yellowjack_e2e::{Operator, TestEnv, pod, wait_for, with_namespace};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The garbage collector looks for new kinds of owners every 30 s.
+const COLLECTED_LIMIT: Duration = Duration::from_secs(100);
+
 async fn operator(env: &TestEnv) -> anyhow::Result<Operator> {
     env.operator(
         env.cluster.kubeconfig(),
@@ -98,7 +101,7 @@ where
     let api = env.api::<K>();
     wait_for(
         &format!("{} {name} to go", K::kind(&())),
-        LIMIT,
+        COLLECTED_LIMIT,
         async || match api.get_opt(name).await {
             Ok(None) => Ok(()),
             Ok(Some(_)) => Err("still there".to_owned()),
@@ -446,54 +449,16 @@ async fn a_reference_finds_pods_through_kinds_that_this_build_does_not_know() ->
             },
         }))?;
         api.create(&PostParams::default(), &deployment).await?;
-        // The harness may run without the Deployment controller; then the chain is made by hand.
-        let replica_set = ensure_replica_set(&env, &api).await?;
-        let mut agent = pod("agent-1", &[("app", "agent")])?;
-        agent.metadata.owner_references = Some(vec![serde_json::from_value(json!({
-            "apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
-            "name": replica_set.metadata.name, "uid": replica_set.metadata.uid,
-        }))?]);
-        env.api::<Pod>().create(&PostParams::default(), &agent).await?;
-        wait_object::<Pod>(&env, "agent-1", |pod| {
-            let found = pod.metadata.labels.clone().unwrap_or_default();
-            found.get(labels::RUN).is_some_and(|run| run == "train")
+        wait_for("a pod of the Deployment with the run's label", LIMIT, async || {
+            let ours = kube::api::ListParams::default().labels("app=agent,yellowjack.dev/run=train");
+            let pods = env.api::<Pod>().list(&ours).await.map_err(|e| e.to_string())?;
+            pods.items.first().map(drop).ok_or_else(|| "no pod".to_owned())
         })
         .await?;
         wait_condition(&env, "train", "TargetResolved", "True", "Resolved").await?;
         Ok(())
     })
     .await
-}
-
-async fn ensure_replica_set(
-    env: &TestEnv,
-    deployments: &Api<DynamicObject>,
-) -> anyhow::Result<DynamicObject> {
-    let deployment = deployments.get("agents").await?;
-    let resource = ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
-        "apps",
-        "v1",
-        "ReplicaSet",
-    ));
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(env.client.clone(), &env.namespace, &resource);
-    let replica_set: DynamicObject = serde_json::from_value(json!({
-        "apiVersion": "apps/v1",
-        "kind": "ReplicaSet",
-        "metadata": { "name": "agents-by-hand", "ownerReferences": [{
-            "apiVersion": "apps/v1", "kind": "Deployment", "controller": true,
-            "name": "agents", "uid": deployment.metadata.uid,
-        }] },
-        "spec": {
-            "replicas": 0,
-            "selector": { "matchLabels": { "app": "agent", "by": "hand" } },
-            "template": {
-                "metadata": { "labels": { "app": "agent", "by": "hand" } },
-                "spec": { "containers": [{ "name": "agent", "image": "registry.invalid/agent:1" }] },
-            },
-        },
-    }))?;
-    Ok(api.create(&PostParams::default(), &replica_set).await?)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,3 +23,6 @@ pub const MANAGED_BY_VALUE: &str = "yellowjack";
 /// Name of the standing deny: a ClusterNetworkPolicy, or one NetworkPolicy per namespace. Both
 /// deny both directions, IPv4 and IPv6 (INV-12).
 pub const STANDING_DENY: &str = "yellowjack-quarantine";
+
+/// Every field manager of Yellowjack begins so.
+pub const FIELD_MANAGER_PREFIX: &str = "yellowjack/";

@@ -154,7 +154,8 @@ pub struct PolicyResponse {
     /// The lowest `maxAction` that a run may set. Left out, `Alert`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_action: Option<ResponseAction>,
-    /// The scope of runs that set none. Left out, `Pod`.
+    /// The scope of runs that set none. Left out, `Pod`. A run may widen `Pod` to `Run`, and not
+    /// narrow `Run` to `Pod`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<ResponseScope>,
 }

@@ -92,6 +92,34 @@ impl WriteError {
             _ => Self::Transient(error),
         }
     }
+
+    /// The API server's own sentence, where it said one: fit for a condition, which people read.
+    #[must_use]
+    pub fn said(&self) -> String {
+        match self {
+            Self::Conflict(error)
+            | Self::NotFound(error)
+            | Self::Refused(error)
+            | Self::Transient(error) => match error {
+                kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+                _ => self.to_string(),
+            },
+            Self::TimedOut(_) => self.to_string(),
+        }
+    }
+
+    /// Whether the namespace is going away, and with it whatever was to be written.
+    #[must_use]
+    pub fn is_namespace_going(&self) -> bool {
+        let Self::Refused(kube::Error::Api(status)) = self else {
+            return false;
+        };
+        let details = status.details.as_ref();
+        details.is_some_and(|details| {
+            let mut causes = details.causes.iter();
+            causes.any(|cause| cause.reason == "NamespaceTerminating")
+        })
+    }
 }
 
 /// How a write ended, as counted.

@@ -32,7 +32,6 @@ use crate::guardrails::drift::{
     resource_quota_stands,
 };
 use crate::limits;
-use crate::observability::chain;
 
 /// How a wanted object stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,7 +89,7 @@ impl Applied {
     }
 
     fn failed(&mut self, error: WriteError) -> State {
-        let said = chain(&error);
+        let said = error.said();
         let is_refused = matches!(error, WriteError::Refused(_));
         self.error.get_or_insert(error);
         if is_refused {

@@ -62,6 +62,9 @@ use crate::signals::health::SignalHealth;
 /// How soon the owner that a `ref` names is looked for again: nothing watches its kind.
 const OWNER_RECHECK: Duration = Duration::from_secs(30);
 
+/// How soon a run is looked at again whose change has not come through the watch yet.
+const STALE_RECHECK: Duration = Duration::from_secs(1);
+
 /// What the controller is made from.
 pub struct Parts {
     /// What the cluster looks like.
@@ -233,15 +236,22 @@ impl Controller {
     }
 
     fn run_failed(&self, run: &AgentRun, error: &ReconcileError) -> Action {
-        let wait = self.attempts.failed(&ObjectRef::from_obj(run));
-        let is_stale = matches!(error, ReconcileError::Status(WriteError::Conflict(_)));
-        let error = chain(error);
         let (namespace, name) = (run.namespace(), run.name_any());
-        if is_stale {
-            tracing::debug!(namespace, name, error, ?wait, "A run changed meanwhile.");
-        } else {
-            tracing::warn!(namespace, name, error, ?wait, "A run is tried again later.");
+        match error {
+            // The change that made this look stale is on its way, and wakes the run.
+            ReconcileError::Status(WriteError::Conflict(_)) => {
+                tracing::debug!(namespace, name, "A run changed meanwhile.");
+                return Action::requeue(STALE_RECHECK);
+            }
+            ReconcileError::Guardrail(failed) if failed.is_namespace_going() => {
+                tracing::debug!(namespace, name, "The namespace of a run is going away.");
+                return Action::requeue(OWNER_RECHECK);
+            }
+            _ => {}
         }
+        let wait = self.attempts.failed(&ObjectRef::from_obj(run));
+        let error = chain(error);
+        tracing::warn!(namespace, name, error, ?wait, "A run is tried again later.");
         Action::requeue(wait)
     }
 
@@ -261,10 +271,15 @@ impl Controller {
         let error = applied.error.take();
         let next = status::status(&observed, &validated, &applied, Timestamp::now());
         if observed.run.status.as_ref() != Some(&next) {
-            self.writer
+            let written = self
+                .writer
                 .status(&FieldManager::controller(), &*observed.run, &next)
-                .await
-                .map_err(ReconcileError::Status)?;
+                .await;
+            match written {
+                // The run is gone, and its status with it.
+                Ok(_) | Err(WriteError::NotFound(_)) => {}
+                Err(error) => return Err(ReconcileError::Status(error)),
+            }
         }
         if let Some(error) = error {
             return Err(ReconcileError::Guardrail(error));

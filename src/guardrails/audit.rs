@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicySpec,
+    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicySpec,
 };
 
 use crate::limits;
@@ -35,9 +35,17 @@ pub fn widening<'p>(
     policies: impl IntoIterator<Item = &'p NetworkPolicy>,
     stance: Stance<'_>,
 ) -> Vec<String> {
-    let mut names: Vec<String> = policies
+    let selecting: Vec<&NetworkPolicy> = policies
         .into_iter()
-        .filter(|policy| selects(policy, pod_labels) && widens(policy, stance))
+        .filter(|policy| selects(policy, pod_labels))
+        .collect();
+    let allowed = match stance {
+        Stance::Guarded(owner) => guard_rules(&selecting, owner),
+        Stance::Quarantined { .. } => Vec::new(),
+    };
+    let mut names: Vec<String> = selecting
+        .into_iter()
+        .filter(|policy| widens(policy, stance, &allowed))
         .filter_map(|policy| policy.metadata.name.clone())
         .collect();
     names.sort();
@@ -56,13 +64,19 @@ pub fn selects(policy: &NetworkPolicy, pod_labels: &BTreeMap<String, String>) ->
     })
 }
 
-fn widens(policy: &NetworkPolicy, stance: Stance<'_>) -> bool {
+fn widens(
+    policy: &NetworkPolicy,
+    stance: Stance<'_>,
+    allowed: &[&NetworkPolicyEgressRule],
+) -> bool {
     let Some(spec) = &policy.spec else {
         return false;
     };
     match stance {
         // Ours by name and owner; that it still says what we wrote is for `drift` to see.
-        Stance::Guarded(owner) => !is_guard_of(policy, owner) && (lets_out(spec) || lets_in(spec)),
+        Stance::Guarded(owner) => {
+            !is_guard_of(policy, owner) && (lets_out_more(spec, allowed) || lets_in(spec))
+        }
         Stance::Quarantined {
             cluster_deny: false,
         } => lets_out(spec) || lets_in(spec),
@@ -80,6 +94,49 @@ fn is_guard_of(policy: &NetworkPolicy, owner: &RunOwner) -> bool {
             .iter()
             .flatten()
             .any(|reference| reference.uid == owner.uid)
+}
+
+/// What the guard itself lets out. A policy that allows no more (a namespace's usual policy for
+/// DNS) adds nothing to the union.
+fn guard_rules<'p>(
+    selecting: &[&'p NetworkPolicy],
+    owner: &RunOwner,
+) -> Vec<&'p NetworkPolicyEgressRule> {
+    selecting
+        .iter()
+        .filter(|policy| is_guard_of(policy, owner))
+        .filter_map(|policy| policy.spec.as_ref()?.egress.as_ref())
+        .flatten()
+        .collect()
+}
+
+fn lets_out_more(spec: &NetworkPolicySpec, allowed: &[&NetworkPolicyEgressRule]) -> bool {
+    lets_out(spec)
+        && spec
+            .egress
+            .iter()
+            .flatten()
+            .any(|rule| !is_allowed(rule, allowed))
+}
+
+/// Whether every peer of the rule is a peer of one of these rules, word for word, with no more
+/// ports. Ranges are not compared by what they hold: said too often is better than not said.
+fn is_allowed(rule: &NetworkPolicyEgressRule, allowed: &[&NetworkPolicyEgressRule]) -> bool {
+    let peers = rule.to.as_deref().unwrap_or_default();
+    // Without peers the rule allows every peer.
+    !peers.is_empty()
+        && peers.iter().all(|peer| {
+            allowed.iter().any(|ours| {
+                ours.to.iter().flatten().any(|known| known == peer) && has_no_more_ports(rule, ours)
+            })
+        })
+}
+
+fn has_no_more_ports(rule: &NetworkPolicyEgressRule, ours: &NetworkPolicyEgressRule) -> bool {
+    let known = ours.ports.as_deref().unwrap_or_default();
+    let asked = rule.ports.as_deref().unwrap_or_default();
+    // Without ports a rule allows every port.
+    known.is_empty() || (!asked.is_empty() && asked.iter().all(|port| known.contains(port)))
 }
 
 fn lets_out(spec: &NetworkPolicySpec) -> bool {

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -78,9 +78,36 @@ pub fn resource_quota_stands(wanted: &ResourceQuota, observed: &ResourceQuota) -
         have.is_some_and(|have| quantity::same(&have.0, &amount.0))
     });
     hard_stands
+        && !keeps_dropped_key(want, observed)
         && metadata_stands(&wanted.metadata, &observed.metadata)
         && scope_expressions(want) == scope_expressions(have)
         && want.scopes.as_deref().unwrap_or_default() == have.scopes.as_deref().unwrap_or_default()
+}
+
+/// Whether a key is still there that we applied once and no longer want. Who applied a key, the API
+/// server keeps in the managed fields; a key of somebody else is left alone.
+fn keeps_dropped_key(want: &ResourceQuotaSpec, observed: &ResourceQuota) -> bool {
+    let is_ours = |entry: &&ManagedFieldsEntry| {
+        let manager = entry.manager.as_deref().unwrap_or_default();
+        manager.starts_with(labels::FIELD_MANAGER_PREFIX)
+    };
+    let entries = observed.metadata.managed_fields.iter().flatten();
+    entries
+        .filter(is_ours)
+        .filter_map(|entry| {
+            entry
+                .fields_v1
+                .as_ref()?
+                .0
+                .pointer("/f:spec/f:hard")?
+                .as_object()
+        })
+        .flat_map(|keys| keys.keys().filter_map(|key| key.strip_prefix("f:")))
+        .any(|key| {
+            want.hard
+                .as_ref()
+                .is_none_or(|hard| !hard.contains_key(key))
+        })
 }
 
 /// A scope selector without expressions selects as much as none.

@@ -154,3 +154,33 @@ fn a_thousand_widening_policies_are_cut_to_a_bound() {
         .collect();
     assert_eq!(check_guarded(&policies).len(), limits::WIDENING_NAMES_MAX);
 }
+
+#[test]
+fn a_policy_that_allows_no_more_than_the_guard_does_not_widen_it() {
+    let dns = |ports: Value| {
+        json!({ "podSelector": {}, "policyTypes": ["Egress"], "egress": [{
+            "to": [{
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "kube-system" } },
+                "podSelector": { "matchLabels": { "k8s-app": "kube-dns" } },
+            }],
+            "ports": ports,
+        }] })
+    };
+    let usual = foreign("allow-dns", dns(json!([{ "port": 53, "protocol": "UDP" }])));
+    assert!(check_guarded(&[guard(), usual.clone()]).is_empty());
+    assert_eq!(
+        check_guarded(std::slice::from_ref(&usual)),
+        ["allow-dns"],
+        "without the guard it is all there is"
+    );
+    assert_eq!(check_quarantined(&[guard(), usual], false), ["allow-dns"]);
+    let all_ports = foreign("all-ports", dns(json!([])));
+    let more_ports = foreign(
+        "more-ports",
+        dns(json!([{ "port": 443, "protocol": "TCP" }])),
+    );
+    assert_eq!(
+        check_guarded(&[guard(), all_ports, more_ports]),
+        ["all-ports", "more-ports"]
+    );
+}

@@ -119,6 +119,29 @@ fn a_quota_stands_in_any_spelling_and_beside_keys_of_others() {
 }
 
 #[test]
+fn a_quota_key_that_we_applied_and_no_longer_want_is_drift() {
+    let quota = Quota {
+        hard: [("pods".to_owned(), "4".to_owned())].into(),
+        priority_class: None,
+    };
+    let wanted = resource_quota(&owner(), &quota);
+    let applied_by = |manager: &str| {
+        observed(&wanted, |json| {
+            json["spec"]["hard"]["requests.cpu"] = json!("1");
+            json["metadata"]["managedFields"] = json!([{
+                "manager": manager, "operation": "Apply", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": { "f:hard": { "f:pods": {}, "f:requests.cpu": {} } } },
+            }]);
+        })
+    };
+    assert!(!resource_quota_stands(
+        &wanted,
+        &applied_by("yellowjack/controller")
+    ));
+    assert!(resource_quota_stands(&wanted, &applied_by("somebody")));
+}
+
+#[test]
 fn a_quota_that_was_raised_emptied_or_scoped_has_drifted() {
     let quota = Quota {
         hard: [("pods".to_owned(), "4".to_owned())].into(),
