@@ -90,8 +90,9 @@ fn fields(schema: &Value, value: Option<&Value>, path: &str, into: &mut BTreeSet
     match value {
         None if items.is_object() => fields(items, None, path, into),
         Some(Value::Array(list)) => {
-            list.iter()
-                .for_each(|item| fields(items, Some(item), path, into));
+            for item in list {
+                fields(items, Some(item), path, into);
+            }
         }
         _ => {}
     }
