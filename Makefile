@@ -51,11 +51,11 @@ advisories: ## Check the dependencies against the advisory database; says so and
 
 .PHONY: unit
 unit: ## Run the unit and integration tests of the operator; no cluster
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 .PHONY: e2e-api
 e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
-	$(CARGO) test --locked -p yellowjack-e2e
+	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e
 
 .PHONY: cluster
 cluster: ## Build the control plane for tests, once, into the cache; not where KUBECONFIG or KUBEBUILDER_ASSETS is set
@@ -77,8 +77,8 @@ demo: build cluster ## Quarantine a rogue run on a real API server, from the rec
 
 .PHONY: bench-react
 bench-react: cluster ## Measure the time from log line to quarantine, and the cost of 1,000 idle runs
-	$(CARGO) build --locked --release
-	$(CARGO) run --locked --release -p yellowjack-e2e --bin bench-react
+	$(CARGO) build --locked --release --workspace --bins
+	YELLOWJACK_BIN="$${CARGO_TARGET_DIR:-target}/release/yellowjack" "$${CARGO_TARGET_DIR:-target}/release/bench-react"
 
 .PHONY: record
 record: ## Record the egress log of e2e/recording anew (root, 5 minutes)

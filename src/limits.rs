@@ -73,8 +73,8 @@ pub const CHECKPOINT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Pause between two looks at a file that grew lately: adds 2.5 ms on average to the way of a line.
 pub const POLL_ACTIVE_MS: u64 = 5;
 
-/// The same for a file at rest: 10 ms on average, and 50 wake-ups of some 10 us in a second are
-/// 0.05 % of a core.
+/// The same for a file at rest: 10 ms on average. Looking every 5 ms took 1 % of a core in a debug
+/// build, so that this takes about a quarter of that.
 pub const POLL_IDLE_MS: u64 = 20;
 
 /// How long after its last growth a file counts as at rest.
@@ -87,6 +87,10 @@ pub const ROTATION_CHECK_MS: u64 = 40;
 /// before it tells the writer to leave the old one; this covers a slow writer, and delays nothing
 /// because the new file is read meanwhile.
 pub const ROTATE_WAIT_MS: u64 = 5_000;
+
+/// How long a file that has no name any more is still read after its last growth. Its writer may
+/// have it open, and nobody else can read what it writes; but an open file keeps its disk space.
+pub const UNLINKED_WAIT_MS: u64 = 60_000;
 
 /// Pause between two looks at a folder for files that are new.
 pub const FOLDER_SCAN_MS: u64 = 500;
@@ -130,7 +134,7 @@ pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 // --- detection -------------------------------------------------------------------------------
 
 // One busy pod: contacts 2 x 512 buckets x 33 B = 33 KiB, DNS answers 2 x 512 x 19 B = 19 KiB,
-// walks 2 x 32 x 420 B = 26 KiB, pending 128 x 40 B = 5 KiB, spread 2 x 128 x 20 B = 5 KiB,
+// walks 2 x 48 x 300 B = 28 KiB, pending 128 x 40 B = 5 KiB, spread 2 x 128 x 20 B = 5 KiB,
 // mining 16 x 100 B + 64 x 50 B = 5 KiB: at most 96 KiB. A quiet one holds a few entries: 2 KiB.
 
 /// Contacts that one generation of a pod's memory holds; two generations are kept. 448 is 7/8 of
@@ -144,9 +148,11 @@ pub const DNS_GENERATION_MAX: usize = 448;
 /// takes, so a scan faster than this is judged from the part that fits.
 pub const PENDING_MAX: usize = 128;
 
-/// Horizontal walks per pod, and as many vertical ones. A target that gets more than 1/32 of a
-/// pod's failed contacts always has a walk (see `detect::walk`).
-pub const WALKS_MAX: usize = 32;
+/// Horizontal walks per pod, and as many vertical ones. A target that gets more than 1/48 of a
+/// pod's failed contacts always has a walk (see `detect::walk`). More than the 35 failures that a
+/// quarantine takes: a scan of fewer ports than that has a horizontal walk for each of them, and
+/// one of more ports makes the vertical walk of each host cross.
+pub const WALKS_MAX: usize = 48;
 
 /// Contacts that are remembered, per pod and transport, to tell peer-to-peer traffic from a scan.
 pub const SPREAD_MAX: usize = 128;
@@ -175,9 +181,25 @@ const _: () = assert!(
     PENDING_MAX < CONTACTS_GENERATION_MAX,
     "what waits must not be forgotten"
 );
-const _: () = assert!(EXAMPLES_MAX >= 8, "a walk keeps eight examples");
+const _: () = assert!(WALKS_MAX > 35, "see WALKS_MAX");
 
 // --- replay ----------------------------------------------------------------------------------
+
+/// Files of one capture that are merged by time; each holds one line in memory.
+pub const MERGE_FILES_MAX: usize = 64;
+
+/// Captures of one call.
+pub const CAPTURES_MAX: usize = 10_000;
+
+/// Subjects that the text output shows per capture, so that a capture fits on a screen: one with
+/// a finding takes some 7 lines.
+pub const SUBJECTS_SHOWN_MAX: usize = 6;
+
+/// Subjects without a finding that the text output shows per capture: those nearest to one.
+pub const CLEAN_SUBJECTS_SHOWN_MAX: usize = 2;
+
+/// Examples that the text output shows per finding.
+pub const EXAMPLES_SHOWN_MAX: usize = 3;
 
 // --- guardrails ------------------------------------------------------------------------------
 
@@ -229,6 +251,9 @@ pub const FINDINGS_QUEUE_MAX: usize = 4096;
 /// Longest watch, in seconds. Azure's load balancer drops a silent connection after 240 s without a
 /// word; the client notices a dead watch 5 s after this.
 pub const WATCH_TIMEOUT_S: u32 = 200;
+
+/// Longest wait before a failed watch is tried again.
+pub const WATCH_RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Longest write or read in the response path, in seconds. The API server answers in milliseconds;
 /// its own limit for a write is 34 s, too long to wait with a pod that scans.

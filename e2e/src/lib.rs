@@ -11,6 +11,7 @@ mod metrics;
 mod operator;
 mod pods;
 pub mod proxy;
+mod recording;
 mod supervise;
 mod wait;
 
@@ -20,4 +21,5 @@ pub use env::{TestEnv, install_crds, with_namespace};
 pub use metrics::RequestCounts;
 pub use operator::{Operator, forget_package};
 pub use pods::{delete_pod, pod, set_pod_ip};
+pub use recording::{Isolated, Recording, recording_path};
 pub use wait::wait_for;

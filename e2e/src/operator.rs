@@ -98,7 +98,9 @@ fn build() -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     forget_package(&mut cargo);
     let output = cargo
-        .args(["build", "--package", "yellowjack", "--bin", "yellowjack"])
+        // The whole workspace, so that features are the same as for the tests and nothing is built
+        // twice.
+        .args(["build", "--workspace", "--bin", "yellowjack"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())

@@ -4,6 +4,7 @@
 mod controller;
 mod crds;
 mod operator;
+mod replay;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ enum Command {
     Controller(Box<controller::ControllerArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
+    /// Run detection over recorded logs, without a cluster, and say what would have been done.
+    Replay(replay::ReplayArgs),
 }
 
 /// Parses the arguments and runs the subcommand. Exit code 2 is bad use, 1 a failure.
@@ -31,6 +34,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Controller(args) => controller::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Replay(args) => replay::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -96,7 +96,7 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     );
     let ready = operator.stores.wait_until_ready();
     tokio::select! {
-        result = ready => result.context("a watch ended before its first list")?,
+        is_ready = ready => anyhow::ensure!(is_ready, "a watch ended before its first list"),
         () = stop_signal() => return Ok(()),
     }
     operator.settle_index();

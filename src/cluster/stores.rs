@@ -3,11 +3,14 @@
 //! Stores are filled by `watch::follow` and read by everybody. They may lag; whoever acts on one
 //! makes the write conditional (UID or resource version).
 
+use std::sync::Arc;
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec, PodStatus, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::runtime::reflector::{self, Store};
+use tokio::sync::OnceCell;
 
 use crate::api::{AgentRun, GuardrailPolicy, Incident};
 
@@ -30,6 +33,7 @@ pub struct Stores {
     pub quotas: Store<ResourceQuota>,
     /// LimitRanges that Yellowjack made.
     pub limit_ranges: Store<LimitRange>,
+    ready: Arc<OnceCell<bool>>,
 }
 
 /// The writing ends of [`Stores`], each for its watch.
@@ -73,6 +77,7 @@ impl Stores {
             jobs,
             quotas,
             limit_ranges,
+            ready: Arc::default(),
         };
         let writers = StoreWriters {
             runs: runs_writer,
@@ -87,9 +92,18 @@ impl Stores {
         (stores, writers)
     }
 
-    /// Waits until every store was filled once. Before that, nothing may be concluded from an
-    /// object that is missing.
-    pub async fn wait_until_ready(&self) -> Result<(), reflector::store::WriterDropped> {
+    /// Waits until every store was filled once; `false` where a watch ended before that. Until then
+    /// nothing may be concluded from an object that is missing.
+    ///
+    /// A store remembers only the last task that waits for it, so all waiting goes through one cell.
+    pub async fn wait_until_ready(&self) -> bool {
+        *self
+            .ready
+            .get_or_init(|| async { self.fill().await.is_ok() })
+            .await
+    }
+
+    async fn fill(&self) -> Result<(), reflector::store::WriterDropped> {
         self.runs.wait_until_ready().await?;
         self.policies.wait_until_ready().await?;
         self.incidents.wait_until_ready().await?;

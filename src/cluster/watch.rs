@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, pin_mut};
 use kube::core::DeserializeGuard;
@@ -99,6 +100,24 @@ pub async fn follow<K, F, Followed>(
     }
 }
 
+/// Kube's own waiting times, cut: they go up to a minute, a long time to be blind after an API
+/// server was away for a moment.
+struct Backoff(watcher::DefaultBackoff);
+
+impl Iterator for Backoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|wait| wait.min(limits::WATCH_RETRY_MAX))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Backoff {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 fn guarded<K>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
@@ -106,7 +125,7 @@ fn guarded<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    start_watcher(api, config).default_backoff()
+    start_watcher(api, config).backoff(Backoff(watcher::DefaultBackoff::default()))
 }
 
 /// Applies one event to the store and says what followers must hear.

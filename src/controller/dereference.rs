@@ -27,7 +27,7 @@ pub struct Observed {
     pub policy: Option<Arc<GuardrailPolicy>>,
     /// All runs of the namespace, this one among them.
     pub runs: Vec<Arc<AgentRun>>,
-    /// The pods of the namespace that have not ended.
+    /// The pods of the namespace.
     pub pods: Vec<ObservedPod>,
     /// The NetworkPolicies of the namespace.
     pub network_policies: Vec<Arc<NetworkPolicy>>,

@@ -76,7 +76,7 @@ impl IncidentQueue {
 
     /// Responds until `shutdown`; what is under way then is finished.
     pub async fn run(self, responder: Responder, shutdown: CancellationToken) {
-        if responder.stores.wait_until_ready().await.is_err() {
+        if !responder.stores.wait_until_ready().await {
             return;
         }
         self.wake_all();

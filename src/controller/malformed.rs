@@ -101,8 +101,7 @@ impl Controller {
     async fn tell_one(&self, namespace: &str, name: &str, error: &str) {
         for tries in 0..TRIES_MAX {
             match self.set_malformed(namespace, name, error).await {
-                Ok(()) => return,
-                Err(WriteError::Refused(_) | WriteError::NotFound(_)) => return,
+                Ok(()) | Err(WriteError::Refused(_) | WriteError::NotFound(_)) => return,
                 Err(failed) => {
                     let failed = chain(&failed);
                     tracing::debug!(namespace, name, failed, "Could not set a condition yet.");

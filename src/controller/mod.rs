@@ -3,11 +3,14 @@
 //! - `dereference`: gathers what is known. Reads.
 //! - `validate`: what is in force, who is covered, what is wanted. Pure.
 //! - `apply`: makes, takes back, removes, stamps; `start` decides about the Job. Writes.
-//! - `status`: what the conditions say. Pure; stored here, where it differs.
+//! - `status`: what the conditions say; `containment` says it of Incidents. Pure; stored here, where
+//!   it differs.
 //!
 //! `owners` follows owner references, `triggers` turns what watches saw into what must be looked at,
 //! `surroundings` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
 //! through `cluster` alone (INV-4), and a run at rest costs none.
+//!
+//! `feed` and `pipeline` are the way of the signals: from watches and logs to findings.
 
 pub mod feed;
 pub mod incidents;
@@ -15,6 +18,7 @@ pub mod pipeline;
 
 mod apply;
 mod backoff;
+mod containment;
 mod dereference;
 mod malformed;
 mod owners;
@@ -24,6 +28,9 @@ mod surroundings;
 mod triggers;
 mod validate;
 mod wake;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -131,7 +138,7 @@ impl Controller {
     /// Reconciles until `shutdown`; what is under way then is finished. The followers of the
     /// watches call the `*_seen` functions meanwhile.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        if self.stores.wait_until_ready().await.is_err() {
+        if !self.stores.wait_until_ready().await {
             // The watches have ended, so the program is ending.
             return;
         }
@@ -320,9 +327,7 @@ impl Controller {
     /// Puts the run's pods on the roster.
     fn enroll(&self, observed: &Observed, validated: &Validated) {
         if let Some(id) = triggers::run_id(&observed.run) {
-            let held = validated.members.iter().filter(|member| member.is_held);
-            self.roster
-                .set(&id, held.filter_map(|member| member.pod.uid()));
+            self.roster.set(&id, validated.enrolled.iter().cloned());
         }
     }
 }

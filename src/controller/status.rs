@@ -6,30 +6,27 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::apply::{Applied, State};
+use super::containment::{is_open, quarantined, survives, suspicious};
 use super::dereference::Observed;
 use super::start::{Ended, ended, has_completed};
 use super::validate::{Stamp, Validated, is_quarantined, is_selected};
-use crate::api::{
-    AgentRunCondition, AgentRunStatus, Incident, IncidentCondition, PodsSummary, Reason,
-    condition_is, condition_of, set_condition,
-};
+use crate::api::{AgentRunCondition, AgentRunStatus, Incident, PodsSummary, Reason, set_condition};
 use crate::guardrails::quota::{self, QuotaPod};
 use crate::limits;
 use crate::signals::health::SignalsVerdict;
 
 /// What one condition says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Said {
-    status: Option<bool>,
-    reason: Reason,
-    message: String,
+pub(super) struct Said {
+    pub(super) status: Option<bool>,
+    pub(super) reason: Reason,
+    pub(super) message: String,
 }
 
-fn say(status: Option<bool>, reason: Reason, message: impl Into<String>) -> Said {
+pub(super) fn say(status: Option<bool>, reason: Reason, message: impl Into<String>) -> Said {
     Said {
         status,
         reason,
@@ -330,82 +327,6 @@ fn signals_fresh(observed: &Observed) -> Said {
     }
 }
 
-fn suspicious(open: &[&Arc<Incident>]) -> Said {
-    let Some(first) = open.first() else {
-        return say(Some(false), Reason::NothingOpen, "no Incident is open");
-    };
-    let more = open.len() - 1;
-    let message = if more == 0 {
-        format!("Incident {} is open", first.name_any())
-    } else {
-        format!("Incident {} and {more} more are open", first.name_any())
-    };
-    say(Some(true), Reason::IncidentOpen, message)
-}
-
-/// The worst that open Incidents say about containment. The label alone is not enough: it stands
-/// before the deny may stand.
-fn quarantined(validated: &Validated, applied: &Applied, open: &[&Arc<Incident>]) -> Said {
-    let contained: Vec<&&Arc<Incident>> = open.iter().filter(|i| is_contained(i)).collect();
-    let named =
-        |incident: &Incident, rest: &str| format!("Incident {}: {rest}", incident.name_any());
-    if let Some(incident) = contained.iter().find(|incident| survives(incident)) {
-        let message = named(incident, "traffic was seen after the deny stood");
-        return say(Some(true), Reason::ConnectionsSurvive, message);
-    }
-    for reason in [Reason::Isolated, Reason::OwnerSuspended, Reason::PodGone] {
-        let found = contained.iter().find(|incident| {
-            said_about(incident, IncidentCondition::Contained)
-                .is_some_and(|said| said.reason == reason.name())
-                && !is_verified(incident)
-        });
-        if let Some(incident) = found {
-            let message = match reason {
-                Reason::Isolated => "a deny stands and selects the pod; not yet seen to hold",
-                Reason::OwnerSuspended => "the owner is suspended",
-                _ => "the pod is gone",
-            };
-            return say(Some(true), reason, named(incident, message));
-        }
-    }
-    if let Some(incident) = contained.first() {
-        let is_gone = said_about(incident, IncidentCondition::Contained)
-            .is_some_and(|said| said.reason == Reason::PodGone.name());
-        return if is_gone {
-            say(
-                Some(true),
-                Reason::PodGone,
-                named(incident, "the pod is gone"),
-            )
-        } else {
-            let message = named(incident, "the traffic was seen to stop");
-            say(Some(true), Reason::Verified, message)
-        };
-    }
-    let labelled = validated
-        .members
-        .iter()
-        .find(|member| is_quarantined(&member.pod));
-    match labelled {
-        // Labelled by hand, or by an Incident that is gone.
-        Some(member) if open.is_empty() && applied.standing_deny == State::Stands => {
-            let message = format!(
-                "pod {} carries the label, without an open Incident",
-                member.pod.name_any()
-            );
-            say(Some(true), Reason::Isolated, message)
-        }
-        Some(member) => {
-            let message = format!(
-                "pod {} carries the quarantine label and is not contained yet",
-                member.pod.name_any()
-            );
-            say(Some(false), Reason::NotQuarantined, message)
-        }
-        None => say(Some(false), Reason::NotQuarantined, "no pod is contained"),
-    }
-}
-
 fn ready(
     observed: &Observed,
     applied: &Applied,
@@ -512,29 +433,4 @@ fn pods_summary(validated: &Validated) -> PodsSummary {
         total: count(validated.members.len()),
         quarantined: count(quarantined.count()),
     }
-}
-
-fn said_about(incident: &Incident, condition: IncidentCondition) -> Option<&Condition> {
-    condition_of(&incident.status.as_ref()?.conditions, condition.name())
-}
-
-fn conditions(incident: &Incident) -> &[Condition] {
-    incident.status.as_ref().map_or(&[], |s| &s.conditions)
-}
-
-fn is_open(incident: &Incident) -> bool {
-    !condition_is(conditions(incident), IncidentCondition::Closed.name())
-}
-
-fn is_contained(incident: &Incident) -> bool {
-    condition_is(conditions(incident), IncidentCondition::Contained.name())
-}
-
-fn is_verified(incident: &Incident) -> bool {
-    condition_is(conditions(incident), IncidentCondition::Verified.name())
-}
-
-fn survives(incident: &Incident) -> bool {
-    said_about(incident, IncidentCondition::Verified)
-        .is_some_and(|said| said.reason == Reason::ConnectionsSurvive.name())
 }

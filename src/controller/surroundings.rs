@@ -224,12 +224,11 @@ fn say_once(failed: &mut bool, failure: Option<String>, what: &'static str) {
             *failed = true;
             tracing::warn!(error, "{what}");
         }
-        Some(_) => {}
         None if *failed => {
             *failed = false;
             tracing::info!(about = what, "It works again.");
         }
-        None => {}
+        Some(_) | None => {}
     }
 }
 

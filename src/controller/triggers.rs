@@ -11,6 +11,7 @@ use kube::{Resource, ResourceExt};
 
 use super::Controller;
 use super::dereference::within;
+use super::feed::has_ended;
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
 use crate::cluster::{RunId, Seen};
 use crate::guardrails::membership::{Claim, covers};
@@ -233,6 +234,7 @@ fn same_for_us(old: &Arc<Pod>, new: &Arc<Pod>) -> bool {
         && old.metadata.labels == new.metadata.labels
         && old.metadata.owner_references == new.metadata.owner_references
         && old.spec == new.spec
+        && has_ended(old) == has_ended(new)
 }
 
 fn run_label<K: Resource<DynamicType = ()>>(object: &K) -> Option<&str> {

@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::dereference::{Observed, ObservedPod};
+use super::feed::has_ended;
 use crate::api::{AgentRun, labels};
 use crate::guardrails::audit::{Stance, selects, widening};
 use crate::guardrails::ceiling::{Quota, Ruling, judge};
@@ -23,8 +24,11 @@ use crate::guardrails::{Problem, job};
 pub struct Validated {
     /// What is in force, and what is refused.
     pub ruling: Ruling,
-    /// The pods that the run covers, by name.
+    /// The pods that the run covers and that have not ended, by name.
     pub members: Vec<Member>,
+    /// UIDs of the pods that the run answers for. Those that have ended are among them: their log
+    /// lines may still come.
+    pub enrolled: Vec<String>,
     /// The pods that another run claims too, in words; at most one of them is shown.
     pub overlaps: Vec<String>,
     /// The objects that should be there.
@@ -44,9 +48,6 @@ pub struct Member {
     pub stamp: Stamp,
     /// Whether the run is the only one that claims it.
     pub is_sole: bool,
-    /// Whether the run answers for it: the only one that claims it, or the oldest that does. A new
-    /// run that claims a pod must not free it from being watched under the old one.
-    pub is_held: bool,
 }
 
 /// How the run label stands on a pod.
@@ -109,12 +110,17 @@ pub fn validate(observed: &Observed) -> Validated {
             .as_ref()
             .map(|t| job::job(owner, t)),
     };
-    let (members, overlaps) = members(observed);
+    let Coverages {
+        members,
+        enrolled,
+        overlaps,
+    } = coverages(observed);
     let widened_by = widened_by(observed, &members);
     Validated {
         template_misses_quota: template_misses_quota(observed, ruling.effective.quota.as_ref()),
         ruling,
         members,
+        enrolled,
         overlaps,
         wanted,
         widened_by,
@@ -133,42 +139,57 @@ pub fn is_quarantined(pod: &Pod) -> bool {
     pod.labels().contains_key(labels::QUARANTINE)
 }
 
-fn members(observed: &Observed) -> (Vec<Member>, Vec<String>) {
+#[derive(Default)]
+struct Coverages {
+    members: Vec<Member>,
+    enrolled: Vec<String>,
+    overlaps: Vec<String>,
+}
+
+fn coverages(observed: &Observed) -> Coverages {
     let own = claim(&observed.run);
     let covered: Vec<&ObservedPod> = observed
         .pods
         .iter()
         .filter(|seen| covers(&own, seen.pod.labels(), &seen.owners))
         .collect();
+    let mut found = Coverages::default();
     if covered.is_empty() {
-        return (Vec::new(), Vec::new());
+        return found;
     }
     let mut runs: Vec<&Arc<AgentRun>> = observed.runs.iter().collect();
     // The oldest first; of the same second, by name.
     runs.sort_by_key(|run| age_key(run));
     let claims: Vec<Claim<'_>> = runs.iter().map(|run| claim(run)).collect();
-    let mut members = Vec::with_capacity(covered.len());
-    let mut overlaps = Vec::new();
     for seen in covered {
         let pod_labels = seen.pod.labels();
         let among = coverage(&claims, pod_labels, &seen.owners);
-        if let Coverage::Overlap(found) = &among {
-            overlaps.push(overlap_message(&seen.pod.name_any(), found));
-        }
+        // A new run that claims a pod must not free it from being watched under the old one, so
+        // the oldest claimant answers for it.
         let oldest = claims
             .iter()
             .find(|claim| covers(claim, pod_labels, &seen.owners));
-        let is_sole = !matches!(among, Coverage::Overlap(_));
-        members.push(Member {
+        if oldest.is_some_and(|claim| claim.uid == own.uid) {
+            found.enrolled.extend(seen.pod.uid());
+        }
+        if has_ended(&seen.pod) {
+            continue;
+        }
+        if let Coverage::Overlap(claimants) = &among {
+            let message = overlap_message(&seen.pod.name_any(), claimants);
+            found.overlaps.push(message);
+        }
+        found.members.push(Member {
             stamp: stamp(observed, pod_labels),
-            is_sole,
-            is_held: is_sole || oldest.is_some_and(|claim| claim.uid == own.uid),
+            is_sole: !matches!(among, Coverage::Overlap(_)),
             pod: Arc::clone(&seen.pod),
         });
     }
-    members.sort_by(|a, b| a.pod.metadata.name.cmp(&b.pod.metadata.name));
-    overlaps.sort();
-    (members, overlaps)
+    found
+        .members
+        .sort_by(|a, b| a.pod.metadata.name.cmp(&b.pod.metadata.name));
+    found.overlaps.sort();
+    found
 }
 
 fn claim(run: &AgentRun) -> Claim<'_> {

@@ -17,7 +17,8 @@ use crate::model::{EventTime, Flow, Outcome, Transport};
 /// who has not answered by then does not.
 pub(super) const ANSWER_WAIT_US: i64 = 10_000_000;
 
-/// A pending contact this far in the future means that the clock went back: it is dropped.
+/// What waits since this long after "now" is from before the clock went back, and makes room.
+/// Records of several logs, or of a connection's start, may well go back by less.
 const CLOCK_SLACK_US: i64 = 60_000_000;
 
 /// One target of a pod.
@@ -153,16 +154,17 @@ impl Contacts {
         is_lossy: impl Fn(EventTime) -> bool,
     ) -> Option<Judged> {
         while let Some(&(time, target)) = self.pending.front() {
-            let waited_us = now.micros_since(time);
-            if (-CLOCK_SLACK_US..ANSWER_WAIT_US).contains(&waited_us) {
+            if now.micros_since(time) < ANSWER_WAIT_US {
                 return None;
             }
             self.pending.pop_front();
+            // A contact that was forgotten meanwhile never reports back.
+            self.pending_open_count = self.pending_open_count.min(self.pending.len() + 1);
             if self.targets.touch(&target).copied() != Some(State::Pending) {
                 continue;
             }
             self.pending_open_count = self.pending_open_count.saturating_sub(1);
-            if waited_us < 0 || is_lossy(time) || self.resolved.touch(&target.host).is_some() {
+            if is_lossy(time) || self.resolved.touch(&target.host).is_some() {
                 self.targets.remove(&target);
                 continue;
             }
@@ -184,17 +186,34 @@ impl Contacts {
         if self.targets.touch(&target).is_some() {
             return;
         }
-        if self.pending.len() >= limits::PENDING_MAX {
-            if self.pending_open_count > limits::PENDING_MAX / 2 {
-                return;
-            }
-            let targets = &mut self.targets;
-            self.pending
-                .retain(|(_, target)| targets.touch(target) == Some(&mut State::Pending));
-            self.pending_open_count = self.pending.len();
+        if self.pending.len() >= limits::PENDING_MAX && !self.make_room(time) {
+            return;
         }
         self.targets.insert(target, State::Pending);
         self.pending.push_back((time, target));
         self.pending_open_count += 1;
+    }
+
+    /// Drops from the queue what was answered meanwhile, and what a clock that went back has left
+    /// in the future. Looks only when that is worth it, so that a flood costs no scan per record.
+    fn make_room(&mut self, now: EventTime) -> bool {
+        let is_stale = |time: EventTime| time.micros_since(now) > CLOCK_SLACK_US;
+        let front_is_stale = self
+            .pending
+            .front()
+            .is_some_and(|(time, _)| is_stale(*time));
+        if self.pending_open_count > limits::PENDING_MAX / 2 && !front_is_stale {
+            return false;
+        }
+        let targets = &mut self.targets;
+        self.pending.retain(|(time, target)| {
+            let is_open = targets.touch(target) == Some(&mut State::Pending);
+            if is_open && is_stale(*time) {
+                targets.remove(target);
+            }
+            is_open && !is_stale(*time)
+        });
+        self.pending_open_count = self.pending.len();
+        self.pending.len() < limits::PENDING_MAX
     }
 }

@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 
-use super::contacts::Contacts;
+use super::contacts::{Contacts, Judged};
 use super::intel::PoolList;
 use super::mining::Mining;
 use super::scan::{Crossing, Scan, Surroundings};
 use super::scope::{Scope, Scopes};
+use super::told::{Told, Word};
 use crate::limits;
-use crate::model::{EventTime, Finding, PodKey, Severity, Signal, Signature, Subject};
+use crate::model::{EventTime, Finding, Outcome, PodKey, Signal, Subject};
 
 /// How long a node's silence is not believed after it said that it lost records, and how long
 /// before that already: an answer that is missing may have been among them.
@@ -115,7 +116,7 @@ struct Pod {
     contacts: Contacts,
     scan: Scan,
     mining: Mining,
-    told: Vec<(Signature, Severity, u64)>,
+    told: Told,
 }
 
 /// A span of event time in which records may be missing.
@@ -223,6 +224,15 @@ impl Engine {
         self.pods.remove(pod);
     }
 
+    /// The score of the highest walk of a pod as it stands now, for "why not": compare it with
+    /// the lines in [`EngineConfig`].
+    #[must_use]
+    pub fn highest_walk_nats(&self, pod: &PodKey) -> f64 {
+        self.pods
+            .get(pod)
+            .map_or(0.0, |pod| pod.scan.highest_nats())
+    }
+
     /// Pods with state.
     #[must_use]
     pub fn pod_count(&self) -> usize {
@@ -246,7 +256,7 @@ impl Pod {
             contacts: Contacts::default(),
             scan: Scan::default(),
             mining: Mining::default(),
-            told: Vec::new(),
+            told: Told::default(),
         }
     }
 
@@ -261,14 +271,14 @@ impl Pod {
         match signal {
             Signal::Flow(flow) => {
                 let is_nobody = config.scopes.classify(flow.destination) == Scope::Nobody;
-                if is_nobody || flow.outcome == crate::model::Outcome::NotAnAttempt {
+                if is_nobody || flow.outcome == Outcome::NotAnAttempt {
                     return Vec::new();
                 }
                 let mut crossings: Vec<_> =
                     self.mining.observe_flow(flow, config).into_iter().collect();
                 if let Some(contact) = self.contacts.observe(flow) {
-                    let around = self.surroundings(config, loss.covers(contact.time));
-                    crossings.extend(self.scan.observe(&contact, around));
+                    let is_lossy = loss.covers(contact.time);
+                    crossings.extend(self.scan(&contact, config, is_lossy));
                 }
                 crossings
             }
@@ -285,22 +295,23 @@ impl Pod {
     fn settle(&mut self, now: EventTime, config: &EngineConfig, loss: Loss) -> Vec<Crossing> {
         let mut crossings = Vec::new();
         while let Some(contact) = self.contacts.overdue(now, |time| loss.covers(time)) {
-            let around = self.surroundings(config, false);
-            crossings.extend(self.scan.observe(&contact, around));
+            crossings.extend(self.scan(&contact, config, false));
         }
         crossings
     }
 
-    fn surroundings<'a>(&self, config: &'a EngineConfig, is_lossy: bool) -> Surroundings<'a> {
-        Surroundings {
+    fn scan(&mut self, contact: &Judged, config: &EngineConfig, is_lossy: bool) -> Vec<Crossing> {
+        let around = Surroundings {
             config,
             workload: self.workload,
             has_dns: self.contacts.has_dns(),
             is_lossy,
-        }
+            told: &self.told,
+        };
+        self.scan.observe(contact, around)
     }
 
-    /// Keeps what is news, so that a finding is written a logarithmic number of times.
+    /// Keeps what is news.
     fn news(&mut self, crossings: Vec<Crossing>) -> Vec<Finding> {
         let mut findings = Vec::new();
         for Crossing {
@@ -309,25 +320,23 @@ impl Pod {
             evidence,
         } in crossings
         {
-            let count = evidence.contact_count;
-            let told = self.told.iter_mut().find(|(told, _, _)| *told == signature);
-            match told {
-                Some((_, worst, told_count)) => {
-                    let has_doubled = severity == *worst && count >= told_count.saturating_mul(2);
-                    if severity <= *worst && !has_doubled {
-                        continue;
-                    }
-                    *worst = severity;
-                    *told_count = count.max(*told_count);
-                }
-                None => self.told.push((signature, severity, count)),
-            }
-            findings.push(Finding {
-                subject: self.subject.clone(),
+            let (contact_count, score) = (evidence.contact_count, evidence.score);
+            let word = Word {
                 signature,
                 severity,
-                evidence,
-            });
+                contact_count,
+                score,
+            };
+            if self.told.is_news(word) {
+                self.told.tell(word);
+                let subject = self.subject.clone();
+                findings.push(Finding {
+                    subject,
+                    signature,
+                    severity,
+                    evidence,
+                });
+            }
         }
         findings
     }

@@ -232,9 +232,13 @@ mod tests {
 
     #[test]
     fn an_endless_list_is_cut() {
-        let text: String = (0..limits::POOL_ENTRIES_MAX + 10)
-            .map(|n| format!("p{n}.example.net\n"))
+        let names: Vec<_> = (0..limits::POOL_ENTRIES_MAX + 10)
+            .map(|n| format!("p{n}.example.net"))
             .collect();
+        let text = names.join(
+            "
+",
+        );
         let (list, problems) = PoolList::parse(&text);
         assert_eq!(list.names.len(), limits::POOL_ENTRIES_MAX);
         assert_eq!(problems.len(), 10);

@@ -19,7 +19,7 @@ use crate::model::{
 };
 
 /// What one family can add at most, in nats: a likelihood ratio of 8,100.
-const FAMILY_NATS_MAX: f64 = 9.0;
+pub(super) const FAMILY_NATS_MAX: f64 = 9.0;
 
 /// What a quarantine takes: from one miner in 10,000 pods (ln 1e-4 = -9.2) to 99.9 % (+6.9).
 /// One family cannot get there, two can.
@@ -194,7 +194,10 @@ impl Mining {
                 port: target.port,
                 transport: target.transport,
                 outcome,
-                name: Some(entry.clone()),
+                name: entry
+                    .as_str()
+                    .contains(char::is_alphabetic)
+                    .then(|| entry.clone()),
             });
         }
     }

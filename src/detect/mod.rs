@@ -13,8 +13,12 @@ mod recent;
 mod scan;
 mod scope;
 mod spread;
+mod told;
 mod walk;
 
 pub use engine::{Engine, EngineConfig, ErrorBudget, Workload};
 pub use intel::{ParseProblem, PoolList};
 pub use scope::{Scope, Scopes};
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use super::contacts::{Change, Judged, Target};
 use super::engine::{EngineConfig, Workload};
 use super::scope::Scope;
 use super::spread::Spread;
+use super::told::{Told, Word};
 use super::walk::{Failures, Walk, Walks};
 use crate::limits;
 use crate::model::{BoundedText, Evidence, Example, Severity, Signature, Transport};
@@ -55,9 +56,18 @@ pub(super) struct Surroundings<'a> {
     pub(super) has_dns: bool,
     /// Whether the log of this pod's node lost records lately.
     pub(super) is_lossy: bool,
+    /// What was already said: evidence is written down for news only.
+    pub(super) told: &'a Told,
 }
 
 impl Scan {
+    /// How near the pod's highest walk is to its line.
+    pub(super) fn highest_nats(&self) -> f64 {
+        self.horizontal
+            .highest_nats()
+            .max(self.vertical.highest_nats())
+    }
+
     /// Takes in a judged contact; returns the walks that stand above a line because of it.
     pub(super) fn observe(&mut self, contact: &Judged, around: Surroundings<'_>) -> Vec<Crossing> {
         let Target {
@@ -110,7 +120,7 @@ fn judge_horizontal(
     spread: &Spread,
     around: Surroundings<'_>,
 ) -> Option<Crossing> {
-    let mut severity = severity_of(walk.score_nats, around.config)?;
+    let mut severity = news(Signature::HorizontalScan, walk, around)?;
     let Service {
         scope,
         transport,
@@ -123,12 +133,15 @@ fn judge_horizontal(
         None
     };
     let mut against = common_against(walk, around);
-    if let Some(lone_count) = peers {
+    if let Some((lone_count, of)) = peers {
         severity = Severity::Alert;
-        against.insert(0, format!(
-            "{lone_count} of the last {} contacts went to a host and port of their own, as those of peer-to-peer clients do",
-            limits::SPREAD_MAX
-        ));
+        if !is_news(Signature::HorizontalScan, severity, walk, around.told) {
+            return None;
+        }
+        let peers = format!(
+            "{lone_count} of the last {of} contacts went to a host and port of their own, as those of peer-to-peer clients do"
+        );
+        against.insert(0, peers);
     }
     let what = match transport {
         Transport::Icmp => format!("{} hosts were pinged", scope.adjective()),
@@ -154,7 +167,7 @@ fn judge_vertical(
     walk: &Walk,
     around: Surroundings<'_>,
 ) -> Option<Crossing> {
-    let severity = severity_of(walk.score_nats, around.config)?;
+    let severity = news(Signature::VerticalScan, walk, around)?;
     let what = format!("ports of the {} host {host} were tried", scope.adjective());
     let against = common_against(walk, around);
     Some(crossing(
@@ -167,14 +180,26 @@ fn judge_vertical(
     ))
 }
 
-fn severity_of(score_nats: f64, config: &EngineConfig) -> Option<Severity> {
-    if score_nats >= config.threshold_nats {
-        Some(Severity::Quarantine)
-    } else if score_nats >= config.alert_nats {
-        Some(Severity::Alert)
+/// How severe the walk's standing is, if that is news.
+fn news(signature: Signature, walk: &Walk, around: Surroundings<'_>) -> Option<Severity> {
+    let severity = if walk.score_nats >= around.config.threshold_nats {
+        Severity::Quarantine
+    } else if walk.score_nats >= around.config.alert_nats {
+        Severity::Alert
     } else {
-        None
-    }
+        return None;
+    };
+    is_news(signature, severity, walk, around.told).then_some(severity)
+}
+
+fn is_news(signature: Signature, severity: Severity, walk: &Walk, told: &Told) -> bool {
+    let contact_count = u64::from(walk.failures.total());
+    told.is_news(Word {
+        signature,
+        severity,
+        contact_count,
+        score: walk.score_nats,
+    })
 }
 
 fn crossing(
@@ -249,6 +274,7 @@ fn common_against(walk: &Walk, around: Surroundings<'_>) -> Vec<String> {
 /// A length of time for people.
 pub(super) fn span_us(micros: i64) -> String {
     match micros / 1_000_000 {
+        0 => "1 s".to_owned(),
         s if s < 120 => format!("{s} s"),
         s if s < 7_200 => format!("{} min", s / 60),
         s if s < 172_800 => format!("{} h", s / 3_600),

@@ -4,8 +4,8 @@
 //! them once, and one default port more often. That default port alone would look like a
 //! horizontal scan. Called by `scan` when a walk has crossed its line.
 //!
-//! What an attacker gains by imitating it is little: for each host that it probes on one port it
-//! must contact another host on a port of its own, and an alert is raised all the same. A scan of
+//! What an attacker gains by imitating it is little: for every three hosts that it probes on one
+//! port it must contact another host on a port of its own, and an alert is raised all the same. A scan of
 //! several ports on all hosts of a range never looks like this: its ports come back, and if there
 //! are so many ports that few come back, the vertical walk per host sees them.
 
@@ -16,7 +16,8 @@ use super::contacts::Target;
 use crate::limits;
 use crate::model::Transport;
 
-/// A quarter of the remembered contacts at least must be to ports of their own.
+/// Contacts to ports of their own that it takes: a quarter of all that are remembered. In ten
+/// minutes of Gnutella they are two thirds, in scans of up to 1,000 ports next to none.
 const LONE_PORTS_MIN: usize = limits::SPREAD_MAX / 4;
 
 /// The last first contacts of a pod on the Internet, for TCP and for UDP.
@@ -40,9 +41,9 @@ impl Spread {
         contacts.push_back((target.host, target.port));
     }
 
-    /// If the contacts around those to `port` look like peer-to-peer traffic: how many of the
-    /// last ones went to a port and host of their own.
-    pub(super) fn peers_around(&self, transport: Transport, port: u16) -> Option<usize> {
+    /// If the contacts around those to `port` look like peer-to-peer traffic: how many went to a
+    /// port and host of their own, of how many.
+    pub(super) fn peers_around(&self, transport: Transport, port: u16) -> Option<(usize, usize)> {
         let contacts = match transport {
             Transport::Tcp => &self.tcp,
             Transport::Udp => &self.udp,
@@ -52,10 +53,9 @@ impl Spread {
         for (_, port) in contacts {
             *ports.entry(*port).or_default() += 1;
         }
-        let on_port_count = ports.get(&port).copied().unwrap_or_default();
         let is_lone = |other: &u16| *other != port && ports.get(other) == Some(&1);
         let lone = contacts.iter().filter(|(_, port)| is_lone(port));
         let lone_count = lone.map(|(host, _)| *host).collect::<BTreeSet<_>>().len();
-        (lone_count >= LONE_PORTS_MIN && lone_count >= on_port_count).then_some(lone_count)
+        (lone_count >= LONE_PORTS_MIN).then_some((lone_count, contacts.len()))
     }
 }

@@ -18,7 +18,7 @@ const SUCCESS_HONEST: f64 = 0.5;
 const SUCCESS_SCANNER: f64 = 0.1;
 
 /// Examples that a walk keeps: the first ones, which show how it began.
-const WALK_EXAMPLES_MAX: usize = 8;
+const WALK_EXAMPLES_MAX: usize = 5;
 
 /// What one failure adds, in nats: ln(0.9 / 0.5) = 0.588.
 pub(super) fn failure_nats() -> f64 {
@@ -181,6 +181,14 @@ impl<K: Ord + Copy> Walks<K> {
         if walk.score_nats <= 0.0 {
             self.walks.remove(&key);
         }
+    }
+
+    /// The highest score of all walks; 0 without any.
+    pub(super) fn highest_nats(&self) -> f64 {
+        self.walks
+            .values()
+            .map(|walk| walk.score_nats)
+            .fold(0.0, f64::max)
     }
 
     /// Makes room for one walk, and says which weight it inherits.

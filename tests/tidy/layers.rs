@@ -282,7 +282,7 @@ pub fn write_breaches(file: &SourceFile) -> Vec<Breach> {
                 .match_indices(word)
                 .map(move |(at, _)| (*word, at))
         })
-        .filter(|(word, at)| !is_text_replace(&file.production, word, *at));
+        .filter(|(word, at)| is_request(&file.production, at + word.len()));
     parameters
         .chain(methods)
         .map(|(word, at)| {
@@ -295,10 +295,23 @@ pub fn write_breaches(file: &SourceFile) -> Vec<Breach> {
         .collect()
 }
 
-/// `text.replace('a', "b")` is no write.
-fn is_text_replace(code: &str, word: &str, at: usize) -> bool {
-    let argument = code.get(at + word.len()..).unwrap_or_default();
-    word == ".replace(" && argument.starts_with(['"', '\'', '['])
+/// Whether the call whose name ends at `at`, after its opening bracket, looks like a request: it
+/// is awaited, or takes parameters by default. `text.replace('a', "b")` is none.
+fn is_request(code: &str, at: usize) -> bool {
+    let rest = code.get(at..).unwrap_or_default();
+    let mut depth = 1_usize;
+    let close = rest.find(|c: char| {
+        depth = match c {
+            '(' => depth + 1,
+            ')' => depth - 1,
+            _ => depth,
+        };
+        depth == 0
+    });
+    let Some((arguments, after)) = close.and_then(|close| rest.split_at_checked(close + 1)) else {
+        return false;
+    };
+    after.trim_start().starts_with(".await") || arguments.contains("default()")
 }
 
 #[cfg(test)]
@@ -455,15 +468,16 @@ mod tests {
     #[test]
     fn writes_are_found_outside_the_cluster_module() {
         let text =
-            "use kube::Api; fn f(a: Api<Pod>) { a.patch_status(n, &PatchParams::apply(m), p) }";
+            "use kube::Api; fn f(a: Api<Pod>) { a.patch(n, &PatchParams::apply(m), p).await }";
         check_writes("src/controller/a.rs", text, 2);
         check_writes("src/cluster/a.rs", text, 0);
         check_writes("e2e/src/lib.rs", text, 0);
-        check_writes(
-            "src/controller/a.rs",
-            "use kube::Api; a.get(n); s.replace('a', \"b\")",
-            0,
-        );
+        let by_default =
+            "use kube::Api; fn f(a: Api<Pod>) { timeout(t, a.delete(n, &Default::default())) }";
+        check_writes("src/controller/a.rs", by_default, 1);
+        let no_write =
+            "use kube::Api; a.get(n).await; s.replace('a', \"b\"); index.delete(f(k), now);";
+        check_writes("src/controller/a.rs", no_write, 0);
         check_writes("src/signals/attribute.rs", "index.delete(uid);", 0);
     }
 }

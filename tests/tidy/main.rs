@@ -39,7 +39,7 @@ fn report(breaches: &[Breach]) {
 
 #[test]
 fn modules_use_only_what_stands_to_their_left() {
-    report(&layers::order_breaches(&tree::rust_files()));
+    report(&layers::order_breaches(tree::rust_files()));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn no_line_names_a_machine() {
 #[test]
 fn invariants_stand_in_the_docs_and_in_the_code() {
     let docs = tree::read(invariants::DOCS);
-    report(&invariants::breaches(&docs, &tree::rust_files()));
+    report(&invariants::breaches(&docs, tree::rust_files()));
 }
 
 /// A rule over an empty tree always passes: this one fails when the walk finds nothing.

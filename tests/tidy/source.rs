@@ -58,6 +58,8 @@ pub struct Function {
     pub line: usize,
     /// Lines of its body that hold more than blanks and comments.
     pub line_count: usize,
+    /// Whether its attributes allow more lines and say why.
+    pub has_reason: bool,
 }
 
 impl SourceFile {
@@ -127,6 +129,18 @@ impl SourceFile {
             name,
             line: line_of(&self.code, at),
             line_count,
+            has_reason: self.has_length_reason(at),
+        })
+    }
+
+    /// `#[allow(clippy::too_many_lines)] // why`, or with `reason = "why"`, above the function.
+    fn has_length_reason(&self, at: usize) -> bool {
+        let head = self.code.get(..at).unwrap_or_default();
+        let start = head.rfind(['}', ';', '{']).map_or(0, |end| end + 1);
+        let attributes = self.text.get(start..at).unwrap_or_default();
+        attributes.lines().any(|line| {
+            line.split_once("clippy::too_many_lines")
+                .is_some_and(|(_, rest)| rest.contains("//") || rest.contains("reason"))
         })
     }
 }

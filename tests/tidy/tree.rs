@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::source::{SourceFile, TextFile};
 
@@ -37,9 +38,14 @@ pub fn read(path: &str) -> String {
 }
 
 /// Every Rust file of the repository.
-pub fn rust_files() -> Vec<SourceFile> {
+pub fn rust_files() -> &'static [SourceFile] {
+    static FILES: OnceLock<Vec<SourceFile>> = OnceLock::new();
+    FILES.get_or_init(read_rust_files)
+}
+
+fn read_rust_files() -> Vec<SourceFile> {
     text_files()
-        .into_iter()
+        .iter()
         .filter(|file| {
             Path::new(&file.path)
                 .extension()
@@ -50,7 +56,12 @@ pub fn rust_files() -> Vec<SourceFile> {
 }
 
 /// Every file that people write, in the order of their paths.
-pub fn text_files() -> Vec<TextFile> {
+pub fn text_files() -> &'static [TextFile] {
+    static FILES: OnceLock<Vec<TextFile>> = OnceLock::new();
+    FILES.get_or_init(read_text_files)
+}
+
+fn read_text_files() -> Vec<TextFile> {
     let mut paths = Vec::new();
     walk(root(), &mut paths);
     paths.sort();

@@ -9,14 +9,15 @@
 //! saved generations ─► backups made meanwhile ─► the file that has the name now
 //! ```
 
+mod resume;
+
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::limits;
 
-use super::checkpoint::{SavedGeneration, SavedLog};
 use super::family::{self, Age};
 use super::generation::{FileId, Finished, Generation, Identity, Look, OpenFile};
 use super::health::{Count, Health, SourceState};
@@ -84,59 +85,6 @@ impl Follower {
             next_path_check: now,
             retry_after: Duration::from_millis(limits::OPEN_RETRY_MS.0),
         }
-    }
-
-    /// Goes on where `saved` ended.
-    pub(super) fn resume(saved: &SavedLog, ctx: &Context<'_>) -> Self {
-        // The log was seen before, so that every backup that is not known by now is new.
-        let begin = Begin::NewSince(SystemTime::UNIX_EPOCH);
-        let mut follower = Self::new(PathBuf::from(&saved.path), begin, ctx.now);
-        let files = family::files(&family::folder_of(&follower.path));
-        let is_there = |done: &&Identity| files.iter().any(|(_, id)| *id == done.id());
-        let done = saved.done.iter().filter(is_there).cloned();
-        follower.done.extend(done.take(KNOWN_MAX));
-        for wanted in saved.generations.iter().take(limits::GENERATIONS_MAX) {
-            let found = follower.find(wanted);
-            let opened = found.map(|open| Generation::new(open, wanted.offset, ctx.now));
-            match opened {
-                Some(Ok(generation)) => follower.push(generation, ctx.now),
-                _ if wanted.identity.is_of_empty_file() => {}
-                _ => ctx.health.count(Count::Gaps, 1),
-            }
-        }
-        follower
-    }
-
-    /// The file of a checkpoint: under any name in its folder, or as a copy under the name of a
-    /// backup.
-    fn find(&self, wanted: &SavedGeneration) -> Option<OpenFile> {
-        let open_if = |path: &Path| {
-            let open = OpenFile::open(path).ok()?;
-            let is_it = wanted.identity.is(open.id, &open.head) && open.size >= wanted.offset;
-            (is_it && !self.has_open(open.id)).then_some(open)
-        };
-        for _ in 0..RENAME_TRIES {
-            let files = family::files(&family::folder_of(&self.path));
-            let (same, others): (Vec<_>, Vec<_>) = files
-                .into_iter()
-                .partition(|(_, id)| *id == wanted.identity.id());
-            let copies = others
-                .iter()
-                .filter(|(path, _)| self.is_in_family(family::name_of(path)));
-            let found = same
-                .iter()
-                .chain(copies)
-                .find_map(|(path, _)| open_if(path));
-            if found.is_some() {
-                return found;
-            }
-        }
-        None
-    }
-
-    fn is_in_family(&self, name: &str) -> bool {
-        let base = family::name_of(&self.path);
-        name == base || family::backup_tag(base, name).is_some()
     }
 
     /// Takes the files of `other`, whose name is that of a backup of this log, as known.
@@ -238,9 +186,7 @@ impl Follower {
             .map(|at| ctx.now.duration_since(at));
         let is_superseded =
             superseded_for.is_some_and(|time| time.min(quiet_for) >= ctx.pacing.rotate_wait);
-        // A deleted file whose writer has it open may grow; but not for ever, or the disk fills.
-        let unlinked_wait = Duration::from_millis(limits::ACTIVE_FOR_MS);
-        is_superseded || (generation.is_unlinked && quiet_for >= unlinked_wait)
+        is_superseded || (generation.is_unlinked && quiet_for >= ctx.pacing.unlinked_wait)
     }
 
     /// Ends a generation: its unfinished last line is a line, now that no newline will come.
@@ -325,15 +271,28 @@ impl Follower {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 other => other?,
             };
+            let before = self.family();
             let names = family::names(&family::folder_of(&self.path))?;
             let backups = self.unknown_backups(&names, Some(open.id));
-            let id = open.id;
-            if std::fs::metadata(&self.path).is_ok_and(|metadata| FileId::of(&metadata) == id) {
+            // The same files under the same names: nothing slipped through by being renamed.
+            let after = self.family();
+            let name = family::name_of(&self.path);
+            let is_named =
+                |(path, id): &(PathBuf, FileId)| *id == open.id && family::name_of(path) == name;
+            if before == after && after.iter().any(is_named) {
                 return self.succeed(open, backups, ctx);
             }
         }
         // It rotates faster than it can be looked at; the next check tries again.
         Ok(())
+    }
+
+    /// The log and its backups, by name.
+    fn family(&self) -> Vec<(PathBuf, FileId)> {
+        let mut files = family::files(&family::folder_of(&self.path));
+        files.retain(|(path, _)| self.is_in_family(family::name_of(path)));
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        files
     }
 
     fn succeed(
@@ -342,31 +301,39 @@ impl Follower {
         backups: Vec<OpenFile>,
         ctx: &Context<'_>,
     ) -> io::Result<()> {
-        let begin = self.begin.take();
         let had_one = !self.generations.is_empty() || !self.finished.is_empty();
         for backup in backups {
-            let is_old = match begin {
+            let is_old = match self.begin {
                 None => false,
                 Some(Begin::AtEnd | Begin::AtStart) => true,
                 Some(Begin::NewSince(time)) => backup.modified < time,
             };
             if is_old {
                 self.know(backup.identity());
-            } else if self.has_room() {
-                self.add(backup, 0, ctx)?;
+                continue;
             }
+            if !self.has_room() {
+                return Ok(());
+            }
+            let mut generation = Generation::new(backup, 0, ctx.now)?;
+            generation.superseded_at = Some(ctx.now);
+            self.generations.push_back(generation);
+        }
+        // What finds no room now is found again by the next check, once an older one is done.
+        if !self.has_room() {
+            return Ok(());
         }
         // A file that is done and comes back under the log's name holds nothing new.
-        let is_done = begin == Some(Begin::AtEnd) || self.is_done(&open);
+        let is_done = self.begin == Some(Begin::AtEnd) || self.is_done(&open);
         let offset = if is_done { open.size } else { 0 };
-        self.add(open, offset, ctx)?;
+        self.push(Generation::new(open, offset, ctx.now)?, ctx.now);
+        self.begin = None;
         ctx.health.count(Count::Rotations, u64::from(had_one));
         Ok(())
     }
 
-    /// Whether a backup can be opened besides the file that has the name.
     fn has_room(&self) -> bool {
-        self.generations.len() + 1 < limits::GENERATIONS_MAX
+        self.generations.len() < limits::GENERATIONS_MAX
     }
 
     fn is_done(&self, open: &OpenFile) -> bool {
@@ -376,12 +343,7 @@ impl Follower {
             .any(|done| done.is(open.id, &open.head))
     }
 
-    /// Adds a generation behind the others.
-    fn add(&mut self, open: OpenFile, offset: u64, ctx: &Context<'_>) -> io::Result<()> {
-        self.push(Generation::new(open, offset, ctx.now)?, ctx.now);
-        Ok(())
-    }
-
+    /// Adds the file that has the name now.
     fn push(&mut self, generation: Generation, now: Instant) {
         if let Some(last) = self.generations.back_mut() {
             last.superseded_at.get_or_insert(now);
@@ -392,22 +354,28 @@ impl Follower {
     /// Looks for backups that came to be unnoticed: while the reader was held up, or because a
     /// listing missed a name that was just being changed.
     pub(super) fn catch_up(&mut self, names: &[String], ctx: &Context<'_>) {
-        let Some(current) = self.generations.back().map(|current| current.id) else {
+        let backups = self.unknown_backups(names, None);
+        // Asked after the backups were opened: as long as the file still has the name and its
+        // content now, all of them are older.
+        let Some(current) = self.generations.back() else {
             return;
         };
-        let is_current =
-            std::fs::metadata(&self.path).is_ok_and(|metadata| FileId::of(&metadata) == current);
-        if !is_current {
-            return;
+        let holder = std::fs::metadata(&self.path).map(|metadata| FileId::of(&metadata));
+        if holder.is_ok_and(|id| id == current.id) && current.is_intact().unwrap_or(false) {
+            self.insert(backups, self.generations.len() - 1, ctx);
         }
-        for backup in self.unknown_backups(names, None) {
+    }
+
+    /// Inserts backups before the generation `at`.
+    fn insert(&mut self, backups: Vec<OpenFile>, mut at: usize, ctx: &Context<'_>) {
+        for backup in backups {
             // Those that find no room stay unknown, and are found again.
             if self.has_room()
                 && let Ok(mut generation) = Generation::new(backup, 0, ctx.now)
             {
                 generation.superseded_at = Some(ctx.now);
-                let before_last = self.generations.len().saturating_sub(1);
-                self.generations.insert(before_last, generation);
+                self.generations.insert(at, generation);
+                at += 1;
                 ctx.health.count(Count::Rotations, 1);
             }
         }
@@ -417,12 +385,12 @@ impl Follower {
     /// being read: whether a copy matters shows only when the original is emptied.
     fn unknown_backups(&self, names: &[String], current: Option<FileId>) -> Vec<OpenFile> {
         let mut backups = self.backups(names);
-        backups.retain(|backup| {
-            let head = &backup.head;
-            current != Some(backup.id)
-                && !self.generations.iter().any(|known| known.resembles(head))
-        });
+        backups.retain(|backup| current != Some(backup.id) && !self.resembles_open(&backup.head));
         backups
+    }
+
+    fn resembles_open(&self, head: &[u8]) -> bool {
+        self.generations.iter().any(|known| known.resembles(head))
     }
 
     /// Backups that are neither open nor done, the oldest first.
@@ -467,54 +435,36 @@ impl Follower {
     /// goes on; the file itself starts again.
     fn restart(&mut self, i: usize, ctx: &Context<'_>) -> io::Result<Polled> {
         ctx.health.count(Count::Truncations, 1);
-        let is_current = i + 1 == self.generations.len();
         let Some(mut old) = self.generations.remove(i) else {
             return Ok(Polled::Nothing);
         };
-        let restarted = if is_current {
-            Some(old.restarted(ctx.now)?)
-        } else {
-            None
-        };
-        let names = family::names(&family::folder_of(&self.path)).unwrap_or_default();
-        let mut copies = self.backups(&names);
-        let copy = copies.iter().position(|copy| old.is_copied_by(copy));
+        let restarted = old.restarted(ctx.now)?;
+        let (mut backups, mut copy) = (Vec::new(), None);
+        // Backups that are being renumbered can slip through one listing.
+        for _ in 0..RENAME_TRIES {
+            let names = family::names(&family::folder_of(&self.path)).unwrap_or_default();
+            backups = self.backups(&names);
+            copy = backups.iter().position(|backup| old.is_copied_by(backup));
+            if copy.is_some() {
+                break;
+            }
+        }
         let mut polled = Polled::Progress;
+        let mut at = i;
         if let Some(copy) = copy {
-            old.move_to_copy(copies.swap_remove(copy));
+            old.move_to_copy(backups.remove(copy));
             old.superseded_at.get_or_insert(ctx.now);
-            self.generations.insert(i, old);
+            self.generations.insert(at, old);
+            at += 1;
         } else if let Some(bytes) = old.finish() {
             let position = old.mark_sent();
             polled = Polled::Lines(Lines { bytes, position });
         }
-        if let Some(restarted) = restarted {
-            self.generations.push_back(restarted);
-            self.catch_up(&names, ctx);
-        }
+        self.generations.insert(at, restarted);
+        // It can have been copied and emptied more than once.
+        backups.retain(|backup| !self.has_open(backup.id) && !self.resembles_open(&backup.head));
+        self.insert(backups, at, ctx);
         Ok(polled)
-    }
-
-    /// What a checkpoint keeps of this log.
-    pub(super) fn save(&self) -> SavedLog {
-        let (acknowledged, waiting): (Vec<_>, Vec<_>) = self
-            .finished
-            .iter()
-            .partition(|finished| finished.is_acknowledged());
-        let waiting = waiting.into_iter().map(|finished| SavedGeneration {
-            identity: finished.identity.clone(),
-            offset: finished.committed(),
-        });
-        let open = self.generations.iter().map(|generation| SavedGeneration {
-            identity: generation.identity(),
-            offset: generation.committed(),
-        });
-        let acknowledged = acknowledged.into_iter().map(|finished| &finished.identity);
-        SavedLog {
-            path: self.path.to_string_lossy().into_owned(),
-            generations: waiting.chain(open).collect(),
-            done: self.done.iter().chain(acknowledged).cloned().collect(),
-        }
     }
 }
 

@@ -219,15 +219,16 @@ impl Generation {
 
     /// The same file from its start, after it was emptied.
     pub(super) fn restarted(&self, now: Instant) -> io::Result<Self> {
-        let file = self.file.try_clone()?;
         let open = OpenFile {
-            file,
+            file: self.file.try_clone()?,
             id: self.id,
             size: 0,
             modified: SystemTime::UNIX_EPOCH,
-            head: Vec::new(),
+            head: read_head(&self.file)?,
         };
-        Self::new(open, 0, now)
+        let mut restarted = Self::new(open, 0, now)?;
+        restarted.superseded_at = self.superseded_at;
+        Ok(restarted)
     }
 
     /// Goes on in a copy of its content, after it was emptied itself.
@@ -295,6 +296,11 @@ impl Generation {
         }
     }
 
+    /// Whether the file still holds what was read of it.
+    pub(super) fn is_intact(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.len() >= self.offset && self.head_holds()?)
+    }
+
     fn head_holds(&self) -> io::Result<bool> {
         Ok(read_head(&self.file)?.starts_with(&self.head))
     }
@@ -344,13 +350,13 @@ impl Generation {
     }
 
     /// Whether a file with these first bytes can be a copy of this one, also one that is still
-    /// being made.
+    /// being made, and one of lines that were not read here yet.
     pub(super) fn resembles(&self, head: &[u8]) -> bool {
-        if self.head.is_empty() {
-            return false;
-        }
-        let count = head.len().min(self.head.len());
-        head.get(..count) == self.head.get(..count)
+        let is_alike = |mine: &[u8]| {
+            let count = head.len().min(mine.len());
+            !mine.is_empty() && head.get(..count) == mine.get(..count)
+        };
+        is_alike(&self.head) || read_head(&self.file).is_ok_and(|now| is_alike(&now))
     }
 
     /// Whether `open` is a copy of this file from which reading can go on.

@@ -75,6 +75,8 @@ pub struct Pacing {
     pub rotation_check: Duration,
     /// How long a rotated file is still read after its last growth.
     pub rotate_wait: Duration,
+    /// How long a file without a name is still read after its last growth.
+    pub unlinked_wait: Duration,
     /// Pause between looks at the folder.
     pub folder_scan: Duration,
     /// Pause between checkpoints.
@@ -88,6 +90,7 @@ impl Default for Pacing {
             poll_idle: Duration::from_millis(limits::POLL_IDLE_MS),
             rotation_check: Duration::from_millis(limits::ROTATION_CHECK_MS),
             rotate_wait: Duration::from_millis(limits::ROTATE_WAIT_MS),
+            unlinked_wait: Duration::from_millis(limits::UNLINKED_WAIT_MS),
             folder_scan: Duration::from_millis(limits::FOLDER_SCAN_MS),
             checkpoint: Duration::from_millis(limits::CHECKPOINT_INTERVAL_MS),
         }
@@ -307,6 +310,11 @@ struct Outlet {
 struct Stopped;
 
 impl Outlet {
+    /// Whether nobody wants more lines.
+    fn is_over(&self) -> bool {
+        self.shutdown.is_cancelled() || self.sender.is_closed()
+    }
+
     /// Hands a batch over, and waits while the queue is full. Not with `blocking_send`, which
     /// nothing but the receiver ends: a shutdown has to end it too.
     fn send(&self, bytes: Vec<u8>, position: Position) -> Result<(), Stopped> {

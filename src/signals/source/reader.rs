@@ -60,7 +60,7 @@ impl Reader {
     /// Reads until the shutdown, and gives itself back for the last checkpoint.
     pub(super) fn run(mut self) -> Self {
         self.load();
-        while !self.outlet.shutdown.is_cancelled() {
+        while !self.outlet.is_over() {
             match self.round() {
                 Ok(true) => {}
                 Ok(false) => std::thread::sleep(self.pause()),

@@ -51,7 +51,7 @@ fn read(stream: &mut impl BufRead, outlet: &Outlet) -> io::Result<()> {
         outlet
             .health
             .count(Count::OversizedLines, buffer.take_oversized());
-        if send(batch, offset).is_err() || outlet.shutdown.is_cancelled() {
+        if send(batch, offset).is_err() || outlet.is_over() {
             return Ok(());
         }
         if count == 0 {

@@ -35,6 +35,7 @@ fn fast() -> Pacing {
         poll_idle: ms(2),
         rotation_check: ms(2),
         rotate_wait: ms(60),
+        unlinked_wait: ms(200),
         folder_scan: ms(10),
         checkpoint: ms(10),
     }
@@ -96,8 +97,9 @@ impl Tail {
             if !self.take() {
                 assert!(
                     start.elapsed() < PATIENCE,
-                    "no {what}; lines: {:?}; health: {:?}",
-                    self.lines,
+                    "no {what}; {} lines, the last: {:?}; health: {:?}",
+                    self.lines.len(),
+                    self.lines.last(),
                     self.health()
                 );
                 std::thread::yield_now();
@@ -220,6 +222,30 @@ fn a_log_that_comes_after_the_start_is_read_from_its_start() {
     tail.until_state(&SourceState::Missing);
     write(&path, "one\n");
     tail.expect(&["one"]);
+}
+
+#[test]
+fn a_line_waits_ten_milliseconds_at_most_half_of_the_time() {
+    let (_folder, path) = log();
+    write(&path, "");
+    let mut real = config(&path);
+    real.pacing = Pacing::default();
+    let mut tail = Tail::start(real);
+    tail.until_state(&SourceState::Reading);
+    let mut waits: Vec<Duration> = (0..101)
+        .map(|i| {
+            let start = Instant::now();
+            append(&path, &text(i..i + 1));
+            tail.until("the line", |tail| tail.lines.len() == i + 1);
+            start.elapsed()
+        })
+        .collect();
+    waits.sort();
+    println!(
+        "figure source.wait.p50 {:.1} ms",
+        waits[50].as_secs_f64() * 1e3
+    );
+    assert!(waits[50] <= Duration::from_millis(10), "{:?}", waits[50]);
 }
 
 #[test]

@@ -1,0 +1,432 @@
+//! Tests of the conditions: True only for what was seen, the reason names the cause.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::super::apply::State;
+use super::super::status::status;
+use super::super::validate::validate;
+use super::{
+    by_job, by_label, by_template, check, foreign_policy, incident, job, observed, pod, run,
+    saying, standing, status_of, with_pods,
+};
+use crate::api::{AgentRunCondition, AgentRunStatus, labels};
+use crate::limits;
+use crate::signals::health::SignalsVerdict;
+
+fn agent_pod() -> k8s_openapi::api::core::v1::Pod {
+    pod("p", json!({ "app": "agent" }))
+}
+
+fn quarantined_pod() -> k8s_openapi::api::core::v1::Pod {
+    pod("p", json!({ "app": "agent", labels::QUARANTINE: "inc-1" }))
+}
+
+#[test]
+fn a_run_whose_guardrails_stand_is_ready_and_all_its_conditions_have_a_reason() {
+    let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    let said = status_of(&seen, &standing());
+    check(&said, "Accepted", ("True", "Valid"), "built-in defaults");
+    check(&said, "TargetResolved", ("True", "Resolved"), "1 pods");
+    check(
+        &said,
+        "NetworkGuarded",
+        ("True", "PoliciesSelect"),
+        "not probed",
+    );
+    check(&said, "QuotaBound", ("False", "NoQuotaRequested"), "");
+    check(&said, "SignalsFresh", ("True", "SourcesSpeak"), "");
+    check(&said, "Suspicious", ("False", "NothingOpen"), "");
+    check(&said, "Quarantined", ("False", "NotQuarantined"), "");
+    check(&said, "Ready", ("True", "GuardrailsStand"), "");
+    check(&said, "Reconciling", ("False", "UpToDate"), "");
+    check(&said, "Stalled", ("False", "UpToDate"), "");
+    assert_eq!(said.observed_generation, Some(3));
+    assert_eq!(said.pods.unwrap().total, 1);
+    let order: Vec<&str> = said.conditions.iter().map(|c| c.type_.as_str()).collect();
+    let expected: Vec<&str> = AgentRunCondition::ALL.iter().map(|c| c.name()).collect();
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn a_second_look_at_the_same_changes_no_byte() {
+    let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    let first = status_of(&seen, &standing());
+    let mut stored = (*seen.run).clone();
+    stored.status = Some(first.clone());
+    seen.run = Arc::new(stored);
+    let later = Timestamp::from_second(9_000).unwrap();
+    let second = status(&seen, &validate(&seen), &standing(), later);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn a_status_survives_the_way_through_the_api_server() {
+    let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    let said = status_of(&seen, &standing());
+    let stored: AgentRunStatus = super::of(serde_json::to_value(&said).unwrap());
+    assert_eq!(said, stored);
+}
+
+#[test]
+fn what_is_not_seen_to_be_stored_is_unknown_and_not_true() {
+    let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    let mut applied = standing();
+    applied.network = State::Unproven("no answer".into());
+    let said = status_of(&seen, &applied);
+    check(
+        &said,
+        "NetworkGuarded",
+        ("Unknown", "Unverified"),
+        "no answer",
+    );
+    check(
+        &said,
+        "Ready",
+        ("Unknown", "GuardrailsIncomplete"),
+        "NetworkGuarded",
+    );
+    check(&said, "Reconciling", ("True", "InProgress"), "");
+    check(&said, "Stalled", ("False", "UpToDate"), "");
+}
+
+#[test]
+fn what_the_api_server_refuses_stalls() {
+    let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    let mut applied = standing();
+    applied.network = State::Refused("forbidden".into());
+    let said = status_of(&seen, &applied);
+    check(&said, "Stalled", ("True", "ApiRefused"), "forbidden");
+    check(
+        &said,
+        "NetworkGuarded",
+        ("Unknown", "Unverified"),
+        "forbidden",
+    );
+    check(&said, "Reconciling", ("False", "UpToDate"), "");
+}
+
+#[test]
+fn an_object_of_our_name_that_is_not_ours_is_named() {
+    let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    let mut applied = standing();
+    applied.network = State::Conflict("Deployment web".into());
+    let said = status_of(&seen, &applied);
+    check(
+        &said,
+        "NetworkGuarded",
+        ("False", "NameConflict"),
+        "Deployment web",
+    );
+    check(&said, "Stalled", ("True", "NameConflict"), "Deployment web");
+    check(
+        &said,
+        "Ready",
+        ("False", "GuardrailsIncomplete"),
+        "NameConflict",
+    );
+}
+
+#[test]
+fn a_policy_that_widens_is_named() {
+    let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    seen.network_policies.push(foreign_policy("allow-all"));
+    let said = status_of(&seen, &standing());
+    check(
+        &said,
+        "NetworkGuarded",
+        ("False", "UnionWidened"),
+        "allow-all",
+    );
+    check(
+        &said,
+        "Ready",
+        ("False", "GuardrailsIncomplete"),
+        "allow-all",
+    );
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_is_not_guarded() {
+    let mut on_host = agent_pod();
+    on_host.spec.as_mut().unwrap().host_network = Some(true);
+    let seen = with_pods(observed(run("a", by_label())), [on_host]);
+    check(
+        &status_of(&seen, &standing()),
+        "NetworkGuarded",
+        ("False", "HostNetwork"),
+        "pod p",
+    );
+}
+
+#[test]
+fn a_pod_without_the_run_label_is_not_said_to_be_guarded() {
+    let mut seen = observed(run("a", by_job("j")));
+    seen.pods.push(super::ObservedPod {
+        pod: Arc::new(pod("p", json!({}))),
+        owners: vec![super::owned_by("Job", "batch/v1", "j", "uid-j")],
+    });
+    check(
+        &status_of(&seen, &standing()),
+        "NetworkGuarded",
+        ("Unknown", "Unverified"),
+        "pod p",
+    );
+}
+
+#[test]
+fn the_gravest_problem_leads_and_all_are_told() {
+    let mut spec = run("a", by_label());
+    spec.spec.network = super::of(json!({ "egress": [
+        { "fqdn": "pypi.org" }, { "cidr": "169.254.169.254/32" }
+    ] }));
+    let said = status_of(&observed(spec), &standing());
+    check(&said, "Accepted", ("False", "ExceedsPolicy"), "pypi.org");
+    check(
+        &said,
+        "Accepted",
+        ("False", "ExceedsPolicy"),
+        "169.254.169.254",
+    );
+}
+
+#[test]
+fn a_target_that_is_not_there_is_said_to_be_missing() {
+    let said = status_of(&observed(run("a", by_label())), &standing());
+    check(
+        &said,
+        "TargetResolved",
+        ("False", "TargetNotFound"),
+        "selector",
+    );
+    let mut seen = observed(run("a", by_job("j")));
+    seen.owner_exists = false;
+    check(
+        &status_of(&seen, &standing()),
+        "TargetResolved",
+        ("False", "TargetNotFound"),
+        "Job j",
+    );
+    seen.owner_exists = true;
+    check(
+        &status_of(&seen, &standing()),
+        "TargetResolved",
+        ("True", "Resolved"),
+        "Job j",
+    );
+}
+
+#[test]
+fn two_runs_that_claim_a_pod_both_say_so() {
+    let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    seen.runs.push(Arc::new(run("b", by_label())));
+    check(
+        &status_of(&seen, &standing()),
+        "TargetResolved",
+        ("False", "Overlap"),
+        "a and b",
+    );
+}
+
+#[test]
+fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() {
+    let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    for (verdict, reason, word) in [
+        (
+            SignalsVerdict::Stale(vec!["egress.log".into()]),
+            "FlowsStale",
+            "egress.log",
+        ),
+        (
+            SignalsVerdict::Lossy(vec!["egress.log".into()]),
+            "EventsLost",
+            "egress.log",
+        ),
+        (SignalsVerdict::NoSource, "NoSource", "no source"),
+    ] {
+        seen.signals = verdict;
+        let said = status_of(&seen, &standing());
+        check(&said, "SignalsFresh", ("False", reason), word);
+        check(&said, "Ready", ("True", "GuardrailsStand"), "");
+    }
+}
+
+#[test]
+fn an_open_incident_makes_a_run_suspicious_and_not_yet_quarantined() {
+    let mut seen = with_pods(observed(run("a", by_label())), [quarantined_pod()]);
+    seen.incidents = vec![incident(
+        "inc-1",
+        saying(&[("Detected", "True", "FindingCrossed")]),
+    )];
+    let said = status_of(&seen, &standing());
+    check(&said, "Suspicious", ("True", "IncidentOpen"), "inc-1");
+    check(
+        &said,
+        "Quarantined",
+        ("False", "NotQuarantined"),
+        "not contained yet",
+    );
+    assert_eq!(said.open_incidents, ["inc-1"]);
+    assert_eq!(said.pods.unwrap().quarantined, 1);
+}
+
+#[test]
+fn quarantined_says_the_worst_of_what_the_incidents_saw() {
+    let isolated = ("Contained", "True", "Isolated");
+    for (conditions, reason) in [
+        (vec![isolated], "Isolated"),
+        (
+            vec![isolated, ("Verified", "Unknown", "AwaitingProof")],
+            "Isolated",
+        ),
+        (vec![isolated, ("Verified", "True", "Verified")], "Verified"),
+        (
+            vec![isolated, ("Verified", "False", "ConnectionsSurvive")],
+            "ConnectionsSurvive",
+        ),
+        (
+            vec![("Contained", "True", "OwnerSuspended")],
+            "OwnerSuspended",
+        ),
+        (
+            vec![
+                ("Contained", "True", "PodGone"),
+                ("Verified", "True", "PodGone"),
+            ],
+            "PodGone",
+        ),
+    ] {
+        let mut seen = with_pods(observed(run("a", by_label())), [quarantined_pod()]);
+        seen.incidents = vec![incident("inc-1", saying(&conditions))];
+        let said = status_of(&seen, &standing());
+        check(&said, "Quarantined", ("True", reason), "inc-1");
+        check(&said, "Ready", ("False", "PodsQuarantined"), "inc-1");
+        check(&said, "Stalled", ("False", "UpToDate"), "");
+    }
+}
+
+#[test]
+fn traffic_after_a_deny_means_that_the_backend_does_not_enforce() {
+    let mut seen = with_pods(observed(run("a", by_label())), [quarantined_pod()]);
+    seen.incidents = vec![incident(
+        "inc-1",
+        saying(&[
+            ("Contained", "True", "Isolated"),
+            ("Verified", "False", "ConnectionsSurvive"),
+        ]),
+    )];
+    check(
+        &status_of(&seen, &standing()),
+        "NetworkGuarded",
+        ("False", "NoEnforcement"),
+        "inc-1",
+    );
+}
+
+#[test]
+fn a_closed_incident_is_history() {
+    let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    seen.incidents = vec![incident(
+        "inc-1",
+        saying(&[
+            ("Contained", "True", "Isolated"),
+            ("Closed", "True", "Released"),
+        ]),
+    )];
+    let said = status_of(&seen, &standing());
+    check(&said, "Suspicious", ("False", "NothingOpen"), "");
+    check(&said, "Quarantined", ("False", "NotQuarantined"), "");
+    check(&said, "Ready", ("True", "GuardrailsStand"), "");
+    assert!(said.open_incidents.is_empty());
+}
+
+#[test]
+fn a_label_set_by_hand_counts_once_the_deny_stands() {
+    let seen = with_pods(observed(run("a", by_label())), [quarantined_pod()]);
+    check(
+        &status_of(&seen, &standing()),
+        "Quarantined",
+        ("True", "Isolated"),
+        "without an open Incident",
+    );
+    let mut applied = standing();
+    applied.standing_deny = State::Unproven("no answer".into());
+    check(
+        &status_of(&seen, &applied),
+        "Quarantined",
+        ("False", "NotQuarantined"),
+        "pod p",
+    );
+}
+
+#[test]
+fn the_list_of_open_incidents_is_bounded() {
+    let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    seen.incidents = (0..100)
+        .map(|n| incident(&format!("inc-{n:03}"), json!({})))
+        .collect();
+    let said = status_of(&seen, &standing());
+    assert_eq!(said.open_incidents.len(), limits::OPEN_INCIDENTS_MAX);
+    check(&said, "Suspicious", ("True", "IncidentOpen"), "99 more");
+}
+
+#[test]
+fn a_suspended_job_is_work_under_way_and_an_ended_one_is_complete() {
+    let mut seen = observed(run("a", by_template()));
+    seen.job = Some(Arc::new(job(json!({}), true, json!({}))));
+    let mut applied = standing();
+    applied.job = State::Stands;
+    applied.waits_for = Some("the ResourceQuota does not stand".into());
+    let said = status_of(&seen, &applied);
+    check(
+        &said,
+        "TargetResolved",
+        ("True", "Resolved"),
+        "kept suspended",
+    );
+    check(
+        &said,
+        "Ready",
+        ("Unknown", "GuardrailsIncomplete"),
+        "ResourceQuota",
+    );
+    check(&said, "Reconciling", ("True", "InProgress"), "");
+
+    for (kind, word) in [("Complete", "completed"), ("Failed", "failed")] {
+        let ended = json!({ "conditions": [{ "type": kind, "status": "True" }] });
+        seen.job = Some(Arc::new(job(json!({}), false, ended)));
+        applied.waits_for = None;
+        check(
+            &status_of(&seen, &applied),
+            "Ready",
+            ("True", "Completed"),
+            word,
+        );
+    }
+}
+
+#[test]
+fn a_quota_that_counts_no_pod_of_the_run_is_not_bound() {
+    let mut spec = run("a", by_label());
+    spec.spec.resources = super::of(json!({ "quota": {
+        "hard": { "pods": "4" }, "priorityClassName": "batch",
+    } }));
+    let seen = with_pods(observed(spec), [agent_pod()]);
+    let mut applied = standing();
+    applied.quota = State::Stands;
+    let said = status_of(&seen, &applied);
+    check(
+        &said,
+        "QuotaBound",
+        ("False", "ScopeMatchesNoPods"),
+        "batch",
+    );
+    check(
+        &said,
+        "Ready",
+        ("False", "GuardrailsIncomplete"),
+        "QuotaBound",
+    );
+}

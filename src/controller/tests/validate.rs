@@ -1,0 +1,113 @@
+//! Tests of coverage, stamps and what is wanted.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::super::dereference::ObservedPod;
+use super::super::validate::{Stamp, validate};
+use super::{
+    by_job, by_label, by_template, foreign_policy, names, observed, owned_by, pod, run, with_pods,
+};
+use crate::api::labels;
+
+#[test]
+fn the_run_covers_what_its_target_names_and_not_pods_that_have_ended() {
+    let mut ended = pod("done", json!({ "app": "agent" }));
+    ended.status = Some(super::of(json!({ "phase": "Succeeded" })));
+    let seen = with_pods(
+        observed(run("a", by_label())),
+        [
+            pod("q", json!({ "app": "agent" })),
+            pod("p", json!({ "app": "agent" })),
+            pod("other", json!({ "app": "web" })),
+            ended,
+        ],
+    );
+    let validated = validate(&seen);
+    let members: Vec<_> = validated.members.iter().map(|m| (*m.pod).clone()).collect();
+    assert_eq!(names(&members), ["p", "q"]);
+    assert_eq!(
+        validated.enrolled.len(),
+        3,
+        "late lines about the ended pod still find the run"
+    );
+}
+
+#[test]
+fn a_contested_pod_stays_with_the_oldest_run_and_is_stamped_by_neither() {
+    let chain = vec![owned_by("Job", "batch/v1", "j", "uid-j")];
+    let seen_by = |name: &str, target| {
+        let mut seen = observed(run(name, target));
+        seen.runs = vec![
+            Arc::new(run("b", by_job("j"))),
+            Arc::new(run("a", by_job("j"))),
+        ];
+        seen.pods.push(ObservedPod {
+            pod: Arc::new(pod("p", json!({}))),
+            owners: chain.clone(),
+        });
+        validate(&seen)
+    };
+    let (old, new) = (seen_by("a", by_job("j")), seen_by("b", by_job("j")));
+    for validated in [&old, &new] {
+        assert!(
+            validated.overlaps[0].contains("a and b"),
+            "{:?}",
+            validated.overlaps
+        );
+        assert!(validated.members.iter().all(|member| !member.is_sole));
+    }
+    assert_eq!(old.enrolled, ["uid-p"]);
+    assert!(new.enrolled.is_empty());
+}
+
+#[test]
+fn a_label_of_another_run_is_left_alone() {
+    let chain = vec![owned_by("Job", "batch/v1", "j", "uid-j")];
+    let stamp_of = |labels| {
+        let mut seen = observed(run("a", by_job("j")));
+        seen.pods.push(ObservedPod {
+            pod: Arc::new(pod("p", labels)),
+            owners: chain.clone(),
+        });
+        validate(&seen).members[0].stamp.clone()
+    };
+    assert_eq!(stamp_of(json!({})), Stamp::Missing);
+    assert_eq!(stamp_of(json!({ labels::RUN: "a" })), Stamp::Right);
+    assert_eq!(
+        stamp_of(json!({ labels::RUN: "z" })),
+        Stamp::Other("z".into())
+    );
+}
+
+#[test]
+fn a_run_label_alone_makes_no_pod_a_member() {
+    let seen = with_pods(
+        observed(run("a", by_template())),
+        [pod("p", json!({ labels::RUN: "a" }))],
+    );
+    assert!(validate(&seen).members.is_empty());
+}
+
+#[test]
+fn a_template_is_audited_before_it_has_pods() {
+    let mut seen = observed(run("a", by_template()));
+    seen.network_policies.push(foreign_policy("allow-all"));
+    assert_eq!(validate(&seen).widened_by, ["allow-all"]);
+}
+
+#[test]
+fn a_template_that_its_own_quota_would_not_count_is_known_before_it_starts() {
+    let mut unclassed = run("a", by_template());
+    unclassed.spec.resources = super::of(json!({ "quota": {
+        "hard": { "pods": "4" }, "priorityClassName": "batch",
+    } }));
+    assert!(validate(&observed(unclassed.clone())).template_misses_quota);
+    let template = unclassed.spec.target.template.as_mut().unwrap();
+    template
+        .pod
+        .spec
+        .insert("priorityClassName".into(), "batch".into());
+    assert!(!validate(&observed(unclassed)).template_misses_quota);
+}

@@ -1,0 +1,173 @@
+//! Tests of the engine as its callers see it: signals in, findings out.
+
+mod mining;
+mod properties;
+mod scan;
+
+use std::borrow::Cow;
+
+use super::{Engine, EngineConfig, PoolList, Scopes, Workload};
+use crate::model::{
+    DnsQuery, EventTime, Finding, Flow, Outcome, PodKey, Severity, Signal, Signature, Subject,
+    TlsName, Transport, Volume,
+};
+
+pub(super) fn at(seconds: i64) -> EventTime {
+    EventTime::from_seconds(1_700_000_000 + seconds, 0)
+}
+
+pub(super) fn pod(name: &str) -> Subject {
+    Subject {
+        pod: PodKey::from(name),
+        run: None,
+    }
+}
+
+pub(super) fn flow(target: &str, port: u16, outcome: Outcome, seconds: i64) -> Flow<'static> {
+    Flow {
+        time: at(seconds),
+        source: "10.244.0.5".parse().unwrap(),
+        source_port: 40_000,
+        destination: target.parse().unwrap(),
+        destination_port: port,
+        transport: Transport::Tcp,
+        outcome,
+        forwarded: true,
+        volume: None,
+        destination_name: None,
+        pod: None,
+    }
+}
+
+pub(super) fn dns(query: &str, answers: &[&str], seconds: i64) -> Signal<'static> {
+    Signal::Dns(DnsQuery {
+        time: at(seconds),
+        source: "10.244.0.5".parse().unwrap(),
+        query: Cow::Owned(query.to_owned()),
+        answers: answers.iter().map(|ip| ip.parse().unwrap()).collect(),
+        nonexistent: None,
+    })
+}
+
+/// The n-th host of a documentation-like range on the Internet.
+pub(super) fn host(n: usize) -> String {
+    format!(
+        "198.{}.{}.{}",
+        51 + n / 62_500,
+        (n / 250) % 250,
+        n % 250 + 1
+    )
+}
+
+/// An engine with what it found so far.
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) findings: Vec<Finding>,
+    pub(super) workload: Workload,
+    seconds: i64,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self::with_pools("")
+    }
+
+    pub(super) fn with_pools(pools: &str) -> Self {
+        let scopes = Scopes {
+            cluster: vec![
+                "10.244.0.0/16".parse().unwrap(),
+                "10.96.0.0/12".parse().unwrap(),
+            ],
+            infrastructure: vec!["192.168.50.0/24".parse().unwrap()],
+        };
+        let pools = PoolList::parse(pools).0;
+        let config = EngineConfig {
+            scopes,
+            pools,
+            ..EngineConfig::default()
+        };
+        Self {
+            engine: Engine::new(config),
+            findings: Vec::new(),
+            workload: Workload::Standard,
+            seconds: 0,
+        }
+    }
+
+    pub(super) fn signal(&mut self, signal: &Signal<'_>) -> &mut Self {
+        let found = self.engine.step(&pod("agent"), self.workload, signal);
+        self.findings.extend(found);
+        self
+    }
+
+    /// One contact per second.
+    pub(super) fn contact(&mut self, target: &str, port: u16, outcome: Outcome) -> &mut Self {
+        self.seconds += 1;
+        let flow = flow(target, port, outcome, self.seconds);
+        self.signal(&Signal::Flow(flow))
+    }
+
+    /// So many hosts on one port, all with the same outcome.
+    pub(super) fn sweep(
+        &mut self,
+        hosts: std::ops::Range<usize>,
+        port: u16,
+        outcome: Outcome,
+    ) -> &mut Self {
+        for n in hosts {
+            self.contact(&host(n), port, outcome);
+        }
+        self
+    }
+
+    pub(super) fn settle(&mut self, seconds: i64) -> &mut Self {
+        let found = self.engine.settle(at(seconds));
+        self.findings.extend(found);
+        self
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.seconds
+    }
+
+    /// The most severe word on a signature.
+    pub(super) fn severity(&self, signature: Signature) -> Option<Severity> {
+        let findings = self
+            .findings
+            .iter()
+            .filter(|finding| finding.signature == signature);
+        findings.map(|finding| finding.severity).max()
+    }
+
+    #[track_caller]
+    pub(super) fn check(&self, signature: Signature, expected: Option<Severity>) {
+        assert_eq!(
+            self.severity(signature),
+            expected,
+            "{:#?}",
+            self.findings.last()
+        );
+    }
+}
+
+pub(super) fn volume(seconds: u64, bytes: u64, packets: u64) -> Volume {
+    Volume {
+        bytes_out: bytes / 2,
+        bytes_in: bytes / 2,
+        packets_out: packets / 2,
+        packets_in: packets / 2,
+        duration_us: seconds * 1_000_000,
+        is_final: true,
+    }
+}
+
+pub(super) fn tls(name: &str, target: &str, source_port: u16, seconds: i64) -> Signal<'static> {
+    Signal::Tls(TlsName {
+        time: at(seconds),
+        source: "10.244.0.5".parse().unwrap(),
+        source_port,
+        destination: target.parse().unwrap(),
+        destination_port: 443,
+        server_name: Cow::Owned(name.to_owned()),
+    })
+}

@@ -1,0 +1,250 @@
+//! `yellowjack replay` as a user calls it: JSON, text, exit codes.
+
+// The whole file is a test; clippy.toml allows these in test functions only, not in their helpers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn recording(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("e2e/recording")
+        .join(file)
+}
+
+fn yellowjack(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_yellowjack"));
+    command
+        .arg("replay")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Zeek lines of a host that tries so many others on one port.
+fn zeek_scan(host_count: u32) -> String {
+    let line = |n: u32| {
+        format!(
+            r#"{{"ts":{},"id.orig_h":"10.0.0.9","id.orig_p":{},"id.resp_h":"198.51.{}.{}","id.resp_p":23,"proto":"tcp","conn_state":"S0","history":"S","orig_pkts":1,"resp_pkts":0}}"#,
+            1_700_000_000 + n,
+            40_000 + n,
+            n / 250,
+            n % 250 + 1
+        )
+    };
+    (0..host_count).map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<_> = value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn json_has_the_agreed_form() {
+    let (log, labels) = (recording("egress.jsonl"), recording("labels.json"));
+    let output = yellowjack(&["--output", "json", "--labels", path(&labels), path(&log)]);
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(keys(&report), ["captures", "score"]);
+
+    let capture = &report["captures"][0];
+    assert_eq!(keys(capture), ["capture", "flows", "malformed", "subjects"]);
+    assert_eq!(
+        (&capture["capture"], &capture["malformed"]),
+        (&"egress".into(), &0.into())
+    );
+    assert_eq!(capture["subjects"].as_array().unwrap().len(), 3);
+
+    let rogue = &capture["subjects"][1];
+    assert_eq!(keys(rogue), ["action", "findings", "subject", "verdict"]);
+    assert_eq!(rogue["subject"], "10.244.0.66");
+    assert_eq!(
+        (&rogue["verdict"], &rogue["action"]),
+        (&"Scan".into(), &"Quarantine".into())
+    );
+    let finding = &rogue["findings"][0];
+    assert_eq!(
+        keys(finding),
+        [
+            "against",
+            "contacts",
+            "evidence",
+            "first",
+            "last",
+            "score",
+            "signature"
+        ]
+    );
+    assert!(finding["score"].as_f64().unwrap() > 20.0);
+    assert!(finding["first"].as_str().unwrap().starts_with("2026-"));
+
+    let honest = &capture["subjects"][0];
+    assert_eq!(
+        (&honest["verdict"], &honest["action"]),
+        (&"Clean".into(), &"None".into())
+    );
+
+    let score = &report["score"];
+    assert_eq!(
+        keys(score),
+        [
+            "first_action_contacts",
+            "mining",
+            "quarantined_benign",
+            "scan",
+            "subjects_benign"
+        ]
+    );
+    assert_eq!(
+        (&score["quarantined_benign"], &score["subjects_benign"]),
+        (&0.into(), &1.into())
+    );
+    assert_eq!(score["scan"], serde_json::json!({"found": 1, "of": 1}));
+}
+
+#[test]
+fn text_says_what_when_why_and_why_not() {
+    let log = recording("egress.jsonl");
+    let output = yellowjack(&[path(&log)]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for expected in [
+        "10.244.0.66  Scan, action Quarantine",
+        "HorizontalScan: quarantine at 2026-",
+        "after 40 contacts",
+        "Internet hosts were tried on tcp/22 within",
+        "such as: 198.51.100.",
+        "against it: ",
+        "10.244.0.21  Clean, action None",
+        "why not: highest walk at",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+    }
+    assert!(text.lines().count() < 45, "more than a screen:\n{text}");
+}
+
+#[test]
+fn standard_input_is_a_capture() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_yellowjack"))
+        .args(["replay", "--output", "json", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(zeek_scan(40).as_bytes())
+        .unwrap();
+    let report: Value = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(report["captures"][0]["capture"], "stdin");
+    assert_eq!(report["captures"][0]["subjects"][0]["action"], "Quarantine");
+    assert_eq!(keys(&report), ["captures"], "a score without labels");
+}
+
+#[test]
+fn dns_answers_of_another_file_come_before_the_connections_that_they_explain() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("crawl");
+    std::fs::create_dir(&capture).unwrap();
+    std::fs::write(capture.join("conn.log"), zeek_scan(40)).unwrap();
+    let answer = |n: u32| {
+        format!(
+            r#"{{"ts":{}.5,"id.orig_h":"10.0.0.9","id.orig_p":5000,"id.resp_h":"10.0.0.53","id.resp_p":53,"query":"dead{n}.example.net","answers":["198.51.0.{}"]}}"#,
+            1_700_000_000 + n - 1,
+            n + 1
+        )
+    };
+    let answers: Vec<_> = (0..40).map(answer).collect();
+    std::fs::write(capture.join("dns.log"), answers.join("\n")).unwrap();
+    let output = yellowjack(&["--output", "json", path(folder.path())]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["captures"][0]["capture"], "crawl");
+    assert_eq!(report["captures"][0]["flows"], 40);
+    assert_eq!(report["captures"][0]["subjects"], serde_json::json!([]));
+}
+
+#[test]
+fn pool_lists_are_added_up_and_their_bad_lines_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("a.txt"), folder.path().join("b.txt"));
+    std::fs::write(&first, "# ours\nnot a name!\npool.example.net\n").unwrap();
+    std::fs::write(&second, "203.0.113.133\n").unwrap();
+    let log = recording("egress.jsonl");
+    let output = yellowjack(&[
+        "--pool-list",
+        path(&first),
+        "--pool-list",
+        path(&second),
+        path(&log),
+    ]);
+    assert!(output.status.success());
+    let (text, notes) = (
+        String::from_utf8(output.stdout),
+        String::from_utf8(output.stderr),
+    );
+    assert!(text.unwrap().contains("10.244.0.67  Mining, action Alert"));
+    assert!(notes.unwrap().contains("line 2"));
+}
+
+#[test]
+fn broken_lines_are_counted_and_stop_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("torn.log");
+    let endless = "x".repeat(300 * 1024);
+    let text = format!("{}\n{{\"ts\":\n{endless}\n", zeek_scan(40));
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(b"\xff\xfe\n");
+    std::fs::write(&log, bytes).unwrap();
+    let output = yellowjack(&["--output", "json", path(&log)]);
+    assert_eq!(output.status.code(), Some(0));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["captures"][0]["malformed"], 3);
+    assert_eq!(report["captures"][0]["subjects"][0]["action"], "Quarantine");
+}
+
+#[test]
+fn bad_use_is_two_and_unreadable_input_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let prose = folder.path().join("prose.log");
+    std::fs::write(&prose, "Dear diary,\n").unwrap();
+    let log = recording("egress.jsonl");
+    let check = |args: &[&str], code: i32, said: &str| {
+        let output = yellowjack(args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(said), "{args:?}: {stderr}");
+    };
+    check(&[], 2, "PATH");
+    check(&["--format", "pcap", path(&log)], 2, "--format");
+    check(&["--no-such-flag", path(&log)], 2, "--no-such-flag");
+    check(&["/no/such/file"], 1, "failed to read /no/such/file");
+    check(&[path(&prose)], 1, "unable to tell the format");
+    check(
+        &[path(folder.path()), "--labels", path(&prose)],
+        1,
+        "failed to parse the labels",
+    );
+    check(
+        &["--pool-list", "/no/such/list", path(&log)],
+        1,
+        "failed to read the pool list",
+    );
+    let empty = tempfile::tempdir().unwrap();
+    check(&[path(empty.path())], 1, "unable to find a log");
+}
