@@ -47,3 +47,41 @@ fn forbid_null(schema: &mut JSONSchemaProps) {
 pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser_error::Error> {
     serde_saphyr::to_string(crd)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undescribed(schema: &JSONSchemaProps, path: &str, into: &mut Vec<String>) {
+        for (name, property) in schema.properties.iter().flatten() {
+            let path = format!("{path}.{name}");
+            if property
+                .description
+                .as_deref()
+                .unwrap_or_default()
+                .is_empty()
+            {
+                into.push(path.clone());
+            }
+            undescribed(property, &path, into);
+        }
+        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
+            undescribed(items, &format!("{path}[]"), into);
+        }
+    }
+
+    #[test]
+    fn every_field_has_a_description_for_kubectl_explain() {
+        let mut missing = Vec::new();
+        for crd in all() {
+            for version in &crd.spec.versions {
+                let schema = version
+                    .schema
+                    .as_ref()
+                    .and_then(|s| s.open_api_v3_schema.as_ref());
+                undescribed(schema.unwrap(), &crd.spec.names.kind, &mut missing);
+            }
+        }
+        assert!(missing.is_empty(), "without a description: {missing:#?}");
+    }
+}

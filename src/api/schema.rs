@@ -48,13 +48,21 @@ pub fn pod_spec(_: &mut SchemaGenerator) -> Schema {
         "required": ["containers"],
         "properties": {
             "containers": {
+                "description": "The containers, as in a Job.",
                 "type": "array",
                 "minItems": 1,
                 "maxItems": 64,
                 "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
             },
-            "hostNetwork": { "type": "boolean" },
-            "restartPolicy": { "type": "string", "enum": ["Never", "OnFailure"] },
+            "hostNetwork": {
+                "description": "Refused where true: no network policy holds such a pod.",
+                "type": "boolean",
+            },
+            "restartPolicy": {
+                "description": "What happens when a container ends. Left out, Never.",
+                "type": "string",
+                "enum": ["Never", "OnFailure"],
+            },
         },
         "x-kubernetes-preserve-unknown-fields": true,
     })

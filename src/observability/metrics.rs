@@ -149,6 +149,11 @@ impl Collector for Readings {
                 let names = metric.labels().iter().copied();
                 let values = reading.label_values.iter().map(String::as_str);
                 let labels: Vec<(&str, &str)> = names.zip(values).collect();
+                if labels.is_empty() {
+                    // The last and only one: a metric without labels has one value.
+                    const_metric(reading).encode(family)?;
+                    break;
+                }
                 const_metric(reading).encode(family.encode_family(&labels)?)?;
             }
         }
