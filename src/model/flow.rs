@@ -131,8 +131,8 @@ pub enum Outcome {
     Unanswered,
     /// A policy dropped it.
     Denied,
-    /// A record of traffic that this side did not start (backscatter, a half-open view). It is
-    /// no contact at all.
+    /// No contact: traffic that this side did not start (backscatter, a half-open view), or, in a
+    /// log of packets, a later packet of a connection that was counted before.
     NotAnAttempt,
 }
 

@@ -38,19 +38,28 @@ pub fn start_log(filter: &str, format: LogFormat) {
 
 /// The error and all its causes, as one line of at most 1,024 bytes (the longest event note).
 #[must_use]
-pub fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     const BYTES_MAX: usize = 1024;
-    let mut text = error.to_string();
+    let mut text = sentence(error);
     let mut cause = error.source();
     while let Some(error) = cause {
         if text.len() > BYTES_MAX {
             break;
         }
         // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
+        let _ = write!(text, ": {}", sentence(error));
         cause = error.source();
     }
     crate::model::clip(&text, BYTES_MAX).to_owned()
+}
+
+/// An error's own sentence. The client prints an API server's answer as a whole structure; what the
+/// API server said is one field of it.
+fn sentence(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => status.message.clone(),
+        _ => error.to_string(),
+    }
 }
 
 #[cfg(test)]
