@@ -19,7 +19,7 @@ pub use cluster::TestCluster;
 pub use control_plane::{client_of, process_resident_bytes};
 pub use env::{TestEnv, install_crds, with_namespace};
 pub use metrics::RequestCounts;
-pub use operator::{Operator, forget_package};
+pub use operator::{Operator, binary, forget_package};
 pub use pods::{delete_pod, pod, set_pod_ip};
 pub use recording::{Isolated, Recording, recording_path};
 pub use wait::wait_for;

@@ -73,7 +73,7 @@ impl Operator {
 }
 
 /// The binary under test: the one that the user names, else a fresh debug build.
-fn binary() -> anyhow::Result<PathBuf> {
+pub fn binary() -> anyhow::Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     if let Some(path) = std::env::var_os(BINARY_VARIABLE).filter(|value| !value.is_empty()) {
         return Ok(PathBuf::from(path));

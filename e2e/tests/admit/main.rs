@@ -19,6 +19,7 @@ mod guardrail_policy;
 mod incident;
 mod kubectl;
 mod reach;
+mod readme;
 
 use std::collections::BTreeSet;
 
