@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
@@ -59,6 +60,8 @@ pub struct OperatorConfig {
     pub stale_after: Duration,
     /// Facts about the cluster that were configured.
     pub facts: ClusterFacts,
+    /// The only namespace that is watched; `None` is all of them.
+    pub namespace: Option<String>,
 }
 
 /// The shared parts.
@@ -261,17 +264,27 @@ impl Operator {
         let living =
             || watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         macro_rules! watch {
-            ($writer:expr, $config:expr, $prune:expr, $seen:ident) => {{
+            ($writer:expr, $config:expr, $prune:expr, $seen:ident) => {
+                watch!($writer, $config, $prune, $seen, self.watched(client))
+            };
+            ($writer:expr, $config:expr, $prune:expr, $seen:ident, $api:expr) => {{
                 let operator = Arc::clone(self);
                 let on_seen = move |seen| {
                     operator.$seen(&seen);
                     std::future::ready(())
                 };
-                spawn_watch(tasks, client, $config, $prune, $writer, on_seen);
+                spawn_watch(tasks, $api, $config, $prune, $writer, on_seen);
             }};
         }
         watch!(writers.runs, all(), prune_nothing, run_seen);
-        watch!(writers.policies, all(), prune_nothing, policy_seen);
+        let policies = Api::all(client.clone());
+        watch!(
+            writers.policies,
+            all(),
+            prune_nothing,
+            policy_seen,
+            policies
+        );
         watch!(writers.incidents, all(), prune_nothing, incident_seen);
         watch!(writers.pods, living(), prune_pod, pod_seen);
         watch!(
@@ -288,6 +301,17 @@ impl Operator {
             prune_nothing,
             limit_range_seen
         );
+    }
+
+    /// Objects of a kind, as far as this operator watches them.
+    fn watched<K>(&self, client: &Client) -> Api<DeserializeGuard<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.config.namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        }
     }
 
     fn run_seen(&self, seen: &Seen<crate::api::AgentRun>) {
@@ -404,7 +428,7 @@ impl Operator {
 
 fn spawn_watch<K, F, Followed>(
     tasks: &mut JoinSet<()>,
-    client: &Client,
+    api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     prune: fn(&mut K),
     writer: kube::runtime::reflector::store::Writer<K>,
@@ -420,7 +444,6 @@ fn spawn_watch<K, F, Followed>(
     F: FnMut(Seen<K>) -> Followed + Send + 'static,
     Followed: Future<Output = ()> + Send + 'static,
 {
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
     tasks.spawn(follow(
         api,
         config,
