@@ -58,9 +58,19 @@ impl EgressLog {
     /// `pod` tries `count` hosts on one port now, and each refuses. `block` sets scans apart whose
     /// targets must be new ones; 250 hosts are in each.
     pub fn scan_hosts(&self, pod: &str, block: u8, count: u8) -> anyhow::Result<()> {
-        let now = Timestamp::now();
+        self.scan_hosts_at(pod, block, count, Timestamp::now())
+    }
+
+    /// The same at another time.
+    pub fn scan_hosts_at(
+        &self,
+        pod: &str,
+        block: u8,
+        count: u8,
+        time: Timestamp,
+    ) -> anyhow::Result<()> {
         let targets = (1..=count).map(|host| (format!("10.99.{block}.{host}"), SCANNED_PORT));
-        self.write(targets.flat_map(|(host, port)| connection(pod, &host, port, now, REFUSED)))
+        self.write(targets.flat_map(|(host, port)| connection(pod, &host, port, time, REFUSED)))
     }
 
     /// `pod` tries `count` ports of one host now, and each refuses.

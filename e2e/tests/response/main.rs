@@ -3,4 +3,6 @@
 //! watches the test's namespace alone.
 
 mod isolate;
+mod ladder;
+mod release;
 mod scene;
