@@ -2,6 +2,8 @@
 //! order it was written, and what a human's word undoes. Each test has an operator of its own that
 //! watches the test's namespace alone.
 
+mod bounds;
+mod cluster_policy;
 mod isolate;
 mod ladder;
 mod release;

@@ -322,13 +322,6 @@ impl Scene {
         Ok(())
     }
 
-    /// The accepted writes so far to paths that end so.
-    pub fn writes_to(&self, end: &str) -> Vec<Write> {
-        let writes = self.proxy.writes().into_iter();
-        let accepted = |w: &Write| w.status.is_success() && w.path.ends_with(end);
-        writes.filter(accepted).collect()
-    }
-
     /// Places among all accepted writes of those for which `is` holds.
     pub fn places(&self, is: impl Fn(&Write) -> bool) -> Vec<usize> {
         let writes = self.proxy.writes().into_iter();
