@@ -94,7 +94,11 @@ impl EgressLog {
     }
 
     fn write(&self, lines: impl IntoIterator<Item = Value>) -> anyhow::Result<()> {
-        let text: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(&line.to_string());
+            text.push('\n');
+        }
         append(&self.path(), &text)
     }
 }

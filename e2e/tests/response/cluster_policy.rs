@@ -1,6 +1,7 @@
 //! Where the cluster serves ClusterNetworkPolicy: the deny that wins, and what it cannot name. In a
 //! cluster of its own, because what it serves holds for all namespaces.
 
+use anyhow::Context;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use kube::{Api, ResourceExt};
@@ -75,7 +76,11 @@ async fn standing_deny(env: &TestEnv) -> anyhow::Result<Value> {
             .ok_or_else(|| "not there".to_owned())
     })
     .await?;
-    Ok(serde_json::to_value(stored)?["spec"].clone())
+    stored
+        .data
+        .get("spec")
+        .cloned()
+        .context("the deny has no spec")
 }
 
 #[tokio::test]

@@ -20,16 +20,16 @@ fn wide() -> serde_json::Value {
 }
 
 fn suspends(write: &Write) -> bool {
-    write.path.contains("/jobs/work") && write.body["spec"]["suspend"] == true
+    write.path.contains("/jobs/work") && write.body.pointer("/spec/suspend") == Some(&json!(true))
 }
 
-/// Places of the writes that first store a part of an Incident's status.
-fn first_with(scene: &Scene, part: &str) -> usize {
+/// Place of the write that first stores a part of an Incident's status.
+fn first_with(scene: &Scene, part: &str) -> Option<usize> {
     let stored = |write: &Write| {
-        let part = &write.body["status"][part];
-        !(part.is_null() || *part == json!([]))
+        let part = write.body.pointer(&format!("/status/{part}"));
+        part.is_some_and(|part| !part.is_null() && *part != json!([]))
     };
-    scene.places(stored)[0]
+    scene.places(stored).first().copied()
 }
 
 #[tokio::test]
@@ -88,8 +88,9 @@ async fn connections_that_survive_suspend_the_job_after_capture_and_saved_state(
         );
         assert_eq!(status.restore.len(), 1, "{:?}", status.restore);
         let suspended = scene.places(suspends);
-        assert!(first_with(scene, "capture") < suspended[0]);
-        assert!(first_with(scene, "restore") < suspended[0]);
+        let suspended = *suspended.first().expect("a suspension");
+        assert!(first_with(scene, "capture").expect("a capture") < suspended);
+        assert!(first_with(scene, "restore").expect("a saved state") < suspended);
         scene
             .incident_says(&pod, "Contained", "True", "PodGone")
             .await?;

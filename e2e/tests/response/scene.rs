@@ -20,7 +20,7 @@ use yellowjack_e2e::proxy::{FaultProxy, Write};
 use yellowjack_e2e::{Operator, TestEnv, pod, set_pod_ip, wait_for, with_namespace};
 
 /// How long a state may take. It comes within a second or two; a loaded machine is slower.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// Longer than the log must speak without the pod until the stop counts as proven.
 pub const QUIET: Duration = Duration::from_secs(15);
@@ -83,8 +83,7 @@ impl Scene {
 
     /// A run with this target; `rest` are the other fields of its spec.
     pub async fn run_over(&self, name: &str, target: Value, rest: Value) -> anyhow::Result<()> {
-        let mut spec = rest;
-        spec["target"] = target;
+        let spec = with(rest, "target", target);
         let run = json!({
             "apiVersion": "yellowjack.dev/v1alpha1",
             "kind": "AgentRun",
@@ -110,11 +109,11 @@ impl Scene {
 
     /// A Job whose pod has the rogue address, and the run `rogue` over it. Returns the pod's name.
     pub async fn rogue_job(&self, spec: Value, rest: Value) -> anyhow::Result<String> {
-        let mut spec = spec;
-        spec["template"] = json!({ "spec": {
+        let template = json!({ "spec": {
             "restartPolicy": "Never",
             "containers": [{ "name": "agent", "image": "registry.invalid/agent:1" }],
         }});
+        let spec = with(spec, "template", template);
         let job = json!({ "metadata": { "name": "work" }, "spec": spec });
         let jobs: Api<Job> = self.env.api();
         jobs.create(&PostParams::default(), &serde_json::from_value(job)?)
@@ -189,7 +188,7 @@ impl Scene {
             if holds(&run) {
                 return Ok(run);
             }
-            Err(brief(run.status.map(|s| s.conditions).unwrap_or_default()))
+            Err(brief(conditions_of_run(&run)))
         })
         .await
     }
@@ -234,7 +233,7 @@ impl Scene {
                 .map_err(|error| error.to_string())?;
             let seen: Vec<_> = all
                 .iter()
-                .map(|i| format!("{}: {}", i.name_any(), brief(conditions(i).to_vec())))
+                .map(|i| format!("{}: {}", i.name_any(), brief(conditions(i))))
                 .collect();
             all.into_iter()
                 .find(|i| holds(i))
@@ -312,8 +311,7 @@ impl Scene {
 
     /// A NetworkPolicy of another team that selects the rogue pods.
     pub async fn foreign_policy(&self, name: &str, rules: Value) -> anyhow::Result<()> {
-        let mut spec = rules;
-        spec["podSelector"] = json!({});
+        let spec = with(rules, "podSelector", json!({}));
         let policy = json!({ "metadata": { "name": name }, "spec": spec });
         let policies: Api<NetworkPolicy> = self.env.api();
         policies
@@ -360,19 +358,22 @@ pub fn results(incident: &Incident, kind: ActionKind) -> Vec<ActionResult> {
 
 /// Whether a write sets this quarantine label.
 pub fn sets_label(write: &Write, incident: &str) -> bool {
-    write.body["metadata"]["labels"][labels::QUARANTINE] == incident
+    let set = write.body.pointer("/metadata/labels");
+    set.and_then(|set| set.get(labels::QUARANTINE)) == Some(&json!(incident))
 }
 
 /// Whether a write stores a condition of an Incident as True.
 pub fn says_true(write: &Write, condition: &str) -> bool {
-    let conditions = write.body["status"]["conditions"].as_array();
+    let conditions = write.body.pointer("/status/conditions");
+    let conditions = conditions.and_then(Value::as_array);
+    let is = |said: &Value, field: &str, value: &str| said.get(field) == Some(&json!(value));
     conditions
         .into_iter()
         .flatten()
-        .any(|said| said["type"] == condition && said["status"] == "True")
+        .any(|said| is(said, "type", condition) && is(said, "status", "True"))
 }
 
-fn brief(conditions: Vec<Condition>) -> String {
+fn brief(conditions: &[Condition]) -> String {
     let words: Vec<_> = conditions
         .iter()
         .map(|c| format!("{}={} {} ({})", c.type_, c.status, c.reason, c.message))
@@ -380,6 +381,15 @@ fn brief(conditions: Vec<Condition>) -> String {
     words.join(", ")
 }
 
+/// The object with one more field.
+fn with(mut object: Value, field: &str, value: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(field.to_owned(), value);
+    }
+    object
+}
+
+#[allow(clippy::needless_pass_by_value)] // for map_err
 fn said(error: kube::Error) -> String {
     error.to_string()
 }
