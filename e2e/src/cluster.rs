@@ -49,6 +49,11 @@ impl TestCluster {
                 plane: None,
             });
         }
+        Self::own()
+    }
+
+    /// A new control plane, whatever `KUBECONFIG` says. Blocks, as `start` does.
+    pub fn own() -> anyhow::Result<Self> {
         let binaries = Binaries::find()?;
         let plane = ControlPlane::start(&binaries)?;
         Ok(Self {

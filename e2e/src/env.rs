@@ -85,7 +85,25 @@ pub async fn with_namespace<F>(test: F) -> anyhow::Result<()>
 where
     F: AsyncFnOnce(TestEnv) -> anyhow::Result<()>,
 {
-    let cluster = TestCluster::shared()?;
+    with_namespace_in(TestCluster::shared()?, test).await
+}
+
+/// The same in a cluster that no other test sees, for what holds for a whole cluster. It costs some
+/// seconds and 300 MiB.
+pub async fn with_own_cluster<F>(test: F) -> anyhow::Result<()>
+where
+    F: AsyncFnOnce(TestEnv) -> anyhow::Result<()>,
+{
+    let start = tokio::task::spawn_blocking(TestCluster::own);
+    let cluster = start.await.context("the start of the cluster panicked")??;
+    // As long as the process, like the shared one: its end is what stops both.
+    with_namespace_in(Box::leak(Box::new(cluster)), test).await
+}
+
+async fn with_namespace_in<F>(cluster: &'static TestCluster, test: F) -> anyhow::Result<()>
+where
+    F: AsyncFnOnce(TestEnv) -> anyhow::Result<()>,
+{
     let client = cluster.client().await?;
     install_crds(&client).await?;
     let namespace = make_namespace(&client).await?;

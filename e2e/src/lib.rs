@@ -7,6 +7,7 @@ mod binaries;
 mod cluster;
 mod control_plane;
 mod env;
+pub mod lines;
 mod metrics;
 mod operator;
 mod pods;
@@ -17,7 +18,7 @@ mod wait;
 
 pub use cluster::TestCluster;
 pub use control_plane::{client_of, process_resident_bytes};
-pub use env::{TestEnv, install_crds, with_namespace};
+pub use env::{TestEnv, install_crds, with_namespace, with_own_cluster};
 pub use metrics::RequestCounts;
 pub use operator::{Operator, binary, forget_package};
 pub use pods::{delete_pod, pod, set_pod_ip};

@@ -37,6 +37,10 @@ pub struct ControllerArgs {
     #[arg(long = "pool-list", value_name = "FILE")]
     pool_lists: Vec<PathBuf>,
 
+    /// Watch this namespace only. Pods of others are nobody then, and runs there are left alone.
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
     /// Observe everything and act on nothing, whatever the runs say.
     #[arg(long)]
     observe_all: bool,
@@ -188,6 +192,7 @@ impl ControllerArgs {
                 service_cidrs: self.service_cidrs,
                 node_cidrs: self.node_cidrs,
             },
+            namespace: self.namespace,
         })
     }
 }

@@ -56,6 +56,8 @@ pub struct OperatorConfig {
     pub facts: ClusterFacts,
     /// Where the endpoints are served, if anywhere.
     pub listen: Option<SocketAddr>,
+    /// The only namespace that is watched; `None` is all of them.
+    pub namespace: Option<String>,
 }
 
 /// The shared parts.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
@@ -51,23 +52,28 @@ impl Operator {
         let living =
             || watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         macro_rules! watch {
-            ($kind:literal, $writer:expr, $config:expr, $prune:expr, $seen:ident) => {{
+            ($kind:literal, $writer:expr, $config:expr, $prune:expr, $seen:ident) => {
+                watch!($kind, $writer, $config, $prune, $seen, self.watched(client))
+            };
+            ($kind:literal, $writer:expr, $config:expr, $prune:expr, $seen:ident, $api:expr) => {{
                 let operator = Arc::clone(self);
                 let on_seen = move |seen| {
                     operator.$seen(&seen);
                     std::future::ready(())
                 };
                 let health = self.health_of($kind);
-                spawn_watch(tasks, client, $config, $prune, $writer, health, on_seen);
+                spawn_watch(tasks, $api, $config, $prune, $writer, health, on_seen);
             }};
         }
         watch!("AgentRun", writers.runs, all(), prune_nothing, run_seen);
+        let policies = Api::all(client.clone());
         watch!(
             "GuardrailPolicy",
             writers.policies,
             all(),
             prune_nothing,
-            policy_seen
+            policy_seen,
+            policies
         );
         watch!(
             "Incident",
@@ -99,6 +105,17 @@ impl Operator {
             prune_nothing,
             limit_range_seen
         );
+    }
+
+    /// Objects of a kind, as far as this operator watches them.
+    fn watched<K>(&self, client: &Client) -> Api<DeserializeGuard<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.config.namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        }
     }
 
     fn run_seen(&self, seen: &Seen<crate::api::AgentRun>) {
@@ -199,7 +216,7 @@ impl Operator {
 
 fn spawn_watch<K, F, Followed>(
     tasks: &mut JoinSet<()>,
-    client: &Client,
+    api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     prune: fn(&mut K),
     writer: kube::runtime::reflector::store::Writer<K>,
@@ -216,6 +233,5 @@ fn spawn_watch<K, F, Followed>(
     F: FnMut(Seen<K>) -> Followed + Send + 'static,
     Followed: Future<Output = ()> + Send + 'static,
 {
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
     tasks.spawn(follow(api, config, prune, writer, health, follower));
 }

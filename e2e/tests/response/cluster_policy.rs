@@ -1,0 +1,133 @@
+//! Where the cluster serves ClusterNetworkPolicy: the deny that wins, and what it cannot name. In a
+//! cluster of its own, because what it serves holds for all namespaces.
+
+use anyhow::Context;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use yellowjack::api::{ActionKind, labels};
+use yellowjack_e2e::{TestEnv, wait_for, with_own_cluster};
+
+use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, results};
+
+/// As much of the API as there must be for a server to serve it.
+fn definition() -> Value {
+    json!({
+        "metadata": {
+            "name": "clusternetworkpolicies.policy.networking.k8s.io",
+            "annotations": {
+                "api-approved.kubernetes.io": "unapproved, a stand-in for tests",
+            },
+        },
+        "spec": {
+            "group": "policy.networking.k8s.io",
+            "scope": "Cluster",
+            "names": {
+                "kind": "ClusterNetworkPolicy",
+                "plural": "clusternetworkpolicies",
+                "singular": "clusternetworkpolicy",
+            },
+            "versions": [{
+                "name": "v1alpha2",
+                "served": true,
+                "storage": true,
+                "schema": { "openAPIV3Schema": {
+                    "type": "object",
+                    "x-kubernetes-preserve-unknown-fields": true,
+                }},
+            }],
+        },
+    })
+}
+
+fn cluster_policies(env: &TestEnv) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk(
+        "policy.networking.k8s.io",
+        "v1alpha2",
+        "ClusterNetworkPolicy",
+    );
+    let resource = ApiResource::from_gvk_with_plural(&kind, "clusternetworkpolicies");
+    Api::all_with(env.client.clone(), &resource)
+}
+
+async fn serve_cluster_policies(env: &TestEnv) -> anyhow::Result<()> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(env.client.clone());
+    definitions
+        .create(
+            &PostParams::default(),
+            &serde_json::from_value(definition())?,
+        )
+        .await?;
+    let policies = cluster_policies(env);
+    wait_for("ClusterNetworkPolicy to be served", LIMIT, async || {
+        let list = policies.list(&kube::api::ListParams::default()).await;
+        list.map(drop).map_err(|error| error.to_string())
+    })
+    .await
+}
+
+async fn standing_deny(env: &TestEnv) -> anyhow::Result<Value> {
+    let policies = cluster_policies(env);
+    let stored = wait_for("the cluster-wide deny", LIMIT, async || {
+        let found = policies.get_opt(labels::STANDING_DENY).await;
+        found
+            .map_err(|error| error.to_string())?
+            .ok_or_else(|| "not there".to_owned())
+    })
+    .await?;
+    stored
+        .data
+        .get("spec")
+        .cloned()
+        .context("the deny has no spec")
+}
+
+#[tokio::test]
+async fn the_cluster_wide_deny_beats_a_wide_egress_policy_but_not_an_ingress_from_outside()
+-> anyhow::Result<()> {
+    with_own_cluster(async |env| {
+        serve_cluster_policies(&env).await?;
+        let scene = Scene::start(env.clone(), &[]).await?;
+        let spec = standing_deny(&env).await?;
+        assert_eq!(spec["tier"], "Admin");
+        assert_eq!(spec["egress"][0]["action"], "Deny");
+        assert_eq!(spec["ingress"][0]["action"], "Deny");
+        let networks = &spec["egress"][0]["to"][1]["networks"];
+        assert_eq!(*networks, json!(["0.0.0.0/0", "::/0"]));
+        let chosen = &spec["subject"]["pods"]["podSelector"]["matchExpressions"][0];
+        assert_eq!(
+            *chosen,
+            json!({ "key": labels::QUARANTINE, "operator": "Exists" })
+        );
+
+        scene.rogue_pod(json!({})).await?;
+        let out = json!({
+            "policyTypes": ["Egress"],
+            "egress": [{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }],
+        });
+        scene.foreign_policy("wide-out", out).await?;
+        scene
+            .run_says("rogue", "NetworkGuarded", "False", "UnionWidened")
+            .await?;
+        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+        let incident = scene
+            .incident_says("rogue", "Contained", "True", "Isolated")
+            .await?;
+        assert!(results(&incident, ActionKind::Suspend).is_empty());
+        assert!(incident.status.unwrap_or_default().widened_by.is_empty());
+
+        let within = json!({
+            "policyTypes": ["Ingress"],
+            "ingress": [{ "from": [{ "ipBlock": { "cidr": "198.51.100.0/24" } }] }],
+        });
+        scene.foreign_policy("wide-in", within).await?;
+        let incident = scene
+            .incident_says("rogue", "Contained", "False", "UnionWidened")
+            .await?;
+        scene.label_is("rogue", Some(&incident.name_any())).await?;
+        assert_eq!(incident.status.unwrap_or_default().widened_by, ["wide-in"]);
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,10 @@
+//! The response against a real API server: what stands there after a pod has scanned, in which
+//! order it was written, and what a human's word undoes. Each test has an operator of its own that
+//! watches the test's namespace alone.
+
+mod bounds;
+mod cluster_policy;
+mod isolate;
+mod ladder;
+mod release;
+mod scene;
