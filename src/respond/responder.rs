@@ -106,45 +106,45 @@ impl RespondError {
 impl Responder {
     /// Brings one Incident as far as it goes now.
     pub async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {
-        let mut current = incident.clone();
+        let mut stored = incident.clone();
         let mut known = Known::default();
-        let mut status = current.status.clone().unwrap_or_default();
+        let mut status = incident.status.clone().unwrap_or_default();
         for _ in 0..limits::STEPS_MAX {
-            current.status = Some(status.clone());
+            let current = Incident {
+                status: Some(status.clone()),
+                ..stored.clone()
+            };
             let situation = self.view(&current, &known).await?;
             let mut next = plan(&situation);
             let widened_by = situation.deny.widened_by.clone();
             let Some(step) = next.step.take() else {
-                return self
-                    .conclude(incident, &current, status, &next, widened_by)
-                    .await;
+                return self.conclude(stored, status, &next, widened_by).await;
             };
             drop(situation);
             if step == Step::Expire {
                 return self.expire(&current).await;
             }
             // What the last step did is written down before the next one is taken.
-            self.write(&mut current, incident, &status).await?;
+            self.write(&mut stored, &status).await?;
             let outcome = self.carry_out(&current, &step, &mut known).await;
             if let Some(error) = note(&mut status, &step, outcome) {
-                self.write(&mut current, incident, &status).await?;
+                self.write(&mut stored, &status).await?;
                 return Err(RespondError::Act(error));
             }
         }
-        self.write(&mut current, incident, &status).await?;
+        self.write(&mut stored, &status).await?;
         Err(RespondError::TooManySteps(limits::STEPS_MAX))
     }
 
     /// Says what the plan says, and stores it if that is new.
     async fn conclude(
         &self,
-        before: &Incident,
-        current: &Incident,
+        mut stored: Incident,
         mut status: IncidentStatus,
         next: &Plan,
         widened_by: Vec<String>,
     ) -> Result<Action, RespondError> {
-        let generation = before.metadata.generation;
+        let generation = stored.metadata.generation;
         let now = Timestamp::now();
         for said in &next.said {
             set_condition(
@@ -158,14 +158,13 @@ impl Responder {
             );
         }
         status.observed_generation = generation;
-        status.techniques = techniques_of(before);
+        status.techniques = techniques_of(&stored);
         status.widened_by = widened_by;
         if next.close && status.closed_at.is_none() {
             status.closed_at = Some(Time(now));
         }
-        let mut current = current.clone();
-        self.write(&mut current, before, &status).await?;
-        let pod = PodKey::from(before.spec.subject.uid.as_str());
+        self.write(&mut stored, &status).await?;
+        let pod = PodKey::from(stored.spec.subject.uid.as_str());
         if condition_is(&status.conditions, IncidentCondition::Closed.name()) && next.close {
             self.witness.forget(&pod);
             self.forgotten.push(pod);
@@ -175,28 +174,27 @@ impl Responder {
             .map_or_else(Action::await_change, Action::requeue))
     }
 
-    /// Stores the status unless it is what is stored already. `current` becomes what is stored.
+    /// Stores the status unless it is what is stored already.
     async fn write(
         &self,
-        current: &mut Incident,
-        before: &Incident,
+        stored: &mut Incident,
         status: &IncidentStatus,
     ) -> Result<(), RespondError> {
-        let is_first_write = current.metadata.resource_version == before.metadata.resource_version;
-        let stored = if is_first_write {
-            before.status.as_ref()
-        } else {
-            current.status.as_ref()
-        };
-        if stored == Some(status) || (stored.is_none() && *status == IncidentStatus::default()) {
+        let is_empty = *status == IncidentStatus::default();
+        if stored.status.as_ref() == Some(status) || (stored.status.is_none() && is_empty) {
             return Ok(());
         }
         let manager = FieldManager::responder();
-        *current = self
+        let written = self
             .writer
-            .status(&manager, current, status)
+            .status(&manager, stored, status)
             .await
             .map_err(RespondError::Record)?;
+        *stored = Incident {
+            // As we have it: the API server cuts times.
+            status: Some(status.clone()),
+            ..written
+        };
         Ok(())
     }
 

@@ -179,6 +179,13 @@ fn isolate_or_hold(situation: &Situation<'_>) -> Plan {
     if !free.is_empty() {
         return Plan::step(Step::Isolate(free));
     }
+    if !was_isolated(situation) {
+        // A crash came between the label and its record: do it once more, for the record.
+        let unrecorded = situation.labelled.clone();
+        if !unrecorded.is_empty() {
+            return Plan::step(Step::Isolate(unrecorded));
+        }
+    }
     if !situation.deny.stands {
         return Plan::default()
             .say(
