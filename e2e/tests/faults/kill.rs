@@ -14,7 +14,7 @@ use crate::world::{LIMIT, SCAN, World, in_cluster};
 const WRITES_MAX: usize = 40;
 
 /// What the record of a whole response says was done: action, kind of object, result.
-const DONE: [(ActionKind, &str, ActionResult); 5] = [
+pub const DONE: [(ActionKind, &str, ActionResult); 5] = [
     (ActionKind::Isolate, "Pod", ActionResult::Succeeded),
     (ActionKind::Capture, "Pod", ActionResult::Succeeded),
     (ActionKind::Suspend, "Job", ActionResult::Succeeded),
@@ -86,7 +86,12 @@ async fn respond_and_release(
     }
     // The next look at the log must not open the case again.
     world.stop().await?;
-    released(world).await.map_err(anyhow::Error::msg)?;
+    let closed = released(world).await.map_err(anyhow::Error::msg)?;
+    let actions = closed
+        .status
+        .map(|status| status.actions)
+        .unwrap_or_default();
+    ensure!(actions.len() == DONE.len(), "a kill left {actions:?}");
     Ok(is_restarted)
 }
 
@@ -116,7 +121,7 @@ async fn until<T>(
 }
 
 /// The pod is labelled, its Job suspended, and both are in the record, with what to restore.
-async fn stands(world: &World) -> Result<Incident, String> {
+pub async fn stands(world: &World) -> Result<Incident, String> {
     let incident = the_only_incident(world).await?;
     let status = incident.status.clone().unwrap_or_default();
     let is_done = done(&incident) == DONE[..3];
@@ -143,7 +148,7 @@ async fn stands(world: &World) -> Result<Incident, String> {
 }
 
 /// Everything is as it was, the record is whole, and the Incident is closed.
-async fn released(world: &World) -> Result<(), String> {
+pub async fn released(world: &World) -> Result<Incident, String> {
     let incident = the_only_incident(world).await?;
     let status = incident.status.clone().unwrap_or_default();
     let label = world.label().await.map_err(|error| format!("{error:#}"))?;
@@ -158,7 +163,7 @@ async fn released(world: &World) -> Result<(), String> {
         && suspended == Some(false)
         && status.restore.is_empty()
     {
-        return Ok(());
+        return Ok(incident);
     }
     Err(format!(
         "closed {is_closed}, label {label:?}, suspended {suspended:?}, record {:?}",
@@ -177,10 +182,12 @@ async fn the_only_incident(world: &World) -> Result<Incident, String> {
     all.pop().ok_or_else(|| "no Incident".to_owned())
 }
 
+/// What the record says succeeded; a write that failed and was tried again is in it as well.
 fn done(incident: &Incident) -> Vec<(ActionKind, &str, ActionResult)> {
     let actions = incident.status.as_ref().map_or(&[][..], |s| &s.actions);
     actions
         .iter()
+        .filter(|action| action.result == ActionResult::Succeeded)
         .map(|action| (action.kind, action.target.kind.as_str(), action.result))
         .collect()
 }

@@ -12,10 +12,11 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use yellowjack::api::{AgentRun, Incident, condition_is, labels};
+use yellowjack::api::{AgentRun, Incident, condition_of, labels};
 use yellowjack_e2e::proxy::FaultProxy;
 use yellowjack_e2e::{Operator, TestCluster, install_crds, set_pod_ip, wait_for};
 
@@ -106,7 +107,8 @@ impl World {
         .await
     }
 
-    async fn make_job(&self) -> anyhow::Result<()> {
+    /// The rogue Job, and its pod as a kubelet would have started it.
+    pub async fn make_job(&self) -> anyhow::Result<()> {
         let job: Job = serde_json::from_value(json!({
             "metadata": { "name": JOB },
             "spec": { "template": { "metadata": { "labels": { "app": "agent" }}, "spec": {
@@ -142,13 +144,19 @@ impl World {
         Ok(())
     }
 
+    /// An AgentRun over the rogue Job.
     pub async fn make_run(&self, name: &str) -> anyhow::Result<()> {
+        self.make_run_of(name, JOB).await
+    }
+
+    /// An AgentRun over a Job that need not be there.
+    pub async fn make_run_of(&self, name: &str, job: &str) -> anyhow::Result<()> {
         let run: AgentRun = serde_json::from_value(json!({
             "apiVersion": "yellowjack.dev/v1alpha1",
             "kind": "AgentRun",
             "metadata": { "name": name },
             "spec": { "target": { "ref": {
-                "apiVersion": "batch/v1", "kind": "Job", "name": JOB,
+                "apiVersion": "batch/v1", "kind": "Job", "name": job,
             }}},
         }))?;
         let runs: Api<AgentRun> = self.api();
@@ -165,7 +173,7 @@ impl World {
             "metadata": { "name": "legacy-allow-all" },
             "spec": { "podSelector": {}, "policyTypes": ["Egress"], "egress": [{}] },
         }))?;
-        let policies: Api<k8s_openapi::api::networking::v1::NetworkPolicy> = self.api();
+        let policies: Api<NetworkPolicy> = self.api();
         policies.create(&PostParams::default(), &policy).await?;
         Ok(())
     }
@@ -174,7 +182,7 @@ impl World {
     pub async fn start(&mut self) -> anyhow::Result<u32> {
         let kubeconfig = self.proxy.kubeconfig();
         let source = format!("ulogd:{}", self.log.display());
-        let checkpoints = self.folder.path().join("checkpoints").display().to_string();
+        let checkpoints = self.checkpoints().display().to_string();
         let arguments = [
             "controller",
             "--source",
@@ -190,6 +198,10 @@ impl World {
         let pid = operator.pid();
         self.operator = Some(operator);
         Ok(pid)
+    }
+
+    fn checkpoints(&self) -> PathBuf {
+        self.folder.path().join("checkpoints")
     }
 
     fn operator_log(&self) -> PathBuf {
@@ -214,19 +226,56 @@ impl World {
         .await
     }
 
-    /// Waits until the run's guardrails stand: from then on the operator knows the pod.
+    /// Waits until the run's guardrails are stored: from then on the operator knows the pod.
     pub async fn wait_until_ready(&self, run: &str) -> anyhow::Result<()> {
+        let outcome = self
+            .wait_until_condition(run, "TargetResolved", "True")
+            .await;
+        outcome.with_context(|| self.printed())?;
+        let policies: Api<NetworkPolicy> = self.api();
+        wait_for("the standing deny", LIMIT, async || {
+            let deny = policies.get(labels::STANDING_DENY).await;
+            deny.map(drop).map_err(|error| error.to_string())
+        })
+        .await
+    }
+
+    /// Waits until a condition of a run has this status.
+    pub async fn wait_until_condition(
+        &self,
+        run: &str,
+        condition: &str,
+        status: &str,
+    ) -> anyhow::Result<()> {
         let runs: Api<AgentRun> = self.api();
-        wait_for("the run's guardrails", LIMIT, async || {
+        wait_for(&format!("{condition} of {run}"), LIMIT, async || {
             let run = runs.get(run).await.map_err(|error| error.to_string())?;
-            let conditions = run
-                .status
-                .map(|status| status.conditions)
-                .unwrap_or_default();
-            condition_is(&conditions, "TargetResolved")
+            let conditions = run.status.map(|s| s.conditions).unwrap_or_default();
+            let is_so = condition_of(&conditions, condition).is_some_and(|c| c.status == status);
+            is_so.then_some(()).ok_or_else(|| format!("{conditions:?}"))
+        })
+        .await
+    }
+
+    /// Bytes in the log.
+    pub fn size(&self) -> anyhow::Result<u64> {
+        Ok(std::fs::metadata(&self.log)?.len())
+    }
+
+    /// Waits until the checkpoint says that the log was read and dealt with up to here.
+    pub async fn wait_until_read(&self, size: u64) -> anyhow::Result<()> {
+        let folder = self.checkpoints();
+        let wanted = format!("\"offset\":{size}");
+        wait_for("the log to be read", LIMIT, async || {
+            let files = std::fs::read_dir(&folder).map_err(|error| error.to_string())?;
+            let texts: Vec<_> = files
+                .flatten()
+                .filter_map(|file| std::fs::read_to_string(file.path()).ok())
+                .collect();
+            let is_read = texts.iter().any(|text| text.contains(&wanted));
+            is_read
                 .then_some(())
-                .filter(|()| condition_is(&conditions, "Accepted"))
-                .ok_or_else(|| format!("{conditions:?}"))
+                .ok_or_else(|| format!("{size}: {texts:?}"))
         })
         .await
     }
@@ -252,7 +301,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether the operator still runs.
+    /// The operator's process id.
     pub fn pid(&self) -> Option<u32> {
         self.operator.as_ref().map(Operator::pid)
     }
