@@ -336,8 +336,9 @@ fn suspend_job(
         });
     }
     if saved.is_some() {
-        // Suspended by us; after a crash between the change and its record, the record is missing.
-        return (!has_tried(situation.incident, ActionKind::Suspend))
+        // Suspended by us. After a crash between the change and its record the record is missing, and
+        // after a lost reply it says that it failed.
+        return (!has_done(situation.incident, ActionKind::Suspend))
             .then(|| Step::Suspend(target.clone()));
     }
     let inherited = situation

@@ -622,3 +622,16 @@ fn a_label_taken_off_that_a_crash_kept_out_of_the_record_is_recorded() {
     world.settle();
     assert_eq!(world.steps, ["isolate", "unlabel p1 for None"]);
 }
+
+#[test]
+fn a_suspension_whose_reply_was_lost_is_recorded_as_done() {
+    let mut world = World::new();
+    world.survives();
+    world.settle();
+    let last = world.status().actions.last_mut().unwrap();
+    assert_eq!(last.kind, ActionKind::Suspend);
+    last.result = ActionResult::Failed;
+    world.steps.clear();
+    world.settle();
+    assert_eq!(world.steps, ["suspend"]);
+}
