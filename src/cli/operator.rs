@@ -86,7 +86,7 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     operator.spawn_watches(&client, writers, &mut tasks);
     let (findings, found) = mpsc::channel(limits::FINDINGS_CHANNEL_MAX);
-    tasks.spawn(operator.recorder().run(found, shutdown.clone()));
+    tasks.spawn(operator.recorder().run(found));
     tasks.spawn(Arc::clone(&operator.controller).run(shutdown.clone()));
     tasks.spawn(
         operator
@@ -117,16 +117,22 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
 }
 
 /// Ends the sources in order: the readers stop, the pipeline drains, the last places are kept.
-fn close(handles: Vec<SourceHandle>, pipeline: std::thread::JoinHandle<()>) {
+fn close(mut handles: Vec<SourceHandle>, pipeline: std::thread::JoinHandle<()>) {
+    for handle in &mut handles {
+        if let Err(error) = handle.stop() {
+            let error = crate::observability::chain(&error);
+            tracing::error!(source = handle.name(), error, "A source ended badly.");
+        }
+    }
+    if pipeline.join().is_err() {
+        tracing::error!("The pipeline ended by a panic.");
+    }
     for handle in handles {
         let name = handle.name().to_owned();
         if let Err(error) = handle.close() {
             let error = crate::observability::chain(&error);
             tracing::warn!(source = name, error, "The place in a log is not kept.");
         }
-    }
-    if pipeline.join().is_err() {
-        tracing::error!("The pipeline ended by a panic.");
     }
 }
 

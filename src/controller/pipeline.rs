@@ -26,6 +26,10 @@ use crate::signals::source::{Batch, Position};
 /// How often pods that fell silent are judged, and the index forgets.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long a shutdown waits for findings to be recorded, and how often it looks.
+const FINISH_MAX: Duration = Duration::from_secs(2);
+const FINISH_POLL: Duration = Duration::from_millis(5);
+
 /// How often a malformed line is shown in the log, per source.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
@@ -102,7 +106,7 @@ impl Pipeline {
             let wait = next_tick.saturating_duration_since(Instant::now());
             match runtime.block_on(async { tokio::time::timeout(wait, batches.recv()).await }) {
                 Ok(Some(batch)) => self.take(&batch, &mut progress),
-                Ok(None) => return,
+                Ok(None) => return finish(&mut progress.unacknowledged),
                 Err(_) => {}
             }
             if Instant::now() >= next_tick {
@@ -311,6 +315,16 @@ impl Pipeline {
             line = shown,
             "A line is malformed."
         );
+    }
+}
+
+/// Waits a moment for the last findings to be recorded. What is not by then is read again.
+fn finish(batches: &mut VecDeque<(Position, Vec<Weak<Ticket>>)>) {
+    let end = Instant::now() + FINISH_MAX;
+    acknowledge(batches);
+    while !batches.is_empty() && Instant::now() < end {
+        std::thread::sleep(FINISH_POLL);
+        acknowledge(batches);
     }
 }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use kube::api::ObjectMeta;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::evidence::{evidence_entry, incident_name};
 use crate::api::{
@@ -107,8 +106,9 @@ enum Recorded {
 }
 
 impl Recorder {
-    /// Records until the channel closes or `shutdown` is called.
-    pub async fn run(self, mut findings: mpsc::Receiver<Found>, shutdown: CancellationToken) {
+    /// Records until the channel closes. Stopping it earlier would let go of tickets, and lines
+    /// whose findings are not recorded would count as dealt with.
+    pub async fn run(self, mut findings: mpsc::Receiver<Found>) {
         let mut waiting: HashMap<(String, Signature), Waiting> = HashMap::new();
         let mut written = Written::new();
         loop {
@@ -120,7 +120,6 @@ impl Recorder {
                 }
             };
             tokio::select! {
-                () = shutdown.cancelled() => return,
                 found = findings.recv() => match found {
                     Some(found) => self.enqueue(&mut waiting, found),
                     None => return,
