@@ -78,7 +78,8 @@ async fn respond_and_release(world: &mut World, fault: &Fault) -> anyhow::Result
     );
     world.write(ScanLines::new(&world.address).take(SCAN))?;
     let incident: Incident = wait_for("the response", LIMIT, async || stands(world).await).await?;
-    spoil(world, fault, &["/status", "/pods/", "/jobs/"]);
+    spoil(world, fault, &["/pods/", "/jobs/"]);
+    spoil_incident_status(world, fault);
     world.release(&incident).await?;
     let closed = wait_for("the release", LIMIT, async || released(world).await).await?;
     let done: Vec<_> = closed
@@ -97,4 +98,10 @@ fn spoil(world: &World, fault: &Fault, parts: &[&str]) {
         let here = Matcher::method(Method::PATCH).containing(&world.namespace);
         world.proxy.fail(here.containing(part), fault.clone());
     }
+}
+
+fn spoil_incident_status(world: &World, fault: &Fault) {
+    let here = Matcher::method(Method::PATCH).containing(&world.namespace);
+    let status = here.containing("/incidents/").containing("/status");
+    world.proxy.fail(status, fault.clone());
 }

@@ -10,6 +10,7 @@ use yellowjack_e2e::{ScanLines, other_line};
 
 use crate::world::{SCAN, World, in_cluster};
 
+const MISSING: &str = "A log is not there; it is picked up when it comes.";
 const MIB: usize = 1024 * 1024;
 /// Fewer than the 35 contacts that a quarantine takes: both halves must count.
 const HALF: u32 = 25;
@@ -64,10 +65,10 @@ fn a_log_that_vanishes_and_returns_is_read_on() -> anyhow::Result<()> {
         world.write(scan.take(HALF))?;
         world.wait_until_read(world.size()?).await?;
         fs::remove_file(&world.log)?;
-        world.wait_until_printed("state=Missing", 1).await?;
+        world.wait_until_printed(MISSING, 1).await?;
         world.write(scan.take(HALF))?;
         quarantined(&mut world).await?;
-        let said = world.printed().matches("state=Missing").count();
+        let said = world.printed().matches(MISSING).count();
         ensure!(said == 1, "it was said {said} times");
         world.end().await
     })

@@ -50,7 +50,8 @@ fn the_end_is_the_same_wherever_the_operator_is_killed() -> anyhow::Result<()> {
             }
         }
         println!("figure faults.kill_points {tried} count");
-        ensure!(tried >= 2 * writes.len() - 4, "only {tried} kill points");
+        // How many writes there are depends on what comes in between; 12 are the least.
+        ensure!(tried >= 2 * 12, "only {tried} kill points");
         Ok(())
     })
 }

@@ -20,7 +20,7 @@ use yellowjack::api::{AgentRun, Incident, condition_of, labels};
 use yellowjack_e2e::proxy::FaultProxy;
 use yellowjack_e2e::{Operator, TestCluster, install_crds, set_pod_ip, wait_for};
 
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 /// Contacts of a whole scan: well over the 35 that a quarantine takes.
 pub const SCAN: u32 = 60;
 const JOB: &str = "work";
