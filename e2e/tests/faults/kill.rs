@@ -82,7 +82,9 @@ async fn respond_and_release(
         released(world).await
     })
     .await?;
-    if !is_restarted {
+    if is_restarted {
+        world.wait_until_printed("Yellowjack is ready", 2).await?;
+    } else {
         world.proxy.clear();
     }
     // The next look at the log must not open the case again.
