@@ -13,6 +13,7 @@ mod operator;
 mod pods;
 pub mod proxy;
 mod recording;
+mod scan_lines;
 mod supervise;
 mod wait;
 
@@ -23,4 +24,5 @@ pub use metrics::RequestCounts;
 pub use operator::{Operator, binary, forget_package};
 pub use pods::{delete_pod, pod, set_pod_ip};
 pub use recording::{Isolated, Recording, recording_path};
+pub use scan_lines::{ScanLines, other_line};
 pub use wait::wait_for;

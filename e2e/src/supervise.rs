@@ -41,6 +41,13 @@ impl Supervised {
     /// has ended.
     pub fn start(command: &Command, log: &Path, remove: Option<&Path>) -> anyhow::Result<Self> {
         let pid_file = log.with_extension("pid");
+        // A child before this one may have had the same log: its process id must not be read.
+        match std::fs::remove_file(&pid_file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context("failed to remove an old process id");
+            }
+            _ => {}
+        }
         let output = File::options()
             .create(true)
             .append(true)

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, pin_mut};
+use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer as StoreWriter};
 use kube::runtime::watcher::{self, Event};
@@ -16,6 +17,7 @@ use kube::runtime::{WatchStreamExt, watcher as start_watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::api::AgentRun;
 use crate::limits;
 
 /// What a watch saw. The store already holds the new state when a follower hears of it.
@@ -38,7 +40,7 @@ pub enum Seen<K: Resource<DynamicType = ()>> {
         namespace: String,
         /// Name.
         name: String,
-        /// Resource version, so that one version is reported once.
+        /// Tells one state of its spec from another, so that each is reported once.
         version: String,
         /// What is wrong with it.
         error: String,
@@ -78,9 +80,11 @@ pub async fn follow<K, F, Followed>(
     let config = config.timeout(limits::WATCH_TIMEOUT_S);
     let stream = guarded(api, config);
     pin_mut!(stream);
+    let mut is_failing = false;
     while let Some(item) = stream.next().await {
         match item {
             Ok(event) => {
+                is_failing = false;
                 if !health.0.swap(true, Ordering::Relaxed) {
                     tracing::debug!(kind, "Watch is working.");
                 }
@@ -89,14 +93,46 @@ pub async fn follow<K, F, Followed>(
                 }
             }
             Err(error) => {
-                if health.0.swap(false, Ordering::Relaxed) {
-                    let error = crate::observability::chain(&error);
-                    tracing::warn!(kind, error, "Watch failed and is tried again.");
-                } else {
+                health.0.store(false, Ordering::Relaxed);
+                if is_failing {
                     tracing::debug!(kind, error = %error, "Watch is still failing.");
+                } else {
+                    is_failing = true;
+                    say_failure::<K>(&error);
                 }
             }
         }
+    }
+}
+
+/// A kind of ours that the API server does not know is the commonest mistake of an installation.
+fn say_failure<K: Resource<DynamicType = ()>>(error: &watcher::Error) {
+    let kind = K::kind(&());
+    if K::group(&()) == AgentRun::group(&()) && is_not_found(error) {
+        tracing::warn!(
+            %kind,
+            "The API server does not know this kind: install the CRDs with `yellowjack crds | kubectl apply -f -`. Work begins once they are there."
+        );
+        return;
+    }
+    let error = crate::observability::chain(error);
+    tracing::warn!(%kind, error, "Watch failed and is tried again.");
+}
+
+fn is_not_found(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
+    else {
+        return false;
+    };
+    status.code == 404
+}
+
+/// The UID and generation. A resource version would change with every condition that we set.
+fn version_of(metadata: &ObjectMeta) -> String {
+    match (&metadata.uid, metadata.generation) {
+        (Some(uid), Some(generation)) => format!("{uid}/{generation}"),
+        _ => metadata.resource_version.clone().unwrap_or_default(),
     }
 }
 
@@ -172,9 +208,9 @@ where
         }
         Event::Apply(DeserializeGuard(Err(invalid)))
         | Event::InitApply(DeserializeGuard(Err(invalid))) => seen.push(Seen::Malformed {
+            version: version_of(&invalid.metadata),
             namespace: invalid.metadata.namespace.unwrap_or_default(),
             name: invalid.metadata.name.unwrap_or_default(),
-            version: invalid.metadata.resource_version.unwrap_or_default(),
             error: invalid.error,
         }),
     }

@@ -96,7 +96,7 @@ impl Responder {
                     ));
                 }
                 // The pod ended meanwhile; the next look will say so.
-                Err(WriteError::NotFound(_) | WriteError::Conflict(_)) => {
+                Err(WriteError::NotFound(_)) => {
                     known.gone.insert(pod.uid.clone());
                 }
                 Err(error) => return Err(failed(ActionKind::Isolate, target, error)),
@@ -106,7 +106,8 @@ impl Responder {
     }
 
     /// Sets or removes the quarantine label. The UID in the patch makes the API server refuse it
-    /// for a later pod of the same name.
+    /// for a later pod of the same name. That is a conflict, as many other things are, so a conflict
+    /// never passes for a pod that is gone: the next look tells.
     async fn label(
         &self,
         namespace: &str,
@@ -215,7 +216,7 @@ impl Responder {
             .delete::<Pod>(namespace, &pod.name, &pod.uid)
             .await
         {
-            Ok(()) | Err(WriteError::Conflict(_)) => {
+            Ok(()) => {
                 known.gone.insert(pod.uid.clone());
                 let message = "the pod is being deleted";
                 Ok(done(vec![record(
@@ -238,7 +239,7 @@ impl Responder {
     ) -> Outcome {
         let target = pod_target(pod);
         match self.label(namespace, pod, pass_to).await {
-            Ok(()) | Err(WriteError::NotFound(_) | WriteError::Conflict(_)) => {
+            Ok(()) | Err(WriteError::NotFound(_)) => {
                 known
                     .labels
                     .insert(pod.uid.clone(), pass_to.map(ToOwned::to_owned));
@@ -304,12 +305,16 @@ impl Responder {
             .as_ref()
             .and_then(|spec| spec.suspend)
             .map(Value::Bool);
-        if now.as_ref() != Some(&entry.set) {
+        let default = Value::Bool(false);
+        let before = entry.before.as_ref().unwrap_or(&default);
+        let is_back = now.as_ref().unwrap_or(&default) == before;
+        if now.as_ref() != Some(&entry.set) && !is_back {
             return skipped(
                 target,
                 "somebody changed it since, so it is left alone".to_owned(),
             );
         }
+        // Back already after a crash between the change and its record: the patch changes nothing.
         // `null` in a merge patch removes the field; the API server then fills in its default,
         // which is what was there before.
         let before = entry.before.clone().unwrap_or(Value::Null);

@@ -13,7 +13,6 @@ use std::time::Duration;
 use kube::api::ObjectMeta;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::evidence::{evidence_entry, incident_name};
 use crate::api::{
@@ -23,7 +22,7 @@ use crate::api::{
 use crate::cluster::{Conflicts, FieldManager, Roster, RunId, Stores, WriteError, Writer};
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
-use crate::model::{Finding, Signature};
+use crate::model::{EventTime, Finding, Signature};
 
 /// How long a finding waits for its pod to become known to a run.
 const UNKNOWN_RUN_WAIT: Duration = Duration::from_mins(1);
@@ -93,6 +92,9 @@ type Written = HashMap<String, Incident>;
 
 struct Waiting {
     found: Found,
+    /// The ticket of the first of several findings: the later lines alone may not suffice to find
+    /// it again after a crash.
+    first: Option<Arc<Ticket>>,
     since: Instant,
     next: Instant,
     attempts: u32,
@@ -104,8 +106,9 @@ enum Recorded {
 }
 
 impl Recorder {
-    /// Records until the channel closes or `shutdown` is called.
-    pub async fn run(self, mut findings: mpsc::Receiver<Found>, shutdown: CancellationToken) {
+    /// Records until the channel closes. Stopping it earlier would let go of tickets, and lines
+    /// whose findings are not recorded would count as dealt with.
+    pub async fn run(self, mut findings: mpsc::Receiver<Found>) {
         let mut waiting: HashMap<(String, Signature), Waiting> = HashMap::new();
         let mut written = Written::new();
         loop {
@@ -117,7 +120,6 @@ impl Recorder {
                 }
             };
             tokio::select! {
-                () = shutdown.cancelled() => return,
                 found = findings.recv() => match found {
                     Some(found) => self.enqueue(&mut waiting, found),
                     None => return,
@@ -135,6 +137,10 @@ impl Recorder {
         );
         let now = Instant::now();
         if let Some(known) = waiting.get_mut(&key) {
+            // Acknowledging is in order: while the first ticket lives, the lines of all stay.
+            known
+                .first
+                .get_or_insert_with(|| Arc::clone(&known.found.ticket));
             if found.finding.severity >= known.found.finding.severity {
                 known.found = found;
             }
@@ -152,6 +158,7 @@ impl Recorder {
             key,
             Waiting {
                 found,
+                first: None,
                 since: now,
                 next: now,
                 attempts: 0,
@@ -241,6 +248,9 @@ impl Recorder {
             return Ok(Recorded::Done);
         }
         let observe_only = self.observe_all || mode == Mode::Observe;
+        if self.is_closed_since(found) {
+            return Ok(Recorded::Done);
+        }
         let entry = evidence_entry(&self.observer, &found.finding, observe_only);
         let incident = self.incident(found, &run_id, &run, entry, written.get(uid));
         let name = incident.metadata.name.clone().unwrap_or_default();
@@ -272,6 +282,22 @@ impl Recorder {
             "A finding is recorded."
         );
         Ok(Recorded::Done)
+    }
+
+    /// Whether an Incident of this pod was closed after everything that the finding rests on. After
+    /// a crash lines are read again, and what a human has decided on must not come back. The API
+    /// server keeps whole seconds, so the second of the closing counts as before it.
+    fn is_closed_since(&self, found: &Found) -> bool {
+        let uid = found.finding.subject.pod.as_str();
+        let last = found.finding.evidence.last;
+        let settles = |incident: &Incident| {
+            let closed_at = incident.status.as_ref().and_then(|s| s.closed_at.as_ref());
+            incident.metadata.namespace.as_deref() == Some(&found.namespace)
+                && incident.spec.subject.uid == uid
+                && closed_at
+                    .is_some_and(|time| last < EventTime::from(time.0).plus_micros(1_000_000))
+        };
+        !self.stores.incidents.state_filter(settles).is_empty()
     }
 
     fn stored_run(&self, id: &RunId) -> Option<Arc<AgentRun>> {

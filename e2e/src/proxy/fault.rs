@@ -72,11 +72,19 @@ pub enum KillTime {
 }
 
 /// A kill that was asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Kill {
+    /// Only writes whose path contains one of these count; all do where there is none.
+    pub(super) paths: Vec<String>,
     pub(super) writes_left: usize,
     pub(super) time: KillTime,
     pub(super) pid: u32,
+}
+
+impl Kill {
+    fn counts(&self, path: &str) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|part| path.contains(part))
+    }
 }
 
 /// A write that was answered.
@@ -138,7 +146,7 @@ impl Script {
         if !counts_as_write(method, uri) {
             return None;
         }
-        let kill = self.kill.as_mut()?;
+        let kill = self.kill.as_mut().filter(|kill| kill.counts(uri.path()))?;
         kill.writes_left = kill.writes_left.saturating_sub(1);
         if kill.writes_left > 0 {
             return None;
@@ -184,9 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_counts_writes_but_neither_reads_nor_leases() {
+    fn a_kill_counts_the_writes_it_is_for_but_neither_reads_nor_leases() {
         let mut script = Script {
             kill: Some(Kill {
+                paths: vec!["/pods/".to_owned()],
                 writes_left: 2,
                 time: KillTime::After,
                 pid: 1,
@@ -201,6 +210,11 @@ mod tests {
             "the first write"
         );
         assert!(script.kill_for(&Method::PUT, &lease).is_none());
+        let job = uri("/apis/batch/v1/namespaces/a/jobs/x");
+        assert!(
+            script.kill_for(&Method::PATCH, &job).is_none(),
+            "not asked for"
+        );
         assert!(
             script.kill_for(&Method::DELETE, &pod).is_some(),
             "the second write"

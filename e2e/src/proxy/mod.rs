@@ -137,7 +137,13 @@ impl FaultProxy {
     /// Kills process `pid` at the `k`-th write from now (1 is the next one). Writes of leases and
     /// Events do not count: they come at times of their own.
     pub fn kill_at(&self, k: usize, time: KillTime, pid: u32) {
+        self.kill_at_write_of(&[], k, time, pid);
+    }
+
+    /// The same, where only writes count whose path contains one of `paths`.
+    pub fn kill_at_write_of(&self, paths: &[String], k: usize, time: KillTime, pid: u32) {
         self.shared.script().kill = Some(Kill {
+            paths: paths.to_vec(),
             writes_left: k,
             time,
             pid,

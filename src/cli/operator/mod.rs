@@ -104,8 +104,8 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
         pods = operator.stores.pods.len(),
         "Yellowjack is ready."
     );
-    let reading = CancellationToken::new();
-    let (handles, mut pipeline) = operator.start_signals(findings, &reading)?;
+    let (reading, draining) = (CancellationToken::new(), CancellationToken::new());
+    let (mut handles, mut pipeline) = operator.start_signals(findings, &reading, &draining)?;
     let mut has_ended = false;
     let result = tokio::select! {
         () = stop_signal() => Ok(()),
@@ -121,8 +121,15 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
         }
     };
     tracing::info!("Stopping.");
-    // Readers first, then the pipeline with what they read, then the rest.
+    // Readers first, then the pipeline with what they read, then the places in the logs, then the
+    // rest: the recorder writes what the pipeline still finds.
     reading.cancel();
+    let handles = tokio::task::spawn_blocking(move || {
+        handles.iter_mut().for_each(stop);
+        handles
+    })
+    .await?;
+    draining.cancel();
     if !has_ended && pipeline.await.is_err() {
         tracing::error!("The pipeline ended by a panic.");
     }
@@ -138,6 +145,14 @@ fn unexpected_end(part: &str, ended: Result<(), tokio::task::JoinError>) -> anyh
     match ended {
         Ok(()) => anyhow::anyhow!("{part} ended by itself"),
         Err(error) => anyhow::Error::new(error).context(format!("{part} ended")),
+    }
+}
+
+/// Waits for a reader to stop.
+fn stop(handle: &mut SourceHandle) {
+    if let Err(error) = handle.stop() {
+        let error = crate::observability::chain(&error);
+        tracing::error!(source = handle.name(), error, "A source ended badly.");
     }
 }
 
@@ -207,7 +222,7 @@ impl Operator {
         shutdown: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) {
-        let recorder = self.recorder().run(found, shutdown.clone());
+        let recorder = self.recorder().run(found);
         let done = shutdown.clone();
         tasks.spawn(async move {
             recorder.await;
@@ -266,6 +281,7 @@ impl Operator {
         &self,
         findings: mpsc::Sender<Found>,
         reading: &CancellationToken,
+        draining: &CancellationToken,
     ) -> anyhow::Result<(Vec<SourceHandle>, JoinHandle<()>)> {
         let (sender, batches) = source::channel();
         let mut handles = Vec::new();
@@ -301,8 +317,9 @@ impl Operator {
             counters: Arc::clone(&self.lines),
         };
         let runtime = tokio::runtime::Handle::current();
-        let reading = reading.clone();
-        let thread = tokio::task::spawn_blocking(move || pipeline.run(batches, &runtime, &reading));
+        let draining = draining.clone();
+        let thread =
+            tokio::task::spawn_blocking(move || pipeline.run(batches, &runtime, &draining));
         Ok((handles, thread))
     }
 }

@@ -179,6 +179,13 @@ fn isolate_or_hold(situation: &Situation<'_>) -> Plan {
     if !free.is_empty() {
         return Plan::step(Step::Isolate(free));
     }
+    if !was_isolated(situation) {
+        // A crash came between the label and its record: do it once more, for the record.
+        let unrecorded = situation.labelled.clone();
+        if !unrecorded.is_empty() {
+            return Plan::step(Step::Isolate(unrecorded));
+        }
+    }
     if !situation.deny.stands {
         return Plan::default()
             .say(
@@ -329,8 +336,9 @@ fn suspend_job(
         });
     }
     if saved.is_some() {
-        // Suspended by us; after a crash between the change and its record, the record is missing.
-        return (!has_tried(situation.incident, ActionKind::Suspend))
+        // Suspended by us. After a crash between the change and its record the record is missing, and
+        // after a lost reply it says that it failed.
+        return (!has_done(situation.incident, ActionKind::Suspend))
             .then(|| Step::Suspend(target.clone()));
     }
     let inherited = situation

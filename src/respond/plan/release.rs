@@ -2,21 +2,21 @@
 //!
 //! No limit is asked here: neither the circuit breaker nor the cap ever blocks a release.
 
-use super::{OtherIncident, Plan, Situation, Step};
-use crate::api::{IncidentCondition, Reason, RestoreEntry};
+use super::{OtherIncident, Plan, PodView, Situation, Step};
+use crate::api::{ActionKind, ActionResult, IncidentCondition, Reason, RestoreEntry};
 
 /// The next thing to undo; closes the Incident when nothing is left.
 pub fn release(situation: &Situation<'_>) -> Plan {
     if let Some(pod) = situation.labelled.first() {
-        let keeps = |other: &&OtherIncident| other.pod_uids.contains(&pod.uid);
-        let pass_to = situation
-            .others
-            .iter()
-            .find(keeps)
-            .map(|other| other.name.clone());
         return Plan::step(Step::Unlabel {
             pod: pod.clone(),
-            pass_to,
+            pass_to: keeper_of(situation, pod),
+        });
+    }
+    if let Some(pod) = unrecorded(situation) {
+        return Plan::step(Step::Unlabel {
+            pass_to: keeper_of(situation, &pod),
+            pod,
         });
     }
     let saved = situation
@@ -62,4 +62,30 @@ pub fn release(situation: &Situation<'_>) -> Plan {
         Reason::Released,
         released,
     )
+}
+
+/// The other Incident that keeps this pod in quarantine.
+fn keeper_of(situation: &Situation<'_>, pod: &PodView) -> Option<String> {
+    let keeps = |other: &&OtherIncident| other.pod_uids.contains(&pod.uid);
+    let keeper = situation.others.iter().find(keeps);
+    keeper.map(|other| other.name.clone())
+}
+
+/// A pod that was isolated and no longer carries the label, of which the record says nothing: a
+/// crash came in between. Taking the label off once more changes nothing, and completes the record.
+fn unrecorded(situation: &Situation<'_>) -> Option<PodView> {
+    let status = situation.incident.status.as_ref()?;
+    let has = |pod: &PodView, kind: ActionKind| {
+        status.actions.iter().any(|action| {
+            action.kind == kind
+                && action.target.uid == pod.uid
+                && action.result == ActionResult::Succeeded
+        })
+    };
+    let is_unrecorded = |pod: &&PodView| {
+        has(pod, ActionKind::Isolate)
+            && !has(pod, ActionKind::Restore)
+            && pod.quarantine == keeper_of(situation, pod)
+    };
+    situation.pods.iter().find(is_unrecorded).cloned()
 }

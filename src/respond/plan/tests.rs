@@ -46,6 +46,15 @@ fn job() -> ObjectTarget {
     }
 }
 
+fn pod_target(name: &str) -> ObjectTarget {
+    ObjectTarget {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+    }
+}
+
 fn incident(severity: &str, observe_only: bool) -> Incident {
     let spec = json!({
         "run": { "name": "run", "uid": "uid-run" },
@@ -133,11 +142,19 @@ impl World {
     }
 
     fn record(&mut self, kind: ActionKind, result: ActionResult) {
+        let target = match kind {
+            ActionKind::Isolate => pod_target("p1"),
+            _ => job(),
+        };
+        self.record_of(target, kind, result);
+    }
+
+    fn record_of(&mut self, target: ObjectTarget, kind: ActionKind, result: ActionResult) {
         let time = Time(at(self.now_s));
         let message = String::new();
         self.status().actions.push(ActionRecord {
             kind,
-            target: job(),
+            target,
             time,
             result,
             message,
@@ -207,6 +224,8 @@ impl World {
                     .find(|p| p.uid == pod.uid)
                     .unwrap()
                     .quarantine = pass_to;
+                let target = pod_target(&pod.name);
+                self.record_of(target, ActionKind::Restore, ActionResult::Succeeded);
                 (text, None)
             }
             Step::Restore { entry, held_by } => {
@@ -584,4 +603,35 @@ fn a_crash_between_any_two_steps_costs_only_a_repeat() {
             "lost after step {lost}"
         );
     }
+}
+
+#[test]
+fn a_label_that_a_crash_kept_out_of_the_record_is_recorded() {
+    let mut world = World::new();
+    world.pods[0].quarantine = Some("i1".to_owned());
+    world.settle();
+    assert_eq!(world.steps, ["isolate"]);
+}
+
+#[test]
+fn a_label_taken_off_that_a_crash_kept_out_of_the_record_is_recorded() {
+    let mut world = World::new();
+    world.settle();
+    world.human_says(Verdict::Release);
+    world.pods[0].quarantine = None;
+    world.settle();
+    assert_eq!(world.steps, ["isolate", "unlabel p1 for None"]);
+}
+
+#[test]
+fn a_suspension_whose_reply_was_lost_is_recorded_as_done() {
+    let mut world = World::new();
+    world.survives();
+    world.settle();
+    let last = world.status().actions.last_mut().unwrap();
+    assert_eq!(last.kind, ActionKind::Suspend);
+    last.result = ActionResult::Failed;
+    world.steps.clear();
+    world.settle();
+    assert_eq!(world.steps, ["suspend"]);
 }

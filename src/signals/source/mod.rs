@@ -216,6 +216,8 @@ pub struct SourceHandle {
     name: String,
     health: Arc<Health>,
     reader: Option<JoinHandle<Reader>>,
+    /// The reader, once its thread has ended.
+    stopped: Option<Reader>,
 }
 
 /// Reads the health of a source, for as long as one likes.
@@ -272,6 +274,7 @@ pub fn spawn(
         name,
         health,
         reader,
+        stopped: None,
     })
 }
 
@@ -299,18 +302,28 @@ impl SourceHandle {
         position.acknowledge();
     }
 
-    /// Waits for the reader after a shutdown, and writes the last checkpoint.
+    /// Waits for the reader after a shutdown. Once every source has stopped, the channel ends.
+    pub fn stop(&mut self) -> Result<(), SourceError> {
+        if let Some(reader) = self.reader.take() {
+            let mut reader = reader.join().map_err(|_| SourceError::Panicked {
+                name: self.name.clone(),
+            })?;
+            reader.hang_up();
+            self.stopped = Some(reader);
+        }
+        Ok(())
+    }
+
+    /// Stops, and writes the last checkpoint.
     ///
-    /// Blocks for some milliseconds. Take what is left from the channel and acknowledge it first:
-    /// what was not acknowledged is read again after a restart.
+    /// Blocks for some milliseconds. Stop first, and acknowledge what is left in the channel: what
+    /// was not acknowledged is read again after a restart.
     pub fn close(mut self) -> Result<(), SourceError> {
-        let Some(reader) = self.reader.take() else {
-            return Ok(());
-        };
-        let mut reader = reader.join().map_err(|_| SourceError::Panicked {
-            name: self.name.clone(),
-        })?;
-        reader.save(true)
+        self.stop()?;
+        match self.stopped.take() {
+            Some(mut reader) => reader.save(true),
+            None => Ok(()),
+        }
     }
 }
 

@@ -71,6 +71,11 @@ impl Reader {
         self
     }
 
+    /// Lets the channel end: nothing more comes from here.
+    pub(super) fn hang_up(&mut self) {
+        self.outlet.sender = tokio::sync::mpsc::channel(1).0;
+    }
+
     fn load(&mut self) {
         let Some(checkpoint) = &mut self.checkpoint else {
             return;

@@ -1,0 +1,95 @@
+//! Generates lines of a ulogd2 log in which a pod scans, for tests that need no recording.
+//!
+//! Each line is a packet that was blocked: one failed first contact, judged at once.
+
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+/// The first address that is scanned: the range that RFC 2544 sets aside for benchmarks.
+const FIRST_TARGET: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+const PORT: u16 = 22;
+
+/// The scan of one pod over one port. Every target comes once.
+#[derive(Clone, Debug)]
+pub struct ScanLines {
+    source: String,
+    next: u32,
+}
+
+impl ScanLines {
+    /// A scan by the pod that has this address.
+    #[must_use]
+    pub fn new(source: &str) -> Self {
+        Self {
+            source: source.to_owned(),
+            next: 0,
+        }
+    }
+
+    /// The lines of the next `count` targets, each with its newline, as logged now.
+    pub fn take(&mut self, count: u32) -> String {
+        let lines = self.next..self.next + count;
+        self.next += count;
+        lines
+            .map(|nth| {
+                let target = Ipv4Addr::from_bits(FIRST_TARGET.to_bits() + nth);
+                blocked(&self.source, &target.to_string(), PORT)
+            })
+            .collect()
+    }
+}
+
+/// One line about a contact of somebody else.
+#[must_use]
+pub fn other_line(source: &str) -> String {
+    blocked(source, "203.0.113.9", 443)
+}
+
+fn blocked(source: &str, target: &str, port: u16) -> String {
+    let now = Timestamp::now();
+    let mut line = json!({
+        "oob.time.sec": now.as_second(),
+        "oob.time.usec": now.subsec_microsecond(),
+        "oob.hook": 2,
+        "oob.prefix": "",
+        "raw.pktlen": 60,
+        "action": "blocked",
+        "ip.protocol": 6,
+        "src_ip": source,
+        "src_port": 40_000,
+        "dest_ip": target,
+        "dest_port": port,
+        "tcp.syn": 1,
+        "tcp.ack": 0,
+        "tcp.rst": 0,
+    })
+    .to_string();
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yellowjack::model::{Outcome, Signal};
+    use yellowjack::signals::decode::{Decoded, Format, decode};
+
+    #[test]
+    fn each_line_is_a_denied_contact_of_a_new_target() {
+        let mut lines = ScanLines::new("10.244.9.1");
+        let text = lines.take(2) + &lines.take(1);
+        let targets: Vec<_> = text
+            .lines()
+            .map(|line| match decode(Format::Ulogd, line.as_bytes()) {
+                Decoded::Signal(Signal::Flow(flow)) => {
+                    assert_eq!(flow.outcome, Outcome::Denied);
+                    flow.destination.to_string()
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(targets, ["198.18.0.1", "198.18.0.2", "198.18.0.3"]);
+    }
+}

@@ -1,0 +1,209 @@
+//! SIGKILL right before and right after every write of a whole response, from the first evidence
+//! to the closed Incident: the end is the same as without the kill.
+
+use anyhow::{Context, ensure};
+use kube::ResourceExt;
+use serde_json::json;
+use yellowjack::api::{ActionKind, ActionResult, Incident, IncidentCondition, condition_is};
+use yellowjack_e2e::proxy::{KillTime, Write};
+use yellowjack_e2e::{ScanLines, wait_for};
+
+use crate::world::{LIMIT, SCAN, World, in_cluster};
+
+/// More writes than any response has: the search for kill points ends by itself before.
+const WRITES_MAX: usize = 40;
+
+/// What the record of a whole response says was done: action, kind of object, result.
+pub const DONE: [(ActionKind, &str, ActionResult); 5] = [
+    (ActionKind::Isolate, "Pod", ActionResult::Succeeded),
+    (ActionKind::Capture, "Pod", ActionResult::Succeeded),
+    (ActionKind::Suspend, "Job", ActionResult::Succeeded),
+    (ActionKind::Restore, "Pod", ActionResult::Succeeded),
+    (ActionKind::Restore, "Job", ActionResult::Succeeded),
+];
+
+#[test]
+fn the_end_is_the_same_wherever_the_operator_is_killed() -> anyhow::Result<()> {
+    in_cluster(async |client| {
+        let mut world = World::new(&client).await?;
+        respond_and_release(&mut world, None)
+            .await
+            .context("without a kill")?;
+        let writes = response_writes(&world);
+        println!("a whole response takes {} writes:", writes.len());
+        for write in &writes {
+            println!("  {} {}", write.method, write.path);
+        }
+        world.end().await?;
+        let mut tried = 0;
+        for time in [KillTime::Before, KillTime::After] {
+            for k in 1..=WRITES_MAX {
+                let mut world = World::new(&client).await?;
+                let killed = respond_and_release(&mut world, Some((k, time))).await;
+                let killed = killed
+                    .with_context(|| format!("killed {time:?} write {k}\n{}", world.printed()))?;
+                world.end().await?;
+                if !killed {
+                    break;
+                }
+                tried += 1;
+            }
+        }
+        println!("figure faults.kill_points {tried} count");
+        // How many writes there are depends on what comes in between; 12 are the least.
+        ensure!(tried >= 2 * 12, "only {tried} kill points");
+        Ok(())
+    })
+}
+
+/// The whole way. With a kill, the operator is started again after it. Returns whether there was a
+/// kill.
+async fn respond_and_release(
+    world: &mut World,
+    kill: Option<(usize, KillTime)>,
+) -> anyhow::Result<bool> {
+    world.widen().await?;
+    let pid = world.start().await?;
+    world.wait_until_printed("Yellowjack is ready", 1).await?;
+    world.wait_until_ready("rogue").await?;
+    world.proxy.forget_writes();
+    if let Some((k, time)) = kill {
+        let paths = response_paths(world);
+        world.proxy.kill_at_write_of(&paths, k, time, pid);
+    }
+    world.write(ScanLines::new(&world.address).take(SCAN))?;
+    let mut is_restarted = false;
+    let incident = until(world, &mut is_restarted, kill.is_some(), async |world| {
+        stands(world).await
+    })
+    .await?;
+    world.release(&incident).await?;
+    until(world, &mut is_restarted, kill.is_some(), async |world| {
+        released(world).await
+    })
+    .await?;
+    if is_restarted {
+        world.wait_until_printed("Yellowjack is ready", 2).await?;
+    } else {
+        world.proxy.clear();
+    }
+    // The next look at the log must not open the case again.
+    world.stop().await?;
+    let closed = released(world).await.map_err(anyhow::Error::msg)?;
+    let actions = closed
+        .status
+        .map(|status| status.actions)
+        .unwrap_or_default();
+    ensure!(actions.len() == DONE.len(), "a kill left {actions:?}");
+    Ok(is_restarted)
+}
+
+/// Waits for a state, and starts the operator again if it is killed meanwhile.
+async fn until<T>(
+    world: &mut World,
+    is_restarted: &mut bool,
+    has_kill: bool,
+    look: impl AsyncFn(&World) -> Result<T, String>,
+) -> anyhow::Result<T> {
+    loop {
+        let may_be_killed = has_kill && !*is_restarted;
+        let seen = wait_for("the next state of the response", LIMIT, async || {
+            if may_be_killed && !world.proxy.kill_pending() {
+                return Ok(None);
+            }
+            look(world).await.map(Some)
+        })
+        .await?;
+        if let Some(seen) = seen {
+            return Ok(seen);
+        }
+        world.wait_until_dead().await?;
+        world.start().await?;
+        *is_restarted = true;
+    }
+}
+
+/// The pod is labelled, its Job suspended, and both are in the record, with what to restore.
+pub async fn stands(world: &World) -> Result<Incident, String> {
+    let incident = the_only_incident(world).await?;
+    let status = incident.status.clone().unwrap_or_default();
+    let is_done = done(&incident) == DONE[..3];
+    let label = world.label().await.map_err(|error| format!("{error:#}"))?;
+    let suspended = world
+        .suspended()
+        .await
+        .map_err(|error| format!("{error:#}"))?;
+    let saved: Vec<_> = status.restore.iter().map(|e| e.before.clone()).collect();
+    let is_said = status.conditions.iter().any(|c| c.type_ == "Contained");
+    if is_done
+        && is_said
+        && label == Some(incident.name_any())
+        && suspended == Some(true)
+        && saved == [Some(json!(false))]
+        && status.capture.is_some()
+    {
+        return Ok(incident);
+    }
+    Err(format!(
+        "label {label:?}, suspended {suspended:?}, saved {saved:?}, record {:?}",
+        done(&incident)
+    ))
+}
+
+/// Everything is as it was, the record is whole, and the Incident is closed.
+pub async fn released(world: &World) -> Result<Incident, String> {
+    let incident = the_only_incident(world).await?;
+    let status = incident.status.clone().unwrap_or_default();
+    let label = world.label().await.map_err(|error| format!("{error:#}"))?;
+    let suspended = world
+        .suspended()
+        .await
+        .map_err(|error| format!("{error:#}"))?;
+    let is_closed = condition_is(&status.conditions, IncidentCondition::Closed.name());
+    if is_closed
+        && done(&incident) == DONE
+        && label.is_none()
+        && suspended == Some(false)
+        && status.restore.is_empty()
+    {
+        return Ok(incident);
+    }
+    Err(format!(
+        "closed {is_closed}, label {label:?}, suspended {suspended:?}, record {:?}",
+        status.actions
+    ))
+}
+
+async fn the_only_incident(world: &World) -> Result<Incident, String> {
+    let mut all = world
+        .incidents()
+        .await
+        .map_err(|error| format!("{error:#}"))?;
+    if all.len() > 1 {
+        return Err(format!("{} Incidents", all.len()));
+    }
+    all.pop().ok_or_else(|| "no Incident".to_owned())
+}
+
+/// What the record says succeeded; a write that failed and was tried again is in it as well.
+fn done(incident: &Incident) -> Vec<(ActionKind, &str, ActionResult)> {
+    let actions = incident.status.as_ref().map_or(&[][..], |s| &s.actions);
+    actions
+        .iter()
+        .filter(|action| action.result == ActionResult::Succeeded)
+        .map(|action| (action.kind, action.target.kind.as_str(), action.result))
+        .collect()
+}
+
+/// Writes to Incidents, pods and Jobs of this world: those of the response.
+fn response_paths(world: &World) -> Vec<String> {
+    ["incidents", "pods", "jobs"]
+        .map(|kind| format!("/namespaces/{}/{kind}/", world.namespace))
+        .to_vec()
+}
+
+fn response_writes(world: &World) -> Vec<Write> {
+    let paths = response_paths(world);
+    let is_ours = |write: &Write| paths.iter().any(|path| write.path.contains(path));
+    world.proxy.writes().into_iter().filter(is_ours).collect()
+}

@@ -1,0 +1,9 @@
+//! The operator behind a proxy that fails on demand, and with bad input: it loses nothing, does
+//! nothing twice, and ends where it would have ended without the fault.
+
+mod api;
+mod input;
+mod kill;
+mod malformed;
+mod outage;
+mod world;
