@@ -156,6 +156,12 @@ impl FaultProxy {
         self.shared.script().kill.is_some()
     }
 
+    /// Calls the kill off; `false` where it was too late for that, or none was asked for.
+    #[must_use]
+    pub fn call_off_kill(&self) -> bool {
+        self.shared.script().kill.take().is_some()
+    }
+
     /// The writes that were answered so far, oldest first, leases and Events left out.
     #[must_use]
     pub fn writes(&self) -> Vec<Write> {

@@ -82,10 +82,14 @@ async fn respond_and_release(
         released(world).await
     })
     .await?;
+    // The kill may come after the last state that was waited for, with the very last write.
+    if kill.is_some() && !is_restarted && !world.proxy.call_off_kill() {
+        world.wait_until_dead().await?;
+        world.start().await?;
+        is_restarted = true;
+    }
     if is_restarted {
         world.wait_until_printed("Yellowjack is ready", 2).await?;
-    } else {
-        world.proxy.clear();
     }
     // The next look at the log must not open the case again.
     world.stop().await?;
