@@ -2,13 +2,10 @@
 //! 1,000 AgentRuns present; and what those runs cost at rest. Prints figures, asserts what must hold
 //! whatever the machine: a label for every incident, and no write at rest.
 
-use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, pin_mut, stream};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -16,8 +13,8 @@ use kube::{Api, Client};
 use serde_json::json;
 use yellowjack::api::{AgentRun, labels};
 use yellowjack_e2e::{
-    Operator, RequestCounts, TestCluster, install_crds, pod, process_resident_bytes, set_pod_ip,
-    wait_for,
+    Operator, RequestCounts, TestCluster, install_crds, lines::EgressLog, pod,
+    process_resident_bytes, set_pod_ip, wait_for,
 };
 
 const RUNS: usize = 1_000;
@@ -26,7 +23,9 @@ const INCIDENTS: usize = 200;
 const REST: Duration = Duration::from_mins(1);
 const SETTLE_LIMIT: Duration = Duration::from_mins(3);
 /// Failed first contacts that the default line takes: ln(5e8) / ln(0.9 / 0.5), rounded up.
-const CONTACTS_TO_CROSS: usize = 35;
+const CONTACTS_TO_CROSS: u8 = 35;
+/// An address that no pod has: its lines keep the log alive.
+const NOBODY: &str = "192.0.2.1";
 /// Objects that are made at the same time.
 const CONCURRENCY: usize = 16;
 /// Nothing here is about the limits of a response.
@@ -48,12 +47,11 @@ fn main() -> anyhow::Result<()> {
 async fn bench(cluster: &TestCluster) -> anyhow::Result<()> {
     let client = cluster.client().await?;
     let folder = tempfile::tempdir().context("failed to make a folder")?;
-    let log = folder.path().join("egress.jsonl");
-    std::fs::write(&log, "").context("failed to make the log")?;
+    let log = EgressLog::create()?;
     install_crds(&client).await?;
     println!("Making {RUNS} AgentRuns in {NAMESPACES} namespaces, {INCIDENTS} of them with a pod.");
     make_runs(&client).await?;
-    let source = format!("ulogd:{}", log.display());
+    let source = log.source();
     let mut arguments = vec!["controller", "--source", &source];
     arguments.extend(NO_LIMITS);
     let operator_log = folder.path().join("operator.log");
@@ -159,14 +157,14 @@ fn is_reconciled(run: &AgentRun) -> bool {
 }
 
 /// One line a second about nobody keeps the log alive; nothing else happens.
-async fn rest(client: &Client, operator: &Operator, log: &Path) -> anyhow::Result<()> {
+async fn rest(client: &Client, operator: &Operator, log: &EgressLog) -> anyhow::Result<()> {
     // The first heartbeat turns SignalsFresh for every run, which is work and not rest.
-    append(log, &[refused("192.0.2.1", "192.0.2.2", 1)])?;
+    log.scan_hosts(NOBODY, 0, 1)?;
     settle(client, log).await?;
     let before = RequestCounts::read(client).await?;
     let until = Instant::now() + REST;
     while Instant::now() < until {
-        append(log, &[refused("192.0.2.1", "192.0.2.2", 1)])?;
+        log.scan_hosts(NOBODY, 0, 1)?;
         pause(Duration::from_secs(1)).await;
     }
     let writes = writes_since(client, &before).await?;
@@ -183,13 +181,13 @@ async fn rest(client: &Client, operator: &Operator, log: &Path) -> anyhow::Resul
 }
 
 /// Waits until five seconds pass without a write.
-async fn settle(client: &Client, log: &Path) -> anyhow::Result<()> {
+async fn settle(client: &Client, log: &EgressLog) -> anyhow::Result<()> {
     wait_for("the operator to come to rest", SETTLE_LIMIT, async || {
         let before = RequestCounts::read(client)
             .await
             .map_err(|error| error.to_string())?;
         for _ in 0..5 {
-            append(log, &[refused("192.0.2.1", "192.0.2.2", 1)]).map_err(|e| e.to_string())?;
+            log.scan_hosts(NOBODY, 0, 1).map_err(|e| e.to_string())?;
             pause(Duration::from_secs(1)).await;
         }
         match writes_since(client, &before).await {
@@ -220,7 +218,7 @@ async fn writes_since(client: &Client, before: &RequestCounts) -> anyhow::Result
 }
 
 /// One incident after another: all contacts but the last, then the one that crosses the line.
-async fn react(client: &Client, log: &Path) -> anyhow::Result<()> {
+async fn react(client: &Client, log: &EgressLog) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::all(client.clone());
     let config = watcher::Config::default().labels(labels::QUARANTINE);
     let labelled = watcher(pods, config).default_backoff().applied_objects();
@@ -228,14 +226,11 @@ async fn react(client: &Client, log: &Path) -> anyhow::Result<()> {
     let mut took_ms = Vec::with_capacity(INCIDENTS);
     for number in 0..INCIDENTS {
         let source = address_of(number);
-        let contact = |target: usize| refused(&source, &format!("198.51.100.{target}"), 22);
-        let first: Vec<String> = (1..CONTACTS_TO_CROSS).map(contact).collect();
-        append(log, &first)?;
+        log.scan_hosts(&source, 0, CONTACTS_TO_CROSS - 1)?;
         // The reader is done with these when the last one comes, as in a scan at 20 per second.
         pause(Duration::from_millis(50)).await;
-        let last = contact(CONTACTS_TO_CROSS);
         let written = Instant::now();
-        append(log, &[last])?;
+        log.scan_hosts(&source, 1, 1)?;
         let wanted = format!("run-{number}");
         let seen = async {
             while let Some(pod) = labelled.try_next().await? {
@@ -270,34 +265,6 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
         .get(rank.saturating_sub(1))
         .copied()
         .unwrap_or(f64::NAN)
-}
-
-/// The end line of a connection that was refused just now, as ulogd2 writes it.
-fn refused(source: &str, target: &str, port: u16) -> String {
-    let now_us = Timestamp::now().as_microsecond();
-    let (second, micro) = (now_us.div_euclid(1_000_000), now_us.rem_euclid(1_000_000));
-    json!({
-        "timestamp": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S").to_string(),
-        "dvc": "Netfilter",
-        "orig.ip.protocol": 6, "orig.l4.sport": 40_000, "orig.l4.dport": port,
-        "orig.raw.pktlen": 60, "orig.raw.pktcount": 1,
-        "reply.ip.protocol": 6, "reply.l4.sport": port, "reply.l4.dport": 40_000,
-        "reply.raw.pktlen": 40, "reply.raw.pktcount": 1,
-        "ct.mark": 0, "ct.id": 1, "ct.event": 4,
-        "flow.start.sec": second, "flow.start.usec": micro,
-        "flow.end.sec": second, "flow.end.usec": micro,
-        "src_ip": source, "dest_ip": target,
-        "reply.ip.saddr.str": target, "reply.ip.daddr.str": source,
-    })
-    .to_string()
-}
-
-fn append(log: &Path, lines: &[String]) -> anyhow::Result<()> {
-    let mut file = std::fs::OpenOptions::new().append(true).open(log)?;
-    let mut text = lines.join("\n");
-    text.push('\n');
-    file.write_all(text.as_bytes())
-        .context("failed to write the log")
 }
 
 /// A bench lets time pass; it waits for nothing that could be looked at.
