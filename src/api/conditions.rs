@@ -118,8 +118,6 @@ closed_names! {
         SourcesSpeak,
         /// SignalsFresh: a flow source is silent or away.
         FlowsStale,
-        /// SignalsFresh: a metrics source is silent or away.
-        MetricsStale,
         /// SignalsFresh: a source said that it lost events.
         EventsLost,
         /// SignalsFresh: no source is configured.
@@ -182,8 +180,6 @@ closed_names! {
         Released,
         /// Closed: a human ended it.
         Terminated,
-        /// Contained: a human released it.
-        NotContained,
     }
 }
 

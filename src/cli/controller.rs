@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ipnet::IpNet;
 
 use super::operator::{self, OperatorConfig};
@@ -21,8 +21,8 @@ use crate::signals::source::StartAt;
 pub struct ControllerArgs {
     /// An egress log: a file or a folder that may rotate, or `-` for standard input. A format in
     /// front (`hubble:`, `zeek:`, `ulogd:`) saves guessing it. May be given several times.
-    #[arg(long = "source", value_name = "[FORMAT:]PATH")]
-    sources: Vec<String>,
+    #[arg(long = "source", value_name = "[FORMAT:]PATH", value_parser = source)]
+    sources: Vec<SourceArg>,
 
     /// Where a log is begun that has no checkpoint yet.
     #[arg(long, value_enum, default_value_t = StartArg::End)]
@@ -144,11 +144,6 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
 
 impl ControllerArgs {
     fn into_config(self) -> anyhow::Result<OperatorConfig> {
-        let sources = self
-            .sources
-            .iter()
-            .map(|text| source(text))
-            .collect::<Result<_, _>>()?;
         let budget = ErrorBudget {
             pods: self.budget_pods,
             false_quarantines_per_day: self.budget_false_quarantines,
@@ -166,7 +161,7 @@ impl ControllerArgs {
         let mut dns = ClusterFacts::usual_dns();
         dns.extend(self.dns_cidrs.into_iter().map(DnsTarget::Address));
         Ok(OperatorConfig {
-            sources,
+            sources: self.sources,
             start_at: match self.start_at {
                 StartArg::End => StartAt::End,
                 StartArg::Beginning => StartAt::Beginning,
@@ -216,15 +211,15 @@ impl SourceArg {
     }
 }
 
-fn source(text: &str) -> anyhow::Result<SourceArg> {
+fn source(text: &str) -> Result<SourceArg, String> {
     let (format, path) = match text.split_once(':') {
         Some((name, path)) if Format::from_name(name).is_some() => (Format::from_name(name), path),
         _ => (None, text),
     };
     if path.is_empty() {
-        bail!(
-            "--source wants [FORMAT:]PATH and got {text:?}\n\nhint: for example ulogd:/var/log/egress.json"
-        );
+        return Err(format!(
+            "wants [FORMAT:]PATH, for example ulogd:/var/log/egress.json, got {text:?}"
+        ));
     }
     Ok(SourceArg {
         path: (path != "-").then(|| PathBuf::from(path)),

@@ -19,6 +19,7 @@ pub mod pipeline;
 mod apply;
 mod backoff;
 mod containment;
+mod deferred;
 mod dereference;
 mod malformed;
 mod owners;

@@ -14,18 +14,24 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::deferred::{Deferred, DeferredLines};
 use crate::cluster::Roster;
 use crate::detect::{Engine, Workload};
 use crate::limits;
 use crate::model::{EventTime, Finding, Signal, Subject};
 use crate::respond::{Forgotten, Found, Ticket, Witness};
-use crate::signals::attribute::{Attribution, Index, PodFacts};
+use crate::signals::attribute::{Attribution, Index, PodFacts, Why};
 use crate::signals::decode::{Decoded, Format, decode, sniff};
 use crate::signals::health::SignalHealth;
 use crate::signals::source::{Batch, Position};
 
-/// How often pods that fell silent are judged, and the index forgets.
-const TICK: Duration = Duration::from_secs(1);
+/// How often pods that fell silent are judged, lines whose pod was not known are looked at again, and
+/// the index forgets.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long a line waits for its pod to become known. A pod's address reaches us a second or two after
+/// its first packet, on a busy cluster somewhat later.
+const DEFER_MAX: Duration = Duration::from_secs(10);
 
 /// How often a malformed line is shown in the log, per source.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
@@ -98,6 +104,18 @@ struct Progress {
     unacknowledged: VecDeque<(Position, Vec<Weak<Ticket>>)>,
     log_times: HashMap<usize, EventTime>,
     sampled: HashMap<usize, Instant>,
+    deferred: DeferredLines,
+}
+
+/// Whose a signal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// A pod's.
+    Known,
+    /// A pod's that may become known in a moment.
+    NotKnownYet,
+    /// Nobody's that could be named.
+    Nobodys,
 }
 
 impl Pipeline {
@@ -132,6 +150,7 @@ impl Pipeline {
             }
             acknowledge(&mut progress.unacknowledged);
         }
+        self.retry_deferred(&mut progress, true);
         finish(&mut progress.unacknowledged);
     }
 
@@ -139,7 +158,9 @@ impl Pipeline {
         self.start_anew();
         self.refresh_crawlers(progress);
         let source = batch.source.0;
-        let mut tickets = Vec::new();
+        // Held by the lines of this batch whose pod is not known yet.
+        let waiting = Arc::new(Ticket);
+        let mut tickets = vec![Arc::downgrade(&waiting)];
         let mut newest = EventTime::MIN;
         for line in batch.lines() {
             let Some(format) = self.format_of(source, line) else {
@@ -150,7 +171,22 @@ impl Pipeline {
                 Decoded::Signal(signal) => {
                     count(&self.counters.signals);
                     newest = newest.max(signal.time());
-                    self.signal(source, &signal, progress, &mut tickets);
+                    let subject = self.signal(source, &signal, progress, &mut tickets);
+                    if subject == Whose::NotKnownYet {
+                        let since = Instant::now();
+                        let ticket = Arc::clone(&waiting);
+                        let line = line.to_vec();
+                        self.defer(
+                            Deferred {
+                                source,
+                                format,
+                                line,
+                                since,
+                                ticket,
+                            },
+                            progress,
+                        );
+                    }
                 }
                 Decoded::Skipped(_) => count(&self.counters.skipped),
                 Decoded::Unknown => count(&self.counters.unknown),
@@ -200,7 +236,7 @@ impl Pipeline {
         signal: &Signal<'_>,
         progress: &Progress,
         tickets: &mut Vec<Weak<Ticket>>,
-    ) {
+    ) -> Whose {
         if let Signal::Lost(lost) = signal {
             self.counters.lost.fetch_add(lost.count, Ordering::Relaxed);
             self.health.lost(source, Instant::now());
@@ -209,10 +245,10 @@ impl Pipeline {
                 .get(source)
                 .map_or("", |info| info.name.as_str());
             self.engine.node_lost(name, lost.time, lost.count);
-            return;
+            return Whose::Nobodys;
         }
         let Some(address) = signal.source() else {
-            return;
+            return Whose::Nobodys;
         };
         let hint = match signal {
             Signal::Flow(flow) => flow.pod.as_ref(),
@@ -221,10 +257,13 @@ impl Pipeline {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let facts = match index.lookup(address, signal.time(), hint) {
             Attribution::Pod(facts) => facts,
+            Attribution::Unattributed(Why::UnknownAddress | Why::BeforePod | Why::AfterPod) => {
+                return Whose::NotKnownYet;
+            }
             Attribution::Unattributed(_) => {
                 drop(index);
                 count(&self.counters.unattributed);
-                return;
+                return Whose::Nobodys;
             }
         };
         if let Signal::Flow(flow) = signal {
@@ -242,12 +281,43 @@ impl Pipeline {
         };
         let found = self.engine.step(&subject, workload, signal);
         if found.is_empty() {
-            return;
+            return Whose::Known;
         }
         let facts = facts.clone();
         drop(index);
         for finding in found {
             self.hand_over(finding, &facts, tickets);
+        }
+        Whose::Known
+    }
+
+    fn defer(&self, deferred: Deferred, progress: &mut Progress) {
+        let dropped = progress.deferred.push(deferred);
+        self.counters
+            .unattributed
+            .fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    /// Looks again for the pods of lines that wait. A line that waited for [`DEFER_MAX`], or `is_last`,
+    /// is nobody's.
+    fn retry_deferred(&mut self, progress: &mut Progress, is_last: bool) {
+        for deferred in progress.deferred.take() {
+            let mut tickets = Vec::new();
+            let Decoded::Signal(signal) = decode(deferred.format, &deferred.line) else {
+                continue;
+            };
+            let subject = self.signal(deferred.source, &signal, progress, &mut tickets);
+            if let Some(last) = progress.unacknowledged.back_mut() {
+                last.1.append(&mut tickets);
+            }
+            if subject != Whose::NotKnownYet {
+                continue;
+            }
+            if is_last || deferred.since.elapsed() > DEFER_MAX {
+                count(&self.counters.unattributed);
+            } else {
+                self.defer(deferred, progress);
+            }
         }
     }
 
@@ -282,6 +352,7 @@ impl Pipeline {
         if said_before == 0 && beyond > 0 {
             tracing::error!("More pods have state than the engine may hold; some are not watched.");
         }
+        self.retry_deferred(progress, false);
         let Some(read_up_to) = progress.log_times.values().min().copied() else {
             return;
         };

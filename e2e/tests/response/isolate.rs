@@ -15,6 +15,21 @@ use crate::scene::{
 const NODE_IP: &str = "192.0.2.7";
 
 #[tokio::test]
+async fn a_scan_before_the_pod_s_address_is_known_is_found_all_the_same() -> anyhow::Result<()> {
+    with_scene(&[], async |scene| {
+        scene.run("rogue", json!({})).await?;
+        scene.settle().await?;
+        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+        scene.pod("rogue", "rogue", ROGUE_IP).await?;
+        scene
+            .incident_says("rogue", "Contained", "True", "Isolated")
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_pod_that_scans_is_isolated_with_evidence_and_its_neighbour_is_left_alone()
 -> anyhow::Result<()> {
     with_scene(&[], async |scene| {

@@ -106,17 +106,22 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     );
     let (reading, draining) = (CancellationToken::new(), CancellationToken::new());
     let (mut handles, mut pipeline) = operator.start_signals(findings, &reading, &draining)?;
+    let stopped = stop_signal();
+    tokio::pin!(stopped);
     let mut has_ended = false;
-    let result = tokio::select! {
-        () = stop_signal() => Ok(()),
-        result = &mut endpoints => result.map_err(Into::into),
-        Some(ended) = tasks.join_next() => Err(unexpected_end("a watch or a reconciler", ended)),
-        // Standard input may come to its end; the operator goes on with what it found.
-        ended = &mut pipeline => {
-            has_ended = true;
-            match ended {
-                Ok(()) => { stop_signal().await; Ok(()) }
-                Err(error) => Err(unexpected_end("the pipeline", Err(error))),
+    let result = loop {
+        tokio::select! {
+            () = &mut stopped => break Ok(()),
+            result = &mut endpoints => break result.map_err(Into::into),
+            Some(ended) = tasks.join_next() => {
+                break Err(unexpected_end("a watch or a reconciler", ended));
+            }
+            // Standard input may come to its end; the operator goes on with what it found.
+            ended = &mut pipeline, if !has_ended => {
+                has_ended = true;
+                if ended.is_err() {
+                    break Err(unexpected_end("the pipeline", ended));
+                }
             }
         }
     };
