@@ -6,7 +6,7 @@
 //! the human's word undoes what was done (INV-7); what it needs for that is written before the pod is
 //! touched (INV-5).
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -222,9 +222,9 @@ pub struct IncidentStatus {
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(max = 32)))]
     pub techniques: Vec<String>,
-    /// When the record was closed; it expires some time after.
+    /// When the record was closed; it expires some time after. With microseconds: what came before is settled, what comes after is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub closed_at: Option<Time>,
+    pub closed_at: Option<MicroTime>,
 }
 
 /// A pod as it was before an action that destroys it.

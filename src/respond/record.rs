@@ -285,8 +285,7 @@ impl Recorder {
     }
 
     /// Whether an Incident of this pod was closed after everything that the finding rests on. After
-    /// a crash lines are read again, and what a human has decided on must not come back. The API
-    /// server keeps whole seconds, so the second of the closing counts as before it.
+    /// a crash lines are read again, and what a human has decided on must not come back.
     fn is_closed_since(&self, found: &Found) -> bool {
         let uid = found.finding.subject.pod.as_str();
         let last = found.finding.evidence.last;
@@ -294,8 +293,7 @@ impl Recorder {
             let closed_at = incident.status.as_ref().and_then(|s| s.closed_at.as_ref());
             incident.metadata.namespace.as_deref() == Some(&found.namespace)
                 && incident.spec.subject.uid == uid
-                && closed_at
-                    .is_some_and(|time| last < EventTime::from(time.0).plus_micros(1_000_000))
+                && closed_at.is_some_and(|time| last < EventTime::from(time.0))
         };
         !self.stores.incidents.state_filter(settles).is_empty()
     }

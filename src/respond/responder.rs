@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::runtime::controller::Action;
 
 use super::evidence::techniques;
@@ -161,7 +161,7 @@ impl Responder {
         status.techniques = techniques_of(&stored);
         status.widened_by = widened_by;
         if next.close && status.closed_at.is_none() {
-            status.closed_at = Some(Time(now));
+            status.closed_at = Some(MicroTime(now));
         }
         self.write(&mut stored, &status).await?;
         let pod = PodKey::from(stored.spec.subject.uid.as_str());

@@ -1,6 +1,6 @@
 //! The plan as sentences: a world that changes with each step, and what the plan makes of it.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde_json::{Value, json};
 
 use super::*;
@@ -564,7 +564,7 @@ fn a_closed_incident_expires_after_its_time() {
     let mut world = World::new();
     world.human_says(Verdict::Release);
     world.settle();
-    world.status().closed_at = Some(Time(at(NOW_S)));
+    world.status().closed_at = Some(MicroTime(at(NOW_S)));
     assert_eq!(world.plan().step, None);
     world.now_s += 100;
     assert_eq!(world.plan().step, Some(Step::Expire));
