@@ -7,9 +7,9 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::api::{ActionKind, ActionResult, Incident, labels};
-use yellowjack_e2e::{set_pod_ip, wait_for};
+use yellowjack_e2e::set_pod_ip;
 
-use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, results, with_scene};
+use crate::scene::{MANY, ROGUE_IP, Scene, results, with_scene};
 
 /// A second pod of the same Job.
 const SECOND_IP: &str = "10.244.1.67";
@@ -129,101 +129,6 @@ async fn a_job_that_somebody_resumed_meanwhile_stays_resumed() -> anyhow::Result
         );
         scene.suspend_is(false).await?;
         Ok(())
-    })
-    .await
-}
-
-#[tokio::test]
-async fn two_quarantines_of_one_job_share_the_saved_state_and_the_last_release_restores_it()
--> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        let two = json!({ "parallelism": 2, "completions": 2 });
-        let first = scene.rogue_job(two, json!({})).await?;
-        // The first pod keeps its address: one that moves between pods is nobody's for a moment.
-        let second = other_pod(scene, &first).await?;
-        set_pod_ip(&scene.env.client, &scene.env.namespace, &second, SECOND_IP).await?;
-        let pods = [first, second];
-        scene.settle().await?;
-        for (pod, ip) in pods.iter().zip([ROGUE_IP, SECOND_IP]) {
-            scene.log.scan_hosts(ip, 0, MANY)?;
-            scene
-                .incident_says(pod, "Contained", "True", "Isolated")
-                .await?;
-        }
-        scene
-            .foreign_policy(
-                "theirs",
-                json!({
-                    "policyTypes": ["Egress"],
-                    "egress": [{}],
-                }),
-            )
-            .await?;
-        let saved = async |pod: &str| {
-            scene
-                .wait_incident(pod, "the saved state", |incident| {
-                    let status = incident.status.as_ref();
-                    status.is_some_and(|status| !status.restore.is_empty())
-                })
-                .await
-        };
-        // Both may see the Job unsuspended, or the second what the first set: the saved value is
-        // that of before either.
-        let holders = held_by(scene, &pods).await?;
-        for incident in &holders {
-            let entry = &incident.status.clone().unwrap_or_default().restore[0];
-            assert_eq!(entry.before, Some(json!(false)), "{entry:?}");
-        }
-        assert_eq!(holders.len(), 2, "both hold the Job");
-        let [first, second] = [saved(&pods[0]).await?, saved(&pods[1]).await?];
-
-        scene.decide(&first, "Release").await?;
-        scene
-            .incident_says(&pods[0], "Closed", "True", "Released")
-            .await?;
-        scene.settle().await?;
-        let suspend = scene.get_job().await?.spec.and_then(|spec| spec.suspend);
-        assert_eq!(suspend, Some(true), "the second Incident still holds it");
-
-        scene.decide(&second, "Release").await?;
-        scene
-            .incident_says(&pods[1], "Closed", "True", "Released")
-            .await?;
-        scene.suspend_is(false).await?;
-        Ok(())
-    })
-    .await
-}
-
-/// Waits until both Incidents hold something to restore, or until they are settled without.
-async fn held_by(scene: &Scene, pods: &[String]) -> anyhow::Result<Vec<Incident>> {
-    let mut holders = Vec::new();
-    for pod in pods {
-        let incident = scene
-            .wait_incident(pod, "Suspend is noted", |incident| {
-                !results(incident, ActionKind::Suspend).is_empty()
-            })
-            .await?;
-        if incident
-            .status
-            .as_ref()
-            .is_some_and(|status| !status.restore.is_empty())
-        {
-            holders.push(incident);
-        }
-    }
-    Ok(holders)
-}
-
-async fn other_pod(scene: &Scene, first: &str) -> anyhow::Result<String> {
-    let pods = scene.pods();
-    let selector = kube::api::ListParams::default().labels("batch.kubernetes.io/job-name=work");
-    wait_for("the other pod of the Job", LIMIT, async || {
-        let list = pods.list(&selector).await.map_err(|e| e.to_string())?;
-        let mut names = list.items.iter().map(ResourceExt::name_any);
-        names
-            .find(|name| name != first)
-            .ok_or_else(|| "no other pod yet".to_owned())
     })
     .await
 }
