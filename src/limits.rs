@@ -137,7 +137,8 @@ pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 // 27 KiB, pending 128 x 48 B = 6 KiB, spread 2 x 128 x 8 B = 2 KiB, tallies 8 x 350 B = 3 KiB,
 // latest failures 16 x 32 B = 0.5 KiB, mining 16 x 100 B + 64 x 50 B = 5 KiB: at most 60 KiB. A
 // quiet one holds a few entries: 2 KiB. A run beside its pods: contacts 2 x 1,024 slots x 8 B =
-// 16 KiB, walks 2 x 40 x (270 + 128 x 4 B) = 61 KiB, members 1,024 x 16 B = 16 KiB: at most 94 KiB.
+// 16 KiB, walks 2 x 40 x (270 + 128 x 4 B) = 61 KiB, spread and failures 3 KiB, members 1,024 x 16 B
+// = 16 KiB: at most 96 KiB.
 
 /// Contacts that one generation of a pod's memory holds; two generations are kept. 384 is 3/4 of
 /// 512, the load at which a table of 512 slots would grow.

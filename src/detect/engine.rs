@@ -221,7 +221,7 @@ impl Engine {
                 let Some(pod) = self.pods.get_mut(key) else {
                     continue;
                 };
-                let peers = pod.scan.peers_around(rise.service);
+                let peers = rise.peers_around(&pod.scan);
                 let severity = if peers.is_some() {
                     Severity::Alert
                 } else {

@@ -19,7 +19,9 @@ use std::net::IpAddr;
 use super::contacts::{Change, Judged};
 use super::engine::{EngineConfig, Workload};
 use super::recent::{Mark, Recent};
-use super::scan::{Crossing, Placed, Service, remember, standing};
+use super::scan::{Crossing, Placed, Scan, Service, remember, standing};
+use super::scope::Scope;
+use super::spread::Spread;
 use super::walk::{Member, Rules, Seen, Walk, Walks};
 use super::wording::{self, Account};
 use crate::limits;
@@ -39,6 +41,7 @@ pub(super) struct Run {
     targets: Recent,
     horizontal: Walks<Service>,
     vertical: Walks<IpAddr>,
+    spread: Spread,
     failures: VecDeque<Seen>,
     /// The pods that failures are booked on, by number.
     members: Vec<PodKey>,
@@ -48,7 +51,7 @@ pub(super) struct Run {
 pub(super) struct RunCrossing<'a> {
     pub(super) signature: Signature,
     pub(super) severity: Severity,
-    pub(super) service: Service,
+    service: Service,
     walk: &'a Walk,
     contact: Judged,
     placed: Placed,
@@ -57,6 +60,7 @@ pub(super) struct RunCrossing<'a> {
 
 #[derive(Clone, Copy)]
 struct RunView<'a> {
+    spread: &'a Spread,
     failures: &'a VecDeque<Seen>,
     members: &'a [PodKey],
 }
@@ -73,6 +77,7 @@ impl Default for Run {
             targets: Recent::new(limits::RUN_CONTACTS_GENERATION_MAX),
             horizontal: Walks::new(rules),
             vertical: Walks::new(rules),
+            spread: Spread::default(),
             failures: VecDeque::new(),
             members: Vec::new(),
         }
@@ -92,6 +97,10 @@ impl Run {
         self.last = self.last.max(contact.time);
         let before = self.targets.touch(contact.id);
         let placed = Placed::of(contact, config, workload);
+        if placed.service.scope == Scope::Internet && before.is_none() {
+            let host = config.hash_key.host(placed.host);
+            self.spread.observe(contact.target, host);
+        }
         if contact.change != Change::Failed {
             if before != Some(Mark::Good) {
                 self.targets.insert(contact.id, Mark::Good);
@@ -112,11 +121,16 @@ impl Run {
         let Self {
             horizontal,
             vertical,
+            spread,
             failures,
             members,
             ..
         } = self;
-        let run = RunView { failures, members };
+        let run = RunView {
+            spread,
+            failures,
+            members,
+        };
         let rise = |signature: Signature, walk| {
             RunCrossing::new(signature, walk, *contact, placed, run, config)
         };
@@ -191,6 +205,20 @@ impl<'a> RunCrossing<'a> {
                 Some((member, pod))
             })
             .collect()
+    }
+
+    /// If the contacts of this pod, or those of the run together, look like peer-to-peer traffic.
+    pub(super) fn peers_around(&self, scan: &Scan) -> Option<(usize, usize)> {
+        let Service {
+            scope,
+            transport,
+            port,
+        } = self.service;
+        if self.signature == Signature::VerticalScan || scope != Scope::Internet {
+            return None;
+        }
+        scan.peers_around(self.service)
+            .or_else(|| self.run.spread.peers_around(transport, port))
     }
 
     /// The size of the judgement.

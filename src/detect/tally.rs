@@ -1,11 +1,11 @@
-//! Tallies: how many distinct targets a pod met in a day, for what walks cannot see.
+//! Tallies: how many distinct targets a pod met, for what walks cannot see.
 //!
 //! A walk sees nothing where most targets answer, and an attacker can feed it successes. So two
 //! kinds of tally count distinct targets whatever else happens: hosts that answered on one service
 //! without a DNS name, and targets inside that failed. Both are alerts at most: service discovery
 //! and parallel reads look alike, and no error budget is known for them. Called by `scan`.
 //!
-//! An attacker stays below by taking fewer targets a day; then a network of 1,000 hosts takes it
+//! An attacker stays below by taking fewer answers a day; then a network of 1,000 hosts takes it
 //! ten days. Filling the tallies with other services needs as many hosts on each of them.
 
 use super::contacts::{Change, Judged};
@@ -22,8 +22,9 @@ use crate::model::{BoundedText, EventTime, Evidence, Example, Severity, Signatur
 /// with 10 hosts and had to go to 100.
 const TARGETS_ALERT: f64 = 100.0;
 
-/// A tally begins anew after a day: client-side load balancing meets any number of addresses in a
-/// pod's life.
+/// A tally of answers begins anew after a day: client-side load balancing meets any number of
+/// addresses in a pod's life. That of failures goes on as long as the pod, so that neither patience
+/// nor successes between them help.
 const TALLY_US: i64 = 86_400_000_000;
 
 /// What is counted together.
@@ -76,11 +77,13 @@ impl Tallies {
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a positive estimate
         let contact_count = estimate.round() as u64;
+        // A count is no likelihood. It is put on the alert's scale, so that score and line relate
+        // to each other as count and limit do.
         let word = Word {
             signature: Signature::HorizontalScan,
             severity: Severity::Alert,
             contact_count,
-            score: estimate,
+            score: around.config.alert_nats * estimate / TARGETS_ALERT,
         };
         around
             .told
@@ -104,7 +107,8 @@ impl Tallies {
             self.0.len() - 1
         };
         let tally = self.0.get_mut(index)?;
-        if now.micros_since(tally.first) > TALLY_US {
+        let is_daily = matches!(what, What::Answered(_));
+        if is_daily && now.micros_since(tally.first) > TALLY_US {
             *tally = Tally::new(what, now);
         }
         Some(tally)
@@ -180,7 +184,7 @@ impl Tally {
             severity: word.severity,
             evidence: Evidence {
                 score: word.score,
-                threshold: TARGETS_ALERT,
+                threshold: around.config.alert_nats,
                 first: self.first,
                 last: self.last,
                 contact_count: word.contact_count,

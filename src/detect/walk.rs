@@ -362,13 +362,15 @@ impl Walk {
         failures
     }
 
-    /// Drops the oldest failure of a member that has too few to count. There is none when all
+    /// Drops the oldest failure of the member with the fewest, if those are too few to count:
+    /// many members with one each cannot keep others from getting there. There is none when all
     /// count, and then the walk is far above its line.
     fn make_room_for_member(&mut self, rules: Rules) -> Option<()> {
-        let position = self
-            .members
-            .iter()
-            .position(|member| self.count_of(*member) < rules.member_min)?;
+        let counts = self.members.iter().map(|member| self.count_of(*member));
+        let (position, count) = counts.enumerate().min_by_key(|(_, count)| *count)?;
+        if count >= rules.member_min {
+            return None;
+        }
         self.counted.remove(position);
         self.members.remove(position);
         Some(())
