@@ -217,7 +217,7 @@ pub(super) struct Walks<K> {
     rules: Rules,
     /// Beside the walks, so that a search reads little.
     keys: Vec<K>,
-    walks: Vec<Walk>,
+    list: Vec<Walk>,
 }
 
 impl<K: Ord + Copy> Walks<K> {
@@ -226,7 +226,7 @@ impl<K: Ord + Copy> Walks<K> {
         Self {
             rules,
             keys: Vec::new(),
-            walks: Vec::new(),
+            list: Vec::new(),
         }
     }
 
@@ -272,7 +272,7 @@ impl<K: Ord + Copy> Walks<K> {
         let Some(index) = self.keys.iter().position(|known| *known == key) else {
             return;
         };
-        let Some(walk) = self.walks.get_mut(index) else {
+        let Some(walk) = self.list.get_mut(index) else {
             return;
         };
         let taken_back = if let Some(position) = walk.position(contact) {
@@ -286,13 +286,13 @@ impl<K: Ord + Copy> Walks<K> {
         walk.answer(taken_back * share);
         if walk.alert_score_nats <= 0.0 && walk.score_nats <= 0.0 {
             self.keys.swap_remove(index);
-            self.walks.swap_remove(index);
+            self.list.swap_remove(index);
         }
     }
 
     /// The highest score of all walks; 0 without any.
     pub(super) fn highest_nats(&self) -> f64 {
-        self.walks
+        self.list
             .iter()
             .map(|walk| walk.score_nats)
             .fold(0.0, f64::max)
@@ -300,7 +300,7 @@ impl<K: Ord + Copy> Walks<K> {
 
     /// The members on whom any failure is booked.
     pub(super) fn booked(&self) -> impl Iterator<Item = Member> + '_ {
-        self.walks
+        self.list
             .iter()
             .flat_map(|walk| walk.members.iter().copied())
     }
@@ -312,26 +312,26 @@ impl<K: Ord + Copy> Walks<K> {
         } else {
             let inherited = self.make_room();
             reserve(&mut self.keys, 2);
-            reserve(&mut self.walks, 2);
+            reserve(&mut self.list, 2);
             self.keys.push(key);
-            self.walks.push(Walk::new(time, inherited));
-            self.walks.len() - 1
+            self.list.push(Walk::new(time, inherited));
+            self.list.len() - 1
         };
-        self.walks.get_mut(index)
+        self.list.get_mut(index)
     }
 
     /// Makes room for one walk, and says which weight it inherits.
     fn make_room(&mut self) -> u32 {
-        if self.walks.len() < limits::WALKS_MAX {
+        if self.list.len() < limits::WALKS_MAX {
             return 0;
         }
-        let ranked = self.keys.iter().zip(&self.walks).enumerate();
+        let ranked = self.keys.iter().zip(&self.list).enumerate();
         let least = ranked.min_by_key(|(_, (key, walk))| (walk.weight, walk.last, **key));
         let Some((index, weight)) = least.map(|(index, (_, walk))| (index, walk.weight)) else {
             return 0;
         };
         self.keys.swap_remove(index);
-        self.walks.swap_remove(index);
+        self.list.swap_remove(index);
         weight
     }
 }

@@ -65,11 +65,11 @@ impl HyperLogLog {
             .sum();
         // The constant of the paper for 128 registers and more.
         let raw = 0.7213 / (1.0 + 1.079 / count) * count * count / sum;
-        let empty = registers.iter().filter(|rank| **rank == 0).count();
-        if raw <= 2.5 * count && empty > 0 {
+        let is_empty = |rank: &&u8| **rank == 0;
+        let empty: f64 = registers.iter().filter(is_empty).map(|_| 1.0).sum();
+        if raw <= 2.5 * count && empty > 0.0 {
             // Few hashes: how many registers are still empty tells more (linear counting).
-            #[allow(clippy::cast_precision_loss)] // at most REGISTERS
-            return count * (count / empty as f64).ln();
+            return count * (count / empty).ln();
         }
         raw
     }

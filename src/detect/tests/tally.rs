@@ -99,7 +99,7 @@ fn failures_inside_that_are_paid_for_one_by_one_with_successes_still_alert() {
 #[test]
 fn a_scan_of_which_every_fourth_target_answers_alerts_early_and_is_quarantined_in_the_end() {
     let mut bench = Bench::new();
-    let mut sweep = |hosts: std::ops::Range<usize>, bench: &mut Bench| {
+    let sweep = |hosts: std::ops::Range<usize>, bench: &mut Bench| {
         for n in hosts {
             let is_open = n % 4 == 3;
             let outcome = if is_open {
