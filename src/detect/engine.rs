@@ -288,7 +288,7 @@ impl Pod {
             }
             Signal::Tls(tls) => self.mining.observe_tls(tls, config).into_iter().collect(),
             // About a node, not about a pod: `Engine::node_lost`.
-            Signal::Lost(_) => Vec::new(),
+            Signal::Lost(_) | Signal::Sample(_) => Vec::new(),
         }
     }
 

@@ -65,6 +65,8 @@ pub enum Verdict {
     Scan,
     /// Mining.
     Mining,
+    /// A tunnel of any kind.
+    Tunnel,
 }
 
 impl Verdict {
@@ -75,6 +77,7 @@ impl Verdict {
             Self::Clean => "Clean",
             Self::Scan => "Scan",
             Self::Mining => "Mining",
+            Self::Tunnel => "Tunnel",
         }
     }
 
@@ -82,6 +85,9 @@ impl Verdict {
         match signature {
             Signature::HorizontalScan | Signature::VerticalScan => Self::Scan,
             Signature::Mining => Self::Mining,
+            Signature::ReverseTunnel | Signature::DnsTunnel | Signature::TunnelService => {
+                Self::Tunnel
+            }
         }
     }
 }
