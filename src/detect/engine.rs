@@ -8,10 +8,10 @@ use std::collections::HashMap;
 
 use super::contacts::{Contacts, Judged};
 use super::intel::PoolList;
-use super::mining::Mining;
 use super::scan::{Crossing, Scan, Surroundings};
 use super::scope::{Scope, Scopes};
 use super::told::{Told, Word};
+use super::traffic::Traffic;
 use crate::limits;
 use crate::model::{EventTime, Finding, Outcome, PodKey, Signal, Subject};
 
@@ -68,6 +68,8 @@ pub struct EngineConfig {
     pub scopes: Scopes,
     /// The user's pool list.
     pub pools: PoolList,
+    /// The user's list of tunnel services.
+    pub tunnels: PoolList,
     /// The line that a walk has to cross for a quarantine; see [`ErrorBudget`].
     pub threshold_nats: f64,
     /// The line for an alert.
@@ -80,6 +82,7 @@ impl Default for EngineConfig {
         Self {
             scopes: Scopes::default(),
             pools: PoolList::default(),
+            tunnels: PoolList::default(),
             threshold_nats: budget.threshold_nats(),
             alert_nats: budget.alert_nats(),
         }
@@ -115,7 +118,7 @@ struct Pod {
     node: Option<Box<str>>,
     contacts: Contacts,
     scan: Scan,
-    mining: Mining,
+    traffic: Traffic,
     told: Told,
 }
 
@@ -170,7 +173,10 @@ impl Engine {
         }
         let loss = pod.loss(&self.losses, self.loss_anywhere);
         let mut crossings = pod.take_in(signal, &self.config, loss);
-        crossings.extend(pod.settle(signal.time(), &self.config, loss));
+        // Samples come from another clock than the log: they say nothing about how far it was read.
+        if !matches!(signal, Signal::Sample(_)) {
+            crossings.extend(pod.settle(signal.time(), &self.config, loss));
+        }
         pod.news(crossings)
     }
 
@@ -255,7 +261,7 @@ impl Pod {
             node: None,
             contacts: Contacts::default(),
             scan: Scan::default(),
-            mining: Mining::default(),
+            traffic: Traffic::default(),
             told: Told::default(),
         }
     }
@@ -271,11 +277,13 @@ impl Pod {
         match signal {
             Signal::Flow(flow) => {
                 let is_nobody = config.scopes.classify(flow.destination) == Scope::Nobody;
-                if is_nobody || flow.outcome == Outcome::NotAnAttempt {
+                if is_nobody {
                     return Vec::new();
                 }
-                let mut crossings: Vec<_> =
-                    self.mining.observe_flow(flow, config).into_iter().collect();
+                let mut crossings = self.traffic.observe_flow(flow, config, &self.told);
+                if flow.outcome == Outcome::NotAnAttempt {
+                    return crossings;
+                }
                 if let Some(contact) = self.contacts.observe(flow) {
                     let is_lossy = loss.covers(contact.time);
                     crossings.extend(self.scan(&contact, config, is_lossy));
@@ -284,11 +292,12 @@ impl Pod {
             }
             Signal::Dns(query) => {
                 self.contacts.resolved(&query.answers);
-                self.mining.observe_dns(query, config).into_iter().collect()
+                self.traffic.observe_dns(query, config, &self.told)
             }
-            Signal::Tls(tls) => self.mining.observe_tls(tls, config).into_iter().collect(),
+            Signal::Tls(tls) => self.traffic.observe_tls(tls, config, &self.told),
+            Signal::Sample(sample) => self.traffic.observe_sample(sample, config, &self.told),
             // About a node, not about a pod: `Engine::node_lost`.
-            Signal::Lost(_) | Signal::Sample(_) => Vec::new(),
+            Signal::Lost(_) => Vec::new(),
         }
     }
 
