@@ -37,6 +37,11 @@ impl Names {
         self.has_any
     }
 
+    /// Whether names were seen and none was forgotten: only then does a missing one say something.
+    pub(super) fn are_all_kept(&self) -> bool {
+        self.has_any && self.known.len() < limits::NAMED_HOSTS_MAX
+    }
+
     /// A name belongs to an address. A plain name never takes back a telling one.
     pub(super) fn learn(&mut self, name: &str, host: IpAddr, class: NameClass) {
         self.has_any = true;

@@ -39,6 +39,9 @@ const LEVEL_SHARE_MIN: f64 = 0.2;
 /// A step up is this much above what was before.
 const STEP_RATIO: f64 = 1.5;
 
+/// Weight of one sample in the moving average: some ten samples back.
+const RECENT_GAIN: f64 = 0.1;
+
 /// A miner joins its pool and begins; the two starts lie this close. Node metrics come up to a
 /// minute late.
 const TOGETHER_US: i64 = 300_000_000;
@@ -62,9 +65,11 @@ pub(super) struct Plateau {
     off: u32,
 }
 
-/// Samples off the plateau in a row: the beginning of another one, perhaps.
+/// Samples off the plateau in a row, near each other: the beginning of another one, perhaps.
 #[derive(Clone, Copy, Debug)]
 struct Row {
+    /// Recent use when it began.
+    before: f64,
     since: EventTime,
     count: u32,
     sum: f64,
@@ -78,6 +83,8 @@ pub(super) struct Compute {
     /// The longest plateau that is over: a record of a session may come after it.
     over: Option<Plateau>,
     most: f64,
+    /// Recent use, as a moving average.
+    recent: Option<f64>,
     gpu: Gpu,
 }
 
@@ -128,6 +135,12 @@ impl Compute {
 
     fn cpu(&mut self, time: EventTime, cpu: f64) {
         self.most = self.most.max(cpu);
+        self.follow(time, cpu);
+        let recent = self.recent.unwrap_or(cpu);
+        self.recent = Some(recent + (cpu - recent) * RECENT_GAIN);
+    }
+
+    fn follow(&mut self, time: EventTime, cpu: f64) {
         let Some(plateau) = &mut self.now else {
             self.now = Some(Plateau::new(time, cpu, false));
             return;
@@ -143,17 +156,18 @@ impl Compute {
             return;
         }
         plateau.off = plateau.off.saturating_add(1);
-        let row = self.row.get_or_insert(Row {
-            since: time,
-            count: 0,
-            sum: 0.0,
-        });
+        let before = self.recent.unwrap_or(cpu);
+        let is_apart = |row: &Row| (cpu - row.mean()).abs() > TOLERANCE * row.mean();
+        let row = self.row.get_or_insert_with(|| Row::new(time, before));
+        if row.count > 0 && is_apart(row) {
+            *row = Row::new(time, before);
+        }
         row.count = row.count.saturating_add(1);
         row.sum += cpu;
         let is_other = row.count >= OFF_ROW_MIN && time.micros_since(row.since) >= OFF_ROW_US;
         if is_other || plateau.is_broken() {
-            let (since, mean) = (row.since, row.sum / f64::from(row.count));
-            let is_step = mean >= plateau.level * STEP_RATIO;
+            let (since, mean) = (row.since, row.mean());
+            let is_step = mean >= row.before * STEP_RATIO;
             self.end(Plateau::new(since, mean, is_step));
         }
     }
@@ -167,6 +181,21 @@ impl Compute {
         if done.on >= SAMPLES_MIN && is_longest {
             self.over = Some(done);
         }
+    }
+}
+
+impl Row {
+    fn new(since: EventTime, before: f64) -> Self {
+        Self {
+            before,
+            since,
+            count: 0,
+            sum: 0.0,
+        }
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / f64::from(self.count.max(1))
     }
 }
 

@@ -36,18 +36,18 @@ const WITHOUT_VOLUME_SHARE: f64 = 0.8;
 /// What names and ports add where no list speaks, and the most that they add together.
 const POOL_NAME_NATS: f64 = 4.0;
 const POOL_LIKE_NAME_NATS: f64 = 2.0;
-const UNNAMED_NATS: f64 = 2.0;
-const STRATUM_PORT_NATS: f64 = 2.0;
+const UNNAMED_NATS: f64 = 1.0;
+const STRATUM_PORT_NATS: f64 = 3.0;
 const UNLISTED_NATS_MAX: f64 = 6.0;
 
-/// The far side of a processor coin's pool sends twice what it gets, at least: 6 of 6 recent ones.
+/// With a plateau: a pool of a processor coin sends twice what it gets at least, 6 of 6 recent ones.
 const LED_BY_POOL_NATS: f64 = 1.0;
 
 /// What speaks for an honest session.
 const PLAIN_NAME_NATS: f64 = 4.0;
 const NO_NAMES_NATS: f64 = 1.0;
 const WEB_PORT_NATS: f64 = 1.5;
-const OTHER_PORT_NATS: f64 = 1.0;
+const OTHER_PORT_NATS: f64 = 1.5;
 const SERVICE_PORT_NATS: f64 = 5.0;
 const PUSHER_NATS: f64 = 5.0;
 const INSIDE_NATS: f64 = 6.0;
@@ -93,7 +93,10 @@ pub(super) fn unlisted(
         return None;
     }
     let (compute, words) = compute(compute_state, session);
-    let (destination, against) = destination_nats(session, around);
+    let (mut destination, against) = destination_nats(session, around);
+    if compute > 0.0 && is_led_by_far_side(session) {
+        destination += LED_BY_POOL_NATS;
+    }
     // Nothing that is subtracted can make the rest more than its families allow.
     let score = (shape + compute + destination).min(FAMILY_NATS_MAX * 3.0);
     let (severity, threshold) = ruling(score)?;
@@ -173,7 +176,8 @@ fn destination_nats(session: &Session, around: Around<'_>) -> (f64, Vec<&'static
         Some(NameClass::PoolLike) => tally.add(POOL_LIKE_NAME_NATS),
         Some(NameClass::Plain) => tally.take(PLAIN_NAME_NATS, "the destination has a plain name"),
         None if is_inside => {}
-        None if around.names.has_any() => tally.add(UNNAMED_NATS),
+        None if around.names.are_all_kept() => tally.add(UNNAMED_NATS),
+        None if around.names.has_any() => {}
         None => tally.take(
             NO_NAMES_NATS,
             "the log holds no names, so the destination may have one",
@@ -199,9 +203,14 @@ fn destination_nats(session: &Session, around: Around<'_>) -> (f64, Vec<&'static
     }
     surroundings(session, around, is_stratum, &mut tally);
     (
-        tally.added.min(UNLISTED_NATS_MAX) + tally.led - tally.taken,
+        tally.added.min(UNLISTED_NATS_MAX) - tally.taken,
         tally.against,
     )
+}
+
+fn is_led_by_far_side(session: &Session) -> bool {
+    let volume = session.volume();
+    session.has_volume && volume.bytes_in >= volume.bytes_out.saturating_mul(2)
 }
 
 fn surroundings(session: &Session, around: Around<'_>, is_stratum: bool, tally: &mut Tally) {
@@ -214,8 +223,6 @@ fn surroundings(session: &Session, around: Around<'_>, is_stratum: bool, tally: 
         if !is_stratum {
             tally.take(PUSHER_NATS, "it sends more than it gets, as telemetry does");
         }
-    } else if session.has_volume && back >= out.saturating_mul(2) {
-        tally.led = LED_BY_POOL_NATS;
     }
     let at_once = around
         .sessions
@@ -247,7 +254,6 @@ fn surroundings(session: &Session, around: Around<'_>, is_stratum: bool, tally: 
 #[derive(Debug, Default)]
 struct Tally {
     added: f64,
-    led: f64,
     taken: f64,
     against: Vec<&'static str>,
 }

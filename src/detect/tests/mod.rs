@@ -1,8 +1,12 @@
 //! Tests of the engine as its callers see it: signals in, findings out.
 
+mod lookalikes;
+mod miners;
 mod mining;
 mod properties;
 mod scan;
+mod story;
+mod tunnel;
 
 use std::borrow::Cow;
 

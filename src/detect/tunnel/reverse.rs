@@ -18,7 +18,7 @@ const VERY_LONG_US: i64 = 3_600_000_000;
 
 const LONG_NATS: f64 = 3.0;
 const VERY_LONG_NATS: f64 = 4.0;
-const INVERTED_NATS: f64 = 3.0;
+const INVERTED_NATS: f64 = 3.5;
 const TURNS_NATS: f64 = 1.5;
 const BULK_NATS: f64 = 1.0;
 const SHELL_PORT_NATS: f64 = 2.5;
@@ -100,7 +100,7 @@ fn place_nats(session: &Session, is_listed: bool, around: Around<'_>) -> f64 {
         port if is_web(port) => 0.0,
         _ => OTHER_PORT_NATS,
     };
-    if !is_named && around.names.has_any() {
+    if !is_named && around.names.are_all_kept() {
         // On a port of the web a client says whom it wants; one that does not has something else.
         nats += if is_web(port) {
             UNNAMED_WEB_NATS
