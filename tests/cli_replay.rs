@@ -243,7 +243,7 @@ fn bad_use_is_two_and_unreadable_input_is_one() {
     check(
         &["--pool-list", "/no/such/list", path(&log)],
         1,
-        "failed to read the pool list",
+        "failed to read the list",
     );
     let empty = tempfile::tempdir().unwrap();
     check(&[path(empty.path())], 1, "unable to find a log");

@@ -38,7 +38,7 @@ fn replay(paths: &[PathBuf], labels: &Labels, pools: &str) -> Vec<CaptureResult>
         pools,
         ..EngineConfig::default()
     };
-    let captures = find_captures(paths).unwrap();
+    let captures = find_captures(paths, None).unwrap();
     let replay = |capture: &Capture| replay_capture(capture, None, &config, labels).unwrap();
     captures.iter().map(replay).collect()
 }

@@ -22,6 +22,13 @@ pub struct ReplayArgs {
     /// Mining pools: one name, address, CIDR or host:port per line. May be given several times.
     #[arg(long, value_name = "FILE")]
     pool_list: Vec<PathBuf>,
+    /// Tunnel services, in the same form. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    tunnel_list: Vec<PathBuf>,
+    /// Samples of processor and accelerator use: JSON lines of time, pod, cpu and gpu, where pod
+    /// is the subject's address.
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = OutputArg::Text)]
     output: OutputArg,
@@ -59,13 +66,14 @@ enum OutputArg {
 pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let labels = args.labels.as_deref().map(Labels::read).transpose()?;
     let config = EngineConfig {
-        pools: read_pools(&args.pool_list)?,
+        pools: read_hosts(&args.pool_list)?,
+        tunnels: read_hosts(&args.tunnel_list)?,
         ..EngineConfig::default()
     };
     let has_labels = labels.is_some();
     let labels = labels.unwrap_or_default();
     let mut results = Vec::new();
-    for capture in replay::find_captures(&args.paths)? {
+    for capture in replay::find_captures(&args.paths, args.samples.as_deref())? {
         results.push(replay::replay_capture(
             &capture,
             args.format.format(),
@@ -84,11 +92,11 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         .context("failed to write to standard output")
 }
 
-fn read_pools(paths: &[PathBuf]) -> anyhow::Result<PoolList> {
+fn read_hosts(paths: &[PathBuf]) -> anyhow::Result<PoolList> {
     let mut pools = PoolList::default();
     for path in paths {
         let text = std::fs::read_to_string(path)
-            .with_context(|| format!("failed to read the pool list {}", path.display()))?;
+            .with_context(|| format!("failed to read the list {}", path.display()))?;
         let (list, problems) = PoolList::parse(&text);
         for problem in &problems {
             eprintln!("note: {}: {problem}", path.display());

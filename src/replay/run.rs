@@ -12,7 +12,7 @@ use super::lines::{Line, LogFile, for_each_line};
 use crate::detect::{Engine, EngineConfig, Workload};
 use crate::limits;
 use crate::model::{EventTime, Finding, PodKey, Severity, Signal, Signature, Subject};
-use crate::signals::decode::{Decoded, Format, decode};
+use crate::signals::decode::{Decoded, Format, decode, decode_sample};
 
 /// The node that losses in a recorded log are booked on: a log does not always say which.
 const REPLAY_NODE: &str = "replay";
@@ -65,6 +65,8 @@ pub enum Verdict {
     Scan,
     /// Mining.
     Mining,
+    /// A tunnel of any kind.
+    Tunnel,
 }
 
 impl Verdict {
@@ -75,6 +77,7 @@ impl Verdict {
             Self::Clean => "Clean",
             Self::Scan => "Scan",
             Self::Mining => "Mining",
+            Self::Tunnel => "Tunnel",
         }
     }
 
@@ -82,6 +85,9 @@ impl Verdict {
         match signature {
             Signature::HorizontalScan | Signature::VerticalScan => Self::Scan,
             Signature::Mining => Self::Mining,
+            Signature::ReverseTunnel | Signature::DnsTunnel | Signature::TunnelService => {
+                Self::Tunnel
+            }
         }
     }
 }
@@ -146,7 +152,7 @@ pub fn replay_capture(
     labels: &Labels,
 ) -> Result<CaptureResult, ReplayError> {
     let files = LogFile::open_all(capture, format)?;
-    let mut replay = Replay::new(&capture.name, config);
+    let mut replay = Replay::new(capture, config);
     for_each_line(files, |line| replay.take(line))?;
     Ok(replay.finish(labels))
 }
@@ -154,29 +160,38 @@ pub fn replay_capture(
 struct Replay {
     engine: Engine,
     keys: BTreeMap<IpAddr, Subject>,
+    /// Addresses by `namespace/name`, where the log names pods and samples may.
+    names: BTreeMap<String, IpAddr>,
+    has_samples: bool,
     last: EventTime,
     result: CaptureResult,
 }
 
 impl Replay {
-    fn new(capture: &str, config: &EngineConfig) -> Self {
+    fn new(capture: &Capture, config: &EngineConfig) -> Self {
         Self {
             engine: Engine::new(config.clone()),
             keys: BTreeMap::new(),
+            names: BTreeMap::new(),
+            has_samples: capture.samples.is_some(),
             last: EventTime::MIN,
             result: CaptureResult {
-                capture: capture.to_owned(),
+                capture: capture.name.clone(),
                 ..CaptureResult::default()
             },
         }
     }
 
     fn take(&mut self, line: &Line<'_>) {
-        let Line::Text(format, text) = line else {
-            self.result.malformed_count += 1;
-            return;
+        let decoded = match line {
+            Line::Text(format, text) => decode(*format, text),
+            Line::Sample(text) => decode_sample(text),
+            Line::Unusable => {
+                self.result.malformed_count += 1;
+                return;
+            }
         };
-        match decode(*format, text) {
+        match decoded {
             Decoded::Signal(signal) => self.step(&signal),
             Decoded::Skipped(_) => {}
             Decoded::Unknown => self.result.unknown_count += 1,
@@ -185,7 +200,10 @@ impl Replay {
     }
 
     fn step(&mut self, signal: &Signal<'_>) {
-        self.last = self.last.max(signal.time());
+        // A file of samples says nothing about how far the log goes.
+        if !matches!(signal, Signal::Sample(_)) {
+            self.last = self.last.max(signal.time());
+        }
         if let Signal::Lost(lost) = signal {
             self.result.lost_count = self.result.lost_count.saturating_add(lost.count);
             self.engine.node_lost(REPLAY_NODE, lost.time, lost.count);
@@ -193,9 +211,14 @@ impl Replay {
         if matches!(signal, Signal::Flow(_)) {
             self.result.flow_count += 1;
         }
-        let Some(source) = signal.source() else {
+        let source = match signal {
+            Signal::Sample(sample) => self.address_of(&sample.pod),
+            _ => signal.source(),
+        };
+        let Some(source) = source else {
             return;
         };
+        self.remember_name(signal, source);
         if self.keys.len() >= limits::PODS_MAX && !self.keys.contains_key(&source) {
             self.result.refused_count += 1;
             return;
@@ -206,6 +229,23 @@ impl Replay {
         });
         let findings = self.engine.step(subject, Workload::Standard, signal);
         self.record(findings);
+    }
+
+    /// A sample names its pod by address, or as the log's own records did before.
+    fn address_of(&self, pod: &str) -> Option<IpAddr> {
+        let address = pod.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        address.or_else(|| self.names.get(pod).copied())
+    }
+
+    fn remember_name(&mut self, signal: &Signal<'_>, source: IpAddr) {
+        if !self.has_samples || self.names.len() >= limits::PODS_MAX {
+            return;
+        }
+        let Signal::Flow(flow) = signal else { return };
+        if let Some(hint) = &flow.pod {
+            let name = format!("{}/{}", hint.namespace, hint.name);
+            self.names.insert(name, source);
+        }
     }
 
     fn record(&mut self, findings: Vec<Finding>) {

@@ -99,6 +99,12 @@ pub const fn techniques(signature: Signature) -> &'static [&'static str] {
         Signature::HorizontalScan | Signature::VerticalScan => &["T1046"],
         // Resource Hijacking: Compute Hijacking; ATLAS: Agentic Resource Consumption (related).
         Signature::Mining => &["T1496.001", "AML.T0034.002"],
+        // Protocol Tunneling.
+        Signature::ReverseTunnel => &["T1572"],
+        // Protocol Tunneling; Application Layer Protocol: DNS.
+        Signature::DnsTunnel => &["T1572", "T1071.004"],
+        // Protocol Tunneling; Proxy: External Proxy.
+        Signature::TunnelService => &["T1572", "T1090.002"],
     }
 }
 
