@@ -13,7 +13,7 @@ use super::ReplayError;
 use super::captures::Capture;
 use crate::limits;
 use crate::model::{EventTime, Signal};
-use crate::signals::decode::{Decoded, Format, decode, sniff};
+use crate::signals::decode::{Decoded, Decoder, Format, sniff};
 
 /// A TLS name is known some time after its connection began. It goes before it all the same, as
 /// in a live stream, where the connection's record comes at its end.
@@ -23,15 +23,15 @@ const TLS_HEAD_START_US: i64 = 10_000_000;
 pub(super) struct LogFile {
     path: PathBuf,
     reader: Box<dyn BufRead>,
-    format: Option<Format>,
+    decoder: Option<Decoder>,
     line: Vec<u8>,
     line_count: u64,
 }
 
 /// What reading one line gave.
 pub(super) enum Line<'a> {
-    /// A line of a known format.
-    Text(Format, &'a [u8]),
+    /// A line of a known format, and how it is read after the lines before it.
+    Text(&'a Decoder, &'a [u8]),
     /// A line longer than is read, or of no format known so far.
     Unusable,
 }
@@ -61,7 +61,7 @@ impl LogFile {
         Self {
             path,
             reader,
-            format,
+            decoder: format.map(Decoder::new),
             line: Vec::new(),
             line_count: 0,
         }
@@ -69,6 +69,9 @@ impl LogFile {
 
     /// Reads the next line; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Line<'_>>, ReplayError> {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.learn(&self.line);
+        }
         let read = read_bounded(&mut self.reader, &mut self.line);
         let is_whole = match read {
             Ok(None) => return self.finish(),
@@ -84,22 +87,22 @@ impl LogFile {
         if !is_whole {
             return Ok(Some(Line::Unusable));
         }
-        if self.format.is_none() {
-            self.format = sniff(&self.line);
+        if self.decoder.is_none() {
+            self.decoder = sniff(&self.line).map(Decoder::new);
         }
         Ok(Some(self.current()))
     }
 
     /// The line that was read last.
     pub(super) fn current(&self) -> Line<'_> {
-        match self.format {
-            Some(format) => Line::Text(format, &self.line),
+        match &self.decoder {
+            Some(decoder) => Line::Text(decoder, &self.line),
             None => Line::Unusable,
         }
     }
 
     fn finish(&self) -> Result<Option<Line<'_>>, ReplayError> {
-        if self.format.is_none() && self.line_count > 0 {
+        if self.decoder.is_none() && self.line_count > 0 {
             return Err(ReplayError::UnknownFormat(self.path.clone()));
         }
         Ok(None)
@@ -162,10 +165,10 @@ fn advance(
 }
 
 fn due_of(line: &Line<'_>) -> Option<Due> {
-    let Line::Text(format, text) = line else {
+    let Line::Text(decoder, text) = line else {
         return None;
     };
-    match decode(*format, text) {
+    match decoder.decode(text) {
         Decoded::Signal(Signal::Dns(query)) => Some((query.time, 0)),
         Decoded::Signal(Signal::Tls(tls)) => Some((tls.time.plus_micros(-TLS_HEAD_START_US), 1)),
         Decoded::Signal(signal) => Some((signal.time(), 2)),

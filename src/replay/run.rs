@@ -12,7 +12,7 @@ use super::lines::{Line, LogFile, for_each_line};
 use crate::detect::{Engine, EngineConfig, Workload};
 use crate::limits;
 use crate::model::{EventTime, Finding, PodKey, Severity, Signal, Signature, Subject};
-use crate::signals::decode::{Decoded, Format, decode};
+use crate::signals::decode::{Decoded, Format};
 
 /// The node that losses in a recorded log are booked on: a log does not always say which.
 const REPLAY_NODE: &str = "replay";
@@ -172,11 +172,11 @@ impl Replay {
     }
 
     fn take(&mut self, line: &Line<'_>) {
-        let Line::Text(format, text) = line else {
+        let Line::Text(decoder, text) = line else {
             self.result.malformed_count += 1;
             return;
         };
-        match decode(*format, text) {
+        match decoder.decode(text) {
             Decoded::Signal(signal) => self.step(&signal),
             Decoded::Skipped(_) => {}
             Decoded::Unknown => self.result.unknown_count += 1,
