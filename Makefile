@@ -71,6 +71,10 @@ cluster: ## Build the control plane for tests, once, into the cache; not where K
 crds: ## Write crds/ anew from the API types
 	$(CARGO) run --locked --quiet -- crds --output-dir crds
 
+.PHONY: docs
+docs: ## Write the generated pages of docs/ anew
+	YELLOWJACK_WRITE_DOCS=1 $(CARGO) test --locked --quiet --test generated
+
 .PHONY: demo
 demo: build cluster ## Quarantine a rogue run on a real API server, from the recorded log
 	$(CARGO) run --locked -p yellowjack-e2e --bin demo

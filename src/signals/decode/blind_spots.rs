@@ -75,15 +75,30 @@ fn write_signature(page: &mut String, signature: Signature) -> fmt::Result {
     }
     page.push('\n');
     for format in Format::ALL {
-        let mut missing = format.cannot_show(signature).peekable();
-        if missing.peek().is_none() {
-            writeln!(page, "- {}: nothing of this is out of sight", format.name())?;
-            continue;
-        }
-        let all: Vec<_> = missing
+        let never: Vec<_> = format
+            .cannot_show(signature)
             .map(|(name, reason)| format!("no {name} ({reason})"))
             .collect();
-        writeln!(page, "- {}: {}", format.name(), all.join("; "))?;
+        let conditional: Vec<_> = looks_at(signature)
+            .iter()
+            .filter(|part| is_conditional(format, part.name))
+            .map(|part| part.name)
+            .collect();
+        write!(page, "- {}: ", format.name())?;
+        match (never.is_empty(), conditional.is_empty()) {
+            (true, true) => writeln!(page, "shows all of this")?,
+            (true, false) => writeln!(page, "{} under conditions", conditional.join(", "))?,
+            (false, true) => writeln!(page, "{}", never.join("; "))?,
+            (false, false) => {
+                let (never, conditional) = (never.join("; "), conditional.join(", "));
+                writeln!(page, "{never}; {conditional} under conditions")?;
+            }
+        }
     }
     Ok(())
+}
+
+fn is_conditional(format: Format, part: &str) -> bool {
+    let mut parts = Shows::PART_NAMES.into_iter().zip(format.shows().parts());
+    parts.any(|(name, shown)| name == part && matches!(shown, Shown::When(_)))
 }

@@ -165,7 +165,10 @@ const SCAN: [LooksAt; 4] = [
 
 const MINING: [LooksAt; 4] = [
     part("names", "the name of a pool is on the user's list"),
-    part("attempts", "the address of a pool is on the user's list"),
+    part(
+        "attempts",
+        "a session with a listed address counts as soon as it begins",
+    ),
     part("bytes", "sessions with a pool are thin and steady"),
     part("durations", "sessions with a pool are long"),
 ];
@@ -211,12 +214,12 @@ const VPC: Shows = Shows {
         "the interface is the pod's; for TCP tcp-flags, packets and bytes are in the log, for UDP the \
          ports tell client from server; never for ICMP, whose type is not logged",
     ),
-    bytes: Shown::When("each record counts one direction, the other one is in another record"),
-    durations: Shown::When("a connection is cut at each window, of 1 or 10 minutes"),
+    bytes: Shown::When("both records of a connection are in the log: each counts one direction"),
+    durations: Shown::When("the connection ends within its first window, of 1 or 10 minutes"),
     names: Shown::Never("it logs addresses and ports"),
-    drops: Shown::When("a security group or network ACL drops (REJECT); pod policies do not show"),
+    drops: Shown::When("a security group or network ACL drops (REJECT), not a policy on the node"),
     pods: Shown::Never("it knows addresses only, and behind the node's NAT only the node's"),
-    losses: Shown::When("as SKIPDATA, without saying how many"),
+    losses: Shown::When("log-status is in the log; SKIPDATA does not say how many"),
 };
 
 const CALICO: Shows = Shows {
