@@ -63,7 +63,7 @@ pub struct Failure {
 pub fn fuzz(target: Target, corpus: &Corpus, seed: u64, limit: Duration) -> Report {
     let start = Instant::now();
     let mut mutator = Mutator::new(Random::new(seed), corpus.seeds(target));
-    let mut seen: HashSet<Behaviour> = HashSet::new();
+    let mut behaviours: HashSet<Behaviour> = HashSet::new();
     let mut input_count = 0;
     let failure = loop {
         if input_count % ROUND == 0 && input_count > 0 && start.elapsed() >= limit {
@@ -73,7 +73,7 @@ pub fn fuzz(target: Target, corpus: &Corpus, seed: u64, limit: Duration) -> Repo
         input_count += 1;
         match check(target, &input) {
             Ok(behaviour) => {
-                if seen.insert(behaviour) {
+                if behaviours.insert(behaviour) {
                     mutator.keep(input, KEPT_MAX);
                 }
             }
@@ -83,7 +83,7 @@ pub fn fuzz(target: Target, corpus: &Corpus, seed: u64, limit: Duration) -> Repo
     Report {
         input_count,
         elapsed: start.elapsed(),
-        behaviour_count: seen.len(),
+        behaviour_count: behaviours.len(),
         failure,
     }
 }

@@ -114,15 +114,15 @@ fn check_log(format: Format, log: &[u8]) -> Result<Behaviour, String> {
     let mut shapes = Vec::new();
     for line in log.split(|byte| *byte == b'\n') {
         let before = decoder;
-        let decoded = decoder.decode(line);
-        check_decoded(&decoded, line.len())?;
+        let result = decoder.decode(line);
+        check_decoded(&result, line.len())?;
         decoder.learn(line);
         ensure(
-            before.decode(line) == decoded,
+            before.decode(line) == result,
             "a line read again with its decoder is the same",
         )?;
-        shapes.push(shape(&decoded));
-        let Decoded::Signal(signal) = &decoded else {
+        shapes.push(shape(&result));
+        let Decoded::Signal(signal) = &result else {
             continue;
         };
         last = last.max(signal.time());

@@ -284,10 +284,9 @@ impl<'a> Line<'a> {
             {
                 Outcome::Refused
             }
-            Some(_) => Outcome::Answered,
             // Who accepts a connection sends two packets at least until it is closed.
             None if answers == 1 && counters.state.text() == Some("closed") => Outcome::Refused,
-            None => Outcome::Answered,
+            _ => Outcome::Answered,
         }
     }
 

@@ -298,10 +298,10 @@ fn check_bounds(line: &[u8]) {
     let _ = sniff(line);
     for format in Format::ALL {
         // A line in the place of a header, too.
-        let mut decoder = Decoder::new(format);
-        decoder.learn(line);
+        let mut after = Decoder::new(format);
+        after.learn(line);
         for (_, seed) in SEEDS {
-            let _ = decoder.decode(seed.as_bytes());
+            let _ = after.decode(seed.as_bytes());
         }
         let decoded = decode(format, line);
         assert_eq!(Decoder::new(format).decode(line), decoded);

@@ -182,8 +182,7 @@ fn losses_are_told_by_the_delta_or_by_two_counts() {
     let mut decoder = Decoder::new(Format::Suricata);
     let mut lost = |count: u64| {
         let line = stats(&format!(r#""kernel_drops":{count}"#));
-        let decoded = decoder.decode(line.as_bytes());
-        let lost = match &decoded {
+        let lost = match decoder.decode(line.as_bytes()) {
             Decoded::Signal(Signal::Lost(lost)) => lost.count,
             Decoded::Skipped(SkipReason::NotTraffic) => 0,
             other => panic!("{other:?}"),
