@@ -7,8 +7,12 @@ use yellowjack::signals::decode::{Format, sniff};
 
 use crate::Target;
 
-/// Lines that are taken from one file, spread over it.
-const LINES_PER_FILE_MAX: usize = 64;
+/// Lines that are taken from one file, spread over it. More than a sample has: its lines repeat
+/// in a pattern, of which a step could meet one kind alone.
+const LINES_PER_FILE_MAX: usize = 1_000;
+
+/// Lines of one input for a target that reads several, without the first one.
+const LINES_PER_PART: usize = 4;
 
 /// Files with lines of any format, from the root of the repository.
 const OWN_FILES: [&str; 7] = [
@@ -43,7 +47,7 @@ const POOLS: &str = "# pools\npool.example.org\n*.miner.example.net\n203.0.113.9
 /// See the module.
 #[derive(Debug)]
 pub struct Corpus {
-    lines: Vec<(Format, Vec<u8>)>,
+    logs: Vec<(Format, Vec<Vec<u8>>)>,
     pools: Vec<Vec<u8>>,
 }
 
@@ -53,20 +57,18 @@ impl Corpus {
     pub fn read(root: &Path) -> Self {
         let shared = std::env::var_os("YELLOWJACK_SHARED")
             .map_or_else(|| root.join("../shared"), PathBuf::from);
-        let mut lines = Vec::new();
         let own = OWN_FILES.iter().map(|file| root.join(file));
-        for file in own.chain(SHARED_FILES.iter().map(|file| shared.join(file))) {
-            lines.extend(some_lines(&file));
-        }
-        lines.extend(LINES.iter().map(|line| line.as_bytes().to_vec()));
-        let lines = lines
+        let files = own.chain(SHARED_FILES.iter().map(|file| shared.join(file)));
+        let mut logs: Vec<_> = files.map(|file| some_lines(&file)).collect();
+        logs.extend(LINES.iter().map(|line| vec![line.as_bytes().to_vec()]));
+        let logs = logs
             .into_iter()
-            .filter_map(|line| Some((sniff(&line)?, line)))
+            .filter_map(|lines| Some((sniff(lines.first()?)?, lines)))
             .collect();
         let recorded = std::fs::read(root.join("e2e/recording/pools.txt")).ok();
         let pools = recorded.into_iter().chain([POOLS.as_bytes().to_vec()]);
         Self {
-            lines,
+            logs,
             pools: pools.collect(),
         }
     }
@@ -75,21 +77,29 @@ impl Corpus {
     #[must_use]
     pub fn seeds(&self, target: Target) -> Vec<Vec<u8>> {
         let of = |wanted: Option<Format>| {
-            let lines = self.lines.iter();
-            lines
-                .filter(move |(format, _)| wanted.is_none_or(|wanted| wanted == *format))
-                .map(|(_, line)| line.clone())
+            let logs = self.logs.iter();
+            logs.filter(move |(format, _)| wanted.is_none_or(|wanted| wanted == *format))
+                .map(|(_, lines)| lines)
         };
         match target {
-            Target::Line(format) => of(Some(format)).collect(),
-            Target::Sniff => of(None).collect(),
+            Target::Line(format) => of(Some(format)).flatten().cloned().collect(),
+            Target::Sniff => of(None).flatten().cloned().collect(),
             Target::Pools => self.pools.clone(),
-            Target::Log(format) => {
-                let lines: Vec<_> = of(Some(format)).collect();
-                lines.chunks(4).map(|lines| lines.join(&b'\n')).collect()
-            }
+            Target::Log(format) => of(Some(format)).flat_map(|lines| parts(lines)).collect(),
         }
     }
+}
+
+/// A log in parts of a few lines, each behind the first line, which may be a header.
+fn parts(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let Some((first, rest)) = lines.split_first() else {
+        return Vec::new();
+    };
+    if rest.is_empty() {
+        return vec![first.clone()];
+    }
+    let part = |lines: &[Vec<u8>]| [&[first.clone()], lines].concat().join(&b'\n');
+    rest.chunks(LINES_PER_PART).map(part).collect()
 }
 
 fn some_lines(file: &Path) -> Vec<Vec<u8>> {

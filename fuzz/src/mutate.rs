@@ -105,7 +105,7 @@ impl Mutator {
 
     fn mutate(&mut self, input: &mut Vec<u8>) {
         let at = self.random.below(input.len() + 1);
-        match self.random.below(13) {
+        match self.random.below(16) {
             0 => {
                 if let Some(byte) = input.get_mut(at) {
                     *byte ^= 1 << self.random.below(8);
@@ -127,6 +127,7 @@ impl Mutator {
             9 => self.repeat_pair(input, at),
             10 => self.edit_number(input, at),
             11 => self.swap_words(input),
+            12..=14 => self.transplant(input, at),
             _ => {
                 let nest = *self
                     .random
@@ -151,6 +152,25 @@ impl Mutator {
         let value = *self.random.pick(&VALUES).unwrap_or(&"null");
         let range = value_after(input, at);
         input.splice(range, value.bytes());
+    }
+
+    /// Takes the value of a key from another input that has the key: what each line says alone is
+    /// well known, and what they say together is not.
+    fn transplant(&mut self, input: &mut Vec<u8>, at: usize) {
+        let Some(start) = find(input, at, |byte| byte == b'"') else {
+            return;
+        };
+        let Some(colon) = find(input, start, |byte| byte == b':') else {
+            return;
+        };
+        let key = input.get(start..=colon).unwrap_or_default();
+        let other = self.parent();
+        let Some(place) = other.windows(key.len()).position(|part| part == key) else {
+            return;
+        };
+        let value = other.get(value_after(&other, place)).unwrap_or_default();
+        let range = value_after(input, start);
+        input.splice(range, value.iter().copied());
     }
 
     /// Writes a key with its value once more, there or elsewhere.
