@@ -50,8 +50,12 @@ advisories: ## Check the dependencies against the advisory database; says so and
 	.ci/advisories
 
 .PHONY: unit
-unit: ## Run the unit and integration tests of the operator; no cluster
-	$(CARGO) test --locked --no-fail-fast
+unit: ## Run the unit and integration tests of the operator, and each fuzz target for a second; no cluster
+	$(CARGO) test --locked --no-fail-fast -p yellowjack -p yellowjack-fuzz
+
+.PHONY: fuzz
+fuzz: ## Fuzz each decoder for FUZZ_SECONDS (60); a failing input stays in fuzz/failures
+	$(CARGO) run --locked --profile fuzz -p yellowjack-fuzz --bin fuzz
 
 .PHONY: e2e-api
 e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
@@ -70,6 +74,10 @@ cluster: ## Build the control plane for tests, once, into the cache; not where K
 .PHONY: crds
 crds: ## Write crds/ anew from the API types
 	$(CARGO) run --locked --quiet -- crds --output-dir crds
+
+.PHONY: docs
+docs: ## Write the generated pages of docs/ anew
+	YELLOWJACK_WRITE_DOCS=1 $(CARGO) test --locked --quiet --test generated
 
 .PHONY: demo
 demo: build cluster ## Quarantine a rogue run on a real API server, from the recorded log

@@ -31,6 +31,9 @@ pub const AGAINST_MAX: usize = 5;
 /// would carry the engine's event time away from every later record. The earliest is 0.
 pub const EVENT_SECONDS_MAX: i64 = 4_102_444_800;
 
+/// Fields that the header of a VPC flow log may name. Versions 2 to 8 have about 40.
+pub const VPC_FIELDS_MAX: usize = 64;
+
 // --- sources and checkpoints -----------------------------------------------------------------
 
 /// Most bytes that one read takes from a file. Not above [`LINE_BYTES_MAX`], so that only the

@@ -1,11 +1,13 @@
 //! Generated files are in the repository and up to date.
 //!
-//! A file is written anew with the command that the failure names; never by hand.
+//! A file is written anew with the command that the failure names; never by hand. `make docs` runs
+//! this test with `YELLOWJACK_WRITE_DOCS` set, which writes the pages instead of comparing them.
 
 use std::fs;
 use std::path::Path;
 
 use yellowjack::api;
+use yellowjack::signals::decode::blind_spots_page;
 
 #[test]
 fn crds_are_what_the_api_types_say() {
@@ -31,6 +33,24 @@ fn crds_are_what_the_api_types_say() {
     assert_eq!(
         names, expected_names,
         "crds/ holds the generated files and no others"
+    );
+}
+
+#[test]
+fn the_page_on_blind_spots_is_what_the_decoders_declare() {
+    check_page("docs/blind-spots.md", &blind_spots_page());
+}
+
+fn check_page(path: &str, expected: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("YELLOWJACK_WRITE_DOCS").is_some() {
+        fs::write(&file, expected).unwrap();
+    }
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    let line = first_different_line(&found, expected);
+    assert!(
+        found == expected,
+        "{path} is out of date from line {line} on; run `make docs`"
     );
 }
 

@@ -20,7 +20,7 @@ use crate::signals::source::StartAt;
 #[derive(clap::Args, Debug)]
 pub struct ControllerArgs {
     /// An egress log: a file or a folder that may rotate, or `-` for standard input. A format in
-    /// front (`hubble:`, `zeek:`, `ulogd:`) saves guessing it. May be given several times.
+    /// front (`hubble:`, `zeek:`, `ulogd:`, `vpc:`, `calico:`, `suricata:`) saves guessing it. May be given several times.
     #[arg(long = "source", value_name = "[FORMAT:]PATH", value_parser = source)]
     sources: Vec<SourceArg>,
 
@@ -275,6 +275,10 @@ mod tests {
         let with = source("ulogd:/var/log/e.json").unwrap();
         assert_eq!(with.format, Some(Format::Ulogd));
         assert_eq!(with.path, Some(PathBuf::from("/var/log/e.json")));
+        for format in Format::ALL {
+            let named = source(&format!("{}:/var/log/a", format.name())).unwrap();
+            assert_eq!(named.format, Some(format));
+        }
         let without = source("/var/log/a:b.json").unwrap();
         assert_eq!(without.format, None);
         assert_eq!(without.path, Some(PathBuf::from("/var/log/a:b.json")));

@@ -43,6 +43,9 @@ enum FormatArg {
     Zeek,
     Hubble,
     Ulogd,
+    Vpc,
+    Calico,
+    Suricata,
 }
 
 impl FormatArg {
@@ -52,6 +55,9 @@ impl FormatArg {
             Self::Zeek => Some(Format::Zeek),
             Self::Hubble => Some(Format::Hubble),
             Self::Ulogd => Some(Format::Ulogd),
+            Self::Vpc => Some(Format::Vpc),
+            Self::Calico => Some(Format::Calico),
+            Self::Suricata => Some(Format::Suricata),
         }
     }
 }

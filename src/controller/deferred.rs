@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::limits;
 use crate::respond::Ticket;
-use crate::signals::decode::Format;
+use crate::signals::decode::Decoder;
 
 /// One line that waits.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Deferred {
     /// Index of its source.
     pub source: usize,
     /// How it is read.
-    pub format: Format,
+    pub decoder: Decoder,
     /// The line.
     pub line: Vec<u8>,
     /// When it came.
@@ -62,11 +62,12 @@ impl DeferredLines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signals::decode::Format;
 
     fn line(bytes: usize) -> Deferred {
         Deferred {
             source: 0,
-            format: Format::Ulogd,
+            decoder: Decoder::new(Format::Ulogd),
             line: vec![b'x'; bytes],
             since: Instant::now(),
             ticket: Arc::new(Ticket),

@@ -21,7 +21,7 @@ use crate::limits;
 use crate::model::{EventTime, Finding, Signal, Subject};
 use crate::respond::{Forgotten, Found, Ticket, Witness};
 use crate::signals::attribute::{Attribution, Index, PodFacts, Why};
-use crate::signals::decode::{Decoded, Format, decode, sniff};
+use crate::signals::decode::{Decoded, Decoder, Format, sniff};
 use crate::signals::health::SignalHealth;
 use crate::signals::source::{Batch, Position};
 
@@ -105,6 +105,7 @@ struct Progress {
     log_times: HashMap<usize, EventTime>,
     sampled: HashMap<usize, Instant>,
     deferred: DeferredLines,
+    decoders: HashMap<usize, Decoder>,
 }
 
 /// Whose a signal is.
@@ -163,11 +164,11 @@ impl Pipeline {
         let mut tickets = vec![Arc::downgrade(&waiting)];
         let mut newest = EventTime::MIN;
         for line in batch.lines() {
-            let Some(format) = self.format_of(source, line) else {
+            let Some(decoder) = self.decoder_of(source, line, progress) else {
                 count(&self.counters.unknown);
                 continue;
             };
-            match decode(format, line) {
+            match decoder.decode(line) {
                 Decoded::Signal(signal) => {
                     count(&self.counters.signals);
                     newest = newest.max(signal.time());
@@ -179,7 +180,7 @@ impl Pipeline {
                         self.defer(
                             Deferred {
                                 source,
-                                format,
+                                decoder,
                                 line,
                                 since,
                                 ticket,
@@ -194,6 +195,9 @@ impl Pipeline {
                     count(&self.counters.malformed);
                     self.sample(source, line, reason.name(), progress);
                 }
+            }
+            if let Some(decoder) = progress.decoders.get_mut(&source) {
+                decoder.learn(line);
             }
         }
         let now = Instant::now();
@@ -213,6 +217,20 @@ impl Pipeline {
         progress
             .unacknowledged
             .push_back((batch.position.clone(), tickets));
+    }
+
+    fn decoder_of(
+        &mut self,
+        source: usize,
+        line: &[u8],
+        progress: &mut Progress,
+    ) -> Option<Decoder> {
+        if let Some(decoder) = progress.decoders.get(&source) {
+            return Some(*decoder);
+        }
+        let decoder = Decoder::new(self.format_of(source, line)?);
+        progress.decoders.insert(source, decoder);
+        Some(decoder)
     }
 
     fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {
@@ -308,7 +326,7 @@ impl Pipeline {
     fn retry_deferred(&mut self, progress: &mut Progress, is_last: bool) {
         for deferred in progress.deferred.take() {
             let mut tickets = Vec::new();
-            let Decoded::Signal(signal) = decode(deferred.format, &deferred.line) else {
+            let Decoded::Signal(signal) = deferred.decoder.decode(&deferred.line) else {
                 continue;
             };
             let subject = self.signal(deferred.source, &signal, progress, &mut tickets);

@@ -13,7 +13,7 @@ use super::ReplayError;
 use super::captures::Capture;
 use crate::limits;
 use crate::model::{EventTime, Signal};
-use crate::signals::decode::{Decoded, Format, decode, decode_sample, sniff};
+use crate::signals::decode::{Decoded, Decoder, Format, decode_sample, sniff};
 
 /// A TLS name is known some time after its connection began. It goes before it all the same, as
 /// in a live stream, where the connection's record comes at its end.
@@ -23,7 +23,7 @@ const TLS_HEAD_START_US: i64 = 10_000_000;
 pub(super) struct LogFile {
     path: PathBuf,
     reader: Box<dyn BufRead>,
-    format: Option<Format>,
+    decoder: Option<Decoder>,
     is_samples: bool,
     line: Vec<u8>,
     line_count: u64,
@@ -31,8 +31,8 @@ pub(super) struct LogFile {
 
 /// What reading one line gave.
 pub(super) enum Line<'a> {
-    /// A line of a known format.
-    Text(Format, &'a [u8]),
+    /// A line of a known format, and how it is read after the lines before it.
+    Text(&'a Decoder, &'a [u8]),
     /// A line of a file of samples.
     Sample(&'a [u8]),
     /// A line longer than is read, or of no format known so far.
@@ -74,7 +74,7 @@ impl LogFile {
         Self {
             path,
             reader,
-            format,
+            decoder: format.map(Decoder::new),
             is_samples: false,
             line: Vec::new(),
             line_count: 0,
@@ -83,6 +83,9 @@ impl LogFile {
 
     /// Reads the next line; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Line<'_>>, ReplayError> {
+        if let Some(decoder) = &mut self.decoder {
+            decoder.learn(&self.line);
+        }
         let read = read_bounded(&mut self.reader, &mut self.line);
         let is_whole = match read {
             Ok(None) => return self.finish(),
@@ -98,23 +101,23 @@ impl LogFile {
         if !is_whole {
             return Ok(Some(Line::Unusable));
         }
-        if self.format.is_none() && !self.is_samples {
-            self.format = sniff(&self.line);
+        if self.decoder.is_none() && !self.is_samples {
+            self.decoder = sniff(&self.line).map(Decoder::new);
         }
         Ok(Some(self.current()))
     }
 
     /// The line that was read last.
     pub(super) fn current(&self) -> Line<'_> {
-        match self.format {
+        match &self.decoder {
             _ if self.is_samples => Line::Sample(&self.line),
-            Some(format) => Line::Text(format, &self.line),
+            Some(decoder) => Line::Text(decoder, &self.line),
             None => Line::Unusable,
         }
     }
 
     fn finish(&self) -> Result<Option<Line<'_>>, ReplayError> {
-        if self.format.is_none() && self.line_count > 0 && !self.is_samples {
+        if self.decoder.is_none() && self.line_count > 0 && !self.is_samples {
             return Err(ReplayError::UnknownFormat(self.path.clone()));
         }
         Ok(None)
@@ -178,7 +181,7 @@ fn advance(
 
 fn due_of(line: &Line<'_>) -> Option<Due> {
     let decoded = match line {
-        Line::Text(format, text) => decode(*format, text),
+        Line::Text(decoder, text) => decoder.decode(text),
         Line::Sample(text) => decode_sample(text),
         Line::Unusable => return None,
     };

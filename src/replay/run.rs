@@ -12,7 +12,7 @@ use super::lines::{Line, LogFile, for_each_line};
 use crate::detect::{Engine, EngineConfig, Workload};
 use crate::limits;
 use crate::model::{EventTime, Finding, PodKey, Severity, Signal, Signature, Subject};
-use crate::signals::decode::{Decoded, Format, decode, decode_sample};
+use crate::signals::decode::{Decoded, Format, decode_sample};
 
 /// The node that losses in a recorded log are booked on: a log does not always say which.
 const REPLAY_NODE: &str = "replay";
@@ -184,7 +184,7 @@ impl Replay {
 
     fn take(&mut self, line: &Line<'_>) {
         let decoded = match line {
-            Line::Text(format, text) => decode(*format, text),
+            Line::Text(decoder, text) => decoder.decode(text),
             Line::Sample(text) => decode_sample(text),
             Line::Unusable => {
                 self.result.malformed_count += 1;

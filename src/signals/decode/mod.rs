@@ -2,16 +2,22 @@
 //!
 //! Sources call [`decode`] per line, `replay` calls [`sniff`] first when no format was named. A
 //! decoder borrows from the line, never panics, keeps nothing between lines and guesses nothing:
-//! what a line does not say is `None` or [`Outcome::Unseen`](crate::model::Outcome::Unseen).
+//! what a line does not say is `None` or [`Outcome::Unseen`](crate::model::Outcome::Unseen). What
+//! earlier lines say about later ones a [`Decoder`] keeps, one per log.
 
+mod blind_spots;
+mod calico;
+mod decoder;
 mod field;
 mod hubble;
 mod icmp;
 mod samples;
 mod shows;
 mod sniff;
+mod suricata;
 mod time;
 mod ulogd;
+mod vpc;
 mod zeek;
 
 use std::borrow::Cow;
@@ -22,6 +28,8 @@ use serde::de::IgnoredAny;
 use crate::limits;
 use crate::model::Signal;
 
+pub use blind_spots::blind_spots_page;
+pub use decoder::Decoder;
 pub use samples::decode_sample;
 pub use shows::{Shown, Shows};
 pub use sniff::sniff;
@@ -35,11 +43,24 @@ pub enum Format {
     Zeek,
     /// ulogd2 JSON: NFLOG packets and NFCT connection events.
     Ulogd,
+    /// AWS VPC flow logs as text.
+    Vpc,
+    /// Calico flow logs as JSON: `flows.log`, Goldmane.
+    Calico,
+    /// Suricata EVE JSON: `flow`, `dns`, `tls`, `quic`, `stats`.
+    Suricata,
 }
 
 impl Format {
     /// Every format, in the order in which docs list them.
-    pub const ALL: [Self; 3] = [Self::Hubble, Self::Zeek, Self::Ulogd];
+    pub const ALL: [Self; 6] = [
+        Self::Hubble,
+        Self::Zeek,
+        Self::Ulogd,
+        Self::Vpc,
+        Self::Calico,
+        Self::Suricata,
+    ];
 
     /// The name on the command line and in metrics.
     #[must_use]
@@ -48,6 +69,9 @@ impl Format {
             Self::Hubble => "hubble",
             Self::Zeek => "zeek",
             Self::Ulogd => "ulogd",
+            Self::Vpc => "vpc",
+            Self::Calico => "calico",
+            Self::Suricata => "suricata",
         }
     }
 
@@ -99,11 +123,15 @@ pub enum SkipReason {
     NoName,
     /// Addresses or ports were masked out, or the packet had none (fragments).
     FieldsMissing,
+    /// Adds up several pods or several targets, so that it is about none of them.
+    Aggregated,
+    /// Names the fields of the lines after it.
+    Header,
 }
 
 impl SkipReason {
     /// Every reason, in the order in which docs list them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Blank,
         Self::NotTraffic,
         Self::IngressView,
@@ -116,6 +144,8 @@ impl SkipReason {
         Self::OtherLog,
         Self::NoName,
         Self::FieldsMissing,
+        Self::Aggregated,
+        Self::Header,
     ];
 
     /// The name in metrics.
@@ -134,6 +164,8 @@ impl SkipReason {
             Self::OtherLog => "OtherLog",
             Self::NoName => "NoName",
             Self::FieldsMissing => "FieldsMissing",
+            Self::Aggregated => "Aggregated",
+            Self::Header => "Header",
         }
     }
 }
@@ -200,9 +232,24 @@ impl Malformed {
     }
 }
 
-/// Decodes one line, with or without its line end and a container runtime's prefix.
+impl<'a> From<Result<Signal<'a>, NoSignal>> for Decoded<'a> {
+    fn from(read: Result<Signal<'a>, NoSignal>) -> Self {
+        match read {
+            Ok(signal) => Self::Signal(signal),
+            Err(NoSignal::Skipped(reason)) => Self::Skipped(reason),
+            Err(NoSignal::Unknown) => Self::Unknown,
+            Err(NoSignal::Malformed(malformed)) => Self::Malformed(malformed),
+        }
+    }
+}
+
+/// Decodes one line, with or without its line end and a container runtime's prefix, as the first
+/// one of its log. See [`Decoder`] for the formats whose lines need those before them.
 #[must_use]
 pub fn decode(format: Format, line: &[u8]) -> Decoded<'_> {
+    if format == Format::Vpc {
+        return vpc::decode(line, &vpc::Columns::default());
+    }
     let text = match text_of(line) {
         Ok("") => return Decoded::Skipped(SkipReason::Blank),
         Ok(text) => text,
@@ -218,13 +265,11 @@ pub fn decode(format: Format, line: &[u8]) -> Decoded<'_> {
         Format::Hubble => hubble::decode(text),
         Format::Zeek => zeek::decode(text),
         Format::Ulogd => ulogd::decode(text),
+        Format::Calico => calico::decode(text),
+        Format::Suricata => suricata::decode(text),
+        Format::Vpc => Err(NoSignal::Unknown), // no JSON: read above
     };
-    match read {
-        Ok(signal) => Decoded::Signal(signal),
-        Err(NoSignal::Skipped(reason)) => Decoded::Skipped(reason),
-        Err(NoSignal::Unknown) => Decoded::Unknown,
-        Err(NoSignal::Malformed(malformed)) => Decoded::Malformed(malformed),
-    }
+    read.into()
 }
 
 /// Why a decoder stopped before it had a signal; lets `?` carry all three.

@@ -2,7 +2,7 @@
 //! and the page on limits is generated from it.
 
 use super::Format;
-use crate::model::Transport;
+use crate::model::{Signature, Transport};
 
 /// Whether a format shows something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,18 @@ impl Shows {
         "losses",
     ];
 
+    /// What the parts are, in the same order.
+    pub const PART_MEANINGS: [&'static str; 8] = [
+        "the first packet of a connection, when it is sent",
+        "whether the target answered",
+        "bytes and packets, both ways",
+        "how long a connection lasted",
+        "the names of targets: DNS queries, TLS server names",
+        "packets that a policy dropped",
+        "the pod, by name",
+        "that the producer itself lost records",
+    ];
+
     /// The parts, in the order in which docs list them.
     #[must_use]
     pub const fn parts(self) -> [Shown; 8] {
@@ -81,7 +93,29 @@ impl Format {
             Self::Hubble => HUBBLE,
             Self::Zeek => ZEEK,
             Self::Ulogd => ULOGD,
+            Self::Vpc => VPC,
+            Self::Calico => CALICO,
+            Self::Suricata => SURICATA,
         }
+    }
+
+    /// What this format never shows: each part's name, with why not.
+    pub fn blind_spots(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let parts = Shows::PART_NAMES.into_iter().zip(self.shows().parts());
+        parts.filter_map(|(name, shown)| match shown {
+            Shown::Never(reason) => Some((name, reason)),
+            Shown::Always | Shown::When(_) => None,
+        })
+    }
+
+    /// What this format never shows of what a signature looks at.
+    pub fn cannot_show(
+        self,
+        signature: Signature,
+    ) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let looks_at = looks_at(signature);
+        self.blind_spots()
+            .filter(move |(name, _)| looks_at.iter().any(|part| part.name == *name))
     }
 
     /// Whether records of this format can show that a target answered over this transport.
@@ -89,9 +123,74 @@ impl Format {
     pub const fn shows_answers(self, transport: Transport) -> bool {
         // Zeek gives protocols that it does not know one state, whatever happened. Conntrack counts
         // their packets both ways, and Hubble marks replies.
-        !matches!((self, transport), (Self::Zeek, Transport::Other(_)))
+        // VPC logs have no ICMP type, so a request and its answer look the same.
+        !matches!(
+            (self, transport),
+            (Self::Zeek, Transport::Other(_)) | (Self::Vpc, Transport::Icmp | Transport::Other(_))
+        )
     }
 }
+
+/// A part that a signature looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LooksAt {
+    /// Its name, one of [`Shows::PART_NAMES`].
+    pub name: &'static str,
+    /// What for.
+    pub why: &'static str,
+}
+
+const fn part(name: &'static str, why: &'static str) -> LooksAt {
+    LooksAt { name, why }
+}
+
+/// What a signature looks at, the most important part first.
+#[must_use]
+pub const fn looks_at(signature: Signature) -> &'static [LooksAt] {
+    match signature {
+        Signature::HorizontalScan | Signature::VerticalScan => &SCAN,
+        Signature::Mining => &MINING,
+        Signature::ReverseTunnel => &REVERSE_TUNNEL,
+        Signature::DnsTunnel => &DNS_TUNNEL,
+        Signature::TunnelService => &TUNNEL_SERVICE,
+    }
+}
+
+const SCAN: [LooksAt; 4] = [
+    part(
+        "answers",
+        "a contact fails when it is refused or not answered",
+    ),
+    part("drops", "a contact that a policy stops has failed"),
+    part("names", "a target that DNS named is no evidence"),
+    part("losses", "where records are lost, silence is no failure"),
+];
+
+const MINING: [LooksAt; 4] = [
+    part("names", "the name of a pool is on the user's list"),
+    part(
+        "attempts",
+        "a session with a listed address counts as soon as it begins",
+    ),
+    part("bytes", "sessions with a pool are thin and steady"),
+    part("durations", "sessions with a pool are long"),
+];
+
+const REVERSE_TUNNEL: [LooksAt; 3] = [
+    part("durations", "a tunnel stays open for a long time"),
+    part("bytes", "the outside asks, and the pod answers with more"),
+    part("names", "a target that nobody named is rare"),
+];
+
+const DNS_TUNNEL: [LooksAt; 1] = [part(
+    "names",
+    "the names that are asked for below one domain carry the data",
+)];
+
+const TUNNEL_SERVICE: [LooksAt; 1] = [part(
+    "names",
+    "the name of a tunnel service is on the user's list",
+)];
 
 const HUBBLE: Shows = Shows {
     attempts: Shown::Always,
@@ -128,6 +227,45 @@ const ULOGD: Shows = Shows {
     losses: Shown::Never("a full socket buffer loses events without a record"),
 };
 
+const VPC: Shows = Shows {
+    attempts: Shown::When("tcp-flags are in the log, or the ports tell client from server"),
+    answers: Shown::When(
+        "the interface is the pod's; for TCP tcp-flags, packets and bytes are in the log, for UDP the \
+         ports tell client from server; never for ICMP, whose type is not logged",
+    ),
+    bytes: Shown::When("both records of a connection are in the log: each counts one direction"),
+    durations: Shown::When("the connection ends within its first window, of 1 or 10 minutes"),
+    names: Shown::Never("it logs addresses and ports"),
+    drops: Shown::When("a security group or network ACL drops (REJECT), not a policy on the node"),
+    pods: Shown::Never("it knows addresses only, and behind the node's NAT only the node's"),
+    losses: Shown::When("log-status is in the log; SKIPDATA does not say how many"),
+};
+
+const CALICO: Shows = Shows {
+    attempts: Shown::When(
+        "flows.log keeps both addresses: denied flows do, allowed ones with aggregation off; \
+         Goldmane has no address at all",
+    ),
+    answers: Shown::When("allowed flows are not aggregated; an answer may be in the next window"),
+    bytes: Shown::When("allowed flows are not aggregated"),
+    durations: Shown::When("a connection lasts for a whole window, 300 s by default"),
+    names: Shown::When("dest_domains is enabled, and the agent resolved the name through it"),
+    drops: Shown::When("flows.log is read and not Goldmane"),
+    pods: Shown::When("source_name is not aggregated"),
+    losses: Shown::Never("the agent drops flows beyond its limits without a record"),
+};
+
+const SURICATA: Shows = Shows {
+    attempts: Shown::Never("a flow is written when it ends or times out"),
+    answers: Shown::Always,
+    bytes: Shown::Always,
+    durations: Shown::Always,
+    names: Shown::When("dns, tls and quic are logged, and the traffic is not encrypted DNS"),
+    drops: Shown::When("Suricata itself drops, inline (flow.action: drop)"),
+    pods: Shown::Never("it knows addresses only"),
+    losses: Shown::When("stats are logged; kernel drops alone count"),
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +291,34 @@ mod tests {
                 format.name()
             );
         }
+    }
+
+    #[test]
+    fn a_signature_looks_at_parts_that_exist() {
+        for signature in Signature::ALL {
+            for part in looks_at(signature) {
+                assert!(Shows::PART_NAMES.contains(&part.name), "{}", part.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_blind_spot_names_the_part_and_the_reason() {
+        let of = |format: Format| {
+            format
+                .blind_spots()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(Format::Hubble), ["bytes", "durations"]);
+        assert_eq!(of(Format::Vpc), ["names", "pods"]);
+        let mining: Vec<_> = Format::Vpc.cannot_show(Signature::Mining).collect();
+        assert_eq!(mining, [("names", "it logs addresses and ports")]);
+        assert_eq!(
+            Format::Hubble
+                .cannot_show(Signature::HorizontalScan)
+                .count(),
+            0
+        );
     }
 }

@@ -6,36 +6,54 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::field::Scalar;
-use super::{Format, parse, text_of};
+use super::{Format, parse, text_of, vpc};
 
 /// The format of a line; `None` where its keys belong to none or to more than one.
 #[must_use]
 pub fn sniff(line: &[u8]) -> Option<Format> {
     let text = text_of(line).ok()?;
     if !text.starts_with('{') {
-        return None;
+        return vpc::is_recognised(text).then_some(Format::Vpc);
     }
     let Marks(marks) = parse(text).ok()?;
-    let hubble = marks & ENVELOPE != 0 || marks & BARE_FLOW == BARE_FLOW;
-    match (hubble, marks & ZEEK != 0, marks & NETFILTER != 0) {
-        (true, false, false) => Some(Format::Hubble),
-        (false, true, false) => Some(Format::Zeek),
-        (false, false, true) => Some(Format::Ulogd),
+    let has = |wanted: u16| marks & wanted == wanted;
+    // Suricata has a key `flow` as well, and its events alone have a time of this name beside a
+    // kind.
+    let suricata = has(EVENT_TYPE | TIMESTAMP);
+    let found = [
+        (
+            (has(ENVELOPE) && !suricata) || has(IP | VERDICT),
+            Format::Hubble,
+        ),
+        (has(ZEEK), Format::Zeek),
+        (has(NETFILTER), Format::Ulogd),
+        (
+            has(REPORTER | SOURCE_NAME) || has(KEY | START_TIME),
+            Format::Calico,
+        ),
+        (suricata, Format::Suricata),
+    ];
+    let mut formats = found.iter().filter(|(is_marked, _)| *is_marked);
+    match (formats.next(), formats.next()) {
+        (Some((_, format)), None) => Some(*format),
         _ => None,
     }
 }
 
-/// The keys seen that only one format has, one bit each.
-struct Marks(u8);
+/// The keys seen that few formats have, one bit each.
+struct Marks(u16);
 
-const ENVELOPE: u8 = 1;
-const IP: u8 = 2;
-const VERDICT: u8 = 4;
-const ZEEK: u8 = 8;
-const NETFILTER: u8 = 16;
-
-/// A Hubble record without envelope has both.
-const BARE_FLOW: u8 = IP | VERDICT;
+const ENVELOPE: u16 = 1;
+const IP: u16 = 1 << 1;
+const VERDICT: u16 = 1 << 2;
+const ZEEK: u16 = 1 << 3;
+const NETFILTER: u16 = 1 << 4;
+const EVENT_TYPE: u16 = 1 << 5;
+const TIMESTAMP: u16 = 1 << 6;
+const REPORTER: u16 = 1 << 7;
+const SOURCE_NAME: u16 = 1 << 8;
+const KEY: u16 = 1 << 9;
+const START_TIME: u16 = 1 << 10;
 
 impl<'de> Deserialize<'de> for Marks {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -61,6 +79,12 @@ impl<'de> Visitor<'de> for MarksVisitor {
                 "verdict" => VERDICT,
                 "id.orig_h" => ZEEK,
                 "ct.event" | "oob.prefix" | "oob.hook" | "raw.pktlen" => NETFILTER,
+                "event_type" => EVENT_TYPE,
+                "timestamp" => TIMESTAMP,
+                "reporter" => REPORTER,
+                "source_name" | "source_name_aggr" => SOURCE_NAME,
+                "Key" | "key" => KEY,
+                "start_time" | "startTime" => START_TIME,
                 _ => 0,
             };
             map.next_value::<IgnoredAny>()?;

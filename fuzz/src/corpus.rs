@@ -1,0 +1,117 @@
+//! Where inputs begin: lines of every format from the repository's samples and recordings, and
+//! from the folder beside it where there is one. Read once; used by `fuzz`.
+
+use std::path::{Path, PathBuf};
+
+use yellowjack::signals::decode::{Format, sniff};
+
+use crate::Target;
+
+/// Lines that are taken from one file, spread over it. More than a sample has: its lines repeat
+/// in a pattern, of which a step could meet one kind alone.
+const LINES_PER_FILE_MAX: usize = 1_000;
+
+/// Lines of one input for a target that reads several, without the first one.
+const LINES_PER_PART: usize = 4;
+
+/// Files with lines of any format, from the root of the repository.
+const OWN_FILES: [&str; 7] = [
+    "tests/samples/vpc/scan.log",
+    "tests/samples/vpc/honest.log",
+    "tests/samples/calico/scan.log",
+    "tests/samples/calico/honest.log",
+    "tests/samples/suricata/scan.json",
+    "tests/samples/suricata/honest.json",
+    "e2e/recording/egress.jsonl",
+];
+
+/// The same, from the folder beside it.
+const SHARED_FILES: [&str; 3] = [
+    "samples/hubble.jsonl",
+    "samples/netfilter/nflog.json",
+    "samples/netfilter/nfct.json",
+];
+
+/// Whole lines of shapes that no file of the repository has.
+const LINES: [&str; 5] = [
+    r#"{"flow":{"time":"2026-02-24T08:43:39.070396373Z","verdict":"FORWARDED","IP":{"source":"10.10.21.241","destination":"9.134.108.44"},"l4":{"TCP":{"source_port":58012,"destination_port":9922,"flags":{"SYN":true}}},"source":{"namespace":"a","pod_name":"b"},"destination_names":["x.example","y"],"event_type":{"type":4},"traffic_direction":"EGRESS","is_reply":false},"time":"2026-02-24T08:43:39Z"}"#,
+    r#"{"flow":{"time":"2026-02-24T08:43:39Z","verdict":"FORWARDED","IP":{"source":"10.0.0.10","destination":"10.0.0.1"},"l7":{"type":"RESPONSE","dns":{"query":"a.example.","ips":["192.0.2.1"],"rcode":3}},"is_reply":true}}"#,
+    r#"{"ts":1700828217.314165,"id.orig_h":"192.168.1.9","id.orig_p":50820,"id.resp_h":"45.33.32.156","id.resp_p":443,"proto":"tcp","duration":0.2069,"orig_bytes":0,"resp_bytes":0,"conn_state":"REJ","history":"Sr","orig_pkts":1,"resp_pkts":1}"#,
+    r#"{"_path":"dns","ts":"2018-03-24T17:15:20.615923Z","id.orig_h":"10.0.0.7","id.orig_p":5353,"id.resp_h":"10.0.0.2","id.resp_p":53,"query":"a.example.","rcode":0,"answers":["203.0.113.133","2001:db8::1"]}"#,
+    r#"{"ts":1,"id.orig_h":"10.0.0.7","id.orig_p":53,"id.resp_h":"10.0.0.2","id.resp_p":443,"server_name":"pool.example.net"}"#,
+];
+
+/// A pool list with one entry of each kind.
+const POOLS: &str = "# pools\npool.example.org\n*.miner.example.net\n203.0.113.9:3333\n198.51.100.0/24\n2001:db8::/32\n[2001:db8::1]:443\n";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Corpus {
+    logs: Vec<(Format, Vec<Vec<u8>>)>,
+    pools: Vec<Vec<u8>>,
+}
+
+impl Corpus {
+    /// Reads what is there. `root` is the root of the repository.
+    #[must_use]
+    pub fn read(root: &Path) -> Self {
+        let shared = std::env::var_os("YELLOWJACK_SHARED")
+            .map_or_else(|| root.join("../shared"), PathBuf::from);
+        let own = OWN_FILES.iter().map(|file| root.join(file));
+        let files = own.chain(SHARED_FILES.iter().map(|file| shared.join(file)));
+        let mut logs: Vec<_> = files.map(|file| some_lines(&file)).collect();
+        logs.extend(LINES.iter().map(|line| vec![line.as_bytes().to_vec()]));
+        let logs = logs
+            .into_iter()
+            .filter_map(|lines| Some((sniff(lines.first()?)?, lines)))
+            .collect();
+        let recorded = std::fs::read(root.join("e2e/recording/pools.txt")).ok();
+        let pools = recorded.into_iter().chain([POOLS.as_bytes().to_vec()]);
+        Self {
+            logs,
+            pools: pools.collect(),
+        }
+    }
+
+    /// The inputs that a target begins with.
+    #[must_use]
+    pub fn seeds(&self, target: Target) -> Vec<Vec<u8>> {
+        let of = |wanted: Option<Format>| {
+            let logs = self.logs.iter();
+            logs.filter(move |(format, _)| wanted.is_none_or(|wanted| wanted == *format))
+                .map(|(_, lines)| lines)
+        };
+        match target {
+            Target::Line(format) => of(Some(format)).flatten().cloned().collect(),
+            Target::Sniff => of(None).flatten().cloned().collect(),
+            Target::Pools => self.pools.clone(),
+            Target::Log(format) => of(Some(format)).flat_map(|lines| parts(lines)).collect(),
+        }
+    }
+}
+
+/// A log in parts of a few lines, each behind the first line, which may be a header.
+fn parts(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let Some((first, rest)) = lines.split_first() else {
+        return Vec::new();
+    };
+    if rest.is_empty() {
+        return vec![first.clone()];
+    }
+    let part = |lines: &[Vec<u8>]| [&[first.clone()], lines].concat().join(&b'\n');
+    rest.chunks(LINES_PER_PART).map(part).collect()
+}
+
+fn some_lines(file: &Path) -> Vec<Vec<u8>> {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    let lines: Vec<&[u8]> = bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .collect();
+    let step = lines.len().div_ceil(LINES_PER_FILE_MAX).max(1);
+    lines
+        .into_iter()
+        .step_by(step)
+        .map(<[u8]>::to_vec)
+        .collect()
+}

@@ -1,0 +1,246 @@
+//! What is fuzzed, and what must hold for every input. Called by `fuzz`.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::mem::discriminant;
+
+use yellowjack::detect::{Engine, EngineConfig, PoolList, Workload};
+use yellowjack::limits;
+use yellowjack::model::{EventTime, Finding, PodKey, Signal, Subject};
+use yellowjack::signals::decode::{Decoded, Decoder, Format, decode, sniff};
+
+/// What one input led to, as a hash: the kind of result and which parts of it are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Behaviour(u64);
+
+impl Behaviour {
+    fn of(parts: impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        parts.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// What is fuzzed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The decoder of a format, on one line.
+    Line(Format),
+    /// A decoder with its memory, and the engine behind it, on several lines.
+    Log(Format),
+    /// The guess of a format.
+    Sniff,
+    /// Pool lists.
+    Pools,
+}
+
+impl Target {
+    /// Every target.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let lines = Format::ALL.into_iter().map(Self::Line);
+        let logs = Format::ALL.into_iter().map(Self::Log);
+        lines
+            .chain(logs)
+            .chain([Self::Sniff, Self::Pools])
+            .collect()
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Line(format) => format.name().to_owned(),
+            Self::Log(format) => format!("{}-log", format.name()),
+            Self::Sniff => "sniff".to_owned(),
+            Self::Pools => "pools".to_owned(),
+        }
+    }
+
+    /// Runs the code on an input. `Err` names a property that does not hold.
+    pub fn run(self, input: &[u8]) -> Result<Behaviour, String> {
+        match self {
+            Self::Line(format) => check_line(format, input),
+            Self::Log(format) => check_log(format, input),
+            Self::Sniff => {
+                let found = sniff(input);
+                ensure(sniff(input) == found, "the same line, two formats")?;
+                Ok(Behaviour::of(found))
+            }
+            Self::Pools => check_pools(input),
+        }
+    }
+}
+
+fn ensure(holds: bool, what: &str) -> Result<(), String> {
+    if holds {
+        Ok(())
+    } else {
+        Err(format!("does not hold: {what}"))
+    }
+}
+
+fn check_line(format: Format, line: &[u8]) -> Result<Behaviour, String> {
+    let decoded = decode(format, line);
+    ensure(
+        decode(format, line) == decoded,
+        "the same line, the same result",
+    )?;
+    ensure(
+        Decoder::new(format).decode(line) == decoded,
+        "a new decoder reads as the function does",
+    )?;
+    if line.len() < limits::LINE_BYTES_MAX {
+        let mut ended = line.to_vec();
+        ended.push(b'\n');
+        ensure(
+            decode(format, &ended) == decoded,
+            "the line end says nothing",
+        )?;
+    } else if line.len() > limits::LINE_BYTES_MAX {
+        ensure(
+            matches!(decoded, Decoded::Malformed(_)),
+            "a line beyond the bound is malformed",
+        )?;
+    }
+    check_decoded(&decoded, line.len())?;
+    Ok(Behaviour::of(shape(&decoded)))
+}
+
+fn check_log(format: Format, log: &[u8]) -> Result<Behaviour, String> {
+    let mut decoder = Decoder::new(format);
+    let mut engine = Engine::new(EngineConfig::default());
+    let mut last = EventTime::MIN;
+    let mut shapes = Vec::new();
+    for line in log.split(|byte| *byte == b'\n') {
+        let before = decoder;
+        let result = decoder.decode(line);
+        check_decoded(&result, line.len())?;
+        decoder.learn(line);
+        ensure(
+            before.decode(line) == result,
+            "a line read again with its decoder is the same",
+        )?;
+        shapes.push(shape(&result));
+        let Decoded::Signal(signal) = &result else {
+            continue;
+        };
+        last = last.max(signal.time());
+        if let Signal::Lost(lost) = signal {
+            engine.node_lost("node", lost.time, lost.count);
+        }
+        if let Some(source) = signal.source() {
+            let subject = Subject {
+                pod: PodKey::from(source.to_string().as_str()),
+                run: None,
+            };
+            check_findings(&engine.step(&subject, Workload::Standard, signal))?;
+        }
+    }
+    check_findings(&engine.settle(last))?;
+    shapes.dedup();
+    shapes.truncate(3);
+    Ok(Behaviour::of(shapes))
+}
+
+fn check_decoded(decoded: &Decoded<'_>, line_bytes: usize) -> Result<(), String> {
+    let Decoded::Signal(signal) = decoded else {
+        return Ok(());
+    };
+    let latest = EventTime::from_seconds(limits::EVENT_SECONDS_MAX, 0);
+    ensure(
+        signal.time().as_micros() >= 0 && signal.time() <= latest,
+        "a time that a log can mean",
+    )?;
+    let fits = |text: &str| !text.is_empty() && text.len() <= line_bytes;
+    match signal {
+        Signal::Flow(flow) => {
+            ensure(
+                flow.source.to_canonical() == flow.source
+                    && flow.destination.to_canonical() == flow.destination,
+                "addresses in one spelling",
+            )?;
+            let name = flow.destination_name.as_deref();
+            ensure(name.is_none_or(fits), "a name no longer than its line")?;
+            let pod = flow.pod.as_ref();
+            ensure(
+                pod.is_none_or(|pod| fits(&pod.namespace) && fits(&pod.name)),
+                "a pod no longer than its line",
+            )
+        }
+        Signal::Dns(query) => {
+            ensure(
+                query.answers.len() <= limits::DNS_ANSWERS_MAX,
+                "no more answers than are kept",
+            )?;
+            ensure(fits(&query.query), "a name no longer than its line")
+        }
+        Signal::Tls(name) => ensure(fits(&name.server_name), "a name no longer than its line"),
+        Signal::Lost(_) => Ok(()),
+    }
+}
+
+fn check_findings(findings: &[Finding]) -> Result<(), String> {
+    for finding in findings {
+        let evidence = &finding.evidence;
+        ensure(
+            evidence.examples.len() <= limits::EXAMPLES_MAX
+                && evidence.against.len() <= limits::AGAINST_MAX,
+            "evidence within its bounds",
+        )?;
+        ensure(evidence.score.is_finite(), "a score that is a number")?;
+        ensure(evidence.first <= evidence.last, "evidence in order of time")?;
+    }
+    Ok(())
+}
+
+fn check_pools(input: &[u8]) -> Result<Behaviour, String> {
+    let text = String::from_utf8_lossy(input);
+    let (list, problems) = PoolList::parse(&text);
+    ensure(
+        problems.len() <= limits::POOL_PROBLEMS_MAX,
+        "no more problems than are kept",
+    )?;
+    let name = text.lines().next().unwrap_or_default();
+    let listed = list.listed_name(name).is_some();
+    Ok(Behaviour::of((problems.len().min(8), listed)))
+}
+
+/// What makes one result another kind than the next.
+fn shape(decoded: &Decoded<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    discriminant(decoded).hash(&mut hasher);
+    match decoded {
+        Decoded::Signal(signal) => {
+            discriminant(signal).hash(&mut hasher);
+            match signal {
+                Signal::Flow(flow) => {
+                    discriminant(&flow.transport).hash(&mut hasher);
+                    flow.outcome.hash(&mut hasher);
+                    flow.source.is_ipv4().hash(&mut hasher);
+                    let volume = flow.volume.map(|volume| {
+                        (volume.is_final, volume.duration_us > 0, volume.bytes_in > 0)
+                    });
+                    (
+                        flow.forwarded,
+                        volume,
+                        flow.destination_name.is_some(),
+                        flow.pod.is_some(),
+                        flow.source_port == 0,
+                        flow.destination_port == 0,
+                    )
+                        .hash(&mut hasher);
+                }
+                Signal::Dns(query) => {
+                    (query.answers.len().min(3), query.nonexistent).hash(&mut hasher);
+                }
+                Signal::Tls(name) => name.source.is_ipv4().hash(&mut hasher),
+                Signal::Lost(lost) => (lost.count > 1).hash(&mut hasher),
+            }
+        }
+        Decoded::Skipped(reason) => reason.hash(&mut hasher),
+        Decoded::Unknown => {}
+        Decoded::Malformed(reason) => reason.hash(&mut hasher),
+    }
+    hasher.finish()
+}

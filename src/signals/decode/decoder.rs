@@ -1,0 +1,85 @@
+//! Decoder: a format together with what earlier lines of the same log said about later ones.
+//!
+//! Sources and `replay` keep one per file. Most formats need none of it: each of their lines
+//! stands for itself. VPC flow logs name their fields in the first line, and Suricata counts the
+//! packets that it lost from its start on, so that only two records show how many are new.
+//!
+//! It is small and `Copy`, so that a line which is read again later is read with the decoder of
+//! its time: [`Decoder::decode`] changes nothing, [`Decoder::learn`] alone does.
+
+use super::suricata::{self, Drops};
+use super::vpc::{self, Columns};
+use super::{Decoded, Format, SkipReason, decode};
+use crate::model::{LostEvents, Signal};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoder {
+    format: Format,
+    memory: Memory,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    Nothing,
+    Vpc(Columns),
+    Suricata(Drops),
+}
+
+impl Decoder {
+    /// A decoder at the beginning of a log.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        let memory = match format {
+            Format::Vpc => Memory::Vpc(Columns::default()),
+            Format::Suricata => Memory::Suricata(Drops::default()),
+            Format::Hubble | Format::Zeek | Format::Ulogd | Format::Calico => Memory::Nothing,
+        };
+        Self { format, memory }
+    }
+
+    /// The format.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Decodes a line in the light of the lines before it.
+    #[must_use]
+    pub fn decode<'a>(&self, line: &'a [u8]) -> Decoded<'a> {
+        match &self.memory {
+            Memory::Nothing => decode(self.format, line),
+            Memory::Vpc(columns) => vpc::decode(line, columns),
+            Memory::Suricata(drops) => {
+                let decoded = decode(self.format, line);
+                if decoded != Decoded::Skipped(SkipReason::NotTraffic) {
+                    return decoded;
+                }
+                match suricata::count_drops(line).map(|(time, now)| (time, drops.until(now))) {
+                    Some((time, count)) if count > 0 => {
+                        Decoded::Signal(Signal::Lost(LostEvents { time, count }))
+                    }
+                    _ => decoded,
+                }
+            }
+        }
+    }
+
+    /// Remembers what a line says about the lines after it. To be called once per line, in the
+    /// order of the log, after the line was decoded.
+    pub fn learn(&mut self, line: &[u8]) {
+        match &mut self.memory {
+            Memory::Nothing => {}
+            Memory::Vpc(columns) => {
+                if let Some(named) = Columns::from_header(line) {
+                    *columns = named;
+                }
+            }
+            Memory::Suricata(drops) => {
+                if let Some((_, now)) = suricata::count_drops(line) {
+                    *drops = now;
+                }
+            }
+        }
+    }
+}
