@@ -13,6 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Malformed;
+use super::json::{Cursor, Read};
 use super::time;
 use crate::limits;
 use crate::model::EventTime;
@@ -139,6 +140,49 @@ pub(super) fn duration_us(seconds: &Scalar<'_>) -> Option<u64> {
         _ => return None,
     };
     (micros.is_finite() && (0.0..9.2e18).contains(&micros)).then_some(micros.round() as u64)
+}
+
+impl<'a> Read<'a> for Scalar<'a> {
+    #[inline]
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        *self = cursor.scalar()?;
+        Ok(())
+    }
+}
+
+impl<'a, T: Read<'a>> Read<'a> for Object<T> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        if cursor.is_at_object()? {
+            self.0.insert(T::default()).read(cursor)
+        } else {
+            cursor.skip()
+        }
+    }
+}
+
+impl<'a> Read<'a> for Addresses {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.list(|element| self.take(&element))
+    }
+}
+
+impl<'a> Read<'a> for FirstText<'a> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.list(|element| {
+            if self.0.is_none() {
+                self.0 = element.into_text();
+            }
+        })
+    }
+}
+
+impl Addresses {
+    fn take(&mut self, element: &Scalar<'_>) {
+        let address = element.text().and_then(parse_address);
+        if let (Some(address), true) = (address, self.0.len() < limits::DNS_ANSWERS_MAX) {
+            self.0.push(address);
+        }
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {

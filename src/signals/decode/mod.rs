@@ -4,9 +4,11 @@
 //! decoder borrows from the line, never panics, keeps nothing between lines and guesses nothing:
 //! what a line does not say is `None` or [`Outcome::Unseen`](crate::model::Outcome::Unseen).
 
+mod bits;
 mod field;
 mod hubble;
 mod icmp;
+mod json;
 mod shows;
 mod sniff;
 mod time;
