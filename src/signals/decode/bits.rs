@@ -8,22 +8,120 @@ use wide::u8x16;
 /// Bytes that one look covers.
 pub(super) const BLOCK_BYTES: usize = 64;
 
-/// How far it is to the first quote, backslash or control character; the length where there is
-/// none.
-#[inline]
-pub(super) fn find_string_special(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    let mut rest = bytes;
-    while let Some((chunk, tail)) = rest.split_first_chunk::<16>() {
-        let special = string_special(chunk);
-        if special != 0 {
-            return at + special.trailing_zeros() as usize;
+/// Finds where strings may end: at quotes, backslashes and control characters. Remembers 64 bytes
+/// of the line, because the next string mostly ends in them too; a look at the bytes themselves
+/// would have to wait for the end of the string before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StringEnds {
+    /// Where the remembered bytes begin.
+    start: usize,
+    /// A bit for each of them, the first in the lowest.
+    ends: u64,
+}
+
+impl Default for StringEnds {
+    /// Remembers what lies before the line, which no place is in.
+    fn default() -> Self {
+        Self {
+            start: 0_usize.wrapping_sub(BLOCK_BYTES),
+            ends: 0,
         }
-        at += 16;
+    }
+}
+
+impl StringEnds {
+    /// The first place in `bytes` from `at` on where a string may end; their length or more where
+    /// there is none. Call it with the same bytes each time.
+    #[inline(always)]
+    pub(super) fn next(&mut self, bytes: &[u8], at: usize) -> usize {
+        let ahead = at.wrapping_sub(self.start);
+        if ahead < BLOCK_BYTES {
+            let ends = self.ends & (u64::MAX << ahead);
+            if ends != 0 {
+                return self.start + ends.trailing_zeros() as usize;
+            }
+            self.look(bytes, self.start + BLOCK_BYTES)
+        } else {
+            self.look(bytes, at)
+        }
+    }
+
+    #[inline]
+    fn look(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            self.start = at;
+            self.ends = match rest.first_chunk() {
+                Some(block) => string_ends(block),
+                None => string_ends(&padded(rest)),
+            };
+            if self.ends != 0 {
+                return at + self.ends.trailing_zeros() as usize;
+            }
+            if rest.len() <= BLOCK_BYTES {
+                return bytes.len().max(at);
+            }
+            at += BLOCK_BYTES;
+        }
+    }
+}
+
+/// The last bytes of a line, filled up with white space.
+#[inline]
+pub(super) fn padded(rest: &[u8]) -> [u8; BLOCK_BYTES] {
+    let mut block = [b' '; BLOCK_BYTES];
+    if let Some(start) = block.get_mut(..rest.len()) {
+        start.copy_from_slice(rest);
+    }
+    block
+}
+
+/// Appends the decimal digits that `bytes` begins with to `number`, and says how many they are.
+/// Wraps where they do not fit. Eight at a time: numbers differ in length from line to line, and a
+/// loop over digits would end where the processor does not expect it.
+#[inline]
+pub(super) fn leading_number(mut number: u64, bytes: &[u8]) -> (u64, usize) {
+    let mut rest = bytes;
+    let mut length = 0;
+    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+        let (digits, count) = leading_digits(u64::from_le_bytes(*chunk));
+        let power = POWERS_OF_TEN.get(count).copied().unwrap_or(1);
+        number = number.wrapping_mul(power).wrapping_add(digits);
+        length += count;
+        if count < 8 {
+            return (number, length);
+        }
         rest = tail;
     }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    at + rest.iter().position(is_special).unwrap_or(rest.len())
+    for byte in rest {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        length += 1;
+    }
+    (number, length)
+}
+
+/// The number that the digits at the start of eight bytes make, and how many there are.
+#[inline]
+const fn leading_digits(chunk: u64) -> (u64, usize) {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let digits = chunk ^ (ONES * b'0' as u64);
+    // A byte above 9 sets its highest bit. What carries over meets later bytes only.
+    let others = (digits.wrapping_add(ONES * (0x7f - 9)) | digits) & (ONES * 0x80);
+    let count = others.trailing_zeros() / 8;
+    if count == 0 {
+        return (0, 0);
+    }
+    // To the end, behind zeros; then pairs, fours and all eight are put together, each in one
+    // multiplication: 2561 = 256 x 10 + 1, 6553601 = 65536 x 100 + 1, and so on.
+    let digits = digits << (64 - 8 * count);
+    let pairs = (digits & (ONES * 0x0f)).wrapping_mul(2_561) >> 8;
+    let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(6_553_601) >> 16;
+    let eight = (fours & 0x0000_ffff_0000_ffff).wrapping_mul(42_949_672_960_001) >> 32;
+    (eight, count as usize)
 }
 
 /// Which bytes of a block are what, a bit for each, the first byte in the lowest bit.
@@ -127,16 +225,33 @@ const fn prefix_xor(mut bits: u64) -> u64 {
     bits ^ (bits << 32)
 }
 
+const POWERS_OF_TEN: [u64; 9] = [
+    1,
+    10,
+    100,
+    1_000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+];
+
 /// Opening and closing brackets differ from each other by this bit alone.
 const CASE_BIT: u8 = 0x20;
 
 #[inline]
-fn string_special(chunk: &[u8; 16]) -> u32 {
-    let bytes = u8x16::new(*chunk);
-    let controls = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
-    let quotes = bytes.simd_eq(u8x16::splat(b'"'));
-    let backslashes = bytes.simd_eq(u8x16::splat(b'\\'));
-    (quotes | backslashes | controls).to_bitmask()
+fn string_ends(block: &[u8; BLOCK_BYTES]) -> u64 {
+    let (chunks, _) = block.as_chunks::<16>();
+    let each = chunks.iter().zip([0_u32, 16, 32, 48]);
+    each.fold(0, |ends, (chunk, shift)| {
+        let bytes = u8x16::new(*chunk);
+        let controls = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+        let quotes = bytes.simd_eq(u8x16::splat(b'"'));
+        let backslashes = bytes.simd_eq(u8x16::splat(b'\\'));
+        let any = (quotes | backslashes | controls).to_bitmask();
+        ends | u64::from(any) << shift
+    })
 }
 
 #[inline]
@@ -158,7 +273,6 @@ fn marks(block: &[u8; BLOCK_BYTES]) -> Marks {
 
 #[cfg(test)]
 mod tests {
-    use proptest::array::uniform;
     use proptest::prelude::*;
     use proptest::sample::select;
 
@@ -172,12 +286,35 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn the_first_byte_that_ends_plain_text_is_found(block in uniform::<_, 64>(byte())) {
-            let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-            for length in 0..64 {
-                let expected = block[..length].iter().position(is_special).unwrap_or(length);
-                assert_eq!(find_string_special(&block[..length]), expected);
+        fn every_place_where_a_string_may_end_is_found_in_turn(
+            bytes in proptest::collection::vec(
+                prop_oneof![1 => byte(), 20 => Just(b'a')], 0..400,
+            ),
+            steps in proptest::collection::vec(1..150_usize, 1..20),
+        ) {
+            let is_end = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+            let expected = |at: usize| {
+                let rest = bytes.get(at..).unwrap_or_default();
+                rest.iter().position(is_end).map(|ahead| at + ahead)
+            };
+            let mut ends = StringEnds::default();
+            let mut at = 0;
+            for step in steps {
+                let found = ends.next(&bytes, at);
+                assert_eq!(Some(found).filter(|found| *found < bytes.len()), expected(at));
+                assert!(found >= at);
+                at = found.min(bytes.len()) + step;
             }
+        }
+
+        #[test]
+        fn leading_digits_make_the_number_that_they_spell(
+            digits in "[0-9]{0,19}", rest in "([^0-9].{0,12})?", before in 0..1_000_u64,
+        ) {
+            let expected = format!("{before}{digits}").parse::<u128>().unwrap();
+            let (number, length) = leading_number(before, format!("{digits}{rest}").as_bytes());
+            assert_eq!(length, digits.len());
+            assert_eq!(u128::from(number), expected % (1 << 64));
         }
 
         #[test]

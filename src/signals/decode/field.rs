@@ -173,8 +173,7 @@ pub(super) fn duration_us(seconds: &Scalar<'_>) -> Option<u64> {
 impl<'a> Read<'a> for Scalar<'a> {
     #[inline]
     fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
-        *self = cursor.scalar()?;
-        Ok(())
+        cursor.scalar(self)
     }
 }
 

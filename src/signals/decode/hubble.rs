@@ -38,7 +38,8 @@ const EVENT_POLICY_VERDICT: u64 = 5;
 
 /// Decodes one object, with or without envelope.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
-    let line: Line<'_> = read_line(text)?;
+    let mut line = Line::default();
+    read_line(text, &mut line)?;
     if let Some(record) = line.flow.0 {
         return record.signal(&line.time);
     }
@@ -54,7 +55,9 @@ pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
     }
     if line.ip.is_present() && (line.verdict.is_present() || line.l4.is_present()) {
         // Read again, this time as a record. Only old producers write these.
-        return read_line::<Record<'_>>(text)?.signal(&Scalar::Absent);
+        let mut record = Record::default();
+        read_line(text, &mut record)?;
+        return record.signal(&Scalar::Absent);
     }
     Err(NoSignal::Unknown)
 }

@@ -33,13 +33,17 @@ pub(super) trait Read<'a>: Default {
     fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed>;
 }
 
-/// Reads a line that is one object.
-pub(super) fn read_line<'a, T: Read<'a>>(text: &'a str) -> Result<T, Malformed> {
-    let mut cursor = Cursor { text, at: 0 };
-    let mut value = T::default();
+/// Reads a line that is one object into `value`, which is as by default. Not returned, because the
+/// structs are large and would be copied.
+#[inline]
+pub(super) fn read_line<'a, T: Read<'a>>(text: &'a str, value: &mut T) -> Result<(), Malformed> {
+    let mut cursor = Cursor {
+        text,
+        at: 0,
+        ends: bits::StringEnds::default(),
+    };
     value.read(&mut cursor)?;
-    cursor.end()?;
-    Ok(value)
+    cursor.end()
 }
 
 /// A struct whose fields are keys of an object. Keys that are not named are skipped; one that is
@@ -106,10 +110,11 @@ pub(super) fn both_readings<'a, T>(text: &'a str) -> [Result<String, Malformed>;
 where
     T: Read<'a> + serde::Deserialize<'a> + std::fmt::Debug,
 {
-    let shown = |value: T| format!("{value:?}");
+    let shown = |value: &T| format!("{value:?}");
+    let mut ours = T::default();
     [
-        read_line(text).map(shown),
-        super::parse::<T>(text).map(shown),
+        read_line(text, &mut ours).map(|()| shown(&ours)),
+        super::parse::<T>(text).map(|value| shown(&value)),
     ]
 }
 
@@ -118,6 +123,7 @@ where
 pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    ends: bits::StringEnds,
 }
 
 /// A string as it stands in the line, without its quotes.
@@ -209,7 +215,9 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         loop {
-            take(self.scalar()?);
+            let mut element = Scalar::Absent;
+            self.scalar(&mut element)?;
+            take(element);
             match self.peek()? {
                 b',' => self.at += 1,
                 b']' => {
@@ -226,25 +234,29 @@ impl<'a> Cursor<'a> {
         Ok(self.peek()? == b'{')
     }
 
-    /// Reads any value; arrays and objects are skipped and only remembered as such.
+    /// Reads any value into `slot`; arrays and objects are skipped and only remembered as such.
+    ///
+    /// Each branch writes its own result: a value handed on through several functions is copied
+    /// with other widths than it was written with, and then the processor waits for the stores.
     #[inline]
-    pub(super) fn scalar(&mut self) -> Result<Scalar<'a>, Malformed> {
+    pub(super) fn scalar(&mut self, slot: &mut Scalar<'a>) -> Result<(), Malformed> {
         match self.peek()? {
             b'"' => {
                 let string = self.string()?;
-                Ok(Scalar::Text(if string.has_escapes {
+                *slot = Scalar::Text(if string.has_escapes {
                     Cow::Owned(unescape(string.text)?)
                 } else {
                     Cow::Borrowed(string.text)
-                }))
+                });
             }
-            b'{' | b'[' => self.skip_nested().map(|()| Scalar::Other),
-            b'0'..=b'9' => match self.plain_number() {
-                Some(number) => Ok(number),
-                None => self.literal(),
-            },
-            _ => self.literal(),
+            b'{' | b'[' => {
+                self.skip_nested()?;
+                *slot = Scalar::Other;
+            }
+            b'0'..=b'9' if self.plain_number(slot) => {}
+            _ => *slot = self.literal()?,
         }
+        Ok(())
     }
 
     /// Skips any value.
@@ -259,15 +271,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string, of which only the end is looked for. Control characters are refused.
-    #[inline]
+    #[inline(always)] // the result stays in registers
     fn string(&mut self) -> Result<RawText<'a>, Malformed> {
         let start = self.at + 1;
         let bytes = self.text.as_bytes();
         let mut has_escapes = false;
         let mut at = start;
         loop {
-            let rest = bytes.get(at..).ok_or(Malformed::Truncated)?;
-            at += bits::find_string_special(rest);
+            at = self.ends.next(bytes, at);
             match bytes.get(at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -293,14 +304,8 @@ impl<'a> Cursor<'a> {
             let brackets = match rest.first_chunk::<BLOCK_BYTES>() {
                 Some(block) => strings.brackets_outside(block),
                 None if rest.is_empty() => return Err(Malformed::Truncated),
-                None => {
-                    // White space has no meaning, so the last block can be filled up with it.
-                    let mut block = [b' '; BLOCK_BYTES];
-                    for (to, from) in block.iter_mut().zip(rest) {
-                        *to = *from;
-                    }
-                    strings.brackets_outside(&block)
-                }
+                // White space has no meaning, so the last block can be filled up with it.
+                None => strings.brackets_outside(&bits::padded(rest)),
             };
             match brackets.close(depth) {
                 Ok(length) => {
@@ -324,34 +329,37 @@ impl<'a> Cursor<'a> {
         rest.get(..length).ok_or(Malformed::NotJson)
     }
 
-    /// A number without sign and exponent, and so short that the result is exact; `None`, and not
-    /// a byte further, for any other.
+    /// Reads a number without sign and exponent that is so short that the result is exact. `false`,
+    /// and not a byte further, for any other.
+    #[inline(always)]
     #[allow(clippy::cast_precision_loss)] // below 2^53 by the guard
-    fn plain_number(&mut self) -> Option<Scalar<'a>> {
-        let rest = self.text.as_bytes().get(self.at..)?;
-        let (whole, whole_length) = digits(0, rest);
-        let after = rest.get(whole_length..)?;
+    fn plain_number(&mut self, slot: &mut Scalar<'a>) -> bool {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let (mantissa, whole_length) = bits::leading_number(0, rest);
+        let has_leading_zero = whole_length > 1 && rest.first() == Some(&b'0');
+        let after = rest.get(whole_length..).unwrap_or_default();
         let (number, length) = if let Some((b'.', fraction)) = after.split_first() {
-            let (mantissa, fraction_length) = digits(whole, fraction);
-            if fraction_length == 0 || mantissa >= EXACT_IN_F64 {
-                return None;
-            }
-            let power = POWERS_OF_TEN.get(fraction_length)?;
+            let (mantissa, fraction_length) = bits::leading_number(mantissa, fraction);
+            let power = POWERS_OF_TEN.get(fraction_length);
+            let Some(power) = power.filter(|_| fraction_length > 0 && mantissa < EXACT_IN_F64)
+            else {
+                return false;
+            };
             let number = Scalar::Float(mantissa as f64 / power);
             (number, whole_length + 1 + fraction_length)
         } else {
-            (Scalar::Unsigned(whole), whole_length)
+            (Scalar::Unsigned(mantissa), whole_length)
         };
-        let has_leading_zero = whole_length > 1 && rest.first() == Some(&b'0');
         let is_over = matches!(
             rest.get(length),
             Some(b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r')
         );
-        let is_exact = length <= DIGITS_IN_U64;
-        (is_over && is_exact && !has_leading_zero).then(|| {
+        let is_read = is_over && length <= DIGITS_IN_U64 && !has_leading_zero;
+        if is_read {
             self.at += length;
-            number
-        })
+            *slot = number;
+        }
+        is_read
     }
 
     /// Any number, `true`, `false`, `null`.
@@ -369,21 +377,6 @@ impl<'a> Cursor<'a> {
             }),
         }
     }
-}
-
-/// Adds decimal digits to `number`, wrapping beyond [`DIGITS_IN_U64`]; and how many there were.
-#[inline]
-fn digits(mut number: u64, bytes: &[u8]) -> (u64, usize) {
-    let mut length = 0;
-    for byte in bytes {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
-        length += 1;
-    }
-    (number, length)
 }
 
 /// Text with escapes, which is rare enough to be left to serde.

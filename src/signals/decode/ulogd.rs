@@ -57,7 +57,8 @@ enum Event {
 
 /// Decodes one object of either stack.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
-    let line: Line<'_> = read_line(text)?;
+    let mut line = Line::default();
+    read_line(text, &mut line)?;
     let flow = if line.event.is_present() {
         line.connection()?
     } else if [&line.hook, &line.prefix, &line.packet_bytes]

@@ -51,7 +51,8 @@ enum Log {
 
 /// Decodes one object of a Zeek log.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
-    let line: Line<'_> = read_line(text)?;
+    let mut line = Line::default();
+    read_line(text, &mut line)?;
     let log = match line.path.text() {
         Some("conn") => Log::Conn,
         Some("dns") => Log::Dns,
