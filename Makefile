@@ -83,6 +83,10 @@ docs: ## Write the generated pages of docs/ anew
 demo: build cluster ## Quarantine a rogue run on a real API server, from the recorded log
 	$(CARGO) run --locked -p yellowjack-e2e --bin demo
 
+.PHONY: bench
+bench: ## Measure lines per second and memory per pod (release build, one core, one minute)
+	$(CARGO) bench --locked --bench speed
+
 .PHONY: bench-react
 bench-react: cluster ## Measure the time from log line to quarantine, and the cost of 1,000 idle runs
 	$(CARGO) build --locked --release --workspace --bins

@@ -7,12 +7,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Malformed;
+use super::json::{Cursor, Read};
 use super::time;
 use crate::limits;
 use crate::model::EventTime;
@@ -122,11 +123,39 @@ impl<'a> Scalar<'a> {
 
 /// An address without its zone (`fe80::1%eth0`); IPv4-mapped IPv6 becomes IPv4.
 pub(super) fn parse_address(text: &str) -> Option<IpAddr> {
+    if let Some(address) = parse_plain_v4(text.as_bytes()) {
+        return Some(IpAddr::V4(address));
+    }
     let without_zone = text.split_once('%').map_or(text, |(address, _)| address);
     without_zone
         .parse::<IpAddr>()
         .ok()
         .map(|address| address.to_canonical())
+}
+
+/// An IPv4 address as nearly every line has two: four numbers without leading zeros. `None` for
+/// anything else, which the standard library judges. Twice as fast.
+fn parse_plain_v4(text: &[u8]) -> Option<Ipv4Addr> {
+    let (mut bits, mut octet, mut digit_count, mut point_count) = (0_u32, 0_u32, 0, 0);
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            let has_leading_zero = digit_count > 0 && octet == 0;
+            octet = octet * 10 + u32::from(digit);
+            digit_count += 1;
+            if has_leading_zero || octet > 255 {
+                return None;
+            }
+        } else {
+            if *byte != b'.' || digit_count == 0 {
+                return None;
+            }
+            bits = bits << 8 | octet;
+            (octet, digit_count) = (0, 0);
+            point_count += 1;
+        }
+    }
+    (point_count == 3 && digit_count > 0).then(|| Ipv4Addr::from_bits(bits << 8 | octet))
 }
 
 /// Microseconds of `seconds`; `None` for what is no duration.
@@ -139,6 +168,48 @@ pub(super) fn duration_us(seconds: &Scalar<'_>) -> Option<u64> {
         _ => return None,
     };
     (micros.is_finite() && (0.0..9.2e18).contains(&micros)).then_some(micros.round() as u64)
+}
+
+impl<'a> Read<'a> for Scalar<'a> {
+    #[inline]
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.scalar(self)
+    }
+}
+
+impl<'a, T: Read<'a>> Read<'a> for Object<T> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        if cursor.is_at_object()? {
+            self.0.insert(T::default()).read(cursor)
+        } else {
+            cursor.skip()
+        }
+    }
+}
+
+impl<'a> Read<'a> for Addresses {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.list(|element| self.take(&element))
+    }
+}
+
+impl<'a> Read<'a> for FirstText<'a> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.list(|element| {
+            if self.0.is_none() {
+                self.0 = element.into_text();
+            }
+        })
+    }
+}
+
+impl Addresses {
+    fn take(&mut self, element: &Scalar<'_>) {
+        let address = element.text().and_then(parse_address);
+        if let (Some(address), true) = (address, self.0.len() < limits::DNS_ANSWERS_MAX) {
+            self.0.push(address);
+        }
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
@@ -346,5 +417,50 @@ impl<'de, F: FnMut(Scalar<'de>)> Visitor<'de> for ListVisitor<'de, F> {
 
     fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str) {
+        let expected = text.parse::<Ipv4Addr>().ok();
+        assert_eq!(parse_plain_v4(text.as_bytes()), expected, "{text}");
+    }
+
+    #[test]
+    fn addresses_are_read_like_the_standard_library_reads_them() {
+        for text in [
+            "0.0.0.0",
+            "255.255.255.255",
+            "256.0.0.1",
+            "1.2.3",
+            "1.2.3.4.5",
+            "1.2.3.",
+            ".1.2.3",
+            "1..2.3",
+            "01.2.3.4",
+            "00.0.0.0",
+            "1.2.3.4 ",
+            "1.2.3.-4",
+            "",
+            "....",
+            "1.2.3.4%eth0",
+            "4294967297.1.1.1",
+            "::1",
+        ] {
+            check(text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn addresses_of_any_numbers_are_read_alike(text in "([0-9]{0,4}\\.){2,4}[0-9]{0,4}") {
+            check(&text);
+        }
     }
 }

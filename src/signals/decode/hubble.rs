@@ -20,7 +20,8 @@ use std::net::IpAddr;
 
 use super::field::Scalar;
 use super::icmp::Kind;
-use super::{Malformed, NoSignal, SkipReason, icmp, parse};
+use super::json::read_line;
+use super::{Malformed, NoSignal, SkipReason, icmp};
 use crate::model::{DnsQuery, EventTime, Flow, LostEvents, Outcome, PodHint, Signal, Transport};
 
 mod drop_reason;
@@ -37,7 +38,8 @@ const EVENT_POLICY_VERDICT: u64 = 5;
 
 /// Decodes one object, with or without envelope.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
-    let line: Line<'_> = parse(text)?;
+    let mut line = Line::default();
+    read_line(text, &mut line)?;
     if let Some(record) = line.flow.0 {
         return record.signal(&line.time);
     }
@@ -53,7 +55,9 @@ pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
     }
     if line.ip.is_present() && (line.verdict.is_present() || line.l4.is_present()) {
         // Read again, this time as a record. Only old producers write these.
-        return parse::<Record<'_>>(text)?.signal(&Scalar::Absent);
+        let mut record = Record::default();
+        read_line(text, &mut record)?;
+        return record.signal(&Scalar::Absent);
     }
     Err(NoSignal::Unknown)
 }
@@ -359,6 +363,12 @@ impl<'a> Endpoint<'a> {
             name: self.pod_name.into_text()?,
         })
     }
+}
+
+/// See [`json::both_readings`](super::json::both_readings).
+#[cfg(test)]
+pub(super) fn both_readings(text: &str) -> [Result<String, Malformed>; 2] {
+    super::json::both_readings::<Line<'_>>(text)
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 //! what a line does not say is `None` or [`Outcome::Unseen`](crate::model::Outcome::Unseen). What
 //! earlier lines say about later ones a [`Decoder`] keeps, one per log.
 
+mod bits;
 mod blind_spots;
 mod calico;
 mod decoder;
 mod field;
 mod hubble;
 mod icmp;
+mod json;
 mod samples;
 mod shows;
 mod sniff;

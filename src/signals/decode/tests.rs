@@ -326,7 +326,7 @@ fn check_bounds(line: &[u8]) {
     }
 }
 
-mod properties {
+pub(super) mod properties {
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::{Index, select};
@@ -334,7 +334,7 @@ mod properties {
     use super::*;
 
     /// Values that break assumptions, to put in the place of a value.
-    const HOSTILE: [&str; 22] = [
+    pub(in crate::signals::decode) const HOSTILE: [&str; 22] = [
         "null",
         "true",
         "-1",
@@ -359,7 +359,8 @@ mod properties {
         "4",
     ];
 
-    fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    /// Lines that were good before bytes of them were changed.
+    pub(in crate::signals::decode) fn mutated() -> impl Strategy<Value = Vec<u8>> {
         let edit = (any::<Index>(), 0..4_u8, any::<u8>(), select(&HOSTILE[..]));
         (select(&SEEDS[..]), vec(edit, 1..6)).prop_map(|((_, line), edits)| {
             let mut bytes = line.as_bytes().to_vec();

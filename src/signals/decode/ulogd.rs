@@ -5,76 +5,46 @@
 //! `Pending`: a connection that lives for hours has no other line until its end, and silence says
 //! nothing about it. Blocked packets never become a connection; only NFLOG can show those.
 
-use serde::Deserialize;
-
 use super::field::Scalar;
-use super::{Malformed, NoSignal, SkipReason, icmp, parse, time};
+use super::json::{read_line, record};
+use super::{Malformed, NoSignal, SkipReason, icmp, time};
 use crate::model::{EventTime, Flow, Outcome, Signal, Transport, Volume};
 
-/// The fields of both stacks that say something about a contact.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Line<'a> {
-    #[serde(borrow)]
-    timestamp: Scalar<'a>,
-    #[serde(borrow, rename = "oob.time.sec")]
-    oob_seconds: Scalar<'a>,
-    #[serde(borrow, rename = "oob.time.usec")]
-    oob_micros: Scalar<'a>,
-    #[serde(borrow)]
-    src_ip: Scalar<'a>,
-    #[serde(borrow)]
-    dest_ip: Scalar<'a>,
-    #[serde(borrow, rename = "icmp.type")]
-    icmp_type: Scalar<'a>,
-    #[serde(borrow, rename = "icmpv6.type")]
-    icmpv6_type: Scalar<'a>,
-    // NFLOG
-    #[serde(borrow, rename = "oob.hook")]
-    hook: Scalar<'a>,
-    #[serde(borrow, rename = "oob.prefix")]
-    prefix: Scalar<'a>,
-    #[serde(borrow, rename = "raw.pktlen")]
-    packet_bytes: Scalar<'a>,
-    #[serde(borrow)]
-    action: Scalar<'a>,
-    #[serde(borrow, rename = "ip.protocol")]
-    ip_protocol: Scalar<'a>,
-    #[serde(borrow, rename = "ip6.nexthdr")]
-    ip6_protocol: Scalar<'a>,
-    #[serde(borrow)]
-    src_port: Scalar<'a>,
-    #[serde(borrow)]
-    dest_port: Scalar<'a>,
-    #[serde(borrow, rename = "tcp.ack")]
-    ack: Scalar<'a>,
-    #[serde(borrow, rename = "tcp.rst")]
-    rst: Scalar<'a>,
-    // NFCT
-    #[serde(borrow, rename = "ct.event")]
-    event: Scalar<'a>,
-    #[serde(borrow, rename = "orig.ip.protocol")]
-    orig_protocol: Scalar<'a>,
-    #[serde(borrow, rename = "orig.l4.sport")]
-    orig_source_port: Scalar<'a>,
-    #[serde(borrow, rename = "orig.l4.dport")]
-    orig_destination_port: Scalar<'a>,
-    #[serde(borrow, rename = "orig.raw.pktcount")]
-    orig_packets: Scalar<'a>,
-    #[serde(borrow, rename = "orig.raw.pktlen")]
-    orig_bytes: Scalar<'a>,
-    #[serde(borrow, rename = "reply.raw.pktcount")]
-    reply_packets: Scalar<'a>,
-    #[serde(borrow, rename = "reply.raw.pktlen")]
-    reply_bytes: Scalar<'a>,
-    #[serde(borrow, rename = "flow.start.sec")]
-    start_seconds: Scalar<'a>,
-    #[serde(borrow, rename = "flow.start.usec")]
-    start_micros: Scalar<'a>,
-    #[serde(borrow, rename = "flow.end.sec")]
-    end_seconds: Scalar<'a>,
-    #[serde(borrow, rename = "flow.end.usec")]
-    end_micros: Scalar<'a>,
+record! {
+    /// The fields of both stacks that say something about a contact.
+    struct Line {
+        timestamp: Scalar<'a> = "timestamp",
+        oob_seconds: Scalar<'a> = "oob.time.sec",
+        oob_micros: Scalar<'a> = "oob.time.usec",
+        src_ip: Scalar<'a> = "src_ip",
+        dest_ip: Scalar<'a> = "dest_ip",
+        icmp_type: Scalar<'a> = "icmp.type",
+        icmpv6_type: Scalar<'a> = "icmpv6.type",
+        // NFLOG
+        hook: Scalar<'a> = "oob.hook",
+        prefix: Scalar<'a> = "oob.prefix",
+        packet_bytes: Scalar<'a> = "raw.pktlen",
+        action: Scalar<'a> = "action",
+        ip_protocol: Scalar<'a> = "ip.protocol",
+        ip6_protocol: Scalar<'a> = "ip6.nexthdr",
+        src_port: Scalar<'a> = "src_port",
+        dest_port: Scalar<'a> = "dest_port",
+        ack: Scalar<'a> = "tcp.ack",
+        rst: Scalar<'a> = "tcp.rst",
+        // NFCT
+        event: Scalar<'a> = "ct.event",
+        orig_protocol: Scalar<'a> = "orig.ip.protocol",
+        orig_source_port: Scalar<'a> = "orig.l4.sport",
+        orig_destination_port: Scalar<'a> = "orig.l4.dport",
+        orig_packets: Scalar<'a> = "orig.raw.pktcount",
+        orig_bytes: Scalar<'a> = "orig.raw.pktlen",
+        reply_packets: Scalar<'a> = "reply.raw.pktcount",
+        reply_bytes: Scalar<'a> = "reply.raw.pktlen",
+        start_seconds: Scalar<'a> = "flow.start.sec",
+        start_micros: Scalar<'a> = "flow.start.usec",
+        end_seconds: Scalar<'a> = "flow.end.sec",
+        end_micros: Scalar<'a> = "flow.end.usec",
+    }
 }
 
 /// The kinds of conntrack events, by their number in `ct.event`.
@@ -87,7 +57,8 @@ enum Event {
 
 /// Decodes one object of either stack.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
-    let line: Line<'_> = parse(text)?;
+    let mut line = Line::default();
+    read_line(text, &mut line)?;
     let flow = if line.event.is_present() {
         line.connection()?
     } else if [&line.hook, &line.prefix, &line.packet_bytes]
@@ -271,6 +242,12 @@ fn outcome(event: Event, flow: &Flow<'_>, volume: &Volume) -> Outcome {
         Event::Destroy if is_one_reset => Outcome::Refused,
         Event::Update | Event::Destroy => Outcome::Answered,
     }
+}
+
+/// See [`json::both_readings`](super::json::both_readings).
+#[cfg(test)]
+pub(super) fn both_readings(text: &str) -> [Result<String, Malformed>; 2] {
+    super::json::both_readings::<Line<'_>>(text)
 }
 
 #[cfg(test)]

@@ -5,64 +5,41 @@
 
 use std::net::IpAddr;
 
-use serde::Deserialize;
-
 use super::field::{Addresses, Scalar, duration_us};
-use super::{Malformed, NoSignal, SkipReason, icmp, parse};
+use super::json::{read_line, record};
+use super::{Malformed, NoSignal, SkipReason, icmp};
 use crate::model::{DnsQuery, EventTime, Flow, Outcome, Signal, TlsName, Transport, Volume};
 
-/// The fields of the three logs that say something about a contact.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Line<'a> {
-    #[serde(borrow, rename = "_path")]
-    path: Scalar<'a>,
-    #[serde(borrow)]
-    ts: Scalar<'a>,
-    #[serde(borrow, rename = "id.orig_h")]
-    orig_host: Scalar<'a>,
-    #[serde(borrow, rename = "id.orig_p")]
-    orig_port: Scalar<'a>,
-    #[serde(borrow, rename = "id.resp_h")]
-    resp_host: Scalar<'a>,
-    #[serde(borrow, rename = "id.resp_p")]
-    resp_port: Scalar<'a>,
-    #[serde(borrow)]
-    proto: Scalar<'a>,
-    // conn
-    #[serde(borrow)]
-    conn_state: Scalar<'a>,
-    #[serde(borrow)]
-    history: Scalar<'a>,
-    #[serde(borrow)]
-    missed_bytes: Scalar<'a>,
-    #[serde(borrow)]
-    duration: Scalar<'a>,
-    #[serde(borrow)]
-    orig_bytes: Scalar<'a>,
-    #[serde(borrow)]
-    resp_bytes: Scalar<'a>,
-    #[serde(borrow)]
-    orig_pkts: Scalar<'a>,
-    #[serde(borrow)]
-    resp_pkts: Scalar<'a>,
-    // dns
-    #[serde(borrow)]
-    query: Scalar<'a>,
-    #[serde(borrow)]
-    qtype: Scalar<'a>,
-    #[serde(borrow)]
-    rcode: Scalar<'a>,
-    #[serde(borrow)]
-    rcode_name: Scalar<'a>,
-    answers: Addresses,
-    // ssl
-    #[serde(borrow)]
-    server_name: Scalar<'a>,
-    #[serde(borrow)]
-    cipher: Scalar<'a>,
-    #[serde(borrow)]
-    established: Scalar<'a>,
+record! {
+    /// The fields of the three logs that say something about a contact.
+    struct Line {
+        path: Scalar<'a> = "_path",
+        ts: Scalar<'a> = "ts",
+        orig_host: Scalar<'a> = "id.orig_h",
+        orig_port: Scalar<'a> = "id.orig_p",
+        resp_host: Scalar<'a> = "id.resp_h",
+        resp_port: Scalar<'a> = "id.resp_p",
+        proto: Scalar<'a> = "proto",
+        // conn
+        conn_state: Scalar<'a> = "conn_state",
+        history: Scalar<'a> = "history",
+        missed_bytes: Scalar<'a> = "missed_bytes",
+        duration: Scalar<'a> = "duration",
+        orig_bytes: Scalar<'a> = "orig_bytes",
+        resp_bytes: Scalar<'a> = "resp_bytes",
+        orig_pkts: Scalar<'a> = "orig_pkts",
+        resp_pkts: Scalar<'a> = "resp_pkts",
+        // dns
+        query: Scalar<'a> = "query",
+        qtype: Scalar<'a> = "qtype",
+        rcode: Scalar<'a> = "rcode",
+        rcode_name: Scalar<'a> = "rcode_name",
+        answers: Addresses = "answers",
+        // ssl
+        server_name: Scalar<'a> = "server_name",
+        cipher: Scalar<'a> = "cipher",
+        established: Scalar<'a> = "established",
+    }
 }
 
 /// Which log a line is from.
@@ -74,7 +51,8 @@ enum Log {
 
 /// Decodes one object of a Zeek log.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
-    let line: Line<'_> = parse(text)?;
+    let mut line = Line::default();
+    read_line(text, &mut line)?;
     let log = match line.path.text() {
         Some("conn") => Log::Conn,
         Some("dns") => Log::Dns,
@@ -265,6 +243,12 @@ impl<'a> Line<'a> {
             server_name: self.server_name.into_text().ok_or(SkipReason::NoName)?,
         }))
     }
+}
+
+/// See [`json::both_readings`](super::json::both_readings).
+#[cfg(test)]
+pub(super) fn both_readings(text: &str) -> [Result<String, Malformed>; 2] {
+    super::json::both_readings::<Line<'_>>(text)
 }
 
 #[cfg(test)]

@@ -3,175 +3,121 @@
 //!
 //! Names are those of Cilium's protobuf messages, of which some keep their upper case.
 
-use serde::Deserialize;
-
 use crate::signals::decode::field::{Addresses, FirstText, Object, Scalar};
+use crate::signals::decode::json::record;
 
-/// The envelope. `IP`, `l4` and `verdict` are on this level only where there is none.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Line<'a> {
-    #[serde(borrow)]
-    pub(super) flow: Object<Record<'a>>,
-    #[serde(borrow)]
-    pub(super) lost_events: Object<Lost<'a>>,
-    #[serde(borrow)]
-    pub(super) node_status: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) agent_event: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) debug_event: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) time: Scalar<'a>,
-    #[serde(borrow, rename = "IP")]
-    pub(super) ip: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) l4: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) verdict: Scalar<'a>,
+record! {
+    /// The envelope. `IP`, `l4` and `verdict` are on this level only where there is none.
+    pub(super) struct Line {
+        flow: Object<Record<'a>> = "flow",
+        lost_events: Object<Lost<'a>> = "lost_events",
+        node_status: Scalar<'a> = "node_status",
+        agent_event: Scalar<'a> = "agent_event",
+        debug_event: Scalar<'a> = "debug_event",
+        time: Scalar<'a> = "time",
+        ip: Scalar<'a> = "IP",
+        l4: Scalar<'a> = "l4",
+        verdict: Scalar<'a> = "verdict",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Lost<'a> {
-    #[serde(borrow)]
-    pub(super) num_events_lost: Scalar<'a>,
+record! {
+    pub(super) struct Lost {
+        num_events_lost: Scalar<'a> = "num_events_lost",
+    }
 }
 
-/// One flow record. Keys of a value that is zero are left out, and a field mask may leave out any.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Record<'a> {
-    #[serde(borrow)]
-    pub(super) time: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) verdict: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) drop_reason: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) drop_reason_desc: Scalar<'a>,
-    #[serde(borrow, rename = "IP")]
-    pub(super) ip: Object<Ip<'a>>,
-    #[serde(borrow)]
-    pub(super) l4: Object<Layer4<'a>>,
-    #[serde(borrow)]
-    pub(super) source: Object<Endpoint<'a>>,
-    #[serde(borrow)]
-    pub(super) destination: Object<Endpoint<'a>>,
-    #[serde(borrow)]
-    pub(super) source_names: FirstText<'a>,
-    #[serde(borrow)]
-    pub(super) destination_names: FirstText<'a>,
-    #[serde(borrow)]
-    pub(super) l7: Object<Layer7<'a>>,
-    #[serde(borrow)]
-    pub(super) event_type: Object<EventType<'a>>,
-    #[serde(borrow)]
-    pub(super) traffic_direction: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) trace_observation_point: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) trace_reason: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) is_reply: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) reply: Scalar<'a>,
+record! {
+    /// One flow record. Keys of a value that is zero are left out, and a field mask may leave out any.
+    pub(super) struct Record {
+        time: Scalar<'a> = "time",
+        verdict: Scalar<'a> = "verdict",
+        drop_reason: Scalar<'a> = "drop_reason",
+        drop_reason_desc: Scalar<'a> = "drop_reason_desc",
+        ip: Object<Ip<'a>> = "IP",
+        l4: Object<Layer4<'a>> = "l4",
+        source: Object<Endpoint<'a>> = "source",
+        destination: Object<Endpoint<'a>> = "destination",
+        source_names: FirstText<'a> = "source_names",
+        destination_names: FirstText<'a> = "destination_names",
+        l7: Object<Layer7<'a>> = "l7",
+        event_type: Object<EventType<'a>> = "event_type",
+        traffic_direction: Scalar<'a> = "traffic_direction",
+        trace_observation_point: Scalar<'a> = "trace_observation_point",
+        trace_reason: Scalar<'a> = "trace_reason",
+        is_reply: Scalar<'a> = "is_reply",
+        reply: Scalar<'a> = "reply",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Ip<'a> {
-    #[serde(borrow)]
-    pub(super) source: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) destination: Scalar<'a>,
+record! {
+    pub(super) struct Ip {
+        source: Scalar<'a> = "source",
+        destination: Scalar<'a> = "destination",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Layer4<'a> {
-    #[serde(borrow, rename = "TCP")]
-    pub(super) tcp: Object<Ports<'a>>,
-    #[serde(borrow, rename = "UDP")]
-    pub(super) udp: Object<Ports<'a>>,
-    #[serde(borrow, rename = "SCTP")]
-    pub(super) sctp: Object<Ports<'a>>,
-    #[serde(borrow, rename = "ICMPv4")]
-    pub(super) icmp_v4: Object<Icmp<'a>>,
-    #[serde(borrow, rename = "ICMPv6")]
-    pub(super) icmp_v6: Object<Icmp<'a>>,
-    #[serde(borrow, rename = "VRRP")]
-    pub(super) vrrp: Scalar<'a>,
-    #[serde(borrow, rename = "IGMP")]
-    pub(super) igmp: Scalar<'a>,
+record! {
+    pub(super) struct Layer4 {
+        tcp: Object<Ports<'a>> = "TCP",
+        udp: Object<Ports<'a>> = "UDP",
+        sctp: Object<Ports<'a>> = "SCTP",
+        icmp_v4: Object<Icmp<'a>> = "ICMPv4",
+        icmp_v6: Object<Icmp<'a>> = "ICMPv6",
+        vrrp: Scalar<'a> = "VRRP",
+        igmp: Scalar<'a> = "IGMP",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Ports<'a> {
-    #[serde(borrow)]
-    pub(super) source_port: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) destination_port: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) flags: Object<Flags<'a>>,
+record! {
+    pub(super) struct Ports {
+        source_port: Scalar<'a> = "source_port",
+        destination_port: Scalar<'a> = "destination_port",
+        flags: Object<Flags<'a>> = "flags",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Flags<'a> {
-    #[serde(borrow, rename = "SYN")]
-    pub(super) syn: Scalar<'a>,
-    #[serde(borrow, rename = "ACK")]
-    pub(super) ack: Scalar<'a>,
-    #[serde(borrow, rename = "RST")]
-    pub(super) rst: Scalar<'a>,
-    #[serde(borrow, rename = "FIN")]
-    pub(super) fin: Scalar<'a>,
-    #[serde(borrow, rename = "PSH")]
-    pub(super) psh: Scalar<'a>,
+record! {
+    pub(super) struct Flags {
+        syn: Scalar<'a> = "SYN",
+        ack: Scalar<'a> = "ACK",
+        rst: Scalar<'a> = "RST",
+        fin: Scalar<'a> = "FIN",
+        psh: Scalar<'a> = "PSH",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Icmp<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) icmp_type: Scalar<'a>,
+record! {
+    pub(super) struct Icmp {
+        icmp_type: Scalar<'a> = "type",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Endpoint<'a> {
-    #[serde(borrow)]
-    pub(super) namespace: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) pod_name: Scalar<'a>,
+record! {
+    pub(super) struct Endpoint {
+        namespace: Scalar<'a> = "namespace",
+        pod_name: Scalar<'a> = "pod_name",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct EventType<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) sub_type: Scalar<'a>,
+record! {
+    pub(super) struct EventType {
+        kind: Scalar<'a> = "type",
+        sub_type: Scalar<'a> = "sub_type",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Layer7<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Scalar<'a>,
-    #[serde(borrow)]
-    pub(super) dns: Object<Dns<'a>>,
+record! {
+    pub(super) struct Layer7 {
+        kind: Scalar<'a> = "type",
+        dns: Object<Dns<'a>> = "dns",
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Dns<'a> {
-    #[serde(borrow)]
-    pub(super) query: Scalar<'a>,
-    pub(super) ips: Addresses,
-    #[serde(borrow)]
-    pub(super) rcode: Scalar<'a>,
+record! {
+    pub(super) struct Dns {
+        query: Scalar<'a> = "query",
+        ips: Addresses = "ips",
+        rcode: Scalar<'a> = "rcode",
+    }
 }

@@ -1,0 +1,207 @@
+//! Memory of the engine: a quiet pod, the busiest pod there can be, and 10,000 pods of a cluster.
+//! Called by the bench alone; counts bytes that are allocated and not freed.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+
+use stats_alloc::Region;
+use yellowjack::detect::{Engine, EngineConfig, PoolList, Workload};
+use yellowjack::model::{
+    DnsQuery, EventTime, Flow, Outcome, PodKey, RunKey, Signal, Subject, TlsName, Transport, Volume,
+};
+
+use super::lines::{Random, START_SECONDS};
+
+/// Pods of one kind whose mean is taken.
+const SAMPLE_COUNT: u32 = 100;
+
+/// Signals that flood a pod. Every bound is reached after some thousands.
+const FLOOD_COUNT: u64 = 60_000;
+
+/// Prints the memory figures.
+pub fn measure() {
+    let kib = |bytes: f64| bytes / 1024.0;
+    let quiet = bytes_per_pod(SAMPLE_COUNT, |engine, pod| talk(engine, pod, 5, 40));
+    println!("figure state.quiet {:.2} KiB", kib(quiet));
+    let busy = bytes_per_pod(5, flood);
+    println!("figure state.busy {:.2} KiB", kib(busy));
+    let mixed = bytes_per_pod(10_000, |engine, pod| match pod % 100 {
+        0 => flood_by(engine, pod, 8_000),
+        1..20 => talk(engine, pod, 60, 300),
+        _ => talk(engine, pod, 5, 40),
+    });
+    println!(
+        "figure state.pods_10k {:.1} MiB",
+        mixed * 10_000.0 / 1024.0 / 1024.0
+    );
+}
+
+/// Bytes of an engine after `fill` was called for each of `count` pods, per pod.
+fn bytes_per_pod(count: u32, fill: impl Fn(&mut Engine, u32)) -> f64 {
+    let config = EngineConfig {
+        pools: PoolList::parse("pool.example\n").0,
+        ..EngineConfig::default()
+    };
+    let region = Region::new(super::ALLOCATOR);
+    let mut engine = Engine::new(config);
+    for pod in 0..count {
+        fill(&mut engine, pod);
+    }
+    let change = region.change();
+    let held = change
+        .bytes_allocated
+        .saturating_sub(change.bytes_deallocated);
+    assert_eq!(engine.pod_count(), usize::try_from(count).unwrap_or(0));
+    super::as_f64(held) / f64::from(count)
+}
+
+fn subject(pod: u32) -> Subject {
+    Subject {
+        pod: PodKey::from(format!("6f1c4d9e-0000-4000-8000-{pod:012}").as_str()),
+        run: Some(RunKey::from(format!("agents/{pod}").as_str())),
+    }
+}
+
+fn time(nth: u64) -> EventTime {
+    let micros = START_SECONDS * 1_000_000 + nth * 5_000;
+    EventTime::from_micros(i64::try_from(micros).unwrap_or_default())
+}
+
+fn flow(nth: u64, destination: IpAddr, port: u16) -> Flow<'static> {
+    Flow {
+        time: time(nth),
+        source: IpAddr::V4(Ipv4Addr::new(10, 244, 0, 9)),
+        source_port: 40_000,
+        destination,
+        destination_port: port,
+        transport: Transport::Tcp,
+        outcome: Outcome::Answered,
+        forwarded: true,
+        volume: None,
+        destination_name: None,
+        pod: None,
+    }
+}
+
+/// Honest work: a few names, each resolved and then contacted again and again.
+fn talk(engine: &mut Engine, pod: u32, target_count: u64, signal_count: u64) {
+    let subject = subject(pod);
+    let mut random = Random::new(pod.into());
+    for nth in 0..signal_count {
+        let target = random.below(target_count);
+        let [.., a, b, c] = Random::new(target).next().to_be_bytes();
+        let address = IpAddr::V4(Ipv4Addr::new(52, a, b, c));
+        if nth < target_count {
+            let query = Signal::Dns(DnsQuery {
+                time: time(nth),
+                source: IpAddr::V4(Ipv4Addr::new(10, 244, 0, 9)),
+                query: Cow::Owned(format!("service-{target}.example.com")),
+                answers: vec![address],
+                nonexistent: Some(false),
+            });
+            engine.step(&subject, Workload::Standard, &query);
+        }
+        let signal = Signal::Flow(flow(nth, address, 443));
+        engine.step(&subject, Workload::Standard, &signal);
+    }
+}
+
+fn flood(engine: &mut Engine, pod: u32) {
+    flood_by(engine, pod, FLOOD_COUNT);
+}
+
+/// Everything that a pod can do to fill its state: new hosts, new ports, every transport, attempts
+/// without an answer, IPv6, names, answers, pool sessions.
+fn flood_by(engine: &mut Engine, pod: u32, signal_count: u64) {
+    let subject = subject(pod);
+    let mut random = Random::new(pod.into());
+    for nth in 0..signal_count {
+        let signal = flood_signal(nth, &mut random);
+        engine.step(&subject, Workload::Standard, &signal);
+    }
+}
+
+fn flood_signal(nth: u64, random: &mut Random) -> Signal<'static> {
+    let bits = u128::from(random.next()) << 64 | u128::from(random.next());
+    let far = match nth % 4 {
+        0 => IpAddr::V6((bits | 0x2000 << 112).into()),
+        _ => IpAddr::V4(Ipv4Addr::from_bits(
+            0x3400_0000 | u32::try_from(random.below(1 << 24)).unwrap_or(0),
+        )),
+    };
+    let near = IpAddr::V4(Ipv4Addr::new(
+        52,
+        0,
+        0,
+        u8::try_from(nth / 64 % 200).unwrap_or(0),
+    ));
+    let port = u16::try_from(random.below(65_535)).unwrap_or(1);
+    let scanned_port = u16::try_from(random.below(100)).unwrap_or(1);
+    match nth % 16 {
+        0 => Signal::Dns(DnsQuery {
+            time: time(nth),
+            source: near,
+            query: Cow::Owned(format!("{port}.{nth}.pool.example")),
+            answers: (0..32)
+                .map(|_| {
+                    IpAddr::V4(Ipv4Addr::from_bits(
+                        0x3400_0000 | u32::try_from(random.below(1 << 24)).unwrap_or(0),
+                    ))
+                })
+                .collect(),
+            nonexistent: Some(nth % 3 == 0),
+        }),
+        1 => Signal::Dns(DnsQuery {
+            time: time(nth),
+            source: near,
+            query: Cow::Owned(format!("{:016x}.{}.example", random.next(), nth % 4_000)),
+            answers: vec![far],
+            nonexistent: Some(true),
+        }),
+        2 => Signal::Tls(TlsName {
+            time: time(nth),
+            source: near,
+            source_port: port,
+            destination: far,
+            destination_port: port,
+            server_name: Cow::Owned(format!("{port}.pool.example")),
+        }),
+        3..6 => Signal::Flow(Flow {
+            volume: Some(Volume {
+                bytes_out: 5_000,
+                bytes_in: 9_000,
+                packets_out: 100,
+                packets_in: 100,
+                duration_us: 900_000_000,
+                is_final: nth % 2 == 0,
+            }),
+            ..flow(nth, far, port)
+        }),
+        6..9 => Signal::Flow(Flow {
+            outcome: Outcome::Pending,
+            ..flow(nth, far, scanned_port)
+        }),
+        9..11 => Signal::Flow(Flow {
+            outcome: Outcome::Unanswered,
+            ..flow(nth, near, port)
+        }),
+        11 => Signal::Flow(Flow {
+            transport: Transport::Udp,
+            ..flow(nth, far, port)
+        }),
+        12 => Signal::Flow(Flow {
+            transport: Transport::Udp,
+            outcome: Outcome::Unanswered,
+            ..flow(nth, far, scanned_port)
+        }),
+        13 => Signal::Flow(Flow {
+            transport: Transport::Icmp,
+            ..flow(nth, far, 0)
+        }),
+        14 => Signal::Flow(Flow {
+            outcome: Outcome::Denied,
+            ..flow(nth, far, scanned_port)
+        }),
+        _ => Signal::Flow(flow(nth, far, port)),
+    }
+}

@@ -1,0 +1,341 @@
+//! Looks at many bytes of a JSON line at once. Used by `json` alone; knows quotes, escapes and
+//! brackets, and no values.
+//!
+//! Vectors of 16 bytes, which every x86-64 and ARM64 processor has; `wide` hides which it is.
+
+use wide::u8x16;
+
+/// Bytes that one look covers.
+pub(super) const BLOCK_BYTES: usize = 64;
+
+/// Finds where strings may end: at quotes, backslashes and control characters. Remembers 64 bytes
+/// of the line, because the next string mostly ends in them too; a look at the bytes themselves
+/// would have to wait for the end of the string before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StringEnds {
+    /// Where the remembered bytes begin.
+    start: usize,
+    /// A bit for each of them, the first in the lowest.
+    ends: u64,
+}
+
+impl Default for StringEnds {
+    /// Remembers what lies before the line, which no place is in.
+    fn default() -> Self {
+        Self {
+            start: 0_usize.wrapping_sub(BLOCK_BYTES),
+            ends: 0,
+        }
+    }
+}
+
+impl StringEnds {
+    /// The first place in `bytes` from `at` on where a string may end; their length or more where
+    /// there is none. Call it with the same bytes each time.
+    #[inline(always)]
+    pub(super) fn next(&mut self, bytes: &[u8], at: usize) -> usize {
+        let ahead = at.wrapping_sub(self.start);
+        if ahead < BLOCK_BYTES {
+            let ends = self.ends & (u64::MAX << ahead);
+            if ends != 0 {
+                return self.start + ends.trailing_zeros() as usize;
+            }
+            self.look(bytes, self.start + BLOCK_BYTES)
+        } else {
+            self.look(bytes, at)
+        }
+    }
+
+    #[inline]
+    fn look(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            self.start = at;
+            self.ends = match rest.first_chunk() {
+                Some(block) => string_ends(block),
+                None => string_ends(&padded(rest)),
+            };
+            if self.ends != 0 {
+                return at + self.ends.trailing_zeros() as usize;
+            }
+            if rest.len() <= BLOCK_BYTES {
+                return bytes.len().max(at);
+            }
+            at += BLOCK_BYTES;
+        }
+    }
+}
+
+/// The last bytes of a line, filled up with white space.
+#[inline]
+pub(super) fn padded(rest: &[u8]) -> [u8; BLOCK_BYTES] {
+    let mut block = [b' '; BLOCK_BYTES];
+    if let Some(start) = block.get_mut(..rest.len()) {
+        start.copy_from_slice(rest);
+    }
+    block
+}
+
+/// Appends the decimal digits that `bytes` begins with to `number`, and says how many they are.
+/// Wraps where they do not fit. Eight at a time: numbers differ in length from line to line, and a
+/// loop over digits would end where the processor does not expect it.
+#[inline]
+pub(super) fn leading_number(mut number: u64, bytes: &[u8]) -> (u64, usize) {
+    let mut rest = bytes;
+    let mut length = 0;
+    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+        let (digits, count) = leading_digits(u64::from_le_bytes(*chunk));
+        let power = POWERS_OF_TEN.get(count).copied().unwrap_or(1);
+        number = number.wrapping_mul(power).wrapping_add(digits);
+        length += count;
+        if count < 8 {
+            return (number, length);
+        }
+        rest = tail;
+    }
+    for byte in rest {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        length += 1;
+    }
+    (number, length)
+}
+
+/// The number that the digits at the start of eight bytes make, and how many there are.
+#[inline]
+const fn leading_digits(chunk: u64) -> (u64, usize) {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let digits = chunk ^ (ONES * b'0' as u64);
+    // A byte above 9 sets its highest bit. What carries over meets later bytes only.
+    let others = (digits.wrapping_add(ONES * (0x7f - 9)) | digits) & (ONES * 0x80);
+    let count = others.trailing_zeros() / 8;
+    if count == 0 {
+        return (0, 0);
+    }
+    // To the end, behind zeros; then pairs, fours and all eight are put together, each in one
+    // multiplication: 2561 = 256 x 10 + 1, 6553601 = 65536 x 100 + 1, and so on.
+    let digits = digits << (64 - 8 * count);
+    let pairs = (digits & (ONES * 0x0f)).wrapping_mul(2_561) >> 8;
+    let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(6_553_601) >> 16;
+    let eight = (fours & 0x0000_ffff_0000_ffff).wrapping_mul(42_949_672_960_001) >> 32;
+    (eight, count as usize)
+}
+
+/// Which bytes of a block are what, a bit for each, the first byte in the lowest bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Marks {
+    quotes: u64,
+    backslashes: u64,
+    opens: u64,
+    closes: u64,
+}
+
+/// Follows strings from block to block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Strings {
+    /// All bits set while a string is open.
+    inside: u64,
+    /// 1 where the block before ended with a backslash that escapes the next byte.
+    escapes_next: u64,
+}
+
+impl Strings {
+    /// The brackets of the next block that stand outside of strings.
+    #[inline]
+    pub(super) fn brackets_outside(&mut self, block: &[u8; BLOCK_BYTES]) -> Brackets {
+        let marks = marks(block);
+        let quotes = if marks.backslashes == 0 && self.escapes_next == 0 {
+            marks.quotes
+        } else {
+            marks.quotes & !self.escaped(marks.backslashes)
+        };
+        let inside = prefix_xor(quotes) ^ self.inside;
+        self.inside = 0_u64.wrapping_sub(inside >> 63);
+        Brackets {
+            opens: marks.opens & !inside,
+            closes: marks.closes & !inside,
+        }
+    }
+
+    /// The bytes that a backslash before them escapes.
+    #[cold]
+    fn escaped(&mut self, mut backslashes: u64) -> u64 {
+        let mut escaped = self.escapes_next;
+        backslashes &= !escaped;
+        self.escapes_next = 0;
+        while backslashes != 0 {
+            let backslash = backslashes & backslashes.wrapping_neg();
+            let next = backslash << 1;
+            self.escapes_next |= backslash >> 63;
+            escaped |= next;
+            backslashes &= !(backslash | next);
+        }
+        escaped
+    }
+}
+
+/// Brackets of one block, of both kinds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Brackets {
+    opens: u64,
+    closes: u64,
+}
+
+impl Brackets {
+    /// Goes through the block with so many brackets open. `Ok`: how many bytes it is to behind the
+    /// bracket that closes the last; else how many are open behind the block.
+    #[inline]
+    pub(super) fn close(self, mut depth: usize) -> Result<usize, usize> {
+        let (open_count, close_count) = (
+            self.opens.count_ones() as usize,
+            self.closes.count_ones() as usize,
+        );
+        if close_count < depth {
+            // Not even all of them together could close the last one.
+            return Err(depth + open_count - close_count);
+        }
+        let mut both = self.opens | self.closes;
+        while both != 0 {
+            let bracket = both & both.wrapping_neg();
+            if self.opens & bracket != 0 {
+                depth += 1;
+            } else {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Ok(bracket.trailing_zeros() as usize + 1);
+                }
+            }
+            both &= both - 1;
+        }
+        Err(depth)
+    }
+}
+
+/// Each bit becomes the parity of the bits up to it.
+#[inline]
+const fn prefix_xor(mut bits: u64) -> u64 {
+    bits ^= bits << 1;
+    bits ^= bits << 2;
+    bits ^= bits << 4;
+    bits ^= bits << 8;
+    bits ^= bits << 16;
+    bits ^ (bits << 32)
+}
+
+const POWERS_OF_TEN: [u64; 9] = [
+    1,
+    10,
+    100,
+    1_000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+];
+
+/// Opening and closing brackets differ from each other by this bit alone.
+const CASE_BIT: u8 = 0x20;
+
+#[inline]
+fn string_ends(block: &[u8; BLOCK_BYTES]) -> u64 {
+    let (chunks, _) = block.as_chunks::<16>();
+    let each = chunks.iter().zip([0_u32, 16, 32, 48]);
+    each.fold(0, |ends, (chunk, shift)| {
+        let bytes = u8x16::new(*chunk);
+        let controls = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+        let quotes = bytes.simd_eq(u8x16::splat(b'"'));
+        let backslashes = bytes.simd_eq(u8x16::splat(b'\\'));
+        let any = (quotes | backslashes | controls).to_bitmask();
+        ends | u64::from(any) << shift
+    })
+}
+
+#[inline]
+fn marks(block: &[u8; BLOCK_BYTES]) -> Marks {
+    let mut marks = Marks::default();
+    let (chunks, _) = block.as_chunks::<16>();
+    for (chunk, shift) in chunks.iter().zip([0_u32, 16, 32, 48]) {
+        let bytes = u8x16::new(*chunk);
+        let without_case = bytes | u8x16::splat(CASE_BIT);
+        let equal =
+            |bytes: u8x16, byte| u64::from(bytes.simd_eq(u8x16::splat(byte)).to_bitmask()) << shift;
+        marks.quotes |= equal(bytes, b'"');
+        marks.backslashes |= equal(bytes, b'\\');
+        marks.opens |= equal(without_case, b'{');
+        marks.closes |= equal(without_case, b'}');
+    }
+    marks
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    fn byte() -> impl Strategy<Value = u8> {
+        prop_oneof![select(&b"\"\\{}[] a\x1f\x20\x7f\x80\xff"[..]), any::<u8>()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_place_where_a_string_may_end_is_found_in_turn(
+            bytes in proptest::collection::vec(
+                prop_oneof![1 => byte(), 20 => Just(b'a')], 0..400,
+            ),
+            steps in proptest::collection::vec(1..150_usize, 1..20),
+        ) {
+            let is_end = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+            let expected = |at: usize| {
+                let rest = bytes.get(at..).unwrap_or_default();
+                rest.iter().position(is_end).map(|ahead| at + ahead)
+            };
+            let mut ends = StringEnds::default();
+            let mut at = 0;
+            for step in steps {
+                let found = ends.next(&bytes, at);
+                assert_eq!(Some(found).filter(|found| *found < bytes.len()), expected(at));
+                assert!(found >= at);
+                at = found.min(bytes.len()) + step;
+            }
+        }
+
+        #[test]
+        fn leading_digits_make_the_number_that_they_spell(
+            digits in "[0-9]{0,19}", rest in "([^0-9].{0,12})?", before in 0..1_000_u64,
+        ) {
+            let expected = format!("{before}{digits}").parse::<u128>().unwrap();
+            let (number, length) = leading_number(before, format!("{digits}{rest}").as_bytes());
+            assert_eq!(length, digits.len());
+            assert_eq!(u128::from(number), expected % (1 << 64));
+        }
+
+        #[test]
+        fn brackets_in_strings_do_not_count_whatever_is_escaped(
+            bytes in proptest::collection::vec(byte(), 192),
+        ) {
+            let mut strings = Strings::default();
+            let (mut inside, mut escaped) = (false, false);
+            for block in bytes.as_chunks::<64>().0 {
+                let brackets = strings.brackets_outside(block);
+                for (place, byte) in block.iter().enumerate() {
+                    // Escapes exist in strings only; elsewhere JSON has no backslash at all.
+                    let is_quote = *byte == b'"' && !escaped;
+                    escaped = *byte == b'\\' && !escaped;
+                    inside ^= is_quote;
+                    let is_open = matches!(byte, b'{' | b'[') && !inside;
+                    assert_eq!(brackets.opens >> place & 1 == 1, is_open);
+                    let is_close = matches!(byte, b'}' | b']') && !inside;
+                    assert_eq!(brackets.closes >> place & 1 == 1, is_close);
+                }
+            }
+        }
+    }
+}
