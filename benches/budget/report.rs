@@ -9,8 +9,8 @@ use crate::sim::judge::Said;
 use crate::sim::tally::{Row, Tally, percentile, upper95};
 use crate::sim::tape::SECOND;
 
-/// False quarantines that are printed one by one.
-const SHOWN_MAX: usize = 40;
+/// False quarantines of one profile that are printed one by one.
+const SHOWN_MAX: usize = 3;
 
 /// The honest part.
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52
@@ -28,27 +28,7 @@ pub fn honest(tally: &Tally, took: Duration) {
     }
     let total = tally.total();
     line("all", "", &total);
-    for quarantine in tally.quarantines.iter().take(SHOWN_MAX) {
-        let origin = quarantine.origin;
-        println!(
-            "false quarantine: --seed {} --part {} --group {} --print ({}, pod {}{}): {}",
-            origin.seed,
-            origin.part,
-            origin.group,
-            quarantine.profile.name(),
-            quarantine.pod,
-            if quarantine.acted {
-                ""
-            } else {
-                ", stopped by the breaker"
-            },
-            quarantine.summary
-        );
-    }
-    let left_out = tally.quarantines.len().saturating_sub(SHOWN_MAX);
-    if left_out > 0 {
-        println!("and {left_out} more");
-    }
+    false_quarantines(tally);
     let pod_days = total.pod_days as f64;
     let seconds = took.as_secs_f64();
     println!(
@@ -78,6 +58,34 @@ pub fn honest(tally: &Tally, took: Duration) {
         "figure budget.null_edge_quarantines {} quarantines",
         edge(&|profile| profile == Profile::NullEdge)
     );
+}
+
+/// Some of each profile, with what plays them again.
+fn false_quarantines(tally: &Tally) {
+    for profile in Profile::ALL {
+        let of_profile = tally.quarantines.iter().filter(|q| q.profile == profile);
+        for quarantine in of_profile.clone().take(SHOWN_MAX) {
+            let origin = quarantine.origin;
+            println!(
+                "false quarantine: --seed {} --part {} --group {} --print ({}, pod {}{}): {}",
+                origin.seed,
+                origin.part,
+                origin.group,
+                profile.name(),
+                quarantine.pod,
+                if quarantine.acted {
+                    ""
+                } else {
+                    ", stopped by the breaker"
+                },
+                quarantine.summary
+            );
+        }
+        let count = of_profile.count();
+        if count > SHOWN_MAX {
+            println!("    and {} more of {}", count - SHOWN_MAX, profile.name());
+        }
+    }
 }
 
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52

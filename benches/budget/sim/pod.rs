@@ -28,6 +28,8 @@ pub struct Site {
     pub v6: Vec<IpAddr>,
     pub port: u16,
     pub fate: Fate,
+    /// Share of single connections that fail at random, each on its own.
+    pub fail_share: f64,
 }
 
 impl Site {
@@ -39,6 +41,7 @@ impl Site {
             v6: (0..v6).map(|_| random.v6()).collect(),
             port: 443,
             fate: Fate::Answers,
+            fail_share: 0.0,
         }
     }
 
@@ -66,6 +69,7 @@ impl Site {
             v6: Vec::new(),
             port,
             fate: Fate::Answers,
+            fail_share: 0.0,
         }
     }
 }
@@ -136,6 +140,7 @@ impl Pod {
         };
         let mut at = at;
         for host in v6.iter().take(tries) {
+            let fate = self.luck(site, fate);
             if self
                 .tape
                 .contact(at, Target::tcp(*host, site.port), fate, load, Some(name))
@@ -146,12 +151,21 @@ impl Pod {
         }
         for host in v4.iter().take(3) {
             let target = Target::tcp(*host, site.port);
-            if self.tape.contact(at, target, site.fate, load, Some(name)) {
+            let fate = self.luck(site, site.fate);
+            if self.tape.contact(at, target, fate, load, Some(name)) {
                 return true;
             }
             at = at.saturating_add(5 * SECOND);
         }
         false
+    }
+
+    fn luck(&mut self, site: &Site, fate: Fate) -> Fate {
+        if fate == Fate::Answers && site.fail_share > 0.0 && self.random().chance(site.fail_share) {
+            Fate::Silent
+        } else {
+            fate
+        }
     }
 
     /// What a resolver gives: up to 8 addresses, in a new order each time.

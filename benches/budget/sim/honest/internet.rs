@@ -56,11 +56,12 @@ fn clone_over_ssh(pod: &mut Pod, at: i64) {
 }
 
 /// 1 to 4 downloads a day: one name, 32 to 128 addresses of a CDN behind it, 8 to 32 connections
-/// at once, a range each. 3 % of the CDN's addresses fail at the moment.
+/// at once, a range each. 3 % of the connections fail, and the next address is tried.
 pub fn downloader(pod: &mut Pod) {
     let mut group = pod.group.clone();
     let (count, v6_count) = (group.count(32, 128), group.count(0, 16));
-    let cdn = Site::internet(&mut group, "cdn.models.example", count, v6_count);
+    let mut cdn = Site::internet(&mut group, "cdn.models.example", count, v6_count);
+    cdn.fail_share = 0.03;
     let api = Site::internet(&mut group, "api.models.example", 4, 4);
     let per_day = pod.random().real(1.0, 4.0);
     for at in pod.moments(per_day) {
@@ -69,12 +70,8 @@ pub fn downloader(pod: &mut Pod) {
         for file in 0..files {
             let start = at.saturating_add(i64::try_from(file).unwrap_or(0) * 20 * SECOND);
             for _ in 0..pod.random().count(4, 16) {
-                let mut range = cdn.clone();
-                if pod.random().chance(0.03) {
-                    range.fate = Fate::Silent;
-                }
                 let shift = pod.random().between(0, SECOND);
-                pod.visit(start.saturating_add(shift), &range, Load::Transfer);
+                pod.visit(start.saturating_add(shift), &cdn, Load::Transfer);
             }
         }
     }
