@@ -16,8 +16,15 @@ const SHOWN_MAX: usize = 3;
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52
 pub fn honest(tally: &Tally, took: Duration) {
     println!(
-        "{:<12} {:<7} {:>9} {:>11} {:>6} {:>14} {:>13}",
-        "profile", "names", "pod-days", "quarantines", "acted", "upper95/day", "alerts/day"
+        "{:<12} {:<7} {:>9} {:>11} {:>9} {:>6} {:>12} {:>11}",
+        "profile",
+        "names",
+        "pod-days",
+        "quarantines",
+        "in outage",
+        "acted",
+        "upper95/day",
+        "alerts/day"
     );
     for ((profile, shows_dns), row) in &tally.rows {
         line(
@@ -41,6 +48,7 @@ pub fn honest(tally: &Tally, took: Duration) {
         "figure budget.false_quarantines {} quarantines",
         total.quarantines
     );
+    println!("figure budget.in_outage {} quarantines", total.in_outage);
     println!("figure budget.acted {} quarantines", total.acted);
     println!(
         "figure budget.upper95 {:.2e} per_pod_day",
@@ -92,9 +100,10 @@ fn false_quarantines(tally: &Tally) {
 fn line(name: &str, names: &str, row: &Row) {
     let pod_days = row.pod_days as f64;
     println!(
-        "{name:<12} {names:<7} {:>9} {:>11} {:>6} {:>14.2e} {:>13.2e}",
+        "{name:<12} {names:<7} {:>9} {:>11} {:>9} {:>6} {:>12.2e} {:>11.2e}",
         row.pod_days,
         row.quarantines,
+        row.in_outage,
         row.acted,
         upper95(row.quarantines) / pod_days,
         row.alerted as f64 / pod_days

@@ -90,7 +90,7 @@ pub fn run_group(plan: &Plan, outages: &[Outage]) -> Tally {
     let signals = events
         .iter()
         .filter(|event| matches!(event.word, Word::Signal(_)));
-    Tally::of(plan, signals.count(), &judge(plan, &events))
+    Tally::of(plan, outages, signals.count(), &judge(plan, &events))
 }
 
 /// Asks the circuit breaker, in the order of time, which quarantines it would have let through.

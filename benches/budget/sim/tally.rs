@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::group::{Origin, Plan};
 use super::honest::Profile;
 use super::judge::Said;
+use super::tape::{MINUTE, Outage};
 
 /// Counts of one stratum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Row {
     pub quarantines: usize,
     /// Of those, pods that the circuit breaker would have let through.
     pub acted: usize,
+    /// Of those, pods that crossed the line in an outage: what the breaker is for.
+    pub in_outage: usize,
     /// Pods with an alert and no quarantine.
     pub alerted: usize,
     /// Records.
@@ -25,6 +28,7 @@ impl Row {
         self.pod_days += other.pod_days;
         self.quarantines += other.quarantines;
         self.acted += other.acted;
+        self.in_outage += other.in_outage;
         self.alerted += other.alerted;
         self.records += other.records;
     }
@@ -43,6 +47,8 @@ pub struct FalseQuarantine {
     pub summary: String,
     /// Whether the circuit breaker was still closed.
     pub acted: bool,
+    /// Whether an outage hit the pod then.
+    pub in_outage: bool,
 }
 
 /// What a group or a part came to.
@@ -54,7 +60,7 @@ pub struct Tally {
 
 impl Tally {
     /// One group's. Whether the breaker lets a quarantine through is not known yet.
-    pub fn of(plan: &Plan, record_count: usize, said: &[Said]) -> Self {
+    pub fn of(plan: &Plan, outages: &[Outage], record_count: usize, said: &[Said]) -> Self {
         let mut tally = Self::default();
         let mut quarantined = BTreeSet::new();
         for word in said.iter().filter(|word| word.is_quarantine()) {
@@ -66,6 +72,12 @@ impl Tally {
                     at: word.at,
                     summary: word.finding.evidence.summary.to_string(),
                     acted: true,
+                    in_outage: outages.iter().any(|outage| {
+                        let node = plan.nodes.get(word.pod).copied();
+                        let is_hit = outage.node.is_none() || outage.node == node;
+                        // Conntrack tells silence after two minutes.
+                        is_hit && (outage.from..outage.until + 3 * MINUTE).contains(&word.at)
+                    }),
                 });
             }
         }
@@ -74,6 +86,7 @@ impl Tally {
             pod_days: plan.pod_day_count(),
             quarantines: quarantined.len(),
             acted: 0,
+            in_outage: tally.quarantines.iter().filter(|q| q.in_outage).count(),
             alerted: alerted.difference(&quarantined).count(),
             records: record_count,
         };
