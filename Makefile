@@ -92,6 +92,10 @@ bench-react: cluster ## Measure the time from log line to quarantine, and the co
 	$(CARGO) build --locked --release --workspace --bins
 	YELLOWJACK_BIN="$${CARGO_TARGET_DIR:-target}/release/yellowjack" "$${CARGO_TARGET_DIR:-target}/release/bench-react"
 
+.PHONY: bench-budget
+bench-budget: ## Simulate 100,000 pod-days of honest agents and some attackers; ARGS="--parts 1" for less
+	$(CARGO) bench --locked --quiet --bench budget -- $(ARGS)
+
 .PHONY: record
 record: ## Record the egress log of e2e/recording anew (root, 5 minutes)
 	e2e/recording/record.sh

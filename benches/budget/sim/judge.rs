@@ -1,0 +1,114 @@
+//! The judge: runs a group's records through the engine and notes what the engine says.
+//!
+//! One engine per group: an engine keeps nothing across runs but losses, so this is the same as one
+//! for the whole cluster, and groups can run beside each other.
+
+use yellowjack::detect::{Engine, EngineConfig, Scopes, Workload};
+use yellowjack::model::{Finding, PodKey, RunKey, Severity, Subject};
+
+use super::group::Plan;
+use super::tape::{DAY, Event, HOUR, SECOND, Word, event_time};
+
+/// Event time between two calls of the engine's `settle`.
+const SETTLE_EVERY: i64 = 15 * SECOND;
+
+/// A finding, and when it came.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub at: i64,
+    pub pod: usize,
+    pub finding: Finding,
+    /// Contacts of the attacker in the group until then.
+    pub attack_count: u64,
+}
+
+impl Said {
+    pub fn is_quarantine(&self) -> bool {
+        self.finding.severity == Severity::Quarantine
+    }
+}
+
+/// The engine's settings in the simulated cluster; the lines are the defaults.
+pub fn config() -> EngineConfig {
+    let nets = |texts: &[&str]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+    EngineConfig {
+        scopes: Scopes {
+            cluster: nets(&["10.96.0.0/12", "10.244.0.0/15", "fd00:10:244::/56"]),
+            infrastructure: nets(&["192.168.0.0/24"]),
+        },
+        ..EngineConfig::default()
+    }
+}
+
+/// Whom the engine hears of, by a pod's number.
+pub fn subject(plan: &Plan, pod: usize) -> Subject {
+    Subject {
+        pod: PodKey::from(format!("pod-{pod:05}").as_str()),
+        run: Some(RunKey::from(format!("runs/{}", plan.origin.group).as_str())),
+    }
+}
+
+/// Everything that the engine says about these records.
+pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
+    let mut engine = Engine::new(config());
+    let subjects: Vec<Subject> = (0..plan.pod_count).map(|pod| subject(plan, pod)).collect();
+    for (subject, node) in subjects.iter().zip(&plan.nodes) {
+        engine.place(subject, &format!("node-{node}"));
+    }
+    let workload = if plan.is_declared_crawler {
+        Workload::Crawler
+    } else {
+        Workload::Standard
+    };
+    let mut said = Vec::new();
+    let mut attack_count = 0_u64;
+    let mut settled = 0;
+    let mut keep = |at: i64, findings: Vec<Finding>, attack_count: u64| {
+        for finding in findings {
+            let pod = subjects
+                .iter()
+                .position(|s| s.pod == finding.subject.pod)
+                .unwrap_or_default();
+            said.push(Said {
+                at,
+                pod,
+                finding,
+                attack_count,
+            });
+        }
+    };
+    for event in events {
+        if event.arrival.saturating_sub(settled) >= SETTLE_EVERY {
+            settled = event.arrival;
+            keep(
+                settled,
+                engine.settle(event_time(settled - SECOND)),
+                attack_count,
+            );
+        }
+        match &event.word {
+            Word::Signal(signal) => {
+                if let Some(subject) = subjects.get(event.pod) {
+                    keep(
+                        event.arrival,
+                        engine.step(subject, workload, signal),
+                        attack_count,
+                    );
+                }
+            }
+            Word::Lost(count) => {
+                if let Some(node) = plan.nodes.get(event.pod) {
+                    engine.node_lost(&format!("node-{node}"), event_time(event.arrival), *count);
+                }
+            }
+            Word::Attack => attack_count = attack_count.saturating_add(1),
+        }
+    }
+    let end = events.last().map_or(DAY, |event| event.arrival);
+    keep(
+        end,
+        engine.settle(event_time(end.saturating_add(HOUR))),
+        attack_count,
+    );
+    said
+}

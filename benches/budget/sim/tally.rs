@@ -1,0 +1,153 @@
+//! Counts and what they prove. Called by `part` and by the bench.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::group::{Origin, Plan};
+use super::honest::Profile;
+use super::judge::Said;
+use super::tape::{MINUTE, Outage};
+
+/// Counts of one stratum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    pub pod_days: usize,
+    /// Pods that the engine would quarantine.
+    pub quarantines: usize,
+    /// Of those, pods that the circuit breaker would have let through.
+    pub acted: usize,
+    /// Of those, pods that crossed the line in an outage: what the breaker is for.
+    pub in_outage: usize,
+    /// Pods with an alert and no quarantine.
+    pub alerted: usize,
+    /// Records.
+    pub records: usize,
+}
+
+impl Row {
+    pub fn add(&mut self, other: &Self) {
+        self.pod_days += other.pod_days;
+        self.quarantines += other.quarantines;
+        self.acted += other.acted;
+        self.in_outage += other.in_outage;
+        self.alerted += other.alerted;
+        self.records += other.records;
+    }
+}
+
+/// A stratum: a profile, and whether the log shows its names.
+pub type Stratum = (Profile, bool);
+
+/// A false quarantine, with what is needed to play it again.
+#[derive(Clone, Debug)]
+pub struct FalseQuarantine {
+    pub origin: Origin,
+    pub profile: Profile,
+    pub pod: usize,
+    pub at: i64,
+    pub summary: String,
+    /// Whether the circuit breaker was still closed.
+    pub acted: bool,
+    /// Whether an outage hit the pod then.
+    pub in_outage: bool,
+}
+
+/// What a group or a part came to.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub rows: BTreeMap<Stratum, Row>,
+    pub quarantines: Vec<FalseQuarantine>,
+}
+
+impl Tally {
+    /// One group's. Whether the breaker lets a quarantine through is not known yet.
+    pub fn of(plan: &Plan, outages: &[Outage], record_count: usize, said: &[Said]) -> Self {
+        let mut tally = Self::default();
+        let mut quarantined = BTreeSet::new();
+        for word in said.iter().filter(|word| word.is_quarantine()) {
+            if quarantined.insert(word.pod) {
+                tally.quarantines.push(FalseQuarantine {
+                    origin: plan.origin,
+                    profile: plan.profile,
+                    pod: word.pod,
+                    at: word.at,
+                    summary: word.finding.evidence.summary.to_string(),
+                    acted: true,
+                    in_outage: outages.iter().any(|outage| {
+                        let node = plan.nodes.get(word.pod).copied();
+                        let is_hit = outage.node.is_none() || outage.node == node;
+                        // Conntrack tells silence after two minutes.
+                        is_hit && (outage.from..outage.until + 3 * MINUTE).contains(&word.at)
+                    }),
+                });
+            }
+        }
+        let alerted: BTreeSet<usize> = said.iter().map(|word| word.pod).collect();
+        let row = Row {
+            pod_days: plan.pod_day_count(),
+            quarantines: quarantined.len(),
+            acted: 0,
+            in_outage: tally.quarantines.iter().filter(|q| q.in_outage).count(),
+            alerted: alerted.difference(&quarantined).count(),
+            records: record_count,
+        };
+        tally.rows.insert((plan.profile, plan.view.shows_dns), row);
+        tally
+    }
+
+    pub fn add(&mut self, other: Self) {
+        for (stratum, row) in other.rows {
+            self.rows.entry(stratum).or_default().add(&row);
+        }
+        self.quarantines.extend(other.quarantines);
+    }
+
+    pub fn total(&self) -> Row {
+        let mut total = Row::default();
+        self.rows.values().for_each(|row| total.add(row));
+        total
+    }
+}
+
+/// The upper end of the one-sided 95 % interval (Clopper and Pearson, in its Poisson form) of a
+/// rate, from so many events: the mean under which as few as that have a probability of 5 %.
+/// None at all gives 3.0, the rule of three.
+pub fn upper95(event_count: usize) -> f64 {
+    let (mut low, mut high) = (0.0, 10.0);
+    while at_most(event_count, high) > 0.05 {
+        high *= 2.0;
+    }
+    for _ in 0..80 {
+        let middle = f64::midpoint(low, high);
+        if at_most(event_count, middle) > 0.05 {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    high
+}
+
+/// The probability of at most so many events of a Poisson distribution with this mean.
+#[allow(clippy::cast_precision_loss)] // counts far below 2^52
+fn at_most(event_count: usize, mean: f64) -> f64 {
+    // In logarithms: e^-mean alone is zero from a mean of 745 on.
+    let mut term_log = -mean;
+    let mut sum = term_log.exp();
+    for n in 1..=event_count {
+        term_log += mean.ln() - (n as f64).ln();
+        sum += term_log.exp();
+    }
+    sum
+}
+
+/// The value below which this share of them lies; `None` of nothing.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)] // counts far below 2^52
+pub fn percentile<T: Ord + Copy>(values: &mut [T], share: f64) -> Option<T> {
+    values.sort_unstable();
+    let last = values.len().checked_sub(1)?;
+    values.get((last as f64 * share).round() as usize).copied()
+}
