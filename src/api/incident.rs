@@ -61,6 +61,14 @@ pub struct IncidentSpec {
     )]
     pub evidence: Vec<EvidenceEntry>,
 
+    /// What was seen of the contained pods since, one entry per node whose agent reads a log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"])
+    )]
+    pub observations: Vec<Observation>,
+
     /// The human's word. Once it is `Release` or `Terminate` it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disposition: Option<Disposition>,
@@ -141,6 +149,25 @@ pub struct EvidenceEntry {
     #[serde(default)]
     #[schemars(length(max = 5), inner(length(max = 512)))]
     pub against: Vec<String>,
+}
+
+/// What one node's log showed of the contained pods after the isolation. The controller takes it
+/// for proof, or for the opposite.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Observation {
+    /// The node whose log it is.
+    #[schemars(length(min = 1, max = 253))]
+    pub node: String,
+    /// From when on the pods must be silent, in the log's time.
+    pub since: MicroTime,
+    /// The newest line of the log about anybody.
+    pub log_time: MicroTime,
+    /// The last time that traffic of the pods was seen to pass after `since`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_passed: Option<MicroTime>,
+    /// When the agent wrote this, by its own clock.
+    pub observed_at: MicroTime,
 }
 
 /// One contact as an example.

@@ -24,7 +24,7 @@ pub use conditions::{
 pub use crds::{all as crds, to_yaml as crds_to_yaml};
 pub use incident::{
     ActionKind, ActionRecord, ActionResult, Capture, Disposition, EvidenceEntry, ExampleFlow,
-    Incident, IncidentSpec, IncidentStatus, ObjectTarget, RestoreEntry, RunReference,
+    Incident, IncidentSpec, IncidentStatus, ObjectTarget, Observation, RestoreEntry, RunReference,
     SubjectReference, Verdict,
 };
 pub use policy::{

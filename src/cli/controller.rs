@@ -1,53 +1,20 @@
 //! `yellowjack controller`: the operator. Arguments here, assembly in `operator`.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use ipnet::IpNet;
 
-use super::operator::{self, OperatorConfig};
-use crate::detect::{EngineConfig, ErrorBudget, HashKey, PoolList, Scopes};
-use crate::guardrails::{ClusterFacts, DnsTarget};
-use crate::observability::{LogFormat, start_log};
+use super::operator::{Duty, Response};
+use super::signals::{SignalArgs, duration, run_operator};
+use crate::guardrails::DnsTarget;
 use crate::respond::ResponderSettings;
 use crate::respond::plan::BreakerLimits;
-use crate::signals::decode::Format;
-use crate::signals::source::StartAt;
 
 /// Arguments of `yellowjack controller`.
 #[derive(clap::Args, Debug)]
 pub struct ControllerArgs {
-    /// An egress log: a file or a folder that may rotate, or `-` for standard input. A format in
-    /// front (`hubble:`, `zeek:`, `ulogd:`, `vpc:`, `calico:`, `suricata:`) saves guessing it. May be given several times.
-    #[arg(long = "source", value_name = "[FORMAT:]PATH", value_parser = source)]
-    sources: Vec<SourceArg>,
-
-    /// Where a log is begun that has no checkpoint yet.
-    #[arg(long, value_enum, default_value_t = StartArg::End)]
-    start_at: StartArg,
-
-    /// Folder in which the place in each log is kept over restarts.
-    #[arg(long, value_name = "FOLDER")]
-    checkpoint_dir: Option<PathBuf>,
-
-    /// A list of mining pools: one name, address, range or host:port a line. May be given several
-    /// times. None is shipped.
-    #[arg(long = "pool-list", value_name = "FILE")]
-    pool_lists: Vec<PathBuf>,
-
-    /// A list of tunnel services, in the same form. May be given several times. None is shipped.
-    #[arg(long = "tunnel-list", value_name = "FILE")]
-    tunnel_lists: Vec<PathBuf>,
-
-    /// Watch this namespace only. Pods of others are nobody then, and runs there are left alone.
-    #[arg(long, value_name = "NAMESPACE")]
-    namespace: Option<String>,
-
-    /// Observe everything and act on nothing, whatever the runs say.
-    #[arg(long)]
-    observe_all: bool,
+    #[command(flatten)]
+    signals: SignalArgs,
 
     /// A namespace in which nothing is ever done automatically. May be given several times, and
     /// replaces the default list.
@@ -79,217 +46,26 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "DURATION", default_value = "720h", value_parser = duration)]
     incident_ttl: Duration,
 
-    /// After this silence a source counts as stale.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    stale_after: Duration,
-
-    /// A range of pod addresses, besides what the API server knows. May be given several times.
-    #[arg(long = "pod-cidr", value_name = "CIDR")]
-    pod_cidrs: Vec<IpNet>,
-
-    /// A range of service addresses. May be given several times.
-    #[arg(long = "service-cidr", value_name = "CIDR")]
-    service_cidrs: Vec<IpNet>,
-
-    /// A range of node addresses or of whatever else pods must not reach. May be given several times.
-    #[arg(long = "node-cidr", value_name = "CIDR")]
-    node_cidrs: Vec<IpNet>,
-
     /// An address at which DNS answers, besides the pods `k8s-app=kube-dns` in kube-system. May be
     /// given several times.
     #[arg(long = "dns-cidr", value_name = "CIDR")]
     dns_cidrs: Vec<IpNet>,
-
-    /// False quarantines per day that are accepted; with `--budget-pods` it sets the line that a
-    /// scan has to cross.
-    #[arg(long, value_name = "COUNT", default_value_t = ErrorBudget::default().false_quarantines_per_day)]
-    budget_false_quarantines: f64,
-
-    /// Pods that the budget is reckoned for.
-    #[arg(long, value_name = "COUNT", default_value_t = ErrorBudget::default().pods)]
-    budget_pods: f64,
-
-    /// Where /livez, /readyz and /metrics are served, for example `0.0.0.0:8080`. Left out, nowhere.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-
-    /// What is logged: a level, or a filter as in RUST_LOG.
-    #[arg(
-        long,
-        value_name = "FILTER",
-        env = "YELLOWJACK_LOG",
-        default_value = "info"
-    )]
-    log: String,
-
-    /// How log lines are written.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum StartArg {
-    /// At the end: only what comes from now on.
-    End,
-    /// At the beginning.
-    Beginning,
 }
 
 /// Runs the subcommand until a signal ends it.
 pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
-    start_log(&args.log, args.log_format);
-    let config = args.into_config()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
-    runtime.block_on(operator::run(config))
-}
-
-impl ControllerArgs {
-    fn into_config(self) -> anyhow::Result<OperatorConfig> {
-        let budget = ErrorBudget {
-            pods: self.budget_pods,
-            false_quarantines_per_day: self.budget_false_quarantines,
-            ..ErrorBudget::default()
-        };
-        let engine = EngineConfig {
-            scopes: Scopes {
-                cluster: [self.pod_cidrs.as_slice(), &self.service_cidrs].concat(),
-                infrastructure: self.node_cidrs.clone(),
+    let response = Response {
+        settings: ResponderSettings {
+            protected_namespaces: args.protected_namespaces,
+            quarantine_max: args.max_quarantines,
+            breaker: BreakerLimits {
+                pods_min: args.breaker_pods,
+                share: args.breaker_share,
             },
-            pools: hosts(&self.pool_lists)?,
-            tunnels: hosts(&self.tunnel_lists)?,
-            threshold_nats: budget.threshold_nats(),
-            alert_nats: budget.alert_nats(),
-            hash_key: HashKey::from_seed(random_seed()),
-        };
-        let mut dns = ClusterFacts::usual_dns();
-        dns.extend(self.dns_cidrs.into_iter().map(DnsTarget::Address));
-        Ok(OperatorConfig {
-            sources: self.sources,
-            start_at: match self.start_at {
-                StartArg::End => StartAt::End,
-                StartArg::Beginning => StartAt::Beginning,
-            },
-            checkpoint_dir: self.checkpoint_dir,
-            engine,
-            observe_all: self.observe_all,
-            responder: ResponderSettings {
-                protected_namespaces: self.protected_namespaces,
-                quarantine_max: self.max_quarantines,
-                breaker: BreakerLimits {
-                    pods_min: self.breaker_pods,
-                    share: self.breaker_share,
-                },
-                incident_ttl: self.incident_ttl,
-            },
-            actions_per_second: self.actions_per_second,
-            stale_after: self.stale_after,
-            listen: self.listen,
-            facts: ClusterFacts {
-                dns,
-                pod_cidrs: self.pod_cidrs,
-                service_cidrs: self.service_cidrs,
-                node_cidrs: self.node_cidrs,
-            },
-            namespace: self.namespace,
-        })
-    }
-}
-
-/// Where lines come from, and how they are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceArg {
-    /// `None` is standard input.
-    pub path: Option<PathBuf>,
-    /// `None` is told from the lines.
-    pub format: Option<Format>,
-}
-
-impl SourceArg {
-    /// The name in logs and conditions.
-    #[must_use]
-    pub fn name(&self) -> String {
-        self.path
-            .as_deref()
-            .map_or_else(|| "standard input".to_owned(), |p| p.display().to_string())
-    }
-}
-
-fn source(text: &str) -> Result<SourceArg, String> {
-    let (format, path) = match text.split_once(':') {
-        Some((name, path)) if Format::from_name(name).is_some() => (Format::from_name(name), path),
-        _ => (None, text),
+            incident_ttl: args.incident_ttl,
+        },
+        actions_per_second: args.actions_per_second,
     };
-    if path.is_empty() {
-        return Err(format!(
-            "wants [FORMAT:]PATH, for example ulogd:/var/log/egress.json, got {text:?}"
-        ));
-    }
-    Ok(SourceArg {
-        path: (path != "-").then(|| PathBuf::from(path)),
-        format,
-    })
-}
-
-fn hosts(files: &[PathBuf]) -> anyhow::Result<PoolList> {
-    let mut hosts = PoolList::default();
-    for file in files {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("failed to read the list {}", file.display()))?;
-        let (list, problems) = PoolList::parse(&text);
-        for problem in problems.iter().take(PROBLEMS_SHOWN) {
-            say_problem(file, problem);
-        }
-        hosts.merge(list);
-    }
-    Ok(hosts)
-}
-
-const PROBLEMS_SHOWN: usize = 5;
-
-/// A seed that nobody outside knows: the standard library keys its hash maps from the system's
-/// random numbers.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
-}
-
-fn say_problem(file: &Path, problem: &crate::detect::ParseProblem) {
-    tracing::warn!(file = %file.display(), %problem, "A line of a list is left out.");
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let wanted = || format!("wants a duration such as 60s or 720h, got {text:?}");
-    let signed: jiff::SignedDuration = text.parse().map_err(|_| wanted())?;
-    Duration::try_from(signed).map_err(|_| wanted())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_may_name_its_format() {
-        let with = source("ulogd:/var/log/e.json").unwrap();
-        assert_eq!(with.format, Some(Format::Ulogd));
-        assert_eq!(with.path, Some(PathBuf::from("/var/log/e.json")));
-        for format in Format::ALL {
-            let named = source(&format!("{}:/var/log/a", format.name())).unwrap();
-            assert_eq!(named.format, Some(format));
-        }
-        let without = source("/var/log/a:b.json").unwrap();
-        assert_eq!(without.format, None);
-        assert_eq!(without.path, Some(PathBuf::from("/var/log/a:b.json")));
-        assert_eq!(source("hubble:-").unwrap().path, None);
-        assert!(source("zeek:").is_err());
-    }
-
-    #[test]
-    fn durations_are_read_as_people_write_them() {
-        assert_eq!(duration("720h"), Ok(Duration::from_hours(720)));
-        assert!(duration("soon").unwrap_err().contains("60s"));
-        assert!(duration("-5s").is_err());
-    }
+    let dns = args.dns_cidrs.into_iter().map(DnsTarget::Address);
+    run_operator(args.signals, Duty::Controller(response), dns.collect())
 }

@@ -3,8 +3,10 @@
 
 mod controller;
 mod crds;
+mod node;
 mod operator;
 mod replay;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,8 @@ enum Command {
     Controller(Box<controller::ControllerArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
+    /// Run the agent of one node: detection in its log, findings into Incidents.
+    Node(Box<node::NodeArgs>),
     /// Run detection over recorded logs, without a cluster, and say what would have been done.
     Replay(replay::ReplayArgs),
 }
@@ -34,6 +38,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Controller(args) => controller::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Node(args) => node::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec, PodStatus, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::ResourceExt;
 use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher;
+use kube::{Resource, ResourceExt};
 use tokio::sync::OnceCell;
 
 use crate::api::{AgentRun, GuardrailPolicy, Incident};
@@ -54,6 +55,23 @@ pub struct StoreWriters {
     pub quotas: reflector::store::Writer<ResourceQuota>,
     /// LimitRanges.
     pub limit_ranges: reflector::store::Writer<LimitRange>,
+}
+
+impl StoreWriters {
+    /// Leaves the stores empty that a node agent does not look into, and lets nobody wait for them.
+    pub fn leave_empty_for_node(&mut self) {
+        fill_with_nothing(&mut self.network_policies);
+        fill_with_nothing(&mut self.quotas);
+        fill_with_nothing(&mut self.limit_ranges);
+    }
+}
+
+fn fill_with_nothing<K>(writer: &mut reflector::store::Writer<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    writer.apply_watcher_event(&watcher::Event::Init);
+    writer.apply_watcher_event(&watcher::Event::InitDone);
 }
 
 impl Stores {

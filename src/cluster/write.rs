@@ -40,6 +40,13 @@ impl FieldManager {
         Self(crate::model::clip(&format!("yellowjack/evidence-{observer}"), 128).to_owned())
     }
 
+    /// What one observer saw of contained pods. Not the manager of its evidence: an apply takes back
+    /// what it leaves out.
+    #[must_use]
+    pub fn observation(observer: &str) -> Self {
+        Self(crate::model::clip(&format!("yellowjack/observation-{observer}"), 128).to_owned())
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -208,6 +215,28 @@ impl Writer {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let params = apply_params(manager, conflicts);
         self.bounded(api.patch(name, &params, &Patch::Apply(object)))
+            .await
+    }
+
+    /// Server-side apply of some fields of a namespaced object that exists. `fields` has the
+    /// `apiVersion` and `kind`. What is left out stays as it is.
+    pub async fn apply_fields<K>(
+        &self,
+        manager: &FieldManager,
+        namespace: &str,
+        name: &str,
+        fields: &Value,
+        conflicts: Conflicts,
+    ) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let params = apply_params(manager, conflicts);
+        self.bounded(api.patch(name, &params, &Patch::Apply(fields)))
             .await
     }
 

@@ -9,8 +9,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
-use super::Controller;
 use super::owners::OwnerError;
+use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident};
 use crate::guardrails::membership::OwnerLink;
 use crate::guardrails::{ClusterFacts, RunOwner};
@@ -84,7 +84,11 @@ impl Controller {
         };
         let mut incidents = stores.incidents.state_filter(of_run);
         incidents.sort_by_key(|incident| incident.name_any());
-        let (job, owner_exists) = self.owner_of(&run, &owner).await?;
+        let (job, owner_exists) = match self.role {
+            Role::Operator => self.owner_of(&run, &owner).await?,
+            // Only the status says whether the owner exists, and an observer writes none.
+            Role::Observer => (None, true),
+        };
         Ok(Some(Observed {
             policy: stores.policies.get(&ObjectRef::new(&run.spec.policy)),
             runs: within(&stores.runs, namespace),

@@ -66,8 +66,19 @@ const OWNER_RECHECK: Duration = Duration::from_secs(30);
 /// How soon a run is looked at again whose change has not come through the watch yet.
 const STALE_RECHECK: Duration = Duration::from_secs(1);
 
+/// What a controller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything: guardrails, status, the standing deny.
+    Operator,
+    /// Only find out which pod belongs to which run, as a node agent must: nothing is written.
+    Observer,
+}
+
 /// What the controller is made from.
 pub struct Parts {
+    /// What it may do.
+    pub role: Role,
     /// What the cluster looks like.
     pub stores: Stores,
     /// The way to the API server.
@@ -86,6 +97,7 @@ pub struct Parts {
 
 /// Reconciles AgentRuns.
 pub struct Controller {
+    role: Role,
     stores: Stores,
     writer: Writer,
     roster: Roster,
@@ -122,6 +134,7 @@ impl Controller {
     pub fn new(parts: Parts) -> Arc<Self> {
         let configured_facts = Arc::new(parts.configured_facts);
         Arc::new(Self {
+            role: parts.role,
             stores: parts.stores,
             writer: parts.writer,
             roster: parts.roster,
@@ -151,11 +164,16 @@ impl Controller {
             self.pods.wake(ObjectRef::from_obj(&*pod));
         }
         let beside = async {
-            tokio::join!(
-                self.keep_surroundings(),
-                self.follow_signals(),
-                self.tell_malformed(),
-            )
+            match self.role {
+                Role::Operator => {
+                    tokio::join!(
+                        self.keep_surroundings(),
+                        self.follow_signals(),
+                        self.tell_malformed(),
+                    );
+                }
+                Role::Observer => std::future::pending().await,
+            }
         };
         let work = async {
             tokio::join!(
@@ -164,7 +182,7 @@ impl Controller {
             )
         };
         tokio::select! {
-            _ = beside => {}
+            () = beside => {}
             _ = work => {}
         }
     }
@@ -268,6 +286,10 @@ impl Controller {
         self.wake_unresolved(&observed);
         let validated = validate::validate(&observed);
         self.enroll(&observed, &validated);
+        if self.role == Role::Observer {
+            self.attempts.clear(&ObjectRef::from_obj(&*observed.run));
+            return Ok(Action::await_change());
+        }
         let mut applied = self.apply(&observed, &validated).await;
         let error = applied.error.take();
         let next = status::status(&observed, &validated, &applied, Timestamp::now());

@@ -7,12 +7,14 @@ pub mod plan;
 
 mod evidence;
 mod execute;
+mod observer;
 mod pacing;
 mod record;
 mod responder;
 mod view;
 mod witness;
 
+pub use observer::Observer;
 pub use pacing::Pacer;
 pub use record::{Found, RecordCounters, Recorder, Ticket};
 pub use responder::{Forgotten, RespondError, Responder, ResponderSettings};

@@ -336,6 +336,7 @@ impl Recorder {
         let spec = match open {
             Some(known) => IncidentSpec {
                 evidence,
+                observations: Vec::new(),
                 disposition: None,
                 ..known.spec.clone()
             },
@@ -399,6 +400,7 @@ fn new_spec(
             pod_ips: found.ips.iter().take(8).map(ToString::to_string).collect(),
         },
         evidence,
+        observations: Vec::new(),
         disposition: None,
         trace: run.spec.trace.clone(),
     }

@@ -13,9 +13,10 @@ use super::plan::{
     Bounds, Breaker, Deny, Lever, OtherIncident, PodView, Situation, Witnessed, isolated_at,
 };
 use super::responder::{RespondError, Responder, monotonic_now};
+use super::witness::{told, worst};
 use crate::api::{
-    AgentRun, Incident, IncidentCondition, ObjectTarget, ResponseAction, ResponseScope, Verdict,
-    condition_is, labels,
+    AgentRun, Incident, IncidentCondition, ObjectTarget, Observation, ResponseAction,
+    ResponseScope, Verdict, condition_is, labels,
 };
 use crate::cluster::WriteError;
 use crate::guardrails::audit::{Stance, widening};
@@ -298,12 +299,20 @@ impl Responder {
             self.witness
                 .watch(&PodKey::from(pod.uid.as_str()), isolated, monotonic_now())
         };
-        pods.iter().filter_map(watch).reduce(|all, one| Witnessed {
-            since: all.since.max(one.since),
-            log_time: all.log_time.min(one.log_time),
-            last_passed: all.last_passed.max(one.last_passed),
-            source_speaks: all.source_speaks && one.source_speaks,
-        })
+        let own = pods.iter().filter_map(watch).reduce(worst);
+        // What an agent told about an earlier isolation says nothing about this one.
+        let is_about_this =
+            |observation: &&Observation| EventTime::from(observation.since.0) >= isolated;
+        let now = Timestamp::now();
+        let observations = incident.spec.observations.iter().filter(is_about_this);
+        let of_agents = observations.map(|told_by| told(told_by, now)).reduce(worst);
+        // A controller without sources has nothing to say; with some, both must agree.
+        let own_or_nothing = own.filter(|own| own.log_time > EventTime::MIN);
+        match (own_or_nothing, of_agents) {
+            (Some(own), Some(agents)) => Some(worst(own, agents)),
+            (None, Some(agents)) => Some(agents),
+            (_, None) => own,
+        }
     }
 
     fn others(&self, incident: &Incident, namespace: &str) -> Vec<OtherIncident> {

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::plan::Witnessed;
+use crate::api::Observation;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, PodKey};
 
@@ -107,6 +110,27 @@ impl Witness {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.pods.remove(pod);
         self.watched.store(seen.pods.len(), Ordering::Relaxed);
+    }
+}
+
+/// What two logs, or the logs of two pods, show together: the worse of each.
+pub(super) fn worst(one: Witnessed, other: Witnessed) -> Witnessed {
+    Witnessed {
+        since: one.since.max(other.since),
+        log_time: one.log_time.min(other.log_time),
+        last_passed: one.last_passed.max(other.last_passed),
+        source_speaks: one.source_speaks && other.source_speaks,
+    }
+}
+
+/// What a node's agent told; `now` is the clock on the wall.
+pub(super) fn told(observation: &Observation, now: Timestamp) -> Witnessed {
+    let age = now.duration_since(observation.observed_at.0);
+    Witnessed {
+        since: observation.since.0.into(),
+        log_time: observation.log_time.0.into(),
+        last_passed: observation.last_passed.as_ref().map(|time| time.0.into()),
+        source_speaks: age.unsigned_abs() < STALE,
     }
 }
 

@@ -2,9 +2,11 @@
 //! order it was written, and what a human's word undoes. Each test has an operator of its own that
 //! watches the test's namespace alone.
 
+mod agents;
 mod bounds;
 mod cluster_policy;
 mod isolate;
+
 mod ladder;
 mod release;
 mod scene;

@@ -40,6 +40,7 @@ pub struct Scene {
     pub log: EgressLog,
     pub proxy: FaultProxy,
     _operator: Operator,
+    agents: Vec<Operator>,
     honest_pods: AtomicU8,
 }
 
@@ -51,13 +52,46 @@ where
     with_namespace(async |env| test(&Scene::start(env, flags).await?).await).await
 }
 
+/// Runs a test with a controller that reads no log, and an agent for each of these nodes that reads
+/// the test's log; `flags` are added to the agents' command lines.
+pub async fn with_agents<F>(nodes: &[&str], flags: &[&str], test: F) -> anyhow::Result<()>
+where
+    F: AsyncFnOnce(&Scene) -> anyhow::Result<()>,
+{
+    with_namespace(async |env| {
+        let log = EgressLog::create()?;
+        let mut scene = Scene::start_with(env, log, &[]).await?;
+        for node in nodes {
+            scene.start_agent(node, flags).await?;
+        }
+        test(&scene).await
+    })
+    .await
+}
+
 impl Scene {
     pub async fn start(env: TestEnv, flags: &[&str]) -> anyhow::Result<Self> {
         let log = EgressLog::create()?;
-        let proxy = FaultProxy::start(env.client.clone()).await?;
         let source = log.source();
-        let mut arguments = vec!["controller", "--namespace", &env.namespace];
+        let mut arguments = vec!["--source", &source, "--start-at", "beginning"];
+        arguments.extend_from_slice(flags);
+        Self::start_with(env, log, &arguments).await
+    }
+
+    async fn start_agent(&mut self, node: &str, flags: &[&str]) -> anyhow::Result<()> {
+        let (namespace, source) = (self.env.namespace.clone(), self.log.source());
+        let mut arguments = vec!["node", "--node-name", node, "--namespace", &namespace];
         arguments.extend(["--source", &source, "--start-at", "beginning"]);
+        arguments.extend_from_slice(flags);
+        let kubeconfig = self.proxy.kubeconfig();
+        let agent = self.env.operator(&kubeconfig, &arguments).await?;
+        self.agents.push(agent);
+        Ok(())
+    }
+
+    async fn start_with(env: TestEnv, log: EgressLog, flags: &[&str]) -> anyhow::Result<Self> {
+        let proxy = FaultProxy::start(env.client.clone()).await?;
+        let mut arguments = vec!["controller", "--namespace", &env.namespace];
         arguments.extend_from_slice(flags);
         let operator = env.operator(&proxy.kubeconfig(), &arguments).await?;
         let scene = Self {
@@ -65,6 +99,7 @@ impl Scene {
             log,
             proxy,
             _operator: operator,
+            agents: Vec::new(),
             honest_pods: AtomicU8::new(0),
         };
         scene.run("honest", json!({})).await?;

@@ -15,17 +15,18 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::controller::SourceArg;
+use super::signals::SourceArg;
 use crate::cluster::{ClusterDeny, Roster, StoreWriters, Stores, WatchHealth, Writer, connect};
 use crate::controller::incidents::IncidentQueue;
 use crate::controller::pipeline::{LineCounters, Pipeline, SourceInfo};
-use crate::controller::{Controller, Parts};
+use crate::controller::{Controller, Parts, Role};
 use crate::detect::{Engine, EngineConfig};
 use crate::guardrails::ClusterFacts;
 use crate::limits;
 use crate::observability::{EndpointError, Missing, Read, serve};
 use crate::respond::{
-    Forgotten, Found, Pacer, RecordCounters, Recorder, Responder, ResponderSettings, Witness,
+    Forgotten, Found, Observer, Pacer, RecordCounters, Recorder, Responder, ResponderSettings,
+    Witness,
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
@@ -33,9 +34,34 @@ use crate::signals::source::{
     self, HealthReader, SourceConfig, SourceHandle, SourceId, SourceKind, StartAt,
 };
 
+/// What this process is there for.
+#[derive(Clone, Debug)]
+pub enum Duty {
+    /// Guardrails and response; detection too, where it has sources.
+    Controller(Response),
+    /// Detection on one node.
+    Node {
+        /// The node's name.
+        name: String,
+        /// Pods of other nodes are attributed too.
+        all_pods: bool,
+    },
+}
+
+/// How a controller responds.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Limits of the response.
+    pub settings: ResponderSettings,
+    /// The most actions per second.
+    pub actions_per_second: f64,
+}
+
 /// Everything that the command line decides.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
+    /// What this process is there for.
+    pub duty: Duty,
     /// The egress logs.
     pub sources: Vec<SourceArg>,
     /// Where a log is begun that has no checkpoint.
@@ -46,10 +72,6 @@ pub struct OperatorConfig {
     pub engine: EngineConfig,
     /// Nothing is acted on.
     pub observe_all: bool,
-    /// Limits of the response.
-    pub responder: ResponderSettings,
-    /// The most actions per second.
-    pub actions_per_second: f64,
     /// After which silence a source is stale.
     pub stale_after: Duration,
     /// Facts about the cluster that were configured.
@@ -190,7 +212,12 @@ impl Operator {
         let writer = Writer::new(client, Duration::from_secs(limits::API_TIMEOUT_S));
         let health = SignalHealth::new(config.sources.iter().map(SourceArg::name));
         let (roster, cluster_deny) = (Roster::default(), ClusterDeny::default());
+        let role = match config.duty {
+            Duty::Controller(_) => Role::Operator,
+            Duty::Node { .. } => Role::Observer,
+        };
         let controller = Controller::new(Parts {
+            role,
             stores: stores.clone(),
             writer: writer.clone(),
             roster: roster.clone(),
@@ -201,7 +228,6 @@ impl Operator {
         });
         let operator = Self {
             incidents: IncidentQueue::new(stores.incidents.clone()),
-            config,
             writer,
             stores,
             roster,
@@ -212,11 +238,12 @@ impl Operator {
             controller,
             lines: Arc::default(),
             records: Arc::default(),
-            watches: watches::KINDS
+            watches: watches::kinds(&config.duty)
                 .iter()
                 .map(|kind| (*kind, WatchHealth::default()))
                 .collect(),
             sources: Mutex::default(),
+            config,
         };
         (operator, writers)
     }
@@ -235,8 +262,15 @@ impl Operator {
             done.cancelled().await;
         });
         tasks.spawn(Arc::clone(&self.controller).run(shutdown.clone()));
-        let incidents = self.incidents.clone();
-        tasks.spawn(incidents.run(self.responder(), shutdown.clone()));
+        match &self.config.duty {
+            Duty::Controller(response) => {
+                let incidents = self.incidents.clone();
+                tasks.spawn(incidents.run(self.responder(response), shutdown.clone()));
+            }
+            Duty::Node { name, .. } => {
+                tasks.spawn(self.observer(name).run());
+            }
+        }
     }
 
     /// Serves the endpoints where that is wanted; never ends otherwise.
@@ -260,24 +294,36 @@ impl Operator {
             stores: self.stores.clone(),
             roster: self.roster.clone(),
             writer: self.writer.clone(),
-            observer: "controller".to_owned(),
+            observer: match &self.config.duty {
+                Duty::Controller(_) => "controller".to_owned(),
+                Duty::Node { name, .. } => name.clone(),
+            },
             settings: Arc::new(move |run| controller.effective(run)),
             observe_all: self.config.observe_all,
             counters: Arc::clone(&self.records),
         }
     }
 
-    fn responder(&self) -> Responder {
+    fn observer(&self, node: &str) -> Observer {
+        Observer {
+            stores: self.stores.clone(),
+            writer: self.writer.clone(),
+            witness: self.witness.clone(),
+            node: node.to_owned(),
+        }
+    }
+
+    fn responder(&self, response: &Response) -> Responder {
         let controller = Arc::clone(&self.controller);
         Responder {
             stores: self.stores.clone(),
             roster: self.roster.clone(),
             writer: self.writer.clone(),
             witness: self.witness.clone(),
-            pacer: Pacer::new(self.config.actions_per_second),
+            pacer: Pacer::new(response.actions_per_second),
             cluster_deny: self.controller.cluster_deny(),
             settings_of: Arc::new(move |run| controller.effective(run)),
-            settings: self.config.responder.clone(),
+            settings: response.settings.clone(),
             forgotten: self.forgotten.clone(),
         }
     }

@@ -11,7 +11,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::Operator;
+use super::{Duty, Operator};
 use crate::api::{Incident, labels};
 use crate::cluster::{
     Seen, StoreWriters, WatchHealth, follow, prune_job, prune_nothing, prune_pod,
@@ -20,16 +20,27 @@ use crate::controller::feed::{facts_of, has_ended};
 use crate::model::{EventTime, PodKey};
 
 /// The kinds that are watched.
-pub(super) const KINDS: [&str; 8] = [
+const KINDS: [&str; 8] = [
     "AgentRun",
     "GuardrailPolicy",
     "Incident",
     "Pod",
-    "NetworkPolicy",
     "Job",
+    "NetworkPolicy",
     "ResourceQuota",
     "LimitRange",
 ];
+
+/// Of these, what a node agent needs to tell which run a pod belongs to: the first ones.
+const NODE_KIND_COUNT: usize = 5;
+
+/// The kinds that a process with this duty watches.
+pub(super) fn kinds(duty: &Duty) -> &'static [&'static str] {
+    match duty {
+        Duty::Controller(_) => &KINDS,
+        Duty::Node { .. } => KINDS.split_at(NODE_KIND_COUNT).0,
+    }
+}
 
 impl Operator {
     fn health_of(&self, kind: &str) -> WatchHealth {
@@ -40,7 +51,7 @@ impl Operator {
     pub(super) fn spawn_watches(
         self: &Arc<Self>,
         client: &Client,
-        writers: StoreWriters,
+        mut writers: StoreWriters,
         tasks: &mut JoinSet<()>,
     ) {
         let all = watcher::Config::default;
@@ -48,9 +59,11 @@ impl Operator {
             let selector = format!("{}={}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE);
             watcher::Config::default().labels(&selector)
         };
-        // A pod that has ended leaves the watch, which reads as its deletion.
-        let living =
-            || watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+        let is_node = matches!(self.config.duty, Duty::Node { .. });
+        if is_node {
+            writers.leave_empty_for_node();
+        }
+        let pods = watcher::Config::default().fields(&pod_fields(&self.config.duty));
         macro_rules! watch {
             ($kind:literal, $writer:expr, $config:expr, $prune:expr, $seen:ident) => {
                 watch!($kind, $writer, $config, $prune, $seen, self.watched(client))
@@ -82,7 +95,13 @@ impl Operator {
             prune_nothing,
             incident_seen
         );
-        watch!("Pod", writers.pods, living(), prune_pod, pod_seen);
+        watch!("Pod", writers.pods, pods, prune_pod, pod_seen);
+        // A pod of a `template` names its Job, and only that Job names the run.
+        let jobs = if is_node { ours() } else { all() };
+        watch!("Job", writers.jobs, jobs, prune_job, job_seen);
+        if is_node {
+            return;
+        }
         watch!(
             "NetworkPolicy",
             writers.network_policies,
@@ -90,7 +109,6 @@ impl Operator {
             prune_nothing,
             network_policy_seen
         );
-        watch!("Job", writers.jobs, all(), prune_job, job_seen);
         watch!(
             "ResourceQuota",
             writers.quotas,
@@ -211,6 +229,18 @@ impl Operator {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .reset(living, now);
+    }
+}
+
+/// A pod that has ended leaves the watch, which reads as its deletion.
+fn pod_fields(duty: &Duty) -> String {
+    let living = "status.phase!=Succeeded,status.phase!=Failed";
+    match duty {
+        Duty::Node {
+            name,
+            all_pods: false,
+        } => format!("{living},spec.nodeName={name}"),
+        _ => living.to_owned(),
     }
 }
 
