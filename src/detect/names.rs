@@ -157,11 +157,7 @@ pub(super) fn classify(name: &str) -> NameClass {
     for word in labels.split(['.', '-', '_']) {
         if MINING_WORDS.iter().any(|w| word.eq_ignore_ascii_case(w)) {
             count += 2;
-        } else if POOL_WORDS.iter().any(|w| word.eq_ignore_ascii_case(w)) {
-            count += 1;
-        } else if POOL_ENDINGS.iter().any(|ending| ends_with(word, ending))
-            && !EVERYDAY.iter().any(|w| word.eq_ignore_ascii_case(w))
-        {
+        } else if is_pool_word(word) {
             count += 1;
         }
     }
@@ -170,6 +166,12 @@ pub(super) fn classify(name: &str) -> NameClass {
         1 => NameClass::PoolLike,
         _ => NameClass::Pool,
     }
+}
+
+fn is_pool_word(word: &str) -> bool {
+    let is = |list: &[&str]| list.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let has_ending = POOL_ENDINGS.iter().any(|ending| ends_with(word, ending));
+    is(&POOL_WORDS) || (has_ending && !is(&EVERYDAY))
 }
 
 fn ends_with(text: &str, ending: &str) -> bool {

@@ -86,7 +86,7 @@ struct Candidate {
 pub(super) struct Sessions {
     /// Hashes of the targets, apart, so that the look for one touches one cache line.
     keys: Vec<u32>,
-    sessions: Vec<Session>,
+    entries: Vec<Session>,
     candidates: Vec<Candidate>,
     /// A bitmap of hosts contacted on other ports than the web's.
     hosts: u128,
@@ -95,13 +95,13 @@ pub(super) struct Sessions {
 impl Sessions {
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.sessions.iter()
+        self.entries.iter()
     }
 
     /// The session with a target.
     pub(super) fn get(&self, target: Target) -> Option<&Session> {
         let index = self.position(target)?;
-        self.sessions.get(index)
+        self.entries.get(index)
     }
 
     /// Distinct hosts on other ports than the web's, about: a bitmap of 128 cannot tell more
@@ -132,7 +132,7 @@ impl Sessions {
                     None if is_long || is_listed => self.start(target, flow.time),
                     None => return None,
                 };
-                let session = self.sessions.get_mut(index)?;
+                let session = self.entries.get_mut(index)?;
                 Some(session.record(flow, volume))
             }
             None => self.packet(flow, target, is_listed),
@@ -148,12 +148,12 @@ impl Sessions {
 
     fn packet(&mut self, flow: &Flow<'_>, target: Target, is_listed: bool) -> Option<Seen> {
         if let Some(index) = self.position(target) {
-            let session = self.sessions.get_mut(index)?;
+            let session = self.entries.get_mut(index)?;
             return Some(session.packet(flow));
         }
         if is_listed {
             let index = self.start(target, flow.time);
-            let session = self.sessions.get_mut(index)?;
+            let session = self.entries.get_mut(index)?;
             return Some(session.packet(flow));
         }
         if !matches!(
@@ -164,7 +164,7 @@ impl Sessions {
         }
         let candidate = self.candidate(target, flow)?;
         let index = self.start(target, candidate.first);
-        let session = self.sessions.get_mut(index)?;
+        let session = self.entries.get_mut(index)?;
         session.source_port = flow.source_port;
         session.connection_count = 1;
         session.packet_count = candidate.packet_count;
@@ -229,30 +229,27 @@ impl Sessions {
         }
         let key = hash_target(target, 0);
         let mut hits = self.keys.iter().enumerate().filter(|(_, k)| **k == key);
-        let hit = hits.find(|(index, _)| {
-            self.sessions
-                .get(*index)
-                .is_some_and(|s| s.target == target)
-        });
+        let hit =
+            hits.find(|(index, _)| self.entries.get(*index).is_some_and(|s| s.target == target));
         hit.map(|(index, _)| index)
     }
 
     /// A new session, in place of the one that covers least where there is no room.
     fn start(&mut self, target: Target, time: EventTime) -> usize {
-        if self.sessions.len() >= limits::SESSIONS_MAX {
+        if self.entries.len() >= limits::SESSIONS_MAX {
             let shortest = self
-                .sessions
+                .entries
                 .iter()
                 .enumerate()
                 .min_by_key(|(_, s)| (s.covered_us, s.last));
             if let Some((index, _)) = shortest {
-                self.sessions.swap_remove(index);
+                self.entries.swap_remove(index);
                 self.keys.swap_remove(index);
             }
         }
         self.keys.push(hash_target(target, 0));
-        self.sessions.push(Session::new(target, time));
-        self.sessions.len() - 1
+        self.entries.push(Session::new(target, time));
+        self.entries.len() - 1
     }
 }
 

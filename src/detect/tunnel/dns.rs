@@ -57,14 +57,12 @@ impl Domains {
     pub(super) fn observe(&mut self, query: &DnsQuery<'_>) -> Option<&Domain> {
         let Parts { below, registered } = split(&query.query)?;
         let key = fold(registered);
-        let index = match self.0.iter().position(|domain| domain.key == key) {
-            Some(index) => index,
-            None => {
-                self.make_room();
-                self.0.push(Domain::new(key, registered, query.time));
-                self.0.len() - 1
-            }
-        };
+        let known = self.0.iter().position(|domain| domain.key == key);
+        let index = known.unwrap_or_else(|| {
+            self.make_room();
+            self.0.push(Domain::new(key, registered, query.time));
+            self.0.len() - 1
+        });
         let domain = self.0.get_mut(index)?;
         domain.count(query, below).then_some(&*domain)
     }
