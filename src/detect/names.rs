@@ -42,6 +42,11 @@ impl Names {
         self.has_any && self.known.len() < limits::NAMED_HOSTS_MAX
     }
 
+    /// The log gives names, whatever they are.
+    pub(super) fn seen(&mut self) {
+        self.has_any = true;
+    }
+
     /// A name belongs to an address. A plain name never takes back a telling one.
     pub(super) fn learn(&mut self, name: &str, host: IpAddr, class: NameClass) {
         self.has_any = true;

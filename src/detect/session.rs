@@ -27,6 +27,11 @@ const PACKET_GAP_MAX_US: i64 = 150_000_000;
 const BREAK_US: i64 = 60_000_000;
 const BREAK_MAX_US: i64 = 600_000_000;
 
+/// Records of one connection begin at the same time, where each tells about all of it; or where
+/// the last one ended, where each tells about a slice (flow logs of clouds).
+const SAME_START_US: i64 = 1_000_000;
+const SLICE_GAP_US: i64 = 2_000_000;
+
 /// Real pool sessions: 9 to 1,300 bytes/s with headers, which is 5 and more without; 2.6 to 281
 /// packets/min; up to 561 bytes a packet.
 const BYTES_PER_SECOND_MIN: u64 = 4;
@@ -58,6 +63,7 @@ pub(super) struct Session {
     source_port: u16,
     /// The connection that is under way, as its last record has it, and the ones before.
     current: Volume,
+    current_start: EventTime,
     before: Volume,
     packet_count: u32,
 }
@@ -272,6 +278,7 @@ impl Session {
             covered_until: time,
             source_port: 0,
             current: Volume::default(),
+            current_start: time,
             before: Volume::default(),
             packet_count: 0,
         }
@@ -290,6 +297,12 @@ impl Session {
         }
     }
 
+    /// How long its connections lasted on average.
+    pub(super) fn average_us(&self) -> i64 {
+        let all_us = i64::try_from(self.volume().duration_us).unwrap_or(i64::MAX);
+        all_us / i64::from(self.connection_count.max(1))
+    }
+
     /// How long the run has lasted.
     pub(super) fn span_us(&self) -> i64 {
         self.last.micros_since(self.first).max(0)
@@ -304,13 +317,23 @@ impl Session {
         let duration_us = i64::try_from(volume.duration_us).unwrap_or(i64::MAX);
         let end = flow.time.plus_micros(duration_us);
         self.begin_anew_after_break(flow.time);
-        let is_new_connection = self.connection_count == 0 || self.source_port != flow.source_port;
+        let is_same_port = self.connection_count > 0 && self.source_port == flow.source_port;
+        let is_same_start = flow.time.micros_since(self.current_start).abs() <= SAME_START_US;
+        let is_slice = flow.time.micros_since(self.last).abs() <= SLICE_GAP_US;
+        let is_new_connection = !(is_same_port && (is_same_start || is_slice));
         if is_new_connection {
             self.connection_count = self.connection_count.saturating_add(1);
-            self.before = self.volume();
             self.source_port = flow.source_port;
-        } else {
+        }
+        if is_same_port && is_same_start {
             self.intervals.count(&self.current, volume);
+        } else {
+            // Another connection, or the next slice of the same one.
+            if !is_new_connection {
+                self.intervals.count(&Volume::default(), volume);
+            }
+            self.before = self.volume();
+            self.current_start = flow.time;
         }
         self.has_volume = true;
         self.current = *volume;

@@ -42,10 +42,11 @@ impl Traffic {
             .listed(flow, target, config)
             .filter(|_| is_attempt);
         let seen = self.sessions.observe(flow, target, entry.is_some());
-        if seen.is_some()
-            && let Some(name) = flow.destination_name.as_deref()
-        {
-            self.names.learn(name, target.host, classify(name));
+        if let Some(name) = flow.destination_name.as_deref() {
+            self.names.seen();
+            if seen.is_some() {
+                self.names.learn(name, target.host, classify(name));
+            }
         }
         let mut crossings = Vec::new();
         let pool_nats = self.mining.destination_nats();
