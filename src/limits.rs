@@ -135,7 +135,8 @@ pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 
 // One busy pod: contacts 2 x 512 buckets x 33 B = 33 KiB, DNS answers 2 x 512 x 19 B = 19 KiB,
 // walks 2 x 48 x 300 B = 28 KiB, pending 128 x 40 B = 5 KiB, spread 2 x 128 x 20 B = 5 KiB,
-// mining 16 x 100 B + 64 x 50 B = 5 KiB: at most 96 KiB. A quiet one holds a few entries: 2 KiB.
+// sessions, names and domains 11 KiB (see there), listed pools 64 x 50 B = 3 KiB: at most 104 KiB.
+// A quiet one holds a few entries: 2 KiB.
 
 /// Contacts that one generation of a pod's memory holds; two generations are kept. 448 is 7/8 of
 /// 512, the load at which a hash table of 512 buckets would grow.
@@ -170,14 +171,14 @@ pub const NAMED_HOSTS_MAX: usize = 128;
 /// Pool-like names of a pod that are kept for the evidence: 8 x 60 B.
 pub const TELLING_NAMES_MAX: usize = 8;
 
-/// Registered domains of a pod whose names are counted: 16 x 320 B = 5 KiB when all are busy. A
+/// Registered domains of a pod whose names are counted: 16 x 360 B = 6 KiB when all are busy. A
 /// tunnel needs one, and it is the one with the most bytes.
 pub const DNS_DOMAINS_MAX: usize = 16;
 
 /// Addresses of a pod that are known to be a pool's from a DNS answer or a TLS name.
 pub const POOL_ADDRESSES_MAX: usize = 64;
 
-/// Pods that one engine follows: 16,384 x 96 KiB = 1.5 GiB if every pod were busy, 32 MiB if all
+/// Pods that one engine follows: 16,384 x 104 KiB = 1.7 GiB if every pod were busy, 32 MiB if all
 /// are quiet. A larger cluster runs one engine per node, where the kubelet's limit is 110 pods.
 pub const PODS_MAX: usize = 16_384;
 

@@ -70,6 +70,12 @@ impl Names {
         }
     }
 
+    /// Hosts whose name is known to have been seen.
+    #[cfg(test)]
+    pub(super) fn known_count(&self) -> usize {
+        self.known.len()
+    }
+
     /// What the names of an address sound like; `None` where none is known.
     pub(super) fn class(&self, host: IpAddr) -> Option<NameClass> {
         let key = hash_host(host);

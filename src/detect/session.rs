@@ -104,6 +104,12 @@ impl Sessions {
         self.entries.iter()
     }
 
+    /// Connections that may become sessions.
+    #[cfg(test)]
+    pub(super) fn candidate_count(&self) -> usize {
+        self.candidates.len()
+    }
+
     /// The session with a target.
     pub(super) fn get(&self, target: Target) -> Option<&Session> {
         let index = self.position(target)?;

@@ -72,6 +72,11 @@ impl Domains {
         domain.count(query, below).then_some((&*domain, registered))
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The domain with the fewest bytes goes: a tunnel has the most of all. One that comes in gets
     /// no credit, so a pod that asks for many domains loses only what had said little.
     fn make_room(&mut self) {

@@ -164,6 +164,12 @@ impl Tunnel {
         judge_reverse(session, score, &words, around)
     }
 
+    /// Domains whose names are counted.
+    #[cfg(test)]
+    pub(super) fn domain_count(&self) -> usize {
+        self.domains.len()
+    }
+
     /// What the families other than one of these nats add up to.
     fn others(&self, pool_nats: f64, own_nats: f64) -> f64 {
         let service = if self.service.is_some() {
