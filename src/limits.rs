@@ -138,10 +138,10 @@ pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 
 // One busy pod: contacts and DNS answers 2 x 2 x 512 slots x 8 B = 16 KiB, walks 2 x 40 x 340 B =
 // 27 KiB, pending 128 x 48 B = 6 KiB, spread 2 x 128 x 8 B = 2 KiB, tallies 8 x 350 B = 3 KiB,
-// latest failures 16 x 32 B = 0.5 KiB, mining 16 x 100 B + 64 x 50 B = 5 KiB: at most 60 KiB. A
-// quiet one holds a few entries: 2 KiB. A run beside its pods: contacts 2 x 1,024 slots x 8 B =
-// 16 KiB, walks 2 x 40 x (270 + 128 x 4 B) = 61 KiB, spread and failures 3 KiB, members 1,024 x 16 B
-// = 16 KiB: at most 96 KiB.
+// latest failures 16 x 32 B = 0.5 KiB, sessions, names and domains 11 KiB (see there), listed pools
+// 64 x 50 B = 3 KiB: at most 69 KiB. A quiet one holds a few entries: 2 KiB. A run beside its pods:
+// contacts 2 x 1,024 slots x 8 B = 16 KiB, walks 2 x 40 x (270 + 128 x 4 B) = 61 KiB, spread and
+// failures 3 KiB, members 1,024 x 16 B = 16 KiB: at most 96 KiB.
 
 /// Contacts that one generation of a pod's memory holds; two generations are kept. 384 is 3/4 of
 /// 512, the load at which a table of 512 slots would grow.
@@ -205,14 +205,14 @@ pub const NAMED_HOSTS_MAX: usize = 128;
 /// Pool-like names of a pod that are kept for the evidence: 8 x 60 B.
 pub const TELLING_NAMES_MAX: usize = 8;
 
-/// Registered domains of a pod whose names are counted: 16 x 320 B = 5 KiB when all are busy. A
+/// Registered domains of a pod whose names are counted: 16 x 360 B = 6 KiB when all are busy. A
 /// tunnel needs one, and it is the one with the most bytes.
 pub const DNS_DOMAINS_MAX: usize = 16;
 
 /// Addresses of a pod that are known to be a pool's from a DNS answer or a TLS name.
 pub const POOL_ADDRESSES_MAX: usize = 64;
 
-/// Pods that one engine follows: 16,384 x 60 KiB = 1 GiB if every pod were busy, 32 MiB if all
+/// Pods that one engine follows: 16,384 x 69 KiB = 1.1 GiB if every pod were busy, 32 MiB if all
 /// are quiet. A larger cluster runs one engine per node, where the kubelet's limit is 110 pods.
 pub const PODS_MAX: usize = 16_384;
 

@@ -142,6 +142,33 @@ fn every_miner_whose_pool_is_listed_is_found() {
 }
 
 #[test]
+fn half_of_the_miners_are_found_without_any_list() {
+    let Some(corpus) = corpus() else { return };
+    let labels = Labels::read(&corpus.join("labels.json")).unwrap();
+    let results = replay(std::slice::from_ref(&corpus), &labels, "");
+    let (found, of) = score(&results, &labels).mining;
+    assert!(found * 2 >= of, "{found} of {of}");
+}
+
+#[test]
+fn nobody_benign_is_taken_for_a_miner_or_a_tunnel() {
+    let Some(corpus) = corpus() else { return };
+    let labels = Labels::read(&corpus.join("labels.json")).unwrap();
+    let mut found = Vec::new();
+    for result in replay(std::slice::from_ref(&corpus), &labels, "") {
+        for (ip, subject) in &result.subjects {
+            let kind = labels.kind(&result.capture, *ip);
+            let is_taken = subject.is_found(Verdict::Mining, Severity::Alert)
+                || subject.is_found(Verdict::Tunnel, Severity::Alert);
+            if is_taken && kind != Some(LabelKind::Mining) {
+                found.push(format!("{} {ip}", result.capture));
+            }
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
 fn the_recording_shows_the_rogue_pod_and_leaves_the_honest_one_alone() {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/recording");
     let labels = Labels::read(&recording.join("labels.json")).unwrap();

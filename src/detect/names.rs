@@ -42,6 +42,11 @@ impl Names {
         self.has_any && self.known.len() < limits::NAMED_HOSTS_MAX
     }
 
+    /// The log gives names, whatever they are.
+    pub(super) fn seen(&mut self) {
+        self.has_any = true;
+    }
+
     /// A name belongs to an address. A plain name never takes back a telling one.
     pub(super) fn learn(&mut self, name: &str, host: IpAddr, class: NameClass) {
         self.has_any = true;
@@ -63,6 +68,12 @@ impl Names {
                 *slot = (key, class);
             }
         }
+    }
+
+    /// Hosts whose name is known to have been seen.
+    #[cfg(test)]
+    pub(super) fn known_count(&self) -> usize {
+        self.known.len()
     }
 
     /// What the names of an address sound like; `None` where none is known.
@@ -157,11 +168,7 @@ pub(super) fn classify(name: &str) -> NameClass {
     for word in labels.split(['.', '-', '_']) {
         if MINING_WORDS.iter().any(|w| word.eq_ignore_ascii_case(w)) {
             count += 2;
-        } else if POOL_WORDS.iter().any(|w| word.eq_ignore_ascii_case(w)) {
-            count += 1;
-        } else if POOL_ENDINGS.iter().any(|ending| ends_with(word, ending))
-            && !EVERYDAY.iter().any(|w| word.eq_ignore_ascii_case(w))
-        {
+        } else if is_pool_word(word) {
             count += 1;
         }
     }
@@ -170,6 +177,12 @@ pub(super) fn classify(name: &str) -> NameClass {
         1 => NameClass::PoolLike,
         _ => NameClass::Pool,
     }
+}
+
+fn is_pool_word(word: &str) -> bool {
+    let is = |list: &[&str]| list.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let has_ending = POOL_ENDINGS.iter().any(|ending| ends_with(word, ending));
+    is(&POOL_WORDS) || (has_ending && !is(&EVERYDAY))
 }
 
 fn ends_with(text: &str, ending: &str) -> bool {

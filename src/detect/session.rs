@@ -27,6 +27,11 @@ const PACKET_GAP_MAX_US: i64 = 150_000_000;
 const BREAK_US: i64 = 60_000_000;
 const BREAK_MAX_US: i64 = 600_000_000;
 
+/// Records of one connection begin at the same time, where each tells about all of it; or where
+/// the last one ended, where each tells about a slice (flow logs of clouds).
+const SAME_START_US: i64 = 1_000_000;
+const SLICE_GAP_US: i64 = 2_000_000;
+
 /// Real pool sessions: 9 to 1,300 bytes/s with headers, which is 5 and more without; 2.6 to 281
 /// packets/min; up to 561 bytes a packet.
 const BYTES_PER_SECOND_MIN: u64 = 4;
@@ -58,6 +63,7 @@ pub(super) struct Session {
     source_port: u16,
     /// The connection that is under way, as its last record has it, and the ones before.
     current: Volume,
+    current_start: EventTime,
     before: Volume,
     packet_count: u32,
 }
@@ -86,7 +92,7 @@ struct Candidate {
 pub(super) struct Sessions {
     /// Hashes of the targets, apart, so that the look for one touches one cache line.
     keys: Vec<u32>,
-    sessions: Vec<Session>,
+    entries: Vec<Session>,
     candidates: Vec<Candidate>,
     /// A bitmap of hosts contacted on other ports than the web's.
     hosts: u128,
@@ -95,13 +101,19 @@ pub(super) struct Sessions {
 impl Sessions {
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.sessions.iter()
+        self.entries.iter()
+    }
+
+    /// Connections that may become sessions.
+    #[cfg(test)]
+    pub(super) fn candidate_count(&self) -> usize {
+        self.candidates.len()
     }
 
     /// The session with a target.
     pub(super) fn get(&self, target: Target) -> Option<&Session> {
         let index = self.position(target)?;
-        self.sessions.get(index)
+        self.entries.get(index)
     }
 
     /// Distinct hosts on other ports than the web's, about: a bitmap of 128 cannot tell more
@@ -132,7 +144,7 @@ impl Sessions {
                     None if is_long || is_listed => self.start(target, flow.time),
                     None => return None,
                 };
-                let session = self.sessions.get_mut(index)?;
+                let session = self.entries.get_mut(index)?;
                 Some(session.record(flow, volume))
             }
             None => self.packet(flow, target, is_listed),
@@ -148,12 +160,12 @@ impl Sessions {
 
     fn packet(&mut self, flow: &Flow<'_>, target: Target, is_listed: bool) -> Option<Seen> {
         if let Some(index) = self.position(target) {
-            let session = self.sessions.get_mut(index)?;
+            let session = self.entries.get_mut(index)?;
             return Some(session.packet(flow));
         }
         if is_listed {
             let index = self.start(target, flow.time);
-            let session = self.sessions.get_mut(index)?;
+            let session = self.entries.get_mut(index)?;
             return Some(session.packet(flow));
         }
         if !matches!(
@@ -164,7 +176,7 @@ impl Sessions {
         }
         let candidate = self.candidate(target, flow)?;
         let index = self.start(target, candidate.first);
-        let session = self.sessions.get_mut(index)?;
+        let session = self.entries.get_mut(index)?;
         session.source_port = flow.source_port;
         session.connection_count = 1;
         session.packet_count = candidate.packet_count;
@@ -229,30 +241,27 @@ impl Sessions {
         }
         let key = hash_target(target, 0);
         let mut hits = self.keys.iter().enumerate().filter(|(_, k)| **k == key);
-        let hit = hits.find(|(index, _)| {
-            self.sessions
-                .get(*index)
-                .is_some_and(|s| s.target == target)
-        });
+        let hit =
+            hits.find(|(index, _)| self.entries.get(*index).is_some_and(|s| s.target == target));
         hit.map(|(index, _)| index)
     }
 
     /// A new session, in place of the one that covers least where there is no room.
     fn start(&mut self, target: Target, time: EventTime) -> usize {
-        if self.sessions.len() >= limits::SESSIONS_MAX {
+        if self.entries.len() >= limits::SESSIONS_MAX {
             let shortest = self
-                .sessions
+                .entries
                 .iter()
                 .enumerate()
                 .min_by_key(|(_, s)| (s.covered_us, s.last));
             if let Some((index, _)) = shortest {
-                self.sessions.swap_remove(index);
+                self.entries.swap_remove(index);
                 self.keys.swap_remove(index);
             }
         }
         self.keys.push(hash_target(target, 0));
-        self.sessions.push(Session::new(target, time));
-        self.sessions.len() - 1
+        self.entries.push(Session::new(target, time));
+        self.entries.len() - 1
     }
 }
 
@@ -275,6 +284,7 @@ impl Session {
             covered_until: time,
             source_port: 0,
             current: Volume::default(),
+            current_start: time,
             before: Volume::default(),
             packet_count: 0,
         }
@@ -293,6 +303,12 @@ impl Session {
         }
     }
 
+    /// How long its connections lasted on average.
+    pub(super) fn average_us(&self) -> i64 {
+        let all_us = i64::try_from(self.volume().duration_us).unwrap_or(i64::MAX);
+        all_us / i64::from(self.connection_count.max(1))
+    }
+
     /// How long the run has lasted.
     pub(super) fn span_us(&self) -> i64 {
         self.last.micros_since(self.first).max(0)
@@ -307,13 +323,23 @@ impl Session {
         let duration_us = i64::try_from(volume.duration_us).unwrap_or(i64::MAX);
         let end = flow.time.plus_micros(duration_us);
         self.begin_anew_after_break(flow.time);
-        let is_new_connection = self.connection_count == 0 || self.source_port != flow.source_port;
+        let is_same_port = self.connection_count > 0 && self.source_port == flow.source_port;
+        let is_same_start = flow.time.micros_since(self.current_start).abs() <= SAME_START_US;
+        let is_slice = flow.time.micros_since(self.last).abs() <= SLICE_GAP_US;
+        let is_new_connection = !(is_same_port && (is_same_start || is_slice));
         if is_new_connection {
             self.connection_count = self.connection_count.saturating_add(1);
-            self.before = self.volume();
             self.source_port = flow.source_port;
-        } else {
+        }
+        if is_same_port && is_same_start {
             self.intervals.count(&self.current, volume);
+        } else {
+            // Another connection, or the next slice of the same one.
+            if !is_new_connection {
+                self.intervals.count(&Volume::default(), volume);
+            }
+            self.before = self.volume();
+            self.current_start = flow.time;
         }
         self.has_volume = true;
         self.current = *volume;

@@ -42,10 +42,11 @@ impl Traffic {
             .listed(flow, target, config)
             .filter(|_| is_attempt);
         let seen = self.sessions.observe(flow, target, entry.is_some());
-        if seen.is_some()
-            && let Some(name) = flow.destination_name.as_deref()
-        {
-            self.names.learn(name, target.host, classify(name));
+        if let Some(name) = flow.destination_name.as_deref() {
+            self.names.seen();
+            if seen.is_some() {
+                self.names.learn(name, target.host, classify(name));
+            }
         }
         let mut crossings = Vec::new();
         let pool_nats = self.mining.destination_nats();
@@ -135,5 +136,68 @@ impl Traffic {
             told,
         };
         self.mining.observe_sample(sample, around)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EventTime, Transport, Volume};
+
+    /// A session, or a short connection, with the n-th host.
+    fn flow(n: u32, seconds: u64) -> Flow<'static> {
+        Flow {
+            time: EventTime::from_seconds(1_700_000_000 + i64::from(n), 0),
+            source: [10, 0, 0, 1].into(),
+            source_port: 40_000,
+            destination: std::net::Ipv4Addr::from_bits(0x0808_0000 + n).into(),
+            destination_port: 9_000,
+            transport: Transport::Tcp,
+            outcome: Outcome::Answered,
+            forwarded: true,
+            volume: (seconds > 0).then(|| Volume {
+                bytes_out: 9_000,
+                bytes_in: 9_000,
+                packets_out: 100,
+                packets_in: 100,
+                duration_us: seconds * 1_000_000,
+                is_final: true,
+            }),
+            destination_name: None,
+            pod: None,
+        }
+    }
+
+    #[test]
+    fn a_pod_without_sessions_takes_a_few_hundred_bytes() {
+        let size = std::mem::size_of::<Traffic>();
+        assert!(size <= 320, "{size}");
+        let mut traffic = Traffic::default();
+        for n in 0..1_000 {
+            traffic.observe_flow(&flow(n, 2), &EngineConfig::default(), &Told::default());
+        }
+        assert_eq!(traffic.sessions.iter().count(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_whatever_a_pod_does() {
+        let mut traffic = Traffic::default();
+        let (config, told) = (EngineConfig::default(), Told::default());
+        for n in 0..3_000 {
+            traffic.observe_flow(&flow(n, 600), &config, &told);
+            traffic.observe_flow(&flow(n + 10_000, 0), &config, &told);
+            let query = DnsQuery {
+                time: flow(n, 0).time,
+                source: [10, 0, 0, 1].into(),
+                query: format!("pool.xmr-{n}.example-{n}.net").into(),
+                answers: vec![flow(n, 0).destination],
+                nonexistent: None,
+            };
+            traffic.observe_dns(&query, &config, &told);
+        }
+        assert!(traffic.sessions.iter().count() <= limits::SESSIONS_MAX);
+        assert!(traffic.sessions.candidate_count() <= limits::SESSION_CANDIDATES_MAX);
+        assert!(traffic.names.known_count() <= limits::NAMED_HOSTS_MAX);
+        assert!(traffic.tunnel.domain_count() <= limits::DNS_DOMAINS_MAX);
     }
 }

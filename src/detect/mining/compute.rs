@@ -27,7 +27,9 @@ const DRIFT_MAX: f64 = 0.08;
 /// Without samples for so long nothing is known.
 const GAP_US: i64 = 300_000_000;
 
-/// A plateau counts in full from here on: below, tests, installs and single steps look the same.
+/// A plateau counts from the first on, and in full from the second: below, tests, installs and
+/// single steps look the same.
+const SHORT_US: i64 = 300_000_000;
 const LONG_US: i64 = 600_000_000;
 const SAMPLES_MIN: u32 = 8;
 
@@ -147,7 +149,7 @@ impl Compute {
         };
         let gap_us =
             time.micros_since(plateau.last.max(self.row.map_or(plateau.last, |r| r.since)));
-        if gap_us > GAP_US || gap_us < -GAP_US {
+        if gap_us.abs() > GAP_US {
             self.end(Plateau::new(time, cpu, false));
             return;
         }
@@ -259,5 +261,5 @@ pub(super) fn shared_us(start: EventTime, last: EventTime, session: &Session) ->
 /// The longer the evidence lasts, the less it is chance.
 #[allow(clippy::cast_precision_loss)] // both are below 2^53
 pub(super) fn share(span_us: i64) -> f64 {
-    span_us.clamp(0, LONG_US) as f64 / LONG_US as f64
+    (span_us.clamp(SHORT_US, LONG_US) - SHORT_US) as f64 / (LONG_US - SHORT_US) as f64
 }

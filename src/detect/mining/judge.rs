@@ -94,7 +94,7 @@ pub(super) fn unlisted(
     }
     let (compute, words) = compute(compute_state, session);
     let (mut destination, against) = destination_nats(session, around);
-    if compute > 0.0 && is_led_by_far_side(session) {
+    if compute > FAMILY_NATS_MAX / 2.0 && is_led_by_far_side(session) {
         destination += LED_BY_POOL_NATS;
     }
     // Nothing that is subtracted can make the rest more than its families allow.

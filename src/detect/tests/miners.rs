@@ -220,6 +220,29 @@ fn the_updates_of_one_connection_are_one_session() {
     assert_eq!(bench.findings.last().unwrap().evidence.contact_count, 1);
 }
 
+#[test]
+fn the_slices_of_one_connection_add_up() {
+    let mut bench = Bench::new();
+    for n in 0..10_i64 {
+        let slice = Session {
+            port: 3_333,
+            from: 100 + n * 60,
+            seconds: 60,
+            bytes_out: 300,
+            bytes_in: 2_000,
+            packets: 20,
+            ..POOL
+        };
+        let flow = Flow {
+            source_port: 40_000,
+            ..slice.flow()
+        };
+        bench.signal(&Signal::Flow(flow));
+    }
+    bench.check(Mining, Some(Alert));
+    assert_eq!(bench.findings.last().unwrap().evidence.contact_count, 1);
+}
+
 /// Hashing as DCGM sees it.
 fn hashing(n: i64) -> GpuSample {
     GpuSample {

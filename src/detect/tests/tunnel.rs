@@ -119,6 +119,23 @@ fn trackers_and_telemetry_that_push_for_hours_are_silent() {
 }
 
 #[test]
+fn requests_that_follow_each_other_for_hours_are_no_reverse_tunnel() {
+    let mut bench = Bench::new().with_names();
+    for n in 0..100 {
+        bench.session(Session {
+            port: 443,
+            from: n * 65,
+            seconds: 60,
+            bytes_out: 20_000,
+            bytes_in: 3_000,
+            packets: 60,
+            ..REVERSE
+        });
+    }
+    assert_eq!(bench.findings, vec![]);
+}
+
+#[test]
 fn a_session_inside_the_cluster_is_no_reverse_tunnel() {
     let mut bench = Bench::new();
     bench.session(Session {

@@ -37,15 +37,20 @@ const EXAMPLES_MAX: usize = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Domain {
     key: u64,
-    pub(super) name: BoundedText,
     small: Vec<u32>,
-    bits: Option<Box<[u64; WORDS]>>,
+    busy: Option<Box<Busy>>,
     pub(super) query_count: u64,
     with_address_count: u64,
     bytes: u64,
     pub(super) first: EventTime,
     pub(super) last: EventTime,
-    pub(super) examples: Vec<BoundedText>,
+}
+
+/// What is kept of a domain with more than a few names.
+#[derive(Clone, Debug)]
+struct Busy {
+    bits: [u64; WORDS],
+    examples: Vec<BoundedText>,
 }
 
 /// See the module. Empty for a pod that asks for registered domains alone.
@@ -53,20 +58,23 @@ pub(super) struct Domain {
 pub(super) struct Domains(Vec<Domain>);
 
 impl Domains {
-    /// Takes in a query; the domain that it is about, where its figures have changed.
-    pub(super) fn observe(&mut self, query: &DnsQuery<'_>) -> Option<&Domain> {
+    /// Takes in a query; the domain that it is about and its name, where its figures have changed.
+    pub(super) fn observe<'q>(&mut self, query: &'q DnsQuery<'_>) -> Option<(&Domain, &'q str)> {
         let Parts { below, registered } = split(&query.query)?;
         let key = fold(registered);
-        let index = match self.0.iter().position(|domain| domain.key == key) {
-            Some(index) => index,
-            None => {
-                self.make_room();
-                self.0.push(Domain::new(key, registered, query.time));
-                self.0.len() - 1
-            }
-        };
+        let known = self.0.iter().position(|domain| domain.key == key);
+        let index = known.unwrap_or_else(|| {
+            self.make_room();
+            self.0.push(Domain::new(key, query.time));
+            self.0.len() - 1
+        });
         let domain = self.0.get_mut(index)?;
-        domain.count(query, below).then_some(&*domain)
+        domain.count(query, below).then_some((&*domain, registered))
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The domain with the fewest bytes goes: a tunnel has the most of all. One that comes in gets
@@ -87,27 +95,24 @@ impl Domains {
 }
 
 impl Domain {
-    fn new(key: u64, name: &str, time: EventTime) -> Self {
+    fn new(key: u64, time: EventTime) -> Self {
         Self {
             key,
-            name: BoundedText::new(name),
             small: Vec::new(),
-            bits: None,
+            busy: None,
             query_count: 0,
             with_address_count: 0,
             bytes: 0,
             first: time,
             last: time,
-            examples: Vec::new(),
         }
     }
 
     /// Distinct names, about.
     pub(super) fn name_count(&self) -> f64 {
-        let Some(bits) = &self.bits else {
+        let Some(set) = self.bits_set() else {
             return f64::from(u32::try_from(self.small.len()).unwrap_or(u32::MAX));
         };
-        let set: u32 = bits.iter().map(|word| word.count_ones()).sum();
         let unset = f64::from(BITS.saturating_sub(set).max(1));
         -f64::from(BITS) * (unset / f64::from(BITS)).ln()
     }
@@ -138,11 +143,19 @@ impl Domain {
     /// Bytes per distinct name. Only a name that sets a bit adds its bytes, so that a name asked
     /// twice counts once; the estimate makes up for those that found their bit set.
     fn bytes_per_name(&self) -> f64 {
-        let counted = self.bits.as_ref().map_or(self.small.len(), |bits| {
-            bits.iter().map(|word| word.count_ones() as usize).sum()
-        });
-        let counted = f64::from(u32::try_from(counted.max(1)).unwrap_or(u32::MAX));
+        let small = u32::try_from(self.small.len()).unwrap_or(u32::MAX);
+        let counted = f64::from(self.bits_set().unwrap_or(small).max(1));
         f64::from(u32::try_from(self.bytes).unwrap_or(u32::MAX)) / counted
+    }
+
+    fn bits_set(&self) -> Option<u32> {
+        let busy = self.busy.as_ref()?;
+        Some(busy.bits.iter().map(|word| word.count_ones()).sum())
+    }
+
+    /// Some of the names.
+    pub(super) fn examples(&self) -> &[BoundedText] {
+        self.busy.as_ref().map_or(&[], |busy| &busy.examples)
     }
 
     fn all_bytes(&self) -> f64 {
@@ -152,10 +165,7 @@ impl Domain {
     /// Whether the name is new.
     fn count(&mut self, query: &DnsQuery<'_>, below: &str) -> bool {
         if query.time.micros_since(self.last) > BREAK_US {
-            *self = Self {
-                name: self.name.clone(),
-                ..Self::new(self.key, "", query.time)
-            };
+            *self = Self::new(self.key, query.time);
         }
         self.last = self.last.max(query.time);
         self.first = self.first.min(query.time);
@@ -166,29 +176,32 @@ impl Domain {
             return false;
         }
         self.bytes = self.bytes.saturating_add(below.len() as u64);
-        if self.bytes_per_name() >= BYTES_PER_NAME_MIN && self.examples.len() < EXAMPLES_MAX {
-            self.examples.push(BoundedText::new(below));
+        let is_long = self.bytes_per_name() >= BYTES_PER_NAME_MIN;
+        if let Some(busy) = self.busy.as_mut().filter(|_| is_long)
+            && busy.examples.len() < EXAMPLES_MAX
+        {
+            busy.examples.push(BoundedText::new(below));
         }
         true
     }
 
     fn mark(&mut self, hash: u32) -> bool {
-        if self.bits.is_none() {
-            if self.small.contains(&hash) {
-                return false;
-            }
-            self.small.push(hash);
-            if self.small.len() <= SMALL_MAX {
-                return true;
-            }
-            let mut bits = Box::new([0; WORDS]);
-            for hash in self.small.drain(..) {
+        if let Some(busy) = &mut self.busy {
+            return set(&mut busy.bits, hash);
+        }
+        if self.small.contains(&hash) {
+            return false;
+        }
+        self.small.push(hash);
+        if self.small.len() > SMALL_MAX {
+            let mut bits = [0; WORDS];
+            for hash in std::mem::take(&mut self.small) {
                 set(&mut bits, hash);
             }
-            self.bits = Some(bits);
-            return true;
+            let examples = Vec::new();
+            self.busy = Some(Box::new(Busy { bits, examples }));
         }
-        self.bits.as_mut().is_some_and(|bits| set(bits, hash))
+        true
     }
 }
 

@@ -63,13 +63,13 @@ impl Tunnel {
             crossings.extend(self.judge_service(pool_nats, around));
         }
         let others = self.others(pool_nats, self.dns_nats);
-        let Some(domain) = self.domains.observe(query) else {
+        let Some((domain, name)) = self.domains.observe(query) else {
             return crossings;
         };
         let nats = clipped(domain.nats());
         self.dns_nats = self.dns_nats.max(nats);
         if nats >= ALERT_NATS {
-            crossings.extend(judge_dns(domain, nats + others, around));
+            crossings.extend(judge_dns(domain, name, nats + others, around));
         }
         crossings
     }
@@ -164,6 +164,12 @@ impl Tunnel {
         judge_reverse(session, score, &words, around)
     }
 
+    /// Domains whose names are counted.
+    #[cfg(test)]
+    pub(super) fn domain_count(&self) -> usize {
+        self.domains.len()
+    }
+
     /// What the families other than one of these nats add up to.
     fn others(&self, pool_nats: f64, own_nats: f64) -> f64 {
         let service = if self.service.is_some() {
@@ -240,7 +246,7 @@ impl Tunnel {
     }
 }
 
-fn judge_dns(domain: &Domain, score: f64, around: Around<'_>) -> Option<Crossing> {
+fn judge_dns(domain: &Domain, name: &str, score: f64, around: Around<'_>) -> Option<Crossing> {
     let count = domain.name_count().round();
     let draft = Draft {
         signature: Signature::DnsTunnel,
@@ -250,10 +256,10 @@ fn judge_dns(domain: &Domain, score: f64, around: Around<'_>) -> Option<Crossing
         last: domain.last,
     };
     draft.crossing(around, || {
-        let names: Vec<_> = domain.examples.iter().map(|e| clip(e.as_str(), 24)).collect();
+        let names: Vec<_> = domain.examples().iter().map(|e| clip(e.as_str(), 24)).collect();
         let summary = format!(
             "About {count:.0} distinct names below {} were asked for, {:.1} bytes/s of them. Among them: {}.",
-            clip(domain.name.as_str(), 80),
+            clip(name, 80),
             domain.bytes_per_second(),
             names.join(", ")
         );

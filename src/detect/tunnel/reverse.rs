@@ -16,6 +16,9 @@ use crate::model::Transport;
 const LONG_US: i64 = 1_500_000_000;
 const VERY_LONG_US: i64 = 3_600_000_000;
 
+/// Connections that are joined anew sooner than this are requests.
+const PIECE_US: i64 = 300_000_000;
+
 const LONG_NATS: f64 = 3.0;
 const VERY_LONG_NATS: f64 = 4.0;
 const INVERTED_NATS: f64 = 3.5;
@@ -54,7 +57,9 @@ pub(super) fn nats(session: &Session, is_listed: bool, around: Around<'_>) -> (f
     let span_us = session.span_us();
     let target = session.target;
     let is_outside = around.config.scopes.classify(target.host) == Scope::Internet;
-    if span_us < LONG_US || !session.has_volume || !is_outside {
+    // Requests that follow each other closely are no long connection.
+    let is_long = span_us >= LONG_US && session.average_us() >= PIECE_US;
+    if !is_long || !session.has_volume || !is_outside {
         return nothing;
     }
     if target.transport != Transport::Tcp || PUSH_PORTS.contains(&target.port) {
