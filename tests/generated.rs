@@ -44,7 +44,8 @@ fn the_page_on_blind_spots_is_what_the_decoders_declare() {
 fn check_page(path: &str, expected: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("YELLOWJACK_WRITE_DOCS").is_some() {
-        fs::write(&file, expected).unwrap();
+        let written = fs::write(&file, expected);
+        assert!(written.is_ok(), "unable to write {path}: {written:?}");
     }
     let found = fs::read_to_string(&file).unwrap_or_default();
     let line = first_different_line(&found, expected);

@@ -98,7 +98,7 @@ fn parts(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
     if rest.is_empty() {
         return vec![first.clone()];
     }
-    let part = |lines: &[Vec<u8>]| [&[first.clone()], lines].concat().join(&b'\n');
+    let part = |lines: &[Vec<u8>]| [std::slice::from_ref(first), lines].concat().join(&b'\n');
     rest.chunks(LINES_PER_PART).map(part).collect()
 }
 

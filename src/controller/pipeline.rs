@@ -163,8 +163,12 @@ impl Pipeline {
         let waiting = Arc::new(Ticket);
         let mut tickets = vec![Arc::downgrade(&waiting)];
         let mut newest = EventTime::MIN;
+        let mut known = progress.decoders.get(&source).copied();
         for line in batch.lines() {
-            let Some(decoder) = self.decoder_of(source, line, progress) else {
+            if known.is_none() {
+                known = self.format_of(source, line).map(Decoder::new);
+            }
+            let Some(decoder) = &mut known else {
                 count(&self.counters.unknown);
                 continue;
             };
@@ -180,7 +184,7 @@ impl Pipeline {
                         self.defer(
                             Deferred {
                                 source,
-                                decoder,
+                                decoder: *decoder,
                                 line,
                                 since,
                                 ticket,
@@ -196,10 +200,11 @@ impl Pipeline {
                     self.sample(source, line, reason.name(), progress);
                 }
             }
-            if let Some(decoder) = progress.decoders.get_mut(&source) {
-                decoder.learn(line);
-            }
+            decoder.learn(line);
         }
+        progress
+            .decoders
+            .extend(known.map(|decoder| (source, decoder)));
         let now = Instant::now();
         self.health.spoke(source, now);
         if newest > EventTime::MIN {
@@ -217,20 +222,6 @@ impl Pipeline {
         progress
             .unacknowledged
             .push_back((batch.position.clone(), tickets));
-    }
-
-    fn decoder_of(
-        &mut self,
-        source: usize,
-        line: &[u8],
-        progress: &mut Progress,
-    ) -> Option<Decoder> {
-        if let Some(decoder) = progress.decoders.get(&source) {
-            return Some(*decoder);
-        }
-        let decoder = Decoder::new(self.format_of(source, line)?);
-        progress.decoders.insert(source, decoder);
-        Some(decoder)
     }
 
     fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {
