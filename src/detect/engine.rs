@@ -227,6 +227,9 @@ impl Engine {
                 let Some(pod) = self.pods.get_mut(key) else {
                     continue;
                 };
+                if !pod.told.is_news(rise.word(rise.severity)) || !rise.is_shared() {
+                    continue;
+                }
                 let peers = rise.peers_around(&pod.scan);
                 let severity = if peers.is_some() {
                     Severity::Alert

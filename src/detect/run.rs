@@ -51,11 +51,19 @@ pub(super) struct Run {
 pub(super) struct RunCrossing<'a> {
     pub(super) signature: Signature,
     pub(super) severity: Severity,
-    service: Service,
     walk: &'a Walk,
+    cause: Cause,
+    /// Whether it may be news for every member, not only for the one that caused it.
+    is_turn: bool,
+    run: RunView<'a>,
+}
+
+/// The contact that brought a walk to where it is.
+#[derive(Clone, Copy)]
+struct Cause {
     contact: Judged,
     placed: Placed,
-    run: RunView<'a>,
+    by: Member,
 }
 
 #[derive(Clone, Copy)]
@@ -131,17 +139,21 @@ impl Run {
             failures,
             members,
         };
-        let rise = |signature: Signature, walk| {
-            RunCrossing::new(signature, walk, *contact, placed, run, config)
+        let cause = Cause {
+            contact: *contact,
+            placed,
+            by: member,
         };
         let walk = horizontal.fail(placed.service, contact, placed.share, member);
         let mut crossings: Vec<_> = walk
-            .and_then(|walk| rise(Signature::HorizontalScan, walk))
+            .and_then(|walk| RunCrossing::new(Signature::HorizontalScan, walk, cause, run, config))
             .into_iter()
             .collect();
         if placed.is_port {
             let walk = vertical.fail(placed.host, contact, placed.share, member);
-            crossings.extend(walk.and_then(|walk| rise(Signature::VerticalScan, walk)));
+            crossings.extend(walk.and_then(|walk| {
+                RunCrossing::new(Signature::VerticalScan, walk, cause, run, config)
+            }));
         }
         crossings
     }
@@ -174,37 +186,50 @@ impl Run {
 }
 
 impl<'a> RunCrossing<'a> {
-    /// One pod alone is the matter of its own walks.
     fn new(
         signature: Signature,
-        walk: &'a Walk,
-        contact: Judged,
-        placed: Placed,
+        walk: &'a mut Walk,
+        cause: Cause,
         run: RunView<'a>,
         config: &EngineConfig,
     ) -> Option<Self> {
-        let crossing = Self {
+        let severity = standing(walk, config)?;
+        let count = walk.count_of(cause.by);
+        if count < MEMBER_FAILURES_MIN {
+            return None;
+        }
+        // With its fourth failure a member begins to count.
+        let is_turn = walk.is_turn(severity) || count == MEMBER_FAILURES_MIN;
+        Some(Self {
             signature,
-            severity: standing(walk, config)?,
-            service: placed.service,
+            severity,
             walk,
-            contact,
-            placed,
+            cause,
+            is_turn,
             run,
+        })
+    }
+
+    /// For whom it may be news.
+    pub(super) fn pods(&self) -> Vec<(Member, &'a PodKey)> {
+        let members = if self.is_turn {
+            self.counting()
+        } else {
+            vec![self.cause.by]
         };
-        (crossing.pods().len() >= 2).then_some(crossing)
+        let named = |member: Member| Some((member, self.run.members.get(usize::from(member))?));
+        members.into_iter().filter_map(named).collect()
+    }
+
+    /// Whether it rests on several pods. One pod alone is the matter of its own walks.
+    pub(super) fn is_shared(&self) -> bool {
+        self.counting().len() >= 2
     }
 
     /// Whom it is about.
-    pub(super) fn pods(&self) -> Vec<(Member, &'a PodKey)> {
+    fn counting(&self) -> Vec<Member> {
         let counts = |member: &Member| self.walk.count_of(*member) >= MEMBER_FAILURES_MIN;
-        let members = self.walk.members().into_iter().filter(counts);
-        members
-            .filter_map(|member| {
-                let pod = self.run.members.get(usize::from(member))?;
-                Some((member, pod))
-            })
-            .collect()
+        self.walk.members().into_iter().filter(counts).collect()
     }
 
     /// If the contacts of this pod, or those of the run together, look like peer-to-peer traffic.
@@ -213,11 +238,11 @@ impl<'a> RunCrossing<'a> {
             scope,
             transport,
             port,
-        } = self.service;
+        } = self.cause.placed.service;
         if self.signature == Signature::VerticalScan || scope != Scope::Internet {
             return None;
         }
-        scan.peers_around(self.service)
+        scan.peers_around(self.cause.placed.service)
             .or_else(|| self.run.spread.peers_around(transport, port))
     }
 
@@ -237,20 +262,21 @@ impl<'a> RunCrossing<'a> {
     ) -> Crossing {
         let by = format!(
             " by {} pods of the run, {} of them by this one,",
-            self.walk.members().len(),
+            self.counting().len(),
             self.walk.count_of(member)
         );
+        let placed = self.cause.placed;
         let is_vertical = self.signature == Signature::VerticalScan;
         let what = if is_vertical {
-            wording::ports_tried(self.placed.host, self.service.scope, &by)
+            wording::ports_tried(placed.host, placed.service.scope, &by)
         } else {
-            wording::hosts_tried(self.service, &by)
+            wording::hosts_tried(placed.service, &by)
         };
         let is_alike = |seen: &&Seen| {
             if is_vertical {
-                seen.target.host == self.placed.host
+                seen.target.host == placed.host
             } else {
-                self.placed.is_same_service(seen, config)
+                placed.is_same_service(seen, config)
             }
         };
         let account = Account {
@@ -258,7 +284,7 @@ impl<'a> RunCrossing<'a> {
             severity,
             walk: self.walk,
             what,
-            against: wording::against(self.walk, peers, self.contact.is_lossy, has_dns),
+            against: wording::against(self.walk, peers, self.cause.contact.is_lossy, has_dns),
             latest: self.run.failures.iter().filter(is_alike).copied().collect(),
         };
         account.crossing(config)

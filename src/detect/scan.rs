@@ -243,6 +243,9 @@ pub(super) fn remember(failures: &mut VecDeque<Seen>, contact: &Judged) {
     if failures.len() >= limits::LATEST_FAILURES_MAX {
         failures.pop_front();
     }
+    if failures.len() == failures.capacity() {
+        failures.reserve_exact(if failures.is_empty() { 1 } else { 5 });
+    }
     failures.push_back(Seen::of(contact));
 }
 

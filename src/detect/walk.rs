@@ -8,7 +8,7 @@
 
 use super::contacts::{Change, Judged, Target};
 use crate::limits;
-use crate::model::{EventTime, Outcome};
+use crate::model::{EventTime, Outcome, Severity};
 
 /// Success rate of the worst honest pod (theta 0) and of a scanner (theta 1). The textbook's 0.8
 /// against 0.2 flags an honest pod at 55 % success with probability 0.999 in 3,000 contacts;
@@ -121,6 +121,8 @@ pub(super) struct Walk {
     counted: Vec<u16>,
     /// Whose they are; empty in the walks of one pod.
     members: Vec<Member>,
+    /// The last word to all members, and its failures: see [`Walk::is_turn`].
+    said: Option<(Severity, u32)>,
     /// Failures, plus what the walk that it displaced had: see [`Walks`].
     weight: u32,
 }
@@ -137,6 +139,7 @@ impl Walk {
             examples: Vec::new(),
             counted: Vec::new(),
             members: Vec::new(),
+            said: None,
             weight,
         }
     }
@@ -147,6 +150,20 @@ impl Walk {
             .iter()
             .filter(|known| **known == member)
             .count()
+    }
+
+    /// Whether the judgement is more severe, or rests on twice as many failures, than when all
+    /// members were looked at last; if so, they are now. Looking at all of them at every contact
+    /// would cost too much.
+    pub(super) fn is_turn(&mut self, severity: Severity) -> bool {
+        let count = self.failures.total();
+        let is_turn = self.said.is_none_or(|(known, known_count)| {
+            severity > known || count >= known_count.saturating_mul(2)
+        });
+        if is_turn {
+            self.said = Some((severity, count));
+        }
+        is_turn
     }
 
     /// The members that failures are booked on, each once, in their order.
@@ -170,7 +187,7 @@ impl Walk {
         self.first = self.first.min(contact.time);
         self.last = self.last.max(contact.time);
         if self.examples.len() < WALK_EXAMPLES_MAX {
-            reserve(&mut self.examples, 2);
+            reserve(&mut self.examples, WALK_EXAMPLES_MAX - 1);
             self.examples.push(Seen::of(contact));
         }
     }
@@ -190,10 +207,11 @@ fn short(id: u64) -> u16 {
     (id >> 40) as u16
 }
 
-/// Makes room for a few more, not for twice as many: most walks stay short, and many are kept.
+/// Makes room for one, then for a few more, not for twice as many: most pods have a failure or two,
+/// and most walks stay short.
 fn reserve<T>(list: &mut Vec<T>, count: usize) {
     if list.len() == list.capacity() {
-        list.reserve_exact(count);
+        list.reserve_exact(if list.is_empty() { 1 } else { count });
     }
 }
 
@@ -238,7 +256,7 @@ impl<K: Ord + Copy> Walks<K> {
         contact: &Judged,
         share: f64,
         member: Member,
-    ) -> Option<&Walk> {
+    ) -> Option<&mut Walk> {
         let rules = self.rules;
         let walk = self.walk_for(key, contact.time)?;
         if walk.position(contact).is_some() {
@@ -311,8 +329,8 @@ impl<K: Ord + Copy> Walks<K> {
             index
         } else {
             let inherited = self.make_room();
-            reserve(&mut self.keys, 2);
-            reserve(&mut self.list, 2);
+            reserve(&mut self.keys, 3);
+            reserve(&mut self.list, 3);
             self.keys.push(key);
             self.list.push(Walk::new(time, inherited));
             self.list.len() - 1
