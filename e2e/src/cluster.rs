@@ -55,7 +55,7 @@ impl TestCluster {
     /// A new control plane, whatever `KUBECONFIG` says. Blocks, as `start` does.
     pub fn own() -> anyhow::Result<Self> {
         let binaries = Binaries::find()?;
-        let plane = ControlPlane::start(&binaries)?;
+        let plane = ControlPlane::start(&binaries, None)?;
         Ok(Self {
             kubeconfig: plane.kubeconfig(),
             binaries: Some(binaries),

@@ -1,0 +1,180 @@
+//! What tests and scenarios hold of the node that they run in: its client, its logs, the packets that
+//! arrived outside, and ways to disturb it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use jiff::Timestamp;
+use kube::Client;
+use serde::Deserialize;
+
+use super::inside::State;
+use super::layout::STATE_VARIABLE;
+use super::program::{in_world, run, write};
+use super::runtime;
+use crate::control_plane::client_of;
+use crate::supervise::{Supervised, log_tail};
+
+/// A packet that reached the Internet's side of the link, whoever sent it and whatever became of it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Arrival {
+    /// When the kernel took it, in microseconds since 1970.
+    pub time_us: i64,
+    /// The sender's address: a pod's, for nothing is translated.
+    pub from: String,
+    /// The target's address.
+    pub to: String,
+    /// 1 ICMP, 6 TCP, 17 UDP, 58 ICMPv6.
+    pub protocol: u8,
+    /// The sender's port; 0 where the protocol has none.
+    pub from_port: u16,
+    /// The target's port.
+    pub to_port: u16,
+    /// Whether it opens a TCP connection.
+    pub syn: bool,
+    /// Its length with the IP header.
+    pub bytes: u32,
+}
+
+impl Arrival {
+    /// When the kernel took it.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        Timestamp::from_microsecond(self.time_us).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// The node that this process runs in.
+#[derive(Debug, Clone)]
+pub struct TestNode {
+    state: State,
+}
+
+impl TestNode {
+    /// The node that `with-node` started around this process.
+    pub fn find() -> anyhow::Result<Self> {
+        let file = std::env::var_os(STATE_VARIABLE).context("this process runs in no test node")?;
+        let text = std::fs::read(&file).context("failed to read the node's state")?;
+        let state = serde_json::from_slice(&text).context("failed to parse the node's state")?;
+        Ok(Self { state })
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.state.kubeconfig
+    }
+
+    /// The administrator's client.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        client_of(&self.state.kubeconfig).await
+    }
+
+    /// The log that ulogd writes: NFLOG and NFCT lines.
+    #[must_use]
+    pub fn egress_log(&self) -> &Path {
+        &self.state.egress_log
+    }
+
+    /// How long the node took from its namespaces to being ready.
+    #[must_use]
+    pub const fn start_time(&self) -> Duration {
+        Duration::from_millis(self.state.start_ms)
+    }
+
+    /// The process id of a part: `kubelet`, `kube-apiserver`, `kube-controller-manager`,
+    /// `kube-scheduler`, `kube-proxy`, `etcd`, `containerd` or `ulogd`.
+    pub fn pid(&self, part: &str) -> anyhow::Result<u32> {
+        let pid = self.state.pids.get(part);
+        pid.copied()
+            .with_context(|| format!("the node has no part {part}"))
+    }
+
+    /// Sends a signal to a part: `STOP` and `CONT` make the API server absent for a while.
+    pub fn signal(&self, part: &str, signal: &str) -> anyhow::Result<()> {
+        let pid = self.pid(part)?.to_string();
+        run("kill", [format!("-{signal}"), pid]).map(|_| ())
+    }
+
+    /// The packets that arrived outside so far, in order, those without an IP header left out.
+    pub fn arrivals(&self) -> anyhow::Result<Vec<Arrival>> {
+        let text = std::fs::read_to_string(&self.state.arrivals)
+            .context("failed to read the packets that arrived")?;
+        // The last line may be in the middle of being written.
+        let whole = text
+            .rfind('\n')
+            .map_or("", |end| text.get(..end).unwrap_or_default());
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("not a packet: {line}")))
+            .collect()
+    }
+
+    /// Those of one sender.
+    pub fn arrivals_from(&self, address: &str) -> anyhow::Result<Vec<Arrival>> {
+        let mut all = self.arrivals()?;
+        all.retain(|arrival| arrival.from == address);
+        Ok(all)
+    }
+
+    /// A command in the namespace that plays the Internet.
+    #[must_use]
+    pub fn outside(&self, program: &str) -> Command {
+        if program == "toolbox" {
+            return in_world(self.state.built.join(program));
+        }
+        in_world(program)
+    }
+
+    /// Starts such a command and keeps it until the handle is dropped.
+    pub fn keep_outside(&self, command: &Command, log: &Path) -> anyhow::Result<Supervised> {
+        Supervised::start(command, log, None)
+    }
+
+    /// Packs a folder into an image and gives it to the node. The folder holds the image's files;
+    /// `entrypoint` is the program and its arguments.
+    pub fn import_image(&self, name: &str, root: &Path, entrypoint: &[&str]) -> anyhow::Result<()> {
+        ensure!(
+            name.contains(':') && !entrypoint.is_empty(),
+            "wanted NAME:TAG and a program"
+        );
+        let archive = tempfile::Builder::new()
+            .suffix(".tar")
+            .tempfile()
+            .context("failed to make a file for the image")?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("node/image.sh");
+        let mut command = Command::new(script);
+        command
+            .arg(name)
+            .arg(root)
+            .arg(archive.path())
+            .args(entrypoint);
+        super::program::run_command(&mut command)?;
+        runtime::import(&self.state.built, archive.path())
+    }
+
+    /// Makes the node give this IPv4 address to its next pod, if it is free: the plugin goes on after
+    /// the one that it gave last.
+    pub fn give_next(&self, address: std::net::Ipv4Addr) -> anyhow::Result<()> {
+        let before = std::net::Ipv4Addr::from_bits(address.to_bits().wrapping_sub(1));
+        let file = runtime::address_folder().join("pods/last_reserved_ip.0");
+        write(&file, &before.to_string())
+    }
+
+    /// The ends of the logs of all parts, for a test that failed.
+    #[must_use]
+    pub fn log_tails(&self, lines: usize) -> BTreeMap<String, String> {
+        let folder = super::layout::log_folder();
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let logs: Vec<PathBuf> = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        logs.into_iter()
+            .map(|log| (log.display().to_string(), log_tail(&log, lines)))
+            .collect()
+    }
+}
