@@ -12,7 +12,7 @@ use kube::Client;
 use serde::Deserialize;
 
 use super::inside::State;
-use super::layout::STATE_VARIABLE;
+use super::layout::{STATE_VARIABLE, path};
 use super::program::{in_world, run, write};
 use super::runtime;
 use crate::control_plane::client_of;
@@ -167,8 +167,10 @@ impl TestNode {
     /// The ends of the logs of all parts, for a test that failed.
     #[must_use]
     pub fn log_tails(&self, lines: usize) -> BTreeMap<String, String> {
-        let folder = super::layout::log_folder();
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let entries = std::fs::read_dir(path("logs"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let logs: Vec<PathBuf> = entries
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "log"))

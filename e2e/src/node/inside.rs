@@ -20,7 +20,7 @@ use crate::control_plane::{ControlPlane, NodeIdentity, client_of};
 use crate::operator::forget_package;
 use crate::supervise::Supervised;
 
-/// The first argument of the process inside; the rest are the control group's name, the folder that
+/// The first argument of the process inside; the rest are the node's name, the folder that
 /// `e2e/node/build.sh` made, and the command.
 pub const INSIDE_ARGUMENT: &str = "--inside-the-node";
 
@@ -38,12 +38,12 @@ pub(super) struct State {
 
 /// Starts the node, runs the command, and tells its exit code. Blocks.
 pub fn run_inside(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
-    let [cgroup, built, program, rest @ ..] = arguments else {
-        bail!("wanted a control group, a folder and a command");
+    let [name, built, program, rest @ ..] = arguments else {
+        bail!("wanted a name, a folder and a command");
     };
-    let cgroup = cgroup.to_str().context("a control group's name is text")?;
+    let name = name.to_str().context("a node's name is text")?;
     let started = Instant::now();
-    let node = Node::start(cgroup, Path::new(built), started)?;
+    let node = Node::start(name, Path::new(built), started)?;
     let mut command = Command::new(program);
     // The command is cargo, most of the time.
     forget_package(&mut command);
@@ -66,8 +66,8 @@ struct Node {
 }
 
 impl Node {
-    fn start(cgroup: &str, built: &Path, started: Instant) -> anyhow::Result<Self> {
-        prepare_mounts()?;
+    fn start(name: &str, built: &Path, started: Instant) -> anyhow::Result<Self> {
+        prepare_mounts(name)?;
         let binaries = Binaries::find()?;
         network::make()?;
         let certificates = path("certificates");
@@ -96,7 +96,7 @@ impl Node {
                 keep("world", part);
             }
             let client = client_of(&plane.kubeconfig()).await?;
-            for (name, part) in kubelet::start(&binaries, &plane, &client, cgroup).await? {
+            for (name, part) in kubelet::start(&binaries, &plane, &client, name).await? {
                 keep(name, part);
             }
             anyhow::Ok(())
@@ -121,6 +121,12 @@ impl Node {
                 (STATE_VARIABLE, file.display().to_string()),
                 ("KUBECONFIG", plane.kubeconfig().display().to_string()),
                 ("YELLOWJACK_KUBECTL", binaries.words("kubectl")),
+                ("PATH", program_path(&binaries, built)?),
+                (
+                    "CONTAINERD_ADDRESS",
+                    runtime::socket().display().to_string(),
+                ),
+                ("CONTAINERD_NAMESPACE", "k8s.io".to_owned()),
             ],
             _plane: plane,
             _parts: parts,
@@ -128,15 +134,37 @@ impl Node {
     }
 }
 
-/// A file system in memory for all that the node stores, and for what its programs would write into
-/// the machine's folders whatever they are told.
-fn prepare_mounts() -> anyhow::Result<()> {
+/// A file system in memory for all that the node stores, and for what its programs write into the
+/// machine's folders whatever they are told.
+fn prepare_mounts(name: &str) -> anyhow::Result<()> {
     // Volumes need shared mounts; they are shared with nobody outside this namespace.
     run("mount", ["--make-rshared", "/"])?;
     for folder in ["/run", "/var/log"] {
         run("mount", ["-t", "tmpfs", "-o", "mode=0755", "none", folder])?;
     }
-    std::fs::create_dir_all(Path::new(FOLDER).join("tmp")).context("failed to make a folder")?;
-    std::fs::create_dir_all(log_folder()).context("failed to make the folder for logs")?;
-    Ok(())
+    for folder in ["bin", "lib", "lib-work"] {
+        std::fs::create_dir_all(path(folder)).context("failed to make a folder")?;
+    }
+    // The network plugins and the kubelet make folders in /var/lib, which stays as it is below.
+    let layers = format!("lowerdir=/var/lib,upperdir={FOLDER}/lib,workdir={FOLDER}/lib-work");
+    run(
+        "mount",
+        ["-t", "overlay", "-o", &layers, "none", "/var/lib"],
+    )?;
+    let logs = log_folder(name);
+    std::fs::create_dir_all(&logs).context("failed to make the folder for logs")?;
+    let logs = logs
+        .canonicalize()
+        .context("failed to find the folder for logs")?;
+    std::os::unix::fs::symlink(&logs, path("logs")).context("failed to link the folder for logs")
+}
+
+/// The node's own programs come first for the command: kubectl, ctr and the toolbox.
+fn program_path(binaries: &Binaries, built: &Path) -> anyhow::Result<String> {
+    let bin = path("bin");
+    if let Binaries::MultiCall(file) = binaries {
+        std::os::unix::fs::symlink(file, bin.join("kubectl")).context("failed to link kubectl")?;
+    }
+    let before = std::env::var("PATH").unwrap_or_default();
+    Ok(format!("{}:{}:{before}", bin.display(), built.display()))
 }

@@ -73,7 +73,10 @@ pub(super) fn path(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
 }
 
-/// Where the logs of the node's programs go. They outlive the node: somebody may have to read them.
-pub(super) fn log_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-logs/node")
+/// Where the logs of a node's programs go, by its name: inside the node this is `logs` in its folder.
+/// They outlive the node, for somebody may have to read them; the next start removes them.
+pub(super) fn log_folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/e2e-logs")
+        .join(name)
 }

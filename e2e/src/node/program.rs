@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-use super::layout::{WORLD, log_folder};
+use super::layout::{WORLD, path};
 use crate::supervise::Supervised;
 
 /// Runs a program to its end and returns what it printed; the error holds what it complained about.
@@ -80,8 +80,7 @@ pub(super) fn in_world(program: impl AsRef<OsStr>) -> Command {
 
 /// Starts a program that stays; its output goes to a log of that name.
 pub(super) fn stay(name: &str, command: &Command) -> anyhow::Result<Supervised> {
-    let folder = log_folder();
-    let log = folder.join(format!("{name}.log"));
+    let log = path("logs").join(format!("{name}.log"));
     Supervised::start(command, &log, None).with_context(|| format!("failed to start {name}"))
 }
 

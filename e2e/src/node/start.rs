@@ -16,11 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::cgroup;
 use super::inside::INSIDE_ARGUMENT;
+use super::layout::log_folder;
 use crate::binaries::Binaries;
 use crate::operator::forget_package;
 
-/// Groups of this name and a process id are ours.
-const GROUP_PREFIX: &str = "yellowjack-node-";
+/// A node's name is this and the process id of the one that made it. Its control groups and the folder
+/// of its logs are called so.
+const NAME_PREFIX: &str = "yellowjack-node-";
 /// The first process of the namespace. A shell, because it buries the orphans of others: containerd's
 /// shims are left to it.
 const FIRST_PROCESS: &str = r#""$@"; exit "$?""#;
@@ -36,7 +38,7 @@ pub fn run_in_node(command: &[OsString]) -> anyhow::Result<ExitCode> {
     Binaries::find()?;
     runtime.block_on(async {
         remove_leftovers().await?;
-        let name = format!("{GROUP_PREFIX}{}", std::process::id());
+        let name = format!("{NAME_PREFIX}{}", std::process::id());
         cgroup::make(&name)?;
         let outcome = run_and_wait(&name, &built, command).await;
         cgroup::remove(&name).await?;
@@ -48,13 +50,26 @@ pub fn run_in_node(command: &[OsString]) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Removes the control groups of runs that were killed before they could do it.
+/// Removes the control groups of runs that were killed before they could do it, and the logs of all
+/// that have ended.
 pub async fn remove_leftovers() -> anyhow::Result<()> {
-    for name in cgroup::names_with(GROUP_PREFIX)? {
-        let pid = name.trim_start_matches(GROUP_PREFIX);
-        if !Path::new("/proc").join(pid).exists() {
+    let ended = |name: &str| {
+        let pid = name.strip_prefix(NAME_PREFIX);
+        pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+    };
+    for name in cgroup::names_with(NAME_PREFIX)? {
+        if ended(&name) {
             eprintln!("node: removing what is left of {name}");
             cgroup::remove(&name).await?;
+        }
+    }
+    let logs = std::fs::read_dir(log_folder(""))
+        .into_iter()
+        .flatten()
+        .flatten();
+    for folder in logs {
+        if ended(&folder.file_name().to_string_lossy()) {
+            std::fs::remove_dir_all(folder.path()).context("failed to remove old logs")?;
         }
     }
     Ok(())

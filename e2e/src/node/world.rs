@@ -19,10 +19,11 @@ const SSH_ADDRESSES_MAX: usize = 10;
 /// Gives the SSH server a home of its own: the key that it takes must not enter the user's.
 /// `$1`: the public key. The rest is the command.
 const SSH_SCRIPT: &str = r#"
-key=$1; shift
-mount -t tmpfs -o mode=0700 none /root
-mkdir -m 0700 /root/.ssh
-cat "$key" >/root/.ssh/authorized_keys
+home=~root
+key=$(cat "$1"); shift
+mount -t tmpfs -o mode=0700 none "$home"
+mkdir -m 0700 "$home/.ssh"
+echo "$key" >"$home/.ssh/authorized_keys"
 exec "$@"
 "#;
 
@@ -88,7 +89,7 @@ fn ready(wanted: usize) -> anyhow::Result<()> {
     let sockets = run_command(in_world("ss").args(["-H", "-l", "-n", "-t"]))?;
     let count = sockets.lines().count();
     anyhow::ensure!(count >= wanted, "{count} of {wanted} listen:\n{sockets}");
-    let log = super::layout::log_folder().join("world-sniff.log");
+    let log = path("logs/world-sniff.log");
     anyhow::ensure!(log_tail(&log, 1) == "ready", "the sniffer is not ready");
     Ok(())
 }
