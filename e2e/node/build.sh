@@ -90,7 +90,7 @@ add_program() {
 
 build_image() {
     root=$part/root
-    mkdir -p "$root/bin" "$root/etc" "$root/tmp" "$root/usr/share/nmap" "$root/root/.ssh"
+    mkdir -p "$root/bin" "$root/etc" "$root/tmp" "$root/usr/share/nmap" "$root/root"
     cp /bin/busybox "$root/bin/busybox"
     for applet in $(/bin/busybox --list); do
         [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"

@@ -357,7 +357,8 @@ fn write_credentials(folder: &Path, node: Option<NodeIdentity<'_>>) -> anyhow::R
             } else {
                 user.to_owned()
             };
-            tokens.push_str(&format!("{token},{user},{user},{group}\n"));
+            tokens += &[token, &user, &user, group].join(",");
+            tokens.push('\n');
         }
     }
     let files = [

@@ -23,7 +23,7 @@ var parts = map[string]part{
 	"burn":         {burn, "keep a share of the processors busy"},
 	"certificates": {certificates, "write a CA and certificates for a test cluster"},
 	"connect":      {connect, "open TCP connections to every address of a network, at a pace"},
-	"get":          {get, "fetch a URL again and again, and say how often it worked"},
+	"get":          {get, "send HTTP requests, and say how often that worked"},
 	"hold":         {hold, "open one TCP connection, send a line at a pace, and say what comes back"},
 	"mine":         {mine, "speak Stratum as a miner does"},
 	"pause":        {pause, "wait for a signal"},

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-const sniffFlushInterval = 10 * time.Millisecond
+// How often it looks whether it shall end.
+const sniffWait = 50 * time.Millisecond
 
 // packet is one line of the log of what arrived.
 type packet struct {
@@ -56,16 +57,17 @@ func sniff(ctx context.Context, arguments []string) error {
 	out := bufio.NewWriter(file)
 	lines := json.NewEncoder(out)
 	buffer, control := make([]byte, 65536), make([]byte, 256)
-	for flushed := time.Now(); ctx.Err() == nil; {
-		// Whoever counts packets reads the file while it grows.
-		if time.Since(flushed) > sniffFlushInterval {
+	for ctx.Err() == nil {
+		// With lines in hand it does not wait for a packet: whoever counts reads while the file grows.
+		flags := 0
+		if out.Buffered() > 0 {
+			flags = syscall.MSG_DONTWAIT
+		}
+		size, controlSize, _, from, err := syscall.Recvmsg(socket, buffer, control, flags)
+		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
 			if err := out.Flush(); err != nil {
 				return err
 			}
-			flushed = time.Now()
-		}
-		size, controlSize, _, from, err := syscall.Recvmsg(socket, buffer, control, 0)
-		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
 			continue
 		}
 		if err != nil {
@@ -84,14 +86,14 @@ func sniff(ctx context.Context, arguments []string) error {
 	return out.Flush()
 }
 
-// listenAll opens a packet socket whose reads return after sniffFlushInterval without a packet.
+// listenAll opens a packet socket whose reads return after sniffWait without a packet.
 func listenAll(link int) (int, error) {
 	all := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, syscall.ETH_P_ALL))
 	socket, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, int(all))
 	if err != nil {
 		return 0, err
 	}
-	limit := syscall.NsecToTimeval(sniffFlushInterval.Nanoseconds())
+	limit := syscall.NsecToTimeval(sniffWait.Nanoseconds())
 	err = errors.Join(
 		syscall.SetsockoptTimeval(socket, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &limit),
 		syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, syscall.SO_TIMESTAMPNS, 1),

@@ -77,16 +77,14 @@ fn configuration_text() -> anyhow::Result<String> {
     let folder = Path::new(first)
         .parent()
         .context("a plugin without a folder")?;
-    let plugins: String = PLUGINS
-        .iter()
-        .map(|name| format!("plugin=\"{}/ulogd_{name}.so\"\n", folder.display()))
-        .collect();
+    let plugin = |name: &str| format!("plugin=\"{}/ulogd_{name}.so\"", folder.display());
+    let plugins = PLUGINS.map(plugin).join("\n");
     let log = file();
     let log = log.display();
     // Each line is flushed as it is written, so lines of the two stacks never mix. With ulogd's own
     // socket buffers events are lost when the kernel ends a scan's connections in one burst.
     Ok(format!(
-        "[global]\nlogfile=\"stdout\"\nloglevel=3\n{plugins}\
+        "[global]\nlogfile=\"stdout\"\nloglevel=3\n{plugins}\n\
          stack=log1:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,json1:JSON\n\
          stack=ct1:NFCT,ip2str2:IP2STR,json2:JSON\n\
          [log1]\ngroup=7\nnetlink_qthreshold=1\n\

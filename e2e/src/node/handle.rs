@@ -12,7 +12,7 @@ use kube::Client;
 use serde::Deserialize;
 
 use super::inside::State;
-use super::layout::{STATE_VARIABLE, path};
+use super::layout::{NODE_IP, STATE_VARIABLE, path};
 use super::program::{in_world, run, write};
 use super::runtime;
 use crate::control_plane::client_of;
@@ -71,6 +71,17 @@ impl TestNode {
     /// The administrator's client.
     pub async fn client(&self) -> anyhow::Result<Client> {
         client_of(&self.state.kubeconfig).await
+    }
+
+    /// A client of the kubelet itself, which asks the API server what the token may do.
+    pub fn kubelet_client(&self, token: &str) -> anyhow::Result<Client> {
+        let url = format!("https://{NODE_IP}:10250").parse();
+        let mut config = kube::Config::new(url.context("failed to name the kubelet")?);
+        // The kubelet makes its certificate itself.
+        config.accept_invalid_certs = true;
+        config.auth_info = serde_json::from_value(serde_json::json!({ "token": token }))
+            .context("failed to use the token")?;
+        Client::try_from(config).context("failed to make a client of the kubelet")
     }
 
     /// The log that ulogd writes: NFLOG and NFCT lines.

@@ -13,6 +13,7 @@ mod inside;
 mod kubelet;
 mod layout;
 mod network;
+mod pods;
 mod program;
 mod runtime;
 mod start;
@@ -26,4 +27,5 @@ pub use layout::{
     POD_NETWORK, POD_NETWORK_V6, POOL_IP, POOL_NAME, POOL_PORT, POOL_TLS_PORT, REFUSING_IP,
     SERVER_IP_V6, SILENT_IP, SSH_IP, SSH_NETWORK, WORLD_IP, WORLD_IP_V6,
 };
+pub use pods::{agent_pod, agent_spec, running};
 pub use start::{remove_leftovers, run_in_node};
