@@ -64,17 +64,6 @@ impl Binaries {
         }
     }
 
-    /// The command of a program as text, for another process.
-    #[must_use]
-    pub fn words(&self, program: &str) -> String {
-        let command = self.command(program);
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        let words: Vec<_> = words
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
-        words.join(" ")
-    }
-
     /// Whether the program is there. Envtest's folders have no controller manager.
     #[must_use]
     pub fn has(&self, program: &str) -> bool {
@@ -83,4 +72,14 @@ impl Binaries {
             Self::MultiCall(_) => true,
         }
     }
+}
+
+/// A command as text, for messages and for other processes.
+#[must_use]
+pub fn words_of(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    words.join(" ")
 }

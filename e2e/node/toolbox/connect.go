@@ -120,6 +120,7 @@ func echo(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
+	fmt.Printf("%s listening %s\n", now(), listener.Addr())
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	for {
 		connection, err := listener.Accept()

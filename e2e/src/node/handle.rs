@@ -167,6 +167,32 @@ impl TestNode {
         runtime::import(&self.state.built, archive.path())
     }
 
+    /// Makes an image of one program of this machine, with the libraries that it loads, and gives it
+    /// to the node: the operator becomes a pod in this way.
+    pub fn import_program(&self, name: &str, program: &Path) -> anyhow::Result<()> {
+        let root = tempfile::tempdir().context("failed to make a folder for the image")?;
+        let file = program.file_name().context("a program has a name")?;
+        let entrypoint = Path::new("/bin").join(file);
+        copy_below(root.path(), program, &entrypoint)?;
+        // Its output is "name => path (address)", or "path (address)" for the loader.
+        let libraries = run("ldd", [program]).unwrap_or_default();
+        for word in libraries
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'))
+        {
+            copy_below(root.path(), Path::new(word), Path::new(word))?;
+        }
+        let entrypoint = entrypoint.display().to_string();
+        self.import_image(name, root.path(), &[&entrypoint])
+    }
+
+    /// Renames the egress log to `egress.jsonl.1` and has ulogd open a new one, as logrotate does.
+    pub fn rotate_egress_log(&self) -> anyhow::Result<()> {
+        let log = self.egress_log();
+        std::fs::rename(log, log.with_extension("jsonl.1")).context("failed to rename the log")?;
+        self.signal("ulogd", "HUP")
+    }
+
     /// Makes the node give this IPv4 address to its next pod, if it is free: the plugin goes on after
     /// the one that it gave last.
     pub fn give_next(&self, address: std::net::Ipv4Addr) -> anyhow::Result<()> {
@@ -190,4 +216,14 @@ impl TestNode {
             .map(|log| (log.display().to_string(), log_tail(&log, lines)))
             .collect()
     }
+}
+
+/// Copies a file to a path below a folder; what links point to becomes a file of its own.
+fn copy_below(root: &Path, from: &Path, to: &Path) -> anyhow::Result<()> {
+    let target = root.join(to.strip_prefix("/").unwrap_or(to));
+    let folder = target.parent().context("a file lies in a folder")?;
+    std::fs::create_dir_all(folder).context("failed to make a folder of the image")?;
+    std::fs::copy(from, &target)
+        .with_context(|| format!("failed to copy {}", from.display()))
+        .map(|_| ())
 }

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::layout::{FOLDER, NODE_IP, NODE_NAME, STATE_VARIABLE, log_folder, path};
 use super::program::{run, run_command, write};
 use super::{egress_log, kubelet, network, runtime, world};
-use crate::binaries::Binaries;
+use crate::binaries::{Binaries, words_of};
+use crate::cluster::KUBECTL_VARIABLE;
 use crate::control_plane::{ControlPlane, NodeIdentity, client_of};
 use crate::operator::forget_package;
 use crate::supervise::Supervised;
@@ -120,7 +121,7 @@ impl Node {
             environment: vec![
                 (STATE_VARIABLE, file.display().to_string()),
                 ("KUBECONFIG", plane.kubeconfig().display().to_string()),
-                ("YELLOWJACK_KUBECTL", binaries.words("kubectl")),
+                (KUBECTL_VARIABLE, words_of(&binaries.command("kubectl"))),
                 ("PATH", program_path(&binaries, built)?),
                 (
                     "CONTAINERD_ADDRESS",

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 
 use super::layout::{WORLD, path};
+use crate::binaries::words_of;
 use crate::supervise::Supervised;
 
 /// Runs a program to its end and returns what it printed; the error holds what it complained about.
@@ -23,11 +24,7 @@ where
 
 /// The same for a command that is there already.
 pub(super) fn run_command(command: &mut Command) -> anyhow::Result<String> {
-    let words: Vec<_> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let what = words.join(" ");
+    let what = words_of(command);
     let output = command
         .stdin(Stdio::null())
         .output()

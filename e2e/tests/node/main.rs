@@ -1,6 +1,7 @@
 //! The test node itself: pods run, their packets arrive outside, and the kernel's log tells of them.
 //! Runs inside `with-node`; elsewhere each test says that it is skipped.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -68,7 +69,10 @@ async fn said(env: &TestEnv, name: &str, words: &str) -> anyhow::Result<String> 
 /// Waits until the kernel's log has a line with all of these.
 async fn logged(node: &TestNode, words: &[&str]) -> anyhow::Result<serde_json::Value> {
     wait_for(&format!("a log line with {words:?}"), LIMIT, async || {
-        let text = std::fs::read_to_string(node.egress_log()).map_err(|error| error.to_string())?;
+        // Another test may rotate the log meanwhile.
+        let older = node.egress_log().with_extension("jsonl.1");
+        let read = |log: &Path| std::fs::read_to_string(log).unwrap_or_default();
+        let text = read(&older) + &read(node.egress_log());
         let mut lines = text.lines();
         let line = lines.find(|line| words.iter().all(|word| line.contains(word)));
         let line = line.ok_or_else(|| format!("{} other lines", text.lines().count()))?;
@@ -165,6 +169,7 @@ async fn a_connection_from_outside_reaches_a_pod() -> anyhow::Result<()> {
     on_node(async |env, node| {
         let script = "toolbox hold -listen :7000";
         let (address, address_v6) = start(&env, "listener", script).await?;
+        said(&env, "listener", "listening").await?;
         let folder = tempfile::tempdir()?;
         for (number, target) in [address, format!("[{address_v6}]")].into_iter().enumerate() {
             let mut caller = node.outside("toolbox");
@@ -276,6 +281,48 @@ async fn a_new_pod_can_be_given_the_address_of_one_that_has_gone() -> anyhow::Re
         node.give_next(address.parse()?)?;
         let (next, _) = start(&env, "second", "toolbox pause").await?;
         assert_eq!(next, address);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_rotated_log_goes_on_in_a_new_file() -> anyhow::Result<()> {
+    on_node(async |env, node| {
+        let script = "toolbox get -count 0 -interval 100ms http://203.0.113.10/";
+        let (address, _) = start(&env, "busy", script).await?;
+        let source = format!("\"src_ip\": \"{address}\"");
+        logged(&node, &["oob.prefix", &source]).await?;
+        node.rotate_egress_log()?;
+        wait_for("the pod's lines in the new log", LIMIT, async || {
+            let text = std::fs::read_to_string(node.egress_log()).unwrap_or_default();
+            if text.contains(&source) {
+                Ok(())
+            } else {
+                Err(text)
+            }
+        })
+        .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_program_of_this_machine_runs_as_a_pod() -> anyhow::Result<()> {
+    on_node(async |env, node| {
+        let image = "yellowjack.test/operator:test";
+        node.import_program(image, &yellowjack_e2e::binary()?)?;
+        let mut pod = agent_pod("operator", &[], "")?;
+        let containers = pod.spec.as_mut().map(|spec| &mut spec.containers);
+        for container in containers.into_iter().flatten() {
+            container.image = Some(image.to_owned());
+            container.command = None;
+            container.args = Some(vec!["--version".to_owned()]);
+        }
+        let pods: Api<Pod> = env.api();
+        pods.create(&PostParams::default(), &pod).await?;
+        running(&pods, "operator").await?;
+        said(&env, "operator", "yellowjack 0.").await?;
         Ok(())
     })
     .await
