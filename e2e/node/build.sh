@@ -64,7 +64,7 @@ key() {
     cd "$here"
     {
         cat go.mod go.sum build.sh image.sh toolbox/*.go
-        dpkg-query -W busybox-static nmap socat dropbear-bin 2>/dev/null || true
+        dpkg-query -W busybox-static nmap socat dropbear-bin dnsmasq-base 2>/dev/null || true
     } | sha256sum | cut -c1-16
 }
 
@@ -96,7 +96,7 @@ build_image() {
         [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
     done
     cp "$part/toolbox" "$root/bin/toolbox"
-    for program in /usr/bin/nmap /usr/bin/socat /usr/bin/dbclient; do add_program "$program"; done
+    for program in /usr/bin/nmap /usr/bin/socat /usr/bin/dbclient /usr/sbin/dnsmasq; do add_program "$program"; done
     for file in nmap-services nmap-protocols nmap-payloads; do
         cp "/usr/share/nmap/$file" "$root/usr/share/nmap/"
     done

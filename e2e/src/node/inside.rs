@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{FOLDER, NODE_IP, NODE_NAME, STATE_VARIABLE, log_folder, path};
 use super::program::{run, run_command, write};
-use super::{egress_log, kubelet, network, runtime, world};
+use super::{cluster_dns, egress_log, kubelet, network, runtime, world};
 use crate::binaries::{Binaries, words_of};
 use crate::cluster::KUBECTL_VARIABLE;
 use crate::control_plane::{ControlPlane, NodeIdentity, client_of};
@@ -100,7 +100,7 @@ impl Node {
             for (name, part) in kubelet::start(&binaries, &plane, &client, name).await? {
                 keep(name, part);
             }
-            anyhow::Ok(())
+            cluster_dns::start(&client).await
         })?;
         for (name, pid) in plane.pids() {
             pids.insert(name.to_owned(), pid);

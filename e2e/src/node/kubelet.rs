@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::layout::{DNS_IP, NODE_IP, NODE_IP_V6, NODE_NAME, POD_NETWORK, path};
+use super::layout::{CLUSTER_DNS_IP, DNS_IP, NODE_IP, NODE_IP_V6, NODE_NAME, POD_NETWORK, path};
 use super::program::{stay, sysctl, write};
 use super::runtime;
 use crate::binaries::Binaries;
@@ -156,7 +156,7 @@ fn kubelet_text(cgroup: &str) -> String {
         // Lowering a score is refused in many a container.
         "oomScoreAdj": 0,
         "clusterDomain": "cluster.local",
-        "clusterDNS": [DNS_IP],
+        "clusterDNS": [CLUSTER_DNS_IP],
         "resolvConf": path("resolv.conf"),
         "podLogsDir": path("pods"),
         "volumePluginDir": path("volume-plugins"),

@@ -22,7 +22,9 @@ pub const WORLD_IP: &str = "192.0.2.2";
 /// The same of IPv6.
 pub const WORLD_IP_V6: &str = "2001:db8:0:2::2";
 
-/// The DNS server. It knows the names below and no others.
+/// The cluster's DNS, as pods ask it; pods `k8s-app=kube-dns` in `kube-system` answer.
+pub const CLUSTER_DNS_IP: &str = "10.96.0.10";
+/// The Internet's DNS server, which the cluster's asks. It knows the names below and no others.
 pub const DNS_IP: &str = "203.0.113.53";
 /// Package servers: HTTP on port 80, `/bytes/N` gives N random bytes.
 pub const PACKAGE_HOSTS: [(&str, &str); 6] = [

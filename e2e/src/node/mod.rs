@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod check;
+mod cluster_dns;
 mod egress_log;
 mod handle;
 mod inside;
@@ -23,9 +24,9 @@ pub use check::{missing, skip_reason};
 pub use handle::{Arrival, TestNode};
 pub use inside::{INSIDE_ARGUMENT, run_inside};
 pub use layout::{
-    CLOSED_HOST, DNS_IP, HEALTH_URL, IMAGE, NODE_IP, NODE_IP_V6, NODE_NAME, PACKAGE_HOSTS,
-    POD_NETWORK, POD_NETWORK_V6, POOL_IP, POOL_NAME, POOL_PORT, POOL_TLS_PORT, REFUSING_IP,
-    SERVER_IP_V6, SILENT_IP, SSH_IP, SSH_NETWORK, WORLD_IP, WORLD_IP_V6,
+    CLOSED_HOST, CLUSTER_DNS_IP, DNS_IP, HEALTH_URL, IMAGE, NODE_IP, NODE_IP_V6, NODE_NAME,
+    PACKAGE_HOSTS, POD_NETWORK, POD_NETWORK_V6, POOL_IP, POOL_NAME, POOL_PORT, POOL_TLS_PORT,
+    REFUSING_IP, SERVER_IP_V6, SILENT_IP, SSH_IP, SSH_NETWORK, WORLD_IP, WORLD_IP_V6,
 };
 pub use pods::{agent_pod, agent_spec, running};
 pub use start::{remove_leftovers, run_in_node};

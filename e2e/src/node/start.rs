@@ -37,7 +37,10 @@ pub fn run_in_node(command: &[OsString]) -> anyhow::Result<ExitCode> {
     let built = build()?;
     Binaries::find()?;
     runtime.block_on(async {
-        remove_leftovers().await?;
+        // Somebody else's node, seen from another process namespace, looks like a leftover and resists.
+        if let Err(error) = remove_leftovers().await {
+            eprintln!("node: {error:#}");
+        }
         let name = format!("{NAME_PREFIX}{}", std::process::id());
         cgroup::make(&name)?;
         let outcome = run_and_wait(&name, &built, command).await;
