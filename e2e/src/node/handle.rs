@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::inside::State;
 use super::layout::{NODE_IP, STATE_VARIABLE, path};
-use super::program::{in_world, run, write};
+use super::program::{in_world, run, sysctl, write};
 use super::runtime;
 use crate::control_plane::client_of;
 use crate::supervise::{Supervised, log_tail};
@@ -184,6 +184,13 @@ impl TestNode {
         }
         let entrypoint = entrypoint.display().to_string();
         self.import_image(name, root.path(), &[&entrypoint])
+    }
+
+    /// Writes a setting of the node's network, by its path below `/proc/sys/net`. The node has the
+    /// kernel's own: with `netfilter/nf_conntrack_tcp_timeout_syn_sent` at 120 s, the end of an
+    /// unanswered connection is in the egress log two minutes after its begin.
+    pub fn set_network(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        sysctl(&format!("net/{name}"), value)
     }
 
     /// Renames the egress log to `egress.jsonl.1` and has ulogd open a new one, as logrotate does.
