@@ -61,6 +61,16 @@ fuzz: ## Fuzz each decoder for FUZZ_SECONDS (60); a failing input stays in fuzz/
 e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
 	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e
 
+.PHONY: e2e-node
+e2e-node: build cluster ## Run the tests on a real node in network namespaces of its own (Linux, root)
+	$(CARGO) test --locked --no-run -p yellowjack-e2e --bin with-node --test node --test node_teardown
+	YELLOWJACK_NODE_TESTS=1 $(CARGO) test --locked -p yellowjack-e2e --test node_teardown -- --nocapture --test-threads=1
+	"$${CARGO_TARGET_DIR:-target}/debug/with-node" $(CARGO) test --locked --offline -p yellowjack-e2e --test node -- --nocapture
+
+.PHONY: node-shell
+node-shell: cluster ## Start a node and a shell in it, with kubectl, ctr and the toolbox; the node ends with the shell
+	$(CARGO) run --locked -p yellowjack-e2e --bin with-node -- "$${SHELL:-sh}"
+
 .PHONY: cluster
 cluster: ## Build the control plane for tests, once, into the cache; not where KUBECONFIG or KUBEBUILDER_ASSETS is set
 	@if [ -n "$${KUBEBUILDER_ASSETS:-}" ]; then \

@@ -1,9 +1,10 @@
-// Command cluster is a Kubernetes control plane in one file: etcd, kube-apiserver,
-// kube-controller-manager and kubectl. The test harness in e2e/src starts its parts; nothing here
-// knows of Yellowjack. It must not grow logic of its own: build.sh keys its cache by this file.
+// Command cluster is a Kubernetes cluster in one file: etcd, kube-apiserver, kube-controller-manager,
+// kube-scheduler, kubelet, kube-proxy and kubectl. The test harness in e2e/src starts its parts; nothing
+// here knows of Yellowjack. It must not grow logic of its own: build.sh keys its cache by this file.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,9 +19,13 @@ import (
 	"k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-const usage = "usage: cluster etcd|kube-apiserver|kube-controller-manager|kubectl [arguments]"
+const usage = "usage: cluster etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubelet|kube-proxy|kubectl " +
+	"[arguments]"
 
 // The part to run is this file's own name (through a link), else the first argument.
 func main() {
@@ -48,6 +53,12 @@ func run(part string) bool {
 		os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
 	case "kube-controller-manager":
 		os.Exit(cli.Run(controllermanager.NewControllerManagerCommand()))
+	case "kube-scheduler":
+		os.Exit(cli.Run(scheduler.NewSchedulerCommand()))
+	case "kubelet":
+		os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
+	case "kube-proxy":
+		os.Exit(cli.Run(proxy.NewProxyCommand()))
 	case "kubectl":
 		// kubectl reads its verbosity before its flags are parsed, as upstream's main does.
 		_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))

@@ -73,3 +73,13 @@ impl Binaries {
         }
     }
 }
+
+/// A command as text, for messages and for other processes.
+#[must_use]
+pub fn words_of(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    words.join(" ")
+}

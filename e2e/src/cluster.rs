@@ -11,11 +11,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, ensure};
 use kube::Client;
 
-use crate::binaries::Binaries;
+use crate::binaries::{Binaries, words_of};
 use crate::control_plane::{ControlPlane, client_of};
 
 /// Names a kubectl that fits the server, for processes that were handed a `KUBECONFIG`.
-const KUBECTL_VARIABLE: &str = "YELLOWJACK_KUBECTL";
+pub(crate) const KUBECTL_VARIABLE: &str = "YELLOWJACK_KUBECTL";
 
 /// An API server for tests.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl TestCluster {
     /// A new control plane, whatever `KUBECONFIG` says. Blocks, as `start` does.
     pub fn own() -> anyhow::Result<Self> {
         let binaries = Binaries::find()?;
-        let plane = ControlPlane::start(&binaries)?;
+        let plane = ControlPlane::start(&binaries, None)?;
         Ok(Self {
             kubeconfig: plane.kubeconfig(),
             binaries: Some(binaries),
@@ -101,14 +101,9 @@ impl TestCluster {
     /// The environment through which another process finds this cluster.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        let kubectl = self.kubectl_command();
-        let words = std::iter::once(kubectl.get_program()).chain(kubectl.get_args());
-        let words: Vec<_> = words
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
         vec![
             ("KUBECONFIG", self.kubeconfig.display().to_string()),
-            (KUBECTL_VARIABLE, words.join(" ")),
+            (KUBECTL_VARIABLE, words_of(&self.kubectl_command())),
         ]
     }
 

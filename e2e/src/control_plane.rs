@@ -1,7 +1,8 @@
-//! Starts etcd, the API server and the controller manager on free loopback ports, with a data
-//! folder of their own. No kubelet and no scheduler: pods are stored, never run.
+//! Starts etcd, the API server and the controller manager on free ports, with a data folder of their
+//! own. Without a node (`cluster`) they listen on loopback and pods are stored, never run; for a node
+//! (`node`) they serve its kubelet and pods too.
 //!
-//! Called by `cluster` once per process. Everything started here dies with the handle or with
+//! Called by `cluster` and by `node`, once per process. Everything started here dies with the handle or with
 //! this process (`supervise`).
 
 use std::net::TcpListener;
@@ -27,11 +28,29 @@ const ATTEMPTS_MAX: u32 = 3;
 /// Test-only tokens: the server listens on loopback and lives as long as the tests.
 const ADMIN_TOKEN: &str = "test-admin";
 const CONTROLLER_TOKEN: &str = "test-controller-manager";
-/// The controllers that tests rely on. Left out above all: the pod garbage collector, which would
+/// The controllers that tests without a node rely on. Left out above all: the pod garbage collector, which would
 /// delete every pod whose node does not exist, and the node lifecycle.
 const CONTROLLERS: &str = "namespace-controller,serviceaccount-controller,job-controller,\
     garbage-collector-controller,resourcequota-controller,deployment-controller,\
     replicaset-controller,statefulset-controller,ttl-after-finished-controller";
+
+/// Clients that only a control plane with a node has: name of the kubeconfig, token, user, group.
+const NODE_CLIENTS: [(&str, &str, &str, &str); 3] = [
+    ("kubelet", "test-kubelet", "system:node:", "system:nodes"),
+    ("scheduler", "test-scheduler", "system:kube-scheduler", ""),
+    ("kube-proxy", "test-kube-proxy", "system:kube-proxy", ""),
+];
+
+/// What a control plane must know of the node that it has.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeIdentity<'a> {
+    /// The node's name.
+    pub name: &'a str,
+    /// The address at which pods and kubelet reach the API server.
+    pub address: &'a str,
+    /// Holds `kubelet-client.crt` and `.key`, which the kubelet trusts.
+    pub certificates: &'a Path,
+}
 
 /// What stands before the point in the DER form of a P-256 public key (RFC 5480).
 const P256_PUBLIC_KEY_HEAD: &[u8] = &[
@@ -52,10 +71,10 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Starts it and waits until it serves. Blocks, and must not be called inside a runtime.
-    pub fn start(binaries: &Binaries) -> anyhow::Result<Self> {
+    pub fn start(binaries: &Binaries, node: Option<NodeIdentity<'_>>) -> anyhow::Result<Self> {
         let mut attempt = 1;
         loop {
-            match Self::try_start(binaries) {
+            match Self::try_start(binaries, node) {
                 Err(error) if attempt < ATTEMPTS_MAX && format!("{error:#}").contains("in use") => {
                     attempt += 1;
                 }
@@ -64,22 +83,22 @@ impl ControlPlane {
         }
     }
 
-    fn try_start(binaries: &Binaries) -> anyhow::Result<Self> {
+    fn try_start(binaries: &Binaries, node: Option<NodeIdentity<'_>>) -> anyhow::Result<Self> {
         let started = Instant::now();
         let folder = tempfile::Builder::new()
             .prefix("yellowjack-cluster-")
             .tempdir()
             .context("failed to make a folder for the control plane")?
             .keep();
-        let ports = Ports::free()?;
-        write_credentials(&folder)?;
+        let ports = Ports::free(node.map_or("127.0.0.1", |node| node.address))?;
+        write_credentials(&folder, node)?;
         let etcd = Supervised::start(
             &etcd_command(binaries, &folder, &ports),
             &folder.join("etcd.log"),
             Some(&folder),
         )?;
         let api_server = Supervised::start(
-            &api_server_command(binaries, &folder, &ports),
+            &api_server_command(binaries, &folder, &ports, node),
             &folder.join("kube-apiserver.log"),
             None,
         )?;
@@ -90,12 +109,17 @@ impl ControlPlane {
             folder,
             start_time: Duration::ZERO,
         };
-        plane.wait_until_ready(binaries, &ports)?;
+        plane.wait_until_ready(binaries, &ports, node.is_some())?;
         plane.start_time = started.elapsed();
         Ok(plane)
     }
 
-    fn wait_until_ready(&mut self, binaries: &Binaries, ports: &Ports) -> anyhow::Result<()> {
+    fn wait_until_ready(
+        &mut self,
+        binaries: &Binaries,
+        ports: &Ports,
+        has_node: bool,
+    ) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -109,7 +133,7 @@ impl ControlPlane {
                 );
                 return Ok(());
             }
-            let command = controller_manager_command(binaries, &self.folder);
+            let command = controller_manager_command(binaries, &self.folder, has_node);
             let log = self.folder.join("kube-controller-manager.log");
             self.controller_manager = Some(Supervised::start(&command, &log, None)?);
             self.wait_for_controllers().await
@@ -204,24 +228,26 @@ impl ControlPlane {
     fn write_kubeconfigs(&self, ports: &Ports) -> anyhow::Result<()> {
         let certificate = std::fs::read(self.folder.join("certificates/apiserver.crt"))
             .context("failed to read the API server's certificate")?;
-        for (file, token) in [
-            ("kubeconfig", ADMIN_TOKEN),
-            ("controller-manager.kubeconfig", CONTROLLER_TOKEN),
-        ] {
+        let node_clients = NODE_CLIENTS.map(|(name, token, ..)| (name, token));
+        let clients = [
+            ("admin", ADMIN_TOKEN),
+            ("controller-manager", CONTROLLER_TOKEN),
+        ];
+        for (name, token) in clients.into_iter().chain(node_clients) {
             let text = serde_json::json!({
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": "test",
                 "clusters": [{ "name": "test", "cluster": {
-                    "server": format!("https://127.0.0.1:{}", ports.api_server),
+                    "server": format!("https://{}:{}", ports.address, ports.api_server),
                     "certificate-authority-data":
                         base64::engine::general_purpose::STANDARD.encode(&certificate),
                 }}],
                 "users": [{ "name": "test", "user": { "token": token }}],
                 "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" }}],
             });
-            std::fs::write(self.folder.join(file), text.to_string())
-                .with_context(|| format!("failed to write {file}"))?;
+            std::fs::write(self.kubeconfig_of(name), text.to_string())
+                .with_context(|| format!("failed to write the kubeconfig of {name}"))?;
         }
         Ok(())
     }
@@ -229,13 +255,31 @@ impl ControlPlane {
     /// The administrator's kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.join("kubeconfig")
+        self.kubeconfig_of("admin")
+    }
+
+    /// The kubeconfig of a part of the cluster.
+    #[must_use]
+    pub fn kubeconfig_of(&self, part: &str) -> PathBuf {
+        self.folder.join(format!("{part}.kubeconfig"))
     }
 
     /// How long the start took.
     #[must_use]
     pub const fn start_time(&self) -> Duration {
         self.start_time
+    }
+
+    /// The process ids of the parts, for tests that stop one.
+    #[must_use]
+    pub fn pids(&self) -> Vec<(&'static str, u32)> {
+        let parts = [
+            ("etcd", Some(&self.etcd)),
+            ("kube-apiserver", Some(&self.api_server)),
+            ("kube-controller-manager", self.controller_manager.as_ref()),
+        ];
+        let pid = |(name, part): (_, Option<&Supervised>)| Some((name, part?.pid()?));
+        parts.into_iter().filter_map(pid).collect()
     }
 
     /// Resident memory of each part, in bytes; 0 where it cannot be read.
@@ -267,14 +311,17 @@ pub fn process_resident_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Where the parts listen.
 struct Ports {
+    /// The API server's address, which its certificate names.
+    address: String,
     etcd_client: u16,
     etcd_peer: u16,
     api_server: u16,
 }
 
 impl Ports {
-    fn free() -> anyhow::Result<Self> {
+    fn free(address: &str) -> anyhow::Result<Self> {
         // All three are held until all are known, so that they differ.
         let bind = || TcpListener::bind("127.0.0.1:0").context("failed to find a free port");
         let port = |held: &TcpListener| {
@@ -284,6 +331,7 @@ impl Ports {
         };
         let (one, two, three) = (bind()?, bind()?, bind()?);
         Ok(Self {
+            address: address.to_owned(),
             etcd_client: port(&one)?,
             etcd_peer: port(&two)?,
             api_server: port(&three)?,
@@ -291,17 +339,28 @@ impl Ports {
     }
 }
 
-fn write_credentials(folder: &Path) -> anyhow::Result<()> {
+fn write_credentials(folder: &Path, node: Option<NodeIdentity<'_>>) -> anyhow::Result<()> {
     let random = ring::rand::SystemRandom::new();
     let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
         .map_err(|_| anyhow!("failed to make a service account key"))?;
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_ref(), &random)
         .map_err(|_| anyhow!("failed to read the service account key"))?;
     let public = [P256_PUBLIC_KEY_HEAD, pair.public_key().as_ref()].concat();
-    let tokens = format!(
+    let mut tokens = format!(
         "{ADMIN_TOKEN},admin,admin,system:masters\n\
          {CONTROLLER_TOKEN},system:kube-controller-manager,controllers,system:masters\n"
     );
+    if let Some(node) = node {
+        for (_, token, user, group) in NODE_CLIENTS {
+            let user = if user.ends_with(':') {
+                format!("{user}{}", node.name)
+            } else {
+                user.to_owned()
+            };
+            tokens += &[token, &user, &user, group].join(",");
+            tokens.push('\n');
+        }
+    }
     let files = [
         ("service-account.key", pem("PRIVATE KEY", key.as_ref())),
         ("service-account.pub", pem("PUBLIC KEY", &public)),
@@ -336,7 +395,12 @@ fn etcd_command(binaries: &Binaries, folder: &Path, ports: &Ports) -> Command {
     command
 }
 
-fn api_server_command(binaries: &Binaries, folder: &Path, ports: &Ports) -> Command {
+fn api_server_command(
+    binaries: &Binaries,
+    folder: &Path,
+    ports: &Ports,
+    node: Option<NodeIdentity<'_>>,
+) -> Command {
     let mut command = binaries.command("kube-apiserver");
     command
         .arg(format!(
@@ -344,7 +408,6 @@ fn api_server_command(binaries: &Binaries, folder: &Path, ports: &Ports) -> Comm
             ports.etcd_client
         ))
         .arg(format!("--secure-port={}", ports.api_server))
-        .arg("--bind-address=127.0.0.1")
         .arg(format!(
             "--cert-dir={}",
             folder.join("certificates").display()
@@ -362,11 +425,31 @@ fn api_server_command(binaries: &Binaries, folder: &Path, ports: &Ports) -> Comm
             "--token-auth-file={}",
             folder.join("tokens.csv").display()
         ))
-        .arg("--authorization-mode=RBAC")
         .arg("--service-cluster-ip-range=10.96.0.0/16")
-        // The address of a Service must not be loopback, and nothing here needs that Service.
-        .arg("--endpoint-reconciler-type=none")
         .arg("--allow-privileged=true");
+    if let Some(node) = node {
+        let certificate = |file| node.certificates.join(file).display().to_string();
+        command
+            .arg("--bind-address=0.0.0.0")
+            .arg(format!("--advertise-address={}", node.address))
+            .arg("--authorization-mode=Node,RBAC")
+            .arg("--enable-admission-plugins=NodeRestriction")
+            .arg("--kubelet-preferred-address-types=InternalIP")
+            .arg(format!(
+                "--kubelet-client-certificate={}",
+                certificate("kubelet-client.crt")
+            ))
+            .arg(format!(
+                "--kubelet-client-key={}",
+                certificate("kubelet-client.key")
+            ));
+    } else {
+        command
+            .arg("--bind-address=127.0.0.1")
+            .arg("--authorization-mode=RBAC")
+            // The address of a Service must not be loopback, and nothing here needs that Service.
+            .arg("--endpoint-reconciler-type=none");
+    }
     if !binaries.has("kube-controller-manager") {
         // Nobody makes service accounts then, and without one no pod would be admitted.
         command.arg("--disable-admission-plugins=ServiceAccount");
@@ -374,18 +457,24 @@ fn api_server_command(binaries: &Binaries, folder: &Path, ports: &Ports) -> Comm
     command
 }
 
-fn controller_manager_command(binaries: &Binaries, folder: &Path) -> Command {
+fn controller_manager_command(binaries: &Binaries, folder: &Path, has_node: bool) -> Command {
     let mut command = binaries.command("kube-controller-manager");
     command
         .arg(format!(
             "--kubeconfig={}",
             folder.join("controller-manager.kubeconfig").display()
         ))
-        .arg(format!("--controllers={CONTROLLERS}"))
         .arg("--leader-elect=false")
         .arg("--secure-port=0")
         .arg("--kube-api-qps=500")
         .arg("--kube-api-burst=1000");
+    if has_node {
+        // All of them; pods get the server's certificate from one.
+        let certificate = folder.join("certificates/apiserver.crt");
+        command.arg(format!("--root-ca-file={}", certificate.display()));
+    } else {
+        command.arg(format!("--controllers={CONTROLLERS}"));
+    }
     command
 }
 

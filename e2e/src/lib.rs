@@ -1,5 +1,5 @@
 //! The harness that tests, demo and benchmarks share: a real API server, namespaces, pods without
-//! a kubelet, the operator as a child process, and a proxy that injects API failures.
+//! a kubelet, a node with one, the operator as a child process, and a proxy that injects API failures.
 //!
 //! Used by `e2e/tests`, the demo and the benchmarks; never linked into the product.
 
@@ -9,6 +9,7 @@ mod control_plane;
 mod env;
 pub mod lines;
 mod metrics;
+pub mod node;
 mod operator;
 mod pods;
 pub mod proxy;
@@ -25,4 +26,5 @@ pub use operator::{Operator, binary, forget_package};
 pub use pods::{delete_pod, pod, set_pod_ip};
 pub use recording::{Isolated, Recording, recording_path};
 pub use scan_lines::{ScanLines, other_line};
+pub use supervise::Supervised;
 pub use wait::wait_for;
