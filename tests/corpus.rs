@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use yellowjack::detect::{EngineConfig, PoolList};
 use yellowjack::model::{Severity, Signature};
 use yellowjack::replay::{
-    Capture, CaptureResult, LabelKind, Labels, Verdict, find_captures, replay_capture, score,
+    Capture, CaptureResult, LabelKind, Labels, Setup, Verdict, find_captures, replay_capture, score,
 };
 
 /// Failed first contacts in one walk from which on a scan must be found.
@@ -34,12 +34,16 @@ fn corpus() -> Option<PathBuf> {
 fn replay(paths: &[PathBuf], labels: &Labels, pools: &str) -> Vec<CaptureResult> {
     let (pools, problems) = PoolList::parse(pools);
     assert_eq!(problems, vec![]);
-    let config = EngineConfig {
-        pools,
-        ..EngineConfig::default()
+    let setup = Setup {
+        config: EngineConfig {
+            pools,
+            ..EngineConfig::default()
+        },
+        labels: labels.clone(),
+        ..Setup::default()
     };
     let captures = find_captures(paths).unwrap();
-    let replay = |capture: &Capture| replay_capture(capture, None, &config, labels).unwrap();
+    let replay = |capture: &Capture| replay_capture(capture, &setup, &mut |_| {}).unwrap();
     captures.iter().map(replay).collect()
 }
 

@@ -14,6 +14,6 @@ mod view;
 mod witness;
 
 pub use pacing::Pacer;
-pub use record::{Found, RecordCounters, Recorder, Ticket};
+pub use record::{Found, RecordCounters, Recorder, Ticket, mode_of};
 pub use responder::{Forgotten, RespondError, Responder, ResponderSettings};
 pub use witness::{STALE, Witness};
