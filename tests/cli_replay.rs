@@ -132,8 +132,8 @@ fn text_says_what_when_why_and_why_not() {
     let text = String::from_utf8(output.stdout).unwrap();
     for expected in [
         "10.244.0.66  Scan, action Quarantine",
-        "HorizontalScan: quarantine at 2026-",
-        "after 40 contacts",
+        "HorizontalScan (T1046): alert at 2026-",
+        "after 40",
         "Internet hosts were tried on tcp/22 within",
         "such as: 198.51.100.",
         "against it: ",
