@@ -230,8 +230,44 @@ fn broken_lines_are_counted_and_stop_nothing() {
     assert_eq!(report["captures"][0]["subjects"][0]["action"], "Quarantine");
 }
 
+/// Calls replay with arguments that it cannot run with.
+fn check_refusal(args: &[&str], code: i32, said: &str) {
+    let output = yellowjack(args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    assert!(stderr.contains(said), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?}: a report all the same");
+}
+
 #[test]
-fn bad_use_is_two_and_unreadable_input_is_one() {
+fn bad_use_is_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str| {
+        format!(
+            "apiVersion: yellowjack.dev/v1alpha1\nkind: AgentRun\nmetadata: {{name: {name}}}\nspec: {{target: {{selector: {{matchLabels: {{app: a}}}}}}}}\n"
+        )
+    };
+    let two = folder.path().join("two.yaml");
+    std::fs::write(&two, format!("{}---\n{}", run("one"), run("two"))).unwrap();
+    let runs = folder.path().join("runs.json");
+    std::fs::write(&runs, r#"{"three": ["10.244.0.66"]}"#).unwrap();
+    let (log, two, runs) = (recording("egress.jsonl"), path(&two), path(&runs));
+    let log = path(&log);
+    check_refusal(&[], 2, "PATH");
+    check_refusal(&["--format", "pcap", log], 2, "--format");
+    check_refusal(&["--output", "xml", log], 2, "--output");
+    check_refusal(&["--no-such-flag", log], 2, "--no-such-flag");
+    check_refusal(&["-", "-"], 2, "standard input can be read once");
+    check_refusal(&["--policy", two, log], 2, "hint: say with --runs");
+    check_refusal(
+        &["--policy", two, "--runs", runs, log],
+        2,
+        "wanted an AgentRun for the run three",
+    );
+}
+
+#[test]
+fn unreadable_input_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -242,73 +278,34 @@ fn bad_use_is_two_and_unreadable_input_is_one() {
     let torn = write("torn.txt", "[{\"capture\": ");
     let typo = write(
         "typo.yaml",
-        "apiVersion: yellowjack.dev/v1alpha1\nkind: GuardrailPolicy\nmetadata: {name: default}\nspec: {detection: {mode: {}, modes: {scam: Observe}}}\n",
-    );
-    let run = |name: &str| {
-        format!(
-            "apiVersion: yellowjack.dev/v1alpha1\nkind: AgentRun\nmetadata: {{name: {name}}}\nspec: {{target: {{selector: {{matchLabels: {{app: a}}}}}}}}\n"
-        )
-    };
-    let two = write("two.yaml", &format!("{}---\n{}", run("one"), run("two")));
-    let log = recording("egress.jsonl");
-    let check = |args: &[&str], code: i32, said: &str| {
-        let output = yellowjack(args);
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
-        assert!(stderr.contains(said), "{args:?}: {stderr}");
-        assert!(output.stdout.is_empty(), "{args:?}: a report all the same");
-    };
-    check(&[], 2, "PATH");
-    check(&["--format", "pcap", path(&log)], 2, "--format");
-    check(&["--output", "xml", path(&log)], 2, "--output");
-    check(&["--no-such-flag", path(&log)], 2, "--no-such-flag");
-    check(&["-", "-"], 2, "standard input can be read once");
-    check(
-        &["--policy", path(&two), path(&log)],
-        2,
-        "hint: say with --runs",
-    );
-
-    check(&["/no/such/file"], 1, "failed to read /no/such/file");
-    check(&[path(&prose)], 1, "unable to tell the format");
-    let logs = path(&log);
-    check(
-        &["--labels", "/no/such/labels", logs],
-        1,
-        "failed to read the labels /no/such",
-    );
-    check(
-        &["--labels", path(&torn), logs],
-        1,
-        "failed to parse the labels",
-    );
-    check(
-        &["--pool-list", "/no/such/list", logs],
-        1,
-        "failed to read the pool list",
-    );
-    check(
-        &["--policy", "/no/such/policy", logs],
-        1,
-        "failed to read the policy",
-    );
-    check(
-        &["--policy", path(&torn), logs],
-        1,
-        "unable to use the policy",
-    );
-    check(
-        &["--policy", path(&typo), logs],
-        1,
-        "spec.detection.modes.scam",
-    );
-    check(
-        &["--runs", path(&torn), logs],
-        1,
-        "failed to parse the runs",
+        "apiVersion: yellowjack.dev/v1alpha1\nkind: GuardrailPolicy\nmetadata: {name: default}\nspec: {detection: {modes: {scam: Observe}}}\n",
     );
     let empty = tempfile::tempdir().unwrap();
-    check(&[path(empty.path())], 1, "unable to find a log");
+    let log = recording("egress.jsonl");
+    let (log, torn) = (path(&log), path(&torn));
+    for (args, said) in [
+        (&["/no/such/file"][..], "failed to read /no/such/file"),
+        (&[path(&prose)], "unable to tell the format"),
+        (&[path(empty.path())], "unable to find a log"),
+        (
+            &["--labels", "/no/such/labels", log],
+            "failed to read the labels /no/such",
+        ),
+        (&["--labels", torn, log], "failed to parse the labels"),
+        (
+            &["--pool-list", "/no/such/list", log],
+            "failed to read the pool list",
+        ),
+        (
+            &["--policy", "/no/such/policy", log],
+            "failed to read the policy",
+        ),
+        (&["--policy", torn, log], "unable to use the policy"),
+        (&["--policy", path(&typo), log], "spec.detection.modes.scam"),
+        (&["--runs", torn, log], "failed to parse the runs"),
+    ] {
+        check_refusal(args, 1, said);
+    }
 }
 
 /// A reader that leaves early, as `head` does, has seen enough.

@@ -106,16 +106,15 @@ impl Manifests {
 /// parts that a replay does not use.
 fn check_policy(policy: &GuardrailPolicySpec) -> Result<(), String> {
     let detection = &policy.detection;
-    let modes = [
-        ("scan", detection.modes.scan),
-        ("mining", detection.modes.mining),
-    ];
-    for (signature, mode) in modes {
-        if mode.is_some_and(|mode: Mode| mode < detection.minimum) {
+    let modes = serde_json::to_value(&detection.modes).unwrap_or_default();
+    for (signature, mode) in modes.as_object().into_iter().flatten() {
+        let Ok(mode) = serde_json::from_value::<Mode>(mode.clone()) else {
+            continue; // it came from a mode
+        };
+        if mode < detection.minimum {
             return Err(format!(
-                "spec.detection.modes.{signature}: wanted the minimum {:?} or a stricter mode, found {:?}; hint: set spec.detection.minimum too",
-                detection.minimum,
-                mode.unwrap_or_default()
+                "spec.detection.modes.{signature}: wanted the minimum {:?} or a stricter mode, found {mode:?}; hint: set spec.detection.minimum too",
+                detection.minimum
             ));
         }
     }

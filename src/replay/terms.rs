@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use super::ReplayError;
 use super::manifests::Manifests;
 use crate::api::{
-    AgentRunSpec, DEFAULT_POLICY, GuardrailPolicySpec, Mode, PolicyNetwork, PolicyResources,
-    Profile, ResponseAction, Target,
+    AgentRunSpec, DEFAULT_POLICY, DetectionSpec, GuardrailPolicySpec, Mode, NetworkSpec,
+    PolicyNetwork, PolicyResources, Profile, ResourcesSpec, ResponseAction, ResponseSpec, Target,
 };
 use crate::detect::Workload;
 use crate::guardrails::ClusterFacts;
@@ -50,8 +50,8 @@ impl InForce {
     fn of(run: &AgentRunSpec, policy: Option<&GuardrailPolicySpec>) -> (Self, Vec<String>) {
         // A replay has neither network policies nor quotas, so these parts raise no problems.
         let run = AgentRunSpec {
-            network: Default::default(),
-            resources: Default::default(),
+            network: NetworkSpec::default(),
+            resources: ResourcesSpec::default(),
             ..run.clone()
         };
         let policy = policy.map(|policy| GuardrailPolicySpec {
@@ -215,10 +215,10 @@ fn plain_run(policy: &str) -> AgentRunSpec {
     AgentRunSpec {
         target: Target::default(),
         policy: policy.to_owned(),
-        network: Default::default(),
-        resources: Default::default(),
-        detection: Default::default(),
-        response: Default::default(),
+        network: NetworkSpec::default(),
+        resources: ResourcesSpec::default(),
+        detection: DetectionSpec::default(),
+        response: ResponseSpec::default(),
         trace: None,
     }
 }

@@ -261,7 +261,7 @@ fn techniques_of(incident: &Incident) -> Vec<String> {
         .iter()
         .filter_map(|entry| Signature::from_name(&entry.signature));
     let mut all: Vec<String> = signatures
-        .flat_map(|signature| signature.techniques())
+        .flat_map(Signature::techniques)
         .map(|technique| (*technique).to_owned())
         .collect();
     all.sort();
