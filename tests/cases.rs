@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -207,7 +208,7 @@ fn every_case_comes_out_as_expected() {
         }
         let lines = differences(&expected, &found);
         if !lines.is_empty() {
-            report += &format!("\n{}\n  {}\n", name(&case), lines.join("\n  "));
+            let _ = writeln!(report, "\n{}\n  {}", name(&case), lines.join("\n  "));
         }
     }
     assert!(
