@@ -83,11 +83,10 @@ fn crossing(evidence: &Evidence) -> String {
 /// Why nothing was found about somebody.
 fn why_not(subject: &SubjectResult, config: &EngineConfig) -> Vec<String> {
     let nats = subject.highest_walk_nats;
-    let distance = (config.alert_nats - nats).max(0.0);
+    let line = config.threshold_nats;
+    let missing_count = ((line - nats).max(0.0) / FAILURE_NATS).ceil();
     let mut sentences = vec![format!(
-        "highest walk at {nats:.1} of {:.1} nats for an alert: {:.0} more failed first contacts in a row would reach it",
-        config.alert_nats,
-        (distance / FAILURE_NATS).ceil()
+        "highest walk at {nats:.1} of {line:.1} nats for a quarantine, {missing_count:.0} more failed first contacts in a row away"
     )];
     let tally = subject.tally;
     if tally.answered + tally.failed + tally.unknown == 0 {
