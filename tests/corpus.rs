@@ -177,6 +177,20 @@ fn the_recording_shows_the_rogue_pod_and_leaves_the_honest_one_alone() {
     assert!(miner.is_found(Verdict::Mining, Severity::Alert));
 }
 
+/// A real ulogd2 log of a pod that walks through a network, 60 contacts long.
+#[test]
+fn the_walking_pod_of_the_ulogd_samples_is_found() {
+    let Some(corpus) = corpus() else { return };
+    let log = corpus.join("../samples/netfilter/nfct.json");
+    if !log.is_file() {
+        println!("skipped: no {}", log.display());
+        return;
+    }
+    let results = replay(&[log], &Labels::default(), "");
+    let walker = &results[0].subjects[&"10.244.0.22".parse().unwrap()];
+    assert!(walker.is_found(Verdict::Scan, Severity::Alert));
+}
+
 #[test]
 fn a_replay_gives_the_same_again() {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/recording/egress.jsonl");

@@ -33,7 +33,7 @@ impl Manifests {
     }
 
     /// Reads YAML documents. The error is a sentence for the user.
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let documents: Vec<Value> = serde_saphyr::from_multiple(text)
             .map_err(|error| format!("wanted YAML, found: {error}"))?;
         if documents.len() > limits::MANIFESTS_MAX {

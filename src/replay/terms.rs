@@ -231,3 +231,89 @@ fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
         names.join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifests(text: &str) -> Manifests {
+        Manifests::parse(text).unwrap()
+    }
+
+    fn run(name: &str, rest: &str) -> String {
+        format!(
+            "---\napiVersion: yellowjack.dev/v1alpha1\nkind: AgentRun\nmetadata: {{name: {name}}}\nspec:\n  target: {{selector: {{matchLabels: {{app: a}}}}}}\n{rest}"
+        )
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn held_back(terms: &Terms, last: u8) -> Option<HeldBack> {
+        let in_force = terms.of(ip(last));
+        in_force.held_back(Signature::HorizontalScan, Severity::Quarantine)
+    }
+
+    #[test]
+    fn each_run_is_under_its_own_terms_and_strangers_under_the_policy() {
+        let text = [
+            run(
+                "crawl",
+                "  detection: {profile: Crawler, modes: {scan: Observe}}\n",
+            ),
+            run("train", "  response: {maxAction: Throttle}\n"),
+        ]
+        .concat();
+        let runs = [(ip(1), "crawl"), (ip(2), "train")].map(|(ip, run)| (ip, run.to_owned()));
+        let (terms, notes) = Terms::new(Some(&manifests(&text)), runs.into()).unwrap();
+        assert_eq!(notes, Vec::<String>::new());
+        assert_eq!(terms.of(ip(1)).workload, Workload::Crawler);
+        assert_eq!(terms.of(ip(2)).workload, Workload::Standard);
+        assert_eq!(held_back(&terms, 1), Some(HeldBack::Observe));
+        assert_eq!(
+            held_back(&terms, 2),
+            Some(HeldBack::MaxAction(ResponseAction::Throttle))
+        );
+        assert_eq!(held_back(&terms, 3), None);
+        assert_eq!(
+            (terms.run_of(ip(1)), terms.run_of(ip(3))),
+            (Some("crawl"), None)
+        );
+    }
+
+    #[test]
+    fn what_the_operator_would_refuse_is_said_and_the_nearest_holds() {
+        let text = run("lax", "  detection: {modes: {scan: Disabled}}\n");
+        let (terms, notes) = Terms::new(Some(&manifests(&text)), BTreeMap::new()).unwrap();
+        assert_eq!(held_back(&terms, 1), Some(HeldBack::Observe));
+        let [note] = notes.as_slice() else {
+            panic!("one note: {notes:?}")
+        };
+        assert!(
+            note.contains("AgentRun lax: detection.modes.scan"),
+            "{note}"
+        );
+    }
+
+    #[test]
+    fn a_run_whose_policy_is_not_in_the_file_is_enforced_and_told() {
+        let text = run(
+            "lost",
+            "  policy: elsewhere\n  detection: {modes: {scan: Observe}}\n",
+        );
+        let (terms, notes) = Terms::new(Some(&manifests(&text)), BTreeMap::new()).unwrap();
+        assert_eq!(held_back(&terms, 1), None);
+        assert!(
+            notes.iter().any(|note| note.contains("elsewhere")),
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn without_a_policy_nothing_is_held_back() {
+        let terms = Terms::default();
+        assert_eq!(held_back(&terms, 1), None);
+        assert!(terms.of(ip(1)).is_reported(Signature::Mining));
+    }
+}
