@@ -133,26 +133,58 @@ pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 
 // --- detection -------------------------------------------------------------------------------
 
-// One busy pod: contacts 2 x 512 buckets x 33 B = 33 KiB, DNS answers 2 x 512 x 19 B = 19 KiB,
-// walks 2 x 48 x 300 B = 28 KiB, pending 128 x 40 B = 5 KiB, spread 2 x 128 x 20 B = 5 KiB,
-// mining 16 x 100 B + 64 x 50 B = 5 KiB: at most 96 KiB. A quiet one holds a few entries: 2 KiB.
+// One busy pod: contacts and DNS answers 2 x 2 x 512 slots x 8 B = 16 KiB, walks 2 x 40 x 340 B =
+// 27 KiB, pending 128 x 48 B = 6 KiB, spread 2 x 128 x 8 B = 2 KiB, tallies 8 x 350 B = 3 KiB,
+// latest failures 16 x 32 B = 0.5 KiB, mining 16 x 100 B + 64 x 50 B = 5 KiB: at most 60 KiB. A
+// quiet one holds a few entries: 2 KiB. A run beside its pods: contacts 2 x 1,024 slots x 8 B =
+// 16 KiB, walks 2 x 40 x (270 + 128 x 4 B) = 61 KiB, spread and failures 3 KiB, members 1,024 x 16 B
+// = 16 KiB: at most 96 KiB.
 
-/// Contacts that one generation of a pod's memory holds; two generations are kept. 448 is 7/8 of
-/// 512, the load at which a hash table of 512 buckets would grow.
-pub const CONTACTS_GENERATION_MAX: usize = 448;
+/// Contacts that one generation of a pod's memory holds; two generations are kept. 384 is 3/4 of
+/// 512, the load at which a table of 512 slots would grow.
+pub const CONTACTS_GENERATION_MAX: usize = 384;
 
 /// Addresses from DNS answers that one generation of a pod's memory holds.
-pub const DNS_GENERATION_MAX: usize = 448;
+pub const DNS_GENERATION_MAX: usize = 384;
+
+/// Slots of a small table of contacts: 64 bytes, a cache line.
+pub const TABLE_SLOTS_MIN: usize = 8;
 
 /// Contacts of a pod that wait for an answer. More than twice the failures that a quarantine
 /// takes, so a scan faster than this is judged from the part that fits.
 pub const PENDING_MAX: usize = 128;
 
-/// Horizontal walks per pod, and as many vertical ones. A target that gets more than 1/48 of a
-/// pod's failed contacts always has a walk (see `detect::walk`). More than the 35 failures that a
-/// quarantine takes: a scan of fewer ports than that has a horizontal walk for each of them, and
-/// one of more ports makes the vertical walk of each host cross.
-pub const WALKS_MAX: usize = 48;
+/// Horizontal walks per pod, and as many vertical ones; the same for a run. A target that gets
+/// more than 1/40 of a pod's failed contacts always has a walk (see `detect::walk`). More than the
+/// 35 failures that a quarantine takes: a scan of fewer ports than that has a horizontal walk for
+/// each of them, and one of more ports makes the vertical walk of each host cross.
+pub const WALKS_MAX: usize = 40;
+
+/// Failed targets that a pod's walk knows by heart: as many as make it cross its line.
+pub const WALK_TARGETS_MAX: usize = 36;
+
+/// The same for a run's walk: three times as many, so that pods with too few failures to count,
+/// three each, leave room for those that count.
+pub const RUN_WALK_TARGETS_MAX: usize = 128;
+
+/// Contacts that one generation of a run's memory holds.
+pub const RUN_CONTACTS_GENERATION_MAX: usize = 768;
+
+/// Pods of a run on which failures are booked at the same time.
+pub const RUN_MEMBERS_MAX: usize = 1_024;
+
+/// Runs with state. As many as there may be pods, so that a run with a pod always has its place.
+pub const RUNS_MAX: usize = PODS_MAX;
+
+/// How long a run without pods is remembered, in event time: a Job that starts pod after pod has
+/// pauses between them.
+pub const EMPTY_RUN_KEPT_US: i64 = 86_400_000_000;
+
+/// Tallies per pod, at most 300 bytes each.
+pub const TALLIES_MAX: usize = 8;
+
+/// The latest failed contacts of a pod or run that are kept as examples.
+pub const LATEST_FAILURES_MAX: usize = 16;
 
 /// Contacts that are remembered, per pod and transport, to tell peer-to-peer traffic from a scan.
 pub const SPREAD_MAX: usize = 128;
@@ -163,7 +195,7 @@ pub const POOL_SESSIONS_MAX: usize = 16;
 /// Addresses of a pod that are known to be a pool's from a DNS answer or a TLS name.
 pub const POOL_ADDRESSES_MAX: usize = 64;
 
-/// Pods that one engine follows: 16,384 x 96 KiB = 1.5 GiB if every pod were busy, 32 MiB if all
+/// Pods that one engine follows: 16,384 x 60 KiB = 1 GiB if every pod were busy, 32 MiB if all
 /// are quiet. A larger cluster runs one engine per node, where the kubelet's limit is 110 pods.
 pub const PODS_MAX: usize = 16_384;
 
@@ -182,6 +214,9 @@ const _: () = assert!(
     "what waits must not be forgotten"
 );
 const _: () = assert!(WALKS_MAX > 35, "see WALKS_MAX");
+const _: () = assert!(WALK_TARGETS_MAX > 35, "see WALK_TARGETS_MAX");
+const _: () = assert!(RUN_MEMBERS_MAX <= u16::MAX as usize, "a member is a u16");
+const _: () = assert!(RUNS_MAX >= PODS_MAX, "see RUNS_MAX");
 
 // --- replay ----------------------------------------------------------------------------------
 

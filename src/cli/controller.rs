@@ -8,7 +8,7 @@ use anyhow::Context;
 use ipnet::IpNet;
 
 use super::operator::{self, OperatorConfig};
-use crate::detect::{EngineConfig, ErrorBudget, PoolList, Scopes};
+use crate::detect::{EngineConfig, ErrorBudget, HashKey, PoolList, Scopes};
 use crate::guardrails::{ClusterFacts, DnsTarget};
 use crate::observability::{LogFormat, start_log};
 use crate::respond::ResponderSettings;
@@ -157,6 +157,7 @@ impl ControllerArgs {
             pools: pools(&self.pool_lists)?,
             threshold_nats: budget.threshold_nats(),
             alert_nats: budget.alert_nats(),
+            hash_key: HashKey::from_seed(random_seed()),
         };
         let mut dns = ClusterFacts::usual_dns();
         dns.extend(self.dns_cidrs.into_iter().map(DnsTarget::Address));
@@ -242,6 +243,13 @@ fn pools(files: &[PathBuf]) -> anyhow::Result<PoolList> {
 }
 
 const PROBLEMS_SHOWN: usize = 5;
+
+/// A seed that nobody outside knows: the standard library keys its hash maps from the system's
+/// random numbers.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
 
 fn say_problem(file: &Path, problem: &crate::detect::ParseProblem) {
     tracing::warn!(file = %file.display(), %problem, "A line of a pool list is left out.");

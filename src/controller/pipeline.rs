@@ -283,9 +283,14 @@ impl Pipeline {
         if found.is_empty() {
             return Whose::Known;
         }
-        let facts = facts.clone();
+        // A run's finding may be about other pods than the one that brought it about.
+        let facts_of = |finding: Finding| {
+            let facts = index.pod(&finding.subject.pod).cloned()?;
+            Some((finding, facts))
+        };
+        let found: Vec<_> = found.into_iter().filter_map(facts_of).collect();
         drop(index);
-        for finding in found {
+        for (finding, facts) in found {
             self.hand_over(finding, &facts, tickets);
         }
         Whose::Known

@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::recent::Recent;
+use super::recent::{Mark, Recent};
 use super::scope::plain;
+use super::sketch::HashKey;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, Transport};
 
@@ -17,9 +18,19 @@ use crate::model::{EventTime, Flow, Outcome, Transport};
 /// who has not answered by then does not.
 pub(super) const ANSWER_WAIT_US: i64 = 10_000_000;
 
-/// What waits since this long after "now" is from before the clock went back, and makes room.
+/// What waits since this long after "now" is from before the clock went back, and is forgotten.
 /// Records of several logs, or of a connection's start, may well go back by less.
 const CLOCK_SLACK_US: i64 = 60_000_000;
+
+/// From one record of a pod to the next, time seldom jumps by more than this while contacts wait.
+/// Where it does, either the pod was quiet or the clock was set, and what waits gets one more
+/// [`ANSWER_WAIT_US`] from there: answers that came meanwhile may carry the new time. Once only,
+/// so a scanner with a target per hour is found too.
+pub(super) const CLOCK_JUMP_US: i64 = 60_000_000;
+
+/// The same for the time that the shell names, which passes for quiet pods too: a log that was
+/// cut for a day shows no answers from that day.
+pub(super) const LOG_GAP_US: i64 = 86_400_000_000;
 
 /// One target of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,15 +54,31 @@ impl Target {
             port,
         }
     }
+
+    /// Its keyed hash, which stands for it where many are remembered.
+    fn id(self, key: HashKey) -> u64 {
+        let transport = match self.transport {
+            Transport::Tcp => 6,
+            Transport::Udp => 17,
+            Transport::Icmp => 1,
+            Transport::Sctp => 132,
+            Transport::Other(number) => 256 + u64::from(number),
+        };
+        key.target(self.host, (transport << 16) | u64::from(self.port))
+    }
 }
 
 /// What a contact turned out to be, said once per change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Judged {
     pub(super) target: Target,
+    /// The target's keyed hash.
+    pub(super) id: u64,
     pub(super) time: EventTime,
     pub(super) outcome: Outcome,
     pub(super) change: Change,
+    /// Whether the log of the pod's node lost records at the time.
+    pub(super) is_lossy: bool,
 }
 
 /// How a contact's verdict changed.
@@ -65,20 +92,26 @@ pub(super) enum Change {
     Recovered,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Pending,
-    Failed,
-    Answered,
+/// A contact without an answer so far.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    target: Target,
+    id: u64,
+    /// When it was made.
+    time: EventTime,
+    /// When its wait began: later than `time` where the clock jumped meanwhile.
+    since: EventTime,
 }
 
 /// A pod's contacts and the addresses that DNS gave it.
 #[derive(Clone, Debug)]
 pub(super) struct Contacts {
-    targets: Recent<Target, State>,
-    resolved: Recent<IpAddr, ()>,
-    pending: VecDeque<(EventTime, Target)>,
+    targets: Recent,
+    resolved: Recent,
+    pending: VecDeque<Waiting>,
     pending_open_count: usize,
+    /// Up to when time had passed at the last look.
+    now: EventTime,
     has_dns: bool,
 }
 
@@ -89,6 +122,7 @@ impl Default for Contacts {
             resolved: Recent::new(limits::DNS_GENERATION_MAX),
             pending: VecDeque::new(),
             pending_open_count: 0,
+            now: EventTime::MIN,
             has_dns: false,
         }
     }
@@ -96,10 +130,10 @@ impl Default for Contacts {
 
 impl Contacts {
     /// A DNS answer gave the pod these addresses.
-    pub(super) fn resolved(&mut self, answers: &[IpAddr]) {
+    pub(super) fn resolved(&mut self, answers: &[IpAddr], key: HashKey) {
         self.has_dns |= !answers.is_empty();
         for ip in answers.iter().take(limits::DNS_ANSWERS_MAX) {
-            self.resolved.insert(plain(*ip), ());
+            self.resolved.insert(key.host(plain(*ip)), Mark::Good);
         }
     }
 
@@ -109,41 +143,56 @@ impl Contacts {
     }
 
     /// Takes in a flow and says what changed, if anything.
-    pub(super) fn observe(&mut self, flow: &Flow<'_>) -> Option<Judged> {
+    pub(super) fn observe(&mut self, flow: &Flow<'_>, key: HashKey) -> Option<Judged> {
         if matches!(flow.outcome, Outcome::NotAnAttempt | Outcome::Unseen) {
             return None;
         }
-        let target = Target::of(flow);
         // A name that the log itself gives comes from the pod's DNS answers too (Hubble).
-        if flow.destination_name.is_some() || self.resolved.touch(&target.host).is_some() {
+        if flow.destination_name.is_some() {
             return None;
         }
+        let target = Target::of(flow);
+        if self.has_dns && self.resolved.touch(key.host(target.host)).is_some() {
+            return None;
+        }
+        let id = target.id(key);
         let Some(success) = flow.outcome.success() else {
-            self.wait_for(flow.time, target);
+            self.wait_for(flow.time, target, id);
             return None;
         };
-        let before = self.targets.touch(&target).copied();
+        let before = self.targets.touch(id);
         let change = match (before, success) {
-            (Some(State::Answered), _) | (Some(State::Failed), false) => return None,
-            (Some(State::Failed), true) => Change::Recovered,
-            (Some(State::Pending) | None, true) => Change::Answered,
-            (Some(State::Pending) | None, false) => Change::Failed,
+            (Some(Mark::Good), _) | (Some(Mark::Failed), false) => return None,
+            (Some(Mark::Failed), true) => Change::Recovered,
+            (Some(Mark::Open) | None, true) => Change::Answered,
+            (Some(Mark::Open) | None, false) => Change::Failed,
         };
-        if before == Some(State::Pending) {
+        if before == Some(Mark::Open) {
             self.pending_open_count = self.pending_open_count.saturating_sub(1);
         }
-        let state = if success {
-            State::Answered
-        } else {
-            State::Failed
-        };
-        self.targets.insert(target, state);
+        let mark = if success { Mark::Good } else { Mark::Failed };
+        self.targets.insert(id, mark);
         Some(Judged {
             target,
+            id,
             time: flow.time,
             outcome: flow.outcome,
             change,
+            is_lossy: false,
         })
+    }
+
+    /// Time has passed up to `now`. Where it jumped by more than `jump_us`, what waits for the
+    /// first time begins to wait anew.
+    pub(super) fn pass(&mut self, now: EventTime, jump_us: i64) {
+        if self.now > EventTime::MIN && now.micros_since(self.now) > jump_us {
+            for waiting in &mut self.pending {
+                if waiting.since == waiting.time {
+                    waiting.since = now;
+                }
+            }
+        }
+        self.now = now;
     }
 
     /// The next open contact whose answer is overdue at `now`. `is_lossy` says whether records of
@@ -151,30 +200,35 @@ impl Contacts {
     pub(super) fn overdue(
         &mut self,
         now: EventTime,
+        key: HashKey,
         is_lossy: impl Fn(EventTime) -> bool,
     ) -> Option<Judged> {
-        while let Some(&(time, target)) = self.pending.front() {
-            if now.micros_since(time) < ANSWER_WAIT_US {
+        while let Some(&waiting) = self.pending.front() {
+            let waited_us = now.micros_since(waiting.since);
+            let is_from_the_future = waited_us < -CLOCK_SLACK_US;
+            if waited_us < ANSWER_WAIT_US && !is_from_the_future {
                 return None;
             }
             self.pending.pop_front();
             // A contact that was forgotten meanwhile never reports back.
             self.pending_open_count = self.pending_open_count.min(self.pending.len() + 1);
-            if self.targets.touch(&target).copied() != Some(State::Pending) {
+            if self.targets.touch(waiting.id) != Some(Mark::Open) {
                 continue;
             }
             self.pending_open_count = self.pending_open_count.saturating_sub(1);
-            if is_lossy(time) || self.resolved.touch(&target.host).is_some() {
-                self.targets.remove(&target);
+            let host = key.host(waiting.target.host);
+            if is_from_the_future || is_lossy(waiting.time) || self.resolved.touch(host).is_some() {
+                self.targets.remove(waiting.id);
                 continue;
             }
-            self.targets.insert(target, State::Failed);
-            let outcome = Outcome::Unanswered;
+            self.targets.insert(waiting.id, Mark::Failed);
             return Some(Judged {
-                target,
-                time,
-                outcome,
+                target: waiting.target,
+                id: waiting.id,
+                time: waiting.time,
+                outcome: Outcome::Unanswered,
                 change: Change::Failed,
+                is_lossy: false,
             });
         }
         None
@@ -182,36 +236,41 @@ impl Contacts {
 
     /// When the queue is full the new contact is left out, not an old one: those that wait will
     /// be judged, and what was left out counts when it is tried again.
-    fn wait_for(&mut self, time: EventTime, target: Target) {
-        if self.targets.touch(&target).is_some() {
+    fn wait_for(&mut self, time: EventTime, target: Target, id: u64) {
+        if self.targets.touch(id).is_some() {
             return;
         }
         if self.pending.len() >= limits::PENDING_MAX && !self.make_room(time) {
             return;
         }
-        self.targets.insert(target, State::Pending);
-        self.pending.push_back((time, target));
+        self.targets.insert(id, Mark::Open);
+        self.pending.push_back(Waiting {
+            target,
+            id,
+            time,
+            since: time,
+        });
         self.pending_open_count += 1;
     }
 
     /// Drops from the queue what was answered meanwhile, and what a clock that went back has left
     /// in the future. Looks only when that is worth it, so that a flood costs no scan per record.
     fn make_room(&mut self, now: EventTime) -> bool {
-        let is_stale = |time: EventTime| time.micros_since(now) > CLOCK_SLACK_US;
+        let is_stale = |since: EventTime| since.micros_since(now) > CLOCK_SLACK_US;
         let front_is_stale = self
             .pending
             .front()
-            .is_some_and(|(time, _)| is_stale(*time));
+            .is_some_and(|waiting| is_stale(waiting.since));
         if self.pending_open_count > limits::PENDING_MAX / 2 && !front_is_stale {
             return false;
         }
         let targets = &mut self.targets;
-        self.pending.retain(|(time, target)| {
-            let is_open = targets.touch(target) == Some(&mut State::Pending);
-            if is_open && is_stale(*time) {
-                targets.remove(target);
+        self.pending.retain(|waiting| {
+            let is_open = targets.touch(waiting.id) == Some(Mark::Open);
+            if is_open && is_stale(waiting.since) {
+                targets.remove(waiting.id);
             }
-            is_open && !is_stale(*time)
+            is_open && !is_stale(waiting.since)
         });
         self.pending_open_count = self.pending.len();
         self.pending.len() < limits::PENDING_MAX

@@ -2,23 +2,30 @@
 //!
 //! Called by the operator and by `replay` alike, through [`Engine::step`]. Reading order:
 //! `engine` (one state per pod), `contacts` (what is a first contact, and did it fail), `scan`
-//! with `walk` and `spread`, `mining` with `intel`. Nothing here may see a client, a clock, a
-//! file or the environment, and one pod's signals never touch another pod's state.
+//! with `walk`, `spread` and `tally`, `run` (the same walks over the pods of a run), `mining` with
+//! `intel`. Nothing here may see a client, a clock, a file or the environment. One pod's signals
+//! never touch another pod's state; they touch that of their own run.
 
 mod contacts;
 mod engine;
 mod intel;
+mod loss;
 mod mining;
 mod recent;
+mod run;
 mod scan;
 mod scope;
+mod sketch;
 mod spread;
+mod tally;
 mod told;
 mod walk;
+mod wording;
 
 pub use engine::{Engine, EngineConfig, ErrorBudget, Workload};
 pub use intel::{ParseProblem, PoolList};
 pub use scope::{Scope, Scopes};
+pub use sketch::HashKey;
 
 #[cfg(test)]
 mod tests;

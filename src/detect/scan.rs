@@ -1,20 +1,23 @@
-//! Scans: walks per (scope, transport, port) for one port on many hosts, and per target host for
-//! many ports on one host.
+//! Scans by one pod: walks per (scope, transport, port) for one port on many hosts, and per target
+//! host for many ports on one host; tallies for what the walks cannot see.
 //!
 //! Two walks per contact are what separates a scan from peer-to-peer traffic, whose ports and
 //! hosts both spread, and from a dead dependency, which is one target however often it is tried.
 //! Called by `engine` with contacts that `contacts` has judged.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::contacts::{Change, Judged, Target};
+use super::contacts::{Change, Judged};
 use super::engine::{EngineConfig, Workload};
 use super::scope::Scope;
 use super::spread::Spread;
-use super::told::{Told, Word};
-use super::walk::{Failures, Walk, Walks};
+use super::tally::Tallies;
+use super::told::Told;
+use super::walk::{Rules, Seen, Walk, Walks};
+use super::wording::{self, Account};
 use crate::limits;
-use crate::model::{BoundedText, Evidence, Example, Severity, Signature, Transport};
+use crate::model::{Evidence, Severity, Signature, Transport};
 
 /// Half weight for a crawler's failures on the Internet: dead links are its daily bread, and 70
 /// straight failures instead of 35 still find a scan.
@@ -33,18 +36,75 @@ pub(super) struct Crossing {
 
 /// The key of a horizontal walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Service {
-    scope: Scope,
-    transport: Transport,
-    port: u16,
+pub(super) struct Service {
+    pub(super) scope: Scope,
+    pub(super) transport: Transport,
+    pub(super) port: u16,
+}
+
+/// Into which walks a contact goes, and how much it weighs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub(super) service: Service,
+    pub(super) host: IpAddr,
+    pub(super) share: f64,
+    /// Whether the port says anything about a scan of the host's ports.
+    pub(super) is_port: bool,
+}
+
+impl Placed {
+    /// Where a contact of such a pod belongs.
+    pub(super) fn of(contact: &Judged, config: &EngineConfig, workload: Workload) -> Self {
+        let target = contact.target;
+        let scope = config.scopes.classify(target.host);
+        let is_crawler = workload == Workload::Crawler && scope == Scope::Internet;
+        let is_traceroute =
+            target.transport == Transport::Udp && TRACEROUTE_PORTS.contains(&target.port);
+        Self {
+            service: Service {
+                scope,
+                transport: target.transport,
+                port: target.port,
+            },
+            host: target.host,
+            share: if is_crawler { CRAWLER_SHARE } else { 1.0 },
+            is_port: target.transport != Transport::Icmp && !is_traceroute,
+        }
+    }
+
+    /// Whether an example belongs to the same service.
+    pub(super) fn is_same_service(&self, seen: &Seen, config: &EngineConfig) -> bool {
+        seen.target.port == self.service.port
+            && seen.target.transport == self.service.transport
+            && config.scopes.classify(seen.target.host) == self.service.scope
+    }
 }
 
 /// A pod's walks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Scan {
     horizontal: Walks<Service>,
     vertical: Walks<IpAddr>,
     spread: Spread,
+    tallies: Tallies,
+    /// The latest failures of all walks.
+    failures: VecDeque<Seen>,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        let rules = Rules {
+            counted_max: limits::WALK_TARGETS_MAX,
+            member_min: 1,
+        };
+        Self {
+            horizontal: Walks::new(rules),
+            vertical: Walks::new(rules),
+            spread: Spread::default(),
+            tallies: Tallies::default(),
+            failures: VecDeque::new(),
+        }
+    }
 }
 
 /// What the walks need to know about the pod besides the contact.
@@ -54,8 +114,6 @@ pub(super) struct Surroundings<'a> {
     pub(super) workload: Workload,
     /// Whether this pod's DNS answers are in the log at all.
     pub(super) has_dns: bool,
-    /// Whether the log of this pod's node lost records lately.
-    pub(super) is_lossy: bool,
     /// What was already said: evidence is written down for news only.
     pub(super) told: &'a Told,
 }
@@ -68,207 +126,127 @@ impl Scan {
             .max(self.vertical.highest_nats())
     }
 
-    /// Takes in a judged contact; returns the walks that stand above a line because of it.
-    pub(super) fn observe(&mut self, contact: &Judged, around: Surroundings<'_>) -> Vec<Crossing> {
-        let Target {
-            host,
-            transport,
-            port,
-        } = contact.target;
-        let scope = around.config.scopes.classify(host);
-        if scope == Scope::Internet && contact.change != Change::Recovered {
-            self.spread.observe(contact.target);
-        }
-        let service = Service {
+    /// If the pod's contacts around a service look like peer-to-peer traffic: how many went to a
+    /// port and host of their own, of how many. Only on the Internet: peer-to-peer traffic inside
+    /// a cluster is nobody's honest work.
+    pub(super) fn peers_around(&self, service: Service) -> Option<(usize, usize)> {
+        let Service {
             scope,
             transport,
             port,
-        };
-        let is_crawler = around.workload == Workload::Crawler && scope == Scope::Internet;
-        let share = if is_crawler { CRAWLER_SHARE } else { 1.0 };
-        let is_port = transport != Transport::Icmp
-            && !(transport == Transport::Udp && TRACEROUTE_PORTS.contains(&port));
-        match contact.change {
-            Change::Answered => {
-                self.horizontal.succeed(service);
-                self.vertical.succeed(host);
-                return Vec::new();
-            }
-            Change::Recovered => {
-                self.horizontal.recover(service, share);
-                self.vertical.recover(host, share);
-                return Vec::new();
-            }
-            Change::Failed => {}
+        } = service;
+        if scope != Scope::Internet {
+            return None;
         }
-        let spread = &self.spread;
-        let walk = self.horizontal.fail(service, contact, share);
-        let mut crossings: Vec<_> = judge_horizontal(service, walk, spread, around)
+        self.spread.peers_around(transport, port)
+    }
+
+    /// Takes in a judged contact; returns the walks that stand above a line because of it.
+    pub(super) fn observe(&mut self, contact: &Judged, around: Surroundings<'_>) -> Vec<Crossing> {
+        let placed = Placed::of(contact, around.config, around.workload);
+        if placed.service.scope == Scope::Internet && contact.change != Change::Recovered {
+            let host = around.config.hash_key.host(placed.host);
+            self.spread.observe(contact.target, host);
+        }
+        let mut crossings: Vec<_> = self
+            .tallies
+            .observe(contact, placed.service, around)
             .into_iter()
             .collect();
-        if is_port {
-            let walk = self.vertical.fail(host, contact, share);
-            crossings.extend(judge_vertical(host, scope, walk, around));
+        if contact.change != Change::Failed {
+            self.horizontal
+                .answer(placed.service, contact, placed.share);
+            self.vertical.answer(placed.host, contact, placed.share);
+            return crossings;
+        }
+        remember(&mut self.failures, contact);
+        crossings.extend(self.fail_horizontal(contact, placed, around));
+        if placed.is_port {
+            crossings.extend(self.fail_vertical(contact, placed, around));
         }
         crossings
     }
-}
 
-fn judge_horizontal(
-    service: Service,
-    walk: &Walk,
-    spread: &Spread,
-    around: Surroundings<'_>,
-) -> Option<Crossing> {
-    let mut severity = news(Signature::HorizontalScan, walk, around)?;
-    let Service {
-        scope,
-        transport,
-        port,
-    } = service;
-    // Only on the Internet: peer-to-peer traffic inside a cluster is nobody's honest work.
-    let peers = if scope == Scope::Internet {
-        spread.peers_around(transport, port)
-    } else {
-        None
-    };
-    let mut against = common_against(walk, around);
-    if let Some((lone_count, of)) = peers {
-        severity = Severity::Alert;
-        if !is_news(Signature::HorizontalScan, severity, walk, around.told) {
+    fn fail_horizontal(
+        &mut self,
+        contact: &Judged,
+        placed: Placed,
+        around: Surroundings<'_>,
+    ) -> Option<Crossing> {
+        let service = placed.service;
+        let walk = self.horizontal.fail(service, contact, placed.share, 0)?;
+        let mut severity = standing(walk, around.config)?;
+        let word = |severity| wording::word_of(Signature::HorizontalScan, severity, walk);
+        if !around.told.is_news(word(severity)) {
             return None;
         }
-        let peers = format!(
-            "{lone_count} of the last {of} contacts went to a host and port of their own, as those of peer-to-peer clients do"
-        );
-        against.insert(0, peers);
+        let peers = (service.scope == Scope::Internet)
+            .then(|| self.spread.peers_around(service.transport, service.port))
+            .flatten();
+        if peers.is_some() {
+            severity = Severity::Alert;
+            if !around.told.is_news(word(severity)) {
+                return None;
+            }
+        }
+        let is_alike = |seen: &&Seen| placed.is_same_service(seen, around.config);
+        let account = Account {
+            signature: Signature::HorizontalScan,
+            severity,
+            walk,
+            what: wording::hosts_tried(service, ""),
+            against: wording::against(walk, peers, contact.is_lossy, around.has_dns),
+            latest: self.failures.iter().filter(is_alike).copied().collect(),
+        };
+        Some(account.crossing(around.config))
     }
-    let what = match transport {
-        Transport::Icmp => format!("{} hosts were pinged", scope.adjective()),
-        _ => format!(
-            "{} hosts were tried on {}/{port}",
-            scope.adjective(),
-            transport.name()
-        ),
-    };
-    Some(crossing(
-        Signature::HorizontalScan,
-        severity,
-        &what,
-        walk,
-        &against,
-        around.config,
-    ))
+
+    fn fail_vertical(
+        &mut self,
+        contact: &Judged,
+        placed: Placed,
+        around: Surroundings<'_>,
+    ) -> Option<Crossing> {
+        let Placed { host, service, .. } = placed;
+        let walk = self.vertical.fail(host, contact, placed.share, 0)?;
+        let severity = standing(walk, around.config)?;
+        let word = wording::word_of(Signature::VerticalScan, severity, walk);
+        if !around.told.is_news(word) {
+            return None;
+        }
+        let is_alike = |seen: &&Seen| seen.target.host == host;
+        let account = Account {
+            signature: Signature::VerticalScan,
+            severity,
+            walk,
+            what: wording::ports_tried(host, service.scope, ""),
+            against: wording::against(walk, None, contact.is_lossy, around.has_dns),
+            latest: self.failures.iter().filter(is_alike).copied().collect(),
+        };
+        Some(account.crossing(around.config))
+    }
 }
 
-fn judge_vertical(
-    host: IpAddr,
-    scope: Scope,
-    walk: &Walk,
-    around: Surroundings<'_>,
-) -> Option<Crossing> {
-    let severity = news(Signature::VerticalScan, walk, around)?;
-    let what = format!("ports of the {} host {host} were tried", scope.adjective());
-    let against = common_against(walk, around);
-    Some(crossing(
-        Signature::VerticalScan,
-        severity,
-        &what,
-        walk,
-        &against,
-        around.config,
-    ))
-}
-
-/// How severe the walk's standing is, if that is news.
-fn news(signature: Signature, walk: &Walk, around: Surroundings<'_>) -> Option<Severity> {
-    let severity = if walk.score_nats >= around.config.threshold_nats {
-        Severity::Quarantine
-    } else if walk.score_nats >= around.config.alert_nats {
-        Severity::Alert
+/// Above which line a walk stands.
+pub(super) fn standing(walk: &Walk, config: &EngineConfig) -> Option<Severity> {
+    if walk.score_nats >= config.threshold_nats {
+        Some(Severity::Quarantine)
+    } else if walk.alert_score_nats >= config.alert_nats {
+        Some(Severity::Alert)
     } else {
-        return None;
-    };
-    is_news(signature, severity, walk, around.told).then_some(severity)
-}
-
-fn is_news(signature: Signature, severity: Severity, walk: &Walk, told: &Told) -> bool {
-    let contact_count = u64::from(walk.failures.total());
-    told.is_news(Word {
-        signature,
-        severity,
-        contact_count,
-        score: walk.score_nats,
-    })
-}
-
-fn crossing(
-    signature: Signature,
-    severity: Severity,
-    what: &str,
-    walk: &Walk,
-    against: &[String],
-    config: &EngineConfig,
-) -> Crossing {
-    let Failures {
-        unanswered,
-        refused,
-        denied,
-    } = walk.failures;
-    let failed = walk.failures.total();
-    let summary = format!(
-        "{} {what} within {}, none of them known from a DNS answer. {failed} failed: {unanswered} unanswered, {refused} refused, {denied} denied.",
-        failed.saturating_add(walk.answered),
-        span_us(walk.last.micros_since(walk.first)),
-    );
-    let threshold = match severity {
-        Severity::Quarantine => config.threshold_nats,
-        Severity::Alert => config.alert_nats,
-    };
-    let examples = walk.examples.iter().map(|seen| Example {
-        time: seen.time,
-        destination: seen.target.host,
-        port: seen.target.port,
-        transport: seen.target.transport,
-        outcome: seen.outcome,
-        name: None,
-    });
-    let evidence = Evidence {
-        score: walk.score_nats,
-        threshold,
-        first: walk.first,
-        last: walk.last,
-        contact_count: u64::from(failed),
-        summary: BoundedText::new(&summary),
-        examples: examples.take(limits::EXAMPLES_MAX).collect(),
-        against: against
-            .iter()
-            .take(limits::AGAINST_MAX)
-            .map(|text| BoundedText::new(text))
-            .collect(),
-    };
-    Crossing {
-        signature,
-        severity,
-        evidence,
+        None
     }
 }
 
-fn common_against(walk: &Walk, around: Surroundings<'_>) -> Vec<String> {
-    let mut against = Vec::new();
-    if walk.answered > 0 {
-        against.push(format!("{} of the targets answered", walk.answered));
+/// Keeps the latest failures as examples.
+pub(super) fn remember(failures: &mut VecDeque<Seen>, contact: &Judged) {
+    if failures.len() >= limits::LATEST_FAILURES_MAX {
+        failures.pop_front();
     }
-    if around.is_lossy && walk.failures.unanswered > 0 {
-        against.push("the log lost records at the time, so some silence may be loss".to_owned());
+    if failures.len() == failures.capacity() {
+        failures.reserve_exact(if failures.is_empty() { 1 } else { 5 });
     }
-    if !around.has_dns {
-        against.push(
-            "no DNS answer of this pod is in the log, so names may stand behind these addresses"
-                .to_owned(),
-        );
-    }
-    against
+    failures.push_back(Seen::of(contact));
 }
 
 /// A length of time for people.

@@ -10,7 +10,6 @@
 //! are so many ports that few come back, the vertical walk per host sees them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 
 use super::contacts::Target;
 use crate::limits;
@@ -20,16 +19,17 @@ use crate::model::Transport;
 /// minutes of Gnutella they are two thirds, in scans of up to 1,000 ports next to none.
 const LONE_PORTS_MIN: usize = limits::SPREAD_MAX / 4;
 
-/// The last first contacts of a pod on the Internet, for TCP and for UDP.
+/// The last first contacts of a pod on the Internet, for TCP and for UDP: half of the host's keyed
+/// hash, and the port.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spread {
-    tcp: VecDeque<(IpAddr, u16)>,
-    udp: VecDeque<(IpAddr, u16)>,
+    tcp: VecDeque<(u32, u16)>,
+    udp: VecDeque<(u32, u16)>,
 }
 
 impl Spread {
-    /// Remembers a first contact.
-    pub(super) fn observe(&mut self, target: Target) {
+    /// Remembers a first contact with a host of this keyed hash.
+    pub(super) fn observe(&mut self, target: Target, host: u64) {
         let contacts = match target.transport {
             Transport::Tcp => &mut self.tcp,
             Transport::Udp => &mut self.udp,
@@ -38,7 +38,9 @@ impl Spread {
         if contacts.len() >= limits::SPREAD_MAX {
             contacts.pop_front();
         }
-        contacts.push_back((target.host, target.port));
+        #[allow(clippy::cast_possible_truncation)] // the upper half
+        let host = (host >> 32) as u32;
+        contacts.push_back((host, target.port));
     }
 
     /// If the contacts around those to `port` look like peer-to-peer traffic: how many went to a

@@ -2,14 +2,13 @@
 //!
 //! A walk is a one-sided CUSUM of the log-likelihood ratio of a scanner (one contact in ten
 //! succeeds) to the worst honest pod (one in two), floored at zero: past successes are no credit.
-//! [`Walks`] keeps a bounded number of them by key. It knows nothing of pods, so the same type
-//! serves walks over other groups of contacts. Called by `scan`.
+//! Beside it runs the same sum with the textbook's rates, for alerts. [`Walks`] keeps a bounded
+//! number of them by key. It knows nothing of pods and runs, so the same type serves the walks of
+//! both. Called by `scan` and `run`.
 
-use std::collections::BTreeMap;
-
-use super::contacts::{Judged, Target};
+use super::contacts::{Change, Judged, Target};
 use crate::limits;
-use crate::model::{EventTime, Outcome};
+use crate::model::{EventTime, Outcome, Severity};
 
 /// Success rate of the worst honest pod (theta 0) and of a scanner (theta 1). The textbook's 0.8
 /// against 0.2 flags an honest pod at 55 % success with probability 0.999 in 3,000 contacts;
@@ -17,8 +16,14 @@ use crate::model::{EventTime, Outcome};
 const SUCCESS_HONEST: f64 = 0.5;
 const SUCCESS_SCANNER: f64 = 0.1;
 
-/// Examples that a walk keeps: the first ones, which show how it began.
-const WALK_EXAMPLES_MAX: usize = 5;
+/// The textbook's rates (Threshold Random Walk, Jung et al. 2004), for alerts. A failure adds and
+/// a success takes ln(0.8 / 0.2) = 1.386 nats, so a scan of which up to half is answered is seen.
+const ALERT_SUCCESS_HONEST: f64 = 0.8;
+const ALERT_SUCCESS_SCANNER: f64 = 0.2;
+
+/// Examples that a walk keeps itself: the first ones, which show how it began. The latest come
+/// from the pod's own list of failures.
+const WALK_EXAMPLES_MAX: usize = 4;
 
 /// What one failure adds, in nats: ln(0.9 / 0.5) = 0.588.
 pub(super) fn failure_nats() -> f64 {
@@ -28,6 +33,11 @@ pub(super) fn failure_nats() -> f64 {
 /// What one success takes away, in nats: ln(0.5 / 0.1) = 1.609, so 2.7 failures.
 pub(super) fn success_nats() -> f64 {
     (SUCCESS_HONEST / SUCCESS_SCANNER).ln()
+}
+
+/// What one contact adds to or takes from the alert's sum.
+fn alert_step_nats() -> f64 {
+    (ALERT_SUCCESS_HONEST / ALERT_SUCCESS_SCANNER).ln()
 }
 
 /// Failures by kind, for people.
@@ -54,6 +64,21 @@ impl Failures {
         };
         *counter = counter.saturating_add(1);
     }
+
+    /// Of which kind a failure was is not kept; most late answers come after silence.
+    fn take_back(&mut self) {
+        let Self {
+            unanswered,
+            refused,
+            denied,
+        } = self;
+        let counter = [unanswered, refused, denied]
+            .into_iter()
+            .find(|count| **count > 0);
+        if let Some(counter) = counter {
+            *counter -= 1;
+        }
+    }
 }
 
 /// A failed contact as an example, in little room.
@@ -64,15 +89,40 @@ pub(super) struct Seen {
     pub(super) outcome: Outcome,
 }
 
-/// One walk. It exists from a first failure until successes have brought it back to zero.
+impl Seen {
+    /// A judged contact.
+    pub(super) fn of(contact: &Judged) -> Self {
+        Self {
+            time: contact.time,
+            target: contact.target,
+            outcome: contact.outcome,
+        }
+    }
+}
+
+/// Who a failure is booked on: always 0 in the walks of one pod, the pod's number in a run's.
+pub(super) type Member = u16;
+
+/// One walk. It exists from a first failure until successes have brought both sums back to zero.
 #[derive(Clone, Debug)]
 pub(super) struct Walk {
+    /// The sum for a quarantine.
     pub(super) score_nats: f64,
+    /// The sum for an alert.
+    pub(super) alert_score_nats: f64,
     pub(super) failures: Failures,
     pub(super) answered: u32,
     pub(super) first: EventTime,
     pub(super) last: EventTime,
     pub(super) examples: Vec<Seen>,
+    /// 16 bits of the keyed hash of each failed target, so that a target that is tried again
+    /// counts once even if the pod's memory of contacts has long forgotten it. Two targets share
+    /// them once in 65,536: then one failure is missed.
+    counted: Vec<u16>,
+    /// Whose they are; empty in the walks of one pod.
+    members: Vec<Member>,
+    /// The last word to all members, and its failures: see [`Walk::is_turn`].
+    said: Option<(Severity, u32)>,
     /// Failures, plus what the walk that it displaced had: see [`Walks`].
     weight: u32,
 }
@@ -81,35 +131,97 @@ impl Walk {
     fn new(time: EventTime, weight: u32) -> Self {
         Self {
             score_nats: 0.0,
+            alert_score_nats: 0.0,
             failures: Failures::default(),
             answered: 0,
             first: time,
             last: time,
             examples: Vec::new(),
+            counted: Vec::new(),
+            members: Vec::new(),
+            said: None,
             weight,
         }
     }
 
-    fn fail(&mut self, contact: &Judged, share: f64) {
-        self.score_nats += failure_nats() * share;
+    /// Failures that are booked on a member.
+    pub(super) fn count_of(&self, member: Member) -> usize {
+        self.members
+            .iter()
+            .filter(|known| **known == member)
+            .count()
+    }
+
+    /// Whether the judgement is more severe, or rests on twice as many failures, than when all
+    /// members were looked at last; if so, they are now. Looking at all of them at every contact
+    /// would cost too much.
+    pub(super) fn is_turn(&mut self, severity: Severity) -> bool {
+        let count = self.failures.total();
+        let is_turn = self.said.is_none_or(|(known, known_count)| {
+            severity > known || count >= known_count.saturating_mul(2)
+        });
+        if is_turn {
+            self.said = Some((severity, count));
+        }
+        is_turn
+    }
+
+    /// The members that failures are booked on, each once, in their order.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let mut members = self.members.clone();
+        members.sort_unstable();
+        members.dedup();
+        members
+    }
+
+    fn position(&self, contact: &Judged) -> Option<usize> {
+        let id = short(contact.id);
+        self.counted.iter().position(|known| *known == id)
+    }
+
+    fn fail(&mut self, contact: &Judged, failures: f64) {
+        self.score_nats += failure_nats() * failures;
+        self.alert_score_nats += alert_step_nats() * failures;
         self.failures.count(contact.outcome);
         self.weight = self.weight.saturating_add(1);
         self.first = self.first.min(contact.time);
         self.last = self.last.max(contact.time);
         if self.examples.len() < WALK_EXAMPLES_MAX {
-            let Judged {
-                target,
-                time,
-                outcome,
-                ..
-            } = *contact;
-            self.examples.push(Seen {
-                time,
-                target,
-                outcome,
-            });
+            reserve(&mut self.examples, WALK_EXAMPLES_MAX - 1);
+            self.examples.push(Seen::of(contact));
         }
     }
+
+    /// Books an answer, which takes back so many failures.
+    fn answer(&mut self, failures: f64) {
+        let score = self.score_nats - success_nats() - failure_nats() * failures;
+        let alert_score = self.alert_score_nats - alert_step_nats() * (1.0 + failures);
+        self.score_nats = score.max(0.0);
+        self.alert_score_nats = alert_score.max(0.0);
+        self.answered = self.answered.saturating_add(1);
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // some bits of the hash
+fn short(id: u64) -> u16 {
+    (id >> 40) as u16
+}
+
+/// Makes room for one, then for a few more, not for twice as many: most pods have a failure or two,
+/// and most walks stay short.
+fn reserve<T>(list: &mut Vec<T>, count: usize) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(if list.is_empty() { 1 } else { count });
+    }
+}
+
+/// How walks count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Failed targets that one walk knows by heart.
+    pub(super) counted_max: usize,
+    /// Failures of a member from which on they count; 1 in the walks of one pod.
+    pub(super) member_min: usize,
 }
 
 /// A bounded set of walks.
@@ -120,90 +232,165 @@ impl Walk {
 /// push it out, and cannot keep it from entering. The score itself is never inherited.
 #[derive(Clone, Debug)]
 pub(super) struct Walks<K> {
-    walks: BTreeMap<K, Walk>,
-}
-
-impl<K> Default for Walks<K> {
-    fn default() -> Self {
-        Self {
-            walks: BTreeMap::new(),
-        }
-    }
+    rules: Rules,
+    /// Beside the walks, so that a search reads little.
+    keys: Vec<K>,
+    list: Vec<Walk>,
 }
 
 impl<K: Ord + Copy> Walks<K> {
-    /// Counts a failed contact; `share` below one makes it weigh less.
-    pub(super) fn fail(&mut self, key: K, contact: &Judged, share: f64) -> &Walk {
-        let inherited = if self.walks.contains_key(&key) {
-            0
-        } else {
-            self.make_room()
-        };
-        let walk = self
-            .walks
-            .entry(key)
-            .or_insert_with(|| Walk::new(contact.time, inherited));
-        walk.fail(contact, share);
-        walk
+    /// No walks yet.
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            keys: Vec::new(),
+            list: Vec::new(),
+        }
     }
 
-    /// Counts a success. A walk that stands at zero is nothing to keep: without one, a success
-    /// changes nothing.
-    pub(super) fn succeed(&mut self, key: K) {
-        self.lower(key, success_nats(), false);
-    }
-
-    /// A contact that had counted as a failure of this `share` has answered after all.
-    pub(super) fn recover(&mut self, key: K, share: f64) {
-        self.lower(key, failure_nats() * share + success_nats(), true);
-    }
-
-    fn lower(&mut self, key: K, nats: f64, was_failure: bool) {
-        let Some(walk) = self.walks.get_mut(&key) else {
-            return;
-        };
-        walk.score_nats -= nats;
-        walk.answered = walk.answered.saturating_add(1);
-        if was_failure {
-            // Of which kind the failure was is not kept; most late answers come after silence.
-            let Failures {
-                unanswered,
-                refused,
-                denied,
-            } = &mut walk.failures;
-            let counter = [unanswered, refused, denied]
-                .into_iter()
-                .find(|count| **count > 0);
-            if let Some(counter) = counter {
-                *counter -= 1;
+    /// Counts a failed contact of a member; `share` below one makes it weigh less. Returns the
+    /// walk unless the target had counted before.
+    pub(super) fn fail(
+        &mut self,
+        key: K,
+        contact: &Judged,
+        share: f64,
+        member: Member,
+    ) -> Option<&mut Walk> {
+        let rules = self.rules;
+        let walk = self.walk_for(key, contact.time)?;
+        if walk.position(contact).is_some() {
+            return None;
+        }
+        let is_shared = rules.member_min > 1;
+        if walk.counted.len() >= rules.counted_max && is_shared {
+            walk.make_room_for_member(rules)?;
+        }
+        if walk.counted.len() < rules.counted_max {
+            reserve(&mut walk.counted, 4);
+            walk.counted.push(short(contact.id));
+            if is_shared {
+                reserve(&mut walk.members, 4);
+                walk.members.push(member);
             }
         }
-        if walk.score_nats <= 0.0 {
-            self.walks.remove(&key);
+        let failures = if is_shared {
+            walk.failures_added(rules, member)
+        } else {
+            1.0
+        };
+        walk.fail(contact, failures * share);
+        Some(walk)
+    }
+
+    /// Counts an answer. A target that had counted as a failure of this `share` is taken back.
+    /// Without a walk there is nothing to lower: past successes are no credit.
+    pub(super) fn answer(&mut self, key: K, contact: &Judged, share: f64) {
+        let rules = self.rules;
+        let Some(index) = self.keys.iter().position(|known| *known == key) else {
+            return;
+        };
+        let Some(walk) = self.list.get_mut(index) else {
+            return;
+        };
+        let taken_back = if let Some(position) = walk.position(contact) {
+            walk.take_back(rules, position)
+        } else if contact.change == Change::Recovered && walk.counted.len() >= rules.counted_max {
+            walk.failures.take_back();
+            1.0
+        } else {
+            0.0
+        };
+        walk.answer(taken_back * share);
+        if walk.alert_score_nats <= 0.0 && walk.score_nats <= 0.0 {
+            self.keys.swap_remove(index);
+            self.list.swap_remove(index);
         }
     }
 
     /// The highest score of all walks; 0 without any.
     pub(super) fn highest_nats(&self) -> f64 {
-        self.walks
-            .values()
+        self.list
+            .iter()
             .map(|walk| walk.score_nats)
             .fold(0.0, f64::max)
     }
 
+    /// The members on whom any failure is booked.
+    pub(super) fn booked(&self) -> impl Iterator<Item = Member> + '_ {
+        self.list
+            .iter()
+            .flat_map(|walk| walk.members.iter().copied())
+    }
+
+    fn walk_for(&mut self, key: K, time: EventTime) -> Option<&mut Walk> {
+        let known = self.keys.iter().position(|known| *known == key);
+        let index = if let Some(index) = known {
+            index
+        } else {
+            let inherited = self.make_room();
+            reserve(&mut self.keys, 3);
+            reserve(&mut self.list, 3);
+            self.keys.push(key);
+            self.list.push(Walk::new(time, inherited));
+            self.list.len() - 1
+        };
+        self.list.get_mut(index)
+    }
+
     /// Makes room for one walk, and says which weight it inherits.
     fn make_room(&mut self) -> u32 {
-        if self.walks.len() < limits::WALKS_MAX {
+        if self.list.len() < limits::WALKS_MAX {
             return 0;
         }
-        let least = self
-            .walks
-            .iter()
-            .min_by_key(|(key, walk)| (walk.weight, walk.last, **key));
-        let Some((key, weight)) = least.map(|(key, walk)| (*key, walk.weight)) else {
+        let ranked = self.keys.iter().zip(&self.list).enumerate();
+        let least = ranked.min_by_key(|(_, (key, walk))| (walk.weight, walk.last, **key));
+        let Some((index, weight)) = least.map(|(index, (_, walk))| (index, walk.weight)) else {
             return 0;
         };
-        self.walks.remove(&key);
+        self.keys.swap_remove(index);
+        self.list.swap_remove(index);
         weight
+    }
+}
+
+impl Walk {
+    /// How many failures the newest one of a member brings into the sums: none while the member
+    /// has too few, then all of them at once.
+    fn failures_added(&self, rules: Rules, member: Member) -> f64 {
+        match self.count_of(member) {
+            count if count < rules.member_min => 0.0,
+            #[allow(clippy::cast_precision_loss)] // a handful
+            count if count == rules.member_min => count as f64,
+            _ => 1.0,
+        }
+    }
+
+    /// Takes a failure out of the list; returns how many it had brought into the sums.
+    fn take_back(&mut self, rules: Rules, position: usize) -> f64 {
+        self.failures.take_back();
+        let failures = match self.members.get(position) {
+            Some(member) => self.failures_added(rules, *member),
+            None => 1.0,
+        };
+        self.counted.remove(position);
+        if position < self.members.len() {
+            self.members.remove(position);
+        }
+        failures
+    }
+
+    /// Drops the oldest failure of the member with the fewest, if those are too few to count:
+    /// many members with one each cannot keep others from getting there. There is none when all
+    /// count, and then the walk is far above its line.
+    fn make_room_for_member(&mut self, rules: Rules) -> Option<()> {
+        let counts = self.members.iter().map(|member| self.count_of(*member));
+        let (position, count) = counts.enumerate().min_by_key(|(_, count)| *count)?;
+        if count >= rules.member_min {
+            return None;
+        }
+        self.counted.remove(position);
+        self.members.remove(position);
+        Some(())
     }
 }

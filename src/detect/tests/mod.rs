@@ -2,7 +2,10 @@
 
 mod mining;
 mod properties;
+mod robust;
+mod run;
 mod scan;
+mod tally;
 
 use std::borrow::Cow;
 

@@ -46,6 +46,40 @@ fn engine() -> Engine {
     })
 }
 
+fn subject(pod: usize) -> Subject {
+    Subject {
+        pod: PodKey::from(format!("pod-{pod}").as_str()),
+        run: Some(crate::model::RunKey::from(["red", "blue"][pod % 2])),
+    }
+}
+
+/// The same as [`run`], with the pods in two runs.
+fn run_in_teams<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<Finding> {
+    let mut engine = engine();
+    let step = |event: &Event| engine.step(&subject(event.pod), Workload::Standard, &event.signal);
+    events.into_iter().flat_map(step).collect()
+}
+
+/// The worst that is said about each pod and signature.
+fn worst(findings: &[Finding]) -> BTreeMap<(PodKey, Signature), Severity> {
+    let mut worst = BTreeMap::new();
+    for finding in findings {
+        let key = (finding.subject.pod.clone(), finding.signature);
+        let severity = worst.entry(key).or_insert(finding.severity);
+        *severity = finding.severity.max(*severity);
+    }
+    worst
+}
+
+/// A contact with its final outcome: nothing waits.
+fn is_final(event: &Event) -> bool {
+    !matches!(&event.signal, Signal::Flow(flow) if flow.outcome == Outcome::Pending)
+}
+
+fn is_failure(event: &Event) -> bool {
+    matches!(&event.signal, Signal::Flow(flow) if flow.outcome.success() == Some(false))
+}
+
 fn run<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<usize, Vec<Finding>> {
     let mut engine = engine();
     let mut findings: BTreeMap<usize, Vec<Finding>> = BTreeMap::new();
@@ -55,6 +89,13 @@ fn run<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<usize, Vec<F
         findings.entry(event.pod).or_default().extend(found);
     }
     findings
+}
+
+/// Without what mining makes of repeated sessions.
+fn only_scans(events: Vec<Event>) -> Vec<Event> {
+    let is_flow =
+        |event: &Event| matches!(&event.signal, Signal::Flow(flow) if flow.volume.is_none());
+    events.into_iter().filter(is_flow).collect()
 }
 
 proptest! {
@@ -72,6 +113,64 @@ proptest! {
             let alone = run(events.iter().filter(|event| event.pod == number));
             prop_assert_eq!(Some(&findings), alone.get(&number));
         }
+    }
+
+    #[test]
+    fn a_run_changes_nothing_for_the_pods_of_another(
+        events in prop::collection::vec(event(), 0..600),
+    ) {
+        let together = run_in_teams(&events);
+        for team in [0, 1] {
+            let alone = run_in_teams(events.iter().filter(|event| event.pod % 2 == team));
+            let of_team = |finding: &&Finding| finding.subject.run == subject(team).run;
+            let of_team: Vec<_> = together.iter().filter(of_team).cloned().collect();
+            prop_assert_eq!(of_team, alone);
+        }
+    }
+
+    #[test]
+    fn a_pod_without_a_failure_of_its_own_is_never_accused(
+        events in prop::collection::vec(event(), 0..600),
+    ) {
+        let is_honest = |event: &&Event| event.pod != 0 || !is_failure(event);
+        let events: Vec<_> = events.iter().filter(is_honest).filter(|e| is_final(e)).collect();
+        for ((pod, signature), severity) in worst(&run_in_teams(events)) {
+            let is_accused = pod == subject(0).pod && signature != Signature::Mining;
+            prop_assert!(!is_accused || severity == Severity::Alert);
+        }
+    }
+
+    #[test]
+    fn a_record_that_comes_twice_changes_nothing(
+        events in prop::collection::vec(event(), 0..400).prop_map(only_scans),
+    ) {
+        let twice: Vec<_> = events.iter().flat_map(|event| [event, event]).collect();
+        prop_assert_eq!(run_in_teams(&events), run_in_teams(twice));
+    }
+
+    #[test]
+    fn a_log_that_comes_twice_finds_nothing_worse(
+        events in prop::collection::vec(event().prop_filter("final", is_final), 0..300)
+            .prop_map(only_scans),
+    ) {
+        let twice: Vec<_> = events.iter().chain(&events).collect();
+        prop_assert_eq!(worst(&run_in_teams(&events)), worst(&run_in_teams(twice)));
+    }
+
+    #[test]
+    fn failures_weigh_the_same_in_any_order(
+        events in prop::collection::vec(event().prop_filter("failed", is_failure), 0..300)
+            .prop_map(only_scans),
+        seed in any::<u64>(),
+    ) {
+        let mut shuffled = events.clone();
+        // Deterministic, and independent of the events' own order.
+        shuffled.sort_by_key(|event| {
+            use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+            let text = format!("{seed} {:?}", event.signal);
+            BuildHasherDefault::<DefaultHasher>::default().hash_one(text)
+        });
+        prop_assert_eq!(worst(&run_in_teams(&events)), worst(&run_in_teams(&shuffled)));
     }
 
     #[test]
