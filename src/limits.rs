@@ -189,8 +189,22 @@ pub const LATEST_FAILURES_MAX: usize = 16;
 /// Contacts that are remembered, per pod and transport, to tell peer-to-peer traffic from a scan.
 pub const SPREAD_MAX: usize = 128;
 
-/// Pool destinations of a pod whose sessions are followed.
-pub const POOL_SESSIONS_MAX: usize = 16;
+/// Sessions of a pod that are followed, one per target: 16 x 260 B = 4 KiB. A miner has one or two,
+/// an application a handful.
+pub const SESSIONS_MAX: usize = 16;
+
+/// Connections of a pod that may become sessions, in logs of packets: 32 x 32 B = 1 KiB.
+pub const SESSION_CANDIDATES_MAX: usize = 32;
+
+/// Hosts of a pod whose name is known to have been seen: 128 x 8 B = 1 KiB.
+pub const NAMED_HOSTS_MAX: usize = 128;
+
+/// Pool-like names of a pod that are kept for the evidence: 8 x 60 B.
+pub const TELLING_NAMES_MAX: usize = 8;
+
+/// Registered domains of a pod whose names are counted: 16 x 320 B = 5 KiB when all are busy. A
+/// tunnel needs one, and it is the one with the most bytes.
+pub const DNS_DOMAINS_MAX: usize = 16;
 
 /// Addresses of a pod that are known to be a pool's from a DNS answer or a TLS name.
 pub const POOL_ADDRESSES_MAX: usize = 64;

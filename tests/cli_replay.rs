@@ -404,3 +404,91 @@ fn a_report_that_no_terminal_reads_has_no_colours_and_no_progress() {
     assert!(!output.stdout.contains(&0x1b));
     assert_eq!(output.stderr, b"");
 }
+
+/// A capture of one pod: a long thin session with an unnamed host on 443, and a lookup of another
+/// name; with samples that step up to a half with it. Returns the folder.
+fn miner(folder: &Path, pod: &str) -> PathBuf {
+    let conn = r#"{"ts":1700000100,"id.orig_h":"10.0.0.9","id.orig_p":40000,"id.resp_h":"198.51.100.7","id.resp_p":443,"proto":"tcp","conn_state":"SF","history":"ShADadFf","duration":1200.0,"orig_bytes":6000,"resp_bytes":40000,"orig_pkts":200,"resp_pkts":200}"#;
+    let dns = r#"{"ts":1700000000,"id.orig_h":"10.0.0.9","id.orig_p":40001,"id.resp_h":"10.0.0.2","id.resp_p":53,"proto":"udp","query":"pypi.example.org","answers":["192.0.2.80"]}"#;
+    std::fs::write(folder.join("conn.log"), conn).unwrap();
+    std::fs::write(folder.join("dns.log"), dns).unwrap();
+    let sample = |n: u64| {
+        let cpu = if n < 13 { 0.06 } else { 0.52 };
+        format!(
+            r#"{{"time":{},"pod":"{pod}","cpu":{cpu}}}"#,
+            1_700_000_000 + n * 10
+        )
+    };
+    let samples: Vec<_> = (0..130).map(sample).collect();
+    let path = folder.join("samples.jsonl");
+    std::fs::write(&path, samples.join("\n")).unwrap();
+    path
+}
+
+fn only_finding(output: &Output) -> Value {
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        report["captures"].as_array().unwrap().len(),
+        1,
+        "{report:#}"
+    );
+    report["captures"][0]["subjects"][0].clone()
+}
+
+#[test]
+fn samples_of_the_processors_make_a_miner_of_a_thin_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples = miner(folder.path(), "10.0.0.9");
+    let args = [
+        "--output",
+        "json",
+        "--samples",
+        path(&samples),
+        path(folder.path()),
+    ];
+    let subject = only_finding(&yellowjack(&args));
+    assert_eq!(subject["verdict"], "Mining", "{subject:#}");
+    assert_eq!(subject["action"], "Quarantine", "{subject:#}");
+}
+
+#[test]
+fn samples_of_another_pod_are_held_against_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let samples = miner(folder.path(), "10.0.0.10");
+    let args = [
+        "--output",
+        "json",
+        "--samples",
+        path(&samples),
+        path(folder.path()),
+    ];
+    let subject = only_finding(&yellowjack(&args));
+    assert_eq!(subject, Value::Null);
+}
+
+#[test]
+fn a_listed_tunnel_service_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    miner(folder.path(), "10.0.0.9");
+    std::fs::remove_file(folder.path().join("samples.jsonl")).unwrap();
+    let list = folder.path().join("tunnels.txt");
+    std::fs::write(&list, "example.org # for the test\n").unwrap();
+    let args = [
+        "--output",
+        "json",
+        "--tunnel-list",
+        path(&list),
+        path(folder.path()),
+    ];
+    let subject = only_finding(&yellowjack(&args));
+    assert_eq!(subject["verdict"], "Tunnel", "{subject:#}");
+    assert_eq!(subject["action"], "Alert", "{subject:#}");
+}
+
+#[test]
+fn samples_that_cannot_be_read_end_it_with_1() {
+    let log = recording("egress.jsonl");
+    let output = yellowjack(&["--samples", "/nowhere/samples.jsonl", path(&log)]);
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -42,7 +42,7 @@ fn replay(paths: &[PathBuf], labels: &Labels, pools: &str) -> Vec<CaptureResult>
         labels: labels.clone(),
         ..Setup::default()
     };
-    let captures = find_captures(paths).unwrap();
+    let captures = find_captures(paths, None).unwrap();
     let replay = |capture: &Capture| replay_capture(capture, &setup, &mut |_| {}).unwrap();
     captures.iter().map(replay).collect()
 }
@@ -143,6 +143,33 @@ fn every_miner_whose_pool_is_listed_is_found() {
     let score = score(&results, &labels);
     assert_eq!(score.mining.0, score.mining.1);
     assert_eq!(score.quarantined_benign, 0);
+}
+
+#[test]
+fn half_of_the_miners_are_found_without_any_list() {
+    let Some(corpus) = corpus() else { return };
+    let labels = Labels::read(&corpus.join("labels.json")).unwrap();
+    let results = replay(std::slice::from_ref(&corpus), &labels, "");
+    let (found, of) = score(&results, &labels).mining;
+    assert!(found * 2 >= of, "{found} of {of}");
+}
+
+#[test]
+fn nobody_benign_is_taken_for_a_miner_or_a_tunnel() {
+    let Some(corpus) = corpus() else { return };
+    let labels = Labels::read(&corpus.join("labels.json")).unwrap();
+    let mut found = Vec::new();
+    for result in replay(std::slice::from_ref(&corpus), &labels, "") {
+        for (ip, subject) in &result.subjects {
+            let kind = labels.kind(&result.capture, *ip);
+            let is_taken = subject.is_found(Verdict::Mining, Severity::Alert)
+                || subject.is_found(Verdict::Tunnel, Severity::Alert);
+            if is_taken && kind != Some(LabelKind::Mining) {
+                found.push(format!("{} {ip}", result.capture));
+            }
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
 }
 
 #[test]

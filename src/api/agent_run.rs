@@ -340,6 +340,9 @@ pub struct SignatureModes {
     /// Mining.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mining: Option<Mode>,
+    /// Reverse tunnels, DNS tunnels and tunnel services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Mode>,
 }
 
 /// What a finding leads to. The order is that of strictness.

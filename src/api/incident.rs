@@ -109,7 +109,8 @@ pub struct EvidenceEntry {
     /// The node whose log showed it; `controller` where the controller itself read the log.
     #[schemars(length(min = 1, max = 253))]
     pub node: String,
-    /// What was recognised: `HorizontalScan`, `VerticalScan`, `Mining`.
+    /// What was recognised: `HorizontalScan`, `VerticalScan`, `Mining`, `ReverseTunnel`,
+    /// `DnsTunnel`, `TunnelService`.
     #[schemars(length(min = 1, max = 63))]
     pub signature: String,
     /// `Alert` or `Quarantine`: whether the line of the false-quarantine budget was crossed.

@@ -125,7 +125,7 @@ pub struct PolicyResources {
 /// Detection modes.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.modes) || ((!has(self.modes.scan) || {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.modes.scan] >= {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.minimum]) && (!has(self.modes.mining) || {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.modes.mining] >= {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.minimum]))")
+#[x_kube(validation = Rule::new("!has(self.modes) || ((!has(self.modes.scan) || {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.modes.scan] >= {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.minimum]) && (!has(self.modes.mining) || {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.modes.mining] >= {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.minimum]) && (!has(self.modes.tunnel) || {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.modes.tunnel] >= {'Disabled': 1, 'Observe': 2, 'Enforce': 3}[self.minimum]))")
     .message("modes must not be laxer than minimum: every run that states none would be refused"))]
 // Ranks come from maps: the server takes indexOf in a list for too dear a rule.
 pub struct PolicyDetection {

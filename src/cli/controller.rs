@@ -37,6 +37,10 @@ pub struct ControllerArgs {
     #[arg(long = "pool-list", value_name = "FILE")]
     pool_lists: Vec<PathBuf>,
 
+    /// A list of tunnel services, in the same form. May be given several times. None is shipped.
+    #[arg(long = "tunnel-list", value_name = "FILE")]
+    tunnel_lists: Vec<PathBuf>,
+
     /// Watch this namespace only. Pods of others are nobody then, and runs there are left alone.
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -154,7 +158,8 @@ impl ControllerArgs {
                 cluster: [self.pod_cidrs.as_slice(), &self.service_cidrs].concat(),
                 infrastructure: self.node_cidrs.clone(),
             },
-            pools: pools(&self.pool_lists)?,
+            pools: hosts(&self.pool_lists)?,
+            tunnels: hosts(&self.tunnel_lists)?,
             threshold_nats: budget.threshold_nats(),
             alert_nats: budget.alert_nats(),
             hash_key: HashKey::from_seed(random_seed()),
@@ -228,18 +233,18 @@ fn source(text: &str) -> Result<SourceArg, String> {
     })
 }
 
-fn pools(files: &[PathBuf]) -> anyhow::Result<PoolList> {
-    let mut pools = PoolList::default();
+fn hosts(files: &[PathBuf]) -> anyhow::Result<PoolList> {
+    let mut hosts = PoolList::default();
     for file in files {
         let text = std::fs::read_to_string(file)
-            .with_context(|| format!("failed to read the pool list {}", file.display()))?;
+            .with_context(|| format!("failed to read the list {}", file.display()))?;
         let (list, problems) = PoolList::parse(&text);
         for problem in problems.iter().take(PROBLEMS_SHOWN) {
             say_problem(file, problem);
         }
-        pools.merge(list);
+        hosts.merge(list);
     }
-    Ok(pools)
+    Ok(hosts)
 }
 
 const PROBLEMS_SHOWN: usize = 5;
@@ -252,7 +257,7 @@ fn random_seed() -> u64 {
 }
 
 fn say_problem(file: &Path, problem: &crate::detect::ParseProblem) {
-    tracing::warn!(file = %file.display(), %problem, "A line of a pool list is left out.");
+    tracing::warn!(file = %file.display(), %problem, "A line of a list is left out.");
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

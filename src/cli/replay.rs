@@ -26,6 +26,13 @@ pub struct ReplayArgs {
     /// Which addresses belong to one run, as JSON: `{"run": ["10.0.0.1", ...]}`.
     #[arg(long, value_name = "FILE")]
     runs: Option<PathBuf>,
+    /// Tunnel services, in the same form. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    tunnel_list: Vec<PathBuf>,
+    /// Samples of processor and accelerator use: JSON lines of time, pod, cpu and gpu, where pod
+    /// is the subject's address.
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = OutputArg::Text)]
     output: OutputArg,
@@ -76,6 +83,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let (setup, notes) = Setup::read(&SetupFiles {
         labels: args.labels.clone(),
         pool_lists: args.pool_list.clone(),
+        tunnel_lists: args.tunnel_list.clone(),
         policy: args.policy.clone(),
         runs: args.runs.clone(),
     })?;
@@ -86,7 +94,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         format: args.format.format(),
         ..setup
     };
-    let captures = replay::find_captures(&args.paths)?;
+    let captures = replay::find_captures(&args.paths, args.samples.as_deref())?;
     let mut results = Vec::new();
     let mut progress = Progress::new(captures.len());
     for (index, capture) in captures.iter().enumerate() {

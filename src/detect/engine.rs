@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use super::contacts::{CLOCK_JUMP_US, Contacts, Judged, LOG_GAP_US};
 use super::intel::PoolList;
 use super::loss::Loss;
-use super::mining::Mining;
 use super::run::Run;
 use super::scan::{Crossing, Scan, Surroundings};
 use super::scope::{Scope, Scopes};
 use super::sketch::{HashKey, KeyedState};
 use super::told::{Told, Word};
+use super::traffic::Traffic;
 use crate::limits;
 use crate::model::{EventTime, Finding, Outcome, PodKey, RunKey, Severity, Signal, Subject};
 
@@ -68,6 +68,8 @@ pub struct EngineConfig {
     pub scopes: Scopes,
     /// The user's pool list.
     pub pools: PoolList,
+    /// The user's list of tunnel services.
+    pub tunnels: PoolList,
     /// The line that a walk has to cross for a quarantine; see [`ErrorBudget`].
     pub threshold_nats: f64,
     /// The line for an alert.
@@ -82,6 +84,7 @@ impl Default for EngineConfig {
         Self {
             scopes: Scopes::default(),
             pools: PoolList::default(),
+            tunnels: PoolList::default(),
             threshold_nats: budget.threshold_nats(),
             alert_nats: budget.alert_nats(),
             hash_key: HashKey::default(),
@@ -121,7 +124,7 @@ struct Pod {
     node: Option<Box<str>>,
     contacts: Contacts,
     scan: Scan,
-    mining: Mining,
+    traffic: Traffic,
     told: Told,
 }
 
@@ -167,8 +170,11 @@ impl Engine {
         let loss = pod.loss(&self.losses, self.loss_anywhere);
         self.judged.clear();
         let mut crossings = pod.take_in(signal, &self.config, loss, &mut self.judged);
-        let now = (signal.time(), CLOCK_JUMP_US);
-        crossings.extend(pod.settle(now, &self.config, loss, &mut self.judged));
+        // Samples come from another clock than the log: they say nothing about how far it was read.
+        if !matches!(signal, Signal::Sample(_)) {
+            let now = (signal.time(), CLOCK_JUMP_US);
+            crossings.extend(pod.settle(now, &self.config, loss, &mut self.judged));
+        }
         let mut findings = pod.news(crossings);
         if !self.judged.is_empty() && subject.run.is_some() {
             let judged = std::mem::take(&mut self.judged);
@@ -317,7 +323,7 @@ impl Pod {
             node: None,
             contacts: Contacts::default(),
             scan: Scan::default(),
-            mining: Mining::default(),
+            traffic: Traffic::default(),
             told: Told::default(),
         }
     }
@@ -339,11 +345,13 @@ impl Pod {
         match signal {
             Signal::Flow(flow) => {
                 let is_nobody = config.scopes.classify(flow.destination) == Scope::Nobody;
-                if is_nobody || flow.outcome == Outcome::NotAnAttempt {
+                if is_nobody {
                     return Vec::new();
                 }
-                let mut crossings: Vec<_> =
-                    self.mining.observe_flow(flow, config).into_iter().collect();
+                let mut crossings = self.traffic.observe_flow(flow, config, &self.told);
+                if flow.outcome == Outcome::NotAnAttempt {
+                    return crossings;
+                }
                 if let Some(mut contact) = self.contacts.observe(flow, config.hash_key) {
                     contact.is_lossy = loss.covers(contact.time);
                     crossings.extend(self.scan(&contact, config));
@@ -353,9 +361,10 @@ impl Pod {
             }
             Signal::Dns(query) => {
                 self.contacts.resolved(&query.answers, config.hash_key);
-                self.mining.observe_dns(query, config).into_iter().collect()
+                self.traffic.observe_dns(query, config, &self.told)
             }
-            Signal::Tls(tls) => self.mining.observe_tls(tls, config).into_iter().collect(),
+            Signal::Tls(tls) => self.traffic.observe_tls(tls, config, &self.told),
+            Signal::Sample(sample) => self.traffic.observe_sample(sample, config, &self.told),
             // About a node, not about a pod: `Engine::node_lost`.
             Signal::Lost(_) => Vec::new(),
         }

@@ -11,6 +11,9 @@ use super::scope::plain;
 use crate::limits;
 use crate::model::BoundedText;
 
+/// Longest name in the DNS, in bytes (RFC 1035).
+const DNS_NAME_BYTES_MAX: usize = 253;
+
 /// Names, addresses and ranges that count as mining pools.
 #[derive(Clone, Debug, Default)]
 pub struct PoolList {
@@ -24,7 +27,7 @@ pub struct PoolList {
 
 /// A line of a pool list that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("failed to read line {line} of the pool list: {reason}: {text}")]
+#[error("failed to read line {line} of the list: {reason}: {text}")]
 pub struct ParseProblem {
     /// Line number, from 1.
     pub line: usize,
@@ -84,8 +87,15 @@ impl PoolList {
         if self.names.is_empty() {
             return None;
         }
-        let lower = name.trim_end_matches('.').to_ascii_lowercase();
-        let mut rest = lower.as_str();
+        let name = name.trim_end_matches('.');
+        // A name that can be asked for is no longer than this; what is has a tail that can.
+        let start = name.len().saturating_sub(DNS_NAME_BYTES_MAX);
+        let tail = name.as_bytes().get(start..)?;
+        let mut buffer = [0; DNS_NAME_BYTES_MAX];
+        let lower = buffer.get_mut(..tail.len())?;
+        lower.copy_from_slice(tail);
+        lower.make_ascii_lowercase();
+        let mut rest = std::str::from_utf8(lower).ok()?;
         loop {
             if let Some(entry) = self.names.get(rest) {
                 return Some(entry);

@@ -2,23 +2,29 @@
 //!
 //! Called by the operator and by `replay` alike, through [`Engine::step`]. Reading order:
 //! `engine` (one state per pod), `contacts` (what is a first contact, and did it fail), `scan`
-//! with `walk`, `spread` and `tally`, `run` (the same walks over the pods of a run), `mining` with
-//! `intel`. Nothing here may see a client, a clock, a file or the environment. One pod's signals
-//! never touch another pod's state; they touch that of their own run.
+//! with `walk`, `spread` and `tally`, `run` (the same walks over the pods of a run), `traffic` with
+//! `session` and `names`, `mining` with `intel`, `tunnel`, `fusion`. Nothing here may see a client,
+//! a clock, a file or the environment. One pod's signals never touch another pod's state; they
+//! touch that of their own run.
 
 mod contacts;
 mod engine;
+mod fusion;
 mod intel;
 mod loss;
 mod mining;
+mod names;
 mod recent;
 mod run;
 mod scan;
 mod scope;
+mod session;
 mod sketch;
 mod spread;
 mod tally;
 mod told;
+mod traffic;
+mod tunnel;
 mod walk;
 mod wording;
 

@@ -5,7 +5,7 @@
 //! rests on twice as many contacts. Asked by `scan` before it writes evidence down, and by
 //! `engine` before it hands a finding out.
 
-use super::mining::FAMILY_NATS_MAX;
+use super::fusion::FAMILY_NATS_MAX;
 use crate::model::{Severity, Signature};
 
 /// The size of a judgement.

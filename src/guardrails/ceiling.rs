@@ -28,6 +28,8 @@ pub struct Effective {
     pub scan: Mode,
     /// What mining leads to.
     pub mining: Mode,
+    /// What a tunnel leads to.
+    pub tunnel: Mode,
     /// The highest rung of the ladder.
     pub max_action: ResponseAction,
     /// What a finding about one pod contains.
@@ -74,6 +76,7 @@ pub fn judge(
         defaults: defaults(run, &policy.resources, &mut problems),
         scan: mode(run, policy, "scan", |modes| modes.scan, &mut problems),
         mining: mode(run, policy, "mining", |modes| modes.mining, &mut problems),
+        tunnel: mode(run, policy, "tunnel", |modes| modes.tunnel, &mut problems),
         max_action: max_action(run, &policy.response, &mut problems),
         scope: scope(run, &policy.response, &mut problems),
     };
@@ -104,6 +107,7 @@ fn without_policy(run: &AgentRunSpec, built_in: &GuardrailPolicySpec) -> Ruling 
         defaults: defaults(run, &built_in.resources, &mut problems),
         scan: Mode::Enforce,
         mining: Mode::Enforce,
+        tunnel: Mode::Enforce,
         max_action: max_action(run, &built_in.response, &mut problems),
         scope: run.response.scope.unwrap_or_default(),
     };

@@ -16,11 +16,24 @@ pub enum Signature {
     VerticalScan,
     /// Work for a mining pool.
     Mining,
+    /// A session that the pod opened and that the far side uses like a client.
+    ReverseTunnel,
+    /// Data inside the names that are asked of one domain.
+    DnsTunnel,
+    /// A tunnel service of the user's list.
+    TunnelService,
 }
 
 impl Signature {
     /// Every signature, in the order in which docs and status list them.
-    pub const ALL: [Self; 3] = [Self::HorizontalScan, Self::VerticalScan, Self::Mining];
+    pub const ALL: [Self; 6] = [
+        Self::HorizontalScan,
+        Self::VerticalScan,
+        Self::Mining,
+        Self::ReverseTunnel,
+        Self::DnsTunnel,
+        Self::TunnelService,
+    ];
 
     /// The name in the API and in metrics.
     #[must_use]
@@ -29,6 +42,9 @@ impl Signature {
             Self::HorizontalScan => "HorizontalScan",
             Self::VerticalScan => "VerticalScan",
             Self::Mining => "Mining",
+            Self::ReverseTunnel => "ReverseTunnel",
+            Self::DnsTunnel => "DnsTunnel",
+            Self::TunnelService => "TunnelService",
         }
     }
 
@@ -48,6 +64,12 @@ impl Signature {
             Self::HorizontalScan | Self::VerticalScan => &["T1046"],
             // Resource Hijacking: Compute Hijacking; ATLAS: Agentic Resource Consumption (related).
             Self::Mining => &["T1496.001", "AML.T0034.002"],
+            // Protocol Tunneling.
+            Self::ReverseTunnel => &["T1572"],
+            // Protocol Tunneling; Application Layer Protocol: DNS.
+            Self::DnsTunnel => &["T1572", "T1071.004"],
+            // Protocol Tunneling; Proxy: External Proxy.
+            Self::TunnelService => &["T1572", "T1090.002"],
         }
     }
 }

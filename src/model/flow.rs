@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::EventTime;
+use super::{ComputeSample, EventTime};
 
 /// One decoded record.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub enum Signal<'a> {
     Dns(DnsQuery<'a>),
     /// A server name that a client sent in a TLS handshake.
     Tls(TlsName<'a>),
+    /// How busy a pod's processors were.
+    Sample(ComputeSample<'a>),
     /// The producer of the log says that it lost records.
     Lost(LostEvents),
 }
@@ -29,18 +31,20 @@ impl Signal<'_> {
             Signal::Flow(flow) => flow.time,
             Signal::Dns(query) => query.time,
             Signal::Tls(name) => name.time,
+            Signal::Sample(sample) => sample.time,
             Signal::Lost(lost) => lost.time,
         }
     }
 
-    /// The address that the record is about: the initiator. `None` for records about a node.
+    /// The address that the record is about: the initiator. `None` for records about a node, and
+    /// for samples, which name their pod.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
         match self {
             Signal::Flow(flow) => Some(flow.source),
             Signal::Dns(query) => Some(query.source),
             Signal::Tls(name) => Some(name.source),
-            Signal::Lost(_) => None,
+            Signal::Sample(_) | Signal::Lost(_) => None,
         }
     }
 }

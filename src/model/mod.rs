@@ -6,12 +6,14 @@
 
 mod finding;
 mod flow;
+mod sample;
 mod subject;
 mod text;
 mod time;
 
 pub use finding::{Evidence, Example, Finding, Severity, Signature};
 pub use flow::{DnsQuery, Flow, LostEvents, Outcome, PodHint, Signal, TlsName, Transport, Volume};
+pub use sample::{ComputeSample, GpuSample};
 pub use subject::{PodKey, RunKey, Subject};
 pub use text::{BoundedText, clip};
 pub use time::EventTime;

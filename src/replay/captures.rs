@@ -26,16 +26,38 @@ pub struct Capture {
     pub name: String,
     /// Its files; none means standard input.
     pub files: Vec<PathBuf>,
+    /// A file of samples that belongs to it.
+    pub samples: Option<PathBuf>,
 }
 
-/// The captures of all paths, in their order; those of a folder by name.
-pub fn find_captures(paths: &[PathBuf]) -> Result<Vec<Capture>, ReplayError> {
+/// The captures of all paths, in their order; those of a folder by name. `samples` goes with each
+/// of them, and is no log itself where it lies in one of the folders.
+pub fn find_captures(
+    paths: &[PathBuf],
+    samples: Option<&Path>,
+) -> Result<Vec<Capture>, ReplayError> {
+    let mut captures = find_logs(paths)?;
+    if let Some(samples) = samples {
+        let real = samples.canonicalize().ok();
+        captures.retain(|capture| match capture.files.as_slice() {
+            [file] => real.is_none() || file.canonicalize().ok() != real,
+            _ => true,
+        });
+        for capture in &mut captures {
+            capture.samples = Some(samples.to_owned());
+        }
+    }
+    Ok(captures)
+}
+
+fn find_logs(paths: &[PathBuf]) -> Result<Vec<Capture>, ReplayError> {
     let mut captures = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
             captures.push(Capture {
                 name: "stdin".to_owned(),
                 files: Vec::new(),
+                samples: None,
             });
             continue;
         }
@@ -47,6 +69,7 @@ pub fn find_captures(paths: &[PathBuf]) -> Result<Vec<Capture>, ReplayError> {
             captures.push(Capture {
                 name: stem(path),
                 files: vec![path.clone()],
+                samples: None,
             });
             continue;
         }
@@ -93,11 +116,13 @@ fn in_folder(folder: &Path) -> Result<Vec<Capture>, ReplayError> {
         captures.push(Capture {
             name: folder_name(folder),
             files: zeek,
+            samples: None,
         });
     }
     captures.extend(others.into_iter().map(|path| Capture {
         name: stem(&path),
         files: vec![path],
+        samples: None,
     }));
     Ok(captures)
 }

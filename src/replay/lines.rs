@@ -13,7 +13,7 @@ use super::ReplayError;
 use super::captures::Capture;
 use crate::limits;
 use crate::model::{EventTime, Signal};
-use crate::signals::decode::{Decoded, Format, decode, sniff};
+use crate::signals::decode::{Decoded, Format, decode, decode_sample, sniff};
 
 /// A TLS name is known some time after its connection began. It goes before it all the same, as
 /// in a live stream, where the connection's record comes at its end.
@@ -24,6 +24,7 @@ pub(super) struct LogFile {
     path: PathBuf,
     reader: Box<dyn BufRead>,
     format: Option<Format>,
+    is_samples: bool,
     line: Vec<u8>,
     line_count: u64,
 }
@@ -32,6 +33,8 @@ pub(super) struct LogFile {
 pub(super) enum Line<'a> {
     /// A line of a known format.
     Text(Format, &'a [u8]),
+    /// A line of a file of samples.
+    Sample(&'a [u8]),
     /// A line longer than is read, or of no format known so far.
     Unusable,
 }
@@ -42,9 +45,10 @@ impl LogFile {
         capture: &Capture,
         format: Option<Format>,
     ) -> Result<Vec<Self>, ReplayError> {
+        let mut files = Vec::new();
         if capture.files.is_empty() {
             let stdin = Box::new(BufReader::new(io::stdin()));
-            return Ok(vec![Self::new(PathBuf::from("-"), stdin, format)]);
+            files.push(Self::new(PathBuf::from("-"), stdin, format));
         }
         let open = |path: &PathBuf| {
             let file = File::open(path).map_err(|source| ReplayError::Read {
@@ -54,7 +58,16 @@ impl LogFile {
             let reader = Box::new(BufReader::with_capacity(256 * 1024, file));
             Ok(Self::new(path.clone(), reader, format))
         };
-        capture.files.iter().map(open).collect()
+        for path in &capture.files {
+            files.push(open(path)?);
+        }
+        if let Some(path) = &capture.samples {
+            files.push(Self {
+                is_samples: true,
+                ..open(path)?
+            });
+        }
+        Ok(files)
     }
 
     fn new(path: PathBuf, reader: Box<dyn BufRead>, format: Option<Format>) -> Self {
@@ -62,6 +75,7 @@ impl LogFile {
             path,
             reader,
             format,
+            is_samples: false,
             line: Vec::new(),
             line_count: 0,
         }
@@ -84,7 +98,7 @@ impl LogFile {
         if !is_whole {
             return Ok(Some(Line::Unusable));
         }
-        if self.format.is_none() {
+        if self.format.is_none() && !self.is_samples {
             self.format = sniff(&self.line);
         }
         Ok(Some(self.current()))
@@ -93,13 +107,14 @@ impl LogFile {
     /// The line that was read last.
     pub(super) fn current(&self) -> Line<'_> {
         match self.format {
+            _ if self.is_samples => Line::Sample(&self.line),
             Some(format) => Line::Text(format, &self.line),
             None => Line::Unusable,
         }
     }
 
     fn finish(&self) -> Result<Option<Line<'_>>, ReplayError> {
-        if self.format.is_none() && self.line_count > 0 {
+        if self.format.is_none() && self.line_count > 0 && !self.is_samples {
             return Err(ReplayError::UnknownFormat(self.path.clone()));
         }
         Ok(None)
@@ -162,10 +177,12 @@ fn advance(
 }
 
 fn due_of(line: &Line<'_>) -> Option<Due> {
-    let Line::Text(format, text) = line else {
-        return None;
+    let decoded = match line {
+        Line::Text(format, text) => decode(*format, text),
+        Line::Sample(text) => decode_sample(text),
+        Line::Unusable => return None,
     };
-    match decode(*format, text) {
+    match decoded {
         Decoded::Signal(Signal::Dns(query)) => Some((query.time, 0)),
         Decoded::Signal(Signal::Tls(tls)) => Some((tls.time.plus_micros(-TLS_HEAD_START_US), 1)),
         Decoded::Signal(signal) => Some((signal.time(), 2)),

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::model::{
     EventTime, Finding, Flow, Outcome, PodKey, RunKey, Severity, Signal, Signature, Subject,
 };
-use crate::signals::decode::{Decoded, Format, decode};
+use crate::signals::decode::{Decoded, Format, decode, decode_sample};
 
 /// Lines between two reports of progress.
 const PROGRESS_LINES: u64 = 1 << 16;
@@ -118,6 +118,8 @@ pub enum Verdict {
     Scan,
     /// Mining.
     Mining,
+    /// A tunnel of any kind.
+    Tunnel,
 }
 
 impl Verdict {
@@ -128,6 +130,7 @@ impl Verdict {
             Self::Clean => "Clean",
             Self::Scan => "Scan",
             Self::Mining => "Mining",
+            Self::Tunnel => "Tunnel",
         }
     }
 
@@ -135,6 +138,9 @@ impl Verdict {
         match signature {
             Signature::HorizontalScan | Signature::VerticalScan => Self::Scan,
             Signature::Mining => Self::Mining,
+            Signature::ReverseTunnel | Signature::DnsTunnel | Signature::TunnelService => {
+                Self::Tunnel
+            }
         }
     }
 }
@@ -168,7 +174,7 @@ impl SubjectResult {
         match signal {
             Signal::Flow(flow) => self.observe_flow(flow),
             Signal::Dns(_) | Signal::Tls(_) => self.tally.names += 1,
-            Signal::Lost(_) => {}
+            Signal::Sample(_) | Signal::Lost(_) => {}
         }
     }
 
@@ -217,7 +223,7 @@ pub fn replay_capture(
     progress: &mut dyn FnMut(u64),
 ) -> Result<CaptureResult, ReplayError> {
     let files = LogFile::open_all(capture, setup.format)?;
-    let mut replay = Replay::new(&capture.name, setup);
+    let mut replay = Replay::new(capture, setup);
     let mut line_count = 0_u64;
     for_each_line(files, |line| {
         replay.take(line);
@@ -233,34 +239,45 @@ struct Replay<'a> {
     engine: Engine,
     terms: &'a Terms,
     keys: BTreeMap<IpAddr, Subject>,
+    /// Addresses by `namespace/name`, where the log names pods and samples may.
+    names: BTreeMap<String, IpAddr>,
+    has_samples: bool,
     last: EventTime,
     result: CaptureResult,
 }
 
 impl<'a> Replay<'a> {
-    fn new(capture: &str, setup: &'a Setup) -> Self {
+    fn new(capture: &Capture, setup: &'a Setup) -> Self {
         Self {
             engine: Engine::new(setup.config.clone()),
             terms: &setup.terms,
             keys: BTreeMap::new(),
+            names: BTreeMap::new(),
+            has_samples: capture.samples.is_some(),
             last: EventTime::MIN,
             result: CaptureResult {
-                capture: capture.to_owned(),
+                capture: capture.name.clone(),
                 ..CaptureResult::default()
             },
         }
     }
 
     fn take(&mut self, line: &Line<'_>) {
-        let Line::Text(format, text) = line else {
-            self.result.malformed_count += 1;
-            return;
-        };
-        match decode(*format, text) {
-            Decoded::Signal(signal) => {
-                self.result.formats.insert(*format);
-                self.step(&signal);
+        let decoded = match line {
+            Line::Text(format, text) => decode(*format, text),
+            Line::Sample(text) => decode_sample(text),
+            Line::Unusable => {
+                self.result.malformed_count += 1;
+                return;
             }
+        };
+        if let Line::Text(format, _) = line
+            && matches!(decoded, Decoded::Signal(_))
+        {
+            self.result.formats.insert(*format);
+        }
+        match decoded {
+            Decoded::Signal(signal) => self.step(&signal),
             Decoded::Skipped(_) => {}
             Decoded::Unknown => self.result.unknown_count += 1,
             Decoded::Malformed(_) => self.result.malformed_count += 1,
@@ -268,10 +285,13 @@ impl<'a> Replay<'a> {
     }
 
     fn step(&mut self, signal: &Signal<'_>) {
-        let time = signal.time();
-        self.last = self.last.max(time);
-        let span = self.result.span.get_or_insert((time, time));
-        *span = (span.0.min(time), span.1.max(time));
+        // A file of samples says nothing about how far the log goes.
+        if !matches!(signal, Signal::Sample(_)) {
+            let time = signal.time();
+            self.last = self.last.max(time);
+            let span = self.result.span.get_or_insert((time, time));
+            *span = (span.0.min(time), span.1.max(time));
+        }
         if let Signal::Lost(lost) = signal {
             self.result.lost_count = self.result.lost_count.saturating_add(lost.count);
             self.engine.node_lost(REPLAY_NODE, lost.time, lost.count);
@@ -279,11 +299,16 @@ impl<'a> Replay<'a> {
         match signal {
             Signal::Flow(_) => self.result.flow_count += 1,
             Signal::Dns(_) | Signal::Tls(_) => self.result.has_names = true,
-            Signal::Lost(_) => {}
+            Signal::Sample(_) | Signal::Lost(_) => {}
         }
-        let Some(source) = signal.source() else {
+        let source = match signal {
+            Signal::Sample(sample) => self.address_of(&sample.pod),
+            _ => signal.source(),
+        };
+        let Some(source) = source else {
             return;
         };
+        self.remember_name(signal, source);
         if self.keys.len() >= limits::PODS_MAX && !self.keys.contains_key(&source) {
             self.result.refused_count += 1;
             return;
@@ -300,6 +325,23 @@ impl<'a> Replay<'a> {
         let workload = self.terms.of(source).workload;
         let findings = self.engine.step(subject, workload, signal);
         self.record(findings);
+    }
+
+    /// A sample names its pod by address, or as the log's own records did before.
+    fn address_of(&self, pod: &str) -> Option<IpAddr> {
+        let address = pod.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        address.or_else(|| self.names.get(pod).copied())
+    }
+
+    fn remember_name(&mut self, signal: &Signal<'_>, source: IpAddr) {
+        if !self.has_samples || self.names.len() >= limits::PODS_MAX {
+            return;
+        }
+        let Signal::Flow(flow) = signal else { return };
+        if let Some(hint) = &flow.pod {
+            let name = format!("{}/{}", hint.namespace, hint.name);
+            self.names.insert(name, source);
+        }
     }
 
     fn record(&mut self, findings: Vec<Finding>) {

@@ -21,6 +21,8 @@ pub struct SetupFiles {
     pub labels: Option<PathBuf>,
     /// Mining pools.
     pub pool_lists: Vec<PathBuf>,
+    /// Tunnel services.
+    pub tunnel_lists: Vec<PathBuf>,
     /// GuardrailPolicies and AgentRuns.
     pub policy: Option<PathBuf>,
     /// Which address belongs to which run.
@@ -44,7 +46,9 @@ impl Setup {
     /// Reads the files. The second is what the user should know about them.
     pub fn read(files: &SetupFiles) -> Result<(Self, Vec<String>), ReplayError> {
         let labels = files.labels.as_deref().map(Labels::read).transpose()?;
-        let (pools, mut notes) = read_pools(&files.pool_lists)?;
+        let (pools, mut notes) = read_hosts("pool list", &files.pool_lists)?;
+        let (tunnels, tunnel_notes) = read_hosts("tunnel list", &files.tunnel_lists)?;
+        notes.extend(tunnel_notes);
         let manifests = files.policy.as_deref().map(Manifests::read).transpose()?;
         let runs = files.runs.as_deref().map(read_runs).transpose()?;
         let (terms, problems) = Terms::new(manifests.as_ref(), runs.unwrap_or_default())?;
@@ -53,6 +57,7 @@ impl Setup {
             format: None,
             config: EngineConfig {
                 pools,
+                tunnels,
                 ..EngineConfig::default()
             },
             labels: labels.unwrap_or_default(),
@@ -79,11 +84,14 @@ pub(super) fn read_text(what: &'static str, path: &Path) -> Result<String, Repla
     std::fs::read_to_string(path).map_err(failed)
 }
 
-fn read_pools(paths: &[PathBuf]) -> Result<(PoolList, Vec<String>), ReplayError> {
+fn read_hosts(
+    what: &'static str,
+    paths: &[PathBuf],
+) -> Result<(PoolList, Vec<String>), ReplayError> {
     let mut pools = PoolList::default();
     let mut notes = Vec::new();
     for path in paths {
-        let (list, problems) = PoolList::parse(&read_text("pool list", path)?);
+        let (list, problems) = PoolList::parse(&read_text(what, path)?);
         let said = problems
             .iter()
             .map(|problem| format!("{}: {problem}", path.display()));

@@ -436,5 +436,8 @@ pub const fn mode_of(settings: &Effective, signature: Signature) -> Mode {
     match signature {
         Signature::HorizontalScan | Signature::VerticalScan => settings.scan,
         Signature::Mining => settings.mining,
+        Signature::ReverseTunnel | Signature::DnsTunnel | Signature::TunnelService => {
+            settings.tunnel
+        }
     }
 }

@@ -50,7 +50,7 @@ fn run_spec(target: &Value) -> Value {
             "quota": { "hard": { "pods": "10" }, "priorityClassName": "agents" },
             "defaults": { "requests": amounts, "limits": amounts },
         },
-        "detection": { "profile": "Standard", "modes": { "scan": "Observe", "mining": "Observe" } },
+        "detection": { "profile": "Standard", "modes": { "scan": "Observe", "mining": "Observe", "tunnel": "Observe" } },
         "response": { "maxAction": "Isolate", "scope": "Pod" },
         "trace": { "run": "r", "episode": "e", "experiment": "x" },
     })
@@ -68,7 +68,7 @@ fn policy_spec() -> Value {
             "defaultQuota": amounts, "maxQuota": amounts,
             "defaults": { "requests": amounts, "limits": amounts },
         },
-        "detection": { "minimum": "Observe", "modes": { "scan": "Observe", "mining": "Observe" } },
+        "detection": { "minimum": "Observe", "modes": { "scan": "Observe", "mining": "Observe", "tunnel": "Observe" } },
         "response": { "maxAction": "Isolate", "minAction": "Alert", "scope": "Pod" },
     })
 }

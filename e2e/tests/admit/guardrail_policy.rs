@@ -150,6 +150,11 @@ fn modes_and_actions() -> Vec<Case> {
             detection(json!({ "modes": { "mining": "Disabled" } })),
         ),
         no(
+            "tunnel laxer than the minimum that is left out",
+            LAXER,
+            detection(json!({ "modes": { "tunnel": "Disabled" } })),
+        ),
+        no(
             "a mode that is none",
             "Unsupported value: \"Off\"",
             detection(json!({ "minimum": "Off" })),

@@ -144,11 +144,35 @@ fn a_session_that_never_ends_is_judged_while_it_lasts() {
 }
 
 #[test]
-fn without_a_list_nothing_is_mining() {
+fn without_a_list_a_pool_like_name_needs_a_session() {
     let mut bench = Bench::new();
-    bench.signal(&dns("pool.example.net", &["203.0.113.133"], 0));
-    bench.signal(&session("203.0.113.133", 3_000));
+    bench.signal(&dns("xmr.pool.example.net", &["203.0.113.133"], 0));
     assert_eq!(bench.findings, vec![]);
+    bench.signal(&session("203.0.113.133", 3_000));
+    bench.check(Mining, Some(Alert));
+}
+
+#[test]
+fn a_listed_name_is_found_in_any_case_and_with_the_dot_of_the_root() {
+    for name in [
+        "EU.Pool.Example.NET",
+        "pool.example.net.",
+        "pool.example.net",
+    ] {
+        let mut bench = Bench::with_pools(POOLS);
+        bench.signal(&dns(name, &[], 0));
+        bench.check(Mining, Some(Alert));
+    }
+}
+
+#[test]
+fn retries_of_a_denied_pool_are_no_session() {
+    let mut bench = Bench::with_pools(POOLS);
+    for n in 0..60 {
+        let retry = flow("203.0.113.133", 3_333, Outcome::Denied, n * 30);
+        bench.signal(&Signal::Flow(retry));
+    }
+    bench.check(Mining, Some(Alert));
 }
 
 #[test]

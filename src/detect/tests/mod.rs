@@ -1,11 +1,15 @@
 //! Tests of the engine as its callers see it: signals in, findings out.
 
+mod lookalikes;
+mod miners;
 mod mining;
 mod properties;
 mod robust;
 mod run;
 mod scan;
+mod story;
 mod tally;
+mod tunnel;
 
 use std::borrow::Cow;
 

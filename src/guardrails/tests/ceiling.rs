@@ -14,8 +14,8 @@ fn without_a_word_from_either_the_strict_defaults_are_in_force() {
     assert_eq!(effective.egress, []);
     assert_eq!(effective.quota, None);
     assert_eq!(
-        (effective.scan, effective.mining),
-        (Mode::Enforce, Mode::Enforce)
+        (effective.scan, effective.mining, effective.tunnel),
+        (Mode::Enforce, Mode::Enforce, Mode::Enforce)
     );
     assert_eq!(effective.max_action, ResponseAction::Suspend);
     assert_eq!(effective.scope, ResponseScope::Pod);
@@ -39,11 +39,12 @@ fn a_named_policy_that_does_not_exist_leaves_dns_alone() {
 fn a_run_takes_the_policys_modes_where_it_sets_none() {
     let ruling = judge(
         json!({ "detection": { "modes": { "scan": "Observe" } } }),
-        json!({ "detection": { "modes": { "scan": "Enforce", "mining": "Observe" } } }),
+        json!({ "detection": { "modes": { "scan": "Enforce", "mining": "Observe", "tunnel": "Observe" } } }),
     );
     assert_eq!(ruling.problems, []);
     assert_eq!(ruling.effective.scan, Mode::Observe);
     assert_eq!(ruling.effective.mining, Mode::Observe);
+    assert_eq!(ruling.effective.tunnel, Mode::Observe);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod field;
 mod hubble;
 mod icmp;
+mod samples;
 mod shows;
 mod sniff;
 mod time;
@@ -21,6 +22,7 @@ use serde::de::IgnoredAny;
 use crate::limits;
 use crate::model::Signal;
 
+pub use samples::decode_sample;
 pub use shows::{Shown, Shows};
 pub use sniff::sniff;
 

@@ -110,6 +110,7 @@ pub(super) fn summary(decoded: &Decoded<'_>) -> String {
             query.source, query.query, query.answers, query.nonexistent
         ),
         Decoded::Signal(Signal::Tls(name)) => format!("tls {} {}", name.source, name.server_name),
+        Decoded::Signal(Signal::Sample(sample)) => format!("sample {}", sample.pod),
         Decoded::Signal(Signal::Lost(lost)) => format!("lost {} at {}", lost.count, lost.time),
         Decoded::Skipped(reason) => format!("skipped {}", reason.name()),
         Decoded::Unknown => "unknown".to_owned(),
@@ -272,7 +273,7 @@ fn check_bounds(line: &[u8]) {
                 assert!(flow.destination.to_canonical() == flow.destination);
             }
             Signal::Tls(name) => assert!(!name.server_name.is_empty()),
-            Signal::Lost(_) => {}
+            Signal::Sample(_) | Signal::Lost(_) => {}
         }
     }
 }

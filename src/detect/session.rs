@@ -1,0 +1,445 @@
+//! Sessions: the long connections of a pod, one entry per target.
+//!
+//! Called by `engine` for every flow, before anything is judged. A short connection leaves no
+//! trace here. Records with volume make a session at once; logs of packets (Hubble) make one when
+//! the packets of one connection have been seen for a minute. What the sessions mean is the matter
+//! of `mining` and `tunnel`.
+
+use std::net::IpAddr;
+
+use super::contacts::Target;
+use crate::limits;
+use crate::model::{EventTime, Flow, Outcome, Transport, Volume};
+
+/// Below this a record says nothing about a rate, and its connection is no session.
+const RATED_MIN_US: u64 = 30_000_000;
+
+/// Packets of one connection make a session when they cover this, and are so many at least: a
+/// datapath that sums up reports a connection in use every 5 s.
+const PACKETS_COVER_MIN_US: i64 = 60_000_000;
+const PACKETS_MIN: u32 = 4;
+
+/// Between two packets of a pool session: up to 130 s in real ones.
+const PACKET_GAP_MAX_US: i64 = 150_000_000;
+
+/// A break that ends a run of connections: pools are joined again within seconds, so a minute,
+/// and a quarter of what was covered before for a network that was away; ten minutes at most.
+const BREAK_US: i64 = 60_000_000;
+const BREAK_MAX_US: i64 = 600_000_000;
+
+/// Real pool sessions: 9 to 1,300 bytes/s with headers, which is 5 and more without; 2.6 to 281
+/// packets/min; up to 561 bytes a packet.
+const BYTES_PER_SECOND_MIN: u64 = 4;
+const BYTES_PER_SECOND_MAX: u64 = 1_300;
+const PACKETS_PER_MINUTE_MIN: u64 = 1;
+const PACKETS_PER_MINUTE_MAX: u64 = 300;
+const BYTES_PER_PACKET_MAX: u64 = 700;
+
+/// A responder's turn carries more than this in an interval that it leads; less is bare
+/// acknowledgements.
+const TURN_BYTES_MIN: u64 = 40;
+
+/// All connections to one target that follow each other closely.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) target: Target,
+    /// When the run of connections began, and its last sign of life.
+    pub(super) first: EventTime,
+    pub(super) last: EventTime,
+    /// Time covered by thin connections; overlapping ones count once, breaks do not count.
+    pub(super) covered_us: i64,
+    /// Connections of this run.
+    pub(super) connection_count: u32,
+    /// Whether a log with bytes told about it.
+    pub(super) has_volume: bool,
+    /// What is known of its intervals, where records come while it lasts.
+    pub(super) intervals: Intervals,
+    covered_until: EventTime,
+    source_port: u16,
+    /// The connection that is under way, as its last record has it, and the ones before.
+    current: Volume,
+    before: Volume,
+    packet_count: u32,
+}
+
+/// Counts of the intervals between two records of one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Intervals {
+    pub(super) all: u32,
+    /// Nothing was carried.
+    pub(super) idle: u32,
+    /// The pod sent more than it got, and the far side said something too.
+    pub(super) inverted: u32,
+}
+
+/// A connection that may become a session: 24 bytes instead of a whole entry.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    key: u32,
+    first: EventTime,
+    last: EventTime,
+    packet_count: u32,
+}
+
+/// See the module. Empty for nearly every pod.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sessions {
+    /// Hashes of the targets, apart, so that the look for one touches one cache line.
+    keys: Vec<u32>,
+    entries: Vec<Session>,
+    candidates: Vec<Candidate>,
+    /// A bitmap of hosts contacted on other ports than the web's.
+    hosts: u128,
+}
+
+impl Sessions {
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.entries.iter()
+    }
+
+    /// The session with a target.
+    pub(super) fn get(&self, target: Target) -> Option<&Session> {
+        let index = self.position(target)?;
+        self.entries.get(index)
+    }
+
+    /// Distinct hosts on other ports than the web's, about: a bitmap of 128 cannot tell more
+    /// than some 100 apart.
+    pub(super) fn host_count(&self) -> u32 {
+        self.hosts.count_ones()
+    }
+
+    /// Takes in a flow; `is_listed` keeps a session of it however short it is. Says whether a
+    /// session has changed, and whether by another connection than before.
+    pub(super) fn observe(
+        &mut self,
+        flow: &Flow<'_>,
+        target: Target,
+        is_listed: bool,
+    ) -> Option<Seen> {
+        if !is_listed && flow.transport != Transport::Tcp {
+            return None;
+        }
+        match &flow.volume {
+            Some(volume) => {
+                if flow.outcome == Outcome::NotAnAttempt {
+                    return None; // the log did not see which side began
+                }
+                let is_long = volume.duration_us >= RATED_MIN_US;
+                let index = match self.position(target) {
+                    Some(index) => index,
+                    None if is_long || is_listed => self.start(target, flow.time),
+                    None => return None,
+                };
+                let session = self.entries.get_mut(index)?;
+                Some(session.record(flow, volume))
+            }
+            None => self.packet(flow, target, is_listed),
+        }
+    }
+
+    /// Remembers a host that the pod contacts, unless it is on a port of the web.
+    pub(super) fn count_host(&mut self, target: Target) {
+        if !is_web(target.port) {
+            self.hosts |= 1_u128 << (hash_host(target.host) % 128);
+        }
+    }
+
+    fn packet(&mut self, flow: &Flow<'_>, target: Target, is_listed: bool) -> Option<Seen> {
+        if let Some(index) = self.position(target) {
+            let session = self.entries.get_mut(index)?;
+            return Some(session.packet(flow));
+        }
+        if is_listed {
+            let index = self.start(target, flow.time);
+            let session = self.entries.get_mut(index)?;
+            return Some(session.packet(flow));
+        }
+        if !matches!(
+            flow.outcome,
+            Outcome::Answered | Outcome::NotAnAttempt | Outcome::Pending
+        ) {
+            return None;
+        }
+        let candidate = self.candidate(target, flow)?;
+        let index = self.start(target, candidate.first);
+        let session = self.entries.get_mut(index)?;
+        session.source_port = flow.source_port;
+        session.connection_count = 1;
+        session.packet_count = candidate.packet_count;
+        session.covered_us = candidate.last.micros_since(candidate.first);
+        session.covered_until = candidate.last;
+        session.last = candidate.last;
+        Some(Seen {
+            is_new_connection: true,
+        })
+    }
+
+    /// Counts a packet of a connection that is no session yet; `Some` when it has become one.
+    fn candidate(&mut self, target: Target, flow: &Flow<'_>) -> Option<Candidate> {
+        let key = hash_target(target, flow.source_port);
+        let known = self.candidates.iter_mut().position(|c| c.key == key);
+        let Some(index) = known else {
+            if self.candidates.len() >= limits::SESSION_CANDIDATES_MAX {
+                self.forget_candidate(flow.time);
+            }
+            self.candidates.push(Candidate {
+                key,
+                first: flow.time,
+                last: flow.time,
+                packet_count: 1,
+            });
+            return None;
+        };
+        let candidate = self.candidates.get_mut(index)?;
+        if flow.time.micros_since(candidate.last).abs() > PACKET_GAP_MAX_US {
+            candidate.first = flow.time;
+            candidate.packet_count = 0;
+        }
+        candidate.last = candidate.last.max(flow.time);
+        candidate.packet_count = candidate.packet_count.saturating_add(1);
+        let covered_us = candidate.last.micros_since(candidate.first);
+        if covered_us < PACKETS_COVER_MIN_US || candidate.packet_count < PACKETS_MIN {
+            return None;
+        }
+        Some(self.candidates.swap_remove(index))
+    }
+
+    /// Makes room: first what has fallen silent, then the youngest. A burst of short connections
+    /// takes each other's place and leaves the long one alone.
+    fn forget_candidate(&mut self, now: EventTime) {
+        let rank = |c: &Candidate| {
+            let is_silent = now.micros_since(c.last).abs() > PACKET_GAP_MAX_US;
+            (!is_silent, c.last.micros_since(c.first))
+        };
+        let least = self
+            .candidates
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, c)| rank(c));
+        if let Some((index, _)) = least {
+            self.candidates.swap_remove(index);
+        }
+    }
+
+    fn position(&self, target: Target) -> Option<usize> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        let key = hash_target(target, 0);
+        let mut hits = self.keys.iter().enumerate().filter(|(_, k)| **k == key);
+        let hit =
+            hits.find(|(index, _)| self.entries.get(*index).is_some_and(|s| s.target == target));
+        hit.map(|(index, _)| index)
+    }
+
+    /// A new session, in place of the one that covers least where there is no room.
+    fn start(&mut self, target: Target, time: EventTime) -> usize {
+        if self.entries.len() >= limits::SESSIONS_MAX {
+            let shortest = self
+                .entries
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, s)| (s.covered_us, s.last));
+            if let Some((index, _)) = shortest {
+                self.entries.swap_remove(index);
+                self.keys.swap_remove(index);
+            }
+        }
+        self.keys.push(hash_target(target, 0));
+        self.entries.push(Session::new(target, time));
+        self.entries.len() - 1
+    }
+}
+
+/// What a flow did to its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) is_new_connection: bool,
+}
+
+impl Session {
+    fn new(target: Target, time: EventTime) -> Self {
+        Self {
+            target,
+            first: time,
+            last: time,
+            covered_us: 0,
+            connection_count: 0,
+            has_volume: false,
+            intervals: Intervals::default(),
+            covered_until: time,
+            source_port: 0,
+            current: Volume::default(),
+            before: Volume::default(),
+            packet_count: 0,
+        }
+    }
+
+    /// What all its connections carried.
+    pub(super) fn volume(&self) -> Volume {
+        let (a, b) = (&self.before, &self.current);
+        Volume {
+            bytes_out: a.bytes_out.saturating_add(b.bytes_out),
+            bytes_in: a.bytes_in.saturating_add(b.bytes_in),
+            packets_out: a.packets_out.saturating_add(b.packets_out),
+            packets_in: a.packets_in.saturating_add(b.packets_in),
+            duration_us: a.duration_us.saturating_add(b.duration_us),
+            is_final: b.is_final,
+        }
+    }
+
+    /// How long the run has lasted.
+    pub(super) fn span_us(&self) -> i64 {
+        self.last.micros_since(self.first).max(0)
+    }
+
+    /// Whether the two were under way at the same time.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        self.first < other.last && other.first < self.last
+    }
+
+    fn record(&mut self, flow: &Flow<'_>, volume: &Volume) -> Seen {
+        let duration_us = i64::try_from(volume.duration_us).unwrap_or(i64::MAX);
+        let end = flow.time.plus_micros(duration_us);
+        self.begin_anew_after_break(flow.time);
+        let is_new_connection = self.connection_count == 0 || self.source_port != flow.source_port;
+        if is_new_connection {
+            self.connection_count = self.connection_count.saturating_add(1);
+            self.before = self.volume();
+            self.source_port = flow.source_port;
+        } else {
+            self.intervals.count(&self.current, volume);
+        }
+        self.has_volume = true;
+        self.current = *volume;
+        self.first = self.first.min(flow.time);
+        self.last = self.last.max(end);
+        if is_thin(volume) {
+            let fresh_from = if self.covered_us > 0 {
+                flow.time.max(self.covered_until)
+            } else {
+                flow.time
+            };
+            let fresh_us = end.micros_since(fresh_from).max(0);
+            self.covered_us = self.covered_us.saturating_add(fresh_us);
+            self.covered_until = self.covered_until.max(end);
+        }
+        Seen { is_new_connection }
+    }
+
+    fn packet(&mut self, flow: &Flow<'_>) -> Seen {
+        let (time, source_port) = (flow.time, flow.source_port);
+        self.begin_anew_after_break(time);
+        let is_new_connection = self.connection_count == 0 || self.source_port != source_port;
+        if is_new_connection {
+            self.connection_count = self.connection_count.saturating_add(1);
+            self.source_port = source_port;
+        }
+        self.packet_count = self.packet_count.saturating_add(1);
+        let gap_us = time.micros_since(self.covered_until);
+        let is_carried = matches!(flow.outcome, Outcome::Answered | Outcome::NotAnAttempt);
+        let goes_on = is_carried && !is_new_connection && self.is_thin_in_packets();
+        if goes_on && (0..=PACKET_GAP_MAX_US).contains(&gap_us) {
+            self.covered_us = self.covered_us.saturating_add(gap_us);
+        }
+        self.covered_until = self.covered_until.max(time);
+        self.last = self.last.max(time);
+        Seen { is_new_connection }
+    }
+
+    /// Not more packets than pool sessions have. A log that sums up reports 12 a minute and way.
+    fn is_thin_in_packets(&self) -> bool {
+        let minutes = self.span_us() / 60_000_000 + 1;
+        let packets_max = u64::try_from(minutes).unwrap_or(1) * PACKETS_PER_MINUTE_MAX;
+        u64::from(self.packet_count) <= packets_max
+    }
+
+    fn begin_anew_after_break(&mut self, time: EventTime) {
+        let slack_us = (BREAK_US + self.covered_us / 4).min(BREAK_MAX_US);
+        if time.micros_since(self.last) > slack_us {
+            let source_port = self.source_port;
+            *self = Self::new(self.target, time);
+            self.source_port = source_port;
+        }
+    }
+}
+
+impl Intervals {
+    fn count(&mut self, before: &Volume, now: &Volume) {
+        if now.duration_us <= before.duration_us {
+            return; // the same record again, or one that came late
+        }
+        let bytes_out = now.bytes_out.saturating_sub(before.bytes_out);
+        let bytes_in = now.bytes_in.saturating_sub(before.bytes_in);
+        self.all = self.all.saturating_add(1);
+        if bytes_out == 0 && bytes_in == 0 {
+            self.idle = self.idle.saturating_add(1);
+        } else if bytes_out > bytes_in && bytes_in >= TURN_BYTES_MIN {
+            self.inverted = self.inverted.saturating_add(1);
+        }
+    }
+}
+
+/// Ports of the web, behind which anything can be.
+pub(super) const fn is_web(port: u16) -> bool {
+    matches!(port, 80 | 443 | 8000 | 8008 | 8080 | 8443 | 8888)
+}
+
+/// Small and steady traffic both ways. Which way carries more says nothing about the kind of
+/// mining: it depends on the coin, from 0.4 to 13 times.
+fn is_thin(volume: &Volume) -> bool {
+    if volume.duration_us < RATED_MIN_US || volume.bytes_out == 0 || volume.bytes_in == 0 {
+        return false;
+    }
+    let bytes = u128::from(volume.bytes_out) + u128::from(volume.bytes_in);
+    let packets = u128::from(volume.packets_out) + u128::from(volume.packets_in);
+    let duration_us = u128::from(volume.duration_us);
+    let within = |count: u128, per_us: u128, min: u64, max: u64| {
+        let rate = count * per_us / duration_us;
+        (u128::from(min)..=u128::from(max)).contains(&rate)
+    };
+    within(bytes, 1_000_000, BYTES_PER_SECOND_MIN, BYTES_PER_SECOND_MAX)
+        && within(
+            packets,
+            60_000_000,
+            PACKETS_PER_MINUTE_MIN,
+            PACKETS_PER_MINUTE_MAX,
+        )
+        && bytes <= packets * u128::from(BYTES_PER_PACKET_MAX)
+}
+
+/// The same on every replay, and quick. Whoever makes two hosts collide gains nothing: targets are
+/// compared in full, and of colliding hosts' names the more telling one counts.
+pub(super) fn hash_host(host: IpAddr) -> u32 {
+    let bits = match host {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            u64::try_from(bits >> 64)
+                .unwrap_or_default()
+                .rotate_left(17)
+                ^ u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default()
+        }
+    };
+    mix(bits)
+}
+
+fn hash_target(target: Target, source_port: u16) -> u32 {
+    let transport = match target.transport {
+        Transport::Tcp => 0,
+        Transport::Udp => 1,
+        Transport::Icmp => 2,
+        Transport::Sctp => 3,
+        Transport::Other(number) => 4 + u64::from(number),
+    };
+    let ports = (transport << 32) | (u64::from(target.port) << 16) | u64::from(source_port);
+    mix(u64::from(hash_host(target.host)) ^ ports.rotate_left(24))
+}
+
+/// Fibonacci hashing: the upper half of a product with 2^64 / golden ratio.
+fn mix(bits: u64) -> u32 {
+    let product = (bits ^ (bits >> 29)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    u32::try_from(product >> 32).unwrap_or_default()
+}

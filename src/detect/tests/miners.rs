@@ -1,0 +1,291 @@
+//! Miners that no list names, and what attackers vary.
+
+use super::story::*;
+use super::*;
+use crate::model::GpuSample;
+use crate::model::Severity::{Alert, Quarantine};
+use crate::model::Signature::Mining;
+
+#[test]
+fn a_miner_behind_an_unknown_proxy_on_443_with_a_plateau_at_half_is_quarantined() {
+    let mut bench = Bench::new().with_names();
+    bench.session(POOL).plateau(0.52, 0.01);
+    bench.check(Mining, Some(Quarantine));
+    let evidence = &bench.findings.last().unwrap().evidence;
+    let summary = evidence.summary.as_str();
+    assert!(
+        summary.contains("port 443") && summary.contains("processor use"),
+        "{summary}"
+    );
+    assert_eq!(evidence.examples.len(), 1);
+    assert!(!evidence.against.is_empty() && evidence.score >= evidence.threshold);
+}
+
+#[test]
+fn it_is_found_in_a_log_without_names_too() {
+    let mut bench = Bench::new();
+    bench.session(POOL).plateau(0.52, 0.01);
+    bench.check(Mining, Some(Quarantine));
+}
+
+#[test]
+fn the_unit_of_the_samples_does_not_matter() {
+    for level in [0.3, 52.0, 7.8, 780.0] {
+        let mut bench = Bench::new().with_names();
+        bench.session(POOL).plateau(level, level * 0.02);
+        bench.check(Mining, Some(Quarantine));
+    }
+}
+
+#[test]
+fn the_record_of_the_session_may_come_at_its_end() {
+    let mut bench = Bench::new().with_names();
+    bench.plateau(0.52, 0.01).session(POOL);
+    bench.check(Mining, Some(Quarantine));
+}
+
+#[test]
+fn a_session_that_is_joined_anew_every_four_minutes_is_one() {
+    let mut bench = Bench::new().with_names();
+    for n in 0..5 {
+        let piece = Session {
+            from: 100 + n * 245,
+            seconds: 240,
+            bytes_out: 1_200,
+            bytes_in: 8_000,
+            packets: 80,
+            ..POOL
+        };
+        bench.session(piece);
+    }
+    bench.plateau(0.52, 0.01);
+    bench.check(Mining, Some(Quarantine));
+}
+
+#[test]
+fn two_pools_at_once_do_not_hide_each_other() {
+    let mut bench = Bench::new().with_names();
+    bench.session(POOL);
+    bench.session(Session {
+        host: "203.0.113.9",
+        ..POOL
+    });
+    bench.plateau(0.52, 0.01);
+    bench.check(Mining, Some(Quarantine));
+}
+
+#[test]
+fn dips_in_the_plateau_do_not_hide_it() {
+    let mut bench = Bench::new().with_names();
+    bench.session(POOL);
+    for seconds in (0..1_300).step_by(10) {
+        let base = match seconds {
+            ..130 => 0.07,
+            _ if seconds % 120 == 0 => 0.3,
+            _ => 0.52,
+        };
+        bench.signal(&cpu(seconds, base));
+    }
+    bench.check(Mining, Some(Quarantine));
+}
+
+#[test]
+fn a_plain_name_that_the_attacker_bought_makes_it_an_alert() {
+    let mut bench = Bench::new().named("cdn.example.com", POOL.host);
+    bench.session(POOL).plateau(0.52, 0.01);
+    bench.check(Mining, Some(Alert));
+}
+
+#[test]
+fn a_telling_name_and_a_session_are_an_alert_and_with_a_plateau_a_quarantine() {
+    let mut bench = Bench::new();
+    bench.signal(&tls("ws9.supermine.example", POOL.host, 40_100, 99));
+    bench.session(POOL);
+    bench.check(Mining, Some(Alert));
+    bench.plateau(0.52, 0.01);
+    bench.check(Mining, Some(Quarantine));
+}
+
+#[test]
+fn a_session_on_a_port_of_pools_is_an_alert_without_a_list() {
+    let mut bench = Bench::new();
+    bench.session(Session {
+        port: 3_333,
+        ..POOL
+    });
+    bench.check(Mining, Some(Alert));
+}
+
+#[test]
+fn a_pool_that_gets_more_than_it_sends_is_found_on_its_port() {
+    let mut bench = Bench::new();
+    let equihash = Session {
+        port: 3_333,
+        bytes_out: 130_000,
+        bytes_in: 6_000,
+        ..POOL
+    };
+    bench.session(equihash);
+    bench.check(Mining, Some(Alert));
+}
+
+#[test]
+fn a_proxy_inside_the_cluster_with_a_plateau_is_an_alert() {
+    let mut bench = Bench::new().with_names();
+    bench
+        .session(Session {
+            host: "10.244.7.9",
+            port: 3_333,
+            ..POOL
+        })
+        .plateau(0.52, 0.01);
+    bench.check(Mining, Some(Alert));
+}
+
+/// What a log of packets has of a session: one every so many seconds, from one port.
+fn packets(bench: &mut Bench, port: u16, every: usize) {
+    for seconds in (100..1_300).step_by(every) {
+        let jitter = i64::from(u8::from(noise(seconds) > 0.0)) * 3;
+        bench.signal(&Signal::Flow(flow(
+            POOL.host,
+            port,
+            Outcome::Answered,
+            seconds + jitter,
+        )));
+    }
+}
+
+#[test]
+fn a_log_without_bytes_shows_the_session_but_not_who_speaks_more_so_it_is_an_alert() {
+    let mut bench = Bench::new().with_names();
+    packets(&mut bench, 443, 20);
+    assert_eq!(bench.findings, vec![]);
+    bench.plateau(0.52, 0.01);
+    bench.check(Mining, Some(Alert));
+}
+
+#[test]
+fn later_packets_that_open_nothing_carry_the_session_on() {
+    let mut bench = Bench::new();
+    for seconds in (100..1_300).step_by(30) {
+        let outcome = if seconds == 100 {
+            Outcome::Pending
+        } else {
+            Outcome::NotAnAttempt
+        };
+        bench.signal(&Signal::Flow(flow(POOL.host, 3_333, outcome, seconds)));
+    }
+    bench.check(Mining, Some(Alert));
+}
+
+#[test]
+fn a_burst_of_short_connections_does_not_push_out_the_long_one() {
+    let mut bench = Bench::new();
+    for seconds in 100..1_300_i64 {
+        if seconds % 20 == 0 {
+            bench.signal(&Signal::Flow(flow(
+                POOL.host,
+                3_333,
+                Outcome::Answered,
+                seconds,
+            )));
+        }
+        for n in 0..4 {
+            let source_port = u16::try_from(20_000 + seconds * 4 + n).unwrap();
+            let short = flow("192.0.2.80", 443, Outcome::Answered, seconds);
+            bench.signal(&Signal::Flow(Flow {
+                source_port,
+                ..short
+            }));
+        }
+    }
+    bench.check(Mining, Some(Alert));
+}
+
+#[test]
+fn the_updates_of_one_connection_are_one_session() {
+    let mut bench = Bench::new();
+    for minute in 1..=20_u64 {
+        let so_far = Session {
+            port: 3_333,
+            seconds: minute * 60,
+            bytes_out: minute * 300,
+            bytes_in: minute * 2_000,
+            packets: minute * 20,
+            ..POOL
+        };
+        bench.session(so_far);
+    }
+    bench.check(Mining, Some(Alert));
+    assert_eq!(bench.findings.last().unwrap().evidence.contact_count, 1);
+}
+
+/// Hashing as DCGM sees it.
+fn hashing(n: i64) -> GpuSample {
+    GpuSample {
+        utilization: Some(1.0),
+        sm_active: Some(0.97),
+        tensor_active: Some(0.0),
+        dram_active: Some(0.7),
+        int_active: Some(0.6),
+        fp64_active: None,
+        power_watts: Some(290.0 + noise(n)),
+        memory_used_mib: Some(5_300.0),
+        link_bytes_per_second: Some(100_000.0),
+    }
+}
+
+#[test]
+fn an_accelerator_that_hashes_during_the_session_makes_it_a_quarantine() {
+    let mut bench = Bench::new().with_names();
+    bench.session(POOL);
+    for seconds in (130..1_300).step_by(15) {
+        bench.signal(&gpu(seconds, hashing(seconds)));
+    }
+    bench.check(Mining, Some(Quarantine));
+    let summary = bench.findings.last().unwrap().evidence.summary.as_str();
+    assert!(summary.contains("accelerator"), "{summary}");
+}
+
+#[test]
+fn training_on_an_accelerator_is_not_hashing() {
+    for tensor_active in [Some(0.4), None] {
+        let mut bench = Bench::new().with_names();
+        bench.session(POOL);
+        for seconds in (130..1_300).step_by(15) {
+            bench.signal(&gpu(
+                seconds,
+                GpuSample {
+                    tensor_active,
+                    ..hashing(seconds)
+                },
+            ));
+        }
+        assert_eq!(bench.findings, vec![], "{tensor_active:?}");
+    }
+}
+
+#[test]
+fn processors_and_accelerator_together_are_one_family() {
+    let mut bench = Bench::new().named("cdn.example.com", POOL.host);
+    bench.session(POOL).plateau(0.52, 0.01);
+    for seconds in (130..1_300).step_by(15) {
+        bench.signal(&gpu(seconds, hashing(seconds)));
+    }
+    bench.check(Mining, Some(Alert));
+}
+
+#[test]
+fn a_listed_pool_and_a_plateau_do_not_need_a_long_session_record() {
+    let mut bench = Bench::with_pools("pool.example.net").named("pool.example.net", POOL.host);
+    bench.session(Session {
+        seconds: 900,
+        bytes_out: 4_000_000,
+        bytes_in: 4_000_000,
+        packets: 60_000,
+        ..POOL
+    });
+    bench.check(Mining, Some(Alert));
+    bench.plateau(0.52, 0.01);
+    bench.check(Mining, Some(Quarantine));
+}
