@@ -243,12 +243,27 @@ pub const MERGE_FILES_MAX: usize = 64;
 /// Captures of one call.
 pub const CAPTURES_MAX: usize = 10_000;
 
-/// Subjects that the text output shows per capture, so that a capture fits on a screen: one with
-/// a finding takes some 7 lines.
-pub const SUBJECTS_SHOWN_MAX: usize = 6;
+/// Largest file of labels, pools, policies or runs: 100,000 pool names of 40 bytes are 4 MB.
+pub const SETUP_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Objects in one policy file. They are compared field by field, and people write dozens.
+pub const MANIFESTS_MAX: usize = 1_000;
+
+/// Lines and columns that the text output takes per capture: a screen.
+pub const SCREEN_LINES_MAX: usize = 40;
+
+/// See [`SCREEN_LINES_MAX`].
+pub const SCREEN_COLUMNS_MAX: usize = 100;
+
+/// Buckets of one subject's timeline. A sparkline of them fits into a line with its margin, and
+/// 16,384 subjects take 16,384 x 80 x 4 B = 5 MiB.
+pub const TIMELINE_BUCKETS_MAX: usize = 80;
 
 /// Subjects without a finding that the text output shows per capture: those nearest to one.
 pub const CLEAN_SUBJECTS_SHOWN_MAX: usize = 2;
+
+/// Subjects of one capture that the Markdown output shows with their findings.
+pub const MARKDOWN_SUBJECTS_MAX: usize = 20;
 
 /// Examples that the text output shows per finding.
 pub const EXAMPLES_SHOWN_MAX: usize = 3;

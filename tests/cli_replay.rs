@@ -43,15 +43,12 @@ fn zeek_scan(host_count: u32) -> String {
     (0..host_count).map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn keys(value: &Value) -> Vec<&str> {
-    let mut keys: Vec<_> = value
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    keys.sort_unstable();
-    keys
+/// The agreed keys are there. Others may be too.
+fn assert_keys(value: &Value, agreed: &[&str]) {
+    let object = value.as_object().unwrap();
+    for key in agreed {
+        assert!(object.contains_key(*key), "no {key} in {value:#}");
+    }
 }
 
 #[test]
@@ -60,10 +57,10 @@ fn json_has_the_agreed_form() {
     let output = yellowjack(&["--output", "json", "--labels", path(&labels), path(&log)]);
     assert!(output.status.success());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(keys(&report), ["captures", "score"]);
+    assert_keys(&report, &["captures", "score"]);
 
     let capture = &report["captures"][0];
-    assert_eq!(keys(capture), ["capture", "flows", "malformed", "subjects"]);
+    assert_keys(capture, &["capture", "flows", "malformed", "subjects"]);
     assert_eq!(
         (&capture["capture"], &capture["malformed"]),
         (&"egress".into(), &0.into())
@@ -71,25 +68,33 @@ fn json_has_the_agreed_form() {
     assert_eq!(capture["subjects"].as_array().unwrap().len(), 3);
 
     let rogue = &capture["subjects"][1];
-    assert_eq!(keys(rogue), ["action", "findings", "subject", "verdict"]);
+    assert_keys(rogue, &["action", "findings", "subject", "verdict"]);
     assert_eq!(rogue["subject"], "10.244.0.66");
     assert_eq!(
         (&rogue["verdict"], &rogue["action"]),
         (&"Scan".into(), &"Quarantine".into())
     );
     let finding = &rogue["findings"][0];
-    assert_eq!(
-        keys(finding),
-        [
-            "against",
-            "contacts",
-            "evidence",
+    assert_keys(
+        finding,
+        &[
+            "signature",
+            "score",
             "first",
             "last",
-            "score",
-            "signature"
-        ]
+            "contacts",
+            "evidence",
+            "against",
+        ],
     );
+    for list in ["evidence", "against"] {
+        let sentences = finding[list].as_array().unwrap();
+        assert!(sentences.iter().all(Value::is_string), "{list}");
+    }
+    assert_eq!(finding["techniques"], serde_json::json!(["T1046"]));
+    assert!(finding["score"].as_f64() >= finding["threshold"].as_f64());
+    let blind = finding["cannot_show"].as_array().unwrap();
+    assert!(!blind.is_empty());
     assert!(finding["score"].as_f64().unwrap() > 20.0);
     assert!(finding["first"].as_str().unwrap().starts_with("2026-"));
 
@@ -100,8 +105,10 @@ fn json_has_the_agreed_form() {
     );
 
     let score = &report["score"];
+    let mut keys: Vec<_> = score.as_object().unwrap().keys().collect();
+    keys.sort();
     assert_eq!(
-        keys(score),
+        keys,
         [
             "first_action_contacts",
             "mining",
@@ -110,6 +117,7 @@ fn json_has_the_agreed_form() {
             "subjects_benign"
         ]
     );
+    assert!(score["first_action_contacts"].is_object());
     assert_eq!(
         (&score["quarantined_benign"], &score["subjects_benign"]),
         (&0.into(), &1.into())
@@ -124,8 +132,8 @@ fn text_says_what_when_why_and_why_not() {
     let text = String::from_utf8(output.stdout).unwrap();
     for expected in [
         "10.244.0.66  Scan, action Quarantine",
-        "HorizontalScan: quarantine at 2026-",
-        "after 40 contacts",
+        "HorizontalScan (T1046): alert at 2026-",
+        "after 40",
         "Internet hosts were tried on tcp/22 within",
         "such as: 198.51.100.",
         "against it: ",
@@ -134,7 +142,11 @@ fn text_says_what_when_why_and_why_not() {
     ] {
         assert!(text.contains(expected), "no {expected:?} in:\n{text}");
     }
-    assert!(text.lines().count() < 45, "more than a screen:\n{text}");
+    assert!(text.lines().count() <= 40, "more than a screen:\n{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 100),
+        "too wide:\n{text}"
+    );
 }
 
 #[test]
@@ -154,7 +166,7 @@ fn standard_input_is_a_capture() {
     let report: Value = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
     assert_eq!(report["captures"][0]["capture"], "stdin");
     assert_eq!(report["captures"][0]["subjects"][0]["action"], "Quarantine");
-    assert_eq!(keys(&report), ["captures"], "a score without labels");
+    assert!(report.get("score").is_none(), "a score without labels");
 }
 
 #[test]
@@ -218,35 +230,179 @@ fn broken_lines_are_counted_and_stop_nothing() {
     assert_eq!(report["captures"][0]["subjects"][0]["action"], "Quarantine");
 }
 
+/// Calls replay with arguments that it cannot run with.
+fn check_refusal(args: &[&str], code: i32, said: &str) {
+    let output = yellowjack(args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+    assert!(stderr.contains(said), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?}: a report all the same");
+}
+
 #[test]
-fn bad_use_is_two_and_unreadable_input_is_one() {
+fn bad_use_is_two() {
     let folder = tempfile::tempdir().unwrap();
-    let prose = folder.path().join("prose.log");
-    std::fs::write(&prose, "Dear diary,\n").unwrap();
-    let log = recording("egress.jsonl");
-    let check = |args: &[&str], code: i32, said: &str| {
-        let output = yellowjack(args);
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
-        assert!(stderr.contains(said), "{args:?}: {stderr}");
+    let run = |name: &str| {
+        format!(
+            "apiVersion: yellowjack.dev/v1alpha1\nkind: AgentRun\nmetadata: {{name: {name}}}\nspec: {{target: {{selector: {{matchLabels: {{app: a}}}}}}}}\n"
+        )
     };
-    check(&[], 2, "PATH");
-    check(&["--format", "pcap", path(&log)], 2, "--format");
-    check(&["--no-such-flag", path(&log)], 2, "--no-such-flag");
-    check(&["/no/such/file"], 1, "failed to read /no/such/file");
-    check(&[path(&prose)], 1, "unable to tell the format");
-    check(
-        &[path(folder.path()), "--labels", path(&prose)],
-        1,
-        "failed to parse the labels",
+    let two = folder.path().join("two.yaml");
+    std::fs::write(&two, format!("{}---\n{}", run("one"), run("two"))).unwrap();
+    let runs = folder.path().join("runs.json");
+    std::fs::write(&runs, r#"{"three": ["10.244.0.66"]}"#).unwrap();
+    let (log, two, runs) = (recording("egress.jsonl"), path(&two), path(&runs));
+    let log = path(&log);
+    check_refusal(&[], 2, "PATH");
+    check_refusal(&["--format", "pcap", log], 2, "--format");
+    check_refusal(&["--output", "xml", log], 2, "--output");
+    check_refusal(&["--no-such-flag", log], 2, "--no-such-flag");
+    check_refusal(&["-", "-"], 2, "standard input can be read once");
+    check_refusal(&["--policy", two, log], 2, "hint: say with --runs");
+    check_refusal(
+        &["--policy", two, "--runs", runs, log],
+        2,
+        "wanted an AgentRun for the run three",
     );
-    check(
-        &["--pool-list", "/no/such/list", path(&log)],
-        1,
-        "failed to read the list",
+}
+
+#[test]
+fn unreadable_input_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let prose = write("prose.log", "Dear diary,\n");
+    let torn = write("torn.txt", "[{\"capture\": ");
+    let typo = write(
+        "typo.yaml",
+        "apiVersion: yellowjack.dev/v1alpha1\nkind: GuardrailPolicy\nmetadata: {name: default}\nspec: {detection: {modes: {scam: Observe}}}\n",
     );
     let empty = tempfile::tempdir().unwrap();
-    check(&[path(empty.path())], 1, "unable to find a log");
+    let log = recording("egress.jsonl");
+    let (log, torn) = (path(&log), path(&torn));
+    for (args, said) in [
+        (&["/no/such/file"][..], "failed to read /no/such/file"),
+        (&[path(&prose)], "unable to tell the format"),
+        (&[path(empty.path())], "unable to find a log"),
+        (
+            &["--labels", "/no/such/labels", log],
+            "failed to read the labels /no/such",
+        ),
+        (&["--labels", torn, log], "failed to parse the labels"),
+        (
+            &["--pool-list", "/no/such/list", log],
+            "failed to read the pool list",
+        ),
+        (
+            &["--policy", "/no/such/policy", log],
+            "failed to read the policy",
+        ),
+        (&["--policy", torn, log], "unable to use the policy"),
+        (&["--policy", path(&typo), log], "spec.detection.modes.scam"),
+        (&["--runs", torn, log], "failed to parse the runs"),
+    ] {
+        check_refusal(args, 1, said);
+    }
+}
+
+/// A reader that leaves early, as `head` does, has seen enough.
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_yellowjack"))
+        .args([
+            "replay",
+            "--output",
+            "json",
+            path(&recording("egress.jsonl")),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr, "");
+}
+
+/// The finding of the rogue pod under this policy, and what would have been done.
+fn rogue_under(policy: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.yaml");
+    std::fs::write(&file, policy).unwrap();
+    let log = recording("egress.jsonl");
+    let output = yellowjack(&["--output", "json", "--policy", path(&file), path(&log)]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let subjects = report["captures"][0]["subjects"].as_array().unwrap();
+    let rogue = subjects
+        .iter()
+        .find(|subject| subject["subject"] == "10.244.0.66");
+    rogue.cloned().unwrap_or(Value::Null)
+}
+
+#[test]
+fn a_policy_decides_what_a_finding_leads_to() {
+    let policy = |spec: &str| {
+        format!(
+            "apiVersion: yellowjack.dev/v1alpha1\nkind: GuardrailPolicy\nmetadata: {{name: default}}\nspec: {spec}\n"
+        )
+    };
+    let enforced = rogue_under(&policy("{}"));
+    assert_eq!(enforced["action"], "Quarantine");
+    let observed = rogue_under(&policy("{detection: {modes: {scan: Observe}}}"));
+    assert_eq!(observed["action"], "Alert");
+    assert_eq!(observed["findings"][0]["severity"], "Quarantine");
+    assert_eq!(observed["findings"][0]["held_back"], "the mode is Observe");
+    let capped = rogue_under(&policy("{response: {maxAction: Alert}}"));
+    assert_eq!(capped["action"], "Alert");
+    let disabled = rogue_under(&policy(
+        "{detection: {minimum: Disabled, modes: {scan: Disabled}}}",
+    ));
+    assert_eq!(disabled, Value::Null, "a disabled signature was reported");
+}
+
+#[test]
+fn an_agent_run_cannot_ask_for_less_than_its_policy() {
+    let rogue = rogue_under(
+        "apiVersion: yellowjack.dev/v1alpha1\nkind: GuardrailPolicy\nmetadata: {name: strict}\nspec: {detection: {minimum: Enforce}}\n---\napiVersion: yellowjack.dev/v1alpha1\nkind: AgentRun\nmetadata: {name: lax, namespace: rl}\nspec:\n  policy: strict\n  target: {selector: {matchLabels: {app: a}}}\n  detection: {modes: {scan: Disabled}}\n",
+    );
+    assert_eq!(rogue["action"], "Quarantine");
+}
+
+#[test]
+fn markdown_has_a_summary_and_a_section_per_capture() {
+    let (log, labels) = (recording("egress.jsonl"), recording("labels.json"));
+    let output = yellowjack(&[
+        "--output",
+        "markdown",
+        "--labels",
+        path(&labels),
+        path(&log),
+    ]);
+    let page = String::from_utf8(output.stdout).unwrap();
+    for expected in [
+        "| `egress` | 2140 |",
+        "## Score",
+        "| captures with a scan quarantined | 1 of 1 |",
+        "### 10.244.0.66: Scan, action Quarantine",
+        "**HorizontalScan** (T1046)",
+        "What this log cannot show:",
+    ] {
+        assert!(page.contains(expected), "no {expected:?} in:\n{page}");
+    }
+}
+
+#[test]
+fn a_report_that_no_terminal_reads_has_no_colours_and_no_progress() {
+    let output = yellowjack(&[path(&recording("egress.jsonl"))]);
+    assert!(!output.stdout.contains(&0x1b));
+    assert_eq!(output.stderr, b"");
 }
 
 /// A capture of one pod: a long thin session with an unnamed host on 443, and a lookup of another

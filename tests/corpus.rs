@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use yellowjack::detect::{EngineConfig, PoolList};
 use yellowjack::model::{Severity, Signature};
 use yellowjack::replay::{
-    Capture, CaptureResult, LabelKind, Labels, Verdict, find_captures, replay_capture, score,
+    Capture, CaptureResult, LabelKind, Labels, Setup, Verdict, find_captures, replay_capture, score,
 };
 
 /// Failed first contacts in one walk from which on a scan must be found.
@@ -34,12 +34,16 @@ fn corpus() -> Option<PathBuf> {
 fn replay(paths: &[PathBuf], labels: &Labels, pools: &str) -> Vec<CaptureResult> {
     let (pools, problems) = PoolList::parse(pools);
     assert_eq!(problems, vec![]);
-    let config = EngineConfig {
-        pools,
-        ..EngineConfig::default()
+    let setup = Setup {
+        config: EngineConfig {
+            pools,
+            ..EngineConfig::default()
+        },
+        labels: labels.clone(),
+        ..Setup::default()
     };
     let captures = find_captures(paths, None).unwrap();
-    let replay = |capture: &Capture| replay_capture(capture, None, &config, labels).unwrap();
+    let replay = |capture: &Capture| replay_capture(capture, &setup, &mut |_| {}).unwrap();
     captures.iter().map(replay).collect()
 }
 
@@ -198,6 +202,20 @@ fn the_recording_shows_the_rogue_pod_and_leaves_the_honest_one_alone() {
 
     let miner = subject("10.244.0.67");
     assert!(miner.is_found(Verdict::Mining, Severity::Alert));
+}
+
+/// A real ulogd2 log of a pod that walks through a network, 60 contacts long.
+#[test]
+fn the_walking_pod_of_the_ulogd_samples_is_found() {
+    let Some(corpus) = corpus() else { return };
+    let log = corpus.join("../samples/netfilter/nfct.json");
+    if !log.is_file() {
+        println!("skipped: no {}", log.display());
+        return;
+    }
+    let results = replay(&[log], &Labels::default(), "");
+    let walker = &results[0].subjects[&"10.244.0.22".parse().unwrap()];
+    assert!(walker.is_found(Verdict::Scan, Severity::Alert));
 }
 
 #[test]

@@ -176,6 +176,10 @@ fn check_decoded(decoded: &Decoded<'_>, line_bytes: usize) -> Result<(), String>
             ensure(fits(&query.query), "a name no longer than its line")
         }
         Signal::Tls(name) => ensure(fits(&name.server_name), "a name no longer than its line"),
+        Signal::Sample(sample) => ensure(
+            fits(&sample.pod) && sample.cpu.is_none_or(f64::is_finite),
+            "a pod no longer than its line, and use that is a number",
+        ),
         Signal::Lost(_) => Ok(()),
     }
 }
@@ -235,6 +239,9 @@ fn shape(decoded: &Decoded<'_>) -> u64 {
                     (query.answers.len().min(3), query.nonexistent).hash(&mut hasher);
                 }
                 Signal::Tls(name) => name.source.is_ipv4().hash(&mut hasher),
+                Signal::Sample(sample) => {
+                    (sample.cpu.is_some(), sample.gpu.is_some()).hash(&mut hasher)
+                }
                 Signal::Lost(lost) => (lost.count > 1).hash(&mut hasher),
             }
         }

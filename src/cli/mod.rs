@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::replay::ReplayError;
+
 /// Guardrails, quarantine and proof of containment for AI-agent workloads on Kubernetes.
 #[derive(Parser, Debug)]
 #[command(name = "yellowjack", version, about)]
@@ -32,6 +34,9 @@ enum Command {
     Replay(replay::ReplayArgs),
 }
 
+/// The exit code of clap, for what it cannot see.
+const BAD_USE: u8 = 2;
+
 /// Parses the arguments and runs the subcommand. Exit code 2 is bad use, 1 a failure.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -47,7 +52,10 @@ pub fn run() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         eprintln!("error: {error:#}");
-        ExitCode::FAILURE
+        match error.downcast_ref() {
+            Some(ReplayError::BadUse(_)) => ExitCode::from(BAD_USE),
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 

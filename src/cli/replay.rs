@@ -1,13 +1,11 @@
 //! `yellowjack replay`: runs the engine over recorded logs and says what it would have done.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::detect::{EngineConfig, PoolList};
-use crate::limits;
-use crate::replay::{self, Labels};
+use crate::replay::{self, Colour, ReplayError, Setup, SetupFiles};
 use crate::signals::decode::Format;
 
 /// Arguments of `yellowjack replay`.
@@ -22,6 +20,12 @@ pub struct ReplayArgs {
     /// Mining pools: one name, address, CIDR or host:port per line. May be given several times.
     #[arg(long, value_name = "FILE")]
     pool_list: Vec<PathBuf>,
+    /// GuardrailPolicy and AgentRun as YAML: their modes, profile and maxAction hold.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Which addresses belong to one run, as JSON: `{"run": ["10.0.0.1", ...]}`.
+    #[arg(long, value_name = "FILE")]
+    runs: Option<PathBuf>,
     /// Tunnel services, in the same form. May be given several times.
     #[arg(long, value_name = "FILE")]
     tunnel_list: Vec<PathBuf>,
@@ -66,54 +70,101 @@ impl FormatArg {
 enum OutputArg {
     Text,
     Json,
+    Markdown,
 }
 
 /// Runs the subcommand.
 pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
-    let labels = args.labels.as_deref().map(Labels::read).transpose()?;
-    let config = EngineConfig {
-        pools: read_hosts(&args.pool_list)?,
-        tunnels: read_hosts(&args.tunnel_list)?,
-        ..EngineConfig::default()
-    };
-    let has_labels = labels.is_some();
-    let labels = labels.unwrap_or_default();
-    let mut results = Vec::new();
-    for capture in replay::find_captures(&args.paths, args.samples.as_deref())? {
-        results.push(replay::replay_capture(
-            &capture,
-            args.format.format(),
-            &config,
-            &labels,
-        )?);
+    if args
+        .paths
+        .iter()
+        .filter(|path| path.as_os_str() == "-")
+        .count()
+        > 1
+    {
+        let message =
+            "wanted - at most once, found it again; hint: standard input can be read once";
+        return Err(ReplayError::BadUse(message.to_owned()).into());
     }
-    let score = has_labels.then(|| replay::score(&results, &labels));
+    let (setup, notes) = Setup::read(&SetupFiles {
+        labels: args.labels.clone(),
+        pool_lists: args.pool_list.clone(),
+        tunnel_lists: args.tunnel_list.clone(),
+        policy: args.policy.clone(),
+        runs: args.runs.clone(),
+    })?;
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+    let setup = Setup {
+        format: args.format.format(),
+        ..setup
+    };
+    let captures = replay::find_captures(&args.paths, args.samples.as_deref())?;
+    let mut results = Vec::new();
+    let mut progress = Progress::new(captures.len());
+    for (index, capture) in captures.iter().enumerate() {
+        let mut say = |line_count| progress.say(index, line_count);
+        say(0);
+        results.push(replay::replay_capture(capture, &setup, &mut say)?);
+    }
+    progress.clear();
+    let labels = &setup.labels;
+    let score = args
+        .labels
+        .is_some()
+        .then(|| replay::score(&results, labels));
     let report = match args.output {
-        OutputArg::Json => format!("{:#}\n", replay::json(&results, &labels, score.as_ref())),
-        OutputArg::Text => replay::text(&results, &labels, score.as_ref(), &config),
+        OutputArg::Json => format!("{:#}\n", replay::json(&results, labels, score.as_ref())),
+        OutputArg::Markdown => replay::markdown(&results, labels, score.as_ref(), &setup.config),
+        OutputArg::Text => replay::text(&results, labels, score.as_ref(), &setup.config, colour()),
     };
     let mut stdout = std::io::stdout().lock();
     stdout
         .write_all(report.as_bytes())
+        .and_then(|()| stdout.flush())
         .context("failed to write to standard output")
 }
 
-fn read_hosts(paths: &[PathBuf]) -> anyhow::Result<PoolList> {
-    let mut pools = PoolList::default();
-    for path in paths {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("failed to read the list {}", path.display()))?;
-        let (list, problems) = PoolList::parse(&text);
-        for problem in &problems {
-            eprintln!("note: {}: {problem}", path.display());
+/// Colours on a terminal, unless the user wants none (no-color.org) or the terminal has none.
+fn colour() -> Colour {
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if std::io::stdout().is_terminal() && !is_unwanted && !is_dumb {
+        Colour::Ansi
+    } else {
+        Colour::Plain
+    }
+}
+
+/// A line on the terminal that says how far the replay is.
+struct Progress {
+    is_terminal: bool,
+    capture_count: usize,
+}
+
+impl Progress {
+    fn new(capture_count: usize) -> Self {
+        Self {
+            is_terminal: std::io::stderr().is_terminal(),
+            capture_count,
         }
-        if problems.len() >= limits::POOL_PROBLEMS_MAX {
-            eprintln!(
-                "note: {}: more lines may be unusable, they are not listed",
-                path.display()
+    }
+
+    // The capture's name is left out: it could hold what steers a terminal.
+    fn say(&mut self, index: usize, line_count: u64) {
+        if self.is_terminal {
+            eprint!(
+                "\r\u{1b}[Kcapture {} of {}, {line_count} lines",
+                index + 1,
+                self.capture_count
             );
         }
-        pools.merge(list);
     }
-    Ok(pools)
+
+    fn clear(&mut self) {
+        if self.is_terminal {
+            eprint!("\r\u{1b}[K");
+        }
+    }
 }

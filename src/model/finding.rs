@@ -55,6 +55,23 @@ impl Signature {
             .into_iter()
             .find(|signature| signature.name() == name)
     }
+
+    /// Technique identifiers: MITRE ATT&CK, then ATLAS where one is related.
+    #[must_use]
+    pub const fn techniques(self) -> &'static [&'static str] {
+        match self {
+            // Network Service Discovery.
+            Self::HorizontalScan | Self::VerticalScan => &["T1046"],
+            // Resource Hijacking: Compute Hijacking; ATLAS: Agentic Resource Consumption (related).
+            Self::Mining => &["T1496.001", "AML.T0034.002"],
+            // Protocol Tunneling.
+            Self::ReverseTunnel => &["T1572"],
+            // Protocol Tunneling; Application Layer Protocol: DNS.
+            Self::DnsTunnel => &["T1572", "T1071.004"],
+            // Protocol Tunneling; Proxy: External Proxy.
+            Self::TunnelService => &["T1572", "T1090.002"],
+        }
+    }
 }
 
 /// How sure a finding is. The order matters: a stronger one replaces a weaker one.

@@ -13,6 +13,9 @@ use crate::limits;
 /// File name endings of logs. Other files in a folder (lists, scripts, notes) are passed over.
 const LOG_EXTENSIONS: [&str; 4] = ["log", "json", "jsonl", "ndjson"];
 
+/// Files that go with logs, by the names that they usually have. They are options, not logs.
+const COMPANIONS: [&str; 4] = ["labels.json", "expected.json", "runs.json", "samples.jsonl"];
+
 /// What a folder's Zeek logs are called before the first dot or dash.
 const ZEEK_LOGS: [&str; 3] = ["conn", "dns", "ssl"];
 
@@ -133,8 +136,9 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn is_log(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    let is_labels = path.file_name().is_some_and(|name| name == "labels.json");
-    !is_labels && extension.is_some_and(|extension| LOG_EXTENSIONS.contains(&extension))
+    let name = path.file_name().and_then(|name| name.to_str());
+    let is_companion = name.is_some_and(|name| COMPANIONS.contains(&name));
+    !is_companion && extension.is_some_and(|extension| LOG_EXTENSIONS.contains(&extension))
 }
 
 fn is_zeek(path: &Path) -> bool {

@@ -92,10 +92,7 @@ pub struct Labels {
 impl Labels {
     /// Reads a labels file.
     pub fn read(path: &Path) -> Result<Self, ReplayError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ReplayError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = super::setup::read_text("labels", path)?;
         serde_json::from_str(&text).map_err(|source| ReplayError::Labels {
             path: path.to_owned(),
             source,

@@ -1,21 +1,30 @@
 //! Replay: recorded logs through the operator's own decoders and engine, without a cluster.
 //!
-//! Called by `cli::replay` and by tests. Reading order: `captures` (what a path holds), `lines`
+//! Called by `cli::replay` and by tests. Reading order: `setup` (what the user gave besides the
+//! logs) with `manifests` and `terms` (the policy in force), `captures` (what a path holds), `lines`
 //! (bounded reading, merging by time), `run` (one capture through the engine), `labels` and
-//! `score`, `report` (JSON and text). A subject is a source address: nothing here knows pods.
+//! `score`, `report` (JSON, text, Markdown). A subject is a source address: nothing here knows pods.
 
 mod captures;
+mod escape;
 mod labels;
 mod lines;
+mod manifests;
 mod report;
 mod run;
 mod score;
+mod setup;
+mod terms;
+mod timeline;
 
 pub use captures::{Capture, find_captures};
 pub use labels::{Label, LabelKind, Labels};
-pub use report::{json, text};
-pub use run::{CaptureResult, Recorded, SubjectResult, Verdict, replay_capture};
+pub use report::{Colour, json, markdown, text};
+pub use run::{CaptureResult, Recorded, SubjectResult, Tally, Verdict, replay_capture};
 pub use score::{Score, score};
+pub use setup::{Setup, SetupFiles};
+pub use terms::{HeldBack, InForce, Terms};
+pub use timeline::Timeline;
 
 use std::path::PathBuf;
 
@@ -45,6 +54,40 @@ pub enum ReplayError {
     /// No line was of a known format.
     #[error("unable to tell the format of {}: no line of it is of a known one", .0.display())]
     UnknownFormat(PathBuf),
+    /// A file that goes with the logs could not be read.
+    #[error("failed to read the {what} {}", path.display())]
+    ReadSetup {
+        /// What it holds.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The policy file holds something else.
+    #[error("unable to use the policy {}: {fault}", path.display())]
+    Policy {
+        /// Which.
+        path: PathBuf,
+        /// What was wanted, what was found, and what to do.
+        fault: String,
+    },
+    /// The runs are not in the known form.
+    #[error(
+        "failed to parse the runs in {}; hint: {{\"my-run\": [\"10.0.0.1\", \"10.0.0.2\"]}}",
+        path.display()
+    )]
+    Runs {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The files do not go together.
+    #[error("{0}")]
+    BadUse(String),
     /// The labels are not in the known form.
     #[error("failed to parse the labels in {}", path.display())]
     Labels {

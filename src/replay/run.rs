@@ -2,17 +2,25 @@
 //!
 //! Every capture gets an engine of its own, so captures never influence each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::ReplayError;
 use super::captures::Capture;
 use super::labels::Labels;
 use super::lines::{Line, LogFile, for_each_line};
-use crate::detect::{Engine, EngineConfig, Workload};
+use super::setup::Setup;
+use super::terms::{HeldBack, Terms};
+use super::timeline::Timeline;
+use crate::detect::Engine;
 use crate::limits;
-use crate::model::{EventTime, Finding, PodKey, Severity, Signal, Signature, Subject};
+use crate::model::{
+    EventTime, Finding, Flow, Outcome, PodKey, RunKey, Severity, Signal, Signature, Subject,
+};
 use crate::signals::decode::{Decoded, Format, decode_sample};
+
+/// Lines between two reports of progress.
+const PROGRESS_LINES: u64 = 1 << 16;
 
 /// The node that losses in a recorded log are booked on: a log does not always say which.
 const REPLAY_NODE: &str = "replay";
@@ -32,6 +40,12 @@ pub struct CaptureResult {
     pub lost_count: u64,
     /// Signals that were not judged because there were too many subjects.
     pub refused_count: u64,
+    /// The formats of its lines.
+    pub formats: BTreeSet<Format>,
+    /// Whether any DNS answer or TLS name was in it.
+    pub has_names: bool,
+    /// The first and the last event time.
+    pub span: Option<(EventTime, EventTime)>,
     /// Everybody who started something, and everybody whom the labels list.
     pub subjects: BTreeMap<IpAddr, SubjectResult>,
 }
@@ -43,6 +57,25 @@ pub struct SubjectResult {
     pub findings: Vec<Recorded>,
     /// Where its highest walk stood at the end.
     pub highest_walk_nats: f64,
+    /// The run that the user put it into.
+    pub run: Option<String>,
+    /// When it began connections.
+    pub timeline: Timeline,
+    /// What became of them.
+    pub tally: Tally,
+}
+
+/// What the log says about a subject's connections, record by record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The target answered.
+    pub answered: u64,
+    /// Unanswered, refused or denied.
+    pub failed: u64,
+    /// The log does not say, or not yet.
+    pub unknown: u64,
+    /// Names that were looked up or sent.
+    pub names: u64,
 }
 
 /// The findings of one signature about one subject.
@@ -54,6 +87,26 @@ pub struct Recorded {
     pub quarantined: Option<(EventTime, u64)>,
     /// The last and strongest word.
     pub latest: Finding,
+    /// What kept it from the action that its severity calls for.
+    pub held_back: Option<HeldBack>,
+}
+
+impl Recorded {
+    /// What would have been done about it.
+    #[must_use]
+    pub fn action(&self) -> Severity {
+        if self.held_back.is_some() {
+            Severity::Alert
+        } else {
+            self.latest.severity
+        }
+    }
+
+    /// The first time that it led to a quarantine.
+    #[must_use]
+    pub fn acted(&self) -> Option<(EventTime, u64)> {
+        self.quarantined.filter(|_| self.held_back.is_none())
+    }
 }
 
 /// What a subject was taken for.
@@ -106,21 +159,39 @@ impl SubjectResult {
     /// What would have been done.
     #[must_use]
     pub fn severity(&self) -> Option<Severity> {
-        self.findings
-            .iter()
-            .map(|recorded| recorded.latest.severity)
-            .max()
+        self.findings.iter().map(Recorded::action).max()
     }
 
-    /// Whether it was taken for this at this severity or a higher one.
+    /// Whether it was taken for this, and this or more would have been done about it.
     #[must_use]
     pub fn is_found(&self, verdict: Verdict, least: Severity) -> bool {
         self.findings.iter().any(|recorded| {
-            Verdict::of(recorded.latest.signature) == verdict && recorded.latest.severity >= least
+            Verdict::of(recorded.latest.signature) == verdict && recorded.action() >= least
         })
     }
 
-    fn record(&mut self, finding: Finding) {
+    fn observe(&mut self, signal: &Signal<'_>) {
+        match signal {
+            Signal::Flow(flow) => self.observe_flow(flow),
+            Signal::Dns(_) | Signal::Tls(_) => self.tally.names += 1,
+            Signal::Sample(_) | Signal::Lost(_) => {}
+        }
+    }
+
+    fn observe_flow(&mut self, flow: &Flow<'_>) {
+        if flow.outcome == Outcome::NotAnAttempt {
+            return;
+        }
+        self.timeline.count(flow.time);
+        let counter = match flow.outcome.success() {
+            Some(true) => &mut self.tally.answered,
+            Some(false) => &mut self.tally.failed,
+            None => &mut self.tally.unknown,
+        };
+        *counter += 1;
+    }
+
+    fn record(&mut self, finding: Finding, held_back: Option<HeldBack>) {
         let at = (finding.evidence.last, finding.evidence.contact_count);
         let is_quarantine = finding.severity == Severity::Quarantine;
         let known = self
@@ -132,33 +203,41 @@ impl SubjectResult {
                 if is_quarantine && recorded.quarantined.is_none() {
                     recorded.quarantined = Some(at);
                 }
+                recorded.held_back = held_back;
                 recorded.latest = finding;
             }
             None => self.findings.push(Recorded {
                 alerted: at,
                 quarantined: is_quarantine.then_some(at),
                 latest: finding,
+                held_back,
             }),
         }
     }
 }
 
-/// Replays one capture. `format` is the one that the user named; without it each file's first
-/// line of a known shape tells.
+/// Replays one capture. `progress` is told now and then how many lines were read.
 pub fn replay_capture(
     capture: &Capture,
-    format: Option<Format>,
-    config: &EngineConfig,
-    labels: &Labels,
+    setup: &Setup,
+    progress: &mut dyn FnMut(u64),
 ) -> Result<CaptureResult, ReplayError> {
-    let files = LogFile::open_all(capture, format)?;
-    let mut replay = Replay::new(capture, config);
-    for_each_line(files, |line| replay.take(line))?;
-    Ok(replay.finish(labels))
+    let files = LogFile::open_all(capture, setup.format)?;
+    let mut replay = Replay::new(capture, setup);
+    let mut line_count = 0_u64;
+    for_each_line(files, |line| {
+        replay.take(line);
+        line_count += 1;
+        if line_count.is_multiple_of(PROGRESS_LINES) {
+            progress(line_count);
+        }
+    })?;
+    Ok(replay.finish(&setup.labels))
 }
 
-struct Replay {
+struct Replay<'a> {
     engine: Engine,
+    terms: &'a Terms,
     keys: BTreeMap<IpAddr, Subject>,
     /// Addresses by `namespace/name`, where the log names pods and samples may.
     names: BTreeMap<String, IpAddr>,
@@ -167,10 +246,11 @@ struct Replay {
     result: CaptureResult,
 }
 
-impl Replay {
-    fn new(capture: &Capture, config: &EngineConfig) -> Self {
+impl<'a> Replay<'a> {
+    fn new(capture: &Capture, setup: &'a Setup) -> Self {
         Self {
-            engine: Engine::new(config.clone()),
+            engine: Engine::new(setup.config.clone()),
+            terms: &setup.terms,
             keys: BTreeMap::new(),
             names: BTreeMap::new(),
             has_samples: capture.samples.is_some(),
@@ -191,6 +271,11 @@ impl Replay {
                 return;
             }
         };
+        if let Line::Text(decoder, _) = line
+            && matches!(decoded, Decoded::Signal(_))
+        {
+            self.result.formats.insert(decoder.format());
+        }
         match decoded {
             Decoded::Signal(signal) => self.step(&signal),
             Decoded::Skipped(_) => {}
@@ -202,14 +287,19 @@ impl Replay {
     fn step(&mut self, signal: &Signal<'_>) {
         // A file of samples says nothing about how far the log goes.
         if !matches!(signal, Signal::Sample(_)) {
-            self.last = self.last.max(signal.time());
+            let time = signal.time();
+            self.last = self.last.max(time);
+            let span = self.result.span.get_or_insert((time, time));
+            *span = (span.0.min(time), span.1.max(time));
         }
         if let Signal::Lost(lost) = signal {
             self.result.lost_count = self.result.lost_count.saturating_add(lost.count);
             self.engine.node_lost(REPLAY_NODE, lost.time, lost.count);
         }
-        if matches!(signal, Signal::Flow(_)) {
-            self.result.flow_count += 1;
+        match signal {
+            Signal::Flow(_) => self.result.flow_count += 1,
+            Signal::Dns(_) | Signal::Tls(_) => self.result.has_names = true,
+            Signal::Sample(_) | Signal::Lost(_) => {}
         }
         let source = match signal {
             Signal::Sample(sample) => self.address_of(&sample.pod),
@@ -225,9 +315,15 @@ impl Replay {
         }
         let subject = self.keys.entry(source).or_insert_with(|| Subject {
             pod: PodKey::from(source.to_string().as_str()),
-            run: None,
+            run: self.terms.run_of(source).map(RunKey::from),
         });
-        let findings = self.engine.step(subject, Workload::Standard, signal);
+        self.result
+            .subjects
+            .entry(source)
+            .or_default()
+            .observe(signal);
+        let workload = self.terms.of(source).workload;
+        let findings = self.engine.step(subject, workload, signal);
         self.record(findings);
     }
 
@@ -250,12 +346,14 @@ impl Replay {
 
     fn record(&mut self, findings: Vec<Finding>) {
         for finding in findings {
-            if let Ok(source) = finding.subject.pod.as_str().parse() {
-                self.result
-                    .subjects
-                    .entry(source)
-                    .or_default()
-                    .record(finding);
+            let Ok(source) = finding.subject.pod.as_str().parse() else {
+                continue; // every key was made from an address
+            };
+            let in_force = self.terms.of(source);
+            if in_force.is_reported(finding.signature) {
+                let held_back = in_force.held_back(finding.signature, finding.severity);
+                let subject = self.result.subjects.entry(source).or_default();
+                subject.record(finding, held_back);
             }
         }
     }
@@ -266,12 +364,9 @@ impl Replay {
         let findings = self.engine.settle(self.last);
         self.record(findings);
         for (source, subject) in &self.keys {
-            let nats = self.engine.highest_walk_nats(&subject.pod);
-            self.result
-                .subjects
-                .entry(*source)
-                .or_default()
-                .highest_walk_nats = nats;
+            let result = self.result.subjects.entry(*source).or_default();
+            result.highest_walk_nats = self.engine.highest_walk_nats(&subject.pod);
+            result.run = self.terms.run_of(*source).map(ToOwned::to_owned);
         }
         for listed in labels.listed(&self.result.capture) {
             self.result.subjects.entry(listed).or_default();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::labels::{LabelKind, Labels};
-use super::run::{CaptureResult, Verdict};
+use super::run::{CaptureResult, Recorded, Verdict};
 use crate::model::Severity;
 
 /// The figures of a replay with labels.
@@ -48,10 +48,7 @@ pub fn score(results: &[CaptureResult], labels: &Labels) -> Score {
                 score.quarantined_benign += u64::from(is_quarantined);
             }
             if kind == Some(LabelKind::Scan) {
-                let scans = found
-                    .findings
-                    .iter()
-                    .filter_map(|recorded| recorded.quarantined);
+                let scans = found.findings.iter().filter_map(Recorded::acted);
                 if let Some((_, contact_count)) = scans.min() {
                     let key = (result.capture.clone(), *subject);
                     score.first_action_contacts.insert(key, contact_count);

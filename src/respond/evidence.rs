@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::{EvidenceEntry, ExampleFlow};
 use crate::limits;
-use crate::model::{EventTime, Example, Finding, Outcome, Signature, clip};
+use crate::model::{EventTime, Example, Finding, Outcome, clip};
 
 /// Longest readable part of an Incident's name, in bytes. With the hash it stays inside a label
 /// value's 63, since it is the value of the quarantine label.
@@ -89,23 +89,6 @@ fn time(time: EventTime) -> Time {
         Timestamp::MAX
     };
     Time(time.to_timestamp().unwrap_or(end))
-}
-
-/// Technique identifiers of a signature: MITRE ATT&CK, then ATLAS where one is related.
-#[must_use]
-pub const fn techniques(signature: Signature) -> &'static [&'static str] {
-    match signature {
-        // Network Service Discovery.
-        Signature::HorizontalScan | Signature::VerticalScan => &["T1046"],
-        // Resource Hijacking: Compute Hijacking; ATLAS: Agentic Resource Consumption (related).
-        Signature::Mining => &["T1496.001", "AML.T0034.002"],
-        // Protocol Tunneling.
-        Signature::ReverseTunnel => &["T1572"],
-        // Protocol Tunneling; Application Layer Protocol: DNS.
-        Signature::DnsTunnel => &["T1572", "T1071.004"],
-        // Protocol Tunneling; Proxy: External Proxy.
-        Signature::TunnelService => &["T1572", "T1090.002"],
-    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,6 @@ mod witness;
 
 pub use observer::Observer;
 pub use pacing::Pacer;
-pub use record::{Found, RecordCounters, Recorder, Ticket};
+pub use record::{Found, RecordCounters, Recorder, Ticket, mode_of};
 pub use responder::{Forgotten, RespondError, Responder, ResponderSettings};
 pub use witness::{STALE, Witness};

@@ -432,7 +432,9 @@ fn is_closed(incident: &Incident) -> bool {
     condition_is(conditions, IncidentCondition::Closed.name())
 }
 
-const fn mode_of(settings: &Effective, signature: Signature) -> Mode {
+/// What is in force for this signature.
+#[must_use]
+pub const fn mode_of(settings: &Effective, signature: Signature) -> Mode {
     match signature {
         Signature::HorizontalScan | Signature::VerticalScan => settings.scan,
         Signature::Mining => settings.mining,

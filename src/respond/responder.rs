@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::runtime::controller::Action;
 
-use super::evidence::techniques;
 use super::execute::Outcome;
 use super::plan::{BreakerLimits, Plan, Step, plan};
 use super::view::Known;
@@ -262,7 +261,7 @@ fn techniques_of(incident: &Incident) -> Vec<String> {
         .iter()
         .filter_map(|entry| Signature::from_name(&entry.signature));
     let mut all: Vec<String> = signatures
-        .flat_map(techniques)
+        .flat_map(Signature::techniques)
         .map(|technique| (*technique).to_owned())
         .collect();
     all.sort();

@@ -1,0 +1,60 @@
+//! Escape: text of unknown origin on a terminal and in Markdown.
+//!
+//! Names in a log are the agent's to choose (INV-6), names of files are whoever's. Called by the
+//! reports for everything that they did not write themselves.
+
+use crate::model::clip;
+
+/// Longest text that a report shows, in bytes: summaries have at most 256.
+const SHOWN_BYTES_MAX: usize = 512;
+
+/// For a terminal: what moves the cursor, hides text or turns its direction becomes visible.
+#[must_use]
+pub(super) fn for_terminal(text: &str) -> String {
+    let mut shown = String::new();
+    for c in clip(text, SHOWN_BYTES_MAX).chars() {
+        if is_treacherous(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// For Markdown, as a code span: there no link, mention, image or HTML works.
+#[must_use]
+pub(super) fn for_markdown(text: &str) -> String {
+    let shown = for_terminal(text).replace('`', "'").replace('|', "\\|");
+    format!("`{}`", shown.trim())
+}
+
+fn is_treacherous(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_becomes_visible() {
+        assert_eq!(
+            for_terminal("a\u{1b}[2Jb\u{202e}c\n"),
+            "a\\u{1b}[2Jb\\u{202e}c\\u{a}"
+        );
+        assert_eq!(for_terminal("pod-ä"), "pod-ä");
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_code_span_or_cell() {
+        assert_eq!(
+            for_markdown("x` | <img src=x> @team [a](b)"),
+            "`x' \\| <img src=x> @team [a](b)`"
+        );
+    }
+}

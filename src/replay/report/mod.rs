@@ -1,0 +1,216 @@
+//! Reports: the results of a replay as JSON for programs, as text and Markdown for people.
+//!
+//! Called by `cli::replay`. Here is what the forms share: order, words, and the sentences that say
+//! why, why not, and what the log could not show. Text from a log is a `BoundedText` and goes
+//! through `escape` once more on its way to a terminal or a page (INV-6).
+
+mod json;
+mod markdown;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use super::run::{CaptureResult, Recorded, SubjectResult};
+use crate::detect::EngineConfig;
+use crate::limits;
+use crate::model::{EventTime, Evidence, Example, Outcome, Severity};
+use crate::signals::decode::{Shown, Shows};
+
+pub use json::json;
+pub use markdown::markdown;
+pub use text::{Colour, text};
+
+/// What one failed first contact adds to a walk: ln(0.9 / 0.5), see `detect::walk`.
+const FAILURE_NATS: f64 = 0.588;
+
+/// Subjects by what would have been done about them, then by how near they are to a line.
+fn by_severity(result: &CaptureResult) -> Vec<(IpAddr, &SubjectResult)> {
+    let subjects = result.subjects.iter();
+    let mut subjects: Vec<_> = subjects.map(|(ip, subject)| (*ip, subject)).collect();
+    subjects.sort_by(|(_, a), (_, b)| {
+        b.severity()
+            .cmp(&a.severity())
+            .then(b.highest_walk_nats.total_cmp(&a.highest_walk_nats))
+    });
+    subjects
+}
+
+fn action(subject: &SubjectResult) -> &'static str {
+    subject.severity().map_or("None", Severity::name)
+}
+
+fn count_of(result: &CaptureResult, severity: Severity) -> usize {
+    let severities = result.subjects.values().map(SubjectResult::severity);
+    severities.filter(|found| *found == Some(severity)).count()
+}
+
+/// When it was said first, and when it led to a quarantine.
+fn moments(recorded: &Recorded) -> String {
+    let at = |(time, count): (EventTime, u64)| {
+        let second = EventTime::from_seconds(time.as_micros().div_euclid(1_000_000), 0);
+        format!("{second} after {count} contacts")
+    };
+    let alert = format!("alert at {}", at(recorded.alerted));
+    match (recorded.quarantined, recorded.held_back) {
+        (None, _) => alert,
+        (Some(moment), None) if recorded.alerted == moment => {
+            format!("quarantine at {}", at(moment))
+        }
+        (Some(moment), None) => format!("{alert}, quarantine at {}", at(moment)),
+        (Some(moment), Some(why)) => {
+            format!("{alert}; no quarantine at {}, because {why}", at(moment))
+        }
+    }
+}
+
+/// The line, and how far it was crossed.
+fn crossing(evidence: &Evidence) -> String {
+    let Evidence {
+        score, threshold, ..
+    } = evidence;
+    let over = score - threshold;
+    let share = if *threshold > 0.0 {
+        over / threshold * 100.0
+    } else {
+        0.0
+    };
+    format!("{score:.1} nats, {over:.1} ({share:.0} %) over the line of {threshold:.1}")
+}
+
+/// Why nothing was found about somebody.
+fn why_not(subject: &SubjectResult, config: &EngineConfig) -> Vec<String> {
+    let nats = subject.highest_walk_nats;
+    let line = config.threshold_nats;
+    let missing_count = ((line - nats).max(0.0) / FAILURE_NATS).ceil();
+    let mut sentences = vec![format!(
+        "highest walk at {nats:.1} of {line:.1} nats for a quarantine, {missing_count:.0} more failed first contacts in a row away"
+    )];
+    let tally = subject.tally;
+    if tally.answered + tally.failed + tally.unknown == 0 {
+        sentences.push("it began no connection".to_owned());
+    } else {
+        sentences.push(format!(
+            "connections: {} answered, {} failed, {} without an outcome in the log",
+            tally.answered, tally.failed, tally.unknown
+        ));
+    }
+    if tally.names > 0 {
+        sentences.push(format!("names asked for or sent: {}", tally.names));
+    }
+    sentences
+}
+
+/// What the log of a capture cannot show, a sentence each.
+fn cannot_show(result: &CaptureResult) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for format in &result.formats {
+        for (part, shown) in Shows::PART_NAMES.iter().zip(format.shows().parts()) {
+            match shown {
+                Shown::Always => {}
+                Shown::When(condition) => sentences.push(format!(
+                    "{} shows {part} only when {condition}",
+                    format.name()
+                )),
+                Shown::Never(reason) => {
+                    sentences.push(format!("{} shows no {part}: {reason}", format.name()));
+                }
+            }
+        }
+    }
+    if !result.has_names {
+        sentences.push(NO_NAMES.to_owned());
+    }
+    sentences
+}
+
+const NO_NAMES: &str = "this log holds no DNS answer and no TLS name";
+
+/// The same in a line.
+fn cannot_show_in_short(result: &CaptureResult) -> String {
+    let mut parts = Vec::new();
+    for format in &result.formats {
+        let never: Vec<_> = Shows::PART_NAMES
+            .iter()
+            .zip(format.shows().parts())
+            .filter(|(_, shown)| !shown.is_possible())
+            .map(|(part, _)| *part)
+            .collect();
+        if never.is_empty() {
+            parts.push(format!("{} log", format.name()));
+        } else {
+            parts.push(format!(
+                "{} never shows {}",
+                format.name(),
+                never.join(", ")
+            ));
+        }
+    }
+    if !result.has_names {
+        parts.push(NO_NAMES.to_owned());
+    }
+    parts.join("; ")
+}
+
+const fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Unseen => "outcome not in the log",
+        Outcome::Pending => "waiting",
+        Outcome::Answered => "answered",
+        Outcome::Refused => "refused",
+        Outcome::Unanswered => "unanswered",
+        Outcome::Denied => "denied",
+        Outcome::NotAnAttempt => "no attempt",
+    }
+}
+
+fn example_target(example: &Example) -> String {
+    let Example {
+        destination,
+        port,
+        transport,
+        outcome,
+        name,
+        ..
+    } = example;
+    let name = name
+        .as_ref()
+        .map(|name| format!(" ({name})"))
+        .unwrap_or_default();
+    let word = outcome_word(*outcome);
+    let port = if *port == 0 {
+        String::new()
+    } else {
+        format!("/{port}")
+    };
+    format!("{destination}{name} {}{port} {word}", transport.name())
+}
+
+/// How long a capture or a bucket is, for people.
+fn span_us(micros: i64) -> String {
+    match micros / 1_000_000 {
+        ..=1 => "1 s".to_owned(),
+        s @ 2..120 => format!("{s} s"),
+        s @ 120..7_200 => format!("{} min", s / 60),
+        s @ 7_200..172_800 => format!("{} h", s / 3_600),
+        s => format!("{} d", s / 86_400),
+    }
+}
+
+/// What was left out of a result, a sentence each.
+fn left_out(result: &CaptureResult) -> Vec<String> {
+    let mut sentences = Vec::new();
+    if result.lost_count > 0 {
+        sentences.push(format!("the log itself lost {} records", result.lost_count));
+    }
+    if result.refused_count > 0 {
+        sentences.push(format!(
+            "{} signals of subjects beyond the first {} were not judged",
+            result.refused_count,
+            limits::PODS_MAX
+        ));
+    }
+    sentences
+}
