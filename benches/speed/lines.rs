@@ -82,7 +82,7 @@ impl Events {
         };
         let of_pod = Random::new(u64::from(pod) << 32 | service).next();
         let [a, b, c, d, ..] = of_pod.to_be_bytes();
-        let target = if a & 3 == 0 {
+        let target = if a < 64 {
             Ipv4Addr::new(10, 245, b, c | 1)
         } else {
             Ipv4Addr::new(40 + a % 100, b, c, d | 1)
@@ -110,6 +110,7 @@ pub fn log(format: Format, count: usize) -> Vec<u8> {
     let mut text = String::new();
     for _ in 0..count {
         let event = events.next();
+        #[allow(clippy::match_wildcard_for_single_variants)] // not every format is measured
         match format {
             Format::Hubble => hubble(&mut text, &event),
             Format::Zeek => zeek(&mut text, &event),
@@ -234,14 +235,14 @@ fn hubble_rest(text: &mut String, event: &Event, is_reply: bool, is_ingress: boo
         text,
         r#""Type":"L3_L4","node_name":"10.10.21.166","node_labels":["kubernetes.io/arch=amd64","kubernetes.io/hostname=10.10.21.166","kubernetes.io/os=linux","node.kubernetes.io/instance-type=S5.MEDIUM4","topology.kubernetes.io/region=eu-1","topology.kubernetes.io/zone=eu-1a"],"#
     );
-    if !is_drop {
+    if is_drop {
+        text.push_str(r#""event_type":{"type":1,"sub_type":133},"#);
+    } else {
         if is_reply {
             text.push_str(r#""reply":true,"#);
         }
         let sub_type = if is_reply { "" } else { r#","sub_type":11"# };
         put!(text, r#""event_type":{{"type":4{sub_type}}},"#);
-    } else {
-        text.push_str(r#""event_type":{"type":1,"sub_type":133},"#);
     }
     let direction = if is_ingress { "INGRESS" } else { "EGRESS" };
     put!(text, r#""traffic_direction":"{direction}","#);
@@ -301,9 +302,10 @@ fn ulogd(text: &mut String, event: &Event) {
     }
     let is_end = event.kind >= 65;
     let packets_in = if event.kind >= 98 { 0 } else { 12 };
-    let (packets, bytes, event_number, span) = match is_end {
-        true => ((14, packets_in), (2_048, packets_in * 700), 4, "end"),
-        false => ((0, 0), (0, 0), 1, "start"),
+    let (packets, bytes, event_number, span) = if is_end {
+        ((14, packets_in), (2_048, packets_in * 700), 4, "end")
+    } else {
+        ((0, 0), (0, 0), 1, "start")
     };
     put!(
         text,

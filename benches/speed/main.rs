@@ -200,6 +200,7 @@ fn each_line(log: &[u8], mut visit: impl FnMut(&[u8]) -> bool) -> usize {
 }
 
 fn plain(format: Format, log: &[u8]) -> usize {
+    #[allow(clippy::match_wildcard_for_single_variants)] // not every format is measured
     let count = match format {
         Format::Hubble => each_line(log, |line| plain::read::<plain::Hubble<'_>>(line)),
         Format::Zeek => each_line(log, |line| plain::read::<plain::Zeek<'_>>(line)),

@@ -122,86 +122,93 @@ fn flood_by(engine: &mut Engine, pod: u32, signal_count: u64) {
 }
 
 fn flood_signal(nth: u64, random: &mut Random) -> Signal<'static> {
-    let bits = u128::from(random.next()) << 64 | u128::from(random.next());
-    let far = match nth % 4 {
-        0 => IpAddr::V6((bits | 0x2000 << 112).into()),
-        _ => IpAddr::V4(Ipv4Addr::from_bits(
-            0x3400_0000 | u32::try_from(random.below(1 << 24)).unwrap_or(0),
-        )),
-    };
-    let near = IpAddr::V4(Ipv4Addr::new(
-        52,
-        0,
-        0,
-        u8::try_from(nth / 64 % 200).unwrap_or(0),
-    ));
-    let port = u16::try_from(random.below(65_535)).unwrap_or(1);
-    let scanned_port = u16::try_from(random.below(100)).unwrap_or(1);
+    if nth % 16 < 3 {
+        name_signal(nth, random)
+    } else {
+        Signal::Flow(flood_flow(nth, random))
+    }
+}
+
+/// Any address, one in four of them IPv6.
+fn any_address(nth: u64, random: &mut Random) -> IpAddr {
+    if nth.is_multiple_of(4) {
+        let bits = u128::from(random.next()) << 64 | u128::from(random.next());
+        return IpAddr::V6((bits | 0x2000 << 112).into());
+    }
+    let bits = u32::try_from(random.below(1 << 24)).unwrap_or(0);
+    IpAddr::V4(Ipv4Addr::from_bits(0x3400_0000 | bits))
+}
+
+/// A host that is contacted on many ports.
+fn scanned_host(nth: u64) -> IpAddr {
+    let host = u8::try_from(nth / 64 % 200).unwrap_or(0);
+    IpAddr::V4(Ipv4Addr::new(52, 0, 0, host))
+}
+
+fn name_signal(nth: u64, random: &mut Random) -> Signal<'static> {
+    let source = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 9));
+    let label = random.next();
     match nth % 16 {
         0 => Signal::Dns(DnsQuery {
             time: time(nth),
-            source: near,
-            query: Cow::Owned(format!("{port}.{nth}.pool.example")),
-            answers: (0..32)
-                .map(|_| {
-                    IpAddr::V4(Ipv4Addr::from_bits(
-                        0x3400_0000 | u32::try_from(random.below(1 << 24)).unwrap_or(0),
-                    ))
-                })
-                .collect(),
-            nonexistent: Some(nth % 3 == 0),
+            source,
+            query: Cow::Owned(format!("{label:x}.pool.example")),
+            answers: (1..33).map(|_| any_address(1, random)).collect(),
+            nonexistent: Some(nth.is_multiple_of(3)),
         }),
         1 => Signal::Dns(DnsQuery {
             time: time(nth),
-            source: near,
-            query: Cow::Owned(format!("{:016x}.{}.example", random.next(), nth % 4_000)),
-            answers: vec![far],
+            source,
+            query: Cow::Owned(format!("{label:016x}.{}.example", nth % 4_000)),
+            answers: vec![any_address(nth, random)],
             nonexistent: Some(true),
         }),
-        2 => Signal::Tls(TlsName {
+        _ => Signal::Tls(TlsName {
             time: time(nth),
-            source: near,
-            source_port: port,
-            destination: far,
-            destination_port: port,
-            server_name: Cow::Owned(format!("{port}.pool.example")),
+            source,
+            source_port: 40_000,
+            destination: any_address(nth, random),
+            destination_port: u16::try_from(random.below(65_535)).unwrap_or(1),
+            server_name: Cow::Owned(format!("{label:x}.pool.example")),
         }),
-        3..6 => Signal::Flow(Flow {
+    }
+}
+
+fn flood_flow(nth: u64, random: &mut Random) -> Flow<'static> {
+    let far = any_address(nth, random);
+    let port = u16::try_from(random.below(65_535)).unwrap_or(1);
+    let scanned_port = u16::try_from(random.below(100)).unwrap_or(1);
+    let to = |destination, port, outcome| Flow {
+        outcome,
+        ..flow(nth, destination, port)
+    };
+    match nth % 16 {
+        3..6 => Flow {
             volume: Some(Volume {
                 bytes_out: 5_000,
                 bytes_in: 9_000,
                 packets_out: 100,
                 packets_in: 100,
                 duration_us: 900_000_000,
-                is_final: nth % 2 == 0,
+                is_final: nth.is_multiple_of(2),
             }),
             ..flow(nth, far, port)
-        }),
-        6..9 => Signal::Flow(Flow {
-            outcome: Outcome::Pending,
-            ..flow(nth, far, scanned_port)
-        }),
-        9..11 => Signal::Flow(Flow {
-            outcome: Outcome::Unanswered,
-            ..flow(nth, near, port)
-        }),
-        11 => Signal::Flow(Flow {
+        },
+        6..9 => to(far, scanned_port, Outcome::Pending),
+        9..11 => to(scanned_host(nth), port, Outcome::Unanswered),
+        11 => Flow {
             transport: Transport::Udp,
             ..flow(nth, far, port)
-        }),
-        12 => Signal::Flow(Flow {
+        },
+        12 => Flow {
             transport: Transport::Udp,
-            outcome: Outcome::Unanswered,
-            ..flow(nth, far, scanned_port)
-        }),
-        13 => Signal::Flow(Flow {
+            ..to(far, scanned_port, Outcome::Unanswered)
+        },
+        13 => Flow {
             transport: Transport::Icmp,
             ..flow(nth, far, 0)
-        }),
-        14 => Signal::Flow(Flow {
-            outcome: Outcome::Denied,
-            ..flow(nth, far, scanned_port)
-        }),
-        _ => Signal::Flow(flow(nth, far, port)),
+        },
+        14 => to(far, scanned_port, Outcome::Denied),
+        _ => flow(nth, far, port),
     }
 }

@@ -14,6 +14,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
+use foldhash::fast::RandomState;
+
 use crate::limits;
 use crate::model::{EventTime, PodHint, PodKey, RunKey};
 
@@ -151,11 +153,14 @@ struct Held {
 }
 
 /// The index. One task owns it; nothing in it blocks.
+///
+/// Its hashes are seeded, but not proof against somebody who chooses keys: what is stored here the
+/// API server and the network plugin choose, and a look-up of a forged address stores nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    pods: HashMap<PodKey, Pod>,
-    addresses: HashMap<IpAddr, Address>,
-    nodes: HashSet<IpAddr>,
+    pods: HashMap<PodKey, Pod, RandomState>,
+    addresses: HashMap<IpAddr, Address, RandomState>,
+    nodes: HashSet<IpAddr, RandomState>,
     /// Ended pods, the longest ended first.
     ended: BTreeSet<(EventTime, PodKey)>,
     stats: IndexStats,

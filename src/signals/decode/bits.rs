@@ -33,6 +33,7 @@ impl StringEnds {
     /// The first place in `bytes` from `at` on where a string may end; their length or more where
     /// there is none. Call it with the same bytes each time.
     #[inline(always)]
+    #[allow(clippy::inline_always)] // called for each string, and short
     pub(super) fn next(&mut self, bytes: &[u8], at: usize) -> usize {
         let ahead = at.wrapping_sub(self.start);
         if ahead < BLOCK_BYTES {

@@ -271,7 +271,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string, of which only the end is looked for. Control characters are refused.
-    #[inline(always)] // the result stays in registers
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // so that the result stays in registers
     fn string(&mut self) -> Result<RawText<'a>, Malformed> {
         let start = self.at + 1;
         let bytes = self.text.as_bytes();
@@ -332,6 +333,7 @@ impl<'a> Cursor<'a> {
     /// Reads a number without sign and exponent that is so short that the result is exact. `false`,
     /// and not a byte further, for any other.
     #[inline(always)]
+    #[allow(clippy::inline_always)] // so that the result stays in registers
     #[allow(clippy::cast_precision_loss)] // below 2^53 by the guard
     fn plain_number(&mut self, slot: &mut Scalar<'a>) -> bool {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();

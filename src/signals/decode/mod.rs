@@ -299,7 +299,7 @@ fn text_of(line: &[u8]) -> Result<&str, Malformed> {
     if line.len() > limits::LINE_BYTES_MAX {
         return Err(Malformed::TooLong);
     }
-    let text = std::str::from_utf8(line)
+    let text = simdutf8::basic::from_utf8(line)
         .map_err(|_| Malformed::NotUtf8)?
         .trim_ascii();
     if text.starts_with('{') {

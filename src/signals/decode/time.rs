@@ -27,35 +27,35 @@ fn parse_any(text: &str) -> Option<EventTime> {
 fn parse_fixed(text: &[u8]) -> Option<EventTime> {
     let (date, rest) = text.split_first_chunk::<19>()?;
     let &[
-        year1,
-        year2,
-        year3,
-        year4,
+        _,
+        _,
+        _,
+        _,
         b'-',
-        month1,
-        month2,
+        _,
+        _,
         b'-',
-        day1,
-        day2,
+        _,
+        _,
         b'T',
-        hour1,
-        hour2,
+        _,
+        _,
         b':',
-        minute1,
-        minute2,
+        _,
+        _,
         b':',
-        second1,
-        second2,
+        _,
+        _,
     ] = date
     else {
         return None;
     };
-    let year = number(&[year1, year2, year3, year4])?;
-    let month = number(&[month1, month2])?;
-    let day = number(&[day1, day2])?;
-    let hour = number(&[hour1, hour2])?;
-    let minute = number(&[minute1, minute2])?;
-    let second = number(&[second1, second2])?;
+    let year = number(date.get(..4)?)?;
+    let month = number(date.get(5..7)?)?;
+    let day = number(date.get(8..10)?)?;
+    let hour = number(date.get(11..13)?)?;
+    let minute = number(date.get(14..16)?)?;
+    let second = number(date.get(17..)?)?;
     // Days beyond the 28th exist only in some months.
     let exists = (1970..=2200).contains(&year)
         && (1..=12).contains(&month)

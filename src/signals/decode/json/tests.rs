@@ -44,8 +44,8 @@ fn faults_of_structure_are_found_wherever_they_are() {
         r#"{"a":1 "b":2}"#,
         r#"{,"a":1}"#,
         r#"{"a":1]"#,
-        r#"{a:1}"#,
-        r#"{1:1}"#,
+        r"{a:1}",
+        r"{1:1}",
         r#"{"a":}"#,
         r#"{"a":1}}"#,
         r#"{"a":1} {"b":2}"#,
@@ -170,8 +170,8 @@ fn a_key_that_comes_twice_is_refused_before_what_follows_it() {
 fn text_with_brackets_and_quotes_does_not_leave_its_string() {
     for text in [
         r#"\"},\"flow\":{"#,
-        r#"]]]]}}}}"#,
-        r#"\\"#,
+        r"]]]]}}}}",
+        r"\\",
         r#"\\\"{["#,
         "{\\\"a\\\":[",
         "\u{e4}\u{1f600}]",
