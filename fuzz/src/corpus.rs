@@ -41,6 +41,13 @@ const LINES: [&str; 5] = [
     r#"{"ts":1,"id.orig_h":"10.0.0.7","id.orig_p":53,"id.resp_h":"10.0.0.2","id.resp_p":443,"server_name":"pool.example.net"}"#,
 ];
 
+/// Samples in every form that is read.
+const SAMPLES: [&str; 3] = [
+    r#"{"time":1700000000.5,"pod":"10.244.0.5","cpu":0.5,"gpu":97}"#,
+    r#"{"time":"2026-11-24T10:14:57Z","pod":"team-a/agent-0","cpu":1.97}"#,
+    r#"{"time":1700000060,"pod":"10.244.0.5","gpu":{"DCGM_FI_PROF_SM_ACTIVE":0.99,"DCGM_FI_PROF_PIPE_TENSOR_ACTIVE":0,"power_watts":310,"DCGM_FI_DEV_FB_USED":9223372036854775794}}"#,
+];
+
 /// A pool list with one entry of each kind.
 const POOLS: &str = "# pools\npool.example.org\n*.miner.example.net\n203.0.113.9:3333\n198.51.100.0/24\n2001:db8::/32\n[2001:db8::1]:443\n";
 
@@ -85,6 +92,10 @@ impl Corpus {
             Target::Line(format) => of(Some(format)).flatten().cloned().collect(),
             Target::Sniff => of(None).flatten().cloned().collect(),
             Target::Pools => self.pools.clone(),
+            Target::Samples => SAMPLES
+                .iter()
+                .map(|line| line.as_bytes().to_vec())
+                .collect(),
             Target::Log(format) => of(Some(format)).flat_map(|lines| parts(lines)).collect(),
         }
     }

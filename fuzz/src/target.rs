@@ -7,7 +7,7 @@ use std::mem::discriminant;
 use yellowjack::detect::{Engine, EngineConfig, PoolList, Workload};
 use yellowjack::limits;
 use yellowjack::model::{EventTime, Finding, PodKey, Signal, Subject};
-use yellowjack::signals::decode::{Decoded, Decoder, Format, decode, sniff};
+use yellowjack::signals::decode::{Decoded, Decoder, Format, decode, decode_sample, sniff};
 
 /// What one input led to, as a hash: the kind of result and which parts of it are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,8 @@ pub enum Target {
     Sniff,
     /// Pool lists.
     Pools,
+    /// Samples of processors and accelerators.
+    Samples,
 }
 
 impl Target {
@@ -42,7 +44,7 @@ impl Target {
         let logs = Format::ALL.into_iter().map(Self::Log);
         lines
             .chain(logs)
-            .chain([Self::Sniff, Self::Pools])
+            .chain([Self::Sniff, Self::Pools, Self::Samples])
             .collect()
     }
 
@@ -54,6 +56,7 @@ impl Target {
             Self::Log(format) => format!("{}-log", format.name()),
             Self::Sniff => "sniff".to_owned(),
             Self::Pools => "pools".to_owned(),
+            Self::Samples => "samples".to_owned(),
         }
     }
 
@@ -68,6 +71,15 @@ impl Target {
                 Ok(Behaviour::of(found))
             }
             Self::Pools => check_pools(input),
+            Self::Samples => {
+                let decoded = decode_sample(input);
+                ensure(
+                    decode_sample(input) == decoded,
+                    "the same line, two samples",
+                )?;
+                check_decoded(&decoded, input.len())?;
+                Ok(Behaviour::of(shape(&decoded)))
+            }
         }
     }
 }
@@ -240,7 +252,7 @@ fn shape(decoded: &Decoded<'_>) -> u64 {
                 }
                 Signal::Tls(name) => name.source.is_ipv4().hash(&mut hasher),
                 Signal::Sample(sample) => {
-                    (sample.cpu.is_some(), sample.gpu.is_some()).hash(&mut hasher)
+                    (sample.cpu.is_some(), sample.gpu.is_some()).hash(&mut hasher);
                 }
                 Signal::Lost(lost) => (lost.count > 1).hash(&mut hasher),
             }
