@@ -57,6 +57,11 @@ unit: ## Run the unit and integration tests of the operator; no cluster
 e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
 	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e
 
+.PHONY: e2e-standin
+e2e-standin: cluster ## Test the policy stand-in with real packets (root; says so where it skips)
+	$(CARGO) build --locked -p yellowjack-e2e --bin with-cluster
+	cd e2e/standin && "$${CARGO_TARGET_DIR:-../../target}/debug/with-cluster" go test -count=1 ./...
+
 .PHONY: cluster
 cluster: ## Build the control plane for tests, once, into the cache; not where KUBECONFIG or KUBEBUILDER_ASSETS is set
 	@if [ -n "$${KUBEBUILDER_ASSETS:-}" ]; then \

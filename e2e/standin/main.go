@@ -1,0 +1,251 @@
+// Command standin enforces NetworkPolicies and ClusterNetworkPolicies with nftables, on the node that
+// it runs on, for the tests of Yellowjack: no engine that can be installed without images does. It
+// plays both kinds of real engines (--mode), and proves what Yellowjack does with an engine, never what
+// a vendor's engine does. Not for use outside tests.
+//
+// One text per state of the cluster, applied as a whole and only when it differs from the last one.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+const (
+	// settle is how long to wait for more changes of the same moment: a policy and a label patch come
+	// together, and each reload costs about 20 ms.
+	settle = 5 * time.Millisecond
+	// again is how often to try what failed, and to ask whether ClusterNetworkPolicy is served by now.
+	again      = 500 * time.Millisecond
+	nftTimeout = 10 * time.Second
+)
+
+var clusterPolicies = schema.GroupVersionResource{
+	Group: "policy.networking.k8s.io", Version: "v1alpha2", Resource: "clusternetworkpolicies",
+}
+
+type options struct {
+	kubeconfig, node, netns, nft string
+	perPacket                    bool
+	podNetworks                  []netip.Prefix
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:])
+	if err == nil {
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "standin:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(arguments []string) (o options, err error) {
+	flags := flag.NewFlagSet("standin", flag.ExitOnError)
+	flags.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "the `file` that names the API server")
+	mode := flags.String("mode", "connection", "connection: established flows survive a new deny; packet: they do not")
+	flags.StringVar(&o.node, "node-name", "", "enforce for the pods of this node alone; empty: for all pods")
+	flags.StringVar(&o.nft, "nft", "nft", "the nft `program`")
+	flags.StringVar(&o.netns, "netns", "", "network namespace to write the rules into, as a `path`; empty: this one")
+	networks := flags.String("pod-cidr", "", "networks of pods, with commas; other addresses are no pod's; empty: any is")
+	_ = flags.Parse(arguments) // exits by itself
+	for _, text := range strings.FieldsFunc(*networks, func(r rune) bool { return r == ',' }) {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return o, fmt.Errorf("failed to read --pod-cidr: %w", err)
+		}
+		o.podNetworks = append(o.podNetworks, network)
+	}
+	if flags.NArg() > 0 || (*mode != "connection" && *mode != "packet") {
+		return o, fmt.Errorf("unable to use %q; hint: --mode is connection or packet", append(flags.Args(), *mode))
+	}
+	o.perPacket = *mode == "packet"
+	return o, nil
+}
+
+// run enforces until the context ends, then removes its table: a test leaves nothing behind. The rules
+// of a killed process stay in force.
+func run(ctx context.Context, o options) error {
+	s, err := watch(ctx, o.kubeconfig)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = apply(context.Background(), o, fmt.Sprintf("table %s {}\ndelete table %s\n", table, table))
+	}()
+	ticker := time.NewTicker(again)
+	defer ticker.Stop()
+	var applied, complained string
+	for generation := 1; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			s.watchClusterPolicies(ctx)
+		case <-s.changed:
+			time.Sleep(settle)
+		}
+		started := time.Now()
+		rules := compile(s.world(o.podNetworks), o.perPacket, o.node)
+		if problems := strings.Join(rules.problems, "; "); problems != complained {
+			fmt.Fprintln(os.Stderr, "standin:", problems)
+			complained = problems
+		}
+		if rules.text == applied {
+			continue
+		}
+		compiled := time.Now()
+		if err := apply(ctx, o, rules.text); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
+			fmt.Fprintln(os.Stderr, "standin:", err)
+			continue
+		}
+		applied = rules.text
+		now := time.Now()
+		fmt.Printf("applied generation=%d time=%s rules=%d pods=%d compile_ms=%.1f nft_ms=%.1f\n",
+			generation, now.UTC().Format("2006-01-02T15:04:05.000Z"), rules.rules, rules.guarded,
+			compiled.Sub(started).Seconds()*1e3, now.Sub(compiled).Seconds()*1e3)
+		generation++
+	}
+}
+
+// apply hands one transaction to nft.
+func apply(ctx context.Context, o options, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, nftTimeout)
+	defer cancel()
+	command := exec.CommandContext(ctx, o.nft, "-f", "-")
+	if o.netns != "" {
+		command = exec.CommandContext(ctx, "nsenter", "--net="+o.netns, o.nft, "-f", "-")
+	}
+	var said bytes.Buffer
+	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(text), &said, &said
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("failed to apply the rules: %w: %s", err, strings.TrimSpace(said.String()))
+	}
+	return nil
+}
+
+// source is a copy of what the API server says.
+type source struct {
+	changed                              chan struct{}
+	factory                              dynamicinformer.DynamicSharedInformerFactory
+	served                               discovery.DiscoveryInterface
+	pods, namespaces, policies, clusters cache.Indexer
+}
+
+// watch returns once everything that the API server serves now has been read.
+func watch(ctx context.Context, kubeconfig string) (*source, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("failed to read the kubeconfig: %w", err)
+	}
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("failed to make a client: %w", err)
+	}
+	served, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("failed to make a client: %w", err)
+	}
+	s := &source{
+		changed: make(chan struct{}, 1),
+		factory: dynamicinformer.NewDynamicSharedInformerFactory(client, 0),
+		served:  served,
+	}
+	for resource, store := range map[schema.GroupVersionResource]*cache.Indexer{
+		corev1.SchemeGroupVersion.WithResource("pods"):                  &s.pods,
+		corev1.SchemeGroupVersion.WithResource("namespaces"):            &s.namespaces,
+		networkingv1.SchemeGroupVersion.WithResource("networkpolicies"): &s.policies,
+	} {
+		if *store = s.read(ctx, resource); *store == nil {
+			return nil, errors.New("unable to read the cluster's state")
+		}
+	}
+	s.watchClusterPolicies(ctx)
+	return s, nil
+}
+
+// read gives a copy that is complete and follows what changes; nil where the context ended.
+func (s *source) read(ctx context.Context, resource schema.GroupVersionResource) cache.Indexer {
+	informer := s.factory.ForResource(resource).Informer()
+	// One mark stands for any number of changes, so this never blocks.
+	mark := func() {
+		select {
+		case s.changed <- struct{}{}:
+		default:
+		}
+	}
+	handler, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { mark() }, UpdateFunc: func(_, _ any) { mark() }, DeleteFunc: func(any) { mark() },
+	})
+	s.factory.Start(ctx.Done())
+	if err != nil || !cache.WaitForCacheSync(ctx.Done(), handler.HasSynced) {
+		return nil
+	}
+	return informer.GetIndexer()
+}
+
+// watchClusterPolicies does nothing while the API server does not serve them.
+func (s *source) watchClusterPolicies(ctx context.Context) {
+	if s.clusters != nil {
+		return
+	}
+	if _, err := s.served.ServerResourcesForGroupVersion(clusterPolicies.GroupVersion().String()); err == nil {
+		s.clusters = s.read(ctx, clusterPolicies)
+	}
+}
+
+func (s *source) world(podNetworks []netip.Prefix) *world {
+	w := &world{
+		pods:       holders(all[corev1.Pod](s.pods), podNetworks),
+		namespaces: map[string]labels.Set{},
+		policies:   all[networkingv1.NetworkPolicy](s.policies),
+	}
+	for _, namespace := range all[corev1.Namespace](s.namespaces) {
+		w.namespaces[namespace.Name] = namespace.Labels
+	}
+	if s.clusters != nil {
+		w.clusterPolicies = all[clusterPolicy](s.clusters)
+	}
+	return w
+}
+
+// all gives a store's objects by name: a store has no order, and the rules need one.
+func all[T any](store cache.Indexer) []*T {
+	var objects []*T
+	for _, key := range slices.Sorted(slices.Values(store.ListKeys())) {
+		object, found, _ := store.GetByKey(key)
+		typed := new(T)
+		if found && runtime.DefaultUnstructuredConverter.FromUnstructured(object.(*unstructured.Unstructured).Object, typed) == nil {
+			objects = append(objects, typed)
+		}
+	}
+	return objects
+}
