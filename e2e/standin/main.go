@@ -167,18 +167,12 @@ func watch(ctx context.Context, kubeconfig string) (*source, error) {
 		return nil, fmt.Errorf("failed to read the kubeconfig: %w", err)
 	}
 	client, err := dynamic.NewForConfig(config)
-	if err != nil {
+	served, another := discovery.NewDiscoveryClientForConfig(config)
+	if err = errors.Join(err, another); err != nil {
 		return nil, fmt.Errorf("failed to make a client: %w", err)
 	}
-	served, err := discovery.NewDiscoveryClientForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("failed to make a client: %w", err)
-	}
-	s := &source{
-		changed: make(chan struct{}, 1),
-		factory: dynamicinformer.NewDynamicSharedInformerFactory(client, 0),
-		served:  served,
-	}
+	factory := dynamicinformer.NewDynamicSharedInformerFactory(client, 0)
+	s := &source{changed: make(chan struct{}, 1), factory: factory, served: served}
 	for resource, store := range map[schema.GroupVersionResource]*cache.Indexer{
 		corev1.SchemeGroupVersion.WithResource("pods"):                  &s.pods,
 		corev1.SchemeGroupVersion.WithResource("namespaces"):            &s.namespaces,

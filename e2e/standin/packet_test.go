@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -160,6 +161,20 @@ func (c *cluster) patch(kind, name, patch string) {
 	}
 }
 
+func (c *cluster) serveClusterPolicies() {
+	c.t.Helper()
+	definitions, policies := c.of("CustomResourceDefinition"), c.of("ClusterNetworkPolicy")
+	waitFor(c.t, "the definition of an earlier test is gone", func() bool {
+		_, err := definitions.Get(c.t.Context(), "clusternetworkpolicies.policy.networking.k8s.io", metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
+	c.put(definition)
+	waitFor(c.t, "ClusterNetworkPolicy is served", func() bool {
+		_, err := policies.List(c.t.Context(), metav1.ListOptions{})
+		return err == nil
+	})
+}
+
 // engine is the stand-in itself, as a process.
 type engine struct {
 	t       *testing.T
@@ -287,11 +302,7 @@ func quarantineCuts(t *testing.T, mode string) {
 	l := newLab(t, map[string]int{"rogue": 2, "honest": 3})
 	rogue, friend := l.pods["rogue"], l.pods["honest"]
 	c := newCluster(t)
-	c.put(definition)
-	waitFor(t, "ClusterNetworkPolicy is served", func() bool {
-		_, err := c.of("ClusterNetworkPolicy").List(t.Context(), metav1.ListOptions{})
-		return err == nil
-	})
+	c.serveClusterPolicies()
 	c.put(quarantine)
 	c.pod("rogue", "", 2)
 	c.pod("honest", "", 3)
@@ -367,6 +378,19 @@ spec: { podSelector: {}, policyTypes: [Egress] }
 `)
 	})
 	expect(t, false, out)
+}
+
+func TestAKindThatIsServedLaterIsEnforced(t *testing.T) {
+	skipWithout(t)
+	l := newLab(t, map[string]int{"rogue": 2})
+	c := newCluster(t)
+	c.pod("rogue", ", quarantine: incident", 2)
+	startEngine(t, l, "connection")
+	out := route{l.pods["rogue"], "tcp", outside6, 80}
+	expect(t, true, out)
+	c.serveClusterPolicies()
+	c.put(strings.Split(quarantine, "\n---\n")[0]) // the ClusterNetworkPolicy alone
+	waitFor(t, "the deny is in force", func() bool { return !reaches(out.from, out.network, out.address, out.port) })
 }
 
 func TestADenyOfEgressLeavesWhatWasOpenedIntoThePod(t *testing.T) {

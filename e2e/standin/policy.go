@@ -86,7 +86,9 @@ func (p clusterProtocol) plain() []networkingv1.NetworkPolicyPort {
 			return
 		} else if to := port.DestinationPort; to.Number > 0 || to.Range.Start > 0 {
 			plain.Port = ptr.To(intstr.FromInt32(max(to.Number, to.Range.Start)))
-			plain.EndPort = ptr.To(max(to.Number, to.Range.End))
+			if to.Range.End > 0 {
+				plain.EndPort = &to.Range.End
+			}
 		}
 		ports = append(ports, plain)
 	}

@@ -7,7 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 // This file writes the state of the cluster as one nftables transaction. Pure: the same world always
@@ -15,24 +18,26 @@ import (
 
 const table = "inet yellowjack_standin"
 
-// view is how packets show a flow of a pod: into it or out of it, and, in replies, with source and
-// destination in each other's place.
-type view struct{ egress, reply bool }
-
-func (v view) peer() string {
-	return map[bool]string{true: "daddr", false: "saddr"}[v.egress != v.reply]
+// view is how packets show a flow of a pod, out of it or into it: the chain that judges them, and which
+// of their fields name the other end, the pod itself, and the port that was called. In replies source
+// and destination have changed places.
+type view struct {
+	chain, peer, self, port string
+	egress                  bool
 }
-func (v view) self() string {
-	return map[bool]string{true: "saddr", false: "daddr"}[v.egress != v.reply]
-}
-func (v view) port() string { return map[bool]string{true: "sport", false: "dport"}[v.reply] }
 
-func (v view) chain() string {
-	return map[bool]string{true: "egress", false: "ingress"}[v.egress] + map[bool]string{true: "_replies"}[v.reply]
+var views = []view{
+	{"egress", "daddr", "saddr", "dport", true},
+	{"ingress", "saddr", "daddr", "dport", false},
+	{"egress_replies", "saddr", "daddr", "sport", true},
+	{"ingress_replies", "daddr", "saddr", "sport", false},
 }
 
 func family(address netip.Addr) string {
-	return map[bool]string{true: "ip6", false: "ip"}[address.Is6()]
+	if address.Is6() {
+		return "ip6"
+	}
+	return "ip"
 }
 
 // ruleset is the text for `nft -f`, and what can be said about it.
@@ -57,29 +62,26 @@ type compiler struct {
 func compile(w *world, perPacket bool, node string) ruleset {
 	c := &compiler{world: w, chains: map[string]string{}}
 	jumps := map[string][]string{} // by chain and field
+	seen := views[:2]
+	if perPacket {
+		seen = views
+	}
+	guarded := map[*pod]bool{}
 	for _, subject := range w.pods {
-		if node != "" && subject.Spec.NodeName != node {
-			continue
-		}
-		found := false
-		for _, v := range []view{{egress: true}, {}, {egress: true, reply: true}, {reply: true}} {
-			if v.reply && !perPacket {
+		for _, v := range seen {
+			if node != "" && subject.Spec.NodeName != node {
 				continue
 			}
-			chain := c.judge(subject, v)
-			if chain == "" {
-				continue
+			if chain := c.judge(subject, v); chain != "" {
+				guarded[subject] = true
+				for _, address := range subject.addresses {
+					key := fmt.Sprintf("%s %s %s", v.chain, family(address), v.self)
+					jumps[key] = append(jumps[key], fmt.Sprintf("%s : jump %s", address, chain))
+				}
 			}
-			found = true
-			for _, address := range subject.addresses {
-				key := fmt.Sprintf("%s %s %s", v.chain(), family(address), v.self())
-				jumps[key] = append(jumps[key], fmt.Sprintf("%s : jump %s", address, chain))
-			}
-		}
-		if found {
-			c.guarded++
 		}
 	}
+	c.guarded = len(guarded)
 	c.hooks(perPacket, jumps)
 	c.text = fmt.Sprintf("table %s {}\ndelete table %s\ntable %s {\n%s}\n", table, table, table, c.body.String())
 	return c.ruleset
@@ -128,23 +130,20 @@ func (c *compiler) judge(subject *pod, v view) string {
 }
 
 func (c *compiler) policyRules(subject *pod, v view) (rules []string, isolated bool) {
-	kind := networkingv1.PolicyTypeIngress
-	if v.egress {
-		kind = networkingv1.PolicyTypeEgress
-	}
 	for _, policy := range c.policies {
-		if policy.Namespace != subject.Namespace || !slices.Contains(policy.Spec.PolicyTypes, kind) ||
-			!selects(&policy.Spec.PodSelector, subject.Labels) {
+		spec := policy.Spec
+		kind := map[bool]networkingv1.PolicyType{true: networkingv1.PolicyTypeEgress, false: networkingv1.PolicyTypeIngress}[v.egress]
+		if policy.Namespace != subject.Namespace || !slices.Contains(spec.PolicyTypes, kind) || !selects(&spec.PodSelector, subject.Labels) {
 			continue
 		}
 		isolated = true
 		if v.egress {
-			for _, rule := range policy.Spec.Egress {
-				rules = append(rules, c.write(subject, v, rule.To, rule.Ports, "return")...)
+			spec.Ingress = nil
+			for _, rule := range spec.Egress {
+				spec.Ingress = append(spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: rule.To, Ports: rule.Ports})
 			}
-			continue
 		}
-		for _, rule := range policy.Spec.Ingress {
+		for _, rule := range spec.Ingress {
 			rules = append(rules, c.write(subject, v, rule.From, rule.Ports, "return")...)
 		}
 	}
@@ -171,7 +170,7 @@ func (c *compiler) clusterRules(subject *pod, v view, tier, passed string) (rule
 				rules = append(rules, c.write(subject, v, peers, ports, verdicts[rule.Action])...)
 				continue
 			}
-			problem := fmt.Sprintf("%s rule %d of ClusterNetworkPolicy %s is not understood", view{egress: v.egress}.chain(), i, policy.Name)
+			problem := fmt.Sprintf("rule %d (egress: %v) of ClusterNetworkPolicy %s is not understood", i, v.egress, policy.Name)
 			if !slices.Contains(c.problems, problem) {
 				c.problems = append(c.problems, problem)
 			}
@@ -183,132 +182,116 @@ func (c *compiler) clusterRules(subject *pod, v view, tier, passed string) (rule
 	return rules
 }
 
-// write gives one line for each pair of a peer and a port, which spares merging what overlaps.
+// place is where a peer is, as a match, and the pod that is there, if one is.
+type place struct {
+	match string
+	pod   *pod
+}
+
+// write gives one line for each address and port, which spares merging what overlaps.
 func (c *compiler) write(subject *pod, v view, peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort, verdict string) []string {
-	var lines []string
-	add := func(parts ...string) {
-		lines = append(lines, strings.Join(strings.Fields(strings.Join(append(parts, verdict), " ")), " "))
-	}
-	pair := func(places []string, pods []*pod) {
-		for _, place := range places {
-			if len(ports) == 0 {
-				add(place)
-			}
-			for _, port := range ports {
-				for _, number := range numbers(subject, v, port) {
-					add(place, number)
-				}
-			}
-		}
-		// The name of a port means something at the end where the traffic arrives.
-		for _, port := range ports {
-			for _, p := range pods {
-				if v.egress && port.Port != nil && port.Port.StrVal != "" {
-					for _, number := range p.listens(protocol(port), port.Port.StrVal) {
-						for _, place := range holding([]*pod{p}, v) {
-							add(place, fmt.Sprintf("%s %s %d", protocol(port), v.port(), number))
-						}
-					}
-				}
-			}
-		}
-	}
+	var places []place
 	if len(peers) == 0 {
-		pair([]string{""}, c.world.pods)
+		places = []place{{}}
+		if slices.ContainsFunc(ports, isNamed) {
+			peers = []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}}
+		}
 	}
 	for _, peer := range peers {
-		if peer.IPBlock != nil {
-			pair(block(peer.IPBlock, v), nil)
-			continue
-		}
-		var chosen []*pod
-		for _, p := range c.world.pods {
-			if c.chooses(peer, subject.Namespace, p) {
-				chosen = append(chosen, p)
-			}
-		}
-		pair(holding(chosen, v), chosen)
+		places = append(places, c.places(subject, v, peer)...)
 	}
-	return lines
-}
-
-func protocol(port networkingv1.NetworkPolicyPort) string {
-	if port.Protocol == nil {
-		return "tcp"
-	}
-	return strings.ToLower(string(*port.Protocol))
-}
-
-// numbers leaves out the names that the subject does not know; of the peers' names, `write` takes care.
-func numbers(subject *pod, v view, port networkingv1.NetworkPolicyPort) []string {
-	switch {
-	case port.Port == nil:
-		return []string{"meta l4proto " + protocol(port)}
-	case port.Port.StrVal == "" && port.EndPort != nil && *port.EndPort != port.Port.IntVal:
-		return []string{fmt.Sprintf("%s %s %d-%d", protocol(port), v.port(), port.Port.IntVal, *port.EndPort)}
-	case port.Port.StrVal == "":
-		return []string{fmt.Sprintf("%s %s %d", protocol(port), v.port(), port.Port.IntVal)}
-	case v.egress:
-		return nil
-	}
-	var all []string
-	for _, number := range subject.listens(protocol(port), port.Port.StrVal) {
-		all = append(all, fmt.Sprintf("%s %s %d", protocol(port), v.port(), number))
-	}
-	return all
-}
-
-// holding matches the addresses of pods, one line for each family that they have.
-func holding(pods []*pod, v view) []string {
 	var lines []string
-	for _, name := range []string{"ip", "ip6"} {
-		var addresses []string
-		for _, p := range pods {
-			for _, address := range p.addresses {
-				if family(address) == name {
-					addresses = append(addresses, address.String())
-				}
-			}
+	for _, at := range places {
+		if len(ports) == 0 {
+			lines = append(lines, strings.TrimSpace(at.match+" "+verdict))
 		}
-		if len(addresses) > 0 {
-			lines = append(lines, fmt.Sprintf("%s %s { %s }", name, v.peer(), strings.Join(addresses, ", ")))
+		// The name of a port means something at the end where the traffic arrives.
+		target := subject
+		if v.egress {
+			target = at.pod
+		}
+		for _, port := range ports {
+			for _, numbers := range numbers(target, v, port) {
+				lines = append(lines, strings.TrimSpace(at.match+" "+numbers+" "+verdict))
+			}
 		}
 	}
 	return lines
+}
+
+func (c *compiler) places(subject *pod, v view, peer networkingv1.NetworkPolicyPeer) []place {
+	if peer.IPBlock != nil {
+		return block(peer.IPBlock, v)
+	}
+	var places []place
+	for _, p := range c.pods {
+		if c.chooses(peer, subject.Namespace, p) {
+			for _, address := range p.addresses {
+				places = append(places, place{fmt.Sprintf("%s %s %s", family(address), v.peer, address), p})
+			}
+		}
+	}
+	return places
 }
 
 // block is empty for what is no network: the API server refuses it.
-func block(b *networkingv1.IPBlock, v view) []string {
+func block(b *networkingv1.IPBlock, v view) []place {
 	network, err := netip.ParsePrefix(b.CIDR)
 	if err != nil {
 		return nil
 	}
-	name := family(network.Addr())
-	line := fmt.Sprintf("%s %s %s", name, v.peer(), network.Masked())
-	if network.Bits() == 0 {
-		line = "meta nfproto " + map[string]string{"ip": "ipv4", "ip6": "ipv6"}[name]
+	// nftables takes no network of all addresses.
+	match := map[string]string{"ip": "meta nfproto ipv4", "ip6": "meta nfproto ipv6"}[family(network.Addr())]
+	if network.Bits() > 0 {
+		match = fmt.Sprintf("%s %s %s", family(network.Addr()), v.peer, network.Masked())
 	}
 	for _, except := range b.Except {
 		if without, err := netip.ParsePrefix(except); err == nil {
-			line += fmt.Sprintf(" %s %s != %s", name, v.peer(), without.Masked())
+			match += fmt.Sprintf(" %s %s != %s", family(network.Addr()), v.peer, without.Masked())
 		}
 	}
-	return []string{line}
+	return []place{{match: match}}
+}
+
+func isNamed(port networkingv1.NetworkPolicyPort) bool {
+	return port.Port != nil && port.Port.StrVal != ""
+}
+
+// numbers gives the matches for a port; none where it is a name that the target does not know.
+func numbers(target *pod, v view, port networkingv1.NetworkPolicyPort) []string {
+	protocol := strings.ToLower(string(ptr.Deref(port.Protocol, corev1.ProtocolTCP)))
+	if port.Port == nil {
+		return []string{"meta l4proto " + protocol}
+	}
+	if !isNamed(port) {
+		numbers := fmt.Sprintf("%s %s %d", protocol, v.port, port.Port.IntVal)
+		if port.EndPort != nil {
+			numbers += fmt.Sprintf("-%d", *port.EndPort)
+		}
+		return []string{numbers}
+	}
+	var all []string
+	if target != nil {
+		for _, number := range target.listens(protocol, port.Port.StrVal) {
+			all = append(all, fmt.Sprintf("%s %s %d", protocol, v.port, number))
+		}
+	}
+	return all
 }
 
 // hooks writes where the kernel calls the rules. Packets for the node itself pass `input`, where a
 // pod's egress is judged; those from the node to its pods pass unjudged, as everywhere: the kubelet
 // must reach them.
 func (c *compiler) hooks(perPacket bool, jumps map[string][]string) {
-	for _, v := range []view{{egress: true}, {}, {egress: true, reply: true}, {reply: true}} {
+	for _, v := range views {
 		var rules []string
 		for _, name := range []string{"ip", "ip6"} {
-			field := fmt.Sprintf("%s %s", name, v.self())
-			if found := jumps[v.chain()+" "+field]; len(found) > 0 {
+			field := fmt.Sprintf("%s %s", name, v.self)
+			if found := jumps[v.chain+" "+field]; len(found) > 0 {
 				rules = append(rules, fmt.Sprintf("%s vmap { %s }", field, strings.Join(found, ", ")))
 			}
 		}
-		c.chain(v.chain(), "", rules)
+		c.chain(v.chain, "", rules)
 	}
 	first := func(replies string) []string {
 		if perPacket {

@@ -99,8 +99,8 @@ func TestNftAcceptsTheExpectedRules(t *testing.T) {
 func TestWhatIsNotUnderstoodIsNamedOnce(t *testing.T) {
 	problems := compile(readWorld(t, "testdata/cluster-policies.yaml"), true, "").problems
 	expected := []string{
-		"egress rule 0 of ClusterNetworkPolicy baseline is not understood",
-		"ingress rule 1 of ClusterNetworkPolicy baseline is not understood",
+		"rule 0 (egress: true) of ClusterNetworkPolicy baseline is not understood",
+		"rule 1 (egress: false) of ClusterNetworkPolicy baseline is not understood",
 	}
 	slices.Sort(problems)
 	if !slices.Equal(problems, expected) {
