@@ -279,7 +279,8 @@ func numbers(target *pod, v view, port networkingv1.NetworkPolicyPort) []string 
 	return all
 }
 
-// hooks writes where the kernel calls the rules. Packets for the node itself pass `input`, where a
+// hooks writes where the kernel calls the rules: before iptables, so that a log in its FORWARD chain
+// shows what was forwarded, as on engines that drop packets earlier than that. Packets for the node itself pass `input`, where a
 // pod's egress is judged; those from the node to its pods pass unjudged, as everywhere: the kubelet
 // must reach them.
 func (c *compiler) hooks(perPacket bool, jumps map[string][]string) {
@@ -300,7 +301,7 @@ func (c *compiler) hooks(perPacket bool, jumps map[string][]string) {
 		return []string{"ct state established,related accept"}
 	}
 	hook := func(name string, rules ...string) {
-		c.chain(name, fmt.Sprintf("\t\ttype filter hook %s priority filter; policy accept;\n", name), rules)
+		c.chain(name, fmt.Sprintf("\t\ttype filter hook %s priority filter - 10; policy accept;\n", name), rules)
 	}
 	c.chain("replies", "", []string{"jump egress_replies", "jump ingress_replies"})
 	hook("forward", append(first("goto replies"), "jump egress", "jump ingress")...)
