@@ -249,6 +249,66 @@ func waitFor(t *testing.T, what string, state func() bool) {
 	}
 }
 
+// flood sends UDP packets until the test ends.
+func flood(t *testing.T, from netns, address string, port int) *atomic.Int64 {
+	t.Helper()
+	sent, stop := &atomic.Int64{}, make(chan struct{})
+	var connection net.Conn
+	err := from.inside(func() (err error) {
+		connection, err = net.Dial("udp", net.JoinHostPort(address, fmt.Sprint(port)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { close(stop) })
+	go func() {
+		defer connection.Close()
+		ticker := time.NewTicker(time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-ticker.C:
+				for range 10 {
+					if _, err := connection.Write([]byte("x")); err == nil {
+						sent.Add(1)
+					}
+				}
+			}
+		}
+	}()
+	return sent
+}
+
+// count counts the UDP packets that arrive.
+func count(t *testing.T, at netns, port int) *atomic.Int64 {
+	t.Helper()
+	arrived := &atomic.Int64{}
+	err := at.inside(func() error {
+		packets, err := net.ListenPacket("udp", fmt.Sprintf(":%d", port))
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { packets.Close() })
+		go func() {
+			buffer := make([]byte, 64)
+			for {
+				if _, _, err := packets.ReadFrom(buffer); err != nil {
+					return
+				}
+				arrived.Add(1)
+			}
+		}()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return arrived
+}
+
 // honest sends a line every 20 ms until stopped, and counts the ones without an answer.
 type honest struct {
 	sent, lost atomic.Int64

@@ -380,6 +380,30 @@ spec: { podSelector: {}, policyTypes: [Egress] }
 	expect(t, false, out)
 }
 
+func TestAReloadLetsNothingThrough(t *testing.T) {
+	skipWithout(t)
+	l := newLab(t, map[string]int{"rogue": 2, "honest": 3})
+	c := newCluster(t)
+	c.put(strings.Split(quarantine, "\n---\n")[1])
+	c.pod("rogue", ", quarantine: incident", 2)
+	c.pod("honest", "", 3)
+	e := startEngine(t, l, "packet")
+	arrived := count(t, l.outside, 7777)
+	sent := flood(t, l.pods["rogue"], outside4, 7777)
+	for i := range 20 {
+		value := map[bool]string{true: `"incident"`, false: "null"}[i%2 == 0]
+		e.soon("packet.reload", func() {
+			c.patch("Pod", "honest", `{"metadata":{"labels":{"quarantine":`+value+`}}}`)
+		})
+	}
+	if sent.Load() < 1000 || arrived.Load() > 0 {
+		t.Errorf("of %d packets %d arrived", sent.Load(), arrived.Load())
+	}
+	// That they would have been counted.
+	c.patch("Pod", "rogue", `{"metadata":{"labels":{"quarantine":null}}}`)
+	waitFor(t, "packets arrive after the release", func() bool { return arrived.Load() > 0 })
+}
+
 func TestAKindThatIsServedLaterIsEnforced(t *testing.T) {
 	skipWithout(t)
 	l := newLab(t, map[string]int{"rogue": 2})

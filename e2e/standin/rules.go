@@ -280,9 +280,9 @@ func numbers(target *pod, v view, port networkingv1.NetworkPolicyPort) []string 
 }
 
 // hooks writes where the kernel calls the rules: before iptables, so that a log in its FORWARD chain
-// shows what was forwarded, as on engines that drop packets earlier than that. Packets for the node itself pass `input`, where a
-// pod's egress is judged; those from the node to its pods pass unjudged, as everywhere: the kubelet
-// must reach them.
+// shows what was forwarded, as on engines that drop packets earlier than that. Packets for the node
+// itself pass `input`, where a pod's egress is judged; those from the node to its pods pass unjudged,
+// as everywhere: the kubelet must reach them.
 func (c *compiler) hooks(perPacket bool, jumps map[string][]string) {
 	for _, v := range views {
 		var rules []string
