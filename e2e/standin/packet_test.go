@@ -179,6 +179,7 @@ func (c *cluster) serveClusterPolicies() {
 type engine struct {
 	t       *testing.T
 	applied chan time.Time
+	slowest time.Duration
 }
 
 func startEngine(t *testing.T, l *lab, mode string) *engine {
@@ -189,7 +190,7 @@ func startEngine(t *testing.T, l *lab, mode string) *engine {
 	}
 	// Should this process be killed, nothing else would end that one: the threads here come and go, so
 	// a signal at the parent's death is no use.
-	command := exec.Command("timeout", "120", strings.TrimSpace(string(built)), "--mode="+mode,
+	command := exec.Command("timeout", "--foreground", "120", strings.TrimSpace(string(built)), "--mode="+mode,
 		"--netns="+l.node.path(), "--pod-cidr=10.244.0.0/24,fd00:244::/64")
 	command.Stderr = os.Stderr
 	output, err := command.StdoutPipe()
@@ -218,6 +219,11 @@ func startEngine(t *testing.T, l *lab, mode string) *engine {
 		}
 	})
 	e.settled()
+	t.Cleanup(func() {
+		if e.slowest > 0 {
+			fmt.Printf("%s: %s: slowest change %.0f ms\n", t.Name(), mode, e.slowest.Seconds()*1e3)
+		}
+	})
 	return e
 }
 
@@ -250,7 +256,7 @@ func (e *engine) soon(what string, change func()) {
 			e.t.Fatalf("%s: the stand-in has ended", what)
 		}
 		took := at.Sub(accepted)
-		e.t.Logf("figure standin.%s %.0f ms", what, took.Seconds()*1e3)
+		e.slowest = max(e.slowest, took)
 		if took > changeLimit {
 			e.t.Errorf("%s: rules after %v, later than %v", what, took, changeLimit)
 		}
@@ -259,15 +265,34 @@ func (e *engine) soon(what string, change func()) {
 	}
 }
 
+// missing says why no packet can be sent; empty where it can.
+func missing() string {
+	if os.Getuid() != 0 {
+		return "root"
+	}
+	for _, program := range []string{"ip", "nft", "nsenter", "timeout"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return "the program " + program
+		}
+	}
+	if os.Getenv("KUBECONFIG") == "" {
+		return "an API server in KUBECONFIG (make e2e-standin)"
+	}
+	return ""
+}
+
+// TestMain says aloud what go test would keep for itself.
+func TestMain(m *testing.M) {
+	if what := missing(); what != "" {
+		fmt.Println("skipped: tests with real packets, which need", what)
+	}
+	os.Exit(m.Run())
+}
+
 func skipWithout(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 || os.Getenv("KUBECONFIG") == "" {
-		t.Skip("skipped: needs root, and an API server in KUBECONFIG (make e2e-standin)")
-	}
-	for _, program := range []string{"ip", "nft", "nsenter"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip("skipped: needs " + program)
-		}
+	if what := missing(); what != "" {
+		t.Skip("skipped: needs " + what)
 	}
 }
 
