@@ -23,10 +23,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
@@ -41,6 +43,10 @@ const (
 	// again is how often to try what failed, and to ask whether ClusterNetworkPolicy is served by now.
 	again      = 500 * time.Millisecond
 	nftTimeout = 10 * time.Second
+	// lingering is how long a pod whose object vanished is still taken to hold its addresses: where it
+	// was deleted with no grace its containers run on, 2 s on an idle node. Another pod that has the
+	// address ends it at once.
+	lingering = time.Minute
 )
 
 var clusterPolicies = schema.GroupVersionResource{
@@ -158,6 +164,12 @@ type source struct {
 	factory                              dynamicinformer.DynamicSharedInformerFactory
 	served                               discovery.DiscoveryInterface
 	pods, namespaces, policies, clusters cache.Indexer
+	lastSeen                             map[types.UID]sighting
+}
+
+type sighting struct {
+	pod *corev1.Pod
+	at  time.Time
 }
 
 // watch returns once everything that the API server serves now has been read.
@@ -172,7 +184,7 @@ func watch(ctx context.Context, kubeconfig string) (*source, error) {
 		return nil, fmt.Errorf("failed to make a client: %w", err)
 	}
 	factory := dynamicinformer.NewDynamicSharedInformerFactory(client, 0)
-	s := &source{changed: make(chan struct{}, 1), factory: factory, served: served}
+	s := &source{changed: make(chan struct{}, 1), factory: factory, served: served, lastSeen: map[types.UID]sighting{}}
 	for resource, store := range map[schema.GroupVersionResource]*cache.Indexer{
 		corev1.SchemeGroupVersion.WithResource("pods"):                  &s.pods,
 		corev1.SchemeGroupVersion.WithResource("namespaces"):            &s.namespaces,
@@ -216,9 +228,26 @@ func (s *source) watchClusterPolicies(ctx context.Context) {
 	}
 }
 
+// running gives the pods that exist and those that vanished lately, marked as deleted.
+func (s *source) running(now time.Time) []*corev1.Pod {
+	pods := all[corev1.Pod](s.pods)
+	for _, pod := range pods {
+		s.lastSeen[pod.UID] = sighting{pod, now}
+	}
+	for uid, last := range s.lastSeen {
+		if now.Sub(last.at) > lingering {
+			delete(s.lastSeen, uid)
+		} else if last.at != now {
+			last.pod.DeletionTimestamp = &metav1.Time{Time: last.at}
+			pods = append(pods, last.pod)
+		}
+	}
+	return pods
+}
+
 func (s *source) world(podNetworks []netip.Prefix) *world {
 	w := &world{
-		pods:       holders(all[corev1.Pod](s.pods), podNetworks),
+		pods:       holders(s.running(time.Now()), podNetworks),
 		namespaces: map[string]labels.Set{},
 		policies:   all[networkingv1.NetworkPolicy](s.policies),
 	}

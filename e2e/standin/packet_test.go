@@ -387,14 +387,18 @@ func TestAnAddressThatIsUsedAgainGetsThePoliciesOfItsNewPod(t *testing.T) {
 	e := startEngine(t, l, "packet")
 	out := route{l.pods["rogue"], "tcp", outside4, 80}
 	expect(t, false, out)
-	e.soon("packet.delete", func() {
-		if err := c.of("Pod").Delete(t.Context(), "rogue", metav1.DeleteOptions{}); err != nil {
-			t.Fatal(err)
-		}
+	// With no grace its containers would still run.
+	if err := c.of("Pod").Delete(t.Context(), "rogue", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the pod is gone", func() bool {
+		_, err := c.of("Pod").Get(t.Context(), "rogue", metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
 	})
-	c.pod("newcomer", "", 2)
+	expect(t, false, out)
+	e.soon("newcomer", func() { c.pod("newcomer", "", 2) })
 	expect(t, true, out)
-	e.soon("packet.default-deny", func() {
+	e.soon("default deny", func() {
 		c.put(`
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy

@@ -150,9 +150,11 @@ func holders(objects []*corev1.Pod, podNetworks []netip.Prefix) []*pod {
 				found.addresses = append(found.addresses, address)
 			}
 		}
-		pods = append(pods, found)
+		if len(found.addresses) > 0 {
+			pods = append(pods, found)
+		}
 	}
-	slices.SortFunc(pods, func(a, b *pod) int {
+	slices.SortStableFunc(pods, func(a, b *pod) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	return pods
