@@ -12,6 +12,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -29,9 +30,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -160,10 +161,10 @@ func apply(ctx context.Context, o options, text string) error {
 
 // source is a copy of what the API server says.
 type source struct {
-	changed                              chan struct{}
-	factory                              dynamicinformer.DynamicSharedInformerFactory
+	client                               dynamic.Interface
 	served                               discovery.DiscoveryInterface
-	pods, namespaces, policies, clusters cache.Indexer
+	changed                              chan struct{}
+	pods, namespaces, policies, clusters *copied
 	lastSeen                             map[types.UID]sighting
 }
 
@@ -183,39 +184,12 @@ func watch(ctx context.Context, kubeconfig string) (*source, error) {
 	if err = errors.Join(err, another); err != nil {
 		return nil, fmt.Errorf("failed to make a client: %w", err)
 	}
-	factory := dynamicinformer.NewDynamicSharedInformerFactory(client, 0)
-	s := &source{changed: make(chan struct{}, 1), factory: factory, served: served, lastSeen: map[types.UID]sighting{}}
-	for resource, store := range map[schema.GroupVersionResource]*cache.Indexer{
-		corev1.SchemeGroupVersion.WithResource("pods"):                  &s.pods,
-		corev1.SchemeGroupVersion.WithResource("namespaces"):            &s.namespaces,
-		networkingv1.SchemeGroupVersion.WithResource("networkpolicies"): &s.policies,
-	} {
-		if *store = s.read(ctx, resource); *store == nil {
-			return nil, errors.New("unable to read the cluster's state")
-		}
-	}
+	s := &source{client: client, served: served, changed: make(chan struct{}, 1), lastSeen: map[types.UID]sighting{}}
+	s.pods = s.copy(ctx, corev1.SchemeGroupVersion.WithResource("pods"))
+	s.namespaces = s.copy(ctx, corev1.SchemeGroupVersion.WithResource("namespaces"))
+	s.policies = s.copy(ctx, networkingv1.SchemeGroupVersion.WithResource("networkpolicies"))
 	s.watchClusterPolicies(ctx)
-	return s, nil
-}
-
-// read gives a copy that is complete and follows what changes; nil where the context ended.
-func (s *source) read(ctx context.Context, resource schema.GroupVersionResource) cache.Indexer {
-	informer := s.factory.ForResource(resource).Informer()
-	// One mark stands for any number of changes, so this never blocks.
-	mark := func() {
-		select {
-		case s.changed <- struct{}{}:
-		default:
-		}
-	}
-	handler, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { mark() }, UpdateFunc: func(_, _ any) { mark() }, DeleteFunc: func(any) { mark() },
-	})
-	s.factory.Start(ctx.Done())
-	if err != nil || !cache.WaitForCacheSync(ctx.Done(), handler.HasSynced) {
-		return nil
-	}
-	return informer.GetIndexer()
+	return s, ctx.Err()
 }
 
 // watchClusterPolicies does nothing while the API server does not serve them.
@@ -224,8 +198,51 @@ func (s *source) watchClusterPolicies(ctx context.Context) {
 		return
 	}
 	if _, err := s.served.ServerResourcesForGroupVersion(clusterPolicies.GroupVersion().String()); err == nil {
-		s.clusters = s.read(ctx, clusterPolicies)
+		s.clusters = s.copy(ctx, clusterPolicies)
 	}
+}
+
+// copied follows what changes. It is no informer because those wait for half a minute and more to try
+// again after an outage of the API server, and tests have such outages.
+type copied struct {
+	cache.Store
+	changed chan<- struct{}
+	whole   chan struct{}
+}
+
+// copy returns when the copy is complete, or the context has ended.
+func (s *source) copy(ctx context.Context, resource schema.GroupVersionResource) *copied {
+	objects := s.client.Resource(resource)
+	lists := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return objects.List(ctx, options)
+		},
+		WatchFuncWithContext: objects.Watch,
+	}
+	c := &copied{cache.NewStore(cache.MetaNamespaceKeyFunc), s.changed, make(chan struct{}, 1)}
+	options := cache.ReflectorOptions{Backoff: &wait.Backoff{Duration: again, Factor: 1, Steps: math.MaxInt}}
+	go cache.NewReflectorWithOptions(lists, &unstructured.Unstructured{}, c, options).RunWithContext(ctx)
+	select {
+	case <-c.whole:
+	case <-ctx.Done():
+	}
+	return c
+}
+
+// mark never blocks: one mark stands for any number of changes.
+func mark(changed chan<- struct{}, err error) error {
+	select {
+	case changed <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+func (c *copied) Add(object any) error    { return mark(c.changed, c.Store.Add(object)) }
+func (c *copied) Update(object any) error { return mark(c.changed, c.Store.Update(object)) }
+func (c *copied) Delete(object any) error { return mark(c.changed, c.Store.Delete(object)) }
+func (c *copied) Replace(objects []any, version string) error {
+	return mark(c.whole, mark(c.changed, c.Store.Replace(objects, version)))
 }
 
 // running gives the pods that exist and those that vanished lately, marked as deleted.
@@ -261,7 +278,7 @@ func (s *source) world(podNetworks []netip.Prefix) *world {
 }
 
 // all gives a store's objects by name: a store has no order, and the rules need one.
-func all[T any](store cache.Indexer) []*T {
+func all[T any](store *copied) []*T {
 	var objects []*T
 	for _, key := range slices.Sorted(slices.Values(store.ListKeys())) {
 		object, found, _ := store.GetByKey(key)
