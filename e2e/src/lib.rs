@@ -14,6 +14,7 @@ mod pods;
 pub mod proxy;
 mod recording;
 mod scan_lines;
+pub mod standin;
 mod supervise;
 mod wait;
 
