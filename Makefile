@@ -58,6 +58,16 @@ unit: ## Run the unit and integration tests of the operator; no cluster
 e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
 	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e
 
+.PHONY: cluster
+cluster: ## Build the control plane for tests, once, into the cache; not where KUBECONFIG or KUBEBUILDER_ASSETS is set
+	@if [ -n "$${KUBEBUILDER_ASSETS:-}" ]; then \
+		echo "cluster: KUBEBUILDER_ASSETS is set, nothing to build"; \
+	elif [ -n "$${KUBECONFIG:-}" ]; then \
+		echo "cluster: KUBECONFIG is set, nothing to build"; \
+	else \
+		e2e/cluster/build.sh; \
+	fi
+
 .PHONY: e2e-standin
 e2e-standin: cluster ## Test the policy stand-in with real packets; says what it skips without root, nft or Go
 	$(CARGO) build --locked -p yellowjack-e2e --bin with-cluster
@@ -69,16 +79,6 @@ e2e-standin: cluster ## Test the policy stand-in with real packets; says what it
 		cd e2e/standin && "$$with_cluster" go test -count=1; \
 	else \
 		echo "skipped: the policy stand-in is written in Go, which is not here"; \
-	fi
-
-.PHONY: cluster
-cluster: ## Build the control plane for tests, once, into the cache; not where KUBECONFIG or KUBEBUILDER_ASSETS is set
-	@if [ -n "$${KUBEBUILDER_ASSETS:-}" ]; then \
-		echo "cluster: KUBEBUILDER_ASSETS is set, nothing to build"; \
-	elif [ -n "$${KUBECONFIG:-}" ]; then \
-		echo "cluster: KUBECONFIG is set, nothing to build"; \
-	else \
-		e2e/cluster/build.sh; \
 	fi
 
 .PHONY: crds
