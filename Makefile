@@ -28,6 +28,7 @@ test: ## Check and test everything: format, clippy, dependencies, unit tests, te
 	@$(STEP) 'unit and integration tests' $(MAKE) --no-print-directory unit
 	@$(STEP) 'control plane' $(MAKE) --no-print-directory cluster
 	@$(STEP) 'tests against the API server' $(MAKE) --no-print-directory e2e-api
+	@$(STEP) 'policy stand-in' $(MAKE) --no-print-directory e2e-standin
 
 .PHONY: lint
 lint: ## Run clippy over all packages and targets; a warning is an error
@@ -79,6 +80,19 @@ cluster: ## Build the control plane for tests, once, into the cache; not where K
 		echo "cluster: KUBECONFIG is set, nothing to build"; \
 	else \
 		e2e/cluster/build.sh; \
+	fi
+
+.PHONY: e2e-standin
+e2e-standin: cluster ## Test the policy stand-in with real packets; says what it skips without root, nft or Go
+	$(CARGO) build --locked -p yellowjack-e2e --bin with-cluster
+	@export PATH="$$PATH:/usr/local/go/bin"; \
+	if [ -n "$${KUBECONFIG:-}" ]; then \
+		echo "skipped: the policy stand-in is tested on a cluster of its own; KUBECONFIG is set"; \
+	elif command -v go >/dev/null; then \
+		with_cluster="$$(realpath "$${CARGO_TARGET_DIR:-target}")/debug/with-cluster"; \
+		cd e2e/standin && "$$with_cluster" go test -count=1; \
+	else \
+		echo "skipped: the policy stand-in is written in Go, which is not here"; \
 	fi
 
 .PHONY: crds
