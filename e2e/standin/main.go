@@ -164,7 +164,7 @@ type source struct {
 	client                               dynamic.Interface
 	served                               discovery.DiscoveryInterface
 	changed                              chan struct{}
-	pods, namespaces, policies, clusters *copied
+	pods, namespaces, policies, clusters cache.Store
 	lastSeen                             map[types.UID]sighting
 }
 
@@ -179,15 +179,16 @@ func watch(ctx context.Context, kubeconfig string) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("failed to read the kubeconfig: %w", err)
 	}
+	config.QPS = -1 // attempts during an outage must not queue up
 	client, err := dynamic.NewForConfig(config)
 	served, another := discovery.NewDiscoveryClientForConfig(config)
 	if err = errors.Join(err, another); err != nil {
 		return nil, fmt.Errorf("failed to make a client: %w", err)
 	}
 	s := &source{client: client, served: served, changed: make(chan struct{}, 1), lastSeen: map[types.UID]sighting{}}
-	s.pods = s.copy(ctx, corev1.SchemeGroupVersion.WithResource("pods"))
-	s.namespaces = s.copy(ctx, corev1.SchemeGroupVersion.WithResource("namespaces"))
-	s.policies = s.copy(ctx, networkingv1.SchemeGroupVersion.WithResource("networkpolicies"))
+	s.pods = s.copy(ctx, corev1.SchemeGroupVersion.WithResource("pods"), nil)
+	s.namespaces = s.copy(ctx, corev1.SchemeGroupVersion.WithResource("namespaces"), nil)
+	s.policies = s.copy(ctx, networkingv1.SchemeGroupVersion.WithResource("networkpolicies"), nil)
 	s.watchClusterPolicies(ctx)
 	return s, ctx.Err()
 }
@@ -198,20 +199,15 @@ func (s *source) watchClusterPolicies(ctx context.Context) {
 		return
 	}
 	if _, err := s.served.ServerResourcesForGroupVersion(clusterPolicies.GroupVersion().String()); err == nil {
-		s.clusters = s.copy(ctx, clusterPolicies)
+		// A kind that is being removed still looks served, and cannot be listed.
+		s.clusters = s.copy(ctx, clusterPolicies, time.After(2*time.Second))
 	}
 }
 
-// copied follows what changes. It is no informer because those wait for half a minute and more to try
-// again after an outage of the API server, and tests have such outages.
-type copied struct {
-	cache.Store
-	changed chan<- struct{}
-	whole   chan struct{}
-}
-
-// copy returns when the copy is complete, or the context has ended.
-func (s *source) copy(ctx context.Context, resource schema.GroupVersionResource) *copied {
+// copy follows what changes, and returns when it is complete, the limit has passed or the context has
+// ended. It is no informer because those wait for half a minute and more to try again after an outage
+// of the API server, and tests have such outages.
+func (s *source) copy(ctx context.Context, resource schema.GroupVersionResource, limit <-chan time.Time) cache.Store {
 	objects := s.client.Resource(resource)
 	lists := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -219,30 +215,24 @@ func (s *source) copy(ctx context.Context, resource schema.GroupVersionResource)
 		},
 		WatchFuncWithContext: objects.Watch,
 	}
-	c := &copied{cache.NewStore(cache.MetaNamespaceKeyFunc), s.changed, make(chan struct{}, 1)}
+	whole := make(chan struct{}, 1)
+	store := cache.NewUndeltaStore(func([]any) { mark(s.changed); mark(whole) }, cache.MetaNamespaceKeyFunc)
 	options := cache.ReflectorOptions{Backoff: &wait.Backoff{Duration: again, Factor: 1, Steps: math.MaxInt}}
-	go cache.NewReflectorWithOptions(lists, &unstructured.Unstructured{}, c, options).RunWithContext(ctx)
+	go cache.NewReflectorWithOptions(lists, &unstructured.Unstructured{}, store, options).RunWithContext(ctx)
 	select {
-	case <-c.whole:
+	case <-whole:
+	case <-limit:
 	case <-ctx.Done():
 	}
-	return c
+	return store
 }
 
 // mark never blocks: one mark stands for any number of changes.
-func mark(changed chan<- struct{}, err error) error {
+func mark(changed chan<- struct{}) {
 	select {
 	case changed <- struct{}{}:
 	default:
 	}
-	return err
-}
-
-func (c *copied) Add(object any) error    { return mark(c.changed, c.Store.Add(object)) }
-func (c *copied) Update(object any) error { return mark(c.changed, c.Store.Update(object)) }
-func (c *copied) Delete(object any) error { return mark(c.changed, c.Store.Delete(object)) }
-func (c *copied) Replace(objects []any, version string) error {
-	return mark(c.whole, mark(c.changed, c.Store.Replace(objects, version)))
 }
 
 // running gives the pods that exist and those that vanished lately, marked as deleted.
@@ -278,7 +268,7 @@ func (s *source) world(podNetworks []netip.Prefix) *world {
 }
 
 // all gives a store's objects by name: a store has no order, and the rules need one.
-func all[T any](store *copied) []*T {
+func all[T any](store cache.Store) []*T {
 	var objects []*T
 	for _, key := range slices.Sorted(slices.Values(store.ListKeys())) {
 		object, found, _ := store.GetByKey(key)
