@@ -99,6 +99,13 @@ fn incident_spec() -> Value {
         "run": { "name": "r", "uid": "u" },
         "subject": { "name": "a", "uid": "u", "node": "n", "podIPs": ["10.244.0.9"] },
         "evidence": [entry],
+        "observations": [{
+            "node": "node-a",
+            "since": "2026-11-24T10:15:12.000000Z",
+            "logTime": "2026-11-24T10:15:25.000000Z",
+            "lastPassed": "2026-11-24T10:15:13.000000Z",
+            "observedAt": "2026-11-24T10:15:25.500000Z",
+        }],
         "disposition": { "verdict": "Confirm", "by": "sam", "why": "seen" },
         "trace": { "run": "r", "episode": "e", "experiment": "x" },
     })
