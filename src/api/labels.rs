@@ -15,6 +15,12 @@ pub const POD_UID: &str = "yellowjack.dev/pod-uid";
 /// Annotation on the Job of a `template`: when Yellowjack let it run. A Job that has it is never
 /// let run again, so that whoever suspends it later is not overruled.
 pub const STARTED_AT: &str = "yellowjack.dev/started-at";
+/// Annotation on a node agent's Lease: what its sources do.
+pub const SIGNALS: &str = "yellowjack.dev/signals";
+/// Kubernetes' recommended label for the part of an application.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Its value on what node agents make.
+pub const NODE_AGENT: &str = "node-agent";
 /// Kubernetes' recommended label for the tool that manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value here.

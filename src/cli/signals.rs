@@ -41,6 +41,15 @@ pub struct SignalArgs {
     #[arg(long = "tunnel-list", value_name = "FILE")]
     tunnel_lists: Vec<PathBuf>,
 
+    /// The namespace in which node agents keep their Leases: Yellowjack's own.
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "POD_NAMESPACE",
+        default_value = "yellowjack-system"
+    )]
+    agent_namespace: String,
+
     /// Watch this namespace only. Pods of others are nobody then, and runs there are left alone.
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -149,6 +158,7 @@ pub fn run_operator(args: SignalArgs, duty: Duty, dns: Vec<DnsTarget>) -> anyhow
             node_cidrs: args.node_cidrs,
         },
         namespace: args.namespace,
+        agent_namespace: args.agent_namespace,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec, PodStatus, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::{self, Store};
@@ -34,6 +35,8 @@ pub struct Stores {
     pub quotas: Store<ResourceQuota>,
     /// LimitRanges that Yellowjack made.
     pub limit_ranges: Store<LimitRange>,
+    /// Leases of node agents.
+    pub leases: Store<Lease>,
     ready: Arc<OnceCell<bool>>,
 }
 
@@ -55,6 +58,8 @@ pub struct StoreWriters {
     pub quotas: reflector::store::Writer<ResourceQuota>,
     /// LimitRanges.
     pub limit_ranges: reflector::store::Writer<LimitRange>,
+    /// Leases.
+    pub leases: reflector::store::Writer<Lease>,
 }
 
 impl StoreWriters {
@@ -63,6 +68,7 @@ impl StoreWriters {
         fill_with_nothing(&mut self.network_policies);
         fill_with_nothing(&mut self.quotas);
         fill_with_nothing(&mut self.limit_ranges);
+        fill_with_nothing(&mut self.leases);
     }
 }
 
@@ -86,6 +92,7 @@ impl Stores {
         let (jobs, jobs_writer) = reflector::store();
         let (quotas, quotas_writer) = reflector::store();
         let (limit_ranges, limit_ranges_writer) = reflector::store();
+        let (leases, leases_writer) = reflector::store();
         let stores = Self {
             runs,
             policies,
@@ -95,6 +102,7 @@ impl Stores {
             jobs,
             quotas,
             limit_ranges,
+            leases,
             ready: Arc::default(),
         };
         let writers = StoreWriters {
@@ -106,6 +114,7 @@ impl Stores {
             jobs: jobs_writer,
             quotas: quotas_writer,
             limit_ranges: limit_ranges_writer,
+            leases: leases_writer,
         };
         (stores, writers)
     }
@@ -129,7 +138,8 @@ impl Stores {
         self.network_policies.wait_until_ready().await?;
         self.jobs.wait_until_ready().await?;
         self.quotas.wait_until_ready().await?;
-        self.limit_ranges.wait_until_ready().await
+        self.limit_ranges.wait_until_ready().await?;
+        self.leases.wait_until_ready().await
     }
 }
 

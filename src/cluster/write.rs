@@ -40,6 +40,12 @@ impl FieldManager {
         Self(crate::model::clip(&format!("yellowjack/evidence-{observer}"), 128).to_owned())
     }
 
+    /// An agent's Lease.
+    #[must_use]
+    pub fn agent(node: &str) -> Self {
+        Self(crate::model::clip(&format!("yellowjack/agent-{node}"), 128).to_owned())
+    }
+
     /// What one observer saw of contained pods. Not the manager of its evidence: an apply takes back
     /// what it leaves out.
     #[must_use]

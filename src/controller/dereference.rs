@@ -9,6 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
+use super::agents::Agents;
 use super::owners::OwnerError;
 use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident};
@@ -45,6 +46,8 @@ pub struct Observed {
     pub cluster_deny: bool,
     /// What the sources do.
     pub signals: SignalsVerdict,
+    /// What the node agents said last.
+    pub agents: Arc<Agents>,
     /// Facts about the cluster.
     pub facts: Arc<ClusterFacts>,
 }
@@ -101,6 +104,7 @@ impl Controller {
             incidents,
             cluster_deny: self.cluster_deny.stands(),
             signals: self.signals(),
+            agents: self.agents(),
             facts: self.facts(),
             owner,
             run,

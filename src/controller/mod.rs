@@ -16,6 +16,7 @@ pub mod feed;
 pub mod incidents;
 pub mod pipeline;
 
+mod agents;
 mod apply;
 mod backoff;
 mod containment;
@@ -44,6 +45,9 @@ use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
+pub use agents::Heartbeat;
+
+use agents::Agents;
 use backoff::Attempts;
 use dereference::{Observed, within};
 use malformed::Malformed;
@@ -106,6 +110,7 @@ pub struct Controller {
     signals_stale_after: Duration,
     configured_facts: Arc<ClusterFacts>,
     facts: RwLock<Arc<ClusterFacts>>,
+    agents: RwLock<Arc<Agents>>,
     owners: Owners,
     runs: Wakeups<AgentRun>,
     pods: Wakeups<Pod>,
@@ -142,6 +147,7 @@ impl Controller {
             signal_health: parts.signal_health,
             signals_stale_after: parts.signals_stale_after,
             facts: RwLock::new(Arc::clone(&configured_facts)),
+            agents: RwLock::default(),
             configured_facts,
             owners: Owners::default(),
             runs: Wakeups::default(),

@@ -44,7 +44,7 @@ pub fn status(
 ) -> AgentRunStatus {
     let mut next = observed.run.status.clone().unwrap_or_default();
     let open: Vec<&Arc<Incident>> = observed.incidents.iter().filter(|i| is_open(i)).collect();
-    let said = all_conditions(observed, validated, applied, &open);
+    let said = all_conditions(observed, validated, applied, &open, now);
     let generation = observed.run.metadata.generation;
     for (condition, said) in said {
         set_condition(
@@ -72,6 +72,7 @@ fn all_conditions(
     validated: &Validated,
     applied: &Applied,
     open: &[&Arc<Incident>],
+    now: Timestamp,
 ) -> Vec<(AgentRunCondition, Said)> {
     let accepted = accepted(observed, validated);
     let resolved = target_resolved(observed, validated, applied);
@@ -88,7 +89,10 @@ fn all_conditions(
     let stalled = stalled(applied);
     let reconciling = reconciling(applied, &rests_on, &stalled);
     vec![
-        (AgentRunCondition::SignalsFresh, signals_fresh(observed)),
+        (
+            AgentRunCondition::SignalsFresh,
+            signals_fresh(observed, validated, now),
+        ),
         (AgentRunCondition::Suspicious, suspicious(open)),
         (AgentRunCondition::Quarantined, quarantined),
         (AgentRunCondition::Ready, ready),
@@ -304,8 +308,13 @@ fn quota_bound(observed: &Observed, validated: &Validated, applied: &Applied) ->
     say(bound.status, bound.reason, bound.message)
 }
 
-fn signals_fresh(observed: &Observed) -> Said {
-    match &observed.signals {
+fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> Said {
+    let nodes = validated.members.iter().filter_map(|member| {
+        let spec = member.pod.spec.as_ref()?;
+        spec.node_name.as_deref()
+    });
+    let own = observed.signals.clone();
+    match &observed.agents.verdict(own, nodes, now) {
         SignalsVerdict::Fresh => say(
             Some(true),
             Reason::SourcesSpeak,

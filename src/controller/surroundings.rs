@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Api;
@@ -14,6 +15,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 
 use super::Controller;
+use super::agents::Agents;
 use crate::api::labels;
 use crate::cluster::{Conflicts, FieldManager, WriteError};
 use crate::guardrails::ClusterFacts;
@@ -74,14 +76,16 @@ impl Controller {
 
     /// Wakes the runs when the sources fall silent or speak again, for ever.
     pub(super) async fn follow_signals(&self) {
-        let mut last = self.signals();
+        let mut last = None;
         loop {
-            tokio::time::sleep(SIGNALS_EVERY).await;
-            let verdict = self.signals();
-            if verdict != last {
-                last = verdict;
+            let agents = Agents::of(self.stores.leases.state().iter().map(AsRef::as_ref));
+            let standing = (self.signals(), agents.standing(Timestamp::now()));
+            *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
+            if last.as_ref() != Some(&standing) {
+                last = Some(standing);
                 self.wake_all();
             }
+            tokio::time::sleep(SIGNALS_EVERY).await;
         }
     }
 
@@ -191,6 +195,11 @@ impl Controller {
     }
 
     /// What the sources do, now.
+    /// What the node agents said last.
+    pub(super) fn agents(&self) -> Arc<Agents> {
+        Arc::clone(&self.agents.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(super) fn signals(&self) -> crate::signals::health::SignalsVerdict {
         self.signal_health
             .verdict(Instant::now(), self.signals_stale_after)

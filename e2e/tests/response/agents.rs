@@ -95,3 +95,27 @@ async fn an_agent_knows_the_pods_of_its_own_node_only() -> anyhow::Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn a_run_says_which_node_of_its_pods_nobody_sees() -> anyhow::Result<()> {
+    with_agents(&["node-1"], &[], async |scene| {
+        scene.run("seen", json!({})).await?;
+        scene.log.chatter(HONEST_IP, std::time::Duration::ZERO)?;
+        scene
+            .run_says("seen", "SignalsFresh", "True", "SourcesSpeak")
+            .await?;
+
+        scene.run("unseen", json!({})).await?;
+        let mut pod = yellowjack_e2e::pod("elsewhere", &[("app", "unseen")])?;
+        if let Some(spec) = pod.spec.as_mut() {
+            spec.node_name = Some("node-2".to_owned());
+        }
+        scene.pods().create(&PostParams::default(), &pod).await?;
+        let said = scene
+            .run_says("unseen", "SignalsFresh", "False", "FlowsStale")
+            .await?;
+        assert!(said.contains("node-2 (no agent)"), "{said}");
+        Ok(())
+    })
+    .await
+}

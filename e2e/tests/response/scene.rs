@@ -82,6 +82,7 @@ impl Scene {
         let (namespace, source) = (self.env.namespace.clone(), self.log.source());
         let mut arguments = vec!["node", "--node-name", node, "--namespace", &namespace];
         arguments.extend(["--source", &source, "--start-at", "beginning"]);
+        arguments.extend(["--agent-namespace", &namespace, "--stale-after", "30s"]);
         arguments.extend_from_slice(flags);
         let kubeconfig = self.proxy.kubeconfig();
         let agent = self.env.operator(&kubeconfig, &arguments).await?;
@@ -92,6 +93,7 @@ impl Scene {
     async fn start_with(env: TestEnv, log: EgressLog, flags: &[&str]) -> anyhow::Result<Self> {
         let proxy = FaultProxy::start(env.client.clone()).await?;
         let mut arguments = vec!["controller", "--namespace", &env.namespace];
+        arguments.extend(["--agent-namespace", &env.namespace]);
         arguments.extend_from_slice(flags);
         let operator = env.operator(&proxy.kubeconfig(), &arguments).await?;
         let scene = Self {

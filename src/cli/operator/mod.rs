@@ -19,7 +19,7 @@ use super::signals::SourceArg;
 use crate::cluster::{ClusterDeny, Roster, StoreWriters, Stores, WatchHealth, Writer, connect};
 use crate::controller::incidents::IncidentQueue;
 use crate::controller::pipeline::{LineCounters, Pipeline, SourceInfo};
-use crate::controller::{Controller, Parts, Role};
+use crate::controller::{Controller, Heartbeat, Parts, Role};
 use crate::detect::{Engine, EngineConfig};
 use crate::guardrails::ClusterFacts;
 use crate::limits;
@@ -80,6 +80,8 @@ pub struct OperatorConfig {
     pub listen: Option<SocketAddr>,
     /// The only namespace that is watched; `None` is all of them.
     pub namespace: Option<String>,
+    /// Where node agents keep their Leases.
+    pub agent_namespace: String,
 }
 
 /// The shared parts.
@@ -269,6 +271,7 @@ impl Operator {
             }
             Duty::Node { name, .. } => {
                 tasks.spawn(self.observer(name).run());
+                tasks.spawn(self.heartbeat(name).run());
             }
         }
     }
@@ -301,6 +304,16 @@ impl Operator {
             settings: Arc::new(move |run| controller.effective(run)),
             observe_all: self.config.observe_all,
             counters: Arc::clone(&self.records),
+        }
+    }
+
+    fn heartbeat(&self, node: &str) -> Heartbeat {
+        Heartbeat {
+            writer: self.writer.clone(),
+            health: self.health.clone(),
+            stale_after: self.config.stale_after,
+            node: node.to_owned(),
+            namespace: self.config.agent_namespace.clone(),
         }
     }
 

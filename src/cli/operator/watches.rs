@@ -4,9 +4,10 @@ use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
-use kube::runtime::watcher;
+use kube::runtime::{reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -20,7 +21,7 @@ use crate::controller::feed::{facts_of, has_ended};
 use crate::model::{EventTime, PodKey};
 
 /// The kinds that are watched.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "AgentRun",
     "GuardrailPolicy",
     "Incident",
@@ -29,6 +30,7 @@ const KINDS: [&str; 8] = [
     "NetworkPolicy",
     "ResourceQuota",
     "LimitRange",
+    "Lease",
 ];
 
 /// Of these, what a node agent needs to tell which run a pod belongs to: the first ones.
@@ -123,6 +125,24 @@ impl Operator {
             prune_nothing,
             limit_range_seen
         );
+        self.spawn_lease_watch(client, writers.leases, tasks);
+    }
+
+    /// Nobody follows it: Leases matter when they are not renewed, and the controller looks at all of
+    /// them every so often.
+    fn spawn_lease_watch(
+        &self,
+        client: &Client,
+        writer: reflector::store::Writer<Lease>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let agents = format!("{}={}", labels::COMPONENT, labels::NODE_AGENT);
+        let config = watcher::Config::default().labels(&agents);
+        let api: Api<DeserializeGuard<Lease>> =
+            Api::namespaced(client.clone(), &self.config.agent_namespace);
+        let health = self.health_of("Lease");
+        let follower = |_| std::future::ready(());
+        spawn_watch(tasks, api, config, prune_nothing, writer, health, follower);
     }
 
     /// Objects of a kind, as far as this operator watches them.

@@ -101,6 +101,7 @@ fn observed(run: AgentRun) -> Observed {
     let owner = RunOwner::of(&run).expect("an owner");
     let run = Arc::new(run);
     Observed {
+        agents: Arc::default(),
         runs: vec![Arc::clone(&run)],
         run,
         owner,

@@ -1,0 +1,353 @@
+//! What the node agents say of themselves: one Lease each, renewed while the agent lives, with a word
+//! about its sources. The controller reads them, so that a node without an agent, or with one that
+//! sees nothing, makes SignalsFresh false for the runs that have pods there.
+//!
+//! Pure but for [`Heartbeat`], which a node agent runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::ObjectMeta;
+
+use crate::api::labels;
+use crate::cluster::{Conflicts, FieldManager, Writer};
+use crate::limits;
+use crate::observability::chain;
+use crate::signals::health::{SignalHealth, SignalsVerdict};
+
+/// How often an agent renews its Lease. The kubelet renews its own every 10 s; a third of that rate
+/// is little beside it.
+const RENEW_EVERY: Duration = Duration::from_secs(30);
+
+/// How often an agent looks whether its sources changed their state.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// An agent that did not renew for this long is silent: two renewals were missed.
+pub(super) const SILENT_AFTER: Duration = Duration::from_secs(75);
+
+/// Names of silent nodes in one condition; the rest is a number.
+const NODES_NAMED_MAX: usize = 5;
+
+/// What one agent said last.
+#[derive(Clone, Debug, PartialEq)]
+struct Note {
+    renewed: Timestamp,
+    signals: SignalsVerdict,
+}
+
+/// What all agents said last, by node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Agents(BTreeMap<String, Note>);
+
+impl Agents {
+    /// From their Leases. One that cannot be read is as good as none: its node is silent then.
+    pub(super) fn of<'l>(leases: impl IntoIterator<Item = &'l Lease>) -> Self {
+        let note = |lease: &Lease| {
+            let spec = lease.spec.as_ref()?;
+            let said = lease.metadata.annotations.as_ref()?;
+            let note = Note {
+                renewed: spec.renew_time.as_ref()?.0,
+                signals: read(said.get(labels::SIGNALS)?)?,
+            };
+            Some((spec.holder_identity.clone()?, note))
+        };
+        let notes = leases.into_iter().filter_map(note);
+        Self(notes.take(limits::NODES_MAX).collect())
+    }
+
+    /// What can be said about a run with pods on these nodes, where the controller's own sources say
+    /// `own`. Without any agent only those count.
+    pub(super) fn verdict<'n>(
+        &self,
+        own: SignalsVerdict,
+        nodes: impl IntoIterator<Item = &'n str>,
+        now: Timestamp,
+    ) -> SignalsVerdict {
+        if self.0.is_empty() || matches!(own, SignalsVerdict::Stale(_)) {
+            return own;
+        }
+        let nodes: BTreeSet<&str> = nodes.into_iter().collect();
+        // A run without pods is seen as soon as any agent sees.
+        let is_anywhere = nodes.is_empty();
+        let chosen: BTreeSet<&str> = if is_anywhere {
+            self.0.keys().map(String::as_str).collect()
+        } else {
+            nodes
+        };
+        let (mut stale, mut lossy) = (Vec::new(), Vec::new());
+        for node in &chosen {
+            match self.of_node(node, now) {
+                SignalsVerdict::Fresh if is_anywhere => return own_or_fresh(own),
+                SignalsVerdict::Fresh => {}
+                SignalsVerdict::NoSource => stale.push(format!("{node} (its agent has no source)")),
+                SignalsVerdict::Stale(names) => stale.extend(names),
+                SignalsVerdict::Lossy(names) => lossy.extend(names),
+            }
+        }
+        match (stale.is_empty(), lossy.is_empty()) {
+            (false, _) => SignalsVerdict::Stale(some_of(stale)),
+            (true, false) => SignalsVerdict::Lossy(some_of(lossy)),
+            (true, true) => own_or_fresh(own),
+        }
+    }
+
+    /// What each agent says, without when: changes where something has to be said anew.
+    pub(super) fn standing(&self, now: Timestamp) -> Vec<(String, SignalsVerdict)> {
+        let nodes = self.0.keys();
+        nodes
+            .map(|node| (node.clone(), self.of_node(node, now)))
+            .collect()
+    }
+
+    fn of_node(&self, node: &str, now: Timestamp) -> SignalsVerdict {
+        let Some(said) = self.0.get(node) else {
+            return SignalsVerdict::Stale(vec![format!("{node} (no agent)")]);
+        };
+        let age = now.duration_since(said.renewed).unsigned_abs();
+        if age >= SILENT_AFTER {
+            return SignalsVerdict::Stale(vec![format!("{node} (its agent is silent)")]);
+        }
+        let on_node =
+            |names: &[String]| names.iter().map(|name| format!("{node}: {name}")).collect();
+        match &said.signals {
+            SignalsVerdict::Stale(names) => SignalsVerdict::Stale(on_node(names)),
+            SignalsVerdict::Lossy(names) => SignalsVerdict::Lossy(on_node(names)),
+            other => other.clone(),
+        }
+    }
+}
+
+/// The controller's own sources, where it has any; a fresh agent is enough otherwise.
+fn own_or_fresh(own: SignalsVerdict) -> SignalsVerdict {
+    match own {
+        SignalsVerdict::NoSource => SignalsVerdict::Fresh,
+        own => own,
+    }
+}
+
+fn some_of(mut names: Vec<String>) -> Vec<String> {
+    let more = names.len().saturating_sub(NODES_NAMED_MAX);
+    names.truncate(NODES_NAMED_MAX);
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    names
+}
+
+/// A verdict as the annotation holds it.
+fn write(verdict: &SignalsVerdict) -> String {
+    match verdict {
+        SignalsVerdict::Fresh => "Fresh".to_owned(),
+        SignalsVerdict::NoSource => "NoSource".to_owned(),
+        SignalsVerdict::Stale(names) => format!("FlowsStale: {}", names.join(", ")),
+        SignalsVerdict::Lossy(names) => format!("EventsLost: {}", names.join(", ")),
+    }
+}
+
+fn read(text: &str) -> Option<SignalsVerdict> {
+    let (word, names) = text.split_once(": ").unwrap_or((text, ""));
+    let names = || vec![crate::model::clip(names, limits::NAME_BYTES_MAX).to_owned()];
+    match word {
+        "Fresh" => Some(SignalsVerdict::Fresh),
+        "NoSource" => Some(SignalsVerdict::NoSource),
+        "FlowsStale" => Some(SignalsVerdict::Stale(names())),
+        "EventsLost" => Some(SignalsVerdict::Lossy(names())),
+        _ => None,
+    }
+}
+
+/// Keeps an agent's Lease.
+pub struct Heartbeat {
+    /// The way to the API server.
+    pub writer: Writer,
+    /// What the agent's sources do.
+    pub health: SignalHealth,
+    /// After which silence a source is stale.
+    pub stale_after: Duration,
+    /// The node's name.
+    pub node: String,
+    /// Where the Lease is.
+    pub namespace: String,
+}
+
+impl Heartbeat {
+    /// Works for ever.
+    pub async fn run(self) {
+        let mut last: Option<(SignalsVerdict, Instant)> = None;
+        let mut is_failing = false;
+        loop {
+            let verdict = self.health.verdict(Instant::now(), self.stale_after);
+            let is_due = last
+                .as_ref()
+                .is_none_or(|(known, at)| *known != verdict || at.elapsed() >= RENEW_EVERY);
+            if is_due {
+                match self.renew(&verdict).await {
+                    Ok(()) => {
+                        is_failing = false;
+                        last = Some((verdict, Instant::now()));
+                    }
+                    Err(error) => {
+                        let error = chain(&error);
+                        if !is_failing {
+                            tracing::warn!(
+                                namespace = self.namespace,
+                                error,
+                                "The agent's Lease is not renewed, so its node counts as unseen."
+                            );
+                        }
+                        is_failing = true;
+                    }
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn renew(&self, verdict: &SignalsVerdict) -> Result<(), crate::cluster::WriteError> {
+        let name = lease_name(&self.node);
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(self.namespace.clone()),
+                labels: Some(
+                    [
+                        (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
+                        (labels::COMPONENT, labels::NODE_AGENT),
+                    ]
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into(),
+                ),
+                annotations: Some([(labels::SIGNALS.to_owned(), write(verdict))].into()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.node.clone()),
+                lease_duration_seconds: i32::try_from(SILENT_AFTER.as_secs()).ok(),
+                renew_time: Some(MicroTime(Timestamp::now())),
+                ..LeaseSpec::default()
+            }),
+        };
+        let manager = FieldManager::agent(&self.node);
+        self.writer
+            .apply(
+                &manager,
+                &self.namespace,
+                &name,
+                &lease,
+                Conflicts::TakeOver,
+            )
+            .await
+            .map(drop)
+    }
+}
+
+fn lease_name(node: &str) -> String {
+    format!("yellowjack-node-{node}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_S: i64 = 1_700_000_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn lease(node: &str, said: &str, renewed_s: i64) -> Lease {
+        Lease {
+            metadata: ObjectMeta {
+                annotations: Some([(labels::SIGNALS.to_owned(), said.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(node.to_owned()),
+                renew_time: Some(MicroTime(at(renewed_s))),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // literals at the call
+    fn check(leases: &[Lease], nodes: &[&str], expected: SignalsVerdict) {
+        let agents = Agents::of(leases);
+        let found = agents.verdict(SignalsVerdict::NoSource, nodes.iter().copied(), at(NOW_S));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_run_is_seen_where_every_node_of_its_pods_has_an_agent_that_sees() {
+        let leases = [
+            lease("n1", "Fresh", NOW_S - 20),
+            lease("n2", "Fresh", NOW_S),
+        ];
+        check(&leases, &["n1", "n2"], SignalsVerdict::Fresh);
+        check(
+            &leases,
+            &["n1", "n3"],
+            SignalsVerdict::Stale(vec!["n3 (no agent)".to_owned()]),
+        );
+    }
+
+    #[test]
+    fn a_silent_agent_and_one_without_sources_see_nothing() {
+        let leases = [
+            lease("n1", "Fresh", NOW_S - 80),
+            lease("n2", "NoSource", NOW_S),
+            lease("n3", "FlowsStale: /var/log/a.json", NOW_S),
+        ];
+        check(
+            &leases,
+            &["n1", "n2", "n3"],
+            SignalsVerdict::Stale(vec![
+                "n1 (its agent is silent)".to_owned(),
+                "n2 (its agent has no source)".to_owned(),
+                "n3: /var/log/a.json".to_owned(),
+            ]),
+        );
+    }
+
+    #[test]
+    fn other_nodes_do_not_matter_and_a_run_without_pods_takes_any() {
+        let leases = [
+            lease("n1", "Fresh", NOW_S),
+            lease("n2", "EventsLost: a", NOW_S),
+        ];
+        check(&leases, &["n1"], SignalsVerdict::Fresh);
+        check(&leases, &[], SignalsVerdict::Fresh);
+        check(
+            &leases,
+            &["n2"],
+            SignalsVerdict::Lossy(vec!["n2: a".to_owned()]),
+        );
+    }
+
+    #[test]
+    fn without_agents_only_the_controllers_own_sources_count() {
+        check(&[], &["n1"], SignalsVerdict::NoSource);
+        check(
+            &[lease("n1", "nonsense", NOW_S)],
+            &["n1"],
+            SignalsVerdict::NoSource,
+        );
+        let agents = Agents::of(&[lease("n1", "Fresh", NOW_S)]);
+        let own = SignalsVerdict::Stale(vec!["own".to_owned()]);
+        assert_eq!(agents.verdict(own.clone(), ["n1"], at(NOW_S)), own);
+    }
+
+    #[test]
+    fn what_an_agent_writes_is_what_the_controller_reads() {
+        for verdict in [
+            SignalsVerdict::Fresh,
+            SignalsVerdict::NoSource,
+            SignalsVerdict::Stale(vec!["a".to_owned()]),
+            SignalsVerdict::Lossy(vec!["a".to_owned()]),
+        ] {
+            assert_eq!(read(&write(&verdict)), Some(verdict));
+        }
+    }
+}
