@@ -9,9 +9,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
-use super::owners::OwnerError;
 use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident};
+use crate::cluster::OwnerError;
 use crate::guardrails::membership::OwnerLink;
 use crate::guardrails::{ClusterFacts, RunOwner};
 use crate::signals::health::SignalsVerdict;
