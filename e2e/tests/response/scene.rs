@@ -381,6 +381,14 @@ pub fn says(conditions: &[Condition], condition: &str, status: &str, reason: &st
     condition_of(conditions, condition).is_some_and(|c| c.status == status && c.reason == reason)
 }
 
+/// The rules of a policy that allows everything out.
+pub fn everything_out() -> Value {
+    json!({
+        "policyTypes": ["Egress"],
+        "egress": [{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }],
+    })
+}
+
 /// The actions of this kind with their results.
 pub fn results(incident: &Incident, kind: ActionKind) -> Vec<ActionResult> {
     let actions = incident.status.iter().flat_map(|status| &status.actions);

@@ -86,7 +86,7 @@ fn a_released_owner_is_not_held_for_a_pod_that_did_not_go_with_it() {
 
 fn cpu_entry() -> RestoreEntry {
     RestoreEntry {
-        target: super::pod_target(&pod("p1")),
+        target: pod_target("p1"),
         field: "/spec/containers/0/resources".to_owned(),
         before: Some(json!({ "limits": { "cpu": "2" } })),
         set: json!({ "limits": { "cpu": "100m" } }),
