@@ -457,6 +457,17 @@ mod tests {
     }
 
     #[test]
+    fn the_page_for_users_names_every_lever() {
+        let page = include_str!("../../../docs/response.md");
+        for row in ROWS {
+            let is_named = |line: &str| {
+                line.contains(row.kind) && line.contains(row.group) && line.contains(row.field)
+            };
+            assert!(page.lines().any(is_named), "{} {}", row.group, row.kind);
+        }
+    }
+
+    #[test]
     fn a_patch_names_the_field_and_nothing_else() {
         let patch = patch_of("/spec/operatingMode", &json!("Suspended"));
         assert_eq!(patch, json!({ "spec": { "operatingMode": "Suspended" } }));
