@@ -383,7 +383,7 @@ pub enum ResponseAction {
     Isolate,
     /// Suspend the owner, or scale it to zero, when isolation cannot hold. Its other pods go too.
     Suspend,
-    /// Delete the pod when it cannot be suspended.
+    /// Delete the pod once its owner is suspended, or cannot be.
     Terminate,
 }
 

@@ -298,10 +298,11 @@ fn next_rung(situation: &Situation<'_>) -> Option<Step> {
     {
         return Some(step);
     }
-    // A suspended owner deletes its pods by itself; a pod without one has to be deleted.
-    let owner_acts = matches!(situation.lever, Lever::Owners(_));
-    (max_action >= ResponseAction::Terminate && !owner_acts)
-        .then(|| situation.pods.first().cloned().map(Step::Terminate))
+    // The owner is held by now, or cannot be. One that is held deletes its pods by itself, unless its
+    // controller is away.
+    let pod = situation.pods.first();
+    (max_action >= ResponseAction::Terminate)
+        .then(|| pod.cloned().map(Step::Terminate))
         .flatten()
 }
 

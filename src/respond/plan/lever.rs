@@ -124,10 +124,11 @@ impl Row {
         }
     }
 
-    /// Whether Kueue may drive objects of this kind by the same field.
+    /// Whether Kueue may drive objects of this kind by the same field. It admits the Jobs of a
+    /// CronJob, never the CronJob.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
-        self.way == Way::Suspend
+        self.way == Way::Suspend && self.kind != "CronJob"
     }
 }
 
