@@ -4,11 +4,11 @@
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{DynamicObject, ListParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use yellowjack::api::{ActionKind, ActionResult, Incident};
+use yellowjack::api::{ActionKind, ActionResult, GuardrailPolicy, Incident};
 use yellowjack_e2e::{delete_pod, set_pod_ip, wait_for};
 
 use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, everything_out, results, with_scene};
@@ -156,6 +156,68 @@ async fn a_ray_job_that_cannot_be_suspended_is_named_and_left_alone() -> anyhow:
         let said = &said.context("a word about it")?.message;
         assert!(said.contains("shutdownAfterJobFinishes"), "{said}");
         assert_eq!(specs(scene, &made).await?, before);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_driver_of_a_kind_that_is_not_known_is_named_and_what_it_drives_left_alone()
+-> anyhow::Result<()> {
+    with_scene(&[], async |scene| {
+        scene.foreign_policy("theirs", everything_out()).await?;
+        let made = make_chain(scene, "driver", &[("v1", "ConfigMap", Value::Null)]).await?;
+        let owners = json!({ "ownerReferences": [reference(&made[0])] });
+        let name = job(scene, &json!({}), &owners).await?;
+        scene.run("rogue", json!({})).await?;
+        let pod = running_pod(scene, "app=rogue", ROGUE_IP).await?;
+        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+        let incident = noted(scene, &pod, ActionResult::Skipped).await?;
+        let actions = incident.status.unwrap_or_default().actions;
+        let said = actions
+            .iter()
+            .find(|action| action.kind == ActionKind::Suspend);
+        let said = &said.context("a word about it")?.message;
+        assert!(said.contains("ConfigMap driver"), "{said}");
+        assert_eq!(get_suspend(scene, &name).await?, Some(false));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pod_that_its_held_owner_lets_run_on_is_deleted_after_that_where_allowed()
+-> anyhow::Result<()> {
+    with_scene(&[], async |scene| {
+        install_kinds(scene).await?;
+        scene.foreign_policy("theirs", everything_out()).await?;
+        let chain = [("jobset.x-k8s.io/v1alpha2", "JobSet", json!({}))];
+        let made = make_chain(scene, "rogue", &chain).await?;
+        let policy = &scene.env.namespace;
+        let allows = json!({
+            "apiVersion": "yellowjack.dev/v1alpha1",
+            "kind": "GuardrailPolicy",
+            "metadata": { "name": policy },
+            "spec": { "response": { "maxAction": "Terminate" } },
+        });
+        let allows: GuardrailPolicy = serde_json::from_value(allows)?;
+        let policies: Api<GuardrailPolicy> = Api::all(scene.env.client.clone());
+        policies.create(&PostParams::default(), &allows).await?;
+        let response = json!({ "maxAction": "Terminate" });
+        let rest = json!({ "policy": policy, "response": response });
+        scene.run("rogue", rest).await?;
+        owned_pod(scene, "rogue", ROGUE_IP, &made[0]).await?;
+        scene.settle().await?;
+        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+        scene
+            .incident_says("rogue", "Contained", "True", "PodGone")
+            .await?;
+        let held = scene.places(|write| write.path.ends_with("/jobsets/rogue"));
+        let deleted =
+            scene.places(|write| write.method == "DELETE" && write.path.ends_with("/pods/rogue"));
+        assert_eq!((held.len(), deleted.len()), (1, 1));
+        assert!(held[0] < deleted[0], "{held:?} {deleted:?}");
+        policies.delete(policy, &DeleteParams::default()).await?;
         Ok(())
     })
     .await

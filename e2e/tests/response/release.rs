@@ -40,7 +40,7 @@ async fn a_release_takes_the_label_off_and_old_contacts_no_longer_count() -> any
             .await?;
 
         // One more contact would cross the line again if the old ones still counted.
-        scene.log.scan_hosts(ROGUE_IP, 1, 10)?;
+        scene.log.scan_hosts(ROGUE_IP, 1, 3)?;
         scene.pod("marker", "rogue", SECOND_IP).await?;
         scene.settle().await?;
         scene.log.scan_hosts(SECOND_IP, 3, MANY)?;
