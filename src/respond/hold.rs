@@ -54,16 +54,13 @@ impl Responder {
 
     async fn lever_of(&self, incident: &Incident, namespace: &str) -> Result<Lever, OwnerError> {
         let client = self.writer.client();
-        let mut links = match self.subject(incident, namespace) {
-            Some(pod) => {
-                let chain = self.owners.resolve(client, &self.stores, &pod, true);
-                chain.await?.links
-            }
+        let mut links = if let Some(pod) = self.subject(incident, namespace) {
+            let chain = self.owners.resolve(client, &self.stores, &pod, true);
+            chain.await?.links
+        } else {
             // Gone; who owned it may still be known.
-            None => {
-                let chain = self.owners.chain_of(&incident.spec.subject.uid);
-                chain.unwrap_or_default().links
-            }
+            let chain = self.owners.chain_of(&incident.spec.subject.uid);
+            chain.unwrap_or_default().links
         };
         // Each turn drops what is gone from the top; the chain is short.
         while !links.is_empty() {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use yellowjack::api::{ActionKind, ActionResult, GuardrailPolicy, Incident};
 use yellowjack_e2e::{delete_pod, set_pod_ip, wait_for};
 
-use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, everything_out, results, with_scene};
+use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, everything_out, results, with, with_scene};
 
 /// An owner to make: API version, kind, spec.
 type Made = (&'static str, &'static str, Value);
@@ -117,7 +117,8 @@ async fn each(cases: Vec<Case>) -> anyhow::Result<()> {
             for (at, (before, held)) in before.iter().zip(&held).enumerate() {
                 let mut expected = before.clone();
                 if at == *place {
-                    set(&mut expected, field, wanted);
+                    let name = field.trim_start_matches("/spec/");
+                    expected = with(expected, name, wanted.clone());
                 }
                 assert_eq!(*held, expected, "{pod}, owner {at}");
             }
@@ -168,7 +169,7 @@ async fn a_driver_of_a_kind_that_is_not_known_is_named_and_what_it_drives_left_a
         scene.foreign_policy("theirs", everything_out()).await?;
         let made = make_chain(scene, "driver", &[("v1", "ConfigMap", Value::Null)]).await?;
         let owners = json!({ "ownerReferences": [reference(&made[0])] });
-        let name = job(scene, &json!({}), &owners).await?;
+        let name = job(scene, owners).await?;
         scene.run("rogue", json!({})).await?;
         let pod = running_pod(scene, "app=rogue", ROGUE_IP).await?;
         scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
@@ -228,11 +229,11 @@ async fn a_cron_job_makes_no_new_job_and_its_running_job_stops() -> anyhow::Resu
     with_scene(&[], async |scene| {
         scene.foreign_policy("theirs", everything_out()).await?;
         let spec = json!({ "schedule": "0 0 31 2 *", "jobTemplate": { "spec": {
-            "template": template("rogue"),
+            "template": template("rogue", "Never"),
         }}});
         let made = make_chain(scene, "rogue", &[("batch/v1", "CronJob", spec)]).await?;
         let owner = reference(&made[0]);
-        let job = job(scene, &json!({}), &json!({ "ownerReferences": [owner] })).await?;
+        let job = job(scene, json!({ "ownerReferences": [owner] })).await?;
         let before = specs(scene, &made).await?;
         scene.run("rogue", json!({})).await?;
         let pod = running_pod(scene, "app=rogue", ROGUE_IP).await?;
@@ -265,7 +266,7 @@ async fn a_job_that_kueue_admitted_is_held_by_its_workload() -> anyhow::Result<(
         install_kinds(scene).await?;
         scene.foreign_policy("theirs", everything_out()).await?;
         let queue = json!({ "labels": { "kueue.x-k8s.io/queue-name": "agents" } });
-        let name = job(scene, &json!({}), &queue).await?;
+        let name = job(scene, queue).await?;
         let jobs: Api<Job> = scene.env.api();
         let uid = jobs.get(&name).await?.uid().unwrap_or_default();
         let workload = json!({
@@ -353,7 +354,7 @@ async fn a_stateful_set_is_scaled_to_nothing_and_back() -> anyhow::Result<()> {
         let set = json!({ "metadata": { "name": "work" }, "spec": {
             "serviceName": "work",
             "selector": { "matchLabels": { "app": "rogue" } },
-            "template": always(template("rogue")),
+            "template": template("rogue", "Always"),
         }});
         let made = sets
             .create(&PostParams::default(), &serde_json::from_value(set)?)
@@ -452,15 +453,9 @@ async fn specs(scene: &Scene, objects: &[DynamicObject]) -> anyhow::Result<Vec<V
     let mut specs = Vec::new();
     for object in objects {
         let found = api(scene, object)?.get(&object.name_any()).await?;
-        specs.push(found.data["spec"].clone());
+        specs.push(found.data.get("spec").cloned().unwrap_or_default());
     }
     Ok(specs)
-}
-
-/// Sets `/spec/NAME` in a spec.
-fn set(spec: &mut Value, field: &str, value: &Value) {
-    let name = field.trim_start_matches("/spec/");
-    spec[name] = value.clone();
 }
 
 /// A pod with this owner, in the run of its name.
@@ -477,23 +472,17 @@ async fn owned_pod(
     Ok(())
 }
 
-fn template(app: &str) -> Value {
+fn template(app: &str, restart: &str) -> Value {
     json!({ "metadata": { "labels": { "app": app } }, "spec": {
-        "restartPolicy": "Never",
+        "restartPolicy": restart,
         "containers": [{ "name": "agent", "image": "registry.invalid/agent:1" }],
     }})
 }
 
-fn always(mut template: Value) -> Value {
-    template["spec"]["restartPolicy"] = json!("Always");
-    template
-}
-
-/// A Job `work` of the run `rogue` with this in its spec and metadata. Returns its name.
-async fn job(scene: &Scene, spec: &Value, metadata: &Value) -> anyhow::Result<String> {
-    let (mut spec, mut metadata) = (spec.clone(), metadata.clone());
-    spec["template"] = template("rogue");
-    metadata["name"] = json!("work");
+/// A Job `work` of the run `rogue` with this in its metadata. Returns its name.
+async fn job(scene: &Scene, metadata: Value) -> anyhow::Result<String> {
+    let metadata = with(metadata, "name", json!("work"));
+    let spec = json!({ "template": template("rogue", "Never") });
     let job = json!({ "metadata": metadata, "spec": spec });
     let jobs: Api<Job> = scene.env.api();
     let made = jobs
@@ -515,7 +504,7 @@ async fn rogue_deployment(scene: &Scene, replicas: i32) -> anyhow::Result<String
     let deployment = json!({ "metadata": { "name": "work" }, "spec": {
         "replicas": replicas,
         "selector": { "matchLabels": { "app": "rogue" } },
-        "template": always(template("rogue")),
+        "template": template("rogue", "Always"),
     }});
     let deployment = serde_json::from_value(deployment)?;
     deployments

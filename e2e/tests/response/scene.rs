@@ -425,7 +425,7 @@ fn brief(conditions: &[Condition]) -> String {
 }
 
 /// The object with one more field.
-fn with(mut object: Value, field: &str, value: Value) -> Value {
+pub fn with(mut object: Value, field: &str, value: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
         fields.insert(field.to_owned(), value);
     }

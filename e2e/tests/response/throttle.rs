@@ -16,9 +16,12 @@ fn whole() -> Value {
 async fn rogue(scene: &Scene, requests: Value, limits: Value) -> anyhow::Result<()> {
     let limit = json!({ "response": { "maxAction": "Throttle" } });
     scene.run("rogue", limit).await?;
-    let mut pod = serde_json::to_value(yellowjack_e2e::pod("rogue", &[("app", "rogue")])?)?;
-    pod["spec"]["containers"][0]["resources"] = json!({ "requests": requests, "limits": limits });
-    let pod = serde_json::from_value(pod)?;
+    let mut pod = yellowjack_e2e::pod("rogue", &[("app", "rogue")])?;
+    let resources = json!({ "requests": requests, "limits": limits });
+    let containers = pod.spec.as_mut().map(|spec| &mut spec.containers);
+    for container in containers.into_iter().flatten() {
+        container.resources = Some(serde_json::from_value(resources.clone())?);
+    }
     scene.pods().create(&PostParams::default(), &pod).await?;
     set_pod_ip(&scene.env.client, &scene.env.namespace, "rogue", ROGUE_IP).await?;
     scene.settle().await?;

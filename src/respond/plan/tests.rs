@@ -221,16 +221,16 @@ impl World {
                 restore.push(entry);
                 (format!("save {before:?}"), None)
             }
-            Step::Suspend(held) => {
+            Step::Suspend(owner) => {
                 match self
                     .above
                     .iter_mut()
-                    .find(|hold| hold.target == held.target)
+                    .find(|hold| hold.target == owner.target)
                 {
                     Some(hold) => hold.now = Some(json!(true)),
                     None => self.suspended = Some(true),
                 }
-                self.record_of(held.target, ActionKind::Suspend, ActionResult::Succeeded);
+                self.record_of(owner.target, ActionKind::Suspend, ActionResult::Succeeded);
                 ("suspend".to_owned(), None)
             }
             Step::Throttle(pod, entries) => {
