@@ -301,9 +301,14 @@ pub const CAPTURED_POLICIES_MAX: usize = 32;
 /// limit of 1.5 MiB.
 pub const CAPTURE_BYTES_MAX: usize = 32 * 1024;
 
-/// Steps of one reconcile of an Incident. The longest way (isolate, capture, save, suspend,
-/// terminate, close) has 6; more means that a step does not change what the plan looks at.
-pub const STEPS_MAX: usize = 12;
+/// Steps of one reconcile of an Incident. The longest way up (isolate, capture, look, save and suspend
+/// of a CronJob and of its Job, terminate) has 8, and one way back has a step for each of the 64 pods
+/// in quarantine and the 16 things to restore; more means that a step does not change what the plan
+/// looks at.
+pub const STEPS_MAX: usize = 96;
+
+/// Containers of a pod that are throttled: as many as there are things to restore, less 4 for owners.
+pub const THROTTLED_CONTAINERS_MAX: usize = RESTORE_MAX - 4;
 
 /// Pods whose traffic is watched for proof of containment. As many as can be quarantined at once
 /// by the default cap, 64, and room for a cap that was raised.
@@ -357,6 +362,13 @@ pub const OWNER_DEPTH_MAX: usize = 6;
 /// Owners whose own owner is remembered, at about 300 bytes each: 6 MB. One per Job or cluster of
 /// pods, not one per pod; when it is full it starts anew and the owners are asked for again.
 pub const OWNERS_CACHED_MAX: usize = 20_000;
+
+/// Objects on a page when it is looked for what somebody owns. Metadata only, about 1 KB each.
+pub const OWNED_PAGE: u32 = 500;
+
+/// Objects that are looked at for that. A namespace of a large cluster has some thousand Workloads of
+/// Kueue; 20 pages take about a second.
+pub const OWNED_LOOKED_AT_MAX: usize = 10_000;
 
 /// Kinds of owners whose resource name is remembered. Clusters have a few dozen that own pods.
 pub const OWNER_KINDS_MAX: usize = 256;

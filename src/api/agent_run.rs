@@ -377,13 +377,13 @@ pub struct ResponseSpec {
 pub enum ResponseAction {
     /// Say it: conditions, Incident, events.
     Alert,
-    /// Take CPU away where the pod's QoS class allows it.
+    /// Take CPU from the pod where it has a CPU limit; its traffic goes on.
     Throttle,
     /// Deny all traffic of the pod.
     Isolate,
-    /// Suspend the owner when isolation cannot hold.
+    /// Suspend the owner, or scale it to zero, when isolation cannot hold. Its other pods go too.
     Suspend,
-    /// Delete the pod when it cannot be suspended.
+    /// Delete the pod once its owner is suspended, or cannot be.
     Terminate,
 }
 

@@ -5,6 +5,7 @@
 //! counted outcome.
 
 mod client;
+mod owners;
 mod roster;
 mod standing;
 mod stores;
@@ -12,6 +13,7 @@ mod watch;
 mod write;
 
 pub use client::{ClientError, connect};
+pub use owners::{Chain, OwnerError, Owners, kind_of};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;
 pub use stores::{StoreWriters, Stores, prune_job, prune_nothing, prune_pod};

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ApiResource;
 use kube::{Api, Client, Resource};
@@ -311,6 +312,21 @@ impl Writer {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, resource);
         self.bounded(api.patch(name, &merge_params(manager), &Patch::Merge(patch)))
+            .await
+    }
+
+    /// Strategic merge patch of a running pod's resources, through its `resize` subresource. Put
+    /// `metadata.resourceVersion` into the patch to make it conditional.
+    pub async fn resize(
+        &self,
+        manager: &FieldManager,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<Pod, WriteError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let params = merge_params(manager);
+        self.bounded(api.patch_subresource("resize", name, &params, &Patch::Strategic(patch)))
             .await
     }
 

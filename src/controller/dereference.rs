@@ -10,9 +10,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
 use super::agents::Agents;
-use super::owners::OwnerError;
 use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident};
+use crate::cluster::OwnerError;
 use crate::guardrails::membership::OwnerLink;
 use crate::guardrails::{ClusterFacts, RunOwner};
 use crate::signals::health::SignalsVerdict;

@@ -6,7 +6,7 @@
 //! - `status`: what the conditions say; `containment` says it of Incidents. Pure; stored here, where
 //!   it differs.
 //!
-//! `owners` follows owner references, `triggers` turns what watches saw into what must be looked at,
+//! `triggers` turns what watches saw into what must be looked at,
 //! `surroundings` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
 //! through `cluster` alone (INV-4), and a run at rest costs none.
 //!
@@ -23,7 +23,6 @@ mod containment;
 mod deferred;
 mod dereference;
 mod malformed;
-mod owners;
 mod start;
 mod status;
 mod surroundings;
@@ -51,12 +50,13 @@ use agents::Agents;
 use backoff::Attempts;
 use dereference::{Observed, within};
 use malformed::Malformed;
-use owners::{OwnerError, Owners};
 use validate::Validated;
 use wake::Wakeups;
 
 use crate::api::AgentRun;
-use crate::cluster::{ClusterDeny, FieldManager, Roster, Stores, WriteError, Writer};
+use crate::cluster::{
+    ClusterDeny, FieldManager, OwnerError, Owners, Roster, Stores, WriteError, Writer,
+};
 use crate::guardrails::ClusterFacts;
 use crate::guardrails::ceiling::{Effective, judge};
 use crate::guardrails::membership::{Claim, covers};

@@ -2,19 +2,16 @@
 //! by UID, so that a later object of the same name is never meant.
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::plan::{PodView, Step, captured_pod};
 use super::responder::Responder;
 use super::view::Known;
-use crate::api::{
-    ActionKind, ActionRecord, ActionResult, Capture, Incident, ObjectTarget, RestoreEntry, labels,
-};
+use crate::api::{ActionKind, ActionRecord, ActionResult, Capture, Incident, ObjectTarget, labels};
 use crate::cluster::{FieldManager, WriteError};
 use crate::guardrails::audit::selects;
 use crate::limits;
@@ -38,6 +35,8 @@ pub(super) struct Done {
     pub records: Vec<ActionRecord>,
     /// What was captured.
     pub capture: Option<Capture>,
+    /// What was to be done is not done, and the next plan shall know why.
+    pub is_open: bool,
 }
 
 impl Responder {
@@ -52,7 +51,10 @@ impl Responder {
         match step {
             Step::Isolate(pods) => self.isolate(incident, &namespace, pods, known).await,
             Step::Capture(pod) => Ok(self.capture(&namespace, pod).await),
-            Step::Suspend(target) => self.suspend(&namespace, target, known).await,
+            Step::Suspend(hold) => self.suspend(&namespace, hold, known).await,
+            Step::Throttle(pod, entries) => self.throttle(&namespace, pod, entries, known).await,
+            Step::LookAtOwner => self.look_at_owner(incident, &namespace, known).await,
+            Step::LookAtCpu(pod) => self.look_at_cpu(&namespace, pod, known).await,
             Step::Terminate(pod) => self.terminate(&namespace, pod, known).await,
             Step::Unlabel { pod, pass_to } => {
                 self.unlabel(&namespace, pod, pass_to.as_deref(), known)
@@ -154,6 +156,7 @@ impl Responder {
         Done {
             records: vec![record(ActionKind::Capture, target, result, &message)],
             capture,
+            is_open: false,
         }
     }
 
@@ -171,40 +174,6 @@ impl Responder {
             selected_by,
             pod,
         })
-    }
-
-    async fn suspend(&self, namespace: &str, target: &ObjectTarget, known: &mut Known) -> Outcome {
-        self.wait_for_turn().await;
-        match self.set_suspend(namespace, target, &json!(true)).await {
-            Ok(()) => {
-                known.suspended.insert(target.uid.clone(), Some(true));
-                let message = "the owner is suspended, so that no replacement goes on";
-                Ok(done(vec![record(
-                    ActionKind::Suspend,
-                    target.clone(),
-                    ActionResult::Succeeded,
-                    message,
-                )]))
-            }
-            Err(error) => Err(failed(ActionKind::Suspend, target.clone(), error)),
-        }
-    }
-
-    async fn set_suspend(
-        &self,
-        namespace: &str,
-        target: &ObjectTarget,
-        value: &Value,
-    ) -> Result<(), WriteError> {
-        let patch = json!({
-            "metadata": { "uid": target.uid },
-            "spec": { "suspend": value },
-        });
-        let manager = FieldManager::responder();
-        self.writer
-            .merge::<Job>(&manager, namespace, &target.name, &patch)
-            .await
-            .map(drop)
     }
 
     async fn terminate(&self, namespace: &str, pod: &PodView, known: &mut Known) -> Outcome {
@@ -259,82 +228,7 @@ impl Responder {
         }
     }
 
-    /// Sets a field back to what it was, unless somebody changed it since or another Incident
-    /// still holds it.
-    async fn restore(
-        &self,
-        namespace: &str,
-        entry: &RestoreEntry,
-        held_by: Option<&str>,
-        known: &mut Known,
-    ) -> Outcome {
-        let target = entry.target.clone();
-        let skipped = |target, why: String| {
-            Ok(done(vec![record(
-                ActionKind::Restore,
-                target,
-                ActionResult::Skipped,
-                &why,
-            )]))
-        };
-        if let Some(other) = held_by {
-            return skipped(target, format!("Incident {other} still needs it suspended"));
-        }
-        let api: Api<Job> = Api::namespaced(self.writer.client().clone(), namespace);
-        let limit = std::time::Duration::from_secs(limits::API_TIMEOUT_S);
-        let read = tokio::time::timeout(limit, api.get_opt(&target.name)).await;
-        let job = match read {
-            Ok(Ok(job)) => job.filter(|job| job.uid().as_deref() == Some(&target.uid)),
-            Ok(Err(error)) => {
-                let error = WriteError::from_kube(error);
-                return Err(failed(ActionKind::Restore, target, error));
-            }
-            Err(_) => {
-                return Err(failed(
-                    ActionKind::Restore,
-                    target,
-                    WriteError::TimedOut(limit),
-                ));
-            }
-        };
-        let Some(job) = job else {
-            return skipped(target, "the owner is gone".to_owned());
-        };
-        let now = job
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.suspend)
-            .map(Value::Bool);
-        let default = Value::Bool(false);
-        let before = entry.before.as_ref().unwrap_or(&default);
-        let is_back = now.as_ref().unwrap_or(&default) == before;
-        if now.as_ref() != Some(&entry.set) && !is_back {
-            return skipped(
-                target,
-                "somebody changed it since, so it is left alone".to_owned(),
-            );
-        }
-        // Back already after a crash between the change and its record: the patch changes nothing.
-        // `null` in a merge patch removes the field; the API server then fills in its default,
-        // which is what was there before.
-        let before = entry.before.clone().unwrap_or(Value::Null);
-        match self.set_suspend(namespace, &target, &before).await {
-            Ok(()) => {
-                known.suspended.insert(target.uid.clone(), before.as_bool());
-                let message = format!("{} is {before} again", entry.field);
-                let result = ActionResult::Succeeded;
-                Ok(done(vec![record(
-                    ActionKind::Restore,
-                    target,
-                    result,
-                    &message,
-                )]))
-            }
-            Err(error) => Err(failed(ActionKind::Restore, target, error)),
-        }
-    }
-
-    async fn wait_for_turn(&self) {
+    pub(super) async fn wait_for_turn(&self) {
         let delay = self.pacer.take(super::responder::monotonic_now());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -357,7 +251,7 @@ fn summarise(records: Vec<ActionRecord>) -> Vec<ActionRecord> {
         .collect()
 }
 
-fn pod_target(pod: &PodView) -> ObjectTarget {
+pub(super) fn pod_target(pod: &PodView) -> ObjectTarget {
     ObjectTarget {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
@@ -366,7 +260,7 @@ fn pod_target(pod: &PodView) -> ObjectTarget {
     }
 }
 
-fn record(
+pub(super) fn record(
     kind: ActionKind,
     target: ObjectTarget,
     result: ActionResult,
@@ -382,14 +276,14 @@ fn record(
     }
 }
 
-fn done(records: Vec<ActionRecord>) -> Done {
+pub(super) fn done(records: Vec<ActionRecord>) -> Done {
     Done {
         records,
-        capture: None,
+        ..Done::default()
     }
 }
 
-fn failed(kind: ActionKind, target: ObjectTarget, error: WriteError) -> Box<Failed> {
+pub(super) fn failed(kind: ActionKind, target: ObjectTarget, error: WriteError) -> Box<Failed> {
     let message = crate::observability::chain(&error);
     Box::new(Failed {
         record: record(kind, target, ActionResult::Failed, &message),

@@ -7,9 +7,11 @@ pub mod plan;
 
 mod evidence;
 mod execute;
+mod hold;
 mod observer;
 mod pacing;
 mod record;
+mod resize;
 mod responder;
 mod view;
 mod witness;

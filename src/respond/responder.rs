@@ -13,10 +13,10 @@ use super::plan::{BreakerLimits, Plan, Step, plan};
 use super::view::Known;
 use super::{Pacer, Witness};
 use crate::api::{
-    ActionRecord, AgentRun, Incident, IncidentCondition, IncidentStatus, condition_is,
-    set_condition,
+    ActionRecord, AgentRun, Incident, IncidentCondition, IncidentStatus, RestoreEntry,
+    condition_is, set_condition,
 };
-use crate::cluster::{ClusterDeny, FieldManager, Roster, Stores, WriteError, Writer};
+use crate::cluster::{ClusterDeny, FieldManager, Owners, Roster, Stores, WriteError, Writer};
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{PodKey, Signature};
@@ -61,6 +61,8 @@ pub struct Responder {
     pub stores: Stores,
     /// Which pod belongs to which run.
     pub roster: Roster,
+    /// Who owns the pods of Incidents.
+    pub owners: Owners,
     /// The way to the API server.
     pub writer: Writer,
     /// What the log shows of isolated pods.
@@ -87,7 +89,7 @@ pub enum RespondError {
     #[error("failed to carry out an action of an Incident")]
     Act(#[source] WriteError),
     /// Something could not be read from the API server.
-    #[error("failed to read what a release must undo")]
+    #[error("failed to read what a response rests on")]
     Read(#[source] WriteError),
     /// A step does not change what the plan looks at: a bug, kept from looping.
     #[error("unable to finish an Incident within {0} steps")]
@@ -211,10 +213,8 @@ impl Responder {
 /// Puts what a step did into the record. Returns the error of a step that failed.
 fn note(status: &mut IncidentStatus, step: &Step, outcome: Outcome) -> Option<WriteError> {
     match step {
-        Step::Save(entry) if status.restore.len() < limits::RESTORE_MAX => {
-            status.restore.push(entry.clone());
-        }
-        Step::Restore { entry, .. } if outcome.is_ok() => {
+        Step::Save(entry) => save(&mut status.restore, entry),
+        Step::Restore { entry, .. } if outcome.as_ref().is_ok_and(|done| !done.is_open) => {
             status.restore.retain(|other| other != entry);
         }
         _ => {}
@@ -230,6 +230,14 @@ fn note(status: &mut IncidentStatus, step: &Step, outcome: Outcome) -> Option<Wr
         push_record(&mut status.actions, record);
     }
     error
+}
+
+/// Notes what must be restored, in place of what was noted about the same field.
+pub(super) fn save(restore: &mut Vec<RestoreEntry>, entry: &RestoreEntry) {
+    restore.retain(|other| other.target != entry.target || other.field != entry.field);
+    if restore.len() < limits::RESTORE_MAX {
+        restore.push(entry.clone());
+    }
 }
 
 /// Adds a record. A repeat of the last one of its kind and target only replaces it, so that retries

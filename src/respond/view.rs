@@ -10,13 +10,13 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::plan::{
-    Bounds, Breaker, Deny, Lever, OtherIncident, PodView, Situation, Witnessed, isolated_at,
+    Bounds, Breaker, Cpu, Deny, Lever, OtherIncident, PodView, Situation, Witnessed, isolated_at,
 };
 use super::responder::{RespondError, Responder, monotonic_now};
 use super::witness::{told, worst};
 use crate::api::{
-    AgentRun, Incident, IncidentCondition, ObjectTarget, Observation, ResponseAction,
-    ResponseScope, Verdict, condition_is, labels,
+    AgentRun, Incident, IncidentCondition, Observation, ResponseAction, ResponseScope, Verdict,
+    condition_is, condition_of, labels,
 };
 use crate::cluster::WriteError;
 use crate::guardrails::audit::{Stance, widening};
@@ -32,8 +32,12 @@ pub struct Known {
     pub labels: HashMap<String, Option<String>>,
     /// Pods that were deleted, by UID.
     pub gone: HashSet<String>,
-    /// `spec.suspend` of Jobs by UID.
-    pub suspended: HashMap<String, Option<bool>>,
+    /// The owner, once it was looked at.
+    pub lever: Option<Lever>,
+    /// What CPU can be taken, once that was looked at.
+    pub cpu: Option<Cpu>,
+    /// Other Incidents that hold nothing any more, by name.
+    pub let_go: HashSet<String>,
 }
 
 impl Responder {
@@ -73,13 +77,14 @@ impl Responder {
             now,
             bounds,
             protected: self.protection(&namespace, subject.as_deref()),
-            lever: self.lever(subject.as_deref(), &namespace, known),
+            lever: known.lever.clone().unwrap_or(Lever::Unread),
+            cpu: known.cpu.clone(),
             deny: self.deny(&namespace, subject.as_deref(), &name),
             breaker: self.breaker(now),
             quarantined_elsewhere: self.quarantined_elsewhere(&name),
             quarantine_max: self.settings.quarantine_max,
             witnessed: self.witnessed(incident, &pods),
-            others: self.others(incident, &namespace),
+            others: self.others(incident, &namespace, known),
             ttl: self.settings.incident_ttl,
             pods,
             labelled,
@@ -111,7 +116,11 @@ impl Responder {
         })
     }
 
-    fn subject(&self, incident: &Incident, namespace: &str) -> Option<std::sync::Arc<Pod>> {
+    pub(super) fn subject(
+        &self,
+        incident: &Incident,
+        namespace: &str,
+    ) -> Option<std::sync::Arc<Pod>> {
         let subject = &incident.spec.subject;
         let pod = self
             .stores
@@ -213,43 +222,6 @@ impl Responder {
         on_host_network.then(|| "no network policy holds a pod on the host's network".to_owned())
     }
 
-    fn lever(&self, pod: Option<&Pod>, namespace: &str, known: &Known) -> Lever {
-        let Some(owner) = pod.and_then(|pod| {
-            pod.owner_references()
-                .iter()
-                .find(|owner| owner.controller == Some(true))
-                .cloned()
-        }) else {
-            return Lever::None;
-        };
-        if owner.kind != "Job" || owner.api_version != "batch/v1" {
-            return Lever::Unsupported(format!(
-                "this version suspends Jobs only; {} {} must be stopped by hand",
-                owner.kind, owner.name
-            ));
-        }
-        let job = self
-            .stores
-            .jobs
-            .get(&ObjectRef::new(&owner.name).within(namespace));
-        let Some(job) = job.filter(|job| job.uid().as_deref() == Some(&owner.uid)) else {
-            return Lever::None;
-        };
-        if let Some(why) = why_not_to_suspend(&job) {
-            return Lever::Unsupported(why);
-        }
-        let stored = job.spec.as_ref().and_then(|spec| spec.suspend);
-        Lever::Job {
-            suspended: known.suspended.get(&owner.uid).copied().unwrap_or(stored),
-            target: ObjectTarget {
-                api_version: owner.api_version,
-                kind: owner.kind,
-                name: owner.name,
-                uid: owner.uid,
-            },
-        }
-    }
-
     fn deny(&self, namespace: &str, pod: Option<&Pod>, incident: &str) -> Deny {
         let cluster_deny = self.cluster_deny.stands();
         let wanted = standing_deny_network_policy(namespace);
@@ -315,30 +287,37 @@ impl Responder {
         }
     }
 
-    fn others(&self, incident: &Incident, namespace: &str) -> Vec<OtherIncident> {
+    fn others(&self, incident: &Incident, namespace: &str, known: &Known) -> Vec<OtherIncident> {
         let holds = |other: &Incident| {
-            let conditions = other.status.as_ref().map_or(&[][..], |s| &s.conditions);
-            let verdict = other.spec.disposition.as_ref().map(|d| d.verdict);
             other.metadata.namespace.as_deref() == Some(namespace)
                 && other.metadata.uid != incident.metadata.uid
                 && crossed(other)
-                && verdict != Some(Verdict::Release)
-                && !condition_is(conditions, IncidentCondition::Closed.name())
-                && condition_is(conditions, IncidentCondition::Contained.name())
+                && may_hold(other)
+                && !known.let_go.contains(&other.name_any())
         };
         let others = self.stores.incidents.state_filter(holds);
         others.iter().map(|other| self.other(other)).collect()
     }
 
     fn other(&self, other: &Incident) -> OtherIncident {
-        let mut pod_uids = vec![other.spec.subject.uid.clone()];
-        let bounds = self.bounds_of(self.run_of(other).as_deref());
-        if let (ResponseScope::Run, Some(run)) = (bounds.scope, &other.spec.run) {
-            pod_uids.extend(self.roster.pods_of(&run.uid));
+        let conditions = other.status.as_ref().map_or(&[][..], |s| &s.conditions);
+        let subject = &other.spec.subject.uid;
+        let mut pod_uids = Vec::new();
+        if condition_is(conditions, IncidentCondition::Contained.name()) {
+            pod_uids.push(subject.clone());
+            let bounds = self.bounds_of(self.run_of(other).as_deref());
+            if let (ResponseScope::Run, Some(run)) = (bounds.scope, &other.spec.run) {
+                pod_uids.extend(self.roster.pods_of(&run.uid));
+            }
         }
+        let pod = self.subject(other, &other.namespace().unwrap_or_default());
+        let chain = self.owners.chain_of(subject);
         OtherIncident {
             name: other.name_any(),
             pod_uids,
+            run_uid: other.spec.run.as_ref().map(|run| run.uid.clone()),
+            pod_is_gone: pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()),
+            owners: chain.map(|chain| chain.links.into_iter().map(|link| link.uid).collect()),
             restore: other
                 .status
                 .as_ref()
@@ -348,26 +327,18 @@ impl Responder {
     }
 }
 
-/// A Job that something else drives is not suspended here: its driver would resume it.
-fn why_not_to_suspend(job: &k8s_openapi::api::batch::v1::Job) -> Option<String> {
-    const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
-    let driver = job.owner_references().iter().find(|owner| {
-        owner.controller == Some(true) && !matches!(owner.kind.as_str(), "AgentRun" | "CronJob")
-    });
-    if let Some(driver) = driver {
-        return Some(format!(
-            "Job {} is driven by {} {}, which this version cannot suspend: stop it by hand",
-            job.name_any(),
-            driver.kind,
-            driver.name
-        ));
-    }
-    job.labels().contains_key(KUEUE_QUEUE).then(|| {
-        format!(
-            "Job {} is driven by Kueue: set spec.active to false on its Workload",
-            job.name_any()
-        )
-    })
+/// Whether an Incident that crossed the line is open, and holds something or may be about to.
+pub(super) fn may_hold(incident: &Incident) -> bool {
+    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let has_saved = incident
+        .status
+        .as_ref()
+        .is_some_and(|s| !s.restore.is_empty());
+    let verdict = incident.spec.disposition.as_ref().map(|d| d.verdict);
+    let contained = condition_of(conditions, IncidentCondition::Contained.name());
+    verdict != Some(Verdict::Release)
+        && !condition_is(conditions, IncidentCondition::Closed.name())
+        && (has_saved || contained.is_none_or(|said| said.status == "True"))
 }
 
 fn crossed(incident: &Incident) -> bool {

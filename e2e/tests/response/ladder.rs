@@ -9,15 +9,9 @@ use yellowjack::api::{ActionKind, ActionResult};
 use yellowjack_e2e::proxy::Write;
 use yellowjack_e2e::wait_for;
 
-use crate::scene::{HONEST_IP, LIMIT, MANY, QUIET, ROGUE_IP, Scene, results, with_scene};
-
-/// Everything is allowed out.
-fn wide() -> serde_json::Value {
-    json!({
-        "policyTypes": ["Egress"],
-        "egress": [{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }],
-    })
-}
+use crate::scene::{
+    HONEST_IP, LIMIT, MANY, QUIET, ROGUE_IP, Scene, everything_out, results, with_scene,
+};
 
 fn suspends(write: &Write) -> bool {
     write.path.contains("/jobs/work") && write.body.pointer("/spec/suspend") == Some(&json!(true))
@@ -103,7 +97,7 @@ async fn connections_that_survive_suspend_the_job_after_capture_and_saved_state(
 async fn a_policy_that_widens_the_union_is_named_and_the_job_suspended() -> anyhow::Result<()> {
     with_scene(&[], async |scene| {
         let pod = scene.rogue_job(json!({}), json!({})).await?;
-        scene.foreign_policy("theirs", wide()).await?;
+        scene.foreign_policy("theirs", everything_out()).await?;
         let message = scene
             .run_says("rogue", "NetworkGuarded", "False", "UnionWidened")
             .await?;
@@ -129,7 +123,7 @@ async fn where_nothing_can_be_suspended_a_widened_union_is_not_called_contained(
 -> anyhow::Result<()> {
     with_scene(&[], async |scene| {
         scene.rogue_pod(json!({})).await?;
-        scene.foreign_policy("theirs", wide()).await?;
+        scene.foreign_policy("theirs", everything_out()).await?;
         scene
             .run_says("rogue", "NetworkGuarded", "False", "UnionWidened")
             .await?;
@@ -153,7 +147,7 @@ async fn max_action_isolate_leaves_the_job_running_and_says_that_it_does_not_hol
     with_scene(&[], async |scene| {
         let limits = json!({ "response": { "maxAction": "Isolate" } });
         let pod = scene.rogue_job(json!({}), limits).await?;
-        scene.foreign_policy("theirs", wide()).await?;
+        scene.foreign_policy("theirs", everything_out()).await?;
         scene.settle().await?;
         scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
         scene

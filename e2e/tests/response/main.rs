@@ -8,5 +8,7 @@ mod cluster_policy;
 mod isolate;
 
 mod ladder;
+mod owners;
 mod release;
 mod scene;
+mod throttle;

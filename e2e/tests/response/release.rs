@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::api::{ActionKind, ActionResult, Incident, labels};
-use yellowjack_e2e::set_pod_ip;
+use yellowjack_e2e::{set_pod_ip, wait_for};
 
-use crate::scene::{MANY, ROGUE_IP, Scene, results, with_scene};
+use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, conditions, results, says, with_scene};
 
 /// A second pod of the same Job.
 const SECOND_IP: &str = "10.244.1.67";
@@ -131,6 +132,63 @@ async fn a_job_that_somebody_resumed_meanwhile_stays_resumed() -> anyhow::Result
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_job_stays_suspended_for_a_second_incident_whose_pod_went_with_it() -> anyhow::Result<()>
+{
+    with_scene(&[], async |scene| {
+        let (first, second) = two_pods_of_a_job(scene).await?;
+        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+        scene.log.scan_hosts(SECOND_IP, 0, MANY)?;
+        let other = scene
+            .incident_says(&second, "Contained", "True", "Isolated")
+            .await?;
+        survive(scene, &first, ROGUE_IP).await?;
+        let incident = noted(scene, &first).await?;
+        let other = scene
+            .wait_incident(&second, "its pod is gone", |i| {
+                says(conditions(i), "Contained", "True", "PodGone") && i.uid() == other.uid()
+            })
+            .await?;
+        assert_eq!(results(&other, ActionKind::Suspend), []);
+
+        scene.decide(&incident, "Release").await?;
+        let closed = scene
+            .incident_says(&first, "Closed", "True", "Released")
+            .await?;
+        assert_eq!(
+            results(&closed, ActionKind::Restore).last(),
+            Some(&ActionResult::Skipped)
+        );
+        scene.suspend_is(true).await?;
+        scene.decide(&other, "Release").await?;
+        scene
+            .incident_says(&second, "Closed", "True", "Released")
+            .await?;
+        scene.suspend_is(false).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// A Job of two pods with the addresses of the two rogues, and the run `rogue` over it.
+async fn two_pods_of_a_job(scene: &Scene) -> anyhow::Result<(String, String)> {
+    let first = scene
+        .rogue_job(json!({ "parallelism": 2 }), json!({}))
+        .await?;
+    let pods = scene.pods();
+    let selector = ListParams::default().labels("batch.kubernetes.io/job-name=work");
+    let second = wait_for("the second pod", LIMIT, async || {
+        let list = pods.list(&selector).await.map_err(|e| e.to_string())?;
+        let mut names = list.items.iter().map(ResourceExt::name_any);
+        let other = names.find(|name| *name != first);
+        other.ok_or_else(|| "one pod".to_owned())
+    })
+    .await?;
+    set_pod_ip(&scene.env.client, &scene.env.namespace, &second, SECOND_IP).await?;
+    scene.settle().await?;
+    Ok((first, second))
 }
 
 /// Waits for the isolation, and lets a connection begin after it.

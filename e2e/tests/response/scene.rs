@@ -383,6 +383,14 @@ pub fn says(conditions: &[Condition], condition: &str, status: &str, reason: &st
     condition_of(conditions, condition).is_some_and(|c| c.status == status && c.reason == reason)
 }
 
+/// The rules of a policy that allows everything out.
+pub fn everything_out() -> Value {
+    json!({
+        "policyTypes": ["Egress"],
+        "egress": [{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }],
+    })
+}
+
 /// The actions of this kind with their results.
 pub fn results(incident: &Incident, kind: ActionKind) -> Vec<ActionResult> {
     let actions = incident.status.iter().flat_map(|status| &status.actions);
@@ -419,7 +427,7 @@ fn brief(conditions: &[Condition]) -> String {
 }
 
 /// The object with one more field.
-fn with(mut object: Value, field: &str, value: Value) -> Value {
+pub fn with(mut object: Value, field: &str, value: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
         fields.insert(field.to_owned(), value);
     }

@@ -16,7 +16,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::signals::SourceArg;
-use crate::cluster::{ClusterDeny, Roster, StoreWriters, Stores, WatchHealth, Writer, connect};
+use crate::cluster::{
+    ClusterDeny, Owners, Roster, StoreWriters, Stores, WatchHealth, Writer, connect,
+};
 use crate::controller::incidents::IncidentQueue;
 use crate::controller::pipeline::{LineCounters, Pipeline, SourceInfo};
 use crate::controller::{Controller, Heartbeat, Parts, Role};
@@ -331,6 +333,7 @@ impl Operator {
         Responder {
             stores: self.stores.clone(),
             roster: self.roster.clone(),
+            owners: Owners::default(),
             writer: self.writer.clone(),
             witness: self.witness.clone(),
             pacer: Pacer::new(response.actions_per_second),

@@ -1,17 +1,13 @@
-//! The ladder: isolate; where that does not hold, suspend the owner; where that is not possible or
+//! The ladder: throttle, where that is all that is allowed; else isolate; where that does not hold, suspend the owner; where that is not possible or
 //! not enough and the run allows it, delete the pod. Never delete first: the owner would bring a
 //! replacement that does the same.
 
 use super::{
-    Lever, Plan, Proof, RECHECK, RECHECK_SLOWLY, Situation, Step, asks_for_action, has_done,
-    has_tried, newest_evidence, prove, reason_of,
+    Hold, Lever, Plan, PodView, Proof, RECHECK, RECHECK_SLOWLY, Situation, Step, asks_for_action,
+    has_done, has_done_to, has_settled, has_tried, newest_evidence, pod_target, prove, reason_of,
+    throttle,
 };
-use crate::api::{
-    ActionKind, IncidentCondition, ObjectTarget, Reason, ResponseAction, RestoreEntry,
-};
-
-/// The field that suspends a Job, as a JSON pointer.
-pub const SUSPEND_FIELD: &str = "/spec/suspend";
+use crate::api::{ActionKind, IncidentCondition, Reason, ResponseAction, RestoreEntry};
 
 /// The next thing to do about an open Incident that no human decided on.
 pub fn respond(situation: &Situation<'_>) -> Plan {
@@ -89,18 +85,18 @@ fn refusal(situation: &Situation<'_>) -> Option<Plan> {
             )
         });
     }
-    if situation.bounds.max_action < ResponseAction::Isolate {
-        let message = format!(
-            "maxAction is {:?}: the pod is left alone",
-            situation.bounds.max_action
-        );
-        return Some(refuse(Reason::ActionLimited, &message));
+    if situation.bounds.max_action < ResponseAction::Throttle {
+        let message = "maxAction is Alert: the pod is left alone";
+        return Some(refuse(Reason::ActionLimited, message));
     }
     if let Some(why) = &situation.protected {
         return Some(refuse(Reason::Protected, why));
     }
     if situation.pods.is_empty() {
         return None;
+    }
+    if situation.bounds.max_action < ResponseAction::Isolate {
+        return Some(throttled(situation));
     }
     breaker_refusal(situation).or_else(|| {
         let wanted = situation
@@ -117,6 +113,30 @@ fn refusal(situation: &Situation<'_>) -> Option<Plan> {
             refuse(Reason::CapReached, &message).again_in(RECHECK_SLOWLY)
         })
     })
+}
+
+/// As far as it goes where isolation is not allowed: less CPU, and the traffic goes on.
+fn throttled(situation: &Situation<'_>) -> Plan {
+    let subject = &situation.incident.spec.subject.uid;
+    if !has_settled(situation.incident, ActionKind::Throttle, subject)
+        && let Some(refusal) = breaker_refusal(situation)
+    {
+        return refusal;
+    }
+    if let Some(next) = throttle::next(situation) {
+        return next;
+    }
+    let message = if has_done_to(situation.incident, ActionKind::Throttle, subject) {
+        "maxAction is Throttle: CPU is taken from the pod, and its traffic goes on"
+    } else {
+        "maxAction is Throttle, and no CPU can be taken from the pod: see the actions for why"
+    };
+    Plan::default().say(
+        IncidentCondition::Contained,
+        Some(false),
+        Reason::ActionLimited,
+        message,
+    )
 }
 
 fn breaker_refusal(situation: &Situation<'_>) -> Option<Plan> {
@@ -208,6 +228,12 @@ fn hold(situation: &Situation<'_>) -> Plan {
     {
         return Plan::step(step);
     }
+    if matches!(situation.lever, Lever::Unread)
+        && has_tried(situation.incident, ActionKind::Suspend)
+    {
+        // What is said below must be seen, not remembered.
+        return Plan::step(Step::LookAtOwner);
+    }
     let plan = Plan::default().again_in(if proof == Proof::Stopped && !is_wide {
         RECHECK_SLOWLY
     } else {
@@ -272,15 +298,16 @@ fn next_rung(situation: &Situation<'_>) -> Option<Step> {
     {
         return Some(step);
     }
-    // A suspended owner deletes its pods by itself; a pod without one has to be deleted.
-    let owner_acts = matches!(situation.lever, Lever::Job { .. });
-    (max_action >= ResponseAction::Terminate && !owner_acts)
-        .then(|| situation.pods.first().cloned().map(Step::Terminate))
+    // The owner is held by now, or cannot be. One that is held deletes its pods by itself, unless its
+    // controller is away.
+    let pod = situation.pods.first();
+    (max_action >= ResponseAction::Terminate)
+        .then(|| pod.cloned().map(Step::Terminate))
         .flatten()
 }
 
-/// The next step towards a suspended owner: capture what the suspension destroys, note what must be
-/// restored, suspend. `None` once that is done, or impossible and said so.
+/// The next step towards a suspended owner: look at it, capture what the suspension destroys, note
+/// what must be restored, suspend. `None` once that is done, or impossible and said so.
 fn next_suspension(situation: &Situation<'_>) -> Option<Step> {
     let incident = situation.incident;
     let pod = situation.pods.first();
@@ -289,58 +316,52 @@ fn next_suspension(situation: &Situation<'_>) -> Option<Step> {
     {
         return Some(Step::Capture(pod.clone()));
     }
-    let skip = |why: String| {
+    let skip = |why: &str| {
         let subject = &incident.spec.subject;
-        let target = ObjectTarget {
-            api_version: "v1".to_owned(),
-            kind: "Pod".to_owned(),
+        let target = pod_target(&PodView {
             name: subject.name.clone(),
             uid: subject.uid.clone(),
-        };
-        (!has_tried(incident, ActionKind::Suspend)).then_some(Step::Skip(
+            quarantine: None,
+        });
+        (!has_settled(incident, ActionKind::Suspend, &subject.uid)).then_some(Step::Skip(
             ActionKind::Suspend,
             target,
-            why,
+            why.to_owned(),
         ))
     };
     match &situation.lever {
-        Lever::Job { target, suspended } => suspend_job(situation, target, *suspended),
-        Lever::None => skip("nothing owns the pod, so nothing can be suspended".to_owned()),
-        Lever::Unsupported(why) => skip(why.clone()),
+        Lever::Unread => Some(Step::LookAtOwner),
+        Lever::Owners(holds) => holds.iter().find_map(|hold| next_hold(situation, hold)),
+        Lever::None => skip("nothing owns the pod, so nothing can be suspended"),
+        Lever::Unsupported(why) => skip(why),
     }
 }
 
-fn suspend_job(
-    situation: &Situation<'_>,
-    target: &ObjectTarget,
-    suspended: Option<bool>,
-) -> Option<Step> {
-    let is_ours = |entry: &&RestoreEntry| entry.target == *target && entry.field == SUSPEND_FIELD;
-    let own = situation
-        .incident
+/// The next step towards one owner that is held.
+fn next_hold(situation: &Situation<'_>, hold: &Hold) -> Option<Step> {
+    let incident = situation.incident;
+    let own = incident
         .status
         .as_ref()
         .map_or(&[][..], |status| &status.restore);
+    let is_ours = |entry: &&RestoreEntry| hold.is_of(entry);
     let saved = own.iter().find(is_ours);
-    if suspended != Some(true) {
-        // A second Incident must not take the value that the first one set for the original.
-        let before = || suspended.map(serde_json::Value::Bool);
-        return Some(match saved {
-            Some(_) => Step::Suspend(target.clone()),
-            None => Step::Save(RestoreEntry {
-                target: target.clone(),
-                field: SUSPEND_FIELD.to_owned(),
-                before: before(),
-                set: serde_json::Value::Bool(true),
-            }),
+    if !hold.is_set() {
+        // What somebody set since it was saved, or since we set it, is what a release goes back to.
+        let is_saved = saved.is_some_and(|entry| entry.before == hold.now);
+        return Some(if is_saved {
+            Step::Suspend(hold.clone())
+        } else {
+            Step::Save(hold.entry())
         });
     }
     if saved.is_some() {
         // Suspended by us. After a crash between the change and its record the record is missing, and
         // after a lost reply it says that it failed.
-        return (!has_done(situation.incident, ActionKind::Suspend))
-            .then(|| Step::Suspend(target.clone()));
+        return (!has_done_to(incident, ActionKind::Suspend, &hold.target.uid))
+            .then(|| Step::Suspend(hold.clone()));
     }
+    // A second Incident must not take the value that the first one set for the original.
     let inherited = situation
         .others
         .iter()
@@ -349,20 +370,17 @@ fn suspend_job(
     if let Some(entry) = inherited {
         return Some(Step::Save(entry.clone()));
     }
-    (!has_tried(situation.incident, ActionKind::Suspend)).then(|| {
+    (!has_settled(incident, ActionKind::Suspend, &hold.target.uid)).then(|| {
         let why = "the owner was suspended by somebody else already".to_owned();
-        Step::Skip(ActionKind::Suspend, target.clone(), why)
+        Step::Skip(ActionKind::Suspend, hold.target.clone(), why)
     })
 }
 
 fn is_suspended(situation: &Situation<'_>) -> bool {
-    matches!(
-        situation.lever,
-        Lever::Job {
-            suspended: Some(true),
-            ..
-        }
-    )
+    let Lever::Owners(holds) = &situation.lever else {
+        return false;
+    };
+    !holds.is_empty() && holds.iter().all(Hold::is_set)
 }
 
 /// Detected and Closed, as they are for every Incident that is open.

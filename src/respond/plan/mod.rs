@@ -7,8 +7,10 @@
 mod breaker;
 mod capture;
 mod ladder;
+pub mod lever;
 mod proof;
 mod release;
+pub mod throttle;
 
 use std::time::Duration;
 
@@ -22,7 +24,9 @@ use crate::model::Severity;
 
 pub use breaker::{BREAKER_WINDOW, Breaker, BreakerLimits};
 pub use capture::captured_pod;
+pub use lever::Hold;
 pub use proof::{Proof, QUIET, Witnessed, prove};
+pub use throttle::Cpu;
 
 /// How soon to look again where only time can tell.
 pub const RECHECK: Duration = Duration::from_secs(2);
@@ -50,6 +54,8 @@ pub struct Situation<'a> {
     pub labelled: Vec<PodView>,
     /// The owner of the Incident's pod.
     pub lever: Lever,
+    /// What CPU can be taken from the Incident's pod; `None` until it was looked at.
+    pub cpu: Option<Cpu>,
     /// The standing deny.
     pub deny: Deny,
     /// The circuit breaker.
@@ -89,16 +95,13 @@ pub struct PodView {
 /// What can be done about the owner, so that no replacement goes on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lever {
-    /// A Job that can be suspended.
-    Job {
-        /// The Job.
-        target: ObjectTarget,
-        /// `spec.suspend` as it is now; absent is `false`.
-        suspended: Option<bool>,
-    },
+    /// Nobody looked yet: that takes reads, so only a plan that needs to know asks for it.
+    Unread,
+    /// Owners that can be held, in this order.
+    Owners(Vec<Hold>),
     /// Nothing owns the pod, or what does is gone.
     None,
-    /// An owner that this version cannot suspend, in words.
+    /// An owner that cannot be suspended, in words.
     Unsupported(String),
 }
 
@@ -116,8 +119,14 @@ pub struct Deny {
 pub struct OtherIncident {
     /// Name.
     pub name: String,
-    /// UIDs of the pods that it contains.
+    /// UIDs of the pods that it contains; none where it has not acted yet.
     pub pod_uids: Vec<String>,
+    /// UID of its run.
+    pub run_uid: Option<String>,
+    /// Its own pod is gone, or on its way.
+    pub pod_is_gone: bool,
+    /// UIDs of the owners of its pod, where they are known.
+    pub owners: Option<Vec<String>>,
     /// What it must restore.
     pub restore: Vec<RestoreEntry>,
 }
@@ -131,8 +140,14 @@ pub enum Step {
     Capture(PodView),
     /// Note what must be restored, before it is changed.
     Save(RestoreEntry),
-    /// Suspend the owner.
-    Suspend(ObjectTarget),
+    /// Find out what can be done about the owner.
+    LookAtOwner,
+    /// Find out what CPU can be taken from this pod.
+    LookAtCpu(PodView),
+    /// Take CPU from this pod: its containers get the resources that the entries set.
+    Throttle(PodView, Vec<RestoreEntry>),
+    /// Hold the owner.
+    Suspend(Hold),
     /// Note that something is deliberately not done.
     Skip(ActionKind, ObjectTarget, String),
     /// Delete this pod.
@@ -276,6 +291,41 @@ fn newest_evidence(incident: &Incident) -> Option<Timestamp> {
 /// Whether an action of this kind is in the record as done.
 fn has_done(incident: &Incident, kind: ActionKind) -> bool {
     results_of(incident, kind).any(|result| result == ActionResult::Succeeded)
+}
+
+/// Whether an action of this kind on this object is in the record as done, or as not to be done.
+fn has_settled(incident: &Incident, kind: ActionKind, uid: &str) -> bool {
+    actions_on(incident, kind, uid).any(|result| result != ActionResult::Failed)
+}
+
+/// Whether an action of this kind on this object is in the record as done.
+fn has_done_to(incident: &Incident, kind: ActionKind, uid: &str) -> bool {
+    actions_on(incident, kind, uid).any(|result| result == ActionResult::Succeeded)
+}
+
+fn actions_on(
+    incident: &Incident,
+    kind: ActionKind,
+    uid: &str,
+) -> impl Iterator<Item = ActionResult> {
+    let actions = incident
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.actions);
+    actions
+        .iter()
+        .filter(move |action| action.kind == kind && action.target.uid == uid)
+        .map(|action| action.result)
+}
+
+/// The pod as an action's target.
+fn pod_target(pod: &PodView) -> ObjectTarget {
+    ObjectTarget {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+    }
 }
 
 /// Whether an action of this kind is in the record, however it ended.

@@ -2,7 +2,7 @@
 //!
 //! No limit is asked here: neither the circuit breaker nor the cap ever blocks a release.
 
-use super::{OtherIncident, Plan, PodView, Situation, Step};
+use super::{OtherIncident, Plan, PodView, Situation, Step, lever};
 use crate::api::{ActionKind, ActionResult, IncidentCondition, Reason, RestoreEntry};
 
 /// The next thing to undo; closes the Incident when nothing is left.
@@ -25,16 +25,9 @@ pub fn release(situation: &Situation<'_>) -> Plan {
         .as_ref()
         .map_or(&[][..], |status| &status.restore);
     if let Some(entry) = saved.first() {
-        let same = |held: &RestoreEntry| held.target == entry.target && held.field == entry.field;
-        let holds = |other: &&OtherIncident| other.restore.iter().any(same);
-        let held_by = situation
-            .others
-            .iter()
-            .find(holds)
-            .map(|other| other.name.clone());
         return Plan::step(Step::Restore {
             entry: entry.clone(),
-            held_by,
+            held_by: holder_of(situation, entry),
         });
     }
     let disposition = situation.incident.spec.disposition.as_ref();
@@ -62,6 +55,33 @@ pub fn release(situation: &Situation<'_>) -> Plan {
         Reason::Released,
         released,
     )
+}
+
+/// The other Incident that needs this field as we set it: it noted so, or its pod went before it
+/// could, and may be gone only because the owner is held. Who owned such a pod may not be known any
+/// more, so every owner that its run's Incidents hold stays held until it is released too.
+fn holder_of(situation: &Situation<'_>, entry: &RestoreEntry) -> Option<String> {
+    let same = |held: &RestoreEntry| held.target == entry.target && held.field == entry.field;
+    let holds = |other: &&OtherIncident| other.restore.iter().any(same);
+    let run = situation.incident.spec.run.as_ref().map(|run| &run.uid);
+    let may_rest_on = |other: &&OtherIncident| {
+        // Kueue's Workload stands in no chain of owners.
+        let is_owner = |owners: &Vec<String>| {
+            owners.contains(&entry.target.uid) || entry.target.kind == lever::WORKLOAD
+        };
+        entry.target.kind != "Pod"
+            && other.pod_is_gone
+            && run.is_some()
+            && other.run_uid.as_ref() == run
+            && !other.restore.iter().any(|held| held.target.kind != "Pod")
+            && other.owners.as_ref().is_none_or(is_owner)
+    };
+    let mut others = situation.others.iter();
+    let holder = others
+        .clone()
+        .find(holds)
+        .or_else(|| others.find(may_rest_on));
+    holder.map(|other| other.name.clone())
 }
 
 /// The other Incident that keeps this pod in quarantine.

@@ -1,8 +1,8 @@
 //! Chains of owners: from a pod to what stands above it, as far as a `ref` target may name it.
 //!
 //! The pod reconciler resolves them, because it may have to ask the API server; everybody else
-//! reads what is known. Depth, caches and time are bounded. It reads metadata only and writes
-//! nothing.
+//! reads what is known. The responder reads the owners that it holds, whole. Depth, caches and time
+//! are bounded. It writes nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 
+use super::{Stores, WriteError};
 use crate::api::{GROUP, OwnerReferenceTarget};
-use crate::cluster::Stores;
 use crate::guardrails::membership::OwnerLink;
 use crate::limits;
 
@@ -38,6 +38,23 @@ pub enum OwnerError {
     /// The API server was away, or answered with an error that may pass.
     #[error("failed to read an owner")]
     Read(#[source] kube::Error),
+}
+
+impl OwnerError {
+    /// Whether the operator may not read it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Read(kube::Error::Api(status)) if status.code == 403)
+    }
+}
+
+impl From<OwnerError> for WriteError {
+    fn from(error: OwnerError) -> Self {
+        match error {
+            OwnerError::TimedOut(limit) => Self::TimedOut(limit),
+            OwnerError::Read(error) => Self::from_kube(error),
+        }
+    }
 }
 
 /// Chains by pod UID, and what was asked for on the way.
@@ -107,6 +124,82 @@ impl Owners {
         }
     }
 
+    /// An object, whole; `None` where it, or its kind, does not exist.
+    pub async fn get(
+        &self,
+        client: &Client,
+        namespace: &str,
+        api_version: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, OwnerError> {
+        let Some(resource) = self.resource(client, kind_of(api_version, kind)).await? else {
+            return Ok(None);
+        };
+        let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+        bounded(api.get_opt(name)).await
+    }
+
+    /// The resource of a kind in the version that its group prefers; `None` where it is not served.
+    pub async fn preferred(
+        &self,
+        client: &Client,
+        group: &str,
+        kind: &str,
+    ) -> Result<Option<ApiResource>, OwnerError> {
+        let key = GroupVersionKind::gvk(group, "", kind);
+        if let Some(known) = lock(&self.resources).get(&key) {
+            return Ok(known.clone());
+        }
+        let answer = bounded(async {
+            match kube::discovery::group(client, group).await {
+                Ok(found) => Ok(found.recommended_kind(kind).map(|(resource, _)| resource)),
+                Err(kube::Error::Discovery(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let found = match answer.await {
+            Err(OwnerError::Read(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
+                None
+            }
+            other => other?,
+        };
+        self.remember(key, found.as_ref());
+        Ok(found)
+    }
+
+    /// An object of this resource that this UID owns; `None` where none is found among the first
+    /// [`limits::OWNED_LOOKED_AT_MAX`].
+    pub async fn owned_by(
+        &self,
+        client: &Client,
+        namespace: &str,
+        resource: &ApiResource,
+        uids: &[&str],
+    ) -> Result<Option<String>, OwnerError> {
+        let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, resource);
+        let mut params = ListParams::default().limit(limits::OWNED_PAGE);
+        let mut looked_at = 0;
+        loop {
+            let page = bounded(api.list_metadata(&params)).await?;
+            let mut named = page.items.iter().flat_map(|object| {
+                let owners = object.metadata.owner_references.iter().flatten();
+                owners.map(|owner| (owner.uid.as_str(), object.name_any()))
+            });
+            if let Some((_, name)) = named.find(|(owner, _)| uids.contains(owner)) {
+                return Ok(Some(name));
+            }
+            looked_at += page.items.len();
+            let next = page.metadata.continue_.filter(|next| !next.is_empty());
+            match next {
+                Some(next) if looked_at < limits::OWNED_LOOKED_AT_MAX => {
+                    params = params.continue_token(&next);
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+
     async fn parent(
         &self,
         client: &Client,
@@ -156,7 +249,7 @@ impl Owners {
     }
 
     /// The resource of a kind; `None` where the cluster does not serve it, or not to us.
-    async fn resource(
+    pub async fn resource(
         &self,
         client: &Client,
         kind: GroupVersionKind,
@@ -178,15 +271,18 @@ impl Owners {
             }
             other => other?,
         };
-        // What is not served now may be installed later, so only what was found is kept.
-        if found.is_some() {
-            let mut resources = lock(&self.resources);
-            if resources.len() >= limits::OWNER_KINDS_MAX {
-                resources.clear();
-            }
-            resources.insert(kind, found.clone());
-        }
+        self.remember(kind, found.as_ref());
         Ok(found)
+    }
+
+    /// What is not served now may be installed later, so only what was found is kept.
+    fn remember(&self, kind: GroupVersionKind, found: Option<&ApiResource>) {
+        let Some(found) = found else { return };
+        let mut resources = lock(&self.resources);
+        if resources.len() >= limits::OWNER_KINDS_MAX {
+            resources.clear();
+        }
+        resources.insert(kind, Some(found.clone()));
     }
 }
 
@@ -198,7 +294,9 @@ async fn bounded<T>(read: impl Future<Output = kube::Result<T>>) -> Result<T, Ow
         .map_err(OwnerError::Read)
 }
 
-fn kind_of(api_version: &str, kind: &str) -> GroupVersionKind {
+/// A kind by the API version that objects and references carry.
+#[must_use]
+pub fn kind_of(api_version: &str, kind: &str) -> GroupVersionKind {
     let types = TypeMeta {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),
