@@ -147,7 +147,7 @@ const _: () = assert!(METRICS_TEXT_BYTES_MAX <= METRICS_LIST_BYTES_MAX);
 // --- attribution -----------------------------------------------------------------------------
 
 /// Pods that the index holds, ended ones included. Kubernetes supports 150,000 pods in a cluster;
-/// the rest is room for those that ended lately. About 600 bytes each: 120 MiB when full.
+/// the rest is room for those that ended lately. About 700 bytes each: 140 MiB when full.
 pub const INDEX_PODS_MAX: usize = 200_000;
 
 /// Addresses of one pod at a time. Dual stack has 2.

@@ -11,7 +11,7 @@ mod stores;
 mod watch;
 mod write;
 
-pub use client::{ClientError, connect};
+pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;
 pub use stores::{StoreWriters, Stores, prune_job, prune_nothing, prune_pod};
