@@ -8,5 +8,6 @@ mod cluster_policy;
 mod isolate;
 
 mod ladder;
+mod node_metrics;
 mod release;
 mod scene;
