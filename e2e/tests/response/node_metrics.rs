@@ -54,7 +54,7 @@ fn story(scene: &Scene, start: Timestamp) -> Story {
         end_at: LOOKS,
         pods: vec![
             busy("rogue", [0.07, 0.52]),
-            busy("client", [0.07, 0.07]),
+            busy("client", [0.01, 0.01]),
             busy("worker", [0.07, 0.52]),
         ],
     }

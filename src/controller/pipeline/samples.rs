@@ -84,3 +84,111 @@ fn is_uid_of(sample: &PodSample, facts: &PodFacts) -> bool {
         .as_deref()
         .is_none_or(|uid| uid == facts.key.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, RwLock};
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::controller::pipeline::LineCounters;
+    use crate::detect::{Engine, EngineConfig};
+    use crate::model::{ComputeSample, EventTime, PodKey};
+    use crate::signals::attribute::Index;
+    use crate::signals::health::{SignalHealth, SignalsVerdict};
+
+    fn at(second: i64) -> EventTime {
+        EventTime::from_seconds(second, 0)
+    }
+
+    fn pod(uid: &str, since: i64) -> PodFacts {
+        PodFacts {
+            key: PodKey::from(uid),
+            namespace: "team-a".into(),
+            name: "agent-0".into(),
+            ips: Vec::new(),
+            host_network: false,
+            node: None,
+            since: at(since),
+            ended_at: None,
+            run: None,
+            workload: None,
+        }
+    }
+
+    fn sample(uid: Option<&str>, from: i64, time: i64) -> PodSample {
+        PodSample {
+            namespace: "team-a".into(),
+            name: "agent-0".into(),
+            uid: uid.map(str::to_owned),
+            from: at(from),
+            sample: ComputeSample {
+                time: at(time),
+                pod: "team-a/agent-0".into(),
+                cpu: Some(0.5),
+                gpu: None,
+            },
+        }
+    }
+
+    fn pipeline(index: Index) -> Pipeline {
+        Pipeline {
+            engine: Engine::new(EngineConfig::default()),
+            index: Arc::new(RwLock::new(index)),
+            roster: Default::default(),
+            witness: Default::default(),
+            health: SignalHealth::with_metrics([], ["kubelet".to_owned()]),
+            forgotten: Default::default(),
+            sources: Vec::new(),
+            findings: mpsc::channel(1).0,
+            counters: Arc::new(LineCounters::default()),
+        }
+    }
+
+    fn take(pipeline: &mut Pipeline, is_news: bool, samples: Vec<PodSample>) -> (u64, u64) {
+        let batch = SampleBatch {
+            source: 0,
+            is_news,
+            samples,
+        };
+        pipeline.take_samples(batch, &mut Progress::default());
+        let counters = &pipeline.counters.samples;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&counters.attributed), count(&counters.unattributed))
+    }
+
+    #[test]
+    fn a_sample_counts_for_the_pod_that_had_the_name_all_the_while() {
+        let mut index = Index::new();
+        index.apply(pod("old", 0), at(0));
+        index.delete(&PodKey::from("old"), at(100));
+        index.apply(pod("new", 110), at(110));
+        let mut pipeline = pipeline(index);
+        let samples = vec![
+            sample(None, 80, 95),
+            // Begun with one and ended with the other.
+            sample(None, 95, 115),
+            sample(None, 115, 130),
+            sample(Some("new"), 130, 145),
+            sample(Some("old"), 145, 160),
+        ];
+        assert_eq!(take(&mut pipeline, true, samples), (3, 2));
+        assert_eq!(pipeline.engine.pod_count(), 2);
+    }
+
+    #[test]
+    fn a_source_that_repeats_itself_is_silent() {
+        let mut pipeline = pipeline(Index::new());
+        let verdict = |pipeline: &Pipeline| {
+            let stale_after = Duration::from_mins(1);
+            pipeline.health.verdict(Instant::now(), stale_after)
+        };
+        let silent = SignalsVerdict::MetricsStale(vec!["kubelet".to_owned()]);
+        take(&mut pipeline, false, Vec::new());
+        assert_eq!(verdict(&pipeline), silent);
+        take(&mut pipeline, true, Vec::new());
+        assert_ne!(verdict(&pipeline), silent);
+    }
+}
