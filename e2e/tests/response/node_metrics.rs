@@ -89,7 +89,7 @@ async fn assert_only_the_miner_is_found(
         .incident_says("rogue", "Contained", "True", "Isolated")
         .await?;
     let [evidence] = &incident.spec.evidence[..] else {
-        panic!("one piece of evidence: {:?}", incident.spec.evidence);
+        anyhow::bail!("one piece of evidence, got {:?}", incident.spec.evidence);
     };
     let summary = &evidence.summary;
     assert_eq!(evidence.signature, "Mining");

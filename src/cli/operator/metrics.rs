@@ -36,10 +36,11 @@ impl Operator {
                 interval: source.interval,
                 counters: Arc::default(),
             };
-            let known = (source.name.clone(), Arc::clone(&scraper.counters));
-            let mut scrapes = self.scrapes.lock().unwrap_or_else(PoisonError::into_inner);
-            scrapes.push(known);
-            drop(scrapes);
+            let counters = (source.name.clone(), Arc::clone(&scraper.counters));
+            self.scrapes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(counters);
             tasks.spawn(scraper.run(sender.clone()));
         }
         Ok(samples)

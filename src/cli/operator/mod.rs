@@ -383,7 +383,7 @@ impl Operator {
         let runtime = tokio::runtime::Handle::current();
         let draining = draining.clone();
         let thread = tokio::task::spawn_blocking(move || {
-            pipeline.run(batches, samples, &runtime, &draining)
+            pipeline.run(batches, samples, &runtime, &draining);
         });
         Ok((handles, thread))
     }

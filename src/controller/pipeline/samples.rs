@@ -93,9 +93,11 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::cluster::Roster;
     use crate::controller::pipeline::LineCounters;
     use crate::detect::{Engine, EngineConfig};
     use crate::model::{ComputeSample, EventTime, PodKey};
+    use crate::respond::{Forgotten, Witness};
     use crate::signals::attribute::Index;
     use crate::signals::health::{SignalHealth, SignalsVerdict};
 
@@ -137,10 +139,10 @@ mod tests {
         Pipeline {
             engine: Engine::new(EngineConfig::default()),
             index: Arc::new(RwLock::new(index)),
-            roster: Default::default(),
-            witness: Default::default(),
+            roster: Roster::default(),
+            witness: Witness::default(),
             health: SignalHealth::with_metrics([], ["kubelet".to_owned()]),
-            forgotten: Default::default(),
+            forgotten: Forgotten::default(),
             sources: Vec::new(),
             findings: mpsc::channel(1).0,
             counters: Arc::new(LineCounters::default()),

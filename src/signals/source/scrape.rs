@@ -234,8 +234,8 @@ mod tests {
         }
     }
 
-    fn kubelet(router: Router) -> impl Future<Output = Scraper> {
-        async { scraper(&serve(router).await, MetricsFormat::Kubelet) }
+    async fn kubelet(router: Router) -> Scraper {
+        scraper(&serve(router).await, MetricsFormat::Kubelet)
     }
 
     async fn next(receiver: &mut mpsc::Receiver<SampleBatch>) -> SampleBatch {

@@ -91,10 +91,9 @@ impl Rates {
     /// Whether this key was not yet seen with this time.
     pub(super) fn is_news(&mut self, key: [&str; 3], time: EventTime) -> bool {
         match self.entry(key, 0.0, time) {
-            Some((_, true)) => true,
             Some((entry, false)) => std::mem::replace(&mut entry.time, time) != time,
-            // Better the same sample twice than none.
-            None => true,
+            // Where it did not fit: better the same sample twice than none.
+            Some((_, true)) | None => true,
         }
     }
 
