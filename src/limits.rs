@@ -108,10 +108,46 @@ const _: () = assert!(READ_BYTES_MAX <= LINE_BYTES_MAX);
 const _: () = assert!(COPY_HEAD_BYTES_MIN <= FILE_HEAD_BYTES_MAX);
 const _: () = assert!(POLL_ACTIVE_MS <= POLL_IDLE_MS && POLL_IDLE_MS <= ROTATION_CHECK_MS);
 
+// --- node metrics ----------------------------------------------------------------------------
+
+/// Longest text of a kubelet or a DCGM exporter. A node with 500 pods of 3 containers, 12 series of
+/// 150 bytes each, writes 900 KiB; 8 GPUs with 30 fields, 80 KiB.
+pub const METRICS_TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Longest list of the metrics API: [`PODS_MAX`] pods with 2 KiB each, labels included, are 32 MiB.
+pub const METRICS_LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Labels of one series. DCGM has about 15, and pod labels where somebody asked for them.
+pub const SERIES_LABELS_MAX: usize = 64;
+
+/// Counters of one source that are remembered, and read from one answer: [`PODS_MAX`] pods with two
+/// containers and a total each. About 150 bytes each: 7 MiB.
+pub const COUNTERS_MAX: usize = 49_152;
+
+/// Samples of one answer: one for each pod that the engine may hold, at 250 bytes: 4 MiB.
+pub const SAMPLES_PER_READ_MAX: usize = PODS_MAX;
+
+/// Answers between the scrapers and the pipeline. The pipeline deals with one in milliseconds, and
+/// one comes every 15 s; what does not fit is dropped and counted: 8 x 4 MiB.
+pub const SAMPLE_QUEUE_MAX: usize = 8;
+
+/// Sources of node metrics of one process: a kubelet and a DCGM exporter, or the metrics API, or the
+/// kubelets of a cluster of a few nodes.
+pub const METRICS_SOURCES_MAX: usize = 32;
+
+/// How far ahead of the clock the time of a sample may lie.
+pub const SAMPLE_AHEAD_MAX_US: i64 = 600_000_000;
+
+/// Longest fetch of node metrics. A kubelet answers within a second; the API server gives the
+/// metrics API some seconds.
+pub const SCRAPE_TIMEOUT_S: u64 = 10;
+
+const _: () = assert!(METRICS_TEXT_BYTES_MAX <= METRICS_LIST_BYTES_MAX);
+
 // --- attribution -----------------------------------------------------------------------------
 
 /// Pods that the index holds, ended ones included. Kubernetes supports 150,000 pods in a cluster;
-/// the rest is room for those that ended lately. About 600 bytes each: 120 MiB when full.
+/// the rest is room for those that ended lately. About 700 bytes each: 140 MiB when full.
 pub const INDEX_PODS_MAX: usize = 200_000;
 
 /// Addresses of one pod at a time. Dual stack has 2.

@@ -93,6 +93,32 @@ impl EgressLog {
         self.write(starts.flat_map(|start| connection(pod, "203.0.113.10", 80, start, ANSWERED)))
     }
 
+    /// `pod` had one connection with this host and port from `start` on, for so long, as thin and as
+    /// much led by the other side as one with a mining pool: a packet each way every 7 s.
+    pub fn session(
+        &self,
+        pod: &str,
+        (host, port): (&str, u16),
+        start: Timestamp,
+        span: Duration,
+    ) -> anyhow::Result<()> {
+        let count = span.as_secs() / 7;
+        let end = start + span;
+        let mut last = line(pod, host, port, start, END);
+        if let Some(fields) = last.as_object_mut() {
+            let counted = json!({
+                "orig.raw.pktlen": count * 70,
+                "orig.raw.pktcount": count,
+                "reply.raw.pktlen": count * 190,
+                "reply.raw.pktcount": count,
+                "flow.end.sec": end.as_second(),
+                "flow.end.usec": end.subsec_microsecond(),
+            });
+            fields.extend(counted.as_object().cloned().unwrap_or_default());
+        }
+        self.write([last])
+    }
+
     fn write(&self, lines: impl IntoIterator<Item = Value>) -> anyhow::Result<()> {
         let mut text = String::new();
         for line in lines {

@@ -24,14 +24,24 @@ pub fn pod(name: &str, labels: &[(&str, &str)]) -> anyhow::Result<Pod> {
 
 /// Writes what a kubelet would: the pod runs since now and has this address.
 pub async fn set_pod_ip(client: &Client, ns: &str, name: &str, ip: &str) -> anyhow::Result<Pod> {
-    let now = Timestamp::now();
+    set_pod_ip_since(client, ns, name, ip, Timestamp::now()).await
+}
+
+/// The same of a pod that runs since an earlier time.
+pub async fn set_pod_ip_since(
+    client: &Client,
+    ns: &str,
+    name: &str,
+    ip: &str,
+    since: Timestamp,
+) -> anyhow::Result<Pod> {
     let condition =
-        |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now });
+        |kind: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": since });
     let status = json!({ "status": {
         "phase": "Running",
         "podIP": ip,
         "podIPs": [{ "ip": ip }],
-        "startTime": now,
+        "startTime": since,
         "conditions": [
             condition("PodScheduled"),
             condition("Initialized"),

@@ -68,3 +68,58 @@ async fn readiness_and_metrics_are_served_without_any_source() -> anyhow::Result
     })
     .await
 }
+
+/// What the counter of fetches says for this result, once it says more than nothing.
+async fn fetches(address: &str, result: &str) -> anyhow::Result<()> {
+    let wanted = format!("result=\"{result}\"}}");
+    wait_for(&format!("fetches: {result}"), LIMIT, async || {
+        let text = get(address, "/metrics")
+            .await
+            .map_err(|error| error.to_string())?;
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("yellowjack_scrapes_total"));
+        let lines: Vec<_> = lines.collect();
+        let is_there = |line: &&str| line.contains(&wanted) && !line.ends_with(" 0");
+        if lines.iter().any(is_there) {
+            Ok(())
+        } else {
+            Err(lines.join("; "))
+        }
+    })
+    .await
+}
+
+/// The API server plays the kubelet: it wants the same credentials, shows a certificate of the same
+/// authority, and gives text of the same form, though of nothing that is known.
+#[tokio::test]
+async fn a_kubelet_is_shown_credentials_over_tls_and_its_certificate_is_checked()
+-> anyhow::Result<()> {
+    with_namespace(async |env| {
+        let kubeconfig = TestCluster::shared()?.kubeconfig().to_owned();
+        let known = kube::config::Kubeconfig::read_from(&kubeconfig)?;
+        let cluster = known.clusters.into_iter().find_map(|named| named.cluster);
+        let server = cluster.and_then(|cluster| cluster.server);
+        let server = server.context("the kubeconfig names no server")?;
+        let url = format!("kubelet={}/metrics", server.trim_end_matches('/'));
+        let folder = tempfile::tempdir()?;
+        let wrong = folder.path().join("wrong.crt");
+        std::fs::write(&wrong, include_str!("operator/other_authority.pem"))?;
+        let wrong = wrong.to_string_lossy();
+        for (flags, result) in [
+            (&[][..], "unchanged"),
+            (&["--kubelet-insecure"][..], "unchanged"),
+            (&["--kubelet-ca", &wrong][..], "failed"),
+        ] {
+            let mut arguments = vec!["controller", "--namespace", &env.namespace];
+            arguments.extend(["--listen", "127.0.0.1:0", "--metrics", &url]);
+            arguments.extend(["--metrics-interval", "200ms"]);
+            arguments.extend_from_slice(flags);
+            let log = folder.path().join(format!("{result}-{}.log", flags.len()));
+            let operator = Operator::start(&kubeconfig, &arguments, &log).await?;
+            fetches(&served(&operator).await?, result).await?;
+        }
+        Ok(())
+    })
+    .await
+}

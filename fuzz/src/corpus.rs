@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use yellowjack::signals::decode::{Format, sniff};
+use yellowjack::signals::decode::{Format, MetricsFormat, sniff};
 
 use crate::Target;
 
@@ -47,6 +47,22 @@ const SAMPLES: [&str; 3] = [
     r#"{"time":"2026-11-24T10:14:57Z","pod":"team-a/agent-0","cpu":1.97}"#,
     r#"{"time":1700000060,"pod":"10.244.0.5","gpu":{"DCGM_FI_PROF_SM_ACTIVE":0.99,"DCGM_FI_PROF_PIPE_TENSOR_ACTIVE":0,"power_watts":310,"DCGM_FI_DEV_FB_USED":9223372036854775794}}"#,
 ];
+
+/// Answers of each source of node metrics, with form feeds between them.
+const KUBELET: &str = "# TYPE pod_cpu_usage_seconds_total counter
+pod_cpu_usage_seconds_total{namespace=\"team-a\",pod=\"agent-0\"} 4.67812 1790000000935
+container_cpu_usage_seconds_total{container=\"c\",namespace=\"n\",pod=\"p\"} 1e+02 1790000000000
+node_cpu_usage_seconds_total 357.35491 1790000001000
+\x0cpod_cpu_usage_seconds_total{namespace=\"team-a\",pod=\"agent-0\"} 14.2 1790000015935
+container_cpu_usage_seconds_total{container=\"c\",namespace=\"n\",pod=\"p\"} 110 1790000015000
+";
+const DCGM: &str = "# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
+DCGM_FI_DEV_GPU_UTIL{gpu=\"0\",UUID=\"GPU-1\",hostname=\"n\",container=\"c\",namespace=\"n\",pod=\"p\"} 97
+DCGM_FI_PROF_SM_ACTIVE{gpu=\"1\",UUID=\"GPU-2\",pod_name=\"q\",pod_namespace=\"n\",pod_uid=\"u\"} 0.99
+DCGM_FI_DEV_FB_USED{gpu=\"1\",UUID=\"GPU-2\",GPU_I_ID=\"7\",namespace=\"n\",pod=\"q\\\"\"} 9223372036854775794
+\x0cDCGM_FI_DEV_GPU_UTIL{gpu=\"0\",UUID=\"G\",job=\"j\",instance=\"i\",pod=\"x\",exported_pod=\"p\",exported_namespace=\"n\"} 5
+";
+const POD_METRICS: &str = r#"{"items":[{"metadata":{"name":"agent-0","namespace":"team-a"},"timestamp":"2026-09-21T14:13:20Z","window":"10.016s","containers":[{"name":"agent","usage":{"cpu":"337160596n","memory":"35664Ki"}},{"usage":{"cpu":"250m"}}]}]}"#;
 
 /// A pool list with one entry of each kind.
 const POOLS: &str = "# pools\npool.example.org\n*.miner.example.net\n203.0.113.9:3333\n198.51.100.0/24\n2001:db8::/32\n[2001:db8::1]:443\n";
@@ -96,6 +112,14 @@ impl Corpus {
                 .iter()
                 .map(|line| line.as_bytes().to_vec())
                 .collect(),
+            Target::Metrics(format) => {
+                let answers = match format {
+                    MetricsFormat::Kubelet => KUBELET,
+                    MetricsFormat::Dcgm => DCGM,
+                    MetricsFormat::PodMetrics => POD_METRICS,
+                };
+                vec![answers.as_bytes().to_vec()]
+            }
             Target::Log(format) => of(Some(format)).flat_map(|lines| parts(lines)).collect(),
         }
     }

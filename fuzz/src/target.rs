@@ -7,7 +7,10 @@ use std::mem::discriminant;
 use yellowjack::detect::{Engine, EngineConfig, PoolList, Workload};
 use yellowjack::limits;
 use yellowjack::model::{EventTime, Finding, PodKey, Signal, Subject};
-use yellowjack::signals::decode::{Decoded, Decoder, Format, decode, decode_sample, sniff};
+use yellowjack::signals::decode::{
+    Decoded, Decoder, Format, MetricsFormat, MetricsRead, MetricsReader, decode, decode_sample,
+    sniff,
+};
 
 /// What one input led to, as a hash: the kind of result and which parts of it are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +37,12 @@ pub enum Target {
     Pools,
     /// Samples of processors and accelerators.
     Samples,
+    /// Answers of a source of node metrics, one after the other, with form feeds between them.
+    Metrics(MetricsFormat),
 }
+
+/// Ends one answer in an input of [`Target::Metrics`].
+pub const ANSWER_END: u8 = 0x0c;
 
 impl Target {
     /// Every target.
@@ -45,6 +53,7 @@ impl Target {
         lines
             .chain(logs)
             .chain([Self::Sniff, Self::Pools, Self::Samples])
+            .chain(MetricsFormat::ALL.into_iter().map(Self::Metrics))
             .collect()
     }
 
@@ -57,6 +66,7 @@ impl Target {
             Self::Sniff => "sniff".to_owned(),
             Self::Pools => "pools".to_owned(),
             Self::Samples => "samples".to_owned(),
+            Self::Metrics(format) => format!("{}-metrics", format.name()),
         }
     }
 
@@ -71,6 +81,7 @@ impl Target {
                 Ok(Behaviour::of(found))
             }
             Self::Pools => check_pools(input),
+            Self::Metrics(format) => check_metrics(format, input),
             Self::Samples => {
                 let decoded = decode_sample(input);
                 ensure(
@@ -206,6 +217,52 @@ fn check_findings(findings: &[Finding]) -> Result<(), String> {
         )?;
         ensure(evidence.score.is_finite(), "a score that is a number")?;
         ensure(evidence.first <= evidence.last, "evidence in order of time")?;
+    }
+    Ok(())
+}
+
+fn check_metrics(format: MetricsFormat, input: &[u8]) -> Result<Behaviour, String> {
+    let now = EventTime::from_seconds(1_790_000_000, 0);
+    let mut reader = MetricsReader::new(format);
+    let mut again = MetricsReader::new(format);
+    let mut shapes = Vec::new();
+    for (answer, second) in input.split(|byte| *byte == ANSWER_END).zip(0..) {
+        let now = now.plus_micros(second * 15_000_000);
+        let read = reader.read(answer, now);
+        ensure(
+            again.read(answer, now) == read,
+            "the same answers, the same samples",
+        )?;
+        ensure(
+            reader.counter_count() <= limits::COUNTERS_MAX,
+            "no more counters than are kept",
+        )?;
+        check_samples(&read, now)?;
+        let kinds = [read.malformed, read.shared_gpus, read.ahead].map(|count| count.min(1));
+        shapes.push((read.samples.len().min(2), read.is_news, kinds));
+    }
+    shapes.truncate(3);
+    Ok(Behaviour::of(shapes))
+}
+
+fn check_samples(read: &MetricsRead, now: EventTime) -> Result<(), String> {
+    let latest = now.plus_micros(limits::SAMPLE_AHEAD_MAX_US);
+    let named = |name: &str| !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX;
+    for sample in &read.samples {
+        ensure(
+            named(&sample.namespace) && named(&sample.name),
+            "names within their bound",
+        )?;
+        let time = sample.sample.time;
+        ensure(
+            sample.from <= time && time <= latest,
+            "a span in order, and not yet to come",
+        )?;
+        let cpu = sample.sample.cpu;
+        ensure(
+            cpu.is_none_or(|cpu| cpu.is_finite() && cpu >= 0.0),
+            "use that is a number",
+        )?;
     }
     Ok(())
 }

@@ -118,6 +118,8 @@ closed_names! {
         SourcesSpeak,
         /// SignalsFresh: a flow source is silent or away.
         FlowsStale,
+        /// SignalsFresh: a source of node metrics is silent or away.
+        MetricsStale,
         /// SignalsFresh: a source said that it lost events.
         EventsLost,
         /// SignalsFresh: no source is configured.

@@ -3,6 +3,7 @@
 
 mod controller;
 mod crds;
+mod metrics;
 mod node;
 mod operator;
 mod replay;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use ipnet::IpNet;
 
+use super::metrics::MetricsArgs;
 use super::operator::{self, Duty, OperatorConfig};
 use crate::detect::{EngineConfig, ErrorBudget, HashKey, PoolList, Scopes};
 use crate::guardrails::{ClusterFacts, DnsTarget};
@@ -23,6 +24,9 @@ pub struct SignalArgs {
     /// be given several times.
     #[arg(long = "source", value_name = "[FORMAT:]PATH", value_parser = source)]
     sources: Vec<SourceArg>,
+
+    #[command(flatten)]
+    metrics: MetricsArgs,
 
     /// Where a log is begun that has no checkpoint yet.
     #[arg(long, value_enum, default_value_t = StartArg::End)]
@@ -142,9 +146,15 @@ pub fn run_operator(args: SignalArgs, duty: Duty, dns: Vec<DnsTarget>) -> anyhow
     start_log(&args.log, args.log_format);
     let engine = args.engine()?;
     let start_at = args.start_at();
+    let node = match &duty {
+        Duty::Controller(_) => None,
+        Duty::Node { name, .. } => Some(name.as_str()),
+    };
+    let metrics = args.metrics.sources(node, args.namespace.as_deref())?;
     let config = OperatorConfig {
         duty,
         sources: args.sources,
+        metrics,
         start_at,
         checkpoint_dir: args.checkpoint_dir,
         engine,

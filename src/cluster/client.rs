@@ -1,5 +1,7 @@
-//! The connection to the API server, from a kubeconfig or from inside a pod.
+//! The connection to the API server, from a kubeconfig or from inside a pod; and those to what gives
+//! node metrics, which are read-only.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::{Client, Config};
@@ -16,9 +18,29 @@ pub enum ClientError {
     /// The configuration was found and is no use.
     #[error("unable to build a client from the cluster's configuration")]
     Build(#[source] kube::Error),
+    /// The URL of node metrics names no host.
+    #[error(
+        "unable to read node metrics from {url}: it wants http://HOST[:PORT][/PATH] or https://"
+    )]
+    BadUrl {
+        /// The URL.
+        url: http::Uri,
+    },
     /// Another part of the process chose a TLS provider before.
     #[error("unable to choose the TLS provider")]
     Tls,
+}
+
+/// How far the certificate of a kubelet is believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KubeletTrust {
+    /// It must be signed by the cluster's authority.
+    #[default]
+    Cluster,
+    /// It must be signed by the authority in this file.
+    Authority(PathBuf),
+    /// Any will do. Whoever answers at the address gets the service account's token.
+    Anything,
 }
 
 /// Connects with the configuration that `KUBECONFIG` or the pod's service account gives.
@@ -26,13 +48,82 @@ pub enum ClientError {
 /// The client's own retries are off: they can hide one slow call for minutes, and every caller here
 /// has a time limit and a backoff of its own.
 pub async fn connect() -> Result<Client, ClientError> {
+    choose_tls()?;
+    let mut config = Config::infer().await.map_err(ClientError::NoConfig)?;
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    Client::try_from(config).map_err(ClientError::Build)
+}
+
+/// Connects to a kubelet with the credentials for the API server. They are sent over TLS only: a
+/// plain `http` URL, such as that of the read-only port, gets none.
+pub async fn connect_kubelet(url: &http::Uri, trust: &KubeletTrust) -> Result<Client, ClientError> {
+    if url.scheme_str() != Some("https") {
+        return connect_plain(url);
+    }
+    choose_tls()?;
+    let ours = Config::infer().await.map_err(ClientError::NoConfig)?;
+    let mut config = metrics_config(url)?;
+    config.auth_info = ours.auth_info;
+    match trust {
+        KubeletTrust::Cluster => {
+            config.root_cert = ours.root_cert;
+            config.root_cert_file = ours.root_cert_file;
+        }
+        KubeletTrust::Authority(file) => config.root_cert_file = Some(file.clone()),
+        KubeletTrust::Anything => config.accept_invalid_certs = true,
+    }
+    Client::try_from(config).map_err(ClientError::Build)
+}
+
+/// Connects to an exporter, without credentials.
+pub fn connect_plain(url: &http::Uri) -> Result<Client, ClientError> {
+    choose_tls()?;
+    Client::try_from(metrics_config(url)?).map_err(ClientError::Build)
+}
+
+/// Settings for the host of this URL. Its path is that of the requests.
+fn metrics_config(url: &http::Uri) -> Result<Config, ClientError> {
+    let bad = || ClientError::BadUrl { url: url.clone() };
+    let (scheme, host) = (url.scheme_str(), url.authority());
+    let (Some(scheme @ ("http" | "https")), Some(host)) = (scheme, host) else {
+        return Err(bad());
+    };
+    let base = format!("{scheme}://{host}/").parse().map_err(|_| bad())?;
+    let mut config = Config::new(base);
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    if scheme == "http" {
+        // Else the system's authorities are looked up, and an image without any would not do.
+        config.root_cert = Some(Vec::new());
+    }
+    Ok(config)
+}
+
+fn choose_tls() -> Result<(), ClientError> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         rustls::crypto::ring::default_provider()
             .install_default()
             .map_err(|_| ClientError::Tls)?;
     }
-    let mut config = Config::infer().await.map_err(ClientError::NoConfig)?;
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    Client::try_from(config).map_err(ClientError::Build)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_urls_of_a_host_lead_to_a_client() {
+        for (url, is_good) in [
+            ("http://127.0.0.1:9400/metrics", true),
+            ("http://[::1]:9400", true),
+            ("ftp://127.0.0.1/metrics", false),
+            ("/metrics", false),
+            ("localhost:9400", false),
+        ] {
+            let client = connect_plain(&url.parse().unwrap());
+            assert_eq!(client.is_ok(), is_good, "{url}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ mod stores;
 mod watch;
 mod write;
 
-pub use client::{ClientError, connect};
+pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;

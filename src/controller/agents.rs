@@ -77,20 +77,26 @@ impl Agents {
         } else {
             nodes
         };
-        let (mut stale, mut lossy) = (Vec::new(), Vec::new());
+        let (mut stale, mut metrics, mut lossy) = (Vec::new(), Vec::new(), Vec::new());
         for node in &chosen {
             match self.of_node(node, now) {
                 SignalsVerdict::Fresh if is_anywhere => return own_or_fresh(own),
                 SignalsVerdict::Fresh => {}
                 SignalsVerdict::NoSource => stale.push(format!("{node} (its agent has no source)")),
                 SignalsVerdict::Stale(names) => stale.extend(names),
+                SignalsVerdict::MetricsStale(names) => metrics.extend(names),
                 SignalsVerdict::Lossy(names) => lossy.extend(names),
             }
         }
-        match (stale.is_empty(), lossy.is_empty()) {
-            (false, _) => SignalsVerdict::Stale(some_of(stale)),
-            (true, false) => SignalsVerdict::Lossy(some_of(lossy)),
-            (true, true) => own_or_fresh(own),
+        // The worst first, as of the controller's own sources.
+        if !stale.is_empty() {
+            SignalsVerdict::Stale(some_of(stale))
+        } else if !metrics.is_empty() {
+            SignalsVerdict::MetricsStale(some_of(metrics))
+        } else if !lossy.is_empty() {
+            SignalsVerdict::Lossy(some_of(lossy))
+        } else {
+            own_or_fresh(own)
         }
     }
 
@@ -114,6 +120,7 @@ impl Agents {
             |names: &[String]| names.iter().map(|name| format!("{node}: {name}")).collect();
         match &said.signals {
             SignalsVerdict::Stale(names) => SignalsVerdict::Stale(on_node(names)),
+            SignalsVerdict::MetricsStale(names) => SignalsVerdict::MetricsStale(on_node(names)),
             SignalsVerdict::Lossy(names) => SignalsVerdict::Lossy(on_node(names)),
             other => other.clone(),
         }
@@ -143,6 +150,7 @@ fn write(verdict: &SignalsVerdict) -> String {
         SignalsVerdict::Fresh => "Fresh".to_owned(),
         SignalsVerdict::NoSource => "NoSource".to_owned(),
         SignalsVerdict::Stale(names) => format!("FlowsStale: {}", names.join(", ")),
+        SignalsVerdict::MetricsStale(names) => format!("MetricsStale: {}", names.join(", ")),
         SignalsVerdict::Lossy(names) => format!("EventsLost: {}", names.join(", ")),
     }
 }
@@ -154,6 +162,7 @@ fn read(text: &str) -> Option<SignalsVerdict> {
         "Fresh" => Some(SignalsVerdict::Fresh),
         "NoSource" => Some(SignalsVerdict::NoSource),
         "FlowsStale" => Some(SignalsVerdict::Stale(names())),
+        "MetricsStale" => Some(SignalsVerdict::MetricsStale(names())),
         "EventsLost" => Some(SignalsVerdict::Lossy(names())),
         _ => None,
     }
@@ -345,6 +354,7 @@ mod tests {
             SignalsVerdict::Fresh,
             SignalsVerdict::NoSource,
             SignalsVerdict::Stale(vec!["a".to_owned()]),
+            SignalsVerdict::MetricsStale(vec!["a".to_owned()]),
             SignalsVerdict::Lossy(vec!["a".to_owned()]),
         ] {
             assert_eq!(read(&write(&verdict)), Some(verdict));

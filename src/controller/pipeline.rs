@@ -2,7 +2,10 @@
 //! the way of a flow waits for a lock but the look into the attribution index.
 //!
 //! A batch is acknowledged only when every finding that it or an earlier one led to is recorded:
-//! after a crash the lines are read again, and no Incident is lost.
+//! after a crash the lines are read again, and no Incident is lost. Samples of node metrics come in
+//! beside the batches.
+
+mod samples;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +21,15 @@ use super::deferred::{Deferred, DeferredLines};
 use crate::cluster::Roster;
 use crate::detect::{Engine, Workload};
 use crate::limits;
-use crate::model::{EventTime, Finding, Signal, Subject};
+use crate::model::{EventTime, Finding, PodKey, Signal, Subject};
 use crate::respond::{Forgotten, Found, Ticket, Witness};
 use crate::signals::attribute::{Attribution, Index, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, sniff};
 use crate::signals::health::SignalHealth;
+use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position};
+
+pub use samples::SampleCounters;
 
 /// How often pods that fell silent are judged, lines whose pod was not known are looked at again, and
 /// the index forgets.
@@ -63,6 +69,8 @@ pub struct LineCounters {
     pub beyond_bound: AtomicU64,
     /// Records that the producers said they lost.
     pub lost: AtomicU64,
+    /// Samples of node metrics.
+    pub samples: SampleCounters,
 }
 
 /// What a source is called, and how its lines are read.
@@ -108,6 +116,16 @@ struct Progress {
     decoders: HashMap<usize, Decoder>,
 }
 
+impl Progress {
+    fn workload(&self, pod: &PodKey) -> Workload {
+        if self.crawlers.contains(pod.as_str()) {
+            Workload::Crawler
+        } else {
+            Workload::Standard
+        }
+    }
+}
+
 /// Whose a signal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whose {
@@ -125,24 +143,31 @@ impl Pipeline {
     pub fn run(
         mut self,
         mut batches: mpsc::Receiver<Batch>,
+        mut samples: mpsc::Receiver<SampleBatch>,
         runtime: &Handle,
         stop: &CancellationToken,
     ) {
         let mut progress = Progress::default();
         let mut next_tick = Instant::now() + TICK;
-        loop {
+        // Either may come to its end before the other, as standard input does.
+        let (mut has_batches, mut has_samples) = (true, true);
+        while has_batches || has_samples {
             let wait = next_tick.saturating_duration_since(Instant::now());
             let next = runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    batch = batches.recv() => Next::Batch(batch),
+                    batch = samples.recv(), if has_samples => Next::Samples(batch),
+                    batch = batches.recv(), if has_batches => Next::Batch(batch),
                     () = stop.cancelled() => Next::Stop,
                     () = tokio::time::sleep(wait) => Next::Tick,
                 }
             });
             match next {
                 Next::Batch(Some(batch)) => self.take(&batch, &mut progress),
-                Next::Batch(None) | Next::Stop => break,
+                Next::Samples(Some(batch)) => self.take_samples(batch, &mut progress),
+                Next::Batch(None) => has_batches = false,
+                Next::Samples(None) => has_samples = false,
+                Next::Stop => break,
                 Next::Tick => {}
             }
             if Instant::now() >= next_tick {
@@ -282,13 +307,9 @@ impl Pipeline {
             pod: facts.key.clone(),
             run: facts.run.clone(),
         };
-        let is_crawler = progress.crawlers.contains(facts.key.as_str());
-        let workload = if is_crawler {
-            Workload::Crawler
-        } else {
-            Workload::Standard
-        };
-        let found = self.engine.step(&subject, workload, signal);
+        let found = self
+            .engine
+            .step(&subject, progress.workload(&facts.key), signal);
         if found.is_empty() {
             return Whose::Known;
         }
@@ -429,6 +450,7 @@ impl Pipeline {
 /// What the pipeline does next.
 enum Next {
     Batch(Option<Batch>),
+    Samples(Option<SampleBatch>),
     Tick,
     Stop,
 }

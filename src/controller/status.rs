@@ -329,6 +329,10 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
             let message = format!("silent sources: {}", names.join(", "));
             say(Some(false), Reason::FlowsStale, message)
         }
+        SignalsVerdict::MetricsStale(names) => {
+            let message = format!("silent metrics: {}", names.join(", "));
+            say(Some(false), Reason::MetricsStale, message)
+        }
         SignalsVerdict::Lossy(names) => {
             let message = format!("sources that lost events: {}", names.join(", "));
             say(Some(false), Reason::EventsLost, message)

@@ -86,6 +86,10 @@ metrics! {
     SourceGaps: Counter "yellowjack_source_gaps", labels ["source"];
     /// Bytes of a source that are written and not read yet.
     SourceLagBytes: Gauge "yellowjack_source_lag_bytes", labels ["source"];
+    /// Fetches of node metrics by what became of them.
+    Scrapes: Counter "yellowjack_scrapes", labels ["source", "result"];
+    /// Samples of node metrics by what became of them.
+    Samples: Counter "yellowjack_samples", labels ["result"];
     /// AgentRuns.
     Runs: Gauge "yellowjack_runs", labels [];
     /// Pods that belong to a run.
@@ -119,6 +123,16 @@ impl Reading {
         Self {
             metric,
             label_values: vec![label_value.to_owned()],
+            value,
+        }
+    }
+
+    /// A value of a metric with two labels.
+    #[must_use]
+    pub fn of_two(metric: Metric, label_values: [&str; 2], value: u64) -> Self {
+        Self {
+            metric,
+            label_values: label_values.map(str::to_owned).into(),
             value,
         }
     }
@@ -211,6 +225,7 @@ mod tests {
             vec![
                 Reading::labelled(Metric::Lines, "signal", 7),
                 Reading::labelled(Metric::Lines, "malformed", 1),
+                Reading::of_two(Metric::Scrapes, ["kubelet n1", "failed"], 2),
                 Reading::plain(Metric::Runs, 3),
             ]
         });
@@ -220,6 +235,7 @@ mod tests {
             "# TYPE yellowjack_lines counter",
             "yellowjack_lines_total{result=\"signal\"} 7",
             "yellowjack_lines_total{result=\"malformed\"} 1",
+            "yellowjack_scrapes_total{source=\"kubelet n1\",result=\"failed\"} 2",
             "# TYPE yellowjack_runs gauge",
             "yellowjack_runs 3",
         ] {

@@ -11,6 +11,8 @@
 //! [`limits::CLOCK_SKEW_MICROS`], because a log and the API run on different clocks; where the
 //! widened holds of two pods overlap, nobody is named.
 
+mod names;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -61,6 +63,8 @@ pub enum Attribution<'a> {
 pub enum Why {
     /// No pod had this address in the time that the index remembers.
     UnknownAddress,
+    /// No pod had this name.
+    UnknownName,
     /// The address is a node's, shared by all of its hostNetwork pods and its own processes.
     HostNetwork,
     /// The signal is older than the first pod that is known to have had the address.
@@ -75,8 +79,9 @@ pub enum Why {
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::UnknownAddress,
+        Self::UnknownName,
         Self::HostNetwork,
         Self::BeforePod,
         Self::AfterPod,
@@ -89,6 +94,7 @@ impl Why {
     pub const fn name(self) -> &'static str {
         match self {
             Self::UnknownAddress => "unknown_address",
+            Self::UnknownName => "unknown_name",
             Self::HostNetwork => "host_network",
             Self::BeforePod => "before_pod",
             Self::AfterPod => "after_pod",
@@ -161,6 +167,7 @@ pub struct Index {
     pods: HashMap<PodKey, Pod, RandomState>,
     addresses: HashMap<IpAddr, Address, RandomState>,
     nodes: HashSet<IpAddr, RandomState>,
+    names: names::Names,
     /// Ended pods, the longest ended first.
     ended: BTreeSet<(EventTime, PodKey)>,
     stats: IndexStats,
@@ -193,6 +200,7 @@ impl Index {
             if facts.ended_at.is_some_and(forgotten) || !self.make_room() {
                 return;
             }
+            self.names.add(&facts.namespace, &facts.name, &key);
         }
         let pod = self.pods.entry(key.clone()).or_insert_with(|| Pod {
             facts: facts.clone(),
@@ -428,6 +436,8 @@ impl Index {
         let Some(pod) = self.pods.remove(&key) else {
             return;
         };
+        self.names
+            .remove(&pod.facts.namespace, &pod.facts.name, &key);
         for held in pod.held {
             let Some(address) = self.addresses.get_mut(&held.ip) else {
                 continue;

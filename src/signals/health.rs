@@ -11,6 +11,7 @@ const LOSS_REMEMBERED: Duration = Duration::from_mins(5);
 #[derive(Clone, Debug)]
 struct SourceNote {
     name: String,
+    is_log: bool,
     last_line: Option<Instant>,
     last_loss: Option<Instant>,
 }
@@ -20,10 +21,12 @@ struct SourceNote {
 pub enum SignalsVerdict {
     /// Every source spoke lately and lost nothing.
     Fresh,
-    /// No source is configured.
+    /// No log is configured.
     NoSource,
-    /// These sources are silent.
+    /// These logs are silent.
     Stale(Vec<String>),
+    /// The logs speak; these sources of node metrics are silent.
+    MetricsStale(Vec<String>),
     /// These sources said that they lost events.
     Lossy(Vec<String>),
 }
@@ -33,15 +36,29 @@ pub enum SignalsVerdict {
 pub struct SignalHealth(Arc<RwLock<Vec<SourceNote>>>);
 
 impl SignalHealth {
-    /// Notes for these sources, by index.
+    /// Notes for these logs, by index.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let note = |name| SourceNote {
-            name,
-            last_line: None,
-            last_loss: None,
+        Self::with_metrics(names, [])
+    }
+
+    /// Notes for these logs and, with the indexes after them, these sources of node metrics.
+    #[must_use]
+    pub fn with_metrics(
+        logs: impl IntoIterator<Item = String>,
+        metrics: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let note = |is_log| {
+            move |name| SourceNote {
+                name,
+                is_log,
+                last_line: None,
+                last_loss: None,
+            }
         };
-        Self(Arc::new(RwLock::new(names.into_iter().map(note).collect())))
+        let logs = logs.into_iter().map(note(true));
+        let notes = logs.chain(metrics.into_iter().map(note(false)));
+        Self(Arc::new(RwLock::new(notes.collect())))
     }
 
     /// The source of this index delivered lines.
@@ -66,12 +83,18 @@ impl SignalHealth {
                 .collect()
         };
         let within = |time: Option<Instant>, span| time.is_some_and(|time| now - time < span);
-        if notes.is_empty() {
-            return SignalsVerdict::NoSource;
-        }
-        let stale = names(&|note| !within(note.last_line, stale_after));
+        let is_stale = |note: &SourceNote| !within(note.last_line, stale_after);
+        let stale = names(&|note| note.is_log && is_stale(note));
         if !stale.is_empty() {
             return SignalsVerdict::Stale(stale);
+        }
+        let stale = names(&|note| !note.is_log && is_stale(note));
+        if !stale.is_empty() {
+            return SignalsVerdict::MetricsStale(stale);
+        }
+        // Metrics alone show no flow.
+        if !notes.iter().any(|note| note.is_log) {
+            return SignalsVerdict::NoSource;
         }
         let lossy = names(&|note| within(note.last_loss, LOSS_REMEMBERED));
         if lossy.is_empty() {
@@ -109,6 +132,30 @@ mod tests {
             health.verdict(later, STALE),
             SignalsVerdict::Stale(vec!["a".into()])
         );
+    }
+
+    #[test]
+    fn metrics_that_fell_silent_are_named_unless_a_log_did() {
+        let health = SignalHealth::with_metrics(["log".into()], ["kubelet".into()]);
+        let start = Instant::now();
+        let verdict = |now| health.verdict(now, STALE);
+        health.spoke(1, start);
+        assert_eq!(verdict(start), SignalsVerdict::Stale(vec!["log".into()]));
+        health.spoke(0, start + STALE);
+        let silent = SignalsVerdict::MetricsStale(vec!["kubelet".into()]);
+        assert_eq!(verdict(start + STALE), silent);
+        health.spoke(1, start + STALE);
+        assert_eq!(verdict(start + STALE), SignalsVerdict::Fresh);
+    }
+
+    #[test]
+    fn metrics_without_a_log_show_no_flow() {
+        let (health, now) = (
+            SignalHealth::with_metrics([], ["kubelet".into()]),
+            Instant::now(),
+        );
+        health.spoke(0, now);
+        assert_eq!(health.verdict(now, STALE), SignalsVerdict::NoSource);
     }
 
     #[test]

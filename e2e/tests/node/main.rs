@@ -1,6 +1,8 @@
 //! The test node itself: pods run, their packets arrive outside, and the kernel's log tells of them.
 //! Runs inside `with-node`; elsewhere each test says that it is skipped.
 
+mod metrics;
+
 use std::path::Path;
 use std::time::Duration;
 

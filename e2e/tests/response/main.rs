@@ -8,6 +8,7 @@ mod cluster_policy;
 mod isolate;
 
 mod ladder;
+mod node_metrics;
 mod owners;
 mod release;
 mod scene;

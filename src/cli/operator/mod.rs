@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here. The parts know nothing of each other but what they are given.
 
+mod metrics;
 mod readings;
 mod watches;
 
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::MetricsSource;
 use super::signals::SourceArg;
 use crate::cluster::{
     ClusterDeny, Owners, Roster, StoreWriters, Stores, WatchHealth, Writer, connect,
@@ -32,6 +34,7 @@ use crate::respond::{
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
+use crate::signals::source::scrape::{SampleBatch, ScrapeCounters};
 use crate::signals::source::{
     self, HealthReader, SourceConfig, SourceHandle, SourceId, SourceKind, StartAt,
 };
@@ -66,6 +69,8 @@ pub struct OperatorConfig {
     pub duty: Duty,
     /// The egress logs.
     pub sources: Vec<SourceArg>,
+    /// The sources of node metrics.
+    pub metrics: Vec<MetricsSource>,
     /// Where a log is begun that has no checkpoint.
     pub start_at: StartAt,
     /// Folder of checkpoints.
@@ -102,6 +107,7 @@ struct Operator {
     records: Arc<RecordCounters>,
     watches: Vec<(&'static str, WatchHealth)>,
     sources: Mutex<Vec<(String, HealthReader)>>,
+    scrapes: Mutex<Vec<(String, Arc<ScrapeCounters>)>>,
 }
 
 /// Runs until a signal, or until a part of it ends that must not.
@@ -126,12 +132,15 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     operator.settle_index();
     tracing::info!(
         sources = operator.config.sources.len(),
+        metrics = operator.config.metrics.len(),
         runs = operator.stores.runs.len(),
         pods = operator.stores.pods.len(),
         "Yellowjack is ready."
     );
     let (reading, draining) = (CancellationToken::new(), CancellationToken::new());
-    let (mut handles, mut pipeline) = operator.start_signals(findings, &reading, &draining)?;
+    let samples = operator.start_metrics(&client, &mut tasks).await?;
+    let (mut handles, mut pipeline) =
+        operator.start_signals(findings, samples, &reading, &draining)?;
     let stopped = stop_signal();
     tokio::pin!(stopped);
     let mut has_ended = false;
@@ -214,7 +223,9 @@ impl Operator {
     fn new(config: OperatorConfig, client: Client) -> (Self, StoreWriters) {
         let (stores, writers) = Stores::new();
         let writer = Writer::new(client, Duration::from_secs(limits::API_TIMEOUT_S));
-        let health = SignalHealth::new(config.sources.iter().map(SourceArg::name));
+        let metrics = config.metrics.iter().map(|source| source.name.clone());
+        let logs = config.sources.iter().map(SourceArg::name);
+        let health = SignalHealth::with_metrics(logs, metrics);
         let (roster, cluster_deny) = (Roster::default(), ClusterDeny::default());
         let role = match config.duty {
             Duty::Controller(_) => Role::Operator,
@@ -247,6 +258,7 @@ impl Operator {
                 .map(|kind| (*kind, WatchHealth::default()))
                 .collect(),
             sources: Mutex::default(),
+            scrapes: Mutex::default(),
             config,
         };
         (operator, writers)
@@ -347,6 +359,7 @@ impl Operator {
     fn start_signals(
         &self,
         findings: mpsc::Sender<Found>,
+        samples: mpsc::Receiver<SampleBatch>,
         reading: &CancellationToken,
         draining: &CancellationToken,
     ) -> anyhow::Result<(Vec<SourceHandle>, JoinHandle<()>)> {
@@ -385,8 +398,9 @@ impl Operator {
         };
         let runtime = tokio::runtime::Handle::current();
         let draining = draining.clone();
-        let thread =
-            tokio::task::spawn_blocking(move || pipeline.run(batches, &runtime, &draining));
+        let thread = tokio::task::spawn_blocking(move || {
+            pipeline.run(batches, samples, &runtime, &draining);
+        });
         Ok((handles, thread))
     }
 }

@@ -8,6 +8,7 @@ use super::Operator;
 use crate::api::{Incident, condition_is};
 use crate::cluster::Outcome;
 use crate::observability::{Metric, Reading};
+use crate::signals::source::scrape::ScrapeCounters;
 
 impl Operator {
     /// The watches that do not work, in words.
@@ -31,6 +32,7 @@ impl Operator {
             malformed = count(&lines.malformed),
             unattributed = count(&lines.unattributed),
             lost = count(&lines.lost),
+            samples = count(&lines.samples.attributed),
             recorded = count(&records.recorded),
             without_run = count(&records.without_run),
             "Stopped."
@@ -94,6 +96,46 @@ impl Operator {
                 of_source(Metric::SourceGaps, health.gaps),
                 of_source(Metric::SourceLagBytes, health.lag_bytes),
             ]);
+        }
+        readings.extend(self.metrics_readings());
+        readings
+    }
+
+    /// What became of node metrics.
+    fn metrics_readings(&self) -> Vec<Reading> {
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let scrapes = self.scrapes();
+        if scrapes.is_empty() {
+            return Vec::new();
+        }
+        let mut readings = Vec::new();
+        for (name, of) in &scrapes {
+            for (result, counter) in [
+                ("news", &of.news),
+                ("unchanged", &of.unchanged),
+                ("failed", &of.failed),
+                ("overflowed", &of.overflowed),
+            ] {
+                let labels = [name.as_str(), result];
+                readings.push(Reading::of_two(Metric::Scrapes, labels, count(counter)));
+            }
+        }
+        let sum = |of: fn(&ScrapeCounters) -> &AtomicU64| -> u64 {
+            scrapes
+                .iter()
+                .map(|(_, counters)| count(of(counters)))
+                .sum()
+        };
+        let samples = &self.lines.samples;
+        for (result, value) in [
+            ("attributed", count(&samples.attributed)),
+            ("unattributed", count(&samples.unattributed)),
+            ("malformed", sum(|of| &of.malformed)),
+            ("shared_gpu", sum(|of| &of.shared_gpus)),
+            ("beyond_bound", sum(|of| &of.beyond_bound)),
+            ("ahead", sum(|of| &of.ahead)),
+        ] {
+            readings.push(Reading::labelled(Metric::Samples, result, value));
         }
         readings
     }

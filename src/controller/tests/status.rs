@@ -240,6 +240,11 @@ fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() 
             "egress.log",
         ),
         (
+            SignalsVerdict::MetricsStale(vec!["kubelet".into()]),
+            "MetricsStale",
+            "kubelet",
+        ),
+        (
             SignalsVerdict::Lossy(vec!["egress.log".into()]),
             "EventsLost",
             "egress.log",

@@ -13,6 +13,7 @@ mod field;
 mod hubble;
 mod icmp;
 mod json;
+mod metrics;
 mod samples;
 mod shows;
 mod sniff;
@@ -32,6 +33,7 @@ use crate::model::Signal;
 
 pub use blind_spots::blind_spots_page;
 pub use decoder::Decoder;
+pub use metrics::{MetricsFormat, MetricsRead, MetricsReader, PodSample};
 pub use samples::decode_sample;
 pub use shows::{Shown, Shows};
 pub use sniff::sniff;

@@ -1,6 +1,6 @@
-//! Sources: logs that rotate, alone or in a folder, and standard input.
+//! Sources: logs that rotate, alone or in a folder, and standard input; node metrics in `scrape`.
 //!
-//! Each source has a thread of its own that reads and hands over batches of whole lines through
+//! Each source of lines has a thread of its own that reads and hands over batches of whole lines through
 //! a bounded channel; the consumer decodes them and acknowledges each batch when it is done with
 //! it. A consumer that is slow stops the reader: lines wait in their file, not in memory.
 //!
@@ -21,6 +21,7 @@ mod generation;
 mod health;
 mod lines;
 mod reader;
+pub mod scrape;
 mod stream;
 
 use std::io;

@@ -1,0 +1,198 @@
+//! Node metrics as evidence: a session that nobody would act on, and a processor that lives with it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::PostParams;
+use serde_json::json;
+use yellowjack_e2e::{BusyPod, KubeletMetrics, Story, pod, set_pod_ip_since, wait_for};
+
+use crate::scene::{
+    HONEST_IP, LIMIT, ROGUE_IP, Scene, conditions_of_run, says, with_agents, with_scene,
+};
+
+/// The pods run since then, the metrics begin, and the processor steps up.
+const STARTED_AGO: Duration = Duration::from_hours(1);
+const STORY_AGO: Duration = Duration::from_mins(40);
+const STEP_S: u32 = 15;
+const IDLE_LOOKS: u32 = 10;
+const LOOKS: u32 = 100;
+
+/// A port of the web and no name: shape alone is no finding there.
+const POOL: (&str, u16) = ("198.51.100.77", 443);
+const CLIENT_IP: &str = "10.244.1.71";
+const WORKER_IP: &str = "10.244.1.72";
+
+/// The rogue pod; one that has the same session and rests; one that computes and has no session.
+async fn three_pods(scene: &Scene) -> anyhow::Result<()> {
+    scene.run("rogue", json!({})).await?;
+    scene.run("work", json!({})).await?;
+    let since = Timestamp::now() - STARTED_AGO;
+    for (name, app, ip) in [
+        ("rogue", "rogue", ROGUE_IP),
+        ("client", "work", CLIENT_IP),
+        ("worker", "work", WORKER_IP),
+    ] {
+        let (client, namespace) = (&scene.env.client, &scene.env.namespace);
+        let new = pod(name, &[("app", app)])?;
+        scene.pods().create(&PostParams::default(), &new).await?;
+        set_pod_ip_since(client, namespace, name, ip, since).await?;
+    }
+    scene.settle().await
+}
+
+fn story(scene: &Scene, start: Timestamp) -> Story {
+    let busy = |name: &str, cores| BusyPod {
+        namespace: scene.env.namespace.clone(),
+        name: name.to_owned(),
+        cores,
+    };
+    Story {
+        start,
+        step_s: STEP_S,
+        change_at: IDLE_LOOKS,
+        end_at: LOOKS,
+        pods: vec![
+            busy("rogue", [0.07, 0.52]),
+            busy("client", [0.01, 0.01]),
+            busy("worker", [0.07, 0.52]),
+        ],
+    }
+}
+
+/// Both sessions are in the log, and nothing has come of them; then the metrics speak.
+async fn let_them_mine(scene: &Scene, kubelet: &KubeletMetrics) -> anyhow::Result<()> {
+    three_pods(scene).await?;
+    let start = Timestamp::now() - STORY_AGO;
+    let stepped_up = start + Duration::from_secs(u64::from(IDLE_LOOKS * STEP_S));
+    for ip in [ROGUE_IP, CLIENT_IP] {
+        let span = Duration::from_secs(u64::from((LOOKS - IDLE_LOOKS) * STEP_S));
+        scene.log.session(ip, POOL, stepped_up, span)?;
+    }
+    // Lines are read in their order: once the scan of the last line is known, so are the sessions.
+    scene.pod("scanner", "honest", "10.244.1.73").await?;
+    scene.log.scan_hosts("10.244.1.73", 0, crate::scene::MANY)?;
+    scene.wait_incident("scanner", "the scan", |_| true).await?;
+    for honest in ["rogue", "client"] {
+        let known = scene.incidents_of(honest).await?;
+        assert!(known.is_empty(), "a session alone is no incident: {honest}");
+    }
+    kubelet.tell(story(scene, start));
+    Ok(())
+}
+
+async fn assert_only_the_miner_is_found(
+    scene: &Scene,
+    kubelet: &KubeletMetrics,
+) -> anyhow::Result<()> {
+    let incident = scene
+        .incident_says("rogue", "Contained", "True", "Isolated")
+        .await?;
+    let [evidence] = &incident.spec.evidence[..] else {
+        anyhow::bail!("one piece of evidence, got {:?}", incident.spec.evidence);
+    };
+    let summary = &evidence.summary;
+    assert_eq!(evidence.signature, "Mining");
+    assert!(
+        summary.contains("processor use stepped up to 0.520"),
+        "{summary}"
+    );
+    wait_for("the end of the story", LIMIT, async || {
+        kubelet
+            .is_told()
+            .then_some(())
+            .ok_or_else(|| "it goes on".to_owned())
+    })
+    .await?;
+    for honest in ["client", "worker"] {
+        assert!(scene.incidents_of(honest).await?.is_empty(), "{honest}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_and_a_plateau_of_the_kubelets_metrics_isolate_a_miner_and_nobody_else()
+-> anyhow::Result<()> {
+    let kubelet = KubeletMetrics::start().await?;
+    let flags = ["--metrics", &kubelet.flag(), "--metrics-interval", "20ms"];
+    with_scene(&flags, async |scene| {
+        let_them_mine(scene, &kubelet).await?;
+        assert_only_the_miner_is_found(scene, &kubelet).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_agent_reads_its_kubelet_and_the_controller_acts_on_what_it_found() -> anyhow::Result<()>
+{
+    let kubelet = KubeletMetrics::start().await?;
+    let metrics = kubelet.flag();
+    let flags = [
+        "--all-pods",
+        "--metrics",
+        &metrics,
+        "--metrics-interval",
+        "20ms",
+    ];
+    with_agents(&["node-1"], &flags, async |scene| {
+        let_them_mine(scene, &kubelet).await?;
+        assert_only_the_miner_is_found(scene, &kubelet).await
+    })
+    .await
+}
+
+/// Waits for this word on the signals of the run `honest`, while the log goes on speaking.
+async fn signals_say(scene: &Scene, status: &str, reason: &str) -> anyhow::Result<()> {
+    wait_for(reason, LIMIT, async || {
+        let said = |error: anyhow::Error| format!("{error:#}");
+        let now = Timestamp::now();
+        scene.log.answered(HONEST_IP, now).map_err(said)?;
+        let run = scene.get_run("honest").await.map_err(said)?;
+        let conditions = conditions_of_run(&run);
+        if says(conditions, "SignalsFresh", status, reason) {
+            Ok(())
+        } else {
+            Err(format!("{conditions:?}"))
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_kubelet_that_falls_silent_is_a_condition_until_it_speaks_again() -> anyhow::Result<()> {
+    let kubelet = KubeletMetrics::start().await?;
+    let metrics = kubelet.flag();
+    let flags = [
+        "--metrics",
+        &metrics,
+        "--metrics-interval",
+        "100ms",
+        "--stale-after",
+        "3s",
+    ];
+    with_scene(&flags, async |scene| {
+        scene.settle().await?;
+        signals_say(scene, "True", "SourcesSpeak").await?;
+        let address = kubelet.address();
+        kubelet.stop().await;
+        signals_say(scene, "False", "MetricsStale").await?;
+        let _kubelet = KubeletMetrics::start_at(address).await?;
+        signals_say(scene, "True", "SourcesSpeak").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_cluster_without_the_metrics_api_is_said_to_have_stale_metrics() -> anyhow::Result<()> {
+    let flags = ["--metrics", "metrics-api", "--stale-after", "3s"];
+    with_scene(&flags, async |scene| {
+        scene.settle().await?;
+        signals_say(scene, "False", "MetricsStale").await?;
+        let message = scene
+            .run_says("honest", "SignalsFresh", "False", "MetricsStale")
+            .await?;
+        assert!(message.contains("metrics.k8s.io"), "{message}");
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,196 @@
+//! Samples on their way into the engine: whose they are, and what is found.
+//!
+//! Part of the pipeline, which owns the engine. A sample names its pod; the pod must have had that
+//! name for the whole span that the sample is about (INV-10).
+
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::{Pipeline, Progress};
+use crate::model::{Finding, Signal, Subject};
+use crate::signals::attribute::{Attribution, PodFacts};
+use crate::signals::decode::PodSample;
+use crate::signals::source::scrape::SampleBatch;
+
+/// Samples by what became of them, since the start.
+#[derive(Debug, Default)]
+pub struct SampleCounters {
+    /// Samples of a pod that is known.
+    pub attributed: AtomicU64,
+    /// Samples that no pod could be named for.
+    pub unattributed: AtomicU64,
+}
+
+impl Pipeline {
+    pub(super) fn take_samples(&mut self, batch: SampleBatch, progress: &mut Progress) {
+        self.start_anew();
+        self.refresh_crawlers(progress);
+        if batch.is_news {
+            self.health.spoke(batch.source, Instant::now());
+        }
+        let mut tickets = Vec::new();
+        for sample in batch.samples {
+            for (finding, facts) in self.sample_of_pod(sample, progress) {
+                self.hand_over(finding, &facts, &mut tickets);
+            }
+        }
+        // What a sample led to rests on lines too: they are read again if it is not recorded.
+        if let Some(last) = progress.unacknowledged.back_mut() {
+            last.1.append(&mut tickets);
+        }
+    }
+
+    fn sample_of_pod(
+        &mut self,
+        sample: PodSample,
+        progress: &Progress,
+    ) -> Vec<(Finding, PodFacts)> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let span = (sample.from, sample.sample.time);
+        let facts = match index.named(&sample.namespace, &sample.name, span) {
+            Attribution::Pod(facts) if is_uid_of(&sample, facts) => facts,
+            _ => {
+                self.counters
+                    .samples
+                    .unattributed
+                    .fetch_add(1, Ordering::Relaxed);
+                return Vec::new();
+            }
+        };
+        self.counters
+            .samples
+            .attributed
+            .fetch_add(1, Ordering::Relaxed);
+        let subject = Subject {
+            pod: facts.key.clone(),
+            run: facts.run.clone(),
+        };
+        let workload = progress.workload(&facts.key);
+        let signal = Signal::Sample(sample.sample);
+        let found = self.engine.step(&subject, workload, &signal);
+        let facts_of = |finding: Finding| {
+            let facts = index.pod(&finding.subject.pod).cloned()?;
+            Some((finding, facts))
+        };
+        found.into_iter().filter_map(facts_of).collect()
+    }
+}
+
+/// A UID can only take away certainty: the name has found the pod already.
+fn is_uid_of(sample: &PodSample, facts: &PodFacts) -> bool {
+    sample
+        .uid
+        .as_deref()
+        .is_none_or(|uid| uid == facts.key.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, RwLock};
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::cluster::Roster;
+    use crate::controller::pipeline::LineCounters;
+    use crate::detect::{Engine, EngineConfig};
+    use crate::model::{ComputeSample, EventTime, PodKey};
+    use crate::respond::{Forgotten, Witness};
+    use crate::signals::attribute::Index;
+    use crate::signals::health::{SignalHealth, SignalsVerdict};
+
+    fn at(second: i64) -> EventTime {
+        EventTime::from_seconds(second, 0)
+    }
+
+    fn pod(uid: &str, since: i64) -> PodFacts {
+        PodFacts {
+            key: PodKey::from(uid),
+            namespace: "team-a".into(),
+            name: "agent-0".into(),
+            ips: Vec::new(),
+            host_network: false,
+            node: None,
+            since: at(since),
+            ended_at: None,
+            run: None,
+            workload: None,
+        }
+    }
+
+    fn sample(uid: Option<&str>, from: i64, time: i64) -> PodSample {
+        PodSample {
+            namespace: "team-a".into(),
+            name: "agent-0".into(),
+            uid: uid.map(str::to_owned),
+            from: at(from),
+            sample: ComputeSample {
+                time: at(time),
+                pod: "team-a/agent-0".into(),
+                cpu: Some(0.5),
+                gpu: None,
+            },
+        }
+    }
+
+    fn pipeline(index: Index) -> Pipeline {
+        Pipeline {
+            engine: Engine::new(EngineConfig::default()),
+            index: Arc::new(RwLock::new(index)),
+            roster: Roster::default(),
+            witness: Witness::default(),
+            health: SignalHealth::with_metrics([], ["kubelet".to_owned()]),
+            forgotten: Forgotten::default(),
+            sources: Vec::new(),
+            findings: mpsc::channel(1).0,
+            counters: Arc::new(LineCounters::default()),
+        }
+    }
+
+    fn take(pipeline: &mut Pipeline, is_news: bool, samples: Vec<PodSample>) -> (u64, u64) {
+        let batch = SampleBatch {
+            source: 0,
+            is_news,
+            samples,
+        };
+        pipeline.take_samples(batch, &mut Progress::default());
+        let counters = &pipeline.counters.samples;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&counters.attributed), count(&counters.unattributed))
+    }
+
+    #[test]
+    fn a_sample_counts_for_the_pod_that_had_the_name_all_the_while() {
+        let mut index = Index::new();
+        index.apply(pod("old", 0), at(0));
+        index.delete(&PodKey::from("old"), at(100));
+        index.apply(pod("new", 110), at(110));
+        let mut pipeline = pipeline(index);
+        let samples = vec![
+            sample(None, 80, 95),
+            // Begun with one and ended with the other.
+            sample(None, 95, 115),
+            sample(None, 115, 130),
+            sample(Some("new"), 130, 145),
+            sample(Some("old"), 145, 160),
+        ];
+        assert_eq!(take(&mut pipeline, true, samples), (3, 2));
+        assert_eq!(pipeline.engine.pod_count(), 2);
+    }
+
+    #[test]
+    fn a_source_that_repeats_itself_is_silent() {
+        let mut pipeline = pipeline(Index::new());
+        let verdict = |pipeline: &Pipeline| {
+            let stale_after = Duration::from_mins(1);
+            pipeline.health.verdict(Instant::now(), stale_after)
+        };
+        let silent = SignalsVerdict::MetricsStale(vec!["kubelet".to_owned()]);
+        take(&mut pipeline, false, Vec::new());
+        assert_eq!(verdict(&pipeline), silent);
+        take(&mut pipeline, true, Vec::new());
+        assert_ne!(verdict(&pipeline), silent);
+    }
+}

@@ -1,0 +1,237 @@
+//! Counters over time: rates between two readings, on the times of the readings.
+//!
+//! Owned by a reader of node metrics. Bounded in counters; one that three answers in a row did not
+//! name is forgotten. A first reading, a counter that fell (a restart, or another pod of the same
+//! name), a clock that went back and a pause that is too long give no rate, but a new beginning.
+
+use std::collections::HashMap;
+
+use crate::limits;
+use crate::model::EventTime;
+
+/// Answers that a counter may be missing from before it is forgotten.
+const ROUNDS_KEPT: u64 = 3;
+
+/// Closer readings say more about the moment of reading than about the pod.
+const SPAN_MIN_US: i64 = 1_000_000;
+
+/// An average over a longer pause hides what happened in it.
+const SPAN_MAX_US: i64 = 300_000_000;
+
+/// No machine has as many processors.
+const CORES_MAX: f64 = 65_536.0;
+
+/// Whose counter: namespace, pod, container. The last is empty for a pod's own.
+type Key = (Box<str>, Box<str>, Box<str>);
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    seconds: f64,
+    time: EventTime,
+    round: u64,
+}
+
+/// Use between two readings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rate {
+    pub(super) from: EventTime,
+    pub(super) time: EventTime,
+    pub(super) cores: f64,
+}
+
+/// What a reading led to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Use since the last one.
+    Rate(Rate),
+    /// The same reading as before, or one too close to it.
+    NoNews,
+    /// Rates are possible from here on.
+    Begun,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rates {
+    readings: HashMap<Key, Reading>,
+    round: u64,
+    refused: u64,
+}
+
+impl Rates {
+    /// Takes in a counter of processor seconds.
+    pub(super) fn step(&mut self, key: [&str; 3], seconds: f64, time: EventTime) -> Step {
+        let Some((entry, is_new)) = self.entry(key, seconds, time) else {
+            return Step::Begun;
+        };
+        if is_new {
+            return Step::Begun;
+        }
+        let before = *entry;
+        let span_us = time.micros_since(before.time);
+        if (0..SPAN_MIN_US).contains(&span_us) && seconds >= before.seconds {
+            return Step::NoNews;
+        }
+        (entry.seconds, entry.time) = (seconds, time);
+        let cores = (seconds - before.seconds) / time.seconds_since(before.time);
+        let is_rate = (SPAN_MIN_US..=SPAN_MAX_US).contains(&span_us)
+            && seconds >= before.seconds
+            && (0.0..=CORES_MAX).contains(&cores);
+        if is_rate {
+            Step::Rate(Rate {
+                from: before.time,
+                time,
+                cores,
+            })
+        } else {
+            Step::Begun
+        }
+    }
+
+    /// Whether this key was not yet seen with this time.
+    pub(super) fn is_news(&mut self, key: [&str; 3], time: EventTime) -> bool {
+        match self.entry(key, 0.0, time) {
+            Some((entry, false)) => std::mem::replace(&mut entry.time, time) != time,
+            // Where it did not fit: better the same sample twice than none.
+            Some((_, true)) | None => true,
+        }
+    }
+
+    /// An answer has been read to its end.
+    pub(super) fn end_round(&mut self) {
+        let oldest = self.round.saturating_sub(ROUNDS_KEPT - 1);
+        self.readings.retain(|_, reading| reading.round >= oldest);
+        self.round += 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.readings.len()
+    }
+
+    /// Counters that did not fit since this was asked last.
+    pub(super) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// The last reading of a key, and whether it is this one.
+    fn entry(
+        &mut self,
+        key: [&str; 3],
+        seconds: f64,
+        time: EventTime,
+    ) -> Option<(&mut Reading, bool)> {
+        let key = key.map(Box::from).into();
+        let is_new = !self.readings.contains_key(&key);
+        if is_new && self.readings.len() >= limits::COUNTERS_MAX {
+            self.refused += 1;
+            return None;
+        }
+        let round = self.round;
+        let entry = self.readings.entry(key).or_insert(Reading {
+            seconds,
+            time,
+            round,
+        });
+        entry.round = round;
+        Some((entry, is_new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [&str; 3] = ["ns", "pod", ""];
+
+    fn at(second: i64) -> EventTime {
+        EventTime::from_seconds(second, 0)
+    }
+
+    fn cores(step: Step) -> Option<f64> {
+        match step {
+            Step::Rate(rate) => Some(rate.cores),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_rate_is_reckoned_on_the_times_of_the_readings() {
+        let mut rates = Rates::default();
+        assert_eq!(rates.step(KEY, 10.0, at(100)), Step::Begun);
+        let expected = Rate {
+            from: at(100),
+            time: at(120),
+            cores: 0.5,
+        };
+        assert_eq!(rates.step(KEY, 20.0, at(120)), Step::Rate(expected));
+    }
+
+    #[test]
+    fn a_reading_that_repeats_is_no_news_and_no_idle_time() {
+        let mut rates = Rates::default();
+        rates.step(KEY, 10.0, at(100));
+        assert_eq!(rates.step(KEY, 10.0, at(100)), Step::NoNews);
+        assert_eq!(cores(rates.step(KEY, 20.0, at(120))), Some(0.5));
+    }
+
+    #[test]
+    fn a_counter_that_fell_begins_anew() {
+        let mut rates = Rates::default();
+        rates.step(KEY, 1_000.0, at(100));
+        assert_eq!(rates.step(KEY, 1.0, at(115)), Step::Begun);
+        assert_eq!(cores(rates.step(KEY, 16.0, at(130))), Some(1.0));
+        // Another pod of the same name, in the same instant.
+        assert_eq!(rates.step(KEY, 0.0, at(130)), Step::Begun);
+        assert_eq!(cores(rates.step(KEY, 5.0, at(140))), Some(0.5));
+    }
+
+    #[test]
+    fn a_clock_that_went_back_begins_anew() {
+        let mut rates = Rates::default();
+        rates.step(KEY, 10.0, at(1_000));
+        assert_eq!(rates.step(KEY, 20.0, at(500)), Step::Begun);
+        assert_eq!(cores(rates.step(KEY, 30.0, at(510))), Some(1.0));
+    }
+
+    #[test]
+    fn a_pause_that_is_too_long_gives_no_average() {
+        let mut rates = Rates::default();
+        rates.step(KEY, 10.0, at(0));
+        assert_eq!(rates.step(KEY, 400.0, at(301)), Step::Begun);
+    }
+
+    #[test]
+    fn nonsense_gives_no_rate() {
+        let mut rates = Rates::default();
+        rates.step(KEY, 10.0, at(0));
+        for (second, seconds) in [(10, f64::NAN), (20, f64::INFINITY), (30, -1.0), (40, 1e300)] {
+            assert_eq!(cores(rates.step(KEY, seconds, at(second))), None);
+        }
+    }
+
+    #[test]
+    fn counters_that_are_no_longer_named_are_forgotten() {
+        let mut rates = Rates::default();
+        rates.step(KEY, 10.0, at(0));
+        for _ in 0..ROUNDS_KEPT {
+            rates.end_round();
+        }
+        assert_eq!(rates.len(), 1);
+        rates.end_round();
+        assert_eq!(rates.len(), 0);
+    }
+
+    #[test]
+    fn counters_beyond_the_bound_are_refused_and_counted() {
+        let mut rates = Rates::default();
+        for i in 0..=limits::COUNTERS_MAX {
+            rates.step(["ns", &i.to_string(), ""], 1.0, at(0));
+        }
+        assert_eq!(
+            (rates.len(), rates.take_refused()),
+            (limits::COUNTERS_MAX, 1)
+        );
+        // Those that are there go on.
+        assert_eq!(cores(rates.step(["ns", "0", ""], 11.0, at(10))), Some(1.0));
+    }
+}

@@ -1,0 +1,317 @@
+//! Tests of the readers, on text in the forms that kubelets, exporters and the metrics API write.
+
+use super::*;
+
+const NOW: i64 = 1_790_000_000;
+
+fn at(second: i64) -> EventTime {
+    EventTime::from_seconds(second, 0)
+}
+
+fn read(format: MetricsFormat, text: &str) -> MetricsRead {
+    MetricsReader::new(format).read(text.as_bytes(), at(NOW))
+}
+
+fn named(read: &MetricsRead) -> Vec<(&str, Option<f64>)> {
+    let name = |s: &'_ PodSample| s.sample.cpu.map(|cpu| (cpu * 1e6).round() / 1e6);
+    read.samples
+        .iter()
+        .map(|s| (s.sample.pod.as_ref(), name(s)))
+        .collect()
+}
+
+/// What a kubelet says, after so many seconds of half a core.
+fn kubelet(second: i64) -> String {
+    let (seconds, ms) = (second / 2, (NOW + second) * 1_000);
+    format!(
+        r#"# HELP container_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the container in core-seconds
+# TYPE container_cpu_usage_seconds_total counter
+container_cpu_usage_seconds_total{{container="agent",namespace="team-a",pod="agent-0"}} {seconds} {ms}
+container_cpu_usage_seconds_total{{container="proxy",namespace="team-a",pod="agent-0"}} 0.001 {ms}
+# HELP container_memory_working_set_bytes [STABLE] Current working set of the container in bytes
+container_memory_working_set_bytes{{container="agent",namespace="team-a",pod="agent-0"}} 1.9873792e+07 {ms}
+# HELP container_start_time_seconds [STABLE] Start time of the container since unix epoch in seconds
+container_start_time_seconds{{container="agent",namespace="team-a",pod="agent-0"}} 1.6332538e+09
+# HELP node_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the node in core-seconds
+node_cpu_usage_seconds_total 357.35491 {ms}
+# HELP pod_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the pod in core-seconds
+pod_cpu_usage_seconds_total{{namespace="team-a",pod="agent-0"}} {seconds} {ms}
+# HELP resource_scrape_error [STABLE] 1 if there was an error while getting container metrics, 0 otherwise
+resource_scrape_error 0
+"#
+    )
+}
+
+#[test]
+fn two_texts_of_a_kubelet_give_a_pods_rate_on_the_texts_own_times() {
+    let mut reader = MetricsReader::new(MetricsFormat::Kubelet);
+    let first = reader.read(kubelet(0).as_bytes(), at(NOW));
+    assert!(first.samples.is_empty() && first.is_news);
+    let second = reader.read(kubelet(20).as_bytes(), at(NOW + 500));
+    assert_eq!(named(&second), [("team-a/agent-0", Some(0.5))]);
+    let sample = &second.samples[0];
+    assert_eq!((sample.from, sample.sample.time), (at(NOW), at(NOW + 20)));
+    assert_eq!((second.malformed, reader.counter_count()), (0, 1));
+}
+
+#[test]
+fn a_kubelet_that_repeats_itself_is_no_news() {
+    let mut reader = MetricsReader::new(MetricsFormat::Kubelet);
+    for expected in [true, false, false] {
+        let read = reader.read(kubelet(0).as_bytes(), at(NOW));
+        assert_eq!((read.is_news, read.samples.len()), (expected, 0));
+    }
+    // The clock of the node was set back: it speaks, though of an earlier time.
+    assert!(reader.read(kubelet(-600).as_bytes(), at(NOW)).is_news);
+    assert!(!reader.read(b"", at(NOW)).is_news);
+}
+
+#[test]
+fn a_kubelet_without_pods_still_speaks() {
+    let read = read(
+        MetricsFormat::Kubelet,
+        "node_cpu_usage_seconds_total 3.5e+02 1790000000000\n",
+    );
+    assert!(read.is_news && read.samples.is_empty());
+}
+
+#[test]
+fn containers_add_up_where_the_pod_has_no_counter_and_one_that_restarts_is_no_dip() {
+    let text = |second: i64, a: f64, b: f64| {
+        let ms = (NOW + second) * 1_000;
+        format!(
+            "container_cpu_usage_seconds_total{{container=\"a\",namespace=\"n\",pod=\"p\"}} {a} {ms}\n\
+             container_cpu_usage_seconds_total{{container=\"b\",namespace=\"n\",pod=\"p\"}} {b} {ms}\n"
+        )
+    };
+    let mut reader = MetricsReader::new(MetricsFormat::Kubelet);
+    let mut step = |second, a, b| {
+        let read = reader.read(text(second, a, b).as_bytes(), at(NOW));
+        read.samples
+            .iter()
+            .filter_map(|s| s.sample.cpu)
+            .sum::<f64>()
+    };
+    assert!(step(0, 10.0, 100.0) < 0.01);
+    assert!((step(10, 15.0, 110.0) - 1.5).abs() < 1e-9);
+    assert!(step(20, 20.0, 0.5) < 0.01, "b restarted: nothing is known");
+    assert!((step(30, 25.0, 10.5) - 1.5).abs() < 1e-9);
+}
+
+#[test]
+fn broken_lines_are_counted_and_the_others_are_read() {
+    let text = r#"pod_cpu_usage_seconds_total{namespace="n",pod="a"} 1 1790000000000
+pod_cpu_usage_seconds_total{namespace="n",pod="a" 1 1790000000000
+pod_cpu_usage_seconds_total{namespace="n",pod="b"} one
+pod_cpu_usage_seconds_total{namespace="n"} 1
+pod_cpu_usage_seconds_total{namespace="n",pod="a",pod="victim"} 1
+pod_cpu_usage_seconds_total{namespace="n",pod="c"} 1 99999999999999999
+pod_cpu_usage_seconds_total{namespace="n",pod=c} 1
+pod_cpu_usage_seconds_total
+somebody_elses{broken 1
+"#;
+    let mut reader = MetricsReader::new(MetricsFormat::Kubelet);
+    let read = reader.read(text.as_bytes(), at(NOW));
+    assert_eq!((read.malformed, reader.counter_count()), (7, 1));
+}
+
+#[test]
+fn escapes_in_labels_are_undone() {
+    let line = r#"m{a="x\\y\"z\n", b="é" , } +Inf"#;
+    let series = exposition::Series::read(line, |_| true).unwrap().unwrap();
+    assert_eq!(series.label("a"), Some("x\\y\"z\n"));
+    assert_eq!(series.label("b"), Some("é"));
+    assert_eq!((series.value, series.time), (f64::INFINITY, None));
+}
+
+#[test]
+fn a_sample_with_a_time_to_come_is_left_out_and_counted() {
+    let mut reader = MetricsReader::new(MetricsFormat::Kubelet);
+    let _ = reader.read(kubelet(5_000).as_bytes(), at(NOW));
+    let read = reader.read(kubelet(5_020).as_bytes(), at(NOW));
+    assert_eq!((read.samples.len(), read.ahead), (0, 1));
+}
+
+/// One line of an exporter.
+fn dcgm(name: &str, labels: &str, value: &str) -> String {
+    format!(
+        "DCGM_FI_{name}{{gpu=\"0\",UUID=\"GPU-604ac76c\",pci_bus_id=\"00000000:00:04.0\",device=\"nvidia0\",modelName=\"NVIDIA H100\",hostname=\"n1\"{labels}}} {value}\n"
+    )
+}
+
+const OF_POD: &str = r#",container="train",namespace="team-a",pod="agent-0""#;
+
+#[test]
+fn the_figures_of_an_accelerator_are_its_pods() {
+    let text = [
+        "# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).\n".to_owned(),
+        dcgm("DEV_GPU_UTIL", OF_POD, "1"),
+        dcgm("PROF_SM_ACTIVE", OF_POD, "0.990000"),
+        dcgm("PROF_PIPE_TENSOR_ACTIVE", OF_POD, "0.000000"),
+        dcgm("DEV_POWER_USAGE", OF_POD, "310.5"),
+        dcgm("DEV_FB_USED", OF_POD, "9223372036854775794"),
+        dcgm("PROF_PCIE_TX_BYTES", OF_POD, "1000"),
+        dcgm("PROF_PCIE_RX_BYTES", OF_POD, "500"),
+        dcgm("DEV_XID_ERRORS", OF_POD, "0"),
+    ]
+    .concat();
+    let read = read(MetricsFormat::Dcgm, &text);
+    assert!(read.is_news && read.malformed == 0);
+    let [sample] = &read.samples[..] else {
+        panic!("{read:?}");
+    };
+    assert_eq!(
+        (sample.namespace.as_str(), sample.name.as_str()),
+        ("team-a", "agent-0")
+    );
+    assert_eq!((sample.from, sample.sample.time), (at(NOW - 30), at(NOW)));
+    let gpu = sample.sample.gpu.unwrap();
+    assert_eq!(gpu.utilization, Some(0.01), "one percent, not all of it");
+    assert_eq!((gpu.sm_active, gpu.tensor_active), (Some(0.99), Some(0.0)));
+    assert_eq!((gpu.power_watts, gpu.memory_used_mib), (Some(310.5), None));
+    assert_eq!(gpu.link_bytes_per_second, Some(1500.0));
+}
+
+#[test]
+fn an_accelerator_of_several_pods_is_evidence_against_none_of_them() {
+    let neighbour = r#",container="c",namespace="team-b",pod="honest",vgpu="1""#;
+    let text = dcgm("PROF_SM_ACTIVE", OF_POD, "0.99") + &dcgm("PROF_SM_ACTIVE", neighbour, "0.99");
+    let read = read(MetricsFormat::Dcgm, &text);
+    assert_eq!((read.samples.len(), read.shared_gpus), (0, 1));
+}
+
+#[test]
+fn parts_of_one_device_have_a_pod_each() {
+    let part = |id: u8, pod: &str| {
+        format!(r#",GPU_I_PROFILE="1g.10gb",GPU_I_ID="{id}",namespace="n",pod="{pod}""#)
+    };
+    let text = dcgm("PROF_GR_ENGINE_ACTIVE", &part(7, "a"), "0.9")
+        + &dcgm("PROF_GR_ENGINE_ACTIVE", &part(8, "b"), "0.1");
+    let read = read(MetricsFormat::Dcgm, &text);
+    let gpu = |i: usize| read.samples[i].sample.gpu.unwrap().utilization;
+    assert_eq!((read.samples.len(), read.shared_gpus), (2, 0));
+    assert_eq!((gpu(0), gpu(1)), (Some(0.9), Some(0.1)));
+}
+
+#[test]
+fn the_old_names_of_labels_and_the_uid_are_read() {
+    let labels = r#",container_name="c",pod_namespace="n",pod_name="old",pod_uid="u-1""#;
+    let read = read(MetricsFormat::Dcgm, &dcgm("PROF_SM_ACTIVE", labels, "0.5"));
+    let [sample] = &read.samples[..] else {
+        panic!("{read:?}");
+    };
+    assert_eq!(
+        (sample.name.as_str(), sample.uid.as_deref()),
+        ("old", Some("u-1"))
+    );
+}
+
+#[test]
+fn an_accelerator_without_a_pod_is_nobodys() {
+    let labels = r#",container="",namespace="",pod="""#;
+    let read = read(MetricsFormat::Dcgm, &dcgm("PROF_SM_ACTIVE", labels, "0.99"));
+    assert!(read.is_news && read.samples.is_empty());
+}
+
+#[test]
+fn text_by_way_of_prometheus_never_names_the_exporter() {
+    let scraped =
+        r#",job="dcgm",instance="10.0.0.1:9400",namespace="gpu-operator",pod="dcgm-exporter-x""#;
+    let of_user = format!(r#"{scraped},exported_namespace="team-a",exported_pod="agent-0""#);
+    // Prometheus drops empty labels: a device without a pod has no `exported_pod` at all.
+    let idle = read(
+        MetricsFormat::Dcgm,
+        &dcgm("PROF_SM_ACTIVE", scraped, "0.99"),
+    );
+    assert!(idle.samples.is_empty());
+    let used = read(
+        MetricsFormat::Dcgm,
+        &dcgm("PROF_SM_ACTIVE", &of_user, "0.99"),
+    );
+    assert_eq!(named(&used), [("team-a/agent-0", None)]);
+}
+
+#[test]
+fn a_pod_cannot_put_its_work_on_another_by_labels_of_its_own() {
+    let forged = r#",namespace="team-a",pod="rogue",job="j",instance="i",exported_namespace="team-b",exported_pod="honest""#;
+    let text = dcgm("PROF_SM_ACTIVE", forged, "0.99")
+        + "DCGM_FI_PROF_SM_ACTIVE{gpu=\"1\",UUID=\"GPU-2\",namespace=\"\",pod=\"\"} 0\n";
+    let read = read(MetricsFormat::Dcgm, &text);
+    assert_eq!(named(&read), [("team-a/rogue", None)]);
+}
+
+#[test]
+fn of_several_devices_the_one_that_looks_like_hashing_speaks() {
+    let line = |gpu: u8, name: &str, value: &str| {
+        format!(
+            "DCGM_FI_{name}{{gpu=\"{gpu}\",UUID=\"GPU-{gpu}\",namespace=\"n\",pod=\"p\"}} {value}\n"
+        )
+    };
+    let text = [
+        line(0, "PROF_SM_ACTIVE", "0.95"),
+        line(0, "PROF_PIPE_TENSOR_ACTIVE", "0.6"),
+        line(1, "PROF_SM_ACTIVE", "0.97"),
+        line(1, "PROF_PIPE_TENSOR_ACTIVE", "0"),
+        line(2, "PROF_SM_ACTIVE", "0"),
+        line(2, "PROF_PIPE_TENSOR_ACTIVE", "0"),
+    ]
+    .concat();
+    let read = read(MetricsFormat::Dcgm, &text);
+    assert_eq!(read.samples.len(), 1);
+    assert_eq!(read.samples[0].sample.gpu.unwrap().sm_active, Some(0.97));
+}
+
+const POD_METRICS: &str = r#"{"kind":"PodMetricsList","apiVersion":"metrics.k8s.io/v1beta1","metadata":{},"items":[
+{"metadata":{"name":"agent-0","namespace":"team-a","creationTimestamp":"2026-09-21T14:13:25Z","labels":{"app":"x"}},"timestamp":"2026-09-21T14:13:20Z","window":"10.016s","containers":[{"name":"agent","usage":{"cpu":"337160596n","memory":"35664Ki"}},{"name":"proxy","usage":{"cpu":"1m","memory":"0"}}]},
+{"metadata":{"name":"empty","namespace":"team-a"},"timestamp":"2026-09-21T14:13:20Z","window":"30s","containers":[]},
+{"metadata":{"name":"odd","namespace":"team-a"},"timestamp":"2026-09-21T14:13:20Z","window":"30s","containers":[{"name":"a","usage":{"cpu":"many"}}]}]}"#;
+
+#[test]
+fn the_metrics_api_gives_an_average_over_a_window_once() {
+    let mut reader = MetricsReader::new(MetricsFormat::PodMetrics);
+    let first = reader.read(POD_METRICS.as_bytes(), at(NOW));
+    assert_eq!(named(&first), [("team-a/agent-0", Some(0.338_161))]);
+    let sample = &first.samples[0];
+    assert_eq!(sample.sample.time.micros_since(sample.from), 10_016_000);
+    assert_eq!((first.is_news, first.malformed), (true, 2));
+    let again = reader.read(POD_METRICS.as_bytes(), at(NOW + 15));
+    assert_eq!((again.is_news, again.samples.len()), (false, 0));
+}
+
+#[test]
+fn an_answer_that_is_no_list_is_malformed_and_no_news() {
+    for (format, body) in [
+        (MetricsFormat::PodMetrics, "404 page not found"),
+        (MetricsFormat::PodMetrics, r#"{"items":[{}]}"#),
+        (MetricsFormat::PodMetrics, "{"),
+        (MetricsFormat::Kubelet, "<html>"),
+        (MetricsFormat::Dcgm, "<html>"),
+    ] {
+        let read = read(format, body);
+        assert!(!read.is_news && read.samples.is_empty(), "{body}");
+    }
+    let read = MetricsReader::new(MetricsFormat::Kubelet).read(b"\xff", at(NOW));
+    assert_eq!((read.malformed, read.is_news), (1, false));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_survived(bodies: Vec<Vec<u8>>) {
+        for format in MetricsFormat::ALL {
+            let mut reader = MetricsReader::new(format);
+            for body in &bodies {
+                let _ = reader.read(body, at(NOW));
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_cut_anywhere_is_survived(at_byte in 0_usize..1_200, format in 0_usize..3) {
+        let text = [kubelet(0), dcgm("PROF_SM_ACTIVE", OF_POD, "0.99"), POD_METRICS.to_owned()];
+        let text = &text[format];
+        let cut = &text.as_bytes()[..at_byte.min(text.len())];
+        let mut reader = MetricsReader::new(MetricsFormat::ALL[format]);
+        let _ = reader.read(cut, at(NOW));
+        let _ = reader.read(text.as_bytes(), at(NOW));
+    }
+}
