@@ -78,13 +78,26 @@ pub(super) struct Intervals {
     pub(super) inverted: u32,
 }
 
-/// A connection that may become a session: 24 bytes instead of a whole entry.
+/// A connection that may become a session: 32 bytes instead of a whole entry.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
-    key: u32,
     first: EventTime,
     last: EventTime,
     packet_count: u32,
+}
+
+/// The connections of a pod that may become sessions.
+///
+/// In a log of packets nearly every packet is of another one, so looking for one and for the one
+/// that makes room reads little: hashes and coarse times beside the entries.
+#[derive(Clone, Debug, Default)]
+struct Candidates {
+    keys: Vec<u32>,
+    /// `last` of each in units of 2^16 us, wrapped.
+    coarse_times: Vec<u32>,
+    list: Vec<Candidate>,
+    /// A bit for each that covers no time at all.
+    points: u32,
 }
 
 /// See the module. Empty for nearly every pod.
@@ -93,7 +106,11 @@ pub(super) struct Sessions {
     /// Hashes of the targets, apart, so that the look for one touches one cache line.
     keys: Vec<u32>,
     entries: Vec<Session>,
-    candidates: Vec<Candidate>,
+    /// What each covers, and its last sign of life, apart for the same reason.
+    ranks: Vec<(i64, EventTime)>,
+    /// A bit for some hash of each target: most targets that have no session are told by it.
+    filter: u64,
+    candidates: Candidates,
     /// A bitmap of hosts contacted on other ports than the web's.
     hosts: u128,
 }
@@ -107,13 +124,18 @@ impl Sessions {
     /// Connections that may become sessions.
     #[cfg(test)]
     pub(super) fn candidate_count(&self) -> usize {
-        self.candidates.len()
+        self.candidates.list.len()
     }
 
     /// The session with a target.
     pub(super) fn get(&self, target: Target) -> Option<&Session> {
         let index = self.position(target)?;
         self.entries.get(index)
+    }
+
+    /// The session that a flow has changed just now.
+    pub(super) fn changed(&self, seen: Seen) -> Option<&Session> {
+        self.entries.get(seen.index)
     }
 
     /// Distinct hosts on other ports than the web's, about: a bitmap of 128 cannot tell more
@@ -144,8 +166,8 @@ impl Sessions {
                     None if is_long || is_listed => self.start(target, flow.time),
                     None => return None,
                 };
-                let session = self.entries.get_mut(index)?;
-                Some(session.record(flow, volume))
+                let is_new_connection = self.entries.get_mut(index)?.record(flow, volume);
+                Some(self.seen(index, is_new_connection))
             }
             None => self.packet(flow, target, is_listed),
         }
@@ -160,13 +182,11 @@ impl Sessions {
 
     fn packet(&mut self, flow: &Flow<'_>, target: Target, is_listed: bool) -> Option<Seen> {
         if let Some(index) = self.position(target) {
-            let session = self.entries.get_mut(index)?;
-            return Some(session.packet(flow));
+            return self.packet_of(index, flow);
         }
         if is_listed {
             let index = self.start(target, flow.time);
-            let session = self.entries.get_mut(index)?;
-            return Some(session.packet(flow));
+            return self.packet_of(index, flow);
         }
         if !matches!(
             flow.outcome,
@@ -174,7 +194,8 @@ impl Sessions {
         ) {
             return None;
         }
-        let candidate = self.candidate(target, flow)?;
+        let key = hash_target(target, flow.source_port);
+        let candidate = self.candidates.count(key, flow.time)?;
         let index = self.start(target, candidate.first);
         let session = self.entries.get_mut(index)?;
         session.source_port = flow.source_port;
@@ -183,63 +204,30 @@ impl Sessions {
         session.covered_us = candidate.last.micros_since(candidate.first);
         session.covered_until = candidate.last;
         session.last = candidate.last;
-        Some(Seen {
-            is_new_connection: true,
-        })
+        Some(self.seen(index, true))
     }
 
-    /// Counts a packet of a connection that is no session yet; `Some` when it has become one.
-    fn candidate(&mut self, target: Target, flow: &Flow<'_>) -> Option<Candidate> {
-        let key = hash_target(target, flow.source_port);
-        let known = self.candidates.iter_mut().position(|c| c.key == key);
-        let Some(index) = known else {
-            if self.candidates.len() >= limits::SESSION_CANDIDATES_MAX {
-                self.forget_candidate(flow.time);
-            }
-            self.candidates.push(Candidate {
-                key,
-                first: flow.time,
-                last: flow.time,
-                packet_count: 1,
-            });
-            return None;
-        };
-        let candidate = self.candidates.get_mut(index)?;
-        if flow.time.micros_since(candidate.last).abs() > PACKET_GAP_MAX_US {
-            candidate.first = flow.time;
-            candidate.packet_count = 0;
-        }
-        candidate.last = candidate.last.max(flow.time);
-        candidate.packet_count = candidate.packet_count.saturating_add(1);
-        let covered_us = candidate.last.micros_since(candidate.first);
-        if covered_us < PACKETS_COVER_MIN_US || candidate.packet_count < PACKETS_MIN {
-            return None;
-        }
-        Some(self.candidates.swap_remove(index))
+    fn packet_of(&mut self, index: usize, flow: &Flow<'_>) -> Option<Seen> {
+        let is_new_connection = self.entries.get_mut(index)?.packet(flow);
+        Some(self.seen(index, is_new_connection))
     }
 
-    /// Makes room: first what has fallen silent, then the youngest. A burst of short connections
-    /// takes each other's place and leaves the long one alone.
-    fn forget_candidate(&mut self, now: EventTime) {
-        let rank = |c: &Candidate| {
-            let is_silent = now.micros_since(c.last).abs() > PACKET_GAP_MAX_US;
-            (!is_silent, c.last.micros_since(c.first))
-        };
-        let least = self
-            .candidates
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, c)| rank(c));
-        if let Some((index, _)) = least {
-            self.candidates.swap_remove(index);
+    /// Brings the rank of a session that has changed up to date.
+    fn seen(&mut self, index: usize, is_new_connection: bool) -> Seen {
+        if let (Some(session), Some(rank)) = (self.entries.get(index), self.ranks.get_mut(index)) {
+            *rank = (session.covered_us, session.last);
+        }
+        Seen {
+            is_new_connection,
+            index,
         }
     }
 
     fn position(&self, target: Target) -> Option<usize> {
-        if self.keys.is_empty() {
+        let key = hash_target(target, 0);
+        if self.filter & filter_bit(key) == 0 {
             return None;
         }
-        let key = hash_target(target, 0);
         let mut hits = self.keys.iter().enumerate().filter(|(_, k)| **k == key);
         let hit =
             hits.find(|(index, _)| self.entries.get(*index).is_some_and(|s| s.target == target));
@@ -249,26 +237,142 @@ impl Sessions {
     /// A new session, in place of the one that covers least where there is no room.
     fn start(&mut self, target: Target, time: EventTime) -> usize {
         if self.entries.len() >= limits::SESSIONS_MAX {
-            let shortest = self
-                .entries
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, s)| (s.covered_us, s.last));
+            let shortest = self.ranks.iter().enumerate().min_by_key(|(_, rank)| *rank);
             if let Some((index, _)) = shortest {
                 self.entries.swap_remove(index);
                 self.keys.swap_remove(index);
+                self.ranks.swap_remove(index);
             }
+            self.filter = self
+                .keys
+                .iter()
+                .fold(0, |bits, key| bits | filter_bit(*key));
         }
-        self.keys.push(hash_target(target, 0));
+        let key = hash_target(target, 0);
+        self.filter |= filter_bit(key);
+        self.keys.push(key);
+        self.ranks.push((0, time));
         self.entries.push(Session::new(target, time));
         self.entries.len() - 1
     }
 }
 
+const fn filter_bit(key: u32) -> u64 {
+    1 << (key % 64)
+}
+
+impl Candidates {
+    /// Counts a packet of a connection that is no session yet; `Some` when it has become one.
+    fn count(&mut self, key: u32, time: EventTime) -> Option<Candidate> {
+        let known = self.keys.iter().position(|known| *known == key);
+        let Some(index) = known else {
+            if self.list.len() >= limits::SESSION_CANDIDATES_MAX {
+                self.forget_one(time);
+            }
+            self.add(key, time);
+            return None;
+        };
+        let candidate = self.list.get_mut(index)?;
+        if time.micros_since(candidate.last).abs() > PACKET_GAP_MAX_US {
+            candidate.first = time;
+            candidate.packet_count = 0;
+        }
+        candidate.last = candidate.last.max(time);
+        candidate.packet_count = candidate.packet_count.saturating_add(1);
+        let candidate = *candidate;
+        let covered_us = candidate.last.micros_since(candidate.first);
+        if covered_us < PACKETS_COVER_MIN_US || candidate.packet_count < PACKETS_MIN {
+            self.note(index, candidate);
+            return None;
+        }
+        self.remove(index);
+        Some(candidate)
+    }
+
+    fn add(&mut self, key: u32, time: EventTime) {
+        self.keys.push(key);
+        self.coarse_times.push(0);
+        let candidate = Candidate {
+            first: time,
+            last: time,
+            packet_count: 1,
+        };
+        self.list.push(candidate);
+        self.note(self.list.len() - 1, candidate);
+    }
+
+    /// Brings what stands beside an entry up to date.
+    fn note(&mut self, index: usize, candidate: Candidate) {
+        if let Some(coarse_time) = self.coarse_times.get_mut(index) {
+            *coarse_time = coarse(candidate.last);
+        }
+        let is_point = candidate.first == candidate.last;
+        self.points = self.points & !(1 << index) | u32::from(is_point) << index;
+    }
+
+    /// The last one takes the place of the one that goes.
+    fn remove(&mut self, index: usize) {
+        self.keys.swap_remove(index);
+        self.coarse_times.swap_remove(index);
+        self.list.swap_remove(index);
+        let last = self.list.len();
+        let was_point = self.points >> last & 1;
+        self.points &= !(1 << last);
+        if index < last {
+            self.points = self.points & !(1 << index) | was_point << index;
+        }
+    }
+
+    /// Makes room: first what has fallen silent, then the youngest. A burst of short connections
+    /// takes each other's place and leaves the long one alone.
+    fn forget_one(&mut self, now: EventTime) {
+        let covered_us = |index: usize| {
+            let candidate = self.list.get(index);
+            candidate.map_or(0, |c| c.last.micros_since(c.first))
+        };
+        let is_silent = |index: &usize| {
+            let candidate = self.list.get(*index);
+            candidate.is_some_and(|c| now.micros_since(c.last).abs() > PACKET_GAP_MAX_US)
+        };
+        // Where the coarse times are nearer, the exact ones are near enough.
+        let (now_coarse, gap) = (coarse(now), COARSE_GAP_MAX);
+        let is_near = |time: u32| now_coarse.wrapping_sub(time).wrapping_add(gap) <= 2 * gap;
+        let times = self.coarse_times.iter().enumerate();
+        let silent = times
+            .filter(|(_, time)| !is_near(**time))
+            .map(|(index, _)| index)
+            .filter(is_silent)
+            .min_by_key(|index| covered_us(*index));
+        let least = silent.or_else(|| match self.points {
+            0 => (0..self.list.len()).min_by_key(|index| covered_us(*index)),
+            points => usize::try_from(points.trailing_zeros()).ok(),
+        });
+        if let Some(index) = least.filter(|index| *index < self.list.len()) {
+            self.remove(index);
+        }
+    }
+}
+
+/// A distance of coarse times that is surely not above [`PACKET_GAP_MAX_US`].
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 2,287
+const COARSE_GAP_MAX: u32 = (PACKET_GAP_MAX_US >> COARSE_BITS) as u32 - 1;
+
+const COARSE_BITS: u32 = 16;
+
+/// Wraps after nine years: then an old time passes for a near one, and its entry stays longer.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // wraps
+fn coarse(time: EventTime) -> u32 {
+    (time.micros_since(EventTime::from_micros(0)) >> COARSE_BITS) as u32
+}
+
+const _: () = assert!(limits::SESSION_CANDIDATES_MAX <= 32, "a bit for each");
+
 /// What a flow did to its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) is_new_connection: bool,
+    /// Where its session is, until the next flow.
+    index: usize,
 }
 
 impl Session {
@@ -319,7 +423,8 @@ impl Session {
         self.first < other.last && other.first < self.last
     }
 
-    fn record(&mut self, flow: &Flow<'_>, volume: &Volume) -> Seen {
+    /// Takes in a record; says whether it is about another connection than the last one.
+    fn record(&mut self, flow: &Flow<'_>, volume: &Volume) -> bool {
         let duration_us = i64::try_from(volume.duration_us).unwrap_or(i64::MAX);
         let end = flow.time.plus_micros(duration_us);
         self.begin_anew_after_break(flow.time);
@@ -355,10 +460,11 @@ impl Session {
             self.covered_us = self.covered_us.saturating_add(fresh_us);
             self.covered_until = self.covered_until.max(end);
         }
-        Seen { is_new_connection }
+        is_new_connection
     }
 
-    fn packet(&mut self, flow: &Flow<'_>) -> Seen {
+    /// The same for a packet.
+    fn packet(&mut self, flow: &Flow<'_>) -> bool {
         let (time, source_port) = (flow.time, flow.source_port);
         self.begin_anew_after_break(time);
         let is_new_connection = self.connection_count == 0 || self.source_port != source_port;
@@ -375,7 +481,7 @@ impl Session {
         }
         self.covered_until = self.covered_until.max(time);
         self.last = self.last.max(time);
-        Seen { is_new_connection }
+        is_new_connection
     }
 
     /// Not more packets than pool sessions have. A log that sums up reports 12 a minute and way.
@@ -425,9 +531,10 @@ fn is_thin(volume: &Volume) -> bool {
     let bytes = u128::from(volume.bytes_out) + u128::from(volume.bytes_in);
     let packets = u128::from(volume.packets_out) + u128::from(volume.packets_in);
     let duration_us = u128::from(volume.duration_us);
+    // The rate in whole numbers, without a division.
     let within = |count: u128, per_us: u128, min: u64, max: u64| {
-        let rate = count * per_us / duration_us;
-        (u128::from(min)..=u128::from(max)).contains(&rate)
+        let count = count * per_us;
+        (u128::from(min) * duration_us..(u128::from(max) + 1) * duration_us).contains(&count)
     };
     within(bytes, 1_000_000, BYTES_PER_SECOND_MIN, BYTES_PER_SECOND_MAX)
         && within(
