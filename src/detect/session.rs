@@ -5,19 +5,17 @@
 //! the packets of one connection have been seen for a minute. What the sessions mean is the matter
 //! of `mining` and `tunnel`.
 
+mod candidates;
+
 use std::net::IpAddr;
 
+use self::candidates::{Candidates, position_of};
 use super::contacts::Target;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, Transport, Volume};
 
 /// Below this a record says nothing about a rate, and its connection is no session.
 const RATED_MIN_US: u64 = 30_000_000;
-
-/// Packets of one connection make a session when they cover this, and are so many at least: a
-/// datapath that sums up reports a connection in use every 5 s.
-const PACKETS_COVER_MIN_US: i64 = 60_000_000;
-const PACKETS_MIN: u32 = 4;
 
 /// Between two packets of a pool session: up to 130 s in real ones.
 const PACKET_GAP_MAX_US: i64 = 150_000_000;
@@ -78,28 +76,6 @@ pub(super) struct Intervals {
     pub(super) inverted: u32,
 }
 
-/// A connection that may become a session: 32 bytes instead of a whole entry.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    first: EventTime,
-    last: EventTime,
-    packet_count: u32,
-}
-
-/// The connections of a pod that may become sessions.
-///
-/// In a log of packets nearly every packet is of another one, so looking for one and for the one
-/// that makes room reads little: hashes and coarse times beside the entries.
-#[derive(Clone, Debug, Default)]
-struct Candidates {
-    keys: Vec<u32>,
-    /// `last` of each in units of 2^16 us, wrapped.
-    coarse_times: Vec<u32>,
-    list: Vec<Candidate>,
-    /// A bit for each that covers no time at all.
-    points: u32,
-}
-
 /// See the module. Empty for nearly every pod.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sessions {
@@ -124,7 +100,7 @@ impl Sessions {
     /// Connections that may become sessions.
     #[cfg(test)]
     pub(super) fn candidate_count(&self) -> usize {
-        self.candidates.list.len()
+        self.candidates.len()
     }
 
     /// The session with a target.
@@ -228,10 +204,12 @@ impl Sessions {
         if self.filter & filter_bit(key) == 0 {
             return None;
         }
-        let mut hits = self.keys.iter().enumerate().filter(|(_, k)| **k == key);
-        let hit =
-            hits.find(|(index, _)| self.entries.get(*index).is_some_and(|s| s.target == target));
-        hit.map(|(index, _)| index)
+        let index = position_of(&self.keys, key)?;
+        if self.entries.get(index)?.target == target {
+            return Some(index);
+        }
+        // Another target of the same hash, which comes first.
+        self.entries.iter().position(|s| s.target == target)
     }
 
     /// A new session, in place of the one that covers least where there is no room.
@@ -260,112 +238,6 @@ impl Sessions {
 const fn filter_bit(key: u32) -> u64 {
     1 << (key % 64)
 }
-
-impl Candidates {
-    /// Counts a packet of a connection that is no session yet; `Some` when it has become one.
-    fn count(&mut self, key: u32, time: EventTime) -> Option<Candidate> {
-        let known = self.keys.iter().position(|known| *known == key);
-        let Some(index) = known else {
-            if self.list.len() >= limits::SESSION_CANDIDATES_MAX {
-                self.forget_one(time);
-            }
-            self.add(key, time);
-            return None;
-        };
-        let candidate = self.list.get_mut(index)?;
-        if time.micros_since(candidate.last).abs() > PACKET_GAP_MAX_US {
-            candidate.first = time;
-            candidate.packet_count = 0;
-        }
-        candidate.last = candidate.last.max(time);
-        candidate.packet_count = candidate.packet_count.saturating_add(1);
-        let candidate = *candidate;
-        let covered_us = candidate.last.micros_since(candidate.first);
-        if covered_us < PACKETS_COVER_MIN_US || candidate.packet_count < PACKETS_MIN {
-            self.note(index, candidate);
-            return None;
-        }
-        self.remove(index);
-        Some(candidate)
-    }
-
-    fn add(&mut self, key: u32, time: EventTime) {
-        self.keys.push(key);
-        self.coarse_times.push(0);
-        let candidate = Candidate {
-            first: time,
-            last: time,
-            packet_count: 1,
-        };
-        self.list.push(candidate);
-        self.note(self.list.len() - 1, candidate);
-    }
-
-    /// Brings what stands beside an entry up to date.
-    fn note(&mut self, index: usize, candidate: Candidate) {
-        if let Some(coarse_time) = self.coarse_times.get_mut(index) {
-            *coarse_time = coarse(candidate.last);
-        }
-        let is_point = candidate.first == candidate.last;
-        self.points = self.points & !(1 << index) | u32::from(is_point) << index;
-    }
-
-    /// The last one takes the place of the one that goes.
-    fn remove(&mut self, index: usize) {
-        self.keys.swap_remove(index);
-        self.coarse_times.swap_remove(index);
-        self.list.swap_remove(index);
-        let last = self.list.len();
-        let was_point = self.points >> last & 1;
-        self.points &= !(1 << last);
-        if index < last {
-            self.points = self.points & !(1 << index) | was_point << index;
-        }
-    }
-
-    /// Makes room: first what has fallen silent, then the youngest. A burst of short connections
-    /// takes each other's place and leaves the long one alone.
-    fn forget_one(&mut self, now: EventTime) {
-        let covered_us = |index: usize| {
-            let candidate = self.list.get(index);
-            candidate.map_or(0, |c| c.last.micros_since(c.first))
-        };
-        let is_silent = |index: &usize| {
-            let candidate = self.list.get(*index);
-            candidate.is_some_and(|c| now.micros_since(c.last).abs() > PACKET_GAP_MAX_US)
-        };
-        // Where the coarse times are nearer, the exact ones are near enough.
-        let (now_coarse, gap) = (coarse(now), COARSE_GAP_MAX);
-        let is_near = |time: u32| now_coarse.wrapping_sub(time).wrapping_add(gap) <= 2 * gap;
-        let times = self.coarse_times.iter().enumerate();
-        let silent = times
-            .filter(|(_, time)| !is_near(**time))
-            .map(|(index, _)| index)
-            .filter(is_silent)
-            .min_by_key(|index| covered_us(*index));
-        let least = silent.or_else(|| match self.points {
-            0 => (0..self.list.len()).min_by_key(|index| covered_us(*index)),
-            points => usize::try_from(points.trailing_zeros()).ok(),
-        });
-        if let Some(index) = least.filter(|index| *index < self.list.len()) {
-            self.remove(index);
-        }
-    }
-}
-
-/// A distance of coarse times that is surely not above [`PACKET_GAP_MAX_US`].
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 2,287
-const COARSE_GAP_MAX: u32 = (PACKET_GAP_MAX_US >> COARSE_BITS) as u32 - 1;
-
-const COARSE_BITS: u32 = 16;
-
-/// Wraps after nine years: then an old time passes for a near one, and its entry stays longer.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // wraps
-fn coarse(time: EventTime) -> u32 {
-    (time.micros_since(EventTime::from_micros(0)) >> COARSE_BITS) as u32
-}
-
-const _: () = assert!(limits::SESSION_CANDIDATES_MAX <= 32, "a bit for each");
 
 /// What a flow did to its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

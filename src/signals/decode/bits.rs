@@ -110,7 +110,7 @@ pub(super) fn leading_number(mut number: u64, bytes: &[u8]) -> (u64, usize) {
 pub(super) fn digit_count(bytes: &[u8]) -> usize {
     let chunk = bytes.first_chunk::<8>();
     chunk.map_or(0, |chunk| {
-        let digits = u64::from_le_bytes(*chunk) ^ (ONES * b'0' as u64);
+        let digits = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
         count_digits(digits)
     })
 }
@@ -324,7 +324,7 @@ mod tests {
                     let is_marked = brackets >> place & 1 == 1;
                     let is_bracket = matches!(byte, b'{' | b'[' | b'}' | b']');
                     let may_be_marked = is_bracket || matches!(byte, b'Y' | b'y' | b'_' | b'\x7f');
-                    assert!(is_marked || !(is_bracket && !inside));
+                    assert!(is_marked || !is_bracket || inside);
                     assert!(!is_marked || (may_be_marked && !inside));
                 }
             }
