@@ -135,9 +135,8 @@ impl Candidates {
 pub(super) fn position_of(keys: &[u32], key: u32) -> Option<usize> {
     let (chunks, rest) = keys.as_chunks::<8>();
     let is_in = |chunk: &[u32; 8]| {
-        chunk
-            .iter()
-            .fold(false, |is_in, known| is_in | (*known == key))
+        let hits = chunk.iter().map(|known| u32::from(*known == key));
+        hits.sum::<u32>() > 0
     };
     let (start, candidates) = match chunks.iter().position(is_in) {
         Some(nth) => (8 * nth, chunks.get(nth)?.as_slice()),
