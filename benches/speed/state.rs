@@ -25,8 +25,10 @@ pub fn measure() {
     println!("figure state.quiet {:.2} KiB", kib(quiet));
     let busy = bytes_per_pod(5, flood);
     println!("figure state.busy {:.2} KiB", kib(busy));
+    let alone = bytes_per_pod(5, |engine, pod| flood_by(engine, &alone(pod), FLOOD_COUNT));
+    println!("figure state.busy_without_run {:.2} KiB", kib(alone));
     let mixed = bytes_per_pod(10_000, |engine, pod| match pod % 100 {
-        0 => flood_by(engine, pod, 8_000),
+        0 => flood_by(engine, &subject(pod), 8_000),
         1..20 => talk(engine, pod, 60, 300),
         _ => talk(engine, pod, 5, 40),
     });
@@ -59,6 +61,14 @@ fn subject(pod: u32) -> Subject {
     Subject {
         pod: PodKey::from(format!("6f1c4d9e-0000-4000-8000-{pod:012}").as_str()),
         run: Some(RunKey::from(format!("agents/{pod}").as_str())),
+    }
+}
+
+/// The same pod, but of no run.
+fn alone(pod: u32) -> Subject {
+    Subject {
+        run: None,
+        ..subject(pod)
     }
 }
 
@@ -107,17 +117,16 @@ fn talk(engine: &mut Engine, pod: u32, target_count: u64, signal_count: u64) {
 }
 
 fn flood(engine: &mut Engine, pod: u32) {
-    flood_by(engine, pod, FLOOD_COUNT);
+    flood_by(engine, &subject(pod), FLOOD_COUNT);
 }
 
 /// Everything that a pod can do to fill its state: new hosts, new ports, every transport, attempts
 /// without an answer, IPv6, names, answers, pool sessions.
-fn flood_by(engine: &mut Engine, pod: u32, signal_count: u64) {
-    let subject = subject(pod);
-    let mut random = Random::new(pod.into());
+fn flood_by(engine: &mut Engine, subject: &Subject, signal_count: u64) {
+    let mut random = Random::new(signal_count);
     for nth in 0..signal_count {
         let signal = flood_signal(nth, &mut random);
-        engine.step(&subject, Workload::Standard, &signal);
+        engine.step(subject, Workload::Standard, &signal);
     }
 }
 

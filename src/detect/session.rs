@@ -5,19 +5,17 @@
 //! the packets of one connection have been seen for a minute. What the sessions mean is the matter
 //! of `mining` and `tunnel`.
 
+mod candidates;
+
 use std::net::IpAddr;
 
+use self::candidates::{Candidates, position_of};
 use super::contacts::Target;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, Transport, Volume};
 
 /// Below this a record says nothing about a rate, and its connection is no session.
 const RATED_MIN_US: u64 = 30_000_000;
-
-/// Packets of one connection make a session when they cover this, and are so many at least: a
-/// datapath that sums up reports a connection in use every 5 s.
-const PACKETS_COVER_MIN_US: i64 = 60_000_000;
-const PACKETS_MIN: u32 = 4;
 
 /// Between two packets of a pool session: up to 130 s in real ones.
 const PACKET_GAP_MAX_US: i64 = 150_000_000;
@@ -78,22 +76,17 @@ pub(super) struct Intervals {
     pub(super) inverted: u32,
 }
 
-/// A connection that may become a session: 24 bytes instead of a whole entry.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    key: u32,
-    first: EventTime,
-    last: EventTime,
-    packet_count: u32,
-}
-
 /// See the module. Empty for nearly every pod.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sessions {
     /// Hashes of the targets, apart, so that the look for one touches one cache line.
     keys: Vec<u32>,
     entries: Vec<Session>,
-    candidates: Vec<Candidate>,
+    /// What each covers, and its last sign of life, apart for the same reason.
+    ranks: Vec<(i64, EventTime)>,
+    /// A bit for some hash of each target: most targets that have no session are told by it.
+    filter: u64,
+    candidates: Candidates,
     /// A bitmap of hosts contacted on other ports than the web's.
     hosts: u128,
 }
@@ -114,6 +107,11 @@ impl Sessions {
     pub(super) fn get(&self, target: Target) -> Option<&Session> {
         let index = self.position(target)?;
         self.entries.get(index)
+    }
+
+    /// The session that a flow has changed just now.
+    pub(super) fn changed(&self, seen: Seen) -> Option<&Session> {
+        self.entries.get(seen.index)
     }
 
     /// Distinct hosts on other ports than the web's, about: a bitmap of 128 cannot tell more
@@ -144,8 +142,8 @@ impl Sessions {
                     None if is_long || is_listed => self.start(target, flow.time),
                     None => return None,
                 };
-                let session = self.entries.get_mut(index)?;
-                Some(session.record(flow, volume))
+                let is_new_connection = self.entries.get_mut(index)?.record(flow, volume);
+                Some(self.seen(index, is_new_connection))
             }
             None => self.packet(flow, target, is_listed),
         }
@@ -160,13 +158,11 @@ impl Sessions {
 
     fn packet(&mut self, flow: &Flow<'_>, target: Target, is_listed: bool) -> Option<Seen> {
         if let Some(index) = self.position(target) {
-            let session = self.entries.get_mut(index)?;
-            return Some(session.packet(flow));
+            return self.packet_of(index, flow);
         }
         if is_listed {
             let index = self.start(target, flow.time);
-            let session = self.entries.get_mut(index)?;
-            return Some(session.packet(flow));
+            return self.packet_of(index, flow);
         }
         if !matches!(
             flow.outcome,
@@ -174,7 +170,8 @@ impl Sessions {
         ) {
             return None;
         }
-        let candidate = self.candidate(target, flow)?;
+        let key = hash_target(target, flow.source_port);
+        let candidate = self.candidates.count(key, flow.time)?;
         let index = self.start(target, candidate.first);
         let session = self.entries.get_mut(index)?;
         session.source_port = flow.source_port;
@@ -183,92 +180,71 @@ impl Sessions {
         session.covered_us = candidate.last.micros_since(candidate.first);
         session.covered_until = candidate.last;
         session.last = candidate.last;
-        Some(Seen {
-            is_new_connection: true,
-        })
+        Some(self.seen(index, true))
     }
 
-    /// Counts a packet of a connection that is no session yet; `Some` when it has become one.
-    fn candidate(&mut self, target: Target, flow: &Flow<'_>) -> Option<Candidate> {
-        let key = hash_target(target, flow.source_port);
-        let known = self.candidates.iter_mut().position(|c| c.key == key);
-        let Some(index) = known else {
-            if self.candidates.len() >= limits::SESSION_CANDIDATES_MAX {
-                self.forget_candidate(flow.time);
-            }
-            self.candidates.push(Candidate {
-                key,
-                first: flow.time,
-                last: flow.time,
-                packet_count: 1,
-            });
-            return None;
-        };
-        let candidate = self.candidates.get_mut(index)?;
-        if flow.time.micros_since(candidate.last).abs() > PACKET_GAP_MAX_US {
-            candidate.first = flow.time;
-            candidate.packet_count = 0;
-        }
-        candidate.last = candidate.last.max(flow.time);
-        candidate.packet_count = candidate.packet_count.saturating_add(1);
-        let covered_us = candidate.last.micros_since(candidate.first);
-        if covered_us < PACKETS_COVER_MIN_US || candidate.packet_count < PACKETS_MIN {
-            return None;
-        }
-        Some(self.candidates.swap_remove(index))
+    fn packet_of(&mut self, index: usize, flow: &Flow<'_>) -> Option<Seen> {
+        let is_new_connection = self.entries.get_mut(index)?.packet(flow);
+        Some(self.seen(index, is_new_connection))
     }
 
-    /// Makes room: first what has fallen silent, then the youngest. A burst of short connections
-    /// takes each other's place and leaves the long one alone.
-    fn forget_candidate(&mut self, now: EventTime) {
-        let rank = |c: &Candidate| {
-            let is_silent = now.micros_since(c.last).abs() > PACKET_GAP_MAX_US;
-            (!is_silent, c.last.micros_since(c.first))
-        };
-        let least = self
-            .candidates
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, c)| rank(c));
-        if let Some((index, _)) = least {
-            self.candidates.swap_remove(index);
+    /// Brings the rank of a session that has changed up to date.
+    fn seen(&mut self, index: usize, is_new_connection: bool) -> Seen {
+        if let (Some(session), Some(rank)) = (self.entries.get(index), self.ranks.get_mut(index)) {
+            *rank = (session.covered_us, session.last);
+        }
+        Seen {
+            is_new_connection,
+            index,
         }
     }
 
     fn position(&self, target: Target) -> Option<usize> {
-        if self.keys.is_empty() {
+        let key = hash_target(target, 0);
+        if self.filter & filter_bit(key) == 0 {
             return None;
         }
-        let key = hash_target(target, 0);
-        let mut hits = self.keys.iter().enumerate().filter(|(_, k)| **k == key);
-        let hit =
-            hits.find(|(index, _)| self.entries.get(*index).is_some_and(|s| s.target == target));
-        hit.map(|(index, _)| index)
+        let index = position_of(&self.keys, key)?;
+        if self.entries.get(index)?.target == target {
+            return Some(index);
+        }
+        // Another target of the same hash, which comes first.
+        self.entries.iter().position(|s| s.target == target)
     }
 
     /// A new session, in place of the one that covers least where there is no room.
     fn start(&mut self, target: Target, time: EventTime) -> usize {
         if self.entries.len() >= limits::SESSIONS_MAX {
-            let shortest = self
-                .entries
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, s)| (s.covered_us, s.last));
+            let shortest = self.ranks.iter().enumerate().min_by_key(|(_, rank)| *rank);
             if let Some((index, _)) = shortest {
                 self.entries.swap_remove(index);
                 self.keys.swap_remove(index);
+                self.ranks.swap_remove(index);
             }
+            self.filter = self
+                .keys
+                .iter()
+                .fold(0, |bits, key| bits | filter_bit(*key));
         }
-        self.keys.push(hash_target(target, 0));
+        let key = hash_target(target, 0);
+        self.filter |= filter_bit(key);
+        self.keys.push(key);
+        self.ranks.push((0, time));
         self.entries.push(Session::new(target, time));
         self.entries.len() - 1
     }
+}
+
+const fn filter_bit(key: u32) -> u64 {
+    1 << (key % 64)
 }
 
 /// What a flow did to its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) is_new_connection: bool,
+    /// Where its session is, until the next flow.
+    index: usize,
 }
 
 impl Session {
@@ -319,7 +295,8 @@ impl Session {
         self.first < other.last && other.first < self.last
     }
 
-    fn record(&mut self, flow: &Flow<'_>, volume: &Volume) -> Seen {
+    /// Takes in a record; says whether it is about another connection than the last one.
+    fn record(&mut self, flow: &Flow<'_>, volume: &Volume) -> bool {
         let duration_us = i64::try_from(volume.duration_us).unwrap_or(i64::MAX);
         let end = flow.time.plus_micros(duration_us);
         self.begin_anew_after_break(flow.time);
@@ -355,10 +332,11 @@ impl Session {
             self.covered_us = self.covered_us.saturating_add(fresh_us);
             self.covered_until = self.covered_until.max(end);
         }
-        Seen { is_new_connection }
+        is_new_connection
     }
 
-    fn packet(&mut self, flow: &Flow<'_>) -> Seen {
+    /// The same for a packet.
+    fn packet(&mut self, flow: &Flow<'_>) -> bool {
         let (time, source_port) = (flow.time, flow.source_port);
         self.begin_anew_after_break(time);
         let is_new_connection = self.connection_count == 0 || self.source_port != source_port;
@@ -375,7 +353,7 @@ impl Session {
         }
         self.covered_until = self.covered_until.max(time);
         self.last = self.last.max(time);
-        Seen { is_new_connection }
+        is_new_connection
     }
 
     /// Not more packets than pool sessions have. A log that sums up reports 12 a minute and way.
@@ -425,9 +403,10 @@ fn is_thin(volume: &Volume) -> bool {
     let bytes = u128::from(volume.bytes_out) + u128::from(volume.bytes_in);
     let packets = u128::from(volume.packets_out) + u128::from(volume.packets_in);
     let duration_us = u128::from(volume.duration_us);
+    // The rate in whole numbers, without a division.
     let within = |count: u128, per_us: u128, min: u64, max: u64| {
-        let rate = count * per_us / duration_us;
-        (u128::from(min)..=u128::from(max)).contains(&rate)
+        let count = count * per_us;
+        (u128::from(min) * duration_us..(u128::from(max) + 1) * duration_us).contains(&count)
     };
     within(bytes, 1_000_000, BYTES_PER_SECOND_MIN, BYTES_PER_SECOND_MAX)
         && within(

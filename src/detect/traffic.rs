@@ -48,6 +48,10 @@ impl Traffic {
                 self.names.learn(name, target.host, classify(name));
             }
         }
+        let session = seen.and_then(|seen| self.sessions.changed(seen));
+        if session.is_none() && entry.is_none() && config.tunnels.is_empty() {
+            return Vec::new(); // nearly all flows
+        }
         let mut crossings = Vec::new();
         let pool_nats = self.mining.destination_nats();
         let around = Around {
@@ -61,15 +65,13 @@ impl Traffic {
                 self.mining
                     .observe_listed(flow, target, entry, seen, around),
             );
-        } else if seen.is_some() {
-            crossings.extend(self.mining.observe_session(target, around));
+        } else if let Some(session) = session {
+            crossings.extend(self.mining.observe_session(session, around));
         }
         if is_attempt {
             crossings.extend(self.tunnel.observe_flow(flow, target, pool_nats, around));
         }
-        if seen.is_some()
-            && let Some(session) = self.sessions.get(target)
-        {
+        if let Some(session) = session {
             crossings.extend(self.tunnel.observe_session(session, pool_nats, around));
         }
         crossings

@@ -15,6 +15,7 @@ mod names;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
@@ -122,7 +123,8 @@ pub struct IndexStats {
 /// A span of time in which a pod has an address. Open while `until` is `None`.
 #[derive(Clone, Debug)]
 struct Hold {
-    pod: PodKey,
+    /// The holder's, always those that its pod has: a look-up ends here.
+    facts: Arc<PodFacts>,
     from: EventTime,
     until: Option<EventTime>,
 }
@@ -146,7 +148,7 @@ struct Address {
 
 #[derive(Clone, Debug)]
 struct Pod {
-    facts: PodFacts,
+    facts: Arc<PodFacts>,
     /// Addresses that it has or had, at most [`limits::POD_HELD_ADDRESSES_MAX`].
     held: Vec<Held>,
     ended: Option<EventTime>,
@@ -203,19 +205,19 @@ impl Index {
             self.names.add(&facts.namespace, &facts.name, &key);
         }
         let pod = self.pods.entry(key.clone()).or_insert_with(|| Pod {
-            facts: facts.clone(),
+            facts: Arc::new(facts.clone()),
             held: Vec::new(),
             ended: None,
         });
         if pod.ended.is_some() {
             // An end is final; but a run may still claim the pod, or its labels change.
             facts.ended_at = pod.facts.ended_at.or(facts.ended_at);
-            pod.facts = facts;
+            self.set_facts(facts);
             return;
         }
         let from = if pod.held.is_empty() { facts.since } else { at };
         let (ips, ended_at) = (facts.ips.clone(), facts.ended_at);
-        pod.facts = facts;
+        self.set_facts(facts);
         self.release_all_but(&key, &ips, ended_at.unwrap_or(at));
         for ip in ips {
             self.hold(&key, ip, from);
@@ -287,7 +289,7 @@ impl Index {
     /// The facts of a pod that the index still knows.
     #[must_use]
     pub fn pod(&self, key: &PodKey) -> Option<&PodFacts> {
-        self.pods.get(key).map(|pod| &pod.facts)
+        self.pods.get(key).map(|pod| &*pod.facts)
     }
 
     /// Size, and what the bounds cost.
@@ -314,7 +316,7 @@ impl Index {
         if address.is_contested {
             return Err(Why::Ambiguous);
         }
-        let mut found: Option<&PodKey> = None;
+        let mut found: Option<&PodFacts> = None;
         let mut why = if address.holds.is_empty() {
             Why::UnknownAddress
         } else {
@@ -322,16 +324,29 @@ impl Index {
         };
         for hold in &address.holds {
             if covers(hold.from, hold.until, time) {
-                if found.is_some_and(|other| *other != hold.pod) {
+                if found.is_some_and(|other| other.key != hold.facts.key) {
                     return Err(Why::Ambiguous);
                 }
-                found = Some(&hold.pod);
+                found = Some(&hold.facts);
             } else if time > hold.from {
                 why = Why::AfterPod;
             }
         }
-        let pod = found.and_then(|key| self.pods.get(key)).ok_or(why)?;
-        Ok(&pod.facts)
+        found.ok_or(why)
+    }
+
+    fn set_facts(&mut self, facts: PodFacts) {
+        let Some(pod) = self.pods.get_mut(&facts.key) else {
+            return;
+        };
+        pod.facts = Arc::new(facts);
+        for held in &pod.held {
+            let address = self.addresses.get_mut(&held.ip);
+            let holds = address.into_iter().flat_map(|address| &mut address.holds);
+            for hold in holds.filter(|hold| hold.facts.key == pod.facts.key) {
+                hold.facts = Arc::clone(&pod.facts);
+            }
+        }
     }
 
     /// One form for each address, none twice, and not more than a pod can have.
@@ -392,7 +407,7 @@ impl Index {
             self.stats.evicted_holders += 1;
         }
         address.holds.push(Hold {
-            pod: key.clone(),
+            facts: Arc::clone(&pod.facts),
             from,
             until: None,
         });
@@ -412,7 +427,7 @@ impl Index {
             if pod.facts.host_network {
                 address.remove_host(at);
             }
-            let is_open = |hold: &&mut Hold| hold.pod == *key && hold.until.is_none();
+            let is_open = |hold: &&mut Hold| hold.facts.key == *key && hold.until.is_none();
             for hold in address.holds.iter_mut().filter(is_open) {
                 hold.until = Some(at);
             }
@@ -442,7 +457,7 @@ impl Index {
             let Some(address) = self.addresses.get_mut(&held.ip) else {
                 continue;
             };
-            address.holds.retain(|hold| hold.pod != key);
+            address.holds.retain(|hold| hold.facts.key != key);
             if address.holds.is_empty() && address.host.is_none_or(|host| host.live_count == 0) {
                 self.addresses.remove(&held.ip);
             }

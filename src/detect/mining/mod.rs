@@ -19,7 +19,7 @@ use super::fusion::{FAMILY_NATS_MAX, QUARANTINE_NATS, ruling};
 use super::names::Names;
 use super::scan::{Crossing, span_us};
 use super::scope::plain;
-use super::session::{Seen, Sessions};
+use super::session::{Seen, Session, Sessions};
 use super::told::{Told, Word};
 use crate::limits;
 use crate::model::{
@@ -146,8 +146,11 @@ impl Mining {
     }
 
     /// A session whose destination is on no list has changed.
-    pub(super) fn observe_session(&self, target: Target, around: Around<'_>) -> Option<Crossing> {
-        let session = around.sessions.get(target)?;
+    pub(super) fn observe_session(
+        &self,
+        session: &Session,
+        around: Around<'_>,
+    ) -> Option<Crossing> {
         judge::unlisted(session, self.compute.as_deref(), around)
     }
 

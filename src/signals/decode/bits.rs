@@ -105,14 +105,32 @@ pub(super) fn leading_number(mut number: u64, bytes: &[u8]) -> (u64, usize) {
     (number, length)
 }
 
+/// How many digits `bytes` begins with, up to eight; none where it is shorter than that.
+#[inline]
+pub(super) fn digit_count(bytes: &[u8]) -> usize {
+    let chunk = bytes.first_chunk::<8>();
+    chunk.map_or(0, |chunk| {
+        let digits = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
+        count_digits(digits)
+    })
+}
+
+/// How many of eight bytes are 9 at most before the first that is more.
+#[inline]
+const fn count_digits(digits: u64) -> usize {
+    // A byte above 9 sets its highest bit. What carries over meets later bytes only.
+    let others = (digits.wrapping_add(ONES * (0x7f - 9)) | digits) & (ONES * 0x80);
+    (others.trailing_zeros() / 8) as usize
+}
+
+/// One in each of eight bytes.
+const ONES: u64 = 0x0101_0101_0101_0101;
+
 /// The number that the digits at the start of eight bytes make, and how many there are.
 #[inline]
 const fn leading_digits(chunk: u64) -> (u64, usize) {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     let digits = chunk ^ (ONES * b'0' as u64);
-    // A byte above 9 sets its highest bit. What carries over meets later bytes only.
-    let others = (digits.wrapping_add(ONES * (0x7f - 9)) | digits) & (ONES * 0x80);
-    let count = others.trailing_zeros() / 8;
+    let count = count_digits(digits);
     if count == 0 {
         return (0, 0);
     }
@@ -122,7 +140,7 @@ const fn leading_digits(chunk: u64) -> (u64, usize) {
     let pairs = (digits & (ONES * 0x0f)).wrapping_mul(2_561) >> 8;
     let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(6_553_601) >> 16;
     let eight = (fours & 0x0000_ffff_0000_ffff).wrapping_mul(42_949_672_960_001) >> 32;
-    (eight, count as usize)
+    (eight, count)
 }
 
 /// Which bytes of a block are what, a bit for each, the first byte in the lowest bit.
@@ -130,8 +148,8 @@ const fn leading_digits(chunk: u64) -> (u64, usize) {
 struct Marks {
     quotes: u64,
     backslashes: u64,
-    opens: u64,
-    closes: u64,
+    /// All brackets, and some other bytes: see [`BRACKET_BITS`].
+    brackets: u64,
 }
 
 /// Follows strings from block to block.
@@ -144,9 +162,10 @@ pub(super) struct Strings {
 }
 
 impl Strings {
-    /// The brackets of the next block that stand outside of strings.
+    /// Where in the next block brackets stand outside of strings, a bit for each byte. The bits of
+    /// bytes that JSON does not have there (`Y`, `y`, `_`, DEL) may be set too.
     #[inline]
-    pub(super) fn brackets_outside(&mut self, block: &[u8; BLOCK_BYTES]) -> Brackets {
+    pub(super) fn brackets_outside(&mut self, block: &[u8; BLOCK_BYTES]) -> u64 {
         let marks = marks(block);
         let quotes = if marks.backslashes == 0 && self.escapes_next == 0 {
             marks.quotes
@@ -155,10 +174,7 @@ impl Strings {
         };
         let inside = prefix_xor(quotes) ^ self.inside;
         self.inside = 0_u64.wrapping_sub(inside >> 63);
-        Brackets {
-            opens: marks.opens & !inside,
-            closes: marks.closes & !inside,
-        }
+        marks.brackets & !inside
     }
 
     /// The bytes that a backslash before them escapes.
@@ -175,43 +191,6 @@ impl Strings {
             backslashes &= !(backslash | next);
         }
         escaped
-    }
-}
-
-/// Brackets of one block, of both kinds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Brackets {
-    opens: u64,
-    closes: u64,
-}
-
-impl Brackets {
-    /// Goes through the block with so many brackets open. `Ok`: how many bytes it is to behind the
-    /// bracket that closes the last; else how many are open behind the block.
-    #[inline]
-    pub(super) fn close(self, mut depth: usize) -> Result<usize, usize> {
-        let (open_count, close_count) = (
-            self.opens.count_ones() as usize,
-            self.closes.count_ones() as usize,
-        );
-        if close_count < depth {
-            // Not even all of them together could close the last one.
-            return Err(depth + open_count - close_count);
-        }
-        let mut both = self.opens | self.closes;
-        while both != 0 {
-            let bracket = both & both.wrapping_neg();
-            if self.opens & bracket != 0 {
-                depth += 1;
-            } else {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return Ok(bracket.trailing_zeros() as usize + 1);
-                }
-            }
-            both &= both - 1;
-        }
-        Err(depth)
     }
 }
 
@@ -238,8 +217,9 @@ const POWERS_OF_TEN: [u64; 9] = [
     100_000_000,
 ];
 
-/// Opening and closing brackets differ from each other by this bit alone.
-const CASE_BIT: u8 = 0x20;
+/// The four brackets differ from each other by these bits alone. So do `Y`, `y`, `_` and DEL from
+/// them, which no JSON has outside of strings.
+const BRACKET_BITS: u8 = 0x26;
 
 #[inline]
 fn string_ends(block: &[u8; BLOCK_BYTES]) -> u64 {
@@ -258,18 +238,28 @@ fn string_ends(block: &[u8; BLOCK_BYTES]) -> u64 {
 #[inline]
 fn marks(block: &[u8; BLOCK_BYTES]) -> Marks {
     let mut marks = Marks::default();
+    let mut backslash = u8x16::default();
     let (chunks, _) = block.as_chunks::<16>();
     for (chunk, shift) in chunks.iter().zip([0_u32, 16, 32, 48]) {
         let bytes = u8x16::new(*chunk);
-        let without_case = bytes | u8x16::splat(CASE_BIT);
-        let equal =
-            |bytes: u8x16, byte| u64::from(bytes.simd_eq(u8x16::splat(byte)).to_bitmask()) << shift;
-        marks.quotes |= equal(bytes, b'"');
-        marks.backslashes |= equal(bytes, b'\\');
-        marks.opens |= equal(without_case, b'{');
-        marks.closes |= equal(without_case, b'}');
+        let bits = |found: u8x16| u64::from(found.to_bitmask()) << shift;
+        marks.quotes |= bits(bytes.simd_eq(u8x16::splat(b'"')));
+        let without_kind = bytes | u8x16::splat(BRACKET_BITS);
+        marks.brackets |= bits(without_kind.simd_eq(u8x16::splat(b'{' | BRACKET_BITS)));
+        backslash |= bytes.simd_eq(u8x16::splat(b'\\'));
+    }
+    if backslash.to_bitmask() != 0 {
+        marks.backslashes = backslashes(block);
     }
     marks
+}
+
+#[cold]
+fn backslashes(block: &[u8; BLOCK_BYTES]) -> u64 {
+    block
+        .iter()
+        .rev()
+        .fold(0, |marks, byte| marks << 1 | u64::from(*byte == b'\\'))
 }
 
 #[cfg(test)]
@@ -331,10 +321,11 @@ mod tests {
                     let is_quote = *byte == b'"' && !escaped;
                     escaped = *byte == b'\\' && !escaped;
                     inside ^= is_quote;
-                    let is_open = matches!(byte, b'{' | b'[') && !inside;
-                    assert_eq!(brackets.opens >> place & 1 == 1, is_open);
-                    let is_close = matches!(byte, b'}' | b']') && !inside;
-                    assert_eq!(brackets.closes >> place & 1 == 1, is_close);
+                    let is_marked = brackets >> place & 1 == 1;
+                    let is_bracket = matches!(byte, b'{' | b'[' | b'}' | b']');
+                    let may_be_marked = is_bracket || matches!(byte, b'Y' | b'y' | b'_' | b'\x7f');
+                    assert!(is_marked || !is_bracket || inside);
+                    assert!(!is_marked || (may_be_marked && !inside));
                 }
             }
         }

@@ -53,6 +53,11 @@ impl<'a> Scalar<'a> {
         }
     }
 
+    /// The same, taken out.
+    pub(super) fn take_text(&mut self) -> Option<Cow<'a, str>> {
+        std::mem::take(self).into_text()
+    }
+
     /// A count. Strings hold numbers in protojson (uint64), and some pipelines write `1.0`.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within u64 by the guard
     pub(super) fn unsigned(&self) -> Result<Option<u64>, Malformed> {
@@ -174,6 +179,13 @@ impl<'a> Read<'a> for Scalar<'a> {
     #[inline]
     fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
         cursor.scalar(self)
+    }
+}
+
+impl<'a> Read<'a> for Skipped {
+    #[inline]
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.skip()
     }
 }
 
@@ -336,6 +348,19 @@ pub(super) struct Addresses(pub(super) Vec<IpAddr>);
 /// The first text of a list that is not empty.
 #[derive(Debug, Default)]
 pub(super) struct FirstText<'a>(pub(super) Option<Cow<'a, str>>);
+
+/// A value of any kind that nobody reads; named so that its key is expected where it comes.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(serde::Deserialize))]
+#[cfg_attr(test, serde(from = "IgnoredAny"))]
+pub(super) struct Skipped;
+
+#[cfg(test)]
+impl From<IgnoredAny> for Skipped {
+    fn from(_: IgnoredAny) -> Self {
+        Self
+    }
+}
 
 impl<'de> Deserialize<'de> for Addresses {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

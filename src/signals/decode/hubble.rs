@@ -40,7 +40,7 @@ const EVENT_POLICY_VERDICT: u64 = 5;
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
     let mut line = Line::default();
     read_line(text, &mut line)?;
-    if let Some(record) = line.flow.0 {
+    if let Some(record) = &mut line.flow.0 {
         return record.signal(&line.time);
     }
     if let Some(lost) = line.lost_events.0 {
@@ -90,7 +90,8 @@ struct Side<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn signal(self, line_time: &Scalar<'_>) -> Result<Signal<'a>, NoSignal> {
+    /// What the record says. Takes its texts out, because the whole of it is large.
+    fn signal(&mut self, line_time: &Scalar<'_>) -> Result<Signal<'a>, NoSignal> {
         let time = match self.time.time()? {
             Some(time) => time,
             None => line_time.time()?.ok_or(Malformed::MissingField)?,
@@ -111,7 +112,7 @@ impl<'a> Record<'a> {
     }
 
     fn flow(
-        self,
+        &mut self,
         time: EventTime,
         fate: Fate,
         packet: &Packet,
@@ -126,14 +127,14 @@ impl<'a> Record<'a> {
         let sender = Side {
             address: from,
             port: packet.source_port,
-            endpoint: self.source.0,
-            name: self.source_names.0,
+            endpoint: self.source.0.take(),
+            name: self.source_names.0.take(),
         };
         let receiver = Side {
             address: to,
             port: packet.destination_port,
-            endpoint: self.destination.0,
-            name: self.destination_names.0,
+            endpoint: self.destination.0.take(),
+            name: self.destination_names.0.take(),
         };
         let (initiator, target) = if is_turned {
             (receiver, sender)
@@ -338,8 +339,8 @@ impl<'a> Record<'a> {
 
     /// An application record; only DNS says something about contacts. Requests count as well as
     /// responses: a denied or unanswered one is in no response, and a name seen twice is one name.
-    fn dns(self, time: EventTime, from: IpAddr, to: IpAddr) -> Result<Signal<'a>, NoSignal> {
-        let layer = self.l7.0.ok_or(SkipReason::OtherL7)?;
+    fn dns(&mut self, time: EventTime, from: IpAddr, to: IpAddr) -> Result<Signal<'a>, NoSignal> {
+        let layer = self.l7.0.take().ok_or(SkipReason::OtherL7)?;
         let is_response = layer.kind.text() == Some("RESPONSE");
         let dns = layer.dns.0.ok_or(SkipReason::OtherL7)?;
         let query: Option<Cow<'a, str>> = dns.query.into_text();

@@ -9,6 +9,8 @@
 //!
 //! Nothing here may recurse into a value that is skipped, or allocate for text without escapes.
 
+mod record;
+
 use std::borrow::Cow;
 
 use super::Malformed;
@@ -46,63 +48,7 @@ pub(super) fn read_line<'a, T: Read<'a>>(text: &'a str, value: &mut T) -> Result
     cursor.end()
 }
 
-/// A struct whose fields are keys of an object. Keys that are not named are skipped; one that is
-/// named and comes twice makes the line malformed. In tests the struct can also be read by serde,
-/// which is the reference for what this reads.
-macro_rules! record {
-    ($(#[$meta:meta])* $visibility:vis struct $name:ident {
-        $($(#[$field_meta:meta])* $field:ident: $kind:ty = $key:literal,)*
-    }) => {
-        $(#[$meta])*
-        #[derive(Debug, Default)]
-        #[cfg_attr(
-            test,
-            derive(serde::Deserialize),
-            serde(default, bound(deserialize = "'de: 'a"))
-        )]
-        $visibility struct $name<'a> {
-            $(
-                $(#[$field_meta])*
-                #[cfg_attr(test, serde(rename = $key))]
-                $visibility $field: $kind,
-            )*
-        }
-
-        impl<'a> $crate::signals::decode::json::Read<'a> for $name<'a> {
-            fn read(
-                &mut self,
-                cursor: &mut $crate::signals::decode::json::Cursor<'a>,
-            ) -> Result<(), $crate::signals::decode::Malformed> {
-                /// Lengths of the keys: the compiler turns them into a jump, and then compares
-                /// with the few keys of that length.
-                #[allow(non_upper_case_globals)]
-                mod length {
-                    $(pub(super) const $field: usize = $key.len();)*
-                }
-                #[derive(Default)]
-                #[allow(clippy::struct_excessive_bools)] // one for each key
-                struct Seen {
-                    $($field: bool,)*
-                }
-                let mut seen = Seen::default();
-                cursor.object(|cursor, key| match (key.len(), key) {
-                    $((length::$field, $key) => {
-                        if std::mem::replace(&mut seen.$field, true) {
-                            return Err($crate::signals::decode::Malformed::DuplicateKey);
-                        }
-                        cursor.colon()?;
-                        $crate::signals::decode::json::Read::read(&mut self.$field, cursor)
-                    })*
-                    _ => {
-                        cursor.colon()?;
-                        cursor.skip()
-                    }
-                })
-            }
-        }
-    };
-}
-pub(super) use record;
+pub(super) use record::record;
 
 /// What a line reads as, by [`read_line`] and by serde.
 #[cfg(test)]
@@ -124,6 +70,44 @@ pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
     ends: bits::StringEnds,
+}
+
+/// A key as producers write it: in quotes and with its colon.
+#[derive(Debug)]
+pub(super) struct Key {
+    quoted: &'static str,
+    /// Its first eight bytes, and which of them there are.
+    head: u64,
+    mask: u64,
+}
+
+impl Key {
+    pub(super) const fn new(quoted: &'static str) -> Self {
+        let length = quoted.len();
+        Self {
+            quoted,
+            head: head_of(quoted.as_bytes()),
+            mask: if length < 8 {
+                (1 << (8 * length)) - 1
+            } else {
+                u64::MAX
+            },
+        }
+    }
+}
+
+/// The first eight bytes, filled up with zeros.
+const fn head_of(mut bytes: &[u8]) -> u64 {
+    let mut head = 0;
+    let mut shift = 0;
+    while let [byte, rest @ ..] = bytes
+        && shift < 64
+    {
+        head |= (*byte as u64) << shift;
+        shift += 8;
+        bytes = rest;
+    }
+    head
 }
 
 /// A string as it stands in the line, without its quotes.
@@ -167,21 +151,83 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Goes through the keys of an object. `field` is called behind each key and takes colon and
-    /// value, so that a key which comes twice is refused before what follows it.
+    /// Enters an object. `false`: it is empty, and was left again.
     #[inline]
-    pub(super) fn object(
-        &mut self,
-        mut field: impl FnMut(&mut Self, &str) -> Result<(), Malformed>,
-    ) -> Result<(), Malformed> {
+    pub(super) fn open(&mut self) -> Result<bool, Malformed> {
         if self.peek()? != b'{' {
             return Err(Malformed::NotJson);
         }
         self.at += 1;
         if self.peek()? == b'}' {
             self.at += 1;
-            return Ok(());
+            return Ok(false);
         }
+        Ok(true)
+    }
+
+    /// The next eight bytes, filled up with zeros, which no key has.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // a load
+    pub(super) fn head(&self) -> u64 {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        match rest.first_chunk() {
+            Some(head) => u64::from_le_bytes(*head),
+            None => head_of(rest),
+        }
+    }
+
+    /// Goes behind this key and its colon, if it stands here. `head` is what [`Self::head`] says.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // so that the key is a constant
+    pub(super) fn take_key(&mut self, head: u64, key: &'static Key) -> bool {
+        if head & key.mask != key.head {
+            return false;
+        }
+        let quoted = key.quoted.as_bytes();
+        if quoted.len() > 8 {
+            let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+            if !rest.starts_with(quoted) {
+                return false;
+            }
+        }
+        self.at += quoted.len();
+        true
+    }
+
+    /// Goes behind what follows a member of an object. `false`: that was its end.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // two comparisons
+    pub(super) fn goes_on(&mut self) -> Result<bool, Malformed> {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        match rest {
+            [b',', b'"', ..] => self.at += 1,
+            [b',', b' ', b'"', ..] => self.at += 2,
+            _ => return self.goes_on_or_ends(),
+        }
+        Ok(true)
+    }
+
+    fn goes_on_or_ends(&mut self) -> Result<bool, Malformed> {
+        match self.peek()? {
+            b',' => {
+                self.at += 1;
+                self.peek()?;
+                Ok(true)
+            }
+            b'}' => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => Err(Malformed::NotJson),
+        }
+    }
+
+    /// Goes through the keys of an object, from here to its end. `field` is called behind each key
+    /// and takes colon and value, so that a key which comes twice is refused before what follows.
+    pub(super) fn members(
+        &mut self,
+        mut field: impl FnMut(&mut Self, &str) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
         loop {
             if self.peek()? != b'"' {
                 return Err(Malformed::NotJson);
@@ -193,13 +239,8 @@ impl<'a> Cursor<'a> {
             } else {
                 field(self, key.text)?;
             }
-            match self.peek()? {
-                b',' => self.at += 1,
-                b'}' => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => return Err(Malformed::NotJson),
+            if !self.goes_on()? {
+                return Ok(());
             }
         }
     }
@@ -263,8 +304,9 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn skip(&mut self) -> Result<(), Malformed> {
         match self.peek()? {
-            b'"' => self.string().map(|_| ()),
+            b'"' => self.skip_string().map(|_| ()),
             b'{' | b'[' => self.skip_nested(),
+            b'0'..=b'9' if self.skip_digits() => Ok(()),
             b'0'..=b'9' | b'-' | b't' | b'f' | b'n' => self.token().map(|_| ()),
             _ => Err(Malformed::NotJson),
         }
@@ -275,9 +317,21 @@ impl<'a> Cursor<'a> {
     #[allow(clippy::inline_always)] // so that the result stays in registers
     fn string(&mut self) -> Result<RawText<'a>, Malformed> {
         let start = self.at + 1;
+        let has_escapes = self.skip_string()?;
+        let text = self.text.get(start..self.at - 1);
+        Ok(RawText {
+            text: text.ok_or(Malformed::NotJson)?,
+            has_escapes,
+        })
+    }
+
+    /// Goes behind a string, and says whether it has escapes.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // so that the result stays in registers
+    fn skip_string(&mut self) -> Result<bool, Malformed> {
         let bytes = self.text.as_bytes();
         let mut has_escapes = false;
-        let mut at = start;
+        let mut at = self.at + 1;
         loop {
             at = self.ends.next(bytes, at);
             match bytes.get(at) {
@@ -291,34 +345,56 @@ impl<'a> Cursor<'a> {
             }
         }
         self.at = at + 1;
-        let text = self.text.get(start..at).ok_or(Malformed::NotJson)?;
-        Ok(RawText { text, has_escapes })
+        Ok(has_escapes)
     }
 
     /// An array or object, of which only the end is looked for, 64 bytes at a time: brackets
     /// outside of strings are counted, whatever their kind.
     fn skip_nested(&mut self) -> Result<(), Malformed> {
-        let mut depth = 0;
+        let mut depth = 0_usize;
         let mut strings = bits::Strings::default();
         loop {
             let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-            let brackets = match rest.first_chunk::<BLOCK_BYTES>() {
-                Some(block) => strings.brackets_outside(block),
+            let padded;
+            let block = match rest.first_chunk::<BLOCK_BYTES>() {
+                Some(block) => block,
                 None if rest.is_empty() => return Err(Malformed::Truncated),
                 // White space has no meaning, so the last block can be filled up with it.
-                None => strings.brackets_outside(&bits::padded(rest)),
+                None => {
+                    padded = bits::padded(rest);
+                    &padded
+                }
             };
-            match brackets.close(depth) {
-                Ok(length) => {
-                    self.at += length;
+            let mut brackets = strings.brackets_outside(block);
+            while brackets != 0 {
+                let place = brackets.trailing_zeros() as usize;
+                match block.get(place) {
+                    Some(b'{' | b'[') => depth += 1,
+                    Some(b'}' | b']') => depth = depth.saturating_sub(1),
+                    _ => {} // see `brackets_outside`
+                }
+                if depth == 0 {
+                    self.at += place + 1;
                     return Ok(());
                 }
-                Err(open) => {
-                    depth = open;
-                    self.at = (self.at + BLOCK_BYTES).min(self.text.len());
-                }
+                brackets &= brackets - 1;
             }
+            self.at = (self.at + BLOCK_BYTES).min(self.text.len());
         }
+    }
+
+    /// Goes behind a whole number of up to seven digits. `false`, and not a byte further, for
+    /// anything else.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // a few instructions
+    fn skip_digits(&mut self) -> bool {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let length = bits::digit_count(rest);
+        let is_over = matches!(rest.get(length), Some(b',' | b'}' | b']'));
+        if is_over {
+            self.at += length;
+        }
+        is_over
     }
 
     /// What stands here of letters, digits and signs.

@@ -5,45 +5,88 @@
 //! `Pending`: a connection that lives for hours has no other line until its end, and silence says
 //! nothing about it. Blocked packets never become a connection; only NFLOG can show those.
 
-use super::field::Scalar;
+use super::field::{Scalar, Skipped};
 use super::json::{read_line, record};
 use super::{Malformed, NoSignal, SkipReason, icmp, time};
 use crate::model::{EventTime, Flow, Outcome, Signal, Transport, Volume};
 
 record! {
-    /// The fields of both stacks that say something about a contact.
+    /// The fields of both stacks that say something about a contact. Those that only one stack
+    /// writes stand where the other one has nothing.
     struct Line {
         timestamp: Scalar<'a> = "timestamp",
+        device: Skipped = "dvc",
+        // NFLOG
+        packet_bytes: Scalar<'a> = "raw.pktlen",
+        packet_count: Skipped = "raw.pktcount",
+        prefix: Scalar<'a> = "oob.prefix",
         oob_seconds: Scalar<'a> = "oob.time.sec",
         oob_micros: Scalar<'a> = "oob.time.usec",
-        src_ip: Scalar<'a> = "src_ip",
-        dest_ip: Scalar<'a> = "dest_ip",
-        icmp_type: Scalar<'a> = "icmp.type",
-        icmpv6_type: Scalar<'a> = "icmpv6.type",
-        // NFLOG
+        oob_mark: Skipped = "oob.mark",
+        in_index: Skipped = "oob.ifindex_in",
+        out_index: Skipped = "oob.ifindex_out",
         hook: Scalar<'a> = "oob.hook",
-        prefix: Scalar<'a> = "oob.prefix",
-        packet_bytes: Scalar<'a> = "raw.pktlen",
-        action: Scalar<'a> = "action",
-        ip_protocol: Scalar<'a> = "ip.protocol",
-        ip6_protocol: Scalar<'a> = "ip6.nexthdr",
-        src_port: Scalar<'a> = "src_port",
-        dest_port: Scalar<'a> = "dest_port",
-        ack: Scalar<'a> = "tcp.ack",
-        rst: Scalar<'a> = "tcp.rst",
+        mac_length: Skipped = "raw.mac_len",
         // NFCT
-        event: Scalar<'a> = "ct.event",
         orig_protocol: Scalar<'a> = "orig.ip.protocol",
         orig_source_port: Scalar<'a> = "orig.l4.sport",
         orig_destination_port: Scalar<'a> = "orig.l4.dport",
-        orig_packets: Scalar<'a> = "orig.raw.pktcount",
         orig_bytes: Scalar<'a> = "orig.raw.pktlen",
-        reply_packets: Scalar<'a> = "reply.raw.pktcount",
+        orig_packets: Scalar<'a> = "orig.raw.pktcount",
+        reply_protocol: Skipped = "reply.ip.protocol",
+        reply_source_port: Skipped = "reply.l4.sport",
+        reply_destination_port: Skipped = "reply.l4.dport",
         reply_bytes: Scalar<'a> = "reply.raw.pktlen",
+        reply_packets: Scalar<'a> = "reply.raw.pktcount",
+        mark: Skipped = "ct.mark",
+        id: Skipped = "ct.id",
+        event: Scalar<'a> = "ct.event",
         start_seconds: Scalar<'a> = "flow.start.sec",
         start_micros: Scalar<'a> = "flow.start.usec",
         end_seconds: Scalar<'a> = "flow.end.sec",
         end_micros: Scalar<'a> = "flow.end.usec",
+        // both
+        family: Skipped = "oob.family",
+        link_protocol: Skipped = "oob.protocol",
+        // NFLOG
+        label: Skipped = "raw.label",
+        link_type: Skipped = "raw.type",
+        mac_address_length: Skipped = "raw.mac.addrlen",
+        ip_protocol: Scalar<'a> = "ip.protocol",
+        tos: Skipped = "ip.tos",
+        ttl: Skipped = "ip.ttl",
+        total_length: Skipped = "ip.totlen",
+        header_length: Skipped = "ip.ihl",
+        ip_checksum: Skipped = "ip.csum",
+        ip_id: Skipped = "ip.id",
+        fragment: Skipped = "ip.fragoff",
+        ip6_protocol: Scalar<'a> = "ip6.nexthdr",
+        icmp_type: Scalar<'a> = "icmp.type",
+        icmpv6_type: Scalar<'a> = "icmpv6.type",
+        src_port: Scalar<'a> = "src_port",
+        dest_port: Scalar<'a> = "dest_port",
+        sequence: Skipped = "tcp.seq",
+        ack_sequence: Skipped = "tcp.ackseq",
+        window: Skipped = "tcp.window",
+        offset: Skipped = "tcp.offset",
+        reserved: Skipped = "tcp.reserved",
+        urg: Skipped = "tcp.urg",
+        ack: Scalar<'a> = "tcp.ack",
+        psh: Skipped = "tcp.psh",
+        rst: Scalar<'a> = "tcp.rst",
+        syn: Skipped = "tcp.syn",
+        fin: Skipped = "tcp.fin",
+        res1: Skipped = "tcp.res1",
+        res2: Skipped = "tcp.res2",
+        tcp_checksum: Skipped = "tcp.csum",
+        interface_in: Skipped = "oob.in",
+        interface_out: Skipped = "oob.out",
+        // both
+        src_ip: Scalar<'a> = "src_ip",
+        dest_ip: Scalar<'a> = "dest_ip",
+        reply_source: Skipped = "reply.ip.saddr.str",
+        reply_destination: Skipped = "reply.ip.daddr.str",
+        action: Scalar<'a> = "action",
     }
 }
 

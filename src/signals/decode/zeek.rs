@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::field::{Addresses, Scalar, duration_us};
+use super::field::{Addresses, Scalar, Skipped, duration_us};
 use super::json::{read_line, record};
 use super::{Malformed, NoSignal, SkipReason, icmp};
 use crate::model::{DnsQuery, EventTime, Flow, Outcome, Signal, TlsName, Transport, Volume};
@@ -14,21 +14,30 @@ record! {
     /// The fields of the three logs that say something about a contact.
     struct Line {
         path: Scalar<'a> = "_path",
+        system_name: Skipped = "_system_name",
+        write_time: Skipped = "_write_ts",
         ts: Scalar<'a> = "ts",
+        uid: Skipped = "uid",
         orig_host: Scalar<'a> = "id.orig_h",
         orig_port: Scalar<'a> = "id.orig_p",
         resp_host: Scalar<'a> = "id.resp_h",
         resp_port: Scalar<'a> = "id.resp_p",
         proto: Scalar<'a> = "proto",
         // conn
-        conn_state: Scalar<'a> = "conn_state",
-        history: Scalar<'a> = "history",
-        missed_bytes: Scalar<'a> = "missed_bytes",
+        service: Skipped = "service",
         duration: Scalar<'a> = "duration",
         orig_bytes: Scalar<'a> = "orig_bytes",
         resp_bytes: Scalar<'a> = "resp_bytes",
+        conn_state: Scalar<'a> = "conn_state",
+        local_orig: Skipped = "local_orig",
+        local_resp: Skipped = "local_resp",
+        missed_bytes: Scalar<'a> = "missed_bytes",
+        history: Scalar<'a> = "history",
         orig_pkts: Scalar<'a> = "orig_pkts",
+        orig_ip_bytes: Skipped = "orig_ip_bytes",
         resp_pkts: Scalar<'a> = "resp_pkts",
+        resp_ip_bytes: Skipped = "resp_ip_bytes",
+        ip_proto: Skipped = "ip_proto",
         // dns
         query: Scalar<'a> = "query",
         qtype: Scalar<'a> = "qtype",
@@ -36,8 +45,8 @@ record! {
         rcode_name: Scalar<'a> = "rcode_name",
         answers: Addresses = "answers",
         // ssl
-        server_name: Scalar<'a> = "server_name",
         cipher: Scalar<'a> = "cipher",
+        server_name: Scalar<'a> = "server_name",
         established: Scalar<'a> = "established",
     }
 }
@@ -217,30 +226,30 @@ impl<'a> Line<'a> {
         })
     }
 
-    fn dns(self, ends: &Ends) -> Result<Signal<'a>, NoSignal> {
+    fn dns(&mut self, ends: &Ends) -> Result<Signal<'a>, NoSignal> {
         let nonexistent = match (self.rcode_name.text(), self.rcode.count()) {
             (Some(name), _) => Some(name == "NXDOMAIN"),
             (None, Some(code)) => Some(code == 3),
             (None, None) => None,
         };
-        let query = self.query.into_text().and_then(super::without_trailing_dot);
+        let query = self.query.take_text().and_then(super::without_trailing_dot);
         Ok(Signal::Dns(DnsQuery {
             time: ends.time,
             source: ends.source,
             query: query.ok_or(SkipReason::NoName)?,
-            answers: self.answers.0,
+            answers: std::mem::take(&mut self.answers.0),
             nonexistent,
         }))
     }
 
-    fn ssl(self, ends: &Ends) -> Result<Signal<'a>, NoSignal> {
+    fn ssl(&mut self, ends: &Ends) -> Result<Signal<'a>, NoSignal> {
         Ok(Signal::Tls(TlsName {
             time: ends.time,
             source: ends.source,
             source_port: ends.source_port,
             destination: ends.destination,
             destination_port: ends.destination_port,
-            server_name: self.server_name.into_text().ok_or(SkipReason::NoName)?,
+            server_name: self.server_name.take_text().ok_or(SkipReason::NoName)?,
         }))
     }
 }
