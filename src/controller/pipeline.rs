@@ -18,7 +18,7 @@ use super::deferred::{Deferred, DeferredLines};
 use crate::cluster::Roster;
 use crate::detect::{Engine, Workload};
 use crate::limits;
-use crate::model::{EventTime, Finding, Signal, Subject};
+use crate::model::{EventTime, Finding, Neighbour, Signal, Subject};
 use crate::respond::{Forgotten, Found, Ticket, Witness};
 use crate::signals::attribute::{Attribution, Index, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, sniff};
@@ -288,7 +288,15 @@ impl Pipeline {
         } else {
             Workload::Standard
         };
-        let found = self.engine.step(&subject, workload, signal);
+        let neighbour = match signal {
+            Signal::Flow(flow) if flow.outcome.may_fail() => {
+                index.neighbour(flow.destination, flow.time, facts.run.as_ref())
+            }
+            _ => Neighbour::Stranger,
+        };
+        let found = self
+            .engine
+            .step_beside(&subject, workload, signal, neighbour);
         if found.is_empty() {
             return Whose::Known;
         }

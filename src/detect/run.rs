@@ -113,8 +113,9 @@ impl Run {
             if before != Some(Mark::Good) {
                 self.targets.insert(contact.id, Mark::Good);
                 self.horizontal
-                    .answer(placed.service, contact, placed.share);
-                self.vertical.answer(placed.host, contact, placed.share);
+                    .answer(placed.service, contact, placed.weight);
+                self.vertical
+                    .answer(placed.host, contact, placed.port_weight);
             }
             return Vec::new();
         }
@@ -144,13 +145,17 @@ impl Run {
             placed,
             by: member,
         };
-        let walk = horizontal.fail(placed.service, contact, placed.share, member);
+        let walk = if placed.is_neighbour {
+            None
+        } else {
+            horizontal.fail(placed.service, contact, placed.weight, member)
+        };
         let mut crossings: Vec<_> = walk
             .and_then(|walk| RunCrossing::new(Signature::HorizontalScan, walk, cause, run, config))
             .into_iter()
             .collect();
         if placed.is_port {
-            let walk = vertical.fail(placed.host, contact, placed.share, member);
+            let walk = vertical.fail(placed.host, contact, placed.port_weight, member);
             crossings.extend(walk.and_then(|walk| {
                 RunCrossing::new(Signature::VerticalScan, walk, cause, run, config)
             }));
