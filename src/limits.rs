@@ -163,6 +163,10 @@ pub const PENDING_MAX: usize = 128;
 /// each of them, and one of more ports makes the vertical walk of each host cross.
 pub const WALKS_MAX: usize = 40;
 
+/// Known targets of a pod that have to fail together for an outage. A pod with fewer meets no 35 new
+/// targets in one.
+pub const LOST_TARGETS: usize = 5;
+
 /// Failed targets that a pod's walk knows by heart: as many as make it cross its line.
 pub const WALK_TARGETS_MAX: usize = 36;
 

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use super::outage::Outage;
 use super::recent::{Mark, Recent};
 use super::scope::plain;
 use super::sketch::HashKey;
@@ -101,6 +102,10 @@ pub(super) struct Judged {
     pub(super) neighbour: Neighbour,
     /// Whether names of this pod's targets are in the log at all.
     pub(super) has_names: bool,
+    /// Whether it failed over IPv6, over which nobody ever answered this pod.
+    pub(super) is_v6_unproven: bool,
+    /// Whether targets that had answered before fail at the same time.
+    pub(super) is_in_outage: bool,
     /// Whether it failed on a high port of a host that had answered as an FTP server.
     pub(super) is_ftp_data: bool,
 }
@@ -139,6 +144,8 @@ pub(super) struct Contacts {
     now: EventTime,
     has_dns: bool,
     has_names: bool,
+    has_v6: bool,
+    outage: Outage,
 }
 
 impl Default for Contacts {
@@ -151,6 +158,8 @@ impl Default for Contacts {
             now: EventTime::MIN,
             has_dns: false,
             has_names: false,
+            has_v6: false,
+            outage: Outage::default(),
         }
     }
 }
@@ -194,6 +203,9 @@ impl Contacts {
             return None;
         };
         let before = self.targets.touch(id);
+        if before == Some(Mark::Good) {
+            self.outage.told(id, flow.time, success);
+        }
         let change = match (before, success) {
             (Some(Mark::Good), _) | (Some(Mark::Failed), false) => return None,
             (Some(Mark::Failed), true) => Change::Recovered,
@@ -204,6 +216,7 @@ impl Contacts {
             self.pending_open_count = self.pending_open_count.saturating_sub(1);
         }
         if success {
+            self.has_v6 |= target.host.is_ipv6();
             self.targets.insert(id, Mark::Good);
             Some(self.judged(flow, target, id, change))
         } else {
@@ -228,6 +241,8 @@ impl Contacts {
             is_lossy: false,
             neighbour: Neighbour::Stranger,
             has_names: self.has_dns || self.has_names,
+            is_v6_unproven: false,
+            is_in_outage: false,
             is_ftp_data: false,
         }
     }
@@ -245,6 +260,8 @@ impl Contacts {
         contact.is_ftp_data = target.transport == Transport::Tcp
             && target.port >= FTP_DATA_PORT_MIN
             && self.is_good(target.host, FTP_PORT, key);
+        contact.is_v6_unproven = target.host.is_ipv6() && !self.has_v6;
+        contact.is_in_outage = self.outage.covers(contact.time);
         self.targets.insert(contact.id, Mark::Failed);
         Some(contact)
     }
@@ -309,6 +326,7 @@ impl Contacts {
         key: HashKey,
         is_lossy: impl Fn(EventTime) -> bool,
     ) -> Option<Judged> {
+        self.outage.pass(now, &is_lossy);
         while let Some(&waiting) = self.pending.front() {
             let waited_us = now.micros_since(waiting.since);
             let is_from_the_future = waited_us < -CLOCK_SLACK_US;
@@ -336,6 +354,8 @@ impl Contacts {
                 is_lossy: false,
                 neighbour: waiting.neighbour,
                 has_names: self.has_dns || self.has_names,
+                is_v6_unproven: false,
+                is_in_outage: false,
                 is_ftp_data: false,
             };
             if let Some(contact) = self.failed(contact, key) {
@@ -348,8 +368,10 @@ impl Contacts {
     /// When the queue is full the new contact is left out, not an old one: those that wait will
     /// be judged, and what was left out counts when it is tried again.
     fn wait_for(&mut self, time: EventTime, target: Target, neighbour: Neighbour, id: u64) {
-        if self.targets.touch(id).is_some() {
-            return;
+        match self.targets.touch(id) {
+            Some(Mark::Good) => return self.outage.asked(id, time),
+            Some(_) => return,
+            None => {}
         }
         if self.pending.len() >= limits::PENDING_MAX && !self.make_room(time) {
             return;

@@ -7,6 +7,10 @@
 //! on a neighbour that does not listen yet are no scan, and nobody is named who did next to
 //! nothing; the price is that a run of N pods has 3 N probes per port before it is seen.
 //!
+//! In an outage all pods of a run fail together, and none of them often. So what one burst brings into
+//! a walk over hosts is limited (see `walk`): such a scan has to last. One that is faster than 34
+//! failures per pod in that time is found by the pods' own walks.
+//!
 //! Whom a finding is about: each pod whose failures count in that walk, and no other (INV-3). So an
 //! attacker in one pod can incriminate another only together with failures of that pod's own, and
 //! of its own run. The line is that of the pods' walks: a run's contacts are its pods' contacts, so
@@ -22,7 +26,7 @@ use super::recent::{Mark, Recent};
 use super::scan::{Crossing, Placed, Scan, Service, remember, standing};
 use super::scope::Scope;
 use super::spread::Spread;
-use super::walk::{Member, Rules, Seen, Walk, Walks};
+use super::walk::{Bursts, Member, Rules, Seen, Walk, Walks};
 use super::wording::{self, Account};
 use crate::limits;
 use crate::model::{EventTime, PodKey, Severity, Signature};
@@ -78,12 +82,16 @@ impl Default for Run {
         let rules = Rules {
             counted_max: limits::RUN_WALK_TARGETS_MAX,
             member_min: MEMBER_FAILURES_MIN,
+            bursts: Bursts::Never,
         };
         Self {
             pod_count: 0,
             last: EventTime::MIN,
             targets: Recent::new(limits::RUN_CONTACTS_GENERATION_MAX),
-            horizontal: Walks::new(rules),
+            horizontal: Walks::new(Rules {
+                bursts: Bursts::Always,
+                ..rules
+            }),
             vertical: Walks::new(rules),
             spread: Spread::default(),
             failures: VecDeque::new(),
@@ -145,7 +153,8 @@ impl Run {
             placed,
             by: member,
         };
-        let walk = if placed.is_neighbour {
+        // What honest pods have all day is not added up: a run has any number of pods.
+        let walk = if placed.is_neighbour || placed.weight.fades {
             None
         } else {
             horizontal.fail(placed.service, contact, placed.weight, member)
@@ -154,7 +163,7 @@ impl Run {
             .and_then(|walk| RunCrossing::new(Signature::HorizontalScan, walk, cause, run, config))
             .into_iter()
             .collect();
-        if placed.is_port {
+        if placed.is_port && !placed.port_weight.fades {
             let walk = vertical.fail(placed.host, contact, placed.port_weight, member);
             crossings.extend(walk.and_then(|walk| {
                 RunCrossing::new(Signature::VerticalScan, walk, cause, run, config)

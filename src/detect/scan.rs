@@ -14,7 +14,7 @@ use super::scope::Scope;
 use super::spread::Spread;
 use super::tally::Tallies;
 use super::told::Told;
-use super::walk::{Rules, Seen, Walk, Walks, Weight};
+use super::walk::{Bursts, Rules, Seen, Walk, Walks, Weight};
 use super::wording::{self, Account};
 use crate::limits;
 use crate::model::{Evidence, Neighbour, Outcome, Severity, Signature, Transport};
@@ -107,9 +107,16 @@ fn weigh(contact: &Judged, scope: Scope, workload: Workload) -> Weight {
     } else {
         Weight::FULL
     };
-    let is_denied = contact.outcome == Outcome::Denied;
+    // A client that tries all IPv6 addresses of a name before the first other one, where IPv6 is
+    // broken, fails eight times per success.
+    let is_broken_v6 = weight.fades && contact.is_v6_unproven;
+    let is_alert_only = is_broken_v6 || contact.outcome == Outcome::Denied;
     Weight {
-        quarantine: if is_denied { 0.0 } else { weight.quarantine },
+        quarantine: if is_alert_only {
+            0.0
+        } else {
+            weight.quarantine
+        },
         ..weight
     }
 }
@@ -130,9 +137,13 @@ impl Default for Scan {
         let rules = Rules {
             counted_max: limits::WALK_TARGETS_MAX,
             member_min: 1,
+            bursts: Bursts::Never,
         };
         Self {
-            horizontal: Walks::new(rules),
+            horizontal: Walks::new(Rules {
+                bursts: Bursts::InOutage,
+                ..rules
+            }),
             vertical: Walks::new(rules),
             spread: Spread::default(),
             tallies: Tallies::default(),

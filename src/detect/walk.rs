@@ -41,13 +41,15 @@ fn alert_success_nats() -> f64 {
     (SUCCESS_HONEST / ALERT_SUCCESS_SCANNER).ln()
 }
 
-/// How much a failure weighs.
+/// How much a contact weighs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Weight {
-    /// In the sum for a quarantine.
+    /// A failure in the sum for a quarantine.
     pub(super) quarantine: f64,
-    /// In the sum for an alert.
+    /// A failure in the sum for an alert.
     pub(super) alert: f64,
+    /// An answer in both.
+    pub(super) answer: f64,
     /// Whether the sums fade meanwhile: for failures that honest pods have all day.
     pub(super) fades: bool,
 }
@@ -57,25 +59,27 @@ impl Weight {
     pub(super) const FULL: Self = Self::of(1.0);
 
     /// A failure that has a likely honest cause: 140 straight ones instead of 35, if they come
-    /// faster than they fade.
+    /// faster than they fade. Answers weigh as little, else one in twelve would hide a scan.
     pub(super) const WEAK: Self = Self {
+        answer: 0.25,
         fades: true,
         ..Self::of(0.25)
     };
 
-    /// The same in both sums.
+    /// Failures the same in both sums, and answers in full.
     pub(super) const fn of(share: f64) -> Self {
         Self {
             quarantine: share,
             alert: share,
+            answer: 1.0,
             fades: false,
         }
     }
 }
 
-/// What a walk of weak failures loses in an hour, in nats: 13.6 of them. An agent behind a wall
-/// that tries 300 sites a day stays at zero; a scan of one target per 34 s adds 15.6 in the hour.
-const FADE_NATS_PER_HOUR: f64 = 2.0;
+/// What a walk of weak failures loses in an hour, in nats: ten of them. An agent behind a wall
+/// that tries 240 sites a day stays at zero; a scan of one target per 34 s adds 15.6 in the hour.
+const FADE_NATS_PER_HOUR: f64 = 1.5;
 
 /// What the failures of one burst can bring into a walk of a run, in nats, and how much of that
 /// comes back in an hour. In an outage all pods of a run fail together, for ten minutes seldom
@@ -161,7 +165,7 @@ pub(super) struct Walk {
     pub(super) last: EventTime,
     /// How it began. Later examples come from the pod's own list of failures.
     pub(super) begin: Seen,
-    /// What is left for the current burst, at the last failure; in walks of a run.
+    /// What is left for the current burst, at the last failure; for walks of a run, and in outages.
     burst_nats: f64,
     /// 16 bits of the keyed hash of each failed target, so that a target that is tried again
     /// counts once even if the pod's memory of contacts has long forgotten it. Two targets share
@@ -302,6 +306,19 @@ pub(super) struct Rules {
     pub(super) counted_max: usize,
     /// Failures of a member from which on they count; 1 in the walks of one pod.
     pub(super) member_min: usize,
+    /// When failures count against the budget of a burst.
+    pub(super) bursts: Bursts,
+}
+
+/// When an outage is likely enough that a burst of failures is not believed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bursts {
+    /// An outage does not look like this: many ports of one host.
+    Never,
+    /// When known targets fail too.
+    InOutage,
+    /// Whenever many pods fail together.
+    Always,
 }
 
 /// A bounded set of walks.
@@ -356,6 +373,10 @@ impl<K: Ord + Copy> Walks<K> {
         let mut failures = 1.0;
         if is_shared {
             failures = walk.failures_added(rules, member);
+        }
+        if rules.bursts == Bursts::Always
+            || (rules.bursts == Bursts::InOutage && contact.is_in_outage)
+        {
             failures *= walk.use_burst(contact.time, failures * weight.quarantine);
         }
         walk.fail(contact, failures, weight);
@@ -380,13 +401,12 @@ impl<K: Ord + Copy> Walks<K> {
         } else {
             0.0
         };
-        let is_shared = rules.member_min > 1;
-        let share = if is_shared {
+        let share = if rules.bursts == Bursts::Always {
             walk.burst_share(contact.time)
         } else {
             1.0
         };
-        walk.answer(taken_back * share, weight, share);
+        walk.answer(taken_back * share, weight, share * weight.answer);
         if walk.alert_score_nats <= 0.0 && walk.score_nats <= 0.0 {
             self.keys.swap_remove(index);
             self.list.swap_remove(index);
