@@ -7,9 +7,9 @@
 //! on a neighbour that does not listen yet are no scan, and nobody is named who did next to
 //! nothing; the price is that a run of N pods has 3 N probes per port before it is seen.
 //!
-//! In an outage all pods of a run fail together, and none of them often. So what one burst brings into
-//! a walk over hosts is limited (see `walk`): such a scan has to last. One that is faster than 34
-//! failures per pod in that time is found by the pods' own walks.
+//! In an outage all pods of a run fail together, and none of them often. So where the run's targets
+//! used to answer on a service, what one burst brings into that walk is limited (see `walk`): such a
+//! scan has to last. One that is faster than 34 failures per pod is found by the pods' own walks.
 //!
 //! Whom a finding is about: each pod whose failures count in that walk, and no other (INV-3). So an
 //! attacker in one pod can incriminate another only together with failures of that pod's own, and
@@ -35,6 +35,11 @@ use crate::model::{EventTime, PodKey, Severity, Signature};
 /// to six neighbours, seldom more than three of which are late at the same time.
 const MEMBER_FAILURES_MIN: usize = 4;
 
+/// New targets that answered on a service lately from which on a burst of failures there may be an
+/// outage; and how long that is remembered, to a half.
+const USES_MIN: u32 = 10;
+const USE_US: i64 = 21_600_000_000;
+
 /// What is known about the pods of one run together.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
@@ -47,6 +52,8 @@ pub(super) struct Run {
     vertical: Walks<IpAddr>,
     spread: Spread,
     failures: VecDeque<Seen>,
+    /// Services on which the run's targets answer, and how often lately.
+    in_use: Vec<(Service, u32, EventTime)>,
     /// The pods that failures are booked on, by number.
     members: Vec<PodKey>,
 }
@@ -89,12 +96,13 @@ impl Default for Run {
             last: EventTime::MIN,
             targets: Recent::new(limits::RUN_CONTACTS_GENERATION_MAX),
             horizontal: Walks::new(Rules {
-                bursts: Bursts::Always,
+                bursts: Bursts::InOutage,
                 ..rules
             }),
             vertical: Walks::new(rules),
             spread: Spread::default(),
             failures: VecDeque::new(),
+            in_use: Vec::new(),
             members: Vec::new(),
         }
     }
@@ -119,6 +127,7 @@ impl Run {
         }
         if contact.change != Change::Failed {
             if before != Some(Mark::Good) {
+                self.count_use(placed.service, contact.time);
                 self.targets.insert(contact.id, Mark::Good);
                 self.horizontal
                     .answer(placed.service, contact, placed.weight);
@@ -135,6 +144,9 @@ impl Run {
             return Vec::new();
         };
         remember(&mut self.failures, contact);
+        let mut contact = *contact;
+        contact.is_in_outage |= self.is_in_use(placed.service);
+        let contact = &contact;
         let Self {
             horizontal,
             vertical,
@@ -170,6 +182,31 @@ impl Run {
             }));
         }
         crossings
+    }
+
+    /// New targets of the run answer on this service. The least used makes room.
+    fn count_use(&mut self, service: Service, time: EventTime) {
+        let known = self.in_use.iter_mut().find(|(known, ..)| *known == service);
+        if let Some((_, count, since)) = known {
+            if time.micros_since(*since) > USE_US {
+                (*count, *since) = (*count / 2, time);
+            }
+            *count = count.saturating_add(1);
+            return;
+        }
+        if self.in_use.len() >= limits::RUN_SERVICES_MAX {
+            let counts = self.in_use.iter().enumerate();
+            if let Some((index, _)) = counts.min_by_key(|(_, (_, count, _))| *count) {
+                self.in_use.swap_remove(index);
+            }
+        }
+        self.in_use.push((service, 1, time));
+    }
+
+    fn is_in_use(&self, service: Service) -> bool {
+        let is_known =
+            |(known, count, _): &(Service, u32, EventTime)| *known == service && *count >= USES_MIN;
+        self.in_use.iter().any(is_known)
     }
 
     /// A pod's number. When all are taken, one that has no failure in any walk is given again.

@@ -315,10 +315,8 @@ pub(super) struct Rules {
 pub(super) enum Bursts {
     /// An outage does not look like this: many ports of one host.
     Never,
-    /// When known targets fail too.
+    /// When known targets fail too, or a run fails where its targets used to answer.
     InOutage,
-    /// Whenever many pods fail together.
-    Always,
 }
 
 /// A bounded set of walks.
@@ -374,9 +372,7 @@ impl<K: Ord + Copy> Walks<K> {
         if is_shared {
             failures = walk.failures_added(rules, member);
         }
-        if rules.bursts == Bursts::Always
-            || (rules.bursts == Bursts::InOutage && contact.is_in_outage)
-        {
+        if rules.bursts == Bursts::InOutage && contact.is_in_outage {
             failures *= walk.use_burst(contact.time, failures * weight.quarantine);
         }
         walk.fail(contact, failures, weight);
@@ -401,12 +397,7 @@ impl<K: Ord + Copy> Walks<K> {
         } else {
             0.0
         };
-        let share = if rules.bursts == Bursts::Always {
-            walk.burst_share(contact.time)
-        } else {
-            1.0
-        };
-        walk.answer(taken_back * share, weight, share * weight.answer);
+        walk.answer(taken_back, weight, weight.answer);
         if walk.alert_score_nats <= 0.0 && walk.score_nats <= 0.0 {
             self.keys.swap_remove(index);
             self.list.swap_remove(index);
