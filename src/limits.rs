@@ -172,12 +172,12 @@ pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 
 // --- detection -------------------------------------------------------------------------------
 
-// One busy pod: contacts and DNS answers 2 x 2 x 512 slots x 8 B = 16 KiB, walks 2 x 40 x 340 B =
-// 27 KiB, pending 128 x 48 B = 6 KiB, spread 2 x 128 x 8 B = 2 KiB, tallies 8 x 350 B = 3 KiB,
-// latest failures 16 x 32 B = 0.5 KiB, sessions, names and domains 11 KiB (see there), listed pools
-// 64 x 50 B = 3 KiB: at most 69 KiB. A quiet one holds a few entries: 2 KiB. A run beside its pods:
-// contacts 2 x 1,024 slots x 8 B = 16 KiB, walks 2 x 40 x (270 + 128 x 4 B) = 61 KiB, spread and
-// failures 3 KiB, members 1,024 x 16 B = 16 KiB: at most 96 KiB.
+// One busy pod: contacts and DNS answers 2 x 2 x 512 slots x 8 B = 16 KiB, walks 2 x 40 x 240 B =
+// 19 KiB, pending 128 x 48 B = 6 KiB, spread 2 x 128 x 8 B = 2 KiB, tallies 8 x 350 B = 3 KiB,
+// latest failures 16 x 32 B = 0.5 KiB, outage 2 x 5 x 16 B, sessions, names and domains 11 KiB (see
+// there), listed pools 64 x 50 B = 3 KiB: at most 61 KiB. A quiet one holds a few entries: 2 KiB. A
+// run beside its pods: contacts 2 x 1,024 slots x 8 B = 16 KiB, walks 2 x 40 x (170 + 128 x 4 B) =
+// 53 KiB, spread and failures 3 KiB, members 1,024 x 16 B = 16 KiB: at most 88 KiB.
 
 /// Contacts that one generation of a pod's memory holds; two generations are kept. 384 is 3/4 of
 /// 512, the load at which a table of 512 slots would grow.
@@ -199,6 +199,10 @@ pub const PENDING_MAX: usize = 128;
 /// each of them, and one of more ports makes the vertical walk of each host cross.
 pub const WALKS_MAX: usize = 40;
 
+/// Known targets of a pod that have to fail together for an outage. A pod with fewer meets no 35 new
+/// targets in one.
+pub const LOST_TARGETS: usize = 5;
+
 /// Failed targets that a pod's walk knows by heart: as many as make it cross its line.
 pub const WALK_TARGETS_MAX: usize = 36;
 
@@ -211,6 +215,10 @@ pub const RUN_CONTACTS_GENERATION_MAX: usize = 768;
 
 /// Pods of a run on which failures are booked at the same time.
 pub const RUN_MEMBERS_MAX: usize = 1_024;
+
+/// Services of a run that are known to be in use. A run has a handful; a port per peer makes the
+/// least used one go.
+pub const RUN_SERVICES_MAX: usize = 16;
 
 /// Runs with state. As many as there may be pods, so that a run with a pod always has its place.
 pub const RUNS_MAX: usize = PODS_MAX;
@@ -248,7 +256,7 @@ pub const DNS_DOMAINS_MAX: usize = 16;
 /// Addresses of a pod that are known to be a pool's from a DNS answer or a TLS name.
 pub const POOL_ADDRESSES_MAX: usize = 64;
 
-/// Pods that one engine follows: 16,384 x 69 KiB = 1.1 GiB if every pod were busy, 32 MiB if all
+/// Pods that one engine follows: 16,384 x 61 KiB = 1.0 GiB if every pod were busy, 32 MiB if all
 /// are quiet. A larger cluster runs one engine per node, where the kubelet's limit is 110 pods.
 pub const PODS_MAX: usize = 16_384;
 

@@ -21,7 +21,7 @@ use super::deferred::{Deferred, DeferredLines};
 use crate::cluster::Roster;
 use crate::detect::{Engine, Workload};
 use crate::limits;
-use crate::model::{EventTime, Finding, PodKey, Signal, Subject};
+use crate::model::{EventTime, Finding, Neighbour, PodKey, Signal, Subject};
 use crate::respond::{Forgotten, Found, Ticket, Witness};
 use crate::signals::attribute::{Attribution, Index, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, sniff};
@@ -307,9 +307,16 @@ impl Pipeline {
             pod: facts.key.clone(),
             run: facts.run.clone(),
         };
+        let workload = progress.workload(&facts.key);
+        let neighbour = match signal {
+            Signal::Flow(flow) if flow.outcome.may_fail() => {
+                index.neighbour(flow.destination, flow.time, facts.run.as_ref())
+            }
+            _ => Neighbour::Stranger,
+        };
         let found = self
             .engine
-            .step(&subject, progress.workload(&facts.key), signal);
+            .step_beside(&subject, workload, signal, neighbour);
         if found.is_empty() {
             return Whose::Known;
         }

@@ -8,11 +8,12 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use super::outage::Outage;
 use super::recent::{Mark, Recent};
 use super::scope::plain;
 use super::sketch::HashKey;
 use crate::limits;
-use crate::model::{EventTime, Flow, Outcome, Transport};
+use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
 
 /// Silence after which an open contact has failed. Linux sends a SYN again after 1, 3 and 7 s;
 /// who has not answered by then does not.
@@ -31,6 +32,18 @@ pub(super) const CLOCK_JUMP_US: i64 = 60_000_000;
 /// The same for the time that the shell names, which passes for quiet pods too: a log that was
 /// cut for a day shows no answers from that day.
 pub(super) const LOG_GAP_US: i64 = 86_400_000_000;
+
+/// Ports of web servers over TCP, and that of the same over QUIC.
+const WEB_PORTS: [u16; 2] = [443, 80];
+const QUIC_PORT: u16 = 443;
+
+/// The port of FTP's control connection, and the lowest on which a server opens passive ones.
+const FTP_PORT: u16 = 21;
+const FTP_DATA_PORT_MIN: u16 = 1_024;
+
+fn is_quic(target: Target) -> bool {
+    target.transport == Transport::Udp && target.port == QUIC_PORT
+}
 
 /// One target of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +66,12 @@ impl Target {
             transport: flow.transport,
             port,
         }
+    }
+
+    /// Whether it is a web server, over TCP or QUIC.
+    pub(super) fn is_web(self) -> bool {
+        let is_tcp = self.transport == Transport::Tcp && WEB_PORTS.contains(&self.port);
+        is_tcp || is_quic(self)
     }
 
     /// Its keyed hash, which stands for it where many are remembered.
@@ -79,6 +98,16 @@ pub(super) struct Judged {
     pub(super) change: Change,
     /// Whether the log of the pod's node lost records at the time.
     pub(super) is_lossy: bool,
+    /// Who the target is, if it failed.
+    pub(super) neighbour: Neighbour,
+    /// Whether names of this pod's targets are in the log at all.
+    pub(super) has_names: bool,
+    /// Whether it failed over IPv6, over which nobody ever answered this pod.
+    pub(super) is_v6_unproven: bool,
+    /// Whether targets that had answered before fail at the same time.
+    pub(super) is_in_outage: bool,
+    /// Whether it failed on a high port of a host that had answered as an FTP server.
+    pub(super) is_ftp_data: bool,
 }
 
 /// How a contact's verdict changed.
@@ -96,6 +125,7 @@ pub(super) enum Change {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     target: Target,
+    neighbour: Neighbour,
     id: u64,
     /// When it was made.
     time: EventTime,
@@ -113,6 +143,9 @@ pub(super) struct Contacts {
     /// Up to when time had passed at the last look.
     now: EventTime,
     has_dns: bool,
+    has_names: bool,
+    has_v6: bool,
+    outage: Outage,
 }
 
 impl Default for Contacts {
@@ -124,6 +157,9 @@ impl Default for Contacts {
             pending_open_count: 0,
             now: EventTime::MIN,
             has_dns: false,
+            has_names: false,
+            has_v6: false,
+            outage: Outage::default(),
         }
     }
 }
@@ -143,12 +179,18 @@ impl Contacts {
     }
 
     /// Takes in a flow and says what changed, if anything.
-    pub(super) fn observe(&mut self, flow: &Flow<'_>, key: HashKey) -> Option<Judged> {
+    pub(super) fn observe(
+        &mut self,
+        flow: &Flow<'_>,
+        neighbour: Neighbour,
+        key: HashKey,
+    ) -> Option<Judged> {
         if matches!(flow.outcome, Outcome::NotAnAttempt | Outcome::Unseen) {
             return None;
         }
         // A name that the log itself gives comes from the pod's DNS answers too (Hubble).
         if flow.destination_name.is_some() {
+            self.has_names = true;
             return None;
         }
         let target = Target::of(flow);
@@ -157,10 +199,13 @@ impl Contacts {
         }
         let id = target.id(key);
         let Some(success) = flow.outcome.success() else {
-            self.wait_for(flow.time, target, id);
+            self.wait_for(flow.time, target, neighbour, id);
             return None;
         };
         let before = self.targets.touch(id);
+        if before == Some(Mark::Good) {
+            self.outage.told(id, flow.time, success);
+        }
         let change = match (before, success) {
             (Some(Mark::Good), _) | (Some(Mark::Failed), false) => return None,
             (Some(Mark::Failed), true) => Change::Recovered,
@@ -170,15 +215,93 @@ impl Contacts {
         if before == Some(Mark::Open) {
             self.pending_open_count = self.pending_open_count.saturating_sub(1);
         }
-        let mark = if success { Mark::Good } else { Mark::Failed };
-        self.targets.insert(id, mark);
-        Some(Judged {
+        if success {
+            self.has_v6 |= target.host.is_ipv6();
+            self.targets.insert(id, Mark::Good);
+            Some(self.judged(flow, target, id, change))
+        } else {
+            let failed = self.judged(flow, target, id, change);
+            self.failed(
+                Judged {
+                    neighbour,
+                    ..failed
+                },
+                key,
+            )
+        }
+    }
+
+    fn judged(&self, flow: &Flow<'_>, target: Target, id: u64, change: Change) -> Judged {
+        Judged {
             target,
             id,
             time: flow.time,
             outcome: flow.outcome,
             change,
             is_lossy: false,
+            neighbour: Neighbour::Stranger,
+            has_names: self.has_dns || self.has_names,
+            is_v6_unproven: false,
+            is_in_outage: false,
+            is_ftp_data: false,
+        }
+    }
+
+    /// Books a failure, unless what else is known of the host explains it.
+    fn failed(&mut self, mut contact: Judged, key: HashKey) -> Option<Judged> {
+        let target = contact.target;
+        if is_quic(target) {
+            let mut is_good = |port| self.is_good(target.host, port, key);
+            if WEB_PORTS.into_iter().any(&mut is_good) {
+                self.targets.insert(contact.id, Mark::Good);
+                return None;
+            }
+        }
+        contact.is_ftp_data = target.transport == Transport::Tcp
+            && target.port >= FTP_DATA_PORT_MIN
+            && self.is_good(target.host, FTP_PORT, key);
+        contact.is_v6_unproven = target.host.is_ipv6() && !self.has_v6;
+        contact.is_in_outage = self.outage.covers(contact.time);
+        self.targets.insert(contact.id, Mark::Failed);
+        Some(contact)
+    }
+
+    fn is_good(&mut self, host: IpAddr, port: u16, key: HashKey) -> bool {
+        let target = Target {
+            host,
+            transport: Transport::Tcp,
+            port,
+        };
+        self.targets.touch(target.id(key)) == Some(Mark::Good)
+    }
+
+    /// What an answer says about another contact: a host that answers as a web server and had not
+    /// answered QUIC is no dark address. A network or a host that drops UDP explains that.
+    pub(super) fn taken_back(&mut self, answered: &Judged, key: HashKey) -> Option<Judged> {
+        let Target {
+            host,
+            transport,
+            port,
+        } = answered.target;
+        let is_web = transport == Transport::Tcp && WEB_PORTS.contains(&port);
+        if answered.change == Change::Failed || !is_web {
+            return None;
+        }
+        let target = Target {
+            host,
+            transport: Transport::Udp,
+            port: QUIC_PORT,
+        };
+        let id = target.id(key);
+        if self.targets.touch(id) != Some(Mark::Failed) {
+            return None;
+        }
+        self.targets.insert(id, Mark::Good);
+        Some(Judged {
+            target,
+            id,
+            change: Change::Recovered,
+            ..*answered
         })
     }
 
@@ -203,6 +326,7 @@ impl Contacts {
         key: HashKey,
         is_lossy: impl Fn(EventTime) -> bool,
     ) -> Option<Judged> {
+        self.outage.pass(now, &is_lossy);
         while let Some(&waiting) = self.pending.front() {
             let waited_us = now.micros_since(waiting.since);
             let is_from_the_future = waited_us < -CLOCK_SLACK_US;
@@ -221,24 +345,33 @@ impl Contacts {
                 self.targets.remove(waiting.id);
                 continue;
             }
-            self.targets.insert(waiting.id, Mark::Failed);
-            return Some(Judged {
+            let contact = Judged {
                 target: waiting.target,
                 id: waiting.id,
                 time: waiting.time,
                 outcome: Outcome::Unanswered,
                 change: Change::Failed,
                 is_lossy: false,
-            });
+                neighbour: waiting.neighbour,
+                has_names: self.has_dns || self.has_names,
+                is_v6_unproven: false,
+                is_in_outage: false,
+                is_ftp_data: false,
+            };
+            if let Some(contact) = self.failed(contact, key) {
+                return Some(contact);
+            }
         }
         None
     }
 
     /// When the queue is full the new contact is left out, not an old one: those that wait will
     /// be judged, and what was left out counts when it is tried again.
-    fn wait_for(&mut self, time: EventTime, target: Target, id: u64) {
-        if self.targets.touch(id).is_some() {
-            return;
+    fn wait_for(&mut self, time: EventTime, target: Target, neighbour: Neighbour, id: u64) {
+        match self.targets.touch(id) {
+            Some(Mark::Good) => return self.outage.asked(id, time),
+            Some(_) => return,
+            None => {}
         }
         if self.pending.len() >= limits::PENDING_MAX && !self.make_room(time) {
             return;
@@ -246,6 +379,7 @@ impl Contacts {
         self.targets.insert(id, Mark::Open);
         self.pending.push_back(Waiting {
             target,
+            neighbour,
             id,
             time,
             since: time,

@@ -16,7 +16,9 @@ use super::sketch::{HashKey, KeyedState};
 use super::told::{Told, Word};
 use super::traffic::Traffic;
 use crate::limits;
-use crate::model::{EventTime, Finding, Outcome, PodKey, RunKey, Severity, Signal, Subject};
+use crate::model::{
+    EventTime, Finding, Neighbour, Outcome, PodKey, RunKey, Severity, Signal, Subject,
+};
 
 /// How many false quarantines are accepted, and how much happens in which they can.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,15 +40,19 @@ impl ErrorBudget {
         (contacts_per_day / self.false_quarantines_per_day.max(1e-6)).ln()
     }
 
-    /// The line for an alert, in the textbook's sum of 0.8 against 0.2: ln(0.99 / 1e-5), nine
-    /// straight failures. It does not depend on the budget: a look costs little, and a target that
-    /// one honest pod in 100,000 crosses by chance. 1e-3 would take six failures, which is a
-    /// service with a few dead replicas.
+    /// The line for an alert: one false one in 1,000 pod-days, over two sums of which either
+    /// raises it (see `walk`). h = ln(2 x contacts x 1,000), which is ln 2e6 = 14.5 nats, 25
+    /// straight failures. It does not depend on the number of pods: who has more of them looks at
+    /// more alerts.
     #[must_use]
     pub fn alert_nats(self) -> f64 {
-        (0.99_f64 / 1e-5).ln()
+        (2.0 * self.contacts_per_pod_day.max(1.0) / FALSE_ALERTS_PER_POD_DAY).ln()
     }
 }
+
+/// See [`ErrorBudget::alert_nats`]. A team with 10,000 pods then looks at ten a day if all of its
+/// pods are of the worst honest kind.
+const FALSE_ALERTS_PER_POD_DAY: f64 = 1e-3;
 
 impl Default for ErrorBudget {
     /// 10,000 pods with 1,000 such contacts a day and one false quarantine in 50 days:
@@ -150,6 +156,18 @@ impl Engine {
         workload: Workload,
         signal: &Signal<'_>,
     ) -> Vec<Finding> {
+        self.step_beside(subject, workload, signal, Neighbour::Stranger)
+    }
+
+    /// The same for a caller that knows who the target of a flow is to the pod. Asked for only
+    /// where [`Outcome::may_fail`].
+    pub fn step_beside(
+        &mut self,
+        subject: &Subject,
+        workload: Workload,
+        signal: &Signal<'_>,
+        neighbour: Neighbour,
+    ) -> Vec<Finding> {
         if self.pods.len() >= limits::PODS_MAX && !self.pods.contains_key(&subject.pod) {
             self.refused_pod_count = self.refused_pod_count.saturating_add(1);
             return Vec::new();
@@ -169,7 +187,8 @@ impl Engine {
         }
         let loss = pod.loss(&self.losses, self.loss_anywhere);
         self.judged.clear();
-        let mut crossings = pod.take_in(signal, &self.config, loss, &mut self.judged);
+        let around = (&self.config, loss);
+        let mut crossings = pod.take_in(signal, neighbour, around, &mut self.judged);
         // Samples come from another clock than the log: they say nothing about how far it was read.
         if !matches!(signal, Signal::Sample(_)) {
             let now = (signal.time(), CLOCK_JUMP_US);
@@ -338,8 +357,8 @@ impl Pod {
     fn take_in(
         &mut self,
         signal: &Signal<'_>,
-        config: &EngineConfig,
-        loss: Loss,
+        neighbour: Neighbour,
+        (config, loss): (&EngineConfig, Loss),
         judged: &mut Vec<Judged>,
     ) -> Vec<Crossing> {
         match signal {
@@ -352,10 +371,14 @@ impl Pod {
                 if flow.outcome == Outcome::NotAnAttempt {
                     return crossings;
                 }
-                if let Some(mut contact) = self.contacts.observe(flow, config.hash_key) {
+                let key = config.hash_key;
+                if let Some(mut contact) = self.contacts.observe(flow, neighbour, key) {
                     contact.is_lossy = loss.covers(contact.time);
-                    crossings.extend(self.scan(&contact, config));
-                    judged.push(contact);
+                    let taken_back = self.contacts.taken_back(&contact, key);
+                    for contact in [Some(contact), taken_back].into_iter().flatten() {
+                        crossings.extend(self.scan(&contact, config));
+                        judged.push(contact);
+                    }
                 }
                 crossings
             }

@@ -1,7 +1,8 @@
 //! Detection: pure functions of signals and event time that turn what a pod did into findings.
 //!
 //! Called by the operator and by `replay` alike, through [`Engine::step`]. Reading order:
-//! `engine` (one state per pod), `contacts` (what is a first contact, and did it fail), `scan`
+//! `engine` (one state per pod), `contacts` (what is a first contact, and did it fail; with
+//! `outage`), `scan`
 //! with `walk`, `spread` and `tally`, `run` (the same walks over the pods of a run), `traffic` with
 //! `session` and `names`, `mining` with `intel`, `tunnel`, `fusion`. Nothing here may see a client,
 //! a clock, a file or the environment. One pod's signals never touch another pod's state; they
@@ -14,6 +15,7 @@ mod intel;
 mod loss;
 mod mining;
 mod names;
+mod outage;
 mod recent;
 mod run;
 mod scan;

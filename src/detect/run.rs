@@ -7,6 +7,10 @@
 //! on a neighbour that does not listen yet are no scan, and nobody is named who did next to
 //! nothing; the price is that a run of N pods has 3 N probes per port before it is seen.
 //!
+//! In an outage all pods of a run fail together, and none of them often. So where the run's targets
+//! used to answer on a service, what one burst brings into that walk is limited (see `walk`): such a
+//! scan has to last. One that is faster than 34 failures per pod is found by the pods' own walks.
+//!
 //! Whom a finding is about: each pod whose failures count in that walk, and no other (INV-3). So an
 //! attacker in one pod can incriminate another only together with failures of that pod's own, and
 //! of its own run. The line is that of the pods' walks: a run's contacts are its pods' contacts, so
@@ -22,7 +26,7 @@ use super::recent::{Mark, Recent};
 use super::scan::{Crossing, Placed, Scan, Service, remember, standing};
 use super::scope::Scope;
 use super::spread::Spread;
-use super::walk::{Member, Rules, Seen, Walk, Walks};
+use super::walk::{Bursts, Member, Rules, Seen, Walk, Walks};
 use super::wording::{self, Account};
 use crate::limits;
 use crate::model::{EventTime, PodKey, Severity, Signature};
@@ -30,6 +34,11 @@ use crate::model::{EventTime, PodKey, Severity, Signature};
 /// Failures of a pod in one walk from which on they count. In a ring or a grid each worker has two
 /// to six neighbours, seldom more than three of which are late at the same time.
 const MEMBER_FAILURES_MIN: usize = 4;
+
+/// New targets that answered on a service lately from which on a burst of failures there may be an
+/// outage; and how long that is remembered, to a half.
+const USES_MIN: u32 = 10;
+const USE_US: i64 = 21_600_000_000;
 
 /// What is known about the pods of one run together.
 #[derive(Clone, Debug)]
@@ -43,6 +52,8 @@ pub(super) struct Run {
     vertical: Walks<IpAddr>,
     spread: Spread,
     failures: VecDeque<Seen>,
+    /// Services on which the run's targets answer, and how often lately.
+    in_use: Vec<(Service, u32, EventTime)>,
     /// The pods that failures are booked on, by number.
     members: Vec<PodKey>,
 }
@@ -78,15 +89,20 @@ impl Default for Run {
         let rules = Rules {
             counted_max: limits::RUN_WALK_TARGETS_MAX,
             member_min: MEMBER_FAILURES_MIN,
+            bursts: Bursts::Never,
         };
         Self {
             pod_count: 0,
             last: EventTime::MIN,
             targets: Recent::new(limits::RUN_CONTACTS_GENERATION_MAX),
-            horizontal: Walks::new(rules),
+            horizontal: Walks::new(Rules {
+                bursts: Bursts::InOutage,
+                ..rules
+            }),
             vertical: Walks::new(rules),
             spread: Spread::default(),
             failures: VecDeque::new(),
+            in_use: Vec::new(),
             members: Vec::new(),
         }
     }
@@ -111,10 +127,12 @@ impl Run {
         }
         if contact.change != Change::Failed {
             if before != Some(Mark::Good) {
+                self.count_use(placed.service, contact.time);
                 self.targets.insert(contact.id, Mark::Good);
                 self.horizontal
-                    .answer(placed.service, contact, placed.share);
-                self.vertical.answer(placed.host, contact, placed.share);
+                    .answer(placed.service, contact, placed.weight);
+                self.vertical
+                    .answer(placed.host, contact, placed.port_weight);
             }
             return Vec::new();
         }
@@ -126,6 +144,9 @@ impl Run {
             return Vec::new();
         };
         remember(&mut self.failures, contact);
+        let mut contact = *contact;
+        contact.is_in_outage |= self.is_in_use(placed.service);
+        let contact = &contact;
         let Self {
             horizontal,
             vertical,
@@ -144,18 +165,48 @@ impl Run {
             placed,
             by: member,
         };
-        let walk = horizontal.fail(placed.service, contact, placed.share, member);
+        // What honest pods have all day is not added up: a run has any number of pods.
+        let walk = if placed.is_neighbour || placed.weight.fades {
+            None
+        } else {
+            horizontal.fail(placed.service, contact, placed.weight, member)
+        };
         let mut crossings: Vec<_> = walk
             .and_then(|walk| RunCrossing::new(Signature::HorizontalScan, walk, cause, run, config))
             .into_iter()
             .collect();
-        if placed.is_port {
-            let walk = vertical.fail(placed.host, contact, placed.share, member);
+        if placed.is_port && !placed.port_weight.fades {
+            let walk = vertical.fail(placed.host, contact, placed.port_weight, member);
             crossings.extend(walk.and_then(|walk| {
                 RunCrossing::new(Signature::VerticalScan, walk, cause, run, config)
             }));
         }
         crossings
+    }
+
+    /// New targets of the run answer on this service. The least used makes room.
+    fn count_use(&mut self, service: Service, time: EventTime) {
+        let known = self.in_use.iter_mut().find(|(known, ..)| *known == service);
+        if let Some((_, count, since)) = known {
+            if time.micros_since(*since) > USE_US {
+                (*count, *since) = (*count / 2, time);
+            }
+            *count = count.saturating_add(1);
+            return;
+        }
+        if self.in_use.len() >= limits::RUN_SERVICES_MAX {
+            let counts = self.in_use.iter().enumerate();
+            if let Some((index, _)) = counts.min_by_key(|(_, (_, count, _))| *count) {
+                self.in_use.swap_remove(index);
+            }
+        }
+        self.in_use.push((service, 1, time));
+    }
+
+    fn is_in_use(&self, service: Service) -> bool {
+        let is_known =
+            |(known, count, _): &(Service, u32, EventTime)| *known == service && *count >= USES_MIN;
+        self.in_use.iter().any(is_known)
     }
 
     /// A pod's number. When all are taken, one that has no failure in any walk is given again.

@@ -14,10 +14,10 @@ use super::scope::Scope;
 use super::spread::Spread;
 use super::tally::Tallies;
 use super::told::Told;
-use super::walk::{Rules, Seen, Walk, Walks};
+use super::walk::{Bursts, Rules, Seen, Walk, Walks, Weight};
 use super::wording::{self, Account};
 use crate::limits;
-use crate::model::{Evidence, Severity, Signature, Transport};
+use crate::model::{Evidence, Neighbour, Outcome, Severity, Signature, Transport};
 
 /// Half weight for a crawler's failures on the Internet: dead links are its daily bread, and 70
 /// straight failures instead of 35 still find a scan.
@@ -47,9 +47,15 @@ pub(super) struct Service {
 pub(super) struct Placed {
     pub(super) service: Service,
     pub(super) host: IpAddr,
-    pub(super) share: f64,
+    /// In the walk of its port over hosts.
+    pub(super) weight: Weight,
+    /// In the walk of its host over ports.
+    pub(super) port_weight: Weight,
     /// Whether the port says anything about a scan of the host's ports.
     pub(super) is_port: bool,
+    /// Whether the host is one that the pod has a reason to know: a sibling, or a pod that lately
+    /// ended. Nobody sweeps a network that way; but all ports of such a host may be tried.
+    pub(super) is_neighbour: bool,
 }
 
 impl Placed {
@@ -57,9 +63,9 @@ impl Placed {
     pub(super) fn of(contact: &Judged, config: &EngineConfig, workload: Workload) -> Self {
         let target = contact.target;
         let scope = config.scopes.classify(target.host);
-        let is_crawler = workload == Workload::Crawler && scope == Scope::Internet;
         let is_traceroute =
             target.transport == Transport::Udp && TRACEROUTE_PORTS.contains(&target.port);
+        let weight = weigh(contact, scope, workload);
         Self {
             service: Service {
                 scope,
@@ -67,8 +73,14 @@ impl Placed {
                 port: target.port,
             },
             host: target.host,
-            share: if is_crawler { CRAWLER_SHARE } else { 1.0 },
+            weight,
+            port_weight: if contact.is_ftp_data {
+                Weight::WEAK
+            } else {
+                weight
+            },
             is_port: target.transport != Transport::Icmp && !is_traceroute,
+            is_neighbour: contact.neighbour != Neighbour::Stranger,
         }
     }
 
@@ -77,6 +89,35 @@ impl Placed {
         seen.target.port == self.service.port
             && seen.target.transport == self.service.transport
             && config.scopes.classify(seen.target.host) == self.service.scope
+    }
+}
+
+/// How much a failure weighs. Honest web traffic goes by name; where the log shows no names, its
+/// failures (QUIC or IPv6 that is dropped, a firewall, a dead link) look like a scan. What a policy
+/// denied on the way to the Internet harmed nobody, and an agent that does not know its policy
+/// tries on; inside, a denied scan is a scan.
+fn weigh(contact: &Judged, scope: Scope, workload: Workload) -> Weight {
+    if scope != Scope::Internet {
+        return Weight::FULL;
+    }
+    let weight = if contact.target.is_web() && !contact.has_names {
+        Weight::WEAK
+    } else if workload == Workload::Crawler {
+        Weight::of(CRAWLER_SHARE)
+    } else {
+        Weight::FULL
+    };
+    // A client that tries all IPv6 addresses of a name before the first other one, where IPv6 is
+    // broken, fails eight times per success.
+    let is_broken_v6 = weight.fades && contact.is_v6_unproven;
+    let is_alert_only = is_broken_v6 || contact.outcome == Outcome::Denied;
+    Weight {
+        quarantine: if is_alert_only {
+            0.0
+        } else {
+            weight.quarantine
+        },
+        ..weight
     }
 }
 
@@ -96,9 +137,13 @@ impl Default for Scan {
         let rules = Rules {
             counted_max: limits::WALK_TARGETS_MAX,
             member_min: 1,
+            bursts: Bursts::Never,
         };
         Self {
-            horizontal: Walks::new(rules),
+            horizontal: Walks::new(Rules {
+                bursts: Bursts::InOutage,
+                ..rules
+            }),
             vertical: Walks::new(rules),
             spread: Spread::default(),
             tallies: Tallies::default(),
@@ -155,12 +200,15 @@ impl Scan {
             .collect();
         if contact.change != Change::Failed {
             self.horizontal
-                .answer(placed.service, contact, placed.share);
-            self.vertical.answer(placed.host, contact, placed.share);
+                .answer(placed.service, contact, placed.weight);
+            self.vertical
+                .answer(placed.host, contact, placed.port_weight);
             return crossings;
         }
         remember(&mut self.failures, contact);
-        crossings.extend(self.fail_horizontal(contact, placed, around));
+        if !placed.is_neighbour {
+            crossings.extend(self.fail_horizontal(contact, placed, around));
+        }
         if placed.is_port {
             crossings.extend(self.fail_vertical(contact, placed, around));
         }
@@ -174,7 +222,7 @@ impl Scan {
         around: Surroundings<'_>,
     ) -> Option<Crossing> {
         let service = placed.service;
-        let walk = self.horizontal.fail(service, contact, placed.share, 0)?;
+        let walk = self.horizontal.fail(service, contact, placed.weight, 0)?;
         let mut severity = standing(walk, around.config)?;
         let word = |severity| wording::word_of(Signature::HorizontalScan, severity, walk);
         if !around.told.is_news(word(severity)) {
@@ -208,7 +256,7 @@ impl Scan {
         around: Surroundings<'_>,
     ) -> Option<Crossing> {
         let Placed { host, service, .. } = placed;
-        let walk = self.vertical.fail(host, contact, placed.share, 0)?;
+        let walk = self.vertical.fail(host, contact, placed.port_weight, 0)?;
         let severity = standing(walk, around.config)?;
         let word = wording::word_of(Signature::VerticalScan, severity, walk);
         if !around.told.is_news(word) {
@@ -231,7 +279,7 @@ impl Scan {
 pub(super) fn standing(walk: &Walk, config: &EngineConfig) -> Option<Severity> {
     if walk.score_nats >= config.threshold_nats {
         Some(Severity::Quarantine)
-    } else if walk.alert_score_nats >= config.alert_nats {
+    } else if walk.highest_alert_nats() >= config.alert_nats {
         Some(Severity::Alert)
     } else {
         None

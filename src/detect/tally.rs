@@ -5,8 +5,8 @@
 //! without a DNS name, and targets inside that failed. Both are alerts at most: service discovery
 //! and parallel reads look alike, and no error budget is known for them. Called by `scan`.
 //!
-//! An attacker stays below by taking fewer answers a day; then a network of 1,000 hosts takes it
-//! ten days. Filling the tallies with other services needs as many hosts on each of them.
+//! An attacker stays below by taking fewer answers an hour; then a network of 1,000 hosts takes it
+//! ten hours, and more of them a day. Filling the tallies with other services needs as many hosts on each of them.
 
 use super::contacts::{Change, Judged};
 use super::engine::Workload;
@@ -16,16 +16,15 @@ use super::sketch::HyperLogLog;
 use super::told::Word;
 use super::wording::bounded;
 use crate::limits;
-use crate::model::{BoundedText, EventTime, Evidence, Example, Severity, Signature};
+use crate::model::{BoundedText, EventTime, Evidence, Example, Neighbour, Severity, Signature};
 
-/// Distinct targets in a day from which on it is said. Elastic's rule for a network sweep began
-/// with 10 hosts and had to go to 100.
+/// Distinct targets in an hour from which on it is said. Elastic's rule for a network sweep began
+/// with 10 hosts and had to go to 100. The busiest honest pods of the error budget meet 42.
 const TARGETS_ALERT: f64 = 100.0;
 
-/// A tally of answers begins anew after a day: client-side load balancing meets any number of
-/// addresses in a pod's life. That of failures goes on as long as the pod, so that neither patience
-/// nor successes between them help.
-const TALLY_US: i64 = 86_400_000_000;
+/// A tally begins anew after an hour: client-side load balancing, and peers that fail, come to any
+/// number of addresses in a day.
+const TALLY_US: i64 = 3_600_000_000;
 
 /// What is counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +60,8 @@ impl Tallies {
             let host = around.config.hash_key.host(contact.target.host);
             (What::Answered(service), host)
         };
-        if !is_counted(what, around) {
+        let is_neighbour = contact.neighbour != Neighbour::Stranger;
+        if is_neighbour || !is_counted(what, around) {
             return None;
         }
         let tally = self.tally(what, contact.time)?;
@@ -107,8 +107,7 @@ impl Tallies {
             self.0.len() - 1
         };
         let tally = self.0.get_mut(index)?;
-        let is_daily = matches!(what, What::Answered(_));
-        if is_daily && now.micros_since(tally.first) > TALLY_US {
+        if now.micros_since(tally.first) > TALLY_US {
             *tally = Tally::new(what, now);
         }
         Some(tally)

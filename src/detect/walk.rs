@@ -16,14 +16,11 @@ use crate::model::{EventTime, Outcome, Severity};
 const SUCCESS_HONEST: f64 = 0.5;
 const SUCCESS_SCANNER: f64 = 0.1;
 
-/// The textbook's rates (Threshold Random Walk, Jung et al. 2004), for alerts. A failure adds and
-/// a success takes ln(0.8 / 0.2) = 1.386 nats, so a scan of which up to half is answered is seen.
-const ALERT_SUCCESS_HONEST: f64 = 0.8;
+/// Success rate of a scanner for alerts: that of the textbook (Threshold Random Walk, Jung et al.
+/// 2004), so that a scan of which up to a third is answered is seen. The textbook's honest 0.8
+/// would flag an agent of whose contacts half fail within the hour; theta 0 is that of the
+/// quarantine for both.
 const ALERT_SUCCESS_SCANNER: f64 = 0.2;
-
-/// Examples that a walk keeps itself: the first ones, which show how it began. The latest come
-/// from the pod's own list of failures.
-const WALK_EXAMPLES_MAX: usize = 4;
 
 /// What one failure adds, in nats: ln(0.9 / 0.5) = 0.588.
 pub(super) fn failure_nats() -> f64 {
@@ -35,10 +32,62 @@ pub(super) fn success_nats() -> f64 {
     (SUCCESS_HONEST / SUCCESS_SCANNER).ln()
 }
 
-/// What one contact adds to or takes from the alert's sum.
-fn alert_step_nats() -> f64 {
-    (ALERT_SUCCESS_HONEST / ALERT_SUCCESS_SCANNER).ln()
+/// The same for the alert's sum: ln(0.8 / 0.5) = 0.470, and ln(0.5 / 0.2) = 0.916.
+fn alert_failure_nats() -> f64 {
+    ((1.0 - ALERT_SUCCESS_SCANNER) / (1.0 - SUCCESS_HONEST)).ln()
 }
+
+fn alert_success_nats() -> f64 {
+    (SUCCESS_HONEST / ALERT_SUCCESS_SCANNER).ln()
+}
+
+/// How much a contact weighs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Weight {
+    /// A failure in the sum for a quarantine.
+    pub(super) quarantine: f64,
+    /// A failure in the sum for an alert.
+    pub(super) alert: f64,
+    /// An answer in both.
+    pub(super) answer: f64,
+    /// Whether the sums fade meanwhile: for failures that honest pods have all day.
+    pub(super) fades: bool,
+}
+
+impl Weight {
+    /// An ordinary failure.
+    pub(super) const FULL: Self = Self::of(1.0);
+
+    /// A failure that has a likely honest cause: 140 straight ones instead of 35, if they come
+    /// faster than they fade. Answers weigh as little, else one in twelve would hide a scan.
+    pub(super) const WEAK: Self = Self {
+        answer: 0.25,
+        fades: true,
+        ..Self::of(0.25)
+    };
+
+    /// Failures the same in both sums, and answers in full.
+    pub(super) const fn of(share: f64) -> Self {
+        Self {
+            quarantine: share,
+            alert: share,
+            answer: 1.0,
+            fades: false,
+        }
+    }
+}
+
+/// What a walk of weak failures loses in an hour, in nats: ten of them. An agent behind a wall
+/// that tries 240 sites a day stays at zero; a scan of one target per 34 s adds 15.6 in the hour.
+const FADE_NATS_PER_HOUR: f64 = 1.5;
+
+/// What the failures of one burst can bring into a walk of a run, in nats, and how much of that
+/// comes back in an hour. In an outage all pods of a run fail together, for ten minutes seldom
+/// more: that makes 8 + 20 / 6 = 11.3 nats, and an honest run climbs the rest of the way with
+/// probability e^-8.7. A scan that lasts goes on to the line within 40 minutes, and one that is
+/// faster than 35 targets per pod in that time is the matter of the pods' own walks.
+const BURST_NATS: f64 = 8.0;
+const BURST_NATS_PER_HOUR: f64 = 20.0;
 
 /// Failures by kind, for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,7 +163,10 @@ pub(super) struct Walk {
     pub(super) answered: u32,
     pub(super) first: EventTime,
     pub(super) last: EventTime,
-    pub(super) examples: Vec<Seen>,
+    /// How it began. Later examples come from the pod's own list of failures.
+    pub(super) begin: Seen,
+    /// What is left for the current burst, at the last failure; for walks of a run, and in outages.
+    burst_nats: f64,
     /// 16 bits of the keyed hash of each failed target, so that a target that is tried again
     /// counts once even if the pod's memory of contacts has long forgotten it. Two targets share
     /// them once in 65,536: then one failure is missed.
@@ -128,15 +180,16 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    fn new(time: EventTime, weight: u32) -> Self {
+    fn new(contact: &Judged, weight: u32) -> Self {
         Self {
             score_nats: 0.0,
             alert_score_nats: 0.0,
             failures: Failures::default(),
             answered: 0,
-            first: time,
-            last: time,
-            examples: Vec::new(),
+            first: contact.time,
+            last: contact.time,
+            begin: Seen::of(contact),
+            burst_nats: BURST_NATS,
             counted: Vec::new(),
             members: Vec::new(),
             said: None,
@@ -179,26 +232,57 @@ impl Walk {
         self.counted.iter().position(|known| *known == id)
     }
 
-    fn fail(&mut self, contact: &Judged, failures: f64) {
-        self.score_nats += failure_nats() * failures;
-        self.alert_score_nats += alert_step_nats() * failures;
+    /// The score for an alert: the higher of both sums.
+    pub(super) fn highest_alert_nats(&self) -> f64 {
+        self.score_nats.max(self.alert_score_nats)
+    }
+
+    /// Books so many failures at once.
+    fn fail(&mut self, contact: &Judged, failures: f64, weight: Weight) {
+        if weight.fades {
+            let faded = FADE_NATS_PER_HOUR * self.hours_until(contact.time);
+            self.score_nats = (self.score_nats - faded).max(0.0);
+            self.alert_score_nats = (self.alert_score_nats - faded).max(0.0);
+        }
+        self.score_nats += failure_nats() * failures * weight.quarantine;
+        self.alert_score_nats += alert_failure_nats() * failures * weight.alert;
         self.failures.count(contact.outcome);
         self.weight = self.weight.saturating_add(1);
         self.first = self.first.min(contact.time);
         self.last = self.last.max(contact.time);
-        if self.examples.len() < WALK_EXAMPLES_MAX {
-            reserve(&mut self.examples, WALK_EXAMPLES_MAX - 1);
-            self.examples.push(Seen::of(contact));
-        }
     }
 
-    /// Books an answer, which takes back so many failures.
-    fn answer(&mut self, failures: f64) {
-        let score = self.score_nats - success_nats() - failure_nats() * failures;
-        let alert_score = self.alert_score_nats - alert_step_nats() * (1.0 + failures);
+    /// Books an answer, which takes back so many failures of this weight; `share` is what the
+    /// answer itself weighs.
+    fn answer(&mut self, failures: f64, weight: Weight, share: f64) {
+        let (taken, alert_taken) = (failures * weight.quarantine, failures * weight.alert);
+        let score = self.score_nats - success_nats() * share - failure_nats() * taken;
+        let alert_score = self.alert_score_nats
+            - alert_success_nats() * share
+            - alert_failure_nats() * alert_taken;
         self.score_nats = score.max(0.0);
         self.alert_score_nats = alert_score.max(0.0);
         self.answered = self.answered.saturating_add(1);
+    }
+
+    #[allow(clippy::cast_precision_loss)] // microseconds of years
+    fn hours_until(&self, time: EventTime) -> f64 {
+        time.micros_since(self.last).max(0) as f64 / 3.6e9
+    }
+
+    /// The share of the burst's nats that is left at a time. It depends on the past alone, so a
+    /// contact that weighs this much keeps the bound of the walk: E[LR^share] <= 1 under the null.
+    fn burst_share(&self, time: EventTime) -> f64 {
+        let refilled = self.burst_nats + BURST_NATS_PER_HOUR * self.hours_until(time);
+        refilled.min(BURST_NATS) / BURST_NATS
+    }
+
+    /// Takes what so many failures bring in from the current burst; returns their share.
+    fn use_burst(&mut self, time: EventTime, failures: f64) -> f64 {
+        let share = self.burst_share(time);
+        let used = failure_nats() * failures * share;
+        self.burst_nats = (share * BURST_NATS - used).max(0.0);
+        share
     }
 }
 
@@ -222,6 +306,17 @@ pub(super) struct Rules {
     pub(super) counted_max: usize,
     /// Failures of a member from which on they count; 1 in the walks of one pod.
     pub(super) member_min: usize,
+    /// When failures count against the budget of a burst.
+    pub(super) bursts: Bursts,
+}
+
+/// When an outage is likely enough that a burst of failures is not believed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bursts {
+    /// An outage does not look like this: many ports of one host.
+    Never,
+    /// When known targets fail too, or a run fails where its targets used to answer.
+    InOutage,
 }
 
 /// A bounded set of walks.
@@ -248,17 +343,16 @@ impl<K: Ord + Copy> Walks<K> {
         }
     }
 
-    /// Counts a failed contact of a member; `share` below one makes it weigh less. Returns the
-    /// walk unless the target had counted before.
+    /// Counts a failed contact of a member. Returns the walk unless the target had counted before.
     pub(super) fn fail(
         &mut self,
         key: K,
         contact: &Judged,
-        share: f64,
+        weight: Weight,
         member: Member,
     ) -> Option<&mut Walk> {
         let rules = self.rules;
-        let walk = self.walk_for(key, contact.time)?;
+        let walk = self.walk_for(key, contact)?;
         if walk.position(contact).is_some() {
             return None;
         }
@@ -274,18 +368,20 @@ impl<K: Ord + Copy> Walks<K> {
                 walk.members.push(member);
             }
         }
-        let failures = if is_shared {
-            walk.failures_added(rules, member)
-        } else {
-            1.0
-        };
-        walk.fail(contact, failures * share);
+        let mut failures = 1.0;
+        if is_shared {
+            failures = walk.failures_added(rules, member);
+        }
+        if rules.bursts == Bursts::InOutage && contact.is_in_outage {
+            failures *= walk.use_burst(contact.time, failures * weight.quarantine);
+        }
+        walk.fail(contact, failures, weight);
         Some(walk)
     }
 
-    /// Counts an answer. A target that had counted as a failure of this `share` is taken back.
+    /// Counts an answer. A target that had counted as a failure of this weight is taken back.
     /// Without a walk there is nothing to lower: past successes are no credit.
-    pub(super) fn answer(&mut self, key: K, contact: &Judged, share: f64) {
+    pub(super) fn answer(&mut self, key: K, contact: &Judged, weight: Weight) {
         let rules = self.rules;
         let Some(index) = self.keys.iter().position(|known| *known == key) else {
             return;
@@ -301,7 +397,7 @@ impl<K: Ord + Copy> Walks<K> {
         } else {
             0.0
         };
-        walk.answer(taken_back * share);
+        walk.answer(taken_back, weight, weight.answer);
         if walk.alert_score_nats <= 0.0 && walk.score_nats <= 0.0 {
             self.keys.swap_remove(index);
             self.list.swap_remove(index);
@@ -323,7 +419,7 @@ impl<K: Ord + Copy> Walks<K> {
             .flat_map(|walk| walk.members.iter().copied())
     }
 
-    fn walk_for(&mut self, key: K, time: EventTime) -> Option<&mut Walk> {
+    fn walk_for(&mut self, key: K, contact: &Judged) -> Option<&mut Walk> {
         let known = self.keys.iter().position(|known| *known == key);
         let index = if let Some(index) = known {
             index
@@ -332,7 +428,7 @@ impl<K: Ord + Copy> Walks<K> {
             reserve(&mut self.keys, 3);
             reserve(&mut self.list, 3);
             self.keys.push(key);
-            self.list.push(Walk::new(time, inherited));
+            self.list.push(Walk::new(contact, inherited));
             self.list.len() - 1
         };
         self.list.get_mut(index)

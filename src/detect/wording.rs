@@ -42,7 +42,7 @@ impl Account<'_> {
         );
         let (score, threshold) = match self.severity {
             Severity::Quarantine => (walk.score_nats, config.threshold_nats),
-            Severity::Alert => (walk.alert_score_nats, config.alert_nats),
+            Severity::Alert => (walk.highest_alert_nats(), config.alert_nats),
         };
         let evidence = Evidence {
             score,
@@ -63,7 +63,7 @@ impl Account<'_> {
 
     /// How it began, and what came last.
     fn examples(&self) -> Vec<Example> {
-        let mut examples: Vec<Seen> = self.walk.examples.clone();
+        let mut examples: Vec<Seen> = vec![self.walk.begin];
         let room = limits::EXAMPLES_MAX.saturating_sub(examples.len());
         let is_new = |seen: &&Seen| !examples.contains(seen);
         let later: Vec<Seen> = self.latest.iter().filter(is_new).copied().collect();

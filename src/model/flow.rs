@@ -141,6 +141,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether it is, or can still become, a failure.
+    #[must_use]
+    pub const fn may_fail(self) -> bool {
+        matches!(
+            self,
+            Self::Pending | Self::Refused | Self::Unanswered | Self::Denied
+        )
+    }
+
     /// `Some(true)` for a success, `Some(false)` for a failure, `None` while unknown.
     #[must_use]
     pub const fn success(self) -> Option<bool> {
@@ -167,6 +176,19 @@ pub struct Volume {
     pub duration_us: u64,
     /// Whether the connection has ended; a later record of the same one may follow otherwise.
     pub is_final: bool,
+}
+
+/// Who the target of a flow is to the pod that tried it, as far as the cluster knows. No log says
+/// this: who attributes a flow does, for contacts that failed or wait for an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Neighbour {
+    /// Nobody in particular; a living pod of somebody else too.
+    #[default]
+    Stranger,
+    /// A pod of the same run.
+    Sibling,
+    /// The address belonged to a pod that ended a short time ago, and to none since.
+    Departed,
 }
 
 /// A pod as a log names it.

@@ -12,7 +12,9 @@ mod text;
 mod time;
 
 pub use finding::{Evidence, Example, Finding, Severity, Signature};
-pub use flow::{DnsQuery, Flow, LostEvents, Outcome, PodHint, Signal, TlsName, Transport, Volume};
+pub use flow::{
+    DnsQuery, Flow, LostEvents, Neighbour, Outcome, PodHint, Signal, TlsName, Transport, Volume,
+};
 pub use sample::{ComputeSample, GpuSample};
 pub use subject::{PodKey, RunKey, Subject};
 pub use text::{BoundedText, clip};

@@ -15,7 +15,8 @@ use super::timeline::Timeline;
 use crate::detect::Engine;
 use crate::limits;
 use crate::model::{
-    EventTime, Finding, Flow, Outcome, PodKey, RunKey, Severity, Signal, Signature, Subject,
+    EventTime, Finding, Flow, Neighbour, Outcome, PodKey, RunKey, Severity, Signal, Signature,
+    Subject,
 };
 use crate::signals::decode::{Decoded, Format, decode_sample};
 
@@ -323,7 +324,21 @@ impl<'a> Replay<'a> {
             .or_default()
             .observe(signal);
         let workload = self.terms.of(source).workload;
-        let findings = self.engine.step(subject, workload, signal);
+        let neighbour = match signal {
+            Signal::Flow(flow) if subject.run.is_some() && flow.outcome.may_fail() => {
+                let run = self.terms.run_of(flow.destination.to_canonical());
+                let is_sibling = run.map(RunKey::from) == subject.run;
+                if is_sibling {
+                    Neighbour::Sibling
+                } else {
+                    Neighbour::Stranger
+                }
+            }
+            _ => Neighbour::Stranger,
+        };
+        let findings = self
+            .engine
+            .step_beside(subject, workload, signal, neighbour);
         self.record(findings);
     }
 

@@ -1,7 +1,7 @@
 //! What a log does to its records before anybody reads them: loss, doubles, another order, a clock
 //! that jumps, an old part read again. Called by the bench and by the tests.
 
-use yellowjack::model::Signal;
+use yellowjack::model::{Neighbour, Signal};
 
 use super::random::Random;
 use super::tape::{Event, HOUR, MINUTE, SECOND, Word};
@@ -72,6 +72,7 @@ fn lose(events: &mut Vec<Event>, random: &mut Random) {
             events.push(Event {
                 arrival: until,
                 pod,
+                neighbour: Neighbour::Stranger,
                 word,
             });
         }

@@ -112,15 +112,23 @@ impl Plan {
         let purpose = 1_000_u64.saturating_add(u64::try_from(index).unwrap_or_default());
         let mut random = self.origin.random(purpose);
         let start = random.between(0, HOUR);
+        let siblings: Vec<IpAddr> = (0..self.pod_count).map(Self::address).collect();
         let days = i64::try_from(self.day_count).unwrap_or(1);
         Pod {
-            tape: Tape::new(random, self.view, index, Self::address(index), outages),
+            tape: Tape::new(
+                random,
+                self.view,
+                index,
+                Self::address(index),
+                outages,
+                siblings.clone(),
+            ),
             index,
             start,
             end: days.saturating_mul(DAY),
             v6: self.v6,
             group: self.origin.random(3),
-            siblings: (0..self.pod_count).map(Self::address).collect(),
+            siblings,
         }
     }
 }

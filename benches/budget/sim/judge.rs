@@ -91,7 +91,7 @@ pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
                 if let Some(subject) = subjects.get(event.pod) {
                     keep(
                         event.arrival,
-                        engine.step(subject, workload, signal),
+                        engine.step_beside(subject, workload, signal, event.neighbour),
                         attack_count,
                     );
                 }

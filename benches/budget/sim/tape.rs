@@ -6,9 +6,12 @@
 //! since the start of the simulated day.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use yellowjack::model::{DnsQuery, EventTime, Flow, Outcome, Signal, TlsName, Transport, Volume};
+use yellowjack::model::{
+    DnsQuery, EventTime, Flow, Neighbour, Outcome, Signal, TlsName, Transport, Volume,
+};
 
 use super::random::Random;
 
@@ -34,6 +37,8 @@ pub struct Event {
     pub arrival: i64,
     /// Number of the pod within its group.
     pub pod: usize,
+    /// Who the target is to the pod, as the cluster's API would tell.
+    pub neighbour: Neighbour,
     pub word: Word,
 }
 
@@ -87,7 +92,7 @@ pub enum Fate {
     Answers,
     Refuses,
     Silent,
-    /// Dropped by a policy.
+    /// Dropped by a policy on the node: it never reaches the wire.
     Denied,
 }
 
@@ -159,6 +164,10 @@ pub struct Tape {
     address: IpAddr,
     outages: Vec<Outage>,
     source_port: u16,
+    /// Addresses of all pods of the run.
+    siblings: Vec<IpAddr>,
+    /// Addresses of pods of others that ended, and when.
+    departed: BTreeMap<IpAddr, i64>,
 }
 
 impl Tape {
@@ -169,6 +178,7 @@ impl Tape {
         pod: usize,
         address: IpAddr,
         outages: Vec<Outage>,
+        siblings: Vec<IpAddr>,
     ) -> Self {
         Self {
             events: Vec::new(),
@@ -178,6 +188,25 @@ impl Tape {
             address,
             outages,
             source_port: 32_768,
+            siblings,
+            departed: BTreeMap::new(),
+        }
+    }
+
+    /// A pod with this address ends; nobody gets its address for a while.
+    pub fn depart(&mut self, host: IpAddr, at: i64) {
+        self.departed.insert(host, at);
+    }
+
+    /// What the operator knows of a target: its siblings, and who ended in the last ten minutes.
+    fn neighbour(&self, at: i64, host: IpAddr) -> Neighbour {
+        let ended = self.departed.get(&host);
+        if self.siblings.contains(&host) {
+            Neighbour::Sibling
+        } else if ended.is_some_and(|ended| (*ended..*ended + 10 * MINUTE).contains(&at)) {
+            Neighbour::Departed
+        } else {
+            Neighbour::Stranger
         }
     }
 
@@ -260,14 +289,29 @@ impl Tape {
     }
 
     pub fn write(&mut self, arrival: i64, signal: Signal<'static>) {
-        let (pod, word) = (self.pod, Word::Signal(signal));
-        self.events.push(Event { arrival, pod, word });
+        let neighbour = match &signal {
+            Signal::Flow(flow) if flow.outcome.may_fail() => {
+                let at = flow.time.micros_since(event_time(0));
+                self.neighbour(at, flow.destination)
+            }
+            _ => Neighbour::Stranger,
+        };
+        self.events.push(Event {
+            arrival,
+            pod: self.pod,
+            neighbour,
+            word: Word::Signal(signal),
+        });
     }
 
     /// Marks a contact as the attacker's.
     pub fn mark(&mut self, at: i64) {
-        let (arrival, pod, word) = (at.saturating_sub(1), self.pod, Word::Attack);
-        self.events.push(Event { arrival, pod, word });
+        self.events.push(Event {
+            arrival: at.saturating_sub(1),
+            pod: self.pod,
+            neighbour: Neighbour::Stranger,
+            word: Word::Attack,
+        });
     }
 
     fn now(&self, at: i64) -> impl Iterator<Item = &Outage> {
@@ -309,7 +353,8 @@ impl Tape {
         }
     }
 
-    /// Zeek gives up on an unanswered TCP connection after 5 s and writes it then.
+    /// Zeek gives up on an unanswered TCP connection after 5 s and writes it then. It reads the wire,
+    /// which a packet that a policy denies on the node never reaches.
     fn write_connection(
         &mut self,
         at: i64,
@@ -321,7 +366,8 @@ impl Tape {
         let (outcome, lasts) = match fate {
             Fate::Answers => (Outcome::Answered, self.length(load)),
             Fate::Refuses => (Outcome::Refused, 2_000),
-            Fate::Silent | Fate::Denied => (Outcome::Unanswered, 5 * SECOND),
+            Fate::Silent => (Outcome::Unanswered, 5 * SECOND),
+            Fate::Denied => return,
         };
         let mut flow = self.flow(at, target, outcome);
         flow.volume = Some(volume(load, lasts, fate));

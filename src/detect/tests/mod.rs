@@ -1,5 +1,6 @@
 //! Tests of the engine as its callers see it: signals in, findings out.
 
+mod causes;
 mod lookalikes;
 mod miners;
 mod mining;

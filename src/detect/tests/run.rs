@@ -31,8 +31,13 @@ impl Team {
         }
     }
 
+    /// One contact in two minutes, so that what they share lasts longer than an outage.
     fn contact(&mut self, subject: &Subject, target: &str, port: u16, outcome: Outcome) {
-        self.seconds += 1;
+        self.seconds += 120;
+        self.contact_at_once(subject, target, port, outcome);
+    }
+
+    fn contact_at_once(&mut self, subject: &Subject, target: &str, port: u16, outcome: Outcome) {
         let flow = flow(target, port, outcome, self.seconds);
         let found = self
             .bench
@@ -99,7 +104,7 @@ fn the_ports_of_one_host_shared_out_among_pods_are_a_vertical_scan() {
     let mut team = Team::new();
     for port in 1..=40_u16 {
         let pod = member("run", usize::from(port % 4));
-        team.contact(&pod, "10.244.3.3", port, Outcome::Refused);
+        team.contact_at_once(&pod, "10.244.3.3", port, Outcome::Refused);
     }
     team.check(&member("run", 0), Some(Quarantine));
     assert_eq!(
@@ -296,15 +301,20 @@ fn runs_are_bounded_and_one_without_pods_makes_room_for_one_with() {
 fn open_contacts_of_several_pods_are_judged_together_when_the_log_has_gone_on() {
     let mut team = Team::new();
     for n in 0..48 {
-        let flow = flow(&inner(n), 22, Outcome::Pending, 0);
-        let subject = member("run", n % 4);
-        let found = team
-            .bench
-            .engine
-            .step(&subject, Workload::Standard, &Signal::Flow(flow));
-        assert_eq!(found, vec![]);
+        let seconds = i64::try_from(n).unwrap() * 120;
+        for pod in 0..4 {
+            // Each pod's next record says that its last contact is overdue.
+            let target = inner(n * 4 + pod);
+            let signal = Signal::Flow(flow(&target, 22, Outcome::Pending, seconds));
+            let engine = &mut team.bench.engine;
+            let found = engine.step(&member("run", pod), Workload::Standard, &signal);
+            team.bench.findings.extend(found);
+        }
+        if n == 6 {
+            assert_eq!(team.bench.findings, vec![]);
+        }
     }
-    team.bench.settle(10);
+    team.bench.settle(6_000);
     for pod in 0..4 {
         team.check(&member("run", pod), Some(Quarantine));
     }
@@ -314,4 +324,25 @@ fn open_contacts_of_several_pods_are_judged_together_when_the_log_has_gone_on() 
             .iter()
             .any(|finding| finding.severity == Alert)
     );
+}
+
+#[test]
+fn an_outage_in_which_all_pods_of_a_run_fail_is_no_scan_and_one_that_goes_on_for_an_hour_is() {
+    let mut team = Team::new();
+    let fail = |team: &mut Team, minutes: std::ops::Range<usize>| {
+        for minute in minutes {
+            for pod in (minute % 2..60).step_by(2) {
+                let target = inner(minute * 60 + pod);
+                team.contact_at_once(&member("run", pod), &target, 22, Outcome::Unanswered);
+            }
+            team.seconds += 60;
+        }
+    };
+    for n in 5_000..5_020 {
+        team.contact(&member("run", n % 60), &inner(n), 22, Outcome::Answered);
+    }
+    fail(&mut team, 0..10);
+    assert_eq!(team.bench.findings, vec![]);
+    fail(&mut team, 10..55);
+    team.check(&member("run", 7), Some(Quarantine));
 }

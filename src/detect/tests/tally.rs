@@ -71,10 +71,10 @@ fn web_servers_and_hosts_without_any_name_in_the_log_are_no_inventory_on_the_int
 }
 
 #[test]
-fn an_inventory_of_fewer_hosts_than_a_hundred_a_day_is_left_alone() {
+fn an_inventory_of_fewer_hosts_than_a_hundred_an_hour_is_left_alone() {
     let mut bench = Bench::new();
     for n in 0..600 {
-        let seconds = i64::try_from(n).unwrap() * 1_200;
+        let seconds = i64::try_from(n).unwrap() * 60;
         let flow = flow(&inner(n), 9_100, Outcome::Answered, seconds);
         bench.signal(&Signal::Flow(flow));
     }
@@ -110,9 +110,9 @@ fn a_scan_of_which_every_fourth_target_answers_alerts_early_and_is_quarantined_i
             bench.contact(&inner(n), 22, outcome);
         }
     };
-    sweep(0..24, &mut bench);
+    sweep(0..160, &mut bench);
     bench.check(HorizontalScan, Some(Alert));
-    sweep(24..600, &mut bench);
+    sweep(160..600, &mut bench);
     bench.check(HorizontalScan, Some(Quarantine));
 }
 

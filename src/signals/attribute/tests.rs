@@ -336,3 +336,31 @@ fn absurd_times_name_nobody_and_break_nothing() {
     index.expire(EventTime::MIN);
     assert_eq!(who(&index, "10.0.0.1", 5), "a");
 }
+
+#[test]
+fn a_pod_of_the_same_run_is_a_sibling_and_any_other_living_one_a_stranger() {
+    let index = index(&[pod("a", &["10.0.0.1"], 0), pod("b", &["10.0.0.2"], 0)]);
+    let run = RunKey::from("team-a/a");
+    let of = |address, run| index.neighbour(ip(address), t(50), run);
+    assert_eq!(of("10.0.0.1", Some(&run)), Neighbour::Sibling);
+    assert_eq!(of("10.0.0.2", Some(&run)), Neighbour::Stranger);
+    assert_eq!(of("10.0.0.1", None), Neighbour::Stranger);
+    assert_eq!(of("10.0.0.9", Some(&run)), Neighbour::Stranger);
+}
+
+#[test]
+fn a_pod_that_ended_has_departed_until_its_address_is_given_out_again_or_forgotten() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    let seen = |index: &Index, seconds| index.neighbour(ip("10.0.0.1"), t(seconds), None);
+    index.delete(&"uid-a".into(), t(100));
+    assert_eq!(seen(&index, 50), Neighbour::Stranger, "it still lived");
+    assert_eq!(seen(&index, 130), Neighbour::Departed);
+    assert_eq!(seen(&index, 100 + 601), Neighbour::Stranger);
+    index.apply(pod("b", &["10.0.0.1"], 200), t(200));
+    assert_eq!(seen(&index, 190), Neighbour::Departed);
+    assert_eq!(
+        seen(&index, 210),
+        Neighbour::Stranger,
+        "somebody lives there"
+    );
+}

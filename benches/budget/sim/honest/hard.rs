@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::internet::high_port;
-use crate::sim::pod::{Pod, Site, in_range, pod_address};
+use crate::sim::pod::{Pod, Site, V6, in_range, pod_address};
 use crate::sim::random::Random;
 use crate::sim::tape::{Fate, HOUR, Load, MINUTE, SECOND, Target};
 
@@ -93,6 +93,9 @@ pub fn rollout(pod: &mut Pod) {
         }
         let mut later = at.saturating_add(2 * HOUR);
         for host in &replicas {
+            pod.tape.depart(*host, later);
+        }
+        for host in &replicas {
             let target = Target::tcp(*host, 50_051);
             pod.tape
                 .contact(later, target, Fate::Refuses, Load::Request, None);
@@ -102,14 +105,17 @@ pub fn rollout(pod: &mut Pod) {
 }
 
 /// A headless browser on 100 to 400 sites a day. Half of them offer QUIC; half of the networks drop
-/// UDP port 443. The browser then uses TCP, and tries QUIC again with the next site.
+/// UDP port 443. The browser then uses TCP, and tries QUIC again with the next site. Both go to
+/// the same address.
 pub fn browser(pod: &mut Pod) {
     let drops_quic = pod.group.clone().chance(0.5);
     let per_day = pod.random().real(100.0, 400.0);
     for at in pod.moments(per_day) {
         let site = Site::unknown(pod.random(), Fate::Answers);
         pod.visit(at, &site, Load::Request);
-        if let Some(host) = site.v4.first().copied()
+        let v6 = site.v6.first().filter(|_| pod.v6 == V6::Works);
+        if let Some(host) = v6.or(site.v4.first()).copied()
+            && site.port == 443
             && pod.random().chance(0.5)
         {
             let fate = if drops_quic {
@@ -143,15 +149,20 @@ pub fn broken_v6(pod: &mut Pod) {
 }
 
 /// Nothing but the allow list gets out, and the agent does not know: it tries 20 to 200 sites a
-/// day.
+/// day. Half of the walls are a policy on the node, half a firewall behind it that just drops.
 pub fn walled(pod: &mut Pod) {
+    let wall = if pod.group.clone().chance(0.5) {
+        Fate::Denied
+    } else {
+        Fate::Silent
+    };
     let allowed = Site::internet(&mut pod.group.clone(), "api.model.example", 2, 0);
     for at in pod.moments(200.0) {
         pod.visit(at, &allowed, Load::Request);
     }
     let per_day = pod.random().real(20.0, 200.0);
     for at in pod.moments(per_day) {
-        let site = Site::unknown(pod.random(), Fate::Denied);
+        let site = Site::unknown(pod.random(), wall);
         pod.visit(at, &site, Load::Request);
     }
 }

@@ -1,0 +1,163 @@
+//! Failures whose cause can be seen: they are no scan, and an attacker gains little by causing them.
+
+use super::*;
+use crate::model::Neighbour;
+use crate::model::Severity::{Alert, Quarantine};
+use crate::model::Signature::{HorizontalScan, VerticalScan};
+
+fn inner(n: usize) -> String {
+    format!("10.244.{}.{}", 10 + n / 250, n % 250 + 1)
+}
+
+fn fail_beside(bench: &mut Bench, target: &str, port: u16, neighbour: Neighbour) {
+    let flow = flow(target, port, Outcome::Refused, bench.now());
+    let (subject, signal) = (pod("agent"), Signal::Flow(flow));
+    let engine = &mut bench.engine;
+    let found = engine.step_beside(&subject, Workload::Standard, &signal, neighbour);
+    bench.findings.extend(found);
+}
+
+fn udp(target: &str, outcome: Outcome, seconds: i64) -> Signal<'static> {
+    Signal::Flow(Flow {
+        transport: Transport::Udp,
+        ..flow(target, 443, outcome, seconds)
+    })
+}
+
+#[test]
+fn siblings_that_do_not_listen_and_pods_that_just_ended_are_no_scan_and_strangers_are() {
+    for neighbour in [Neighbour::Sibling, Neighbour::Departed] {
+        let mut bench = Bench::new();
+        (0..200).for_each(|n| fail_beside(&mut bench, &inner(n), 7_800, neighbour));
+        assert_eq!(bench.findings, vec![], "{neighbour:?}");
+        (0..35).for_each(|n| fail_beside(&mut bench, &inner(n), 22, Neighbour::Stranger));
+        bench.check(HorizontalScan, Some(Quarantine));
+    }
+}
+
+#[test]
+fn all_ports_of_a_sibling_are_a_scan() {
+    let mut bench = Bench::new();
+    (1..36).for_each(|port| fail_beside(&mut bench, "10.244.9.9", port, Neighbour::Sibling));
+    bench.check(VerticalScan, Some(Quarantine));
+}
+
+#[test]
+fn a_sibling_that_never_answers_a_packet_is_no_scan_either() {
+    let mut bench = Bench::new();
+    for n in 0..100 {
+        let signal = Signal::Flow(flow(&inner(n), 7_800, Outcome::Pending, 0));
+        let (subject, sibling) = (pod("agent"), Neighbour::Sibling);
+        let engine = &mut bench.engine;
+        engine.step_beside(&subject, Workload::Standard, &signal, sibling);
+    }
+    bench.settle(60);
+    assert_eq!(bench.findings, vec![]);
+}
+
+#[test]
+fn quic_that_is_dropped_beside_tcp_that_answers_is_no_scan_in_either_order() {
+    for is_tcp_first in [true, false] {
+        let mut bench = Bench::new();
+        for n in 0..600 {
+            let seconds = i64::try_from(n).unwrap();
+            let tcp = Signal::Flow(flow(&host(n), 443, Outcome::Answered, seconds));
+            let silent = udp(&host(n), Outcome::Unanswered, seconds);
+            let order = if is_tcp_first {
+                [tcp, silent]
+            } else {
+                [silent, tcp]
+            };
+            order.iter().for_each(|signal| {
+                bench.signal(signal);
+            });
+        }
+        assert_eq!(bench.findings, vec![], "{is_tcp_first}");
+    }
+}
+
+#[test]
+fn the_web_without_names_takes_140_straight_failures_and_with_names_35() {
+    let mut bench = Bench::new();
+    bench.sweep(0..136, 443, Outcome::Unanswered);
+    bench.check(HorizontalScan, Some(Alert));
+    bench.sweep(136..142, 443, Outcome::Unanswered);
+    bench.check(HorizontalScan, Some(Quarantine));
+
+    let mut bench = Bench::new();
+    bench.signal(&dns("names.example.net", &["192.0.2.1"], 0));
+    bench.sweep(0..35, 443, Outcome::Unanswered);
+    bench.check(HorizontalScan, Some(Quarantine));
+}
+
+#[test]
+fn an_agent_behind_a_wall_that_tries_nine_sites_an_hour_for_days_is_left_alone() {
+    let mut bench = Bench::new();
+    for n in 0..1_500 {
+        let seconds = i64::try_from(n).unwrap() * 400;
+        let flow = flow(&host(n), 443, Outcome::Unanswered, seconds);
+        bench.signal(&Signal::Flow(flow));
+    }
+    assert_eq!(bench.findings, vec![]);
+}
+
+#[test]
+fn what_a_policy_denied_on_the_way_to_the_internet_is_an_alert_at_most() {
+    let mut bench = Bench::new();
+    bench.sweep(0..500, 22, Outcome::Denied);
+    bench.check(HorizontalScan, Some(Alert));
+}
+
+#[test]
+fn ipv6_that_never_answered_is_no_quarantine_on_the_web_and_one_on_other_ports() {
+    let sweep = |bench: &mut Bench, port| {
+        for n in 0..400 {
+            bench.contact(&format!("2001:db8::{n:x}"), port, Outcome::Unanswered);
+        }
+    };
+    let mut bench = Bench::new();
+    sweep(&mut bench, 443);
+    bench.check(HorizontalScan, Some(Alert));
+    bench.contact("2001:db8:1::1", 443, Outcome::Answered);
+    for n in 0..200 {
+        bench.contact(&format!("2001:db8:2::{n:x}"), 443, Outcome::Unanswered);
+    }
+    bench.check(HorizontalScan, Some(Quarantine));
+
+    let mut bench = Bench::new();
+    sweep(&mut bench, 22);
+    bench.check(HorizontalScan, Some(Quarantine));
+}
+
+#[test]
+fn data_ports_of_an_ftp_server_weigh_a_quarter_and_those_of_another_host_all() {
+    for (has_ftp, expected) in [(true, None), (false, Some(Quarantine))] {
+        let mut bench = Bench::new();
+        if has_ftp {
+            bench.contact("198.51.100.7", 21, Outcome::Answered);
+        }
+        for port in 40_000..40_035 {
+            bench.contact("198.51.100.7", port, Outcome::Unanswered);
+        }
+        bench.check(VerticalScan, expected);
+    }
+}
+
+#[test]
+fn new_targets_that_fail_while_known_ones_do_are_an_outage_for_some_minutes() {
+    let mut bench = Bench::new();
+    (0..5).for_each(|n| {
+        bench.contact(&inner(n), 9_100, Outcome::Answered);
+    });
+    let fail_all = |bench: &mut Bench, new: std::ops::Range<usize>| {
+        for n in new {
+            bench.contact(&inner(n % 5), 9_100, Outcome::Unanswered);
+            bench.contact(&inner(n), 9_100, Outcome::Unanswered);
+        }
+    };
+    fail_all(&mut bench, 100..200);
+    assert_eq!(bench.severity(HorizontalScan), None);
+    // Who makes his own servers fail is found all the same.
+    fail_all(&mut bench, 200..350);
+    bench.check(HorizontalScan, Some(Quarantine));
+}
