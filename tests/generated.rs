@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use yellowjack::api;
-use yellowjack::observability::metrics::{Kind, Metric};
+use yellowjack::observability::{Kind, Metric};
 use yellowjack::signals::decode::blind_spots_page;
 
 #[test]
