@@ -176,14 +176,22 @@ impl Scene {
     }
 
     async fn wait_incident(&self, pod: &str, condition: &str) -> anyhow::Result<Incident> {
+        self.wait_incidents(&format!("{condition} of {pod}"), |incident| {
+            let status = incident.status.clone().unwrap_or_default();
+            incident.spec.subject.name == pod && condition_is(&status.conditions, condition)
+        })
+        .await
+    }
+
+    async fn wait_incidents(
+        &self,
+        what: &str,
+        holds: impl Fn(&Incident) -> bool,
+    ) -> anyhow::Result<Incident> {
         let incidents: Api<Incident> = self.env.api();
-        wait_for(&format!("{condition} of {pod}"), LIMIT, async || {
+        wait_for(what, LIMIT, async || {
             let list = incidents.list(&kube::api::ListParams::default()).await;
             let list = list.map_err(|error| error.to_string())?.items;
-            let holds = |incident: &Incident| {
-                let status = incident.status.clone().unwrap_or_default();
-                incident.spec.subject.name == pod && condition_is(&status.conditions, condition)
-            };
             let seen = format!("{} Incidents", list.len());
             list.into_iter()
                 .find(|incident| holds(incident))
@@ -215,7 +223,8 @@ impl Scene {
 
     /// A quota is made and taken back, and a guard of an older name goes.
     async fn guards_come_and_go(&self) -> anyhow::Result<()> {
-        let quota = json!({ "resources": { "quota": { "limits.cpu": "4", "pods": "10" } } });
+        let quota =
+            json!({ "resources": { "quota": { "hard": { "limits.cpu": "4", "pods": "10" } } } });
         let mut spec = json!({ "target": { "selector": { "matchLabels": { "app": "guarded" } } } });
         spec["resources"] = quota["resources"].clone();
         self.run("guarded", &spec).await?;
@@ -266,6 +275,11 @@ impl Scene {
         self.pod("rogue", "10.244.1.66").await?;
         self.log.scan_hosts("10.244.1.66", 0, SCANNED_COUNT)?;
         let incident = self.wait_incident("rogue", "Contained").await?;
+        // The log of a test jumps ahead of the clock, so the agent must have looked before it does.
+        self.wait_incidents("an observation", |found| {
+            found.spec.subject.name == "rogue" && !found.spec.observations.is_empty()
+        })
+        .await?;
         self.log.chatter("10.244.2.1", Duration::from_secs(15))?;
         self.wait_incident("rogue", "Verified").await?;
         self.decide(&incident, "Release").await?;
