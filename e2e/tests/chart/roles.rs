@@ -183,6 +183,14 @@ impl Scene {
         .await
     }
 
+    /// The log of a test jumps ahead of the clock, so the agent must have looked before it does.
+    async fn wait_observed(&self, pod: &str) -> anyhow::Result<Incident> {
+        self.wait_incidents(&format!("an observation of {pod}"), |incident| {
+            incident.spec.subject.name == pod && !incident.spec.observations.is_empty()
+        })
+        .await
+    }
+
     async fn wait_incidents(
         &self,
         what: &str,
@@ -275,11 +283,7 @@ impl Scene {
         self.pod("rogue", "10.244.1.66").await?;
         self.log.scan_hosts("10.244.1.66", 0, SCANNED_COUNT)?;
         let incident = self.wait_incident("rogue", "Contained").await?;
-        // The log of a test jumps ahead of the clock, so the agent must have looked before it does.
-        self.wait_incidents("an observation", |found| {
-            found.spec.subject.name == "rogue" && !found.spec.observations.is_empty()
-        })
-        .await?;
+        self.wait_observed("rogue").await?;
         self.log.chatter("10.244.2.1", Duration::from_secs(15))?;
         self.wait_incident("rogue", "Verified").await?;
         self.decide(&incident, "Release").await?;
@@ -324,6 +328,7 @@ impl Scene {
         self.wait_run("made", |run| pod_count(run) == 1).await?;
         self.log.scan_hosts("10.244.1.68", 2, SCANNED_COUNT)?;
         let incident = self.wait_incident(&name, "Contained").await?;
+        self.wait_observed(&name).await?;
         self.log.answered(
             "10.244.1.68",
             jiff::Timestamp::now() + Duration::from_secs(30),
