@@ -43,14 +43,14 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/root"
-install -m 0755 "$binary" "$work/root/yellowjack"
+mkdir "$work/image"
+install -m 0755 "$binary" "$work/image/yellowjack"
 # The same binary makes the same image.
-touch -d @0 "$work/root" "$work/root/yellowjack"
+touch -d @0 "$work/image" "$work/image/yellowjack"
 
 umoci init --layout "$work/layout" >/dev/null
 umoci new --image "$work/layout:$tag" >/dev/null
-umoci insert --rootless --image "$work/layout:$tag" "$work/root/yellowjack" /yellowjack >/dev/null
+umoci insert --rootless --image "$work/layout:$tag" "$work/image/yellowjack" /yellowjack >/dev/null
 umoci config --image "$work/layout:$tag" \
     --architecture "$architecture" --os linux \
     --config.user 65532:65532 --config.entrypoint /yellowjack \

@@ -231,10 +231,13 @@ impl Scene {
 
     /// A quota is made and taken back, and a guard of an older name goes.
     async fn guards_come_and_go(&self) -> anyhow::Result<()> {
-        let quota =
-            json!({ "resources": { "quota": { "hard": { "limits.cpu": "4", "pods": "10" } } } });
-        let mut spec = json!({ "target": { "selector": { "matchLabels": { "app": "guarded" } } } });
-        spec["resources"] = quota["resources"].clone();
+        let spec = json!({
+            "target": { "selector": { "matchLabels": { "app": "guarded" } } },
+            "resources": {
+                "quota": { "hard": { "limits.cpu": "4", "pods": "10" } },
+                "defaults": { "limits": { "cpu": "1" } },
+            },
+        });
         self.run("guarded", &spec).await?;
         self.wait_run("guarded", |run| says(run, "QuotaBound"))
             .await?;
