@@ -46,12 +46,13 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/image"
 install -m 0755 "$binary" "$work/image/yellowjack"
 # The same binary makes the same image.
+epoch=1970-01-01T00:00:00Z
 touch -d @0 "$work/image" "$work/image/yellowjack"
 
 umoci init --layout "$work/layout" >/dev/null
 umoci new --image "$work/layout:$tag" >/dev/null
-umoci insert --rootless --image "$work/layout:$tag" "$work/image/yellowjack" /yellowjack >/dev/null
-umoci config --image "$work/layout:$tag" \
+umoci insert --rootless --history.created "$epoch" --image "$work/layout:$tag" "$work/image/yellowjack" /yellowjack >/dev/null
+umoci config --history.created "$epoch" --image "$work/layout:$tag" --created "$epoch" \
     --architecture "$architecture" --os linux \
     --config.user 65532:65532 --config.entrypoint /yellowjack \
     --config.label org.opencontainers.image.title=yellowjack \
