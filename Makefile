@@ -99,6 +99,20 @@ e2e-standin: cluster ## Test the policy stand-in with real packets; says what it
 crds: ## Write crds/ anew from the API types
 	$(CARGO) run --locked --quiet -- crds --output-dir crds
 
+.PHONY: chart
+chart: crds ## Write what is generated for the chart anew: its copies of the CRDs, and deploy/
+	cp crds/*.yaml charts/yellowjack/files/crds/
+	"$$(charts/build-helm.sh)" template yellowjack charts/yellowjack --namespace yellowjack-system --no-hooks > deploy/yellowjack.yaml
+
+.PHONY: chart-lint
+chart-lint: ## Lint the chart with Helm, with its defaults and with each file of charts/yellowjack/ci
+	@helm="$$(charts/build-helm.sh)"; "$$helm" lint --strict --quiet charts/yellowjack; \
+	for values in charts/yellowjack/ci/*.yaml; do "$$helm" lint --strict --quiet charts/yellowjack --values "$$values"; done
+
+.PHONY: chart-test
+chart-test: build cluster ## Test the chart against the real API server: admission policies, RBAC, server-side dry run
+	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e --test chart -- --nocapture
+
 .PHONY: docs
 docs: ## Write the generated pages of docs/ anew
 	YELLOWJACK_WRITE_DOCS=1 $(CARGO) test --locked --quiet --test generated

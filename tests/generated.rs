@@ -3,10 +3,12 @@
 //! A file is written anew with the command that the failure names; never by hand. `make docs` runs
 //! this test with `YELLOWJACK_WRITE_DOCS` set, which writes the pages instead of comparing them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use yellowjack::api;
+use yellowjack::observability::{Kind, Metric};
 use yellowjack::signals::decode::blind_spots_page;
 
 #[test]
@@ -34,6 +36,63 @@ fn crds_are_what_the_api_types_say() {
         names, expected_names,
         "crds/ holds the generated files and no others"
     );
+}
+
+/// `deploy/` is compared by the tests of the chart, which have Helm.
+#[test]
+fn the_chart_carries_the_same_crds() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |folder: &str| {
+        let folder = root.join(folder);
+        let entries = fs::read_dir(&folder).unwrap();
+        let mut files: Vec<_> = entries
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap_or_default().to_owned();
+                (name, fs::read_to_string(&path).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    };
+    assert!(
+        read("crds") == read("charts/yellowjack/files/crds"),
+        "charts/yellowjack/files/crds is out of date; run `make chart`"
+    );
+}
+
+/// An alert on a metric that nobody serves never fires.
+#[test]
+fn alerts_and_dashboard_name_metrics_that_are_served() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/yellowjack");
+    let served: BTreeSet<String> = Metric::ALL
+        .iter()
+        .map(|metric| served_name(*metric))
+        .collect();
+    for file in ["templates/monitoring.yaml", "files/dashboard.json"] {
+        let text = fs::read_to_string(chart.join(file)).unwrap();
+        let mut count = 0;
+        for (at, _) in text.match_indices("yellowjack_") {
+            let rest = text.get(at..).unwrap_or_default();
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+            let name = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+            assert!(
+                served.contains(name),
+                "{file} names {name}, which is not served"
+            );
+            count += 1;
+        }
+        assert!(count > 10, "{file} names {count} metrics");
+    }
+}
+
+fn served_name(metric: Metric) -> String {
+    let suffix = if metric.kind() == Kind::Counter {
+        "_total"
+    } else {
+        ""
+    };
+    format!("{}{suffix}", metric.name())
 }
 
 #[test]

@@ -1,0 +1,437 @@
+//! The admission policies, as the real API server judges by them. Who asks has every right that RBAC can
+//! give, so that each refusal is a policy's.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use yellowjack::api::{Incident, labels};
+use yellowjack_e2e::{TestEnv, pod, wait_for, with_namespace};
+
+use crate::helm::{NAMESPACE, install};
+use crate::people::{RESPONSE_GROUP, account, agent, almighty};
+
+/// A policy is in force within a second or two after it was stored.
+const LIMIT: Duration = Duration::from_secs(30);
+
+type Answer = Result<(), kube::Error>;
+
+/// Waits until the API server refuses this with these words. Only dry runs, for it may accept at first.
+async fn refused(what: &str, words: &str, ask: impl AsyncFn() -> Answer) -> anyhow::Result<()> {
+    wait_for(
+        &format!("a refusal of: {what}"),
+        LIMIT,
+        async || match ask().await {
+            Err(error) if error.to_string().contains(words) => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        },
+    )
+    .await
+}
+
+fn dry_patch() -> PatchParams {
+    PatchParams {
+        dry_run: true,
+        ..PatchParams::default()
+    }
+}
+
+fn dry_post() -> PostParams {
+    PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    }
+}
+
+fn api<K>(client: &Client, env: &TestEnv) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    Api::namespaced(client.clone(), &env.namespace)
+}
+
+async fn patch<K>(client: &Client, env: &TestEnv, name: &str, change: &Value) -> Answer
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    api::<K>(client, env)
+        .patch(name, &dry_patch(), &Patch::Merge(change))
+        .await
+        .map(drop)
+}
+
+fn label(value: Option<&str>) -> Value {
+    json!({ "metadata": { "labels": { labels::QUARANTINE: value } } })
+}
+
+/// A free pod and one in quarantine.
+async fn make_pods(env: &TestEnv) -> anyhow::Result<()> {
+    let pods: Api<Pod> = env.api();
+    pods.create(&PostParams::default(), &pod("free", &[("app", "agent")])?)
+        .await?;
+    pods.create(
+        &PostParams::default(),
+        &pod("held", &[(labels::QUARANTINE, "inc-1")])?,
+    )
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_but_yellowjack_sets_or_removes_the_quarantine_label() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        make_pods(&env).await?;
+        let words = "only Yellowjack sets or removes the label";
+        let responder = almighty(env.cluster, "ana", &[RESPONSE_GROUP]).await?;
+        for client in [agent(&env).await?, responder] {
+            for (name, value) in [
+                ("free", Some("inc-1")),
+                ("held", None),
+                ("held", Some("inc-2")),
+            ] {
+                let what = format!("{name} gets {value:?}");
+                refused(&what, words, async || {
+                    patch::<Pod>(&client, &env, name, &label(value)).await
+                })
+                .await?;
+                refused(&format!("{what} with its status"), words, async || {
+                    let change = Patch::Merge(label(value));
+                    api::<Pod>(&client, &env)
+                        .patch_status(name, &dry_patch(), &change)
+                        .await
+                        .map(drop)
+                })
+                .await?;
+            }
+            let born = pod("born", &[(labels::QUARANTINE, "")])?;
+            refused("a pod is made with it", words, async || {
+                api::<Pod>(&client, &env)
+                    .create(&dry_post(), &born)
+                    .await
+                    .map(drop)
+            })
+            .await?;
+            let binding = json!({
+                "apiVersion": "v1",
+                "kind": "Binding",
+                "metadata": { "name": "free", "labels": { labels::QUARANTINE: "inc-1" } },
+                "target": { "kind": "Node", "name": "node-1" },
+            });
+            refused("a binding brings it", words, async || {
+                let path = format!(
+                    "/api/v1/namespaces/{}/pods/free/binding?dryRun=All",
+                    env.namespace
+                );
+                post(&client, &path, &binding).await
+            })
+            .await?;
+            // Everything else about a contained pod stays its owner's.
+            patch::<Pod>(
+                &client,
+                &env,
+                "held",
+                &json!({ "metadata": { "labels": { "a": "b" } } }),
+            )
+            .await?;
+        }
+        let controller = account(&env, "yellowjack-controller", None).await?;
+        patch::<Pod>(&controller, &env, "free", &label(Some("inc-1"))).await?;
+        patch::<Pod>(&controller, &env, "held", &label(None)).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn post(client: &Client, path: &str, body: &Value) -> Answer {
+    let request = http::Request::post(path)
+        .header("content-type", "application/json")
+        .body(body.to_string().into_bytes())
+        .map_err(kube::Error::HttpError)?;
+    client.request_text(request).await.map(drop)
+}
+
+#[tokio::test]
+async fn an_agent_can_neither_change_nor_delete_nor_forestall_what_guards_it() -> anyhow::Result<()>
+{
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        let words = "this object is Yellowjack's";
+        let ours = json!({ labels::MANAGED_BY: labels::MANAGED_BY_VALUE });
+        let policy = |name: &str, labels: &Value| -> anyhow::Result<NetworkPolicy> {
+            let object = json!({
+                "metadata": { "name": name, "labels": labels },
+                "spec": { "podSelector": {}, "policyTypes": ["Egress"] },
+            });
+            Ok(serde_json::from_value(object)?)
+        };
+        let quota = json!({ "metadata": { "name": "guard", "labels": ours }, "spec": { "hard": { "pods": "5" } } });
+        let quota: ResourceQuota = serde_json::from_value(quota)?;
+        env.api().create(&PostParams::default(), &policy("guard", &ours)?).await?;
+        env.api().create(&PostParams::default(), &quota).await?;
+
+        let agent = agent(&env).await?;
+        let wide = json!({ "spec": { "egress": [{}] } });
+        refused("a change", words, async || patch::<NetworkPolicy>(&agent, &env, "guard", &wide).await).await?;
+        let disowned = json!({ "metadata": { "labels": { labels::MANAGED_BY: "me" } } });
+        refused("taking the label off", words, async || patch::<NetworkPolicy>(&agent, &env, "guard", &disowned).await).await?;
+        let more = json!({ "spec": { "hard": { "pods": "500" } } });
+        refused("more quota", words, async || patch::<ResourceQuota>(&agent, &env, "guard", &more).await).await?;
+        refused("a deletion", words, async || delete(&agent, &env, "guard").await).await?;
+        for name in ["yellowjack-quarantine", "yellowjack-run-other"] {
+            let foreign = policy(name, &json!({}))?;
+            refused(name, words, async || {
+                api::<NetworkPolicy>(&agent, &env).create(&dry_post(), &foreign).await.map(drop)
+            })
+            .await?;
+        }
+        // What is not Yellowjack's is nobody's business.
+        api::<NetworkPolicy>(&agent, &env).create(&dry_post(), &policy("mine", &json!({}))?).await?;
+        // Namespaces must be able to end.
+        let collector = "system:serviceaccount:kube-system:namespace-controller";
+        let collector = almighty(env.cluster, collector, &[]).await?;
+        delete(&collector, &env, "guard").await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn delete(client: &Client, env: &TestEnv, name: &str) -> Answer {
+    let params = DeleteParams {
+        dry_run: true,
+        ..DeleteParams::default()
+    };
+    api::<NetworkPolicy>(client, env)
+        .delete(name, &params)
+        .await
+        .map(drop)
+}
+
+fn evidence(node: &str, summary: &str) -> Value {
+    json!({
+        "node": node,
+        "signature": "HorizontalScan",
+        "severity": "Quarantine",
+        "score": 20.0,
+        "threshold": 10.0,
+        "firstSeen": "2026-01-05T10:00:00Z",
+        "lastSeen": "2026-01-05T10:00:00Z",
+        "contacts": 40,
+        "summary": summary,
+    })
+}
+
+fn incident(name: &str, entries: &[Value]) -> Value {
+    json!({
+        "apiVersion": "yellowjack.dev/v1alpha1",
+        "kind": "Incident",
+        "metadata": { "name": name },
+        "spec": { "subject": { "name": "held", "uid": "u-1" }, "evidence": entries },
+    })
+}
+
+async fn make_incident(env: &TestEnv, entries: &[Value]) -> anyhow::Result<()> {
+    let object: Incident = serde_json::from_value(incident("inc-1", entries))?;
+    env.api().create(&PostParams::default(), &object).await?;
+    Ok(())
+}
+
+fn word() -> Value {
+    json!({ "spec": { "disposition": { "verdict": "Release", "by": "ana", "why": "a test" } } })
+}
+
+#[tokio::test]
+async fn an_agent_can_write_nothing_about_an_incident() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        make_incident(&env, &[evidence("node-1", "seen")]).await?;
+        let agent = agent(&env).await?;
+        let forged: Incident =
+            serde_json::from_value(incident("forged", &[evidence("node-1", "invented")]))?;
+        refused(
+            "a forged Incident",
+            "only Yellowjack makes Incidents",
+            async || {
+                api::<Incident>(&agent, &env)
+                    .create(&dry_post(), &forged)
+                    .await
+                    .map(drop)
+            },
+        )
+        .await?;
+        let cleaned = json!({ "spec": { "evidence": [evidence("node-1", "nothing")] } });
+        let observed = json!({ "spec": { "observations": [{
+            "node": "node-1",
+            "since": "2026-01-05T10:00:00.000000Z",
+            "logTime": "2026-01-05T10:00:30.000000Z",
+            "observedAt": "2026-01-05T10:00:30.000000Z",
+        }] } });
+        for (what, change) in [
+            ("less evidence", &cleaned),
+            ("a proof of silence", &observed),
+        ] {
+            let words = "only Yellowjack changes the evidence";
+            refused(what, words, async || {
+                patch::<Incident>(&agent, &env, "inc-1", change).await
+            })
+            .await?;
+        }
+        refused(
+            "a release",
+            "spec.disposition is for the groups",
+            async || patch::<Incident>(&agent, &env, "inc-1", &word()).await,
+        )
+        .await?;
+        let closed = json!({ "status": { "closedAt": "2026-01-05T10:00:30.000000Z" } });
+        refused(
+            "a closed record",
+            "only Yellowjack's controller writes the status",
+            async || {
+                api::<Incident>(&agent, &env)
+                    .patch_status("inc-1", &dry_patch(), &Patch::Merge(&closed))
+                    .await
+                    .map(drop)
+            },
+        )
+        .await?;
+        let params = DeleteParams {
+            dry_run: true,
+            ..DeleteParams::default()
+        };
+        refused("a deletion", "is the audit record", async || {
+            api::<Incident>(&agent, &env)
+                .delete("inc-1", &params)
+                .await
+                .map(drop)
+        })
+        .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_incident_response_releases_and_does_not_touch_the_evidence() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        make_incident(&env, &[evidence("node-1", "seen")]).await?;
+        let responder = almighty(env.cluster, "ana", &[RESPONSE_GROUP]).await?;
+        let cleaned = json!({ "spec": { "evidence": [] } });
+        refused(
+            "less evidence",
+            "only Yellowjack changes the evidence",
+            async || patch::<Incident>(&responder, &env, "inc-1", &cleaned).await,
+        )
+        .await?;
+        // Neither may Yellowjack say the human's word.
+        let bound = almighty(
+            env.cluster,
+            &format!("system:serviceaccount:{NAMESPACE}:yellowjack-controller"),
+            &[],
+        )
+        .await?;
+        refused(
+            "a release by Yellowjack",
+            "spec.disposition is for the groups",
+            async || patch::<Incident>(&bound, &env, "inc-1", &word()).await,
+        )
+        .await?;
+        patch::<Incident>(&responder, &env, "inc-1", &word()).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_node_agent_writes_evidence_of_its_own_node_alone() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        make_incident(&env, &[evidence("node-2", "seen")]).await?;
+        let mut agent_pod = pod("agent-of-node-1", &[])?;
+        if let Some(spec) = agent_pod.spec.as_mut() {
+            spec.node_name = Some("node-1".to_owned());
+            spec.service_account_name = Some("yellowjack-node".to_owned());
+        }
+        let pods: Api<Pod> = Api::namespaced(env.client.clone(), NAMESPACE);
+        let name = format!("agent-{}", env.namespace);
+        agent_pod.metadata.name = Some(name.clone());
+        let made = pods.create(&PostParams::default(), &agent_pod).await?;
+        let uid = made.metadata.uid.unwrap_or_default();
+        let bound = account(&env, "yellowjack-node", Some((&name, &uid))).await?;
+        let unbound = account(&env, "yellowjack-node", None).await?;
+
+        let words = "an agent writes evidence of its own node alone";
+        let (mine, theirs) = (evidence("node-1", "mine"), evidence("node-2", "seen"));
+        let forged = evidence("node-2", "nothing");
+        for (what, client, entries) in [
+            ("another's entry changed", &bound, vec![forged]),
+            ("another's entry removed", &bound, vec![mine.clone()]),
+            (
+                "a third one's entry",
+                &bound,
+                vec![theirs.clone(), evidence("node-3", "invented")],
+            ),
+            (
+                "a token of no pod",
+                &unbound,
+                vec![theirs.clone(), mine.clone()],
+            ),
+        ] {
+            let change = json!({ "spec": { "evidence": entries } });
+            refused(what, words, async || {
+                patch::<Incident>(client, &env, "inc-1", &change).await
+            })
+            .await?;
+        }
+        refused(
+            "a release by an agent",
+            "spec.disposition is for the groups",
+            async || patch::<Incident>(&bound, &env, "inc-1", &word()).await,
+        )
+        .await?;
+        let change = json!({ "spec": { "evidence": [theirs, mine] } });
+        patch::<Incident>(&bound, &env, "inc-1", &change).await?;
+        yellowjack_e2e::delete_pod(&env.client, NAMESPACE, &name).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn only_the_incident_response_gets_into_a_quarantined_pod() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        make_pods(&env).await?;
+        let agent = agent(&env).await?;
+        let responder = almighty(env.cluster, "ana", &[RESPONSE_GROUP]).await?;
+        let words = "only the incident response may connect to it";
+        let connect = async |client: &Client, pod: &str, way: &str| {
+            let path = format!("/api/v1/namespaces/{}/pods/{pod}/{way}", env.namespace);
+            post(client, &path, &json!({})).await
+        };
+        for way in ["exec?command=sh&stdout=true", "attach?stdout=true", "portforward?ports=80", "proxy/"] {
+            refused(way, words, async || connect(&agent, "held", way).await).await?;
+            // Both get as far as the pod, which no kubelet runs here.
+            for (client, pod) in [(&agent, "free"), (&responder, "held")] {
+                let answer = connect(client, pod, way).await;
+                let said = answer.err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(!said.is_empty() && !said.contains("quarantine"), "{way} into {pod}: {said}");
+            }
+        }
+        let debug = json!({ "spec": { "ephemeralContainers": [{ "name": "debug", "image": "registry.invalid/debug:1" }] } });
+        let add = async |client: &Client, pod: &str| {
+            let pods = api::<Pod>(client, &env);
+            let change = Patch::Strategic(&debug);
+            pods.patch_subresource("ephemeralcontainers", pod, &dry_patch(), &change).await.map(drop)
+        };
+        refused("a debug container", "only the incident response may add containers", async || add(&agent, "held").await).await?;
+        add(&agent, "free").await?;
+        add(&responder, "held").await?;
+        Ok(())
+    })
+    .await
+}
