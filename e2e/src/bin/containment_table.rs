@@ -1,0 +1,24 @@
+//! `containment-table`: prints what the scenarios measured, and fails where a bar was missed.
+//! `make e2e-node` runs it after them.
+
+use std::process::ExitCode;
+
+use yellowjack_e2e::scenario::{read, report, rows_file};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let file = rows_file();
+    if !file.exists() {
+        println!("skipped: no scenario ran");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (text, missed) = report(&read(&file)?);
+    print!("{text}");
+    for bar in &missed {
+        eprintln!("error: {bar}");
+    }
+    Ok(if missed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
