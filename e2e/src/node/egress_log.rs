@@ -64,10 +64,12 @@ pub(super) async fn start() -> anyhow::Result<Supervised> {
              --jump NFLOG --nflog-group 7"
         )
     };
-    // Without this a connection that outlives its isolation is in the log at its end only.
+    // Without this a connection that outlives its isolation is in the log at its end only. Not in
+    // FORWARD: kube-proxy accepts what is established there, in a rule before this one.
     let alive = |network: &'static str| {
         format!(
-            "--wait --insert FORWARD --source {network} --match conntrack --ctstate ESTABLISHED \
+            "--wait --table mangle --insert POSTROUTING --source {network} \
+             --match conntrack --ctstate ESTABLISHED \
              --match hashlimit --hashlimit-name alive --hashlimit-mode srcip,dstip \
              --hashlimit-upto 1/sec --hashlimit-burst 1 --jump NFLOG --nflog-group 7"
         )

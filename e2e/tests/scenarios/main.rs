@@ -5,3 +5,4 @@
 mod packets;
 mod scan;
 mod stage;
+mod tunnel;

@@ -1,7 +1,7 @@
 //! What each scenario stands on: the node with a policy stand-in, a controller, an agent that reads
 //! the kernel's log, and an honest run that must not notice anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use yellowjack::api::{AgentRun, Incident, condition_of, labels};
 use yellowjack_e2e::node::{
-    Arrival, NODE_NAME, POD_NETWORK, POD_NETWORK_V6, TestNode, agent_pod, agent_spec,
-    running, skip_reason,
+    Arrival, NODE_NAME, POD_NETWORK, POD_NETWORK_V6, TestNode, agent_pod, agent_spec, running,
+    skip_reason,
 };
 use yellowjack_e2e::proxy::{FaultProxy, Write};
 use yellowjack_e2e::scenario::{Row, append};
@@ -36,6 +36,8 @@ pub const SILENT_NETWORK: &str = "198.19.0.0/20";
 const SYN_SENT_TIMEOUT_S: &str = "5";
 /// The gate of a pod: it begins once somebody connects there.
 const GATE_PORT: u16 = 9;
+/// A second one, for what it does later.
+pub const LATER_GATE_PORT: u16 = 10;
 /// What an honest run does, over and over: packages, requests, names that do not exist, and a
 /// dependency that is dead.
 const HONEST_SCRIPT: &str = "
@@ -253,8 +255,13 @@ impl Stage {
 
     /// Lets a pod begin.
     pub async fn open_gate(&self, address: &str) -> anyhow::Result<()> {
+        self.open_gate_at(address, GATE_PORT).await
+    }
+
+    /// Lets a pod go on.
+    pub async fn open_gate_at(&self, address: &str, port: u16) -> anyhow::Result<()> {
         wait_for("a pod's gate", LIMIT, async || {
-            let connect = tokio::net::TcpStream::connect((address, GATE_PORT));
+            let connect = tokio::net::TcpStream::connect((address, port));
             connect.await.map(drop).map_err(|error| error.to_string())
         })
         .await
@@ -484,10 +491,18 @@ impl Stage {
 
     /// What there is to see where a scenario failed.
     async fn tell(&self) {
-        let arguments = ["get", "incidents,agentruns,pods,jobs,netpol", "-o", "wide"];
-        eprintln!("{:?}", self.env.kubectl(&arguments).await);
-        let yaml = self.env.kubectl(&["get", "incidents", "-o", "yaml"]).await;
-        eprintln!("{}", yaml.unwrap_or_default());
+        let kinds = "incidents,agentruns,pods,jobs,networkpolicies";
+        for form in ["wide", "yaml"] {
+            let text = self.env.kubectl(&["get", kinds, "-o", form]).await;
+            eprintln!("{}", text.unwrap_or_else(|error| format!("{error:#}")));
+        }
+        // The node's files are gone with it.
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-logs");
+        let kept = folder.join(format!("{}-egress.jsonl", self.env.namespace));
+        match std::fs::copy(self.node.egress_log(), &kept) {
+            Ok(_) => eprintln!("the egress log is kept: {}", kept.display()),
+            Err(error) => eprintln!("failed to keep the egress log: {error}"),
+        }
     }
 
     /// A file of this scenario.
@@ -498,5 +513,10 @@ impl Stage {
 
 /// The script behind a gate.
 fn gated(script: &str) -> String {
-    format!("socat -u TCP6-LISTEN:{GATE_PORT},ipv6only=0 /dev/null\n{script}")
+    format!("{}\n{script}", gate(GATE_PORT))
+}
+
+/// A line of a script that waits until somebody connects to this port.
+pub fn gate(port: u16) -> String {
+    format!("socat -u TCP6-LISTEN:{port},ipv6only=0 /dev/null")
 }
