@@ -2,6 +2,9 @@
 //! namespace that plays the Internet received. Runs inside `with-node`, one test at a time, because
 //! all share the node's policy stand-in; elsewhere each test says that it is skipped.
 
+mod disturbed;
+mod escape;
+mod kinds;
 mod packets;
 mod scan;
 mod stage;

@@ -5,7 +5,7 @@ use yellowjack_e2e::standin::StandinMode;
 use crate::stage::{REFUSING_NETWORK, SILENT_NETWORK, Stage, on_stage};
 
 /// A scan from one pod, over and over.
-async fn scan(stage: &Stage, name: &str, command: &str) -> anyhow::Result<()> {
+pub async fn scan(stage: &Stage, name: &str, command: &str) -> anyhow::Result<()> {
     let script = format!("while true; do {command}; done");
     let rogue = stage.rogue_pod(&script).await?;
     stage.isolated(&rogue.pod).await?;

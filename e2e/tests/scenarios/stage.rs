@@ -209,12 +209,17 @@ impl Stage {
 
     /// The run `rogue`, allowed to reach everything, and its one pod, which begins at once.
     pub async fn rogue_pod(&self, script: &str) -> anyhow::Result<Rogue> {
+        let rogue = self.rogue_pod_waiting(script).await?;
+        self.open_gate(&rogue.address).await?;
+        Ok(rogue)
+    }
+
+    /// The same, and it waits at its gate.
+    pub async fn rogue_pod_waiting(&self, script: &str) -> anyhow::Result<Rogue> {
         self.run("rogue", "0.0.0.0/0").await?;
         self.pod("rogue", "rogue", script).await?;
         self.guarded("rogue", 1).await?;
-        let rogue = self.addresses("rogue").await?;
-        self.open_gate(&rogue.address).await?;
-        Ok(rogue)
+        self.addresses("rogue").await
     }
 
     /// The same as the pod of a Job.
@@ -475,6 +480,12 @@ impl Stage {
             after_count: arrivals.iter().filter(|a| a.time() > finding).count(),
             honest_lost: None,
         })
+    }
+
+    /// Keeps the row of one more pod.
+    pub fn keep(&self, row: &Row) -> anyhow::Result<()> {
+        println!("{row:?}");
+        append(row)
     }
 
     /// Ends a scenario: the honest run has lost nothing, and the row is kept.
