@@ -32,8 +32,13 @@ const QUIET: Duration = Duration::from_secs(5);
 pub const REFUSING_NETWORK: &str = "198.18.0.0/20";
 /// A network of which nobody answers.
 pub const SILENT_NETWORK: &str = "198.19.0.0/20";
-/// With the kernel's own 120 s a scan of silent hosts is found two minutes late.
-const SYN_SENT_TIMEOUT_S: &str = "5";
+/// How long connection tracking waits for an answer. With the kernel's own 120, 30 and 30 s a scan of
+/// silent hosts is found that much later.
+const TIMEOUTS_S: [(&str, &str); 3] = [
+    ("tcp_timeout_syn_sent", "5"),
+    ("udp_timeout", "10"),
+    ("icmp_timeout", "5"),
+];
 /// The gate of a pod: it begins once somebody connects there.
 const GATE_PORT: u16 = 9;
 /// A second one, for what it does later.
@@ -95,10 +100,9 @@ impl Stage {
     async fn start(env: TestEnv, mode: StandinMode, flags: &[&str]) -> anyhow::Result<Self> {
         let node = TestNode::find()?;
         let folder = tempfile::tempdir().context("failed to make a folder")?;
-        node.set_network(
-            "netfilter/nf_conntrack_tcp_timeout_syn_sent",
-            SYN_SENT_TIMEOUT_S,
-        )?;
+        for (name, seconds) in TIMEOUTS_S {
+            node.set_network(&format!("netfilter/nf_conntrack_{name}"), seconds)?;
+        }
         // Every address of a local network answers, and refuses.
         let status = node
             .outside("ip")
