@@ -1,6 +1,7 @@
 //! Scans of other kinds than TCP connect, one that is spread over the pods of a run, and mining.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
@@ -130,5 +131,67 @@ async fn a_session_with_a_listed_pool_is_an_alert_at_once() -> anyhow::Result<()
     on_stage(StandinMode::Packet, &flags, async |stage| {
         mine(stage, &format!("-tls {POOL_IP}:{POOL_TLS_PORT}")).await
     })
+    .await
+}
+
+/// Asks for the scenarios that take long.
+const SLOW_VARIABLE: &str = "YELLOWJACK_SLOW_SCENARIOS";
+/// A session of 330 s, its end in the log, and a finding.
+const MINING_LIMIT: Duration = Duration::from_mins(15);
+
+/// A session is judged when it ends, in the log of connection tracking; one of five minutes is a
+/// second family of evidence beside the list.
+#[tokio::test]
+async fn miners_are_isolated_after_a_session_of_five_minutes() -> anyhow::Result<()> {
+    if std::env::var_os(SLOW_VARIABLE).is_none() {
+        println!("skipped: mining for 6 minutes; set {SLOW_VARIABLE}=1 for it");
+        return Ok(());
+    }
+    let list = pool_list()?;
+    let list = list.path().display().to_string();
+    on_stage(
+        StandinMode::Packet,
+        &["--pool-list", &list],
+        async |stage| {
+            stage.run("rogue", "0.0.0.0/0").await?;
+            let kinds = [
+                (
+                    "rogue-plain",
+                    "Stratum on 3333",
+                    format!("{POOL_IP}:{POOL_PORT}"),
+                ),
+                (
+                    "rogue-tls",
+                    "Stratum in TLS on 443",
+                    format!("-tls {POOL_IP}:{POOL_TLS_PORT}"),
+                ),
+            ];
+            for (name, _, arguments) in &kinds {
+                let script = format!(
+                    "toolbox burn -share 0.5 &\n\
+                 while true; do timeout 330 toolbox mine {arguments}; sleep 1; done"
+                );
+                stage.pod(name, "rogue", &script).await?;
+            }
+            stage.guarded("rogue", 2).await?;
+            let mut rogues = Vec::new();
+            for (name, ..) in &kinds {
+                let rogue = stage.addresses(name).await?;
+                stage.open_gate(&rogue.address).await?;
+                rogues.push(rogue);
+            }
+            for rogue in &rogues {
+                stage.isolated_within(&rogue.pod, MINING_LIMIT).await?;
+            }
+            for (rogue, (_, scenario, _)) in rogues.iter().zip(&kinds) {
+                stage.quiet(rogue).await?;
+                stage.tries_on(rogue).await?;
+                stage.keep(&stage.measure(scenario, rogue, |_| false)?)?;
+            }
+            let lost = stage.honest_lost().await?;
+            anyhow::ensure!(lost == 0, "the honest run lost {lost} packets");
+            Ok(())
+        },
+    )
     .await
 }

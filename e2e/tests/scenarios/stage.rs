@@ -335,7 +335,12 @@ impl Stage {
 
     /// Waits until a pod is isolated.
     pub async fn isolated(&self, pod: &str) -> anyhow::Result<()> {
-        wait_for(&format!("the isolation of {pod}"), 2 * LIMIT, async || {
+        self.isolated_within(pod, 2 * LIMIT).await
+    }
+
+    /// The same with a limit of its own.
+    pub async fn isolated_within(&self, pod: &str, limit: Duration) -> anyhow::Result<()> {
+        wait_for(&format!("the isolation of {pod}"), limit, async || {
             self.isolation_of(pod).map(drop).ok_or_else(|| {
                 let writes = self.proxy.writes();
                 let about: Vec<_> = writes.iter().map(|write| &write.path).collect();
