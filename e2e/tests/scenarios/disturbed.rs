@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::DeleteParams;
 use yellowjack_e2e::proxy::KillTime;
 use yellowjack_e2e::standin::StandinMode;
-use yellowjack_e2e::wait_for;
+use yellowjack_e2e::{Operator, wait_for};
 
 use crate::stage::{LIMIT, REFUSING_NETWORK, Rogue, Stage, on_stage};
 
@@ -62,7 +62,7 @@ async fn a_controller_killed_on_the_ladder_goes_on_after_its_restart() -> anyhow
         ("after a record", KillTime::After, "/status"),
     ] {
         on_stage(StandinMode::Packet, &[], async |stage| {
-            let pid = stage.controller.lock().await.as_ref().map(|it| it.pid());
+            let pid = stage.controller.lock().await.as_ref().map(Operator::pid);
             let rogue = stage.rogue_pod_waiting(&slow_scan()).await?;
             let path = if path == "/status" {
                 "/incidents/rogue".to_owned()

@@ -10,7 +10,7 @@ use yellowjack_e2e::node::{POOL_IP, POOL_PORT, POOL_TLS_PORT, REFUSING_IP};
 use yellowjack_e2e::standin::StandinMode;
 
 use crate::scan::scan;
-use crate::stage::{REFUSING_NETWORK, Stage, on_stage};
+use crate::stage::{REFUSING_NETWORK, Stage, keep, on_stage};
 
 #[tokio::test]
 async fn a_syn_scan_ends() -> anyhow::Result<()> {
@@ -77,7 +77,7 @@ async fn a_scan_spread_over_the_pods_of_a_run_ends() -> anyhow::Result<()> {
         let first = rogues.first().context("no pod")?;
         let row = stage.measure("spread over four pods", first, |_| false)?;
         for rogue in rogues.iter().skip(1) {
-            stage.keep(&stage.measure("spread over four pods", rogue, |_| false)?)?;
+            keep(&stage.measure("spread over four pods", rogue, |_| false)?)?;
         }
         stage.conclude(row).await
     })
@@ -114,8 +114,8 @@ async fn mine(stage: &Stage, arguments: &str) -> anyhow::Result<()> {
     // An alert does nothing to a pod: one family of evidence never acts alone.
     let pods: Api<Pod> = stage.env.api();
     pods.get(&rogue.pod).await?;
-    let lost = stage.honest_lost().await?;
-    anyhow::ensure!(lost == 0, "the honest run lost {lost} packets");
+    let missing = stage.honest_lost().await?;
+    anyhow::ensure!(missing == 0, "the honest run lost {missing} packets");
     Ok(())
 }
 
@@ -186,10 +186,10 @@ async fn miners_are_isolated_after_a_session_of_five_minutes() -> anyhow::Result
             for (rogue, (_, scenario, _)) in rogues.iter().zip(&kinds) {
                 stage.quiet(rogue).await?;
                 stage.tries_on(rogue).await?;
-                stage.keep(&stage.measure(scenario, rogue, |_| false)?)?;
+                keep(&stage.measure(scenario, rogue, |_| false)?)?;
             }
-            let lost = stage.honest_lost().await?;
-            anyhow::ensure!(lost == 0, "the honest run lost {lost} packets");
+            let missing = stage.honest_lost().await?;
+            anyhow::ensure!(missing == 0, "the honest run lost {missing} packets");
             Ok(())
         },
     )

@@ -354,19 +354,20 @@ impl Stage {
     fn isolation_of(&self, pod: &str) -> Option<Timestamp> {
         let path = format!("/pods/{pod}");
         let label = format!("/metadata/labels/{}", labels::QUARANTINE.replace('/', "~1"));
-        let is_label = |write: &&Write| {
+        let is_label = |write: &Write| {
             write.status.is_success()
                 && write.path.ends_with(&path)
                 && write.body.pointer(&label).is_some_and(Value::is_string)
         };
-        let writes = self.proxy.writes();
-        let first = writes.iter().find(is_label).map(|write| write.answered_at);
-        first
+        let mut writes = self.proxy.writes().into_iter();
+        writes
+            .find(|write| is_label(write))
+            .map(|write| write.answered_at)
     }
 
     /// When the agent first told of this pod's finding that crossed the line of quarantine.
     fn finding_of(&self, pod: &str) -> Option<Timestamp> {
-        let is_finding = |write: &&Write| {
+        let is_finding = |write: &Write| {
             let subject = write.body.pointer("/spec/subject/name");
             let evidence = write
                 .body
@@ -375,9 +376,10 @@ impl Stage {
             let crossed = |entry: &Value| entry.get("severity") == Some(&json!("Quarantine"));
             subject == Some(&json!(pod)) && evidence.is_some_and(|all| all.iter().any(crossed))
         };
-        let writes = self.proxy.writes();
-        let first = writes.iter().find(is_finding).map(|write| write.asked_at);
-        first
+        let mut writes = self.proxy.writes().into_iter();
+        writes
+            .find(|write| is_finding(write))
+            .map(|write| write.asked_at)
     }
 
     /// The packets of a pod that arrived outside since this scenario began.
@@ -491,12 +493,6 @@ impl Stage {
         })
     }
 
-    /// Keeps the row of one more pod.
-    pub fn keep(&self, row: &Row) -> anyhow::Result<()> {
-        println!("{row:?}");
-        append(row)
-    }
-
     /// Ends a scenario: the honest run has lost nothing, and the row is kept.
     pub async fn conclude(&self, mut row: Row) -> anyhow::Result<()> {
         row.honest_lost = Some(self.honest_lost().await?);
@@ -529,6 +525,12 @@ impl Stage {
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
+}
+
+/// Keeps a row.
+pub fn keep(row: &Row) -> anyhow::Result<()> {
+    println!("{row:?}");
+    append(row)
 }
 
 /// The script behind a gate.
