@@ -9,3 +9,4 @@ mod packets;
 mod scan;
 mod stage;
 mod tunnel;
+mod upstream;
