@@ -228,8 +228,15 @@ impl Stage {
 
     /// The same as the pod of a Job.
     pub async fn rogue_job(&self, script: &str) -> anyhow::Result<Rogue> {
+        self.rogue_job_with_grace(script, 1).await
+    }
+
+    /// The same with a grace period, in seconds.
+    pub async fn rogue_job_with_grace(&self, script: &str, grace: i64) -> anyhow::Result<Rogue> {
+        let mut pod_spec = agent_spec(&gated(script))?;
+        pod_spec.termination_grace_period_seconds = Some(grace);
         let job = json!({ "metadata": { "name": "work" }, "spec": { "template": {
-            "spec": agent_spec(&gated(script))?,
+            "spec": pod_spec,
         }}});
         let jobs: Api<Job> = self.env.api();
         jobs.create(&PostParams::default(), &serde_json::from_value(job)?)

@@ -37,10 +37,14 @@ async fn is_suspended(stage: &Stage) -> anyhow::Result<bool> {
     Ok(job.spec.and_then(|spec| spec.suspend) == Some(true))
 }
 
-/// Follows a pod whose connection is open until it is cut off, and keeps the row.
-async fn follow(
+/// A reverse tunnel to this server.
+fn ssh(server: &str) -> String {
+    format!("dbclient -y -K 1 -i /etc/tunnel_key -N -R 7022:127.0.0.1:22 {server}")
+}
+
+/// Waits until the connection is open and packets of it arrive.
+async fn in_use(
     stage: &Stage,
-    name: &str,
     rogue: &Rogue,
     is_open: impl Fn(&Arrival) -> bool,
 ) -> anyhow::Result<()> {
@@ -53,7 +57,17 @@ async fn follow(
             Err(format!("{count} packets"))
         }
     })
-    .await?;
+    .await
+}
+
+/// Follows a pod whose connection is open until it is cut off, and keeps the row.
+async fn follow(
+    stage: &Stage,
+    name: &str,
+    rogue: &Rogue,
+    is_open: impl Fn(&Arrival) -> bool,
+) -> anyhow::Result<()> {
+    in_use(stage, rogue, &is_open).await?;
     stage.open_gate_at(&rogue.address, LATER_GATE_PORT).await?;
     stage.isolated(&rogue.pod).await?;
     let pods: Api<Pod> = stage.env.api();
@@ -101,8 +115,7 @@ async fn follow(
 
 async fn tunnel(mode: StandinMode) -> anyhow::Result<()> {
     on_stage(mode, &[], async |stage| {
-        let ssh = format!("dbclient -y -K 1 -i /etc/tunnel_key -N -R 7022:127.0.0.1:22 {SSH_IP}");
-        let rogue = stage.rogue_job(&with_scan(&ssh)).await?;
+        let rogue = stage.rogue_job(&with_scan(&ssh(SSH_IP))).await?;
         follow(stage, "reverse SSH tunnel, and a scan", &rogue, |arrival| {
             arrival.to == SSH_IP
         })
@@ -111,8 +124,36 @@ async fn tunnel(mode: StandinMode) -> anyhow::Result<()> {
     .await
 }
 
+/// What the ladder cannot shorten: the pod of a suspended Job has its grace period, and a shell as the
+/// first process ignores SIGTERM.
 #[tokio::test]
-async fn a_tunnel_that_survives_the_deny_is_dead_by_the_ladder() -> anyhow::Result<()> {
+async fn a_tunnel_that_survives_lives_as_long_as_the_grace_period_at_most() -> anyhow::Result<()> {
+    on_stage(StandinMode::Connection, &[], async |stage| {
+        let rogue = stage
+            .rogue_job_with_grace(&with_scan(&ssh(SSH_IP)), 30)
+            .await?;
+        let is_open = |arrival: &Arrival| arrival.to == SSH_IP;
+        in_use(stage, &rogue, is_open).await?;
+        stage.open_gate_at(&rogue.address, LATER_GATE_PORT).await?;
+        stage
+            .incident_says(&rogue.pod, "Contained", "True", &["PodGone"])
+            .await?;
+        stage.quiet(&rogue).await?;
+        let mut row = stage.measure("tunnel, grace period of 30 s", &rogue, is_open)?;
+        row.mode = "connection, graceful".to_owned();
+        let dead = row.open_dead_s;
+        stage.conclude(row).await?;
+        ensure!(
+            dead.is_some_and(|seconds| seconds <= DEAD_LIMIT_S + 30.0),
+            "the tunnel lived for {dead:?} s after the finding"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_tunnel_that_survives_the_deny_the_deny_is_dead_by_the_ladder() -> anyhow::Result<()> {
     tunnel(StandinMode::Connection).await
 }
 
@@ -181,9 +222,7 @@ async fn a_connection_opened_into_the_pod_is_cut_where_every_packet_is_judged() 
 #[tokio::test]
 async fn a_tunnel_over_ipv6_is_cut_where_every_packet_is_judged() -> anyhow::Result<()> {
     on_stage(StandinMode::Packet, &[], async |stage| {
-        let ssh =
-            format!("dbclient -y -K 1 -i /etc/tunnel_key -N -R 7022:127.0.0.1:22 {SERVER_IP_V6}");
-        let rogue = stage.rogue_job(&with_scan(&ssh)).await?;
+        let rogue = stage.rogue_job(&with_scan(&ssh(SERVER_IP_V6))).await?;
         follow(stage, "reverse SSH tunnel over IPv6", &rogue, |arrival| {
             arrival.to == SERVER_IP_V6
         })
