@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{LogParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use yellowjack::api::labels;
+use yellowjack::api::{AgentRun, condition_of, labels};
 use yellowjack_e2e::standin::StandinMode;
 use yellowjack_e2e::wait_for;
 
@@ -31,7 +31,20 @@ async fn union_trap(mode: StandinMode) -> anyhow::Result<()> {
             .create(&PostParams::default(), &serde_json::from_value(wide)?)
             .await?;
         let script = format!("while true; do nmap -n -Pn -sT -p 22 {REFUSING_NETWORK}; done");
-        let rogue = stage.rogue_job(&script).await?;
+        let rogue = stage.rogue_job_with_grace(&script, 1).await?;
+        let runs: Api<AgentRun> = stage.env.api();
+        wait_for("the run to name the wide policy", LIMIT, async || {
+            let run = runs.get("rogue").await.map_err(|error| error.to_string())?;
+            let conditions = run.status.unwrap_or_default().conditions;
+            match condition_of(&conditions, "NetworkGuarded") {
+                Some(said) if said.reason == "UnionWidened" && said.message.contains("theirs") => {
+                    Ok(())
+                }
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        stage.open_gate(&rogue.address).await?;
         stage.isolated(&rogue.pod).await?;
         let incident = stage
             .incident_says(
@@ -43,8 +56,8 @@ async fn union_trap(mode: StandinMode) -> anyhow::Result<()> {
             .await?;
         let said = incident.status.unwrap_or_default();
         ensure!(
-            said.widened_by == ["theirs"] || said.capture.is_some(),
-            "{said:?}"
+            said.capture.is_some(),
+            "suspended without a capture: {said:?}"
         );
         let jobs: Api<Job> = stage.env.api();
         let job = jobs.get("work").await?;

@@ -228,10 +228,12 @@ impl Stage {
 
     /// The same as the pod of a Job.
     pub async fn rogue_job(&self, script: &str) -> anyhow::Result<Rogue> {
-        self.rogue_job_with_grace(script, 1).await
+        let rogue = self.rogue_job_with_grace(script, 1).await?;
+        self.open_gate(&rogue.address).await?;
+        Ok(rogue)
     }
 
-    /// The same with a grace period, in seconds.
+    /// The same with a grace period, in seconds, and it waits at its gate.
     pub async fn rogue_job_with_grace(&self, script: &str, grace: i64) -> anyhow::Result<Rogue> {
         let mut pod_spec = agent_spec(&gated(script))?;
         pod_spec.termination_grace_period_seconds = Some(grace);
@@ -253,9 +255,7 @@ impl Stage {
         .await?;
         running(&pods, &name).await?;
         self.guarded("rogue", 1).await?;
-        let rogue = self.addresses(&name).await?;
-        self.open_gate(&rogue.address).await?;
-        Ok(rogue)
+        self.addresses(&name).await
     }
 
     /// A running pod's addresses.

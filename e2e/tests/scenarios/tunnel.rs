@@ -132,6 +132,7 @@ async fn a_tunnel_that_survives_lives_as_long_as_the_grace_period_at_most() -> a
         let rogue = stage
             .rogue_job_with_grace(&with_scan(&ssh(SSH_IP)), 30)
             .await?;
+        stage.open_gate(&rogue.address).await?;
         let is_open = |arrival: &Arrival| arrival.to == SSH_IP;
         in_use(stage, &rogue, is_open).await?;
         stage.open_gate_at(&rogue.address, LATER_GATE_PORT).await?;
@@ -153,7 +154,7 @@ async fn a_tunnel_that_survives_lives_as_long_as_the_grace_period_at_most() -> a
 }
 
 #[tokio::test]
-async fn a_tunnel_that_survives_the_deny_the_deny_is_dead_by_the_ladder() -> anyhow::Result<()> {
+async fn a_tunnel_that_survives_the_deny_is_dead_by_the_ladder() -> anyhow::Result<()> {
     tunnel(StandinMode::Connection).await
 }
 
