@@ -64,9 +64,12 @@ e2e-api: build cluster ## Run the tests against a real API server (package yello
 
 .PHONY: e2e-node
 e2e-node: build cluster ## Run the tests on a real node in network namespaces of its own (Linux, root)
-	$(CARGO) test --locked --no-run -p yellowjack-e2e --bin with-node --test node --test node_teardown
+	$(CARGO) test --locked --no-run -p yellowjack-e2e --bin with-node --bin containment-table --test node --test node_teardown --test scenarios
 	YELLOWJACK_NODE_TESTS=1 $(CARGO) test --locked -p yellowjack-e2e --test node_teardown -- --nocapture --test-threads=1
 	"$${CARGO_TARGET_DIR:-target}/debug/with-node" $(CARGO) test --locked --offline -p yellowjack-e2e --test node -- --nocapture
+	rm -f "$${CARGO_TARGET_DIR:-target}/e2e-logs/containment.jsonl"
+	"$${CARGO_TARGET_DIR:-target}/debug/with-node" $(CARGO) test --locked --offline -p yellowjack-e2e --test scenarios -- --nocapture --test-threads=1
+	"$${CARGO_TARGET_DIR:-target}/debug/containment-table"
 
 .PHONY: node-shell
 node-shell: cluster ## Start a node and a shell in it, with kubectl, ctr and the toolbox; the node ends with the shell

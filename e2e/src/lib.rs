@@ -16,6 +16,7 @@ mod pods;
 pub mod proxy;
 mod recording;
 mod scan_lines;
+pub mod scenario;
 pub mod standin;
 mod supervise;
 mod wait;

@@ -1,5 +1,6 @@
 //! The kernel's egress log of the node: one JSON line per new connection that leaves a pod (NFLOG),
-//! and one per event of connection tracking (NFCT), both in one file. Called by `inside`.
+//! at most one a second per pod and target for packets of connections that live on (NFLOG), and one
+//! per event of connection tracking (NFCT), all in one file. Called by `inside`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,8 +64,22 @@ pub(super) async fn start() -> anyhow::Result<Supervised> {
              --jump NFLOG --nflog-group 7"
         )
     };
-    run("iptables", rule(POD_NETWORK).split_whitespace())?;
-    run("ip6tables", rule(POD_NETWORK_V6).split_whitespace())?;
+    // Without this a connection that outlives its isolation is in the log at its end only. Not in
+    // FORWARD: kube-proxy accepts what is established there, in a rule before this one.
+    let alive = |network: &'static str| {
+        format!(
+            "--wait --table mangle --insert POSTROUTING --source {network} \
+             --match conntrack --ctstate ESTABLISHED \
+             --match hashlimit --hashlimit-name alive --hashlimit-mode srcip,dstip \
+             --hashlimit-upto 1/sec --hashlimit-burst 1 --jump NFLOG --nflog-group 7"
+        )
+    };
+    for text in [rule(POD_NETWORK), alive(POD_NETWORK)] {
+        run("iptables", text.split_whitespace())?;
+    }
+    for text in [rule(POD_NETWORK_V6), alive(POD_NETWORK_V6)] {
+        run("ip6tables", text.split_whitespace())?;
+    }
     Ok(process)
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode, Uri};
+use jiff::Timestamp;
 
 /// What happens to a request that matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +101,10 @@ pub struct Write {
     pub body: serde_json::Value,
     /// What it was answered.
     pub status: StatusCode,
+    /// When it came.
+    pub asked_at: Timestamp,
+    /// When the server had answered.
+    pub answered_at: Timestamp,
 }
 
 /// The faults to come and the writes so far.

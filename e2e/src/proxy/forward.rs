@@ -8,6 +8,7 @@ use axum::response::Response;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, StatusCode, Uri};
+use jiff::Timestamp;
 
 use super::Shared;
 use super::fault::{Fault, Kill, KillTime, Write, counts_as_write};
@@ -24,6 +25,7 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request<Body>) -> Respo
 }
 
 async fn serve(shared: &Shared, request: Request<Body>) -> anyhow::Result<Response> {
+    let asked_at = Timestamp::now();
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
         .await
@@ -40,7 +42,7 @@ async fn serve(shared: &Shared, request: Request<Body>) -> anyhow::Result<Respon
     };
     match fault {
         Some(Fault::Reply(status)) => {
-            record(shared, &parts, &body, status);
+            record(shared, &parts, &body, status, asked_at);
             return Ok(status_reply(status, "injected by the test"));
         }
         Some(Fault::DropBefore) => return Ok(dropped_connection()),
@@ -61,7 +63,7 @@ async fn serve(shared: &Shared, request: Request<Body>) -> anyhow::Result<Respon
     }
     let is_write = counts_as_write(&parts.method, &parts.uri);
     let response = forward(shared, &parts, body.clone()).await?;
-    record(shared, &parts, &body, response.status());
+    record(shared, &parts, &body, response.status(), asked_at);
     let response = if is_write {
         whole(response).await?
     } else {
@@ -184,7 +186,13 @@ fn status_reply(status: StatusCode, message: &str) -> Response {
     response
 }
 
-fn record(shared: &Shared, parts: &http::request::Parts, body: &[u8], status: StatusCode) {
+fn record(
+    shared: &Shared,
+    parts: &http::request::Parts,
+    body: &[u8],
+    status: StatusCode,
+    asked_at: Timestamp,
+) {
     if !counts_as_write(&parts.method, &parts.uri) {
         return;
     }
@@ -200,6 +208,8 @@ fn record(shared: &Shared, parts: &http::request::Parts, body: &[u8], status: St
         field_manager,
         body: serde_json::from_slice(body).unwrap_or_default(),
         status,
+        asked_at,
+        answered_at: Timestamp::now(),
     });
 }
 

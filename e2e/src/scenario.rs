@@ -1,0 +1,173 @@
+//! What a scenario measured, and the table of all that ran.
+//!
+//! `tests/scenarios` appends a row each to a file, `bin/containment_table.rs` prints them. No
+//! measuring here.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+/// Longest time from a finding to the last new connection, in seconds (p95).
+const NEW_LIMIT_S: f64 = 1.0;
+/// Longest time from a finding to the end of a connection that was open, in seconds.
+const OPEN_LIMIT_S: f64 = 10.0;
+
+/// One scenario's times. All but the first are counted from the finding, in seconds; below zero is
+/// before it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// What happened.
+    pub scenario: String,
+    /// The stand-in's mode.
+    pub mode: String,
+    /// From the first hostile packet outside to the finding.
+    pub finding_s: f64,
+    /// To the moment when the API server had accepted the isolation.
+    pub accepted_s: f64,
+    /// To the last packet that opened a connection or was none of one, as seen outside.
+    pub last_new_s: Option<f64>,
+    /// To the last packet of whatever kind.
+    pub last_s: Option<f64>,
+    /// To the last packet of the connection that was open before.
+    pub open_dead_s: Option<f64>,
+    /// Packets that arrived outside after the finding.
+    pub after_count: usize,
+    /// Packets of honest pods that left them and did not arrive.
+    pub honest_lost: Option<u64>,
+}
+
+/// Where the rows of a run of the tests are.
+#[must_use]
+pub fn rows_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-logs/containment.jsonl")
+}
+
+/// Adds a row.
+pub fn append(row: &Row) -> anyhow::Result<()> {
+    let file = rows_file();
+    let folder = file.parent().context("a file lies in a folder")?;
+    std::fs::create_dir_all(folder).context("failed to make the folder for rows")?;
+    let mut out = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&file)
+        .context("failed to open the file of rows")?;
+    let line = serde_json::to_string(row).context("failed to write a row")?;
+    writeln!(out, "{line}").context("failed to add a row")
+}
+
+/// The rows of a file, oldest first.
+pub fn read(file: &Path) -> anyhow::Result<Vec<Row>> {
+    let text = std::fs::read_to_string(file).context("failed to read the rows")?;
+    text.lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not a row: {line}")))
+        .collect()
+}
+
+/// The table, the figures, and each bar that was missed.
+#[must_use]
+pub fn report(rows: &[Row]) -> (String, Vec<String>) {
+    let mut text = String::from(
+        "| scenario | mode | first packet to finding | isolation accepted | last new connection | \
+         last packet | open connection dead | packets after finding |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    let shown = |value: Option<f64>| value.map_or("none".to_owned(), |s| format!("{s:.2}"));
+    for row in rows {
+        let dead = row.open_dead_s.map_or(String::new(), |s| format!("{s:.2}"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.2} | {:.2} | {} | {} | {dead} | {} |",
+            row.scenario,
+            row.mode,
+            row.finding_s,
+            row.accepted_s,
+            shown(row.last_new_s),
+            shown(row.last_s),
+            row.after_count,
+        );
+    }
+    let mut missed = Vec::new();
+    let mut judge = |name: String, value: f64, unit: &str, limit: f64| {
+        let _ = writeln!(text, "figure {name} {value:.2} {unit}");
+        if value > limit {
+            missed.push(format!("{name} is {value:.2} {unit}, more than {limit}"));
+        }
+    };
+    for mode in ["connection", "packet"] {
+        let of_mode = || rows.iter().filter(|row| row.mode == mode);
+        let new: Vec<f64> = of_mode()
+            .map(|row| row.last_new_s.unwrap_or_default().max(0.0))
+            .collect();
+        if let Some(value) = percentile_95(new) {
+            judge(format!("contain.{mode}.new_p95"), value, "s", NEW_LIMIT_S);
+        }
+        let dead = of_mode().filter_map(|row| row.open_dead_s);
+        if let Some(value) = dead.max_by(f64::total_cmp) {
+            judge(
+                format!("contain.{mode}.tunnel_dead"),
+                value.max(0.0),
+                "s",
+                OPEN_LIMIT_S,
+            );
+        }
+    }
+    let lost: Vec<u64> = rows.iter().filter_map(|row| row.honest_lost).collect();
+    if !lost.is_empty() {
+        let total: u64 = lost.iter().sum();
+        let _ = writeln!(text, "figure contain.honest_lost {total} packets");
+        if total > 0 {
+            missed.push(format!("{total} packets of honest pods were lost"));
+        }
+    }
+    (text, missed)
+}
+
+/// The nearest rank; of fewer than twenty it is the largest.
+fn percentile_95(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * 95).div_ceil(100);
+    values.get(rank.checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(mode: &str, last_new_s: f64) -> Row {
+        Row {
+            mode: mode.to_owned(),
+            last_new_s: Some(last_new_s),
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn a_late_connection_a_long_tunnel_and_a_lost_packet_are_named() {
+        let mut rows = vec![row("packet", 0.2), row("connection", 1.5)];
+        rows[0].open_dead_s = Some(11.0);
+        rows[1].honest_lost = Some(1);
+        let (text, missed) = report(&rows);
+        assert!(
+            text.contains("figure contain.packet.new_p95 0.20 s"),
+            "{text}"
+        );
+        assert!(
+            text.contains("figure contain.honest_lost 1 packets"),
+            "{text}"
+        );
+        assert_eq!(missed.len(), 3, "{missed:?}");
+    }
+
+    #[test]
+    fn the_percentile_is_the_nearest_rank() {
+        assert_eq!(percentile_95(Vec::new()), None);
+        assert_eq!(percentile_95(vec![3.0, 1.0]), Some(3.0));
+        let hundred = (1..=100_u8).map(f64::from).collect();
+        assert_eq!(percentile_95(hundred), Some(95.0));
+    }
+}

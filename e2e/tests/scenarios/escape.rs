@@ -1,0 +1,153 @@
+//! What could undo a quarantine or get around it: another team's wide policy, and the pod itself.
+
+use anyhow::ensure;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{LogParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use yellowjack::api::{AgentRun, condition_of, labels};
+use yellowjack_e2e::standin::StandinMode;
+use yellowjack_e2e::wait_for;
+
+use crate::stage::{LATER_GATE_PORT, LIMIT, REFUSING_NETWORK, gate, on_stage};
+
+/// Longest time from the finding to the last packet where the ladder has to end it.
+const DEAD_LIMIT_S: f64 = 10.0;
+
+async fn union_trap(mode: StandinMode) -> anyhow::Result<()> {
+    on_stage(mode, &[], async |stage| {
+        let policies: Api<NetworkPolicy> = stage.env.api();
+        let wide = json!({
+            "metadata": { "name": "theirs" },
+            "spec": {
+                "podSelector": {},
+                "policyTypes": ["Egress"],
+                "egress": [{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }],
+            },
+        });
+        policies
+            .create(&PostParams::default(), &serde_json::from_value(wide)?)
+            .await?;
+        let script = format!("while true; do nmap -n -Pn -sT -p 22 {REFUSING_NETWORK}; done");
+        let rogue = stage.rogue_job_with_grace(&script, 1).await?;
+        let runs: Api<AgentRun> = stage.env.api();
+        wait_for("the run to name the wide policy", LIMIT, async || {
+            let run = runs.get("rogue").await.map_err(|error| error.to_string())?;
+            let conditions = run.status.unwrap_or_default().conditions;
+            match condition_of(&conditions, "NetworkGuarded") {
+                Some(said) if said.reason == "UnionWidened" && said.message.contains("theirs") => {
+                    Ok(())
+                }
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        stage.open_gate(&rogue.address).await?;
+        stage.isolated(&rogue.pod).await?;
+        let incident = stage
+            .incident_says(
+                &rogue.pod,
+                "Contained",
+                "True",
+                &["PodGone", "OwnerSuspended"],
+            )
+            .await?;
+        let said = incident.status.unwrap_or_default();
+        ensure!(
+            said.capture.is_some(),
+            "suspended without a capture: {said:?}"
+        );
+        let jobs: Api<Job> = stage.env.api();
+        let job = jobs.get("work").await?;
+        ensure!(
+            job.spec.and_then(|spec| spec.suspend) == Some(true),
+            "the Job runs"
+        );
+        stage.quiet(&rogue).await?;
+        let mut row = stage.measure("another team allows 0.0.0.0/0", &rogue, |_| false)?;
+        // The deny cannot win here, so the bar is that of connections that survive.
+        row.mode = format!("{}, widened", row.mode);
+        let last = row.last_s;
+        stage.conclude(row).await?;
+        ensure!(
+            last.is_some_and(|seconds| seconds <= DEAD_LIMIT_S),
+            "packets got out until {last:?} s after the finding"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn where_another_team_allows_everything_the_ladder_goes_on() -> anyhow::Result<()> {
+    union_trap(StandinMode::Connection).await?;
+    union_trap(StandinMode::Packet).await
+}
+
+/// What the pod tries with its own account, once it is in quarantine. The test asks on its behalf, for
+/// from inside the pod the API server cannot even be reached.
+#[tokio::test]
+async fn the_pods_own_account_cannot_lift_its_quarantine() -> anyhow::Result<()> {
+    on_stage(StandinMode::Connection, &[], async |stage| {
+        let scan = format!("nmap -n -Pn -sT -p 22 {REFUSING_NETWORK}");
+        let script = format!(
+            "timeout 5 {scan}\n{}\ntoolbox get -timeout 3s -bearer \
+             /var/run/secrets/kubernetes.io/serviceaccount/token \
+             https://$KUBERNETES_SERVICE_HOST/api/v1/namespaces/{}/pods/rogue; echo done; \
+             while true; do {scan}; done",
+            gate(LATER_GATE_PORT),
+            stage.env.namespace
+        );
+        let rogue = stage.rogue_pod(&script).await?;
+        stage.isolated(&rogue.pod).await?;
+        let incident = stage
+            .incident_says(&rogue.pod, "Contained", "True", &["Isolated"])
+            .await?;
+        let account = format!("--as=system:serviceaccount:{}:default", stage.env.namespace);
+        let label = format!("{}-", labels::QUARANTINE);
+        let incident = format!("incident/{}", incident.name_any());
+        let release = r#"{"spec":{"disposition":{"verdict":"Release","by":"me","why":"please"}}}"#;
+        let attempts: [&[&str]; 6] = [
+            &["label", "pod", "rogue", &label],
+            &["delete", "networkpolicy", labels::STANDING_DENY],
+            &["annotate", "networkpolicy", labels::STANDING_DENY, "a=b"],
+            &["patch", &incident, "--type=merge", "-p", release],
+            &["delete", &incident],
+            &["delete", "agentrun", "rogue"],
+        ];
+        for attempt in attempts {
+            let mut all = vec![account.as_str()];
+            all.extend_from_slice(attempt);
+            let answer = stage.env.kubectl(&all).await;
+            let error = answer.err().map(|error| format!("{error:#}"));
+            ensure!(
+                error.as_ref().is_some_and(|text| text.contains("orbidden")),
+                "{attempt:?} was not refused: {error:?}"
+            );
+        }
+        // From inside the pod not even the question gets through.
+        stage.open_gate_at(&rogue.address, LATER_GATE_PORT).await?;
+        let pods: Api<Pod> = stage.env.api();
+        let text = wait_for("the pod's attempt to end", LIMIT, async || {
+            let logs = pods.logs("rogue", &LogParams::default()).await;
+            let text = logs.map_err(|error| error.to_string())?;
+            if text.contains("\ndone") {
+                Ok(text)
+            } else {
+                Err(text)
+            }
+        })
+        .await?;
+        ensure!(
+            text.contains("failed https://") && !text.contains("ok https://"),
+            "{text}"
+        );
+        stage.tries_on(&rogue).await?;
+        stage.quiet(&rogue).await?;
+        let row = stage.measure("the pod's own account tries to undo it", &rogue, |_| false)?;
+        stage.conclude(row).await
+    })
+    .await
+}

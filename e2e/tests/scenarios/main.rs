@@ -1,0 +1,12 @@
+//! Containment, shown with packets: real pods on the test node do wrong, and what counts is what the
+//! namespace that plays the Internet received. Runs inside `with-node`, one test at a time, because
+//! all share the node's policy stand-in; elsewhere each test says that it is skipped.
+
+mod disturbed;
+mod escape;
+mod kinds;
+mod packets;
+mod scan;
+mod stage;
+mod tunnel;
+mod upstream;

@@ -1,0 +1,63 @@
+//! Counting packets: those that left pods, and those that arrived outside.
+
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use jiff::Timestamp;
+use serde_json::Value;
+use yellowjack_e2e::node::Arrival;
+
+/// Counts what each pod sends to the Internet before any policy sees it. The cluster's own addresses
+/// are left out: those packets never get there.
+const COUNTERS: &str = "
+table ip scenario_counters
+delete table ip scenario_counters
+table ip scenario_counters {
+    set sent { type ipv4_addr; flags dynamic; counter; size 1024; }
+    chain prerouting {
+        type filter hook prerouting priority -310;
+        ip saddr 10.244.0.0/24 ip daddr != { 10.0.0.0/8, 192.0.2.1 } update @sent { ip saddr }
+    }
+}";
+
+fn nft(arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new("nft")
+        .args(arguments)
+        .output()
+        .context("failed to run nft")?;
+    ensure!(
+        output.status.success(),
+        "nft failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Starts counting anew.
+pub fn count_anew() -> anyhow::Result<()> {
+    nft(&[COUNTERS]).map(|_| ())
+}
+
+/// How many packets this pod has sent to the Internet, whether or not they got there.
+pub fn sent_by(address: &str) -> anyhow::Result<u64> {
+    let text = nft(&["-j", "list", "set", "ip", "scenario_counters", "sent"])?;
+    let all: Value = serde_json::from_str(&text).context("failed to read nft's answer")?;
+    let objects = all.get("nftables").and_then(Value::as_array);
+    let sets = objects.into_iter().flatten().filter_map(|o| o.get("set"));
+    let elements = sets.filter_map(|set| set.get("elem")?.as_array()).flatten();
+    let own = elements
+        .filter_map(|element| element.get("elem"))
+        .find(|element| element.get("val").and_then(Value::as_str) == Some(address));
+    let packets = own.and_then(|element| element.pointer("/counter/packets")?.as_u64());
+    Ok(packets.unwrap_or(0))
+}
+
+/// The seconds from one moment to another.
+pub fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}
+
+/// Whether a packet opens a connection, or belongs to a protocol without any.
+pub fn is_new(arrival: &Arrival) -> bool {
+    arrival.syn || arrival.protocol != 6
+}

@@ -1,0 +1,551 @@
+//! What each scenario stands on: the node with a policy stand-in, a controller, an agent that reads
+//! the kernel's log, and an honest run that must not notice anything.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use yellowjack::api::{AgentRun, Incident, condition_of, labels};
+use yellowjack_e2e::node::{
+    Arrival, NODE_NAME, POD_NETWORK, POD_NETWORK_V6, TestNode, agent_pod, agent_spec, running,
+    skip_reason,
+};
+use yellowjack_e2e::proxy::{FaultProxy, Write};
+use yellowjack_e2e::scenario::{Row, append};
+use yellowjack_e2e::standin::{Standin, StandinMode, build};
+use yellowjack_e2e::{Operator, TestEnv, wait_for, with_namespace};
+
+use crate::packets::{count_anew, is_new, seconds, sent_by};
+
+/// How long a state may take. A loaded machine is slow.
+pub const LIMIT: Duration = Duration::from_mins(1);
+/// A pod that tries on and gets nothing out for so long counts as stopped.
+const QUIET: Duration = Duration::from_secs(5);
+/// A network of which every host refuses: made for the scenarios.
+pub const REFUSING_NETWORK: &str = "198.18.0.0/20";
+/// A network of which nobody answers.
+pub const SILENT_NETWORK: &str = "198.19.0.0/20";
+/// How long connection tracking waits for an answer. With the kernel's own 120, 30 and 30 s a scan of
+/// silent hosts is found that much later.
+const TIMEOUTS_S: [(&str, &str); 3] = [
+    ("tcp_timeout_syn_sent", "5"),
+    ("udp_timeout", "10"),
+    ("icmp_timeout", "5"),
+];
+/// The gate of a pod: it begins once somebody connects there.
+const GATE_PORT: u16 = 9;
+/// A second one, for what it does later.
+pub const LATER_GATE_PORT: u16 = 10;
+/// What an honest run does, over and over: packages, requests, names that do not exist, and a
+/// dependency that is dead.
+const HONEST_SCRIPT: &str = "
+toolbox get -count 0 -interval 1s -timeout 900ms http://203.0.113.99:8080/ http://203.0.113.90:8080/ &
+while true; do
+    toolbox get -count 3 http://index.pkg.example.org/bytes/20000 \
+        http://files.pkg.example.org/bytes/300000 http://npm.pkg.example.org/bytes/5000
+    toolbox get -count 3 http://nowhere.pkg.example.org/
+    toolbox get -count 200 -interval 50ms http://203.0.113.80:8080/healthz
+done";
+
+/// A running operator on the node, and what it does.
+pub struct Stage {
+    pub env: TestEnv,
+    pub node: TestNode,
+    pub mode: StandinMode,
+    pub proxy: FaultProxy,
+    pub controller: Mutex<Option<Operator>>,
+    pub agent: Mutex<Option<Operator>>,
+    started: Timestamp,
+    flags: Vec<String>,
+    folder: tempfile::TempDir,
+    _standin: Standin,
+}
+
+/// A pod that does wrong.
+pub struct Rogue {
+    pub pod: String,
+    pub address: String,
+    pub address_v6: String,
+}
+
+/// Runs a scenario; `flags` are added to the agent's command line.
+pub async fn on_stage<F>(mode: StandinMode, flags: &[&str], test: F) -> anyhow::Result<()>
+where
+    F: AsyncFnOnce(&Stage) -> anyhow::Result<()>,
+{
+    if let Some(reason) = skip_reason() {
+        println!("skipped: {reason}");
+        return Ok(());
+    }
+    build("standin")?;
+    with_namespace(async |env| {
+        let stage = Stage::start(env, mode, flags).await?;
+        let outcome = test(&stage).await;
+        if outcome.is_err() {
+            stage.tell().await;
+        }
+        outcome
+    })
+    .await
+}
+
+impl Stage {
+    async fn start(env: TestEnv, mode: StandinMode, flags: &[&str]) -> anyhow::Result<Self> {
+        let node = TestNode::find()?;
+        let folder = tempfile::tempdir().context("failed to make a folder")?;
+        for (name, seconds) in TIMEOUTS_S {
+            node.set_network(&format!("netfilter/nf_conntrack_{name}"), seconds)?;
+        }
+        // Every address of a local network answers, and refuses.
+        let status = node
+            .outside("ip")
+            .args(["route", "replace", "local", REFUSING_NETWORK, "dev", "lo"])
+            .status()
+            .context("failed to make hosts that refuse")?;
+        ensure!(status.success(), "failed to make hosts that refuse");
+        count_anew()?;
+        let networks = [POD_NETWORK, POD_NETWORK_V6];
+        let log = folder.path().join("standin.log");
+        let standin = Standin::start(mode, node.kubeconfig(), &networks, &log).await?;
+        let proxy = FaultProxy::start(env.client.clone()).await?;
+        let stage = Self {
+            env,
+            node,
+            mode,
+            proxy,
+            controller: Mutex::default(),
+            agent: Mutex::default(),
+            started: Timestamp::now(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            folder,
+            _standin: standin,
+        };
+        stage.start_controller().await?;
+        stage.start_agent().await?;
+        stage.run("honest", "203.0.113.0/24").await?;
+        stage.pod("honest", "honest", HONEST_SCRIPT).await?;
+        stage.guarded("honest", 1).await?;
+        stage
+            .open_gate(&stage.addresses("honest").await?.address)
+            .await?;
+        Ok(stage)
+    }
+
+    /// Starts the controller, which reads no log.
+    pub async fn start_controller(&self) -> anyhow::Result<()> {
+        let mut arguments = vec!["controller"];
+        arguments.extend(self.common_flags());
+        let operator = self.operator(&arguments).await?;
+        *self.controller.lock().await = Some(operator);
+        Ok(())
+    }
+
+    /// Starts the agent, where it stopped before.
+    pub async fn start_agent(&self) -> anyhow::Result<()> {
+        let source = format!("ulogd:{}", self.node.egress_log().display());
+        let checkpoints = self.checkpoints();
+        let mut arguments = vec!["node", "--node-name", NODE_NAME, "--source", &source];
+        arguments.extend(["--checkpoint-dir", &checkpoints]);
+        arguments.extend(self.common_flags());
+        arguments.extend(self.flags.iter().map(String::as_str));
+        let operator = self.operator(&arguments).await?;
+        *self.agent.lock().await = Some(operator);
+        Ok(())
+    }
+
+    fn checkpoints(&self) -> String {
+        self.folder.path().join("checkpoints").display().to_string()
+    }
+
+    fn common_flags(&self) -> Vec<&str> {
+        let mut flags = vec!["--namespace", &self.env.namespace];
+        flags.extend(["--pod-cidr", POD_NETWORK, "--pod-cidr", POD_NETWORK_V6]);
+        flags.extend(["--service-cidr", "10.96.0.0/16", "--node-cidr"]);
+        // The link's whole network, for the API takes no single address with bits behind it.
+        flags.push("192.0.2.0/30");
+        flags
+    }
+
+    async fn operator(&self, arguments: &[&str]) -> anyhow::Result<Operator> {
+        std::fs::create_dir_all(self.checkpoints()).context("failed to make a folder")?;
+        self.env.operator(&self.proxy.kubeconfig(), arguments).await
+    }
+
+    /// A run over the pods `app=NAME` that may reach this network, and all of IPv6.
+    pub async fn run(&self, name: &str, network: &str) -> anyhow::Result<()> {
+        let selector = json!({ "selector": { "matchLabels": { "app": name } } });
+        self.run_over(name, &selector, network).await
+    }
+
+    /// The same with this target.
+    pub async fn run_over(&self, name: &str, target: &Value, network: &str) -> anyhow::Result<()> {
+        let run = json!({
+            "apiVersion": "yellowjack.dev/v1alpha1",
+            "kind": "AgentRun",
+            "metadata": { "name": name },
+            "spec": {
+                "target": target,
+                "network": { "egress": [{ "cidr": network }, { "cidr": "::/0" }] },
+            },
+        });
+        let runs: Api<AgentRun> = self.env.api();
+        runs.create(&PostParams::default(), &serde_json::from_value(run)?)
+            .await
+            .with_context(|| format!("failed to make the run {name}"))?;
+        Ok(())
+    }
+
+    /// A pod of a run that waits at its gate before it runs the script.
+    pub async fn pod(&self, name: &str, app: &str, script: &str) -> anyhow::Result<()> {
+        let pods: Api<Pod> = self.env.api();
+        let pod = agent_pod(name, &[("app", app)], &gated(script))?;
+        pods.create(&PostParams::default(), &pod).await?;
+        running(&pods, name).await?;
+        Ok(())
+    }
+
+    /// The run `rogue`, allowed to reach everything, and its one pod, which begins at once.
+    pub async fn rogue_pod(&self, script: &str) -> anyhow::Result<Rogue> {
+        let rogue = self.rogue_pod_waiting(script).await?;
+        self.open_gate(&rogue.address).await?;
+        Ok(rogue)
+    }
+
+    /// The same, and it waits at its gate.
+    pub async fn rogue_pod_waiting(&self, script: &str) -> anyhow::Result<Rogue> {
+        self.run("rogue", "0.0.0.0/0").await?;
+        self.pod("rogue", "rogue", script).await?;
+        self.guarded("rogue", 1).await?;
+        self.addresses("rogue").await
+    }
+
+    /// The same as the pod of a Job.
+    pub async fn rogue_job(&self, script: &str) -> anyhow::Result<Rogue> {
+        let rogue = self.rogue_job_with_grace(script, 1).await?;
+        self.open_gate(&rogue.address).await?;
+        Ok(rogue)
+    }
+
+    /// The same with a grace period, in seconds, and it waits at its gate.
+    pub async fn rogue_job_with_grace(&self, script: &str, grace: i64) -> anyhow::Result<Rogue> {
+        let mut pod_spec = agent_spec(&gated(script))?;
+        pod_spec.termination_grace_period_seconds = Some(grace);
+        let job = json!({ "metadata": { "name": "work" }, "spec": { "template": {
+            "spec": pod_spec,
+        }}});
+        let jobs: Api<Job> = self.env.api();
+        jobs.create(&PostParams::default(), &serde_json::from_value(job)?)
+            .await?;
+        let owner = json!({ "ref": { "apiVersion": "batch/v1", "kind": "Job", "name": "work" } });
+        self.run_over("rogue", &owner, "0.0.0.0/0").await?;
+        let selector = ListParams::default().labels("batch.kubernetes.io/job-name=work");
+        let pods: Api<Pod> = self.env.api();
+        let name = wait_for("the Job's pod", LIMIT, async || {
+            let list = pods.list(&selector).await.map_err(|e| e.to_string())?;
+            let first = list.items.first().map(ResourceExt::name_any);
+            first.ok_or_else(|| "none".to_owned())
+        })
+        .await?;
+        running(&pods, &name).await?;
+        self.guarded("rogue", 1).await?;
+        self.addresses(&name).await
+    }
+
+    /// A running pod's addresses.
+    pub async fn addresses(&self, pod: &str) -> anyhow::Result<Rogue> {
+        let addresses = running(&self.env.api(), pod).await?;
+        let text = |index: usize| addresses.get(index).map(ToString::to_string);
+        Ok(Rogue {
+            pod: pod.to_owned(),
+            address: text(0).context("no address")?,
+            address_v6: text(1).context("no address of IPv6")?,
+        })
+    }
+
+    /// Lets a pod begin.
+    pub async fn open_gate(&self, address: &str) -> anyhow::Result<()> {
+        self.open_gate_at(address, GATE_PORT).await
+    }
+
+    /// Lets a pod go on.
+    pub async fn open_gate_at(&self, address: &str, port: u16) -> anyhow::Result<()> {
+        wait_for("a pod's gate", LIMIT, async || {
+            let connect = tokio::net::TcpStream::connect((address, port));
+            connect.await.map(drop).map_err(|error| error.to_string())
+        })
+        .await
+    }
+
+    /// Waits until a run has so many pods and its policies stand.
+    pub async fn guarded(&self, run: &str, pods: i32) -> anyhow::Result<()> {
+        let runs: Api<AgentRun> = self.env.api();
+        wait_for(&format!("run {run} to be guarded"), LIMIT, async || {
+            let run = runs.get(run).await.map_err(|error| error.to_string())?;
+            let status = run.status.unwrap_or_default();
+            let count = status.pods.as_ref().map_or(0, |pods| pods.total);
+            let guarded = condition_of(&status.conditions, "NetworkGuarded");
+            let stands =
+                guarded.is_some_and(|said| said.status == "True" || said.reason == "UnionWidened");
+            if count == pods && stands {
+                Ok(())
+            } else {
+                Err(format!("{count} pods, {guarded:?}"))
+            }
+        })
+        .await
+    }
+
+    /// The Incidents of a pod.
+    pub async fn incidents_of(&self, pod: &str) -> anyhow::Result<Vec<Incident>> {
+        let incidents: Api<Incident> = self.env.api();
+        let list = incidents.list(&ListParams::default()).await?;
+        let of_pod = |incident: &Incident| incident.spec.subject.name == pod;
+        Ok(list.items.into_iter().filter(of_pod).collect())
+    }
+
+    /// Waits until an Incident of this pod says this.
+    pub async fn incident_says(
+        &self,
+        pod: &str,
+        condition: &str,
+        status: &str,
+        reasons: &[&str],
+    ) -> anyhow::Result<Incident> {
+        let what = format!("Incident of {pod}: {condition}={status} {reasons:?}");
+        wait_for(&what, LIMIT, async || {
+            let all = self.incidents_of(pod).await.map_err(|e| format!("{e:#}"))?;
+            let holds = |incident: &Incident| {
+                let known = incident.status.as_ref();
+                known
+                    .and_then(|s| condition_of(&s.conditions, condition))
+                    .is_some_and(|c| c.status == status && reasons.contains(&c.reason.as_str()))
+            };
+            let seen: Vec<_> = all
+                .iter()
+                .map(|i| i.status.as_ref().map(|status| &status.conditions))
+                .map(|conditions| format!("{conditions:?}"))
+                .collect();
+            all.iter()
+                .find(|incident| holds(incident))
+                .cloned()
+                .ok_or_else(|| seen.join("; "))
+        })
+        .await
+    }
+
+    /// Waits until a pod is isolated.
+    pub async fn isolated(&self, pod: &str) -> anyhow::Result<()> {
+        self.isolated_within(pod, 2 * LIMIT).await
+    }
+
+    /// The same with a limit of its own.
+    pub async fn isolated_within(&self, pod: &str, limit: Duration) -> anyhow::Result<()> {
+        wait_for(&format!("the isolation of {pod}"), limit, async || {
+            self.isolation_of(pod).map(drop).ok_or_else(|| {
+                let writes = self.proxy.writes();
+                let about: Vec<_> = writes.iter().map(|write| &write.path).collect();
+                format!("{} writes, last to {:?}", about.len(), about.last())
+            })
+        })
+        .await
+    }
+
+    /// When the API server had accepted the label of this pod.
+    fn isolation_of(&self, pod: &str) -> Option<Timestamp> {
+        let path = format!("/pods/{pod}");
+        let label = format!("/metadata/labels/{}", labels::QUARANTINE.replace('/', "~1"));
+        let is_label = |write: &Write| {
+            write.status.is_success()
+                && write.path.ends_with(&path)
+                && write.body.pointer(&label).is_some_and(Value::is_string)
+        };
+        let mut writes = self.proxy.writes().into_iter();
+        writes
+            .find(|write| is_label(write))
+            .map(|write| write.answered_at)
+    }
+
+    /// When the agent first told of this pod's finding that crossed the line of quarantine.
+    fn finding_of(&self, pod: &str) -> Option<Timestamp> {
+        let is_finding = |write: &Write| {
+            let subject = write.body.pointer("/spec/subject/name");
+            let evidence = write
+                .body
+                .pointer("/spec/evidence")
+                .and_then(Value::as_array);
+            let crossed = |entry: &Value| entry.get("severity") == Some(&json!("Quarantine"));
+            subject == Some(&json!(pod)) && evidence.is_some_and(|all| all.iter().any(crossed))
+        };
+        let mut writes = self.proxy.writes().into_iter();
+        writes
+            .find(|write| is_finding(write))
+            .map(|write| write.asked_at)
+    }
+
+    /// The packets of a pod that arrived outside since this scenario began.
+    pub fn arrivals(&self, rogue: &Rogue) -> anyhow::Result<Vec<Arrival>> {
+        let mut all = self.node.arrivals()?;
+        all.retain(|arrival| {
+            (arrival.from == rogue.address || arrival.from == rogue.address_v6)
+                && arrival.time() >= self.started
+        });
+        Ok(all)
+    }
+
+    /// Waits until nothing of a pod has arrived for a while.
+    pub async fn quiet(&self, rogue: &Rogue) -> anyhow::Result<()> {
+        wait_for(&format!("{} to be silent", rogue.pod), LIMIT, async || {
+            let seen = self.arrivals(rogue).map_err(|error| format!("{error:#}"))?;
+            let last = seen.last().map_or(self.started, Arrival::time);
+            let age = Timestamp::now().duration_since(last);
+            if age.unsigned_abs() >= QUIET {
+                Ok(())
+            } else {
+                Err(format!("the last of {} packets is {age:#} old", seen.len()))
+            }
+        })
+        .await
+    }
+
+    /// Waits until a pod that is cut off has tried again.
+    pub async fn tries_on(&self, rogue: &Rogue) -> anyhow::Result<()> {
+        let before = sent_by(&rogue.address)?;
+        wait_for("the pod to try on", LIMIT, async || {
+            let now = sent_by(&rogue.address).map_err(|error| format!("{error:#}"))?;
+            if now > before {
+                Ok(())
+            } else {
+                Err(format!("{now} packets sent"))
+            }
+        })
+        .await
+    }
+
+    /// Ends the honest run, and tells how many of its packets did not arrive.
+    pub async fn honest_lost(&self) -> anyhow::Result<u64> {
+        let honest = self.addresses("honest").await?;
+        let pods: Api<Pod> = self.env.api();
+        ensure!(
+            self.incidents_of("honest").await?.is_empty(),
+            "the honest pod has an Incident"
+        );
+        pods.delete("honest", &DeleteParams::default()).await?;
+        wait_for("the honest pod to end", LIMIT, async || {
+            match pods.get_opt("honest").await {
+                Ok(None) => Ok(()),
+                other => Err(format!("{:?}", other.map(|_| "it is there"))),
+            }
+        })
+        .await?;
+        let sent = sent_by(&honest.address)?;
+        ensure!(sent > 100, "the honest pod sent {sent} packets only");
+        let mut arrived = 0;
+        // The sniffer may be behind for a moment. What is missing after that is lost.
+        let _all_there = wait_for("the honest packets", QUIET, async || {
+            let seen = self
+                .node
+                .arrivals_from(&honest.address)
+                .map_err(|e| format!("{e:#}"))?;
+            arrived = seen.iter().filter(|a| a.time() >= self.started).count() as u64;
+            if arrived >= sent {
+                Ok(())
+            } else {
+                Err(format!("{arrived} of {sent}"))
+            }
+        })
+        .await;
+        println!("honest: {sent} packets sent, {arrived} arrived");
+        Ok(sent.saturating_sub(arrived))
+    }
+
+    /// Measures a scenario whose pod has been isolated; `is_open` are the packets of the connection
+    /// that was open before.
+    pub fn measure(
+        &self,
+        scenario: &str,
+        rogue: &Rogue,
+        is_open: impl Fn(&Arrival) -> bool,
+    ) -> anyhow::Result<Row> {
+        let arrivals = self.arrivals(rogue)?;
+        let finding = self
+            .finding_of(&rogue.pod)
+            .context("no finding was written")?;
+        let accepted = self
+            .isolation_of(&rogue.pod)
+            .context("no isolation was accepted")?;
+        let hostile = |arrival: &&Arrival| !is_open(arrival);
+        let first = arrivals
+            .iter()
+            .find(hostile)
+            .context("nothing arrived outside")?;
+        let since = |arrival: &Arrival| seconds(finding, arrival.time());
+        let new = arrivals.iter().rev().find(|a| is_new(a) && !is_open(a));
+        Ok(Row {
+            scenario: scenario.to_owned(),
+            mode: self.mode.name().to_owned(),
+            finding_s: seconds(first.time(), finding),
+            accepted_s: seconds(finding, accepted),
+            last_new_s: new.map(since),
+            last_s: arrivals.last().map(since),
+            open_dead_s: arrivals.iter().rev().find(|a| is_open(a)).map(since),
+            after_count: arrivals.iter().filter(|a| a.time() > finding).count(),
+            honest_lost: None,
+        })
+    }
+
+    /// Ends a scenario: the honest run has lost nothing, and the row is kept.
+    pub async fn conclude(&self, mut row: Row) -> anyhow::Result<()> {
+        row.honest_lost = Some(self.honest_lost().await?);
+        println!("{row:?}");
+        append(&row)?;
+        ensure!(
+            row.honest_lost == Some(0),
+            "the honest run lost packets: {row:?}"
+        );
+        Ok(())
+    }
+
+    /// What there is to see where a scenario failed.
+    async fn tell(&self) {
+        let kinds = "incidents,agentruns,pods,jobs,networkpolicies";
+        for form in ["wide", "yaml"] {
+            let text = self.env.kubectl(&["get", kinds, "-o", form]).await;
+            eprintln!("{}", text.unwrap_or_else(|error| format!("{error:#}")));
+        }
+        // The node's files are gone with it.
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-logs");
+        let kept = folder.join(format!("{}-egress.jsonl", self.env.namespace));
+        match std::fs::copy(self.node.egress_log(), &kept) {
+            Ok(_) => eprintln!("the egress log is kept: {}", kept.display()),
+            Err(error) => eprintln!("failed to keep the egress log: {error}"),
+        }
+    }
+
+    /// A file of this scenario.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// Keeps a row.
+pub fn keep(row: &Row) -> anyhow::Result<()> {
+    println!("{row:?}");
+    append(row)
+}
+
+/// The script behind a gate.
+fn gated(script: &str) -> String {
+    format!("{}\n{script}", gate(GATE_PORT))
+}
+
+/// A line of a script that waits until somebody connects to this port.
+pub fn gate(port: u16) -> String {
+    format!("socat -u TCP6-LISTEN:{port},ipv6only=0 /dev/null")
+}

@@ -1,0 +1,32 @@
+//! Kubernetes' own suite for NetworkPolicy engines, against the stand-in that the scenarios rest on.
+
+use anyhow::{Context, ensure};
+use yellowjack_e2e::node::{POD_NETWORK, POD_NETWORK_V6, TestNode, skip_reason};
+use yellowjack_e2e::standin::{Standin, StandinMode, run_suite, suite_image};
+
+/// Processes that run specs at the same time.
+const SHARDS: usize = 4;
+
+#[tokio::test]
+async fn the_stand_in_passes_the_suite_of_upstream() -> anyhow::Result<()> {
+    if let Some(reason) = skip_reason() {
+        println!("skipped: {reason}");
+        return Ok(());
+    }
+    let node = TestNode::find()?;
+    let (image, program) = suite_image()?;
+    let folder = tempfile::tempdir().context("failed to make a folder")?;
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).context("failed to make a folder")?;
+    std::fs::copy(program, root.join("agnhost")).context("failed to copy agnhost")?;
+    node.import_image(&image, &root, &["/agnhost"])?;
+    let networks = [POD_NETWORK, POD_NETWORK_V6];
+    let log = folder.path().join("standin.log");
+    let _standin =
+        Standin::start(StandinMode::Connection, node.kubeconfig(), &networks, &log).await?;
+    let result = run_suite(node.kubeconfig(), SHARDS, &folder.path().join("suite.log"))?;
+    println!("figure netpol.run {} count", result.run);
+    println!("figure netpol.passed {} count", result.passed);
+    ensure!(result.run > 0 && result.passed == result.run, "{result:?}");
+    Ok(())
+}
