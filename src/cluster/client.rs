@@ -65,6 +65,8 @@ pub async fn connect_kubelet(url: &http::Uri, trust: &KubeletTrust) -> Result<Cl
     let ours = Config::infer().await.map_err(ClientError::NoConfig)?;
     let mut config = metrics_config(url)?;
     config.auth_info = ours.auth_info;
+    // Else the system's authorities are looked up, which have no say about a kubelet.
+    config.root_cert = Some(Vec::new());
     match trust {
         KubeletTrust::Cluster => {
             config.root_cert = ours.root_cert;
