@@ -71,7 +71,9 @@ impl Index {
                 return Attribution::Unattributed(Why::Ambiguous);
             }
         }
-        found.map_or(Attribution::Unattributed(why), Attribution::Pod)
+        found.map_or(Attribution::Unattributed(why), |facts| {
+            Attribution::Pod(facts)
+        })
     }
 }
 
