@@ -88,6 +88,7 @@ impl Target {
 }
 
 /// What a contact turned out to be, said once per change.
+#[allow(clippy::struct_excessive_bools)] // independent facts about one contact
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Judged {
     pub(super) target: Target,

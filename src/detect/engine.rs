@@ -40,8 +40,8 @@ impl ErrorBudget {
         (contacts_per_day / self.false_quarantines_per_day.max(1e-6)).ln()
     }
 
-    /// The line for an alert: one false one in 1,000 pod-days, over two sums of which either
-    /// raises it (see `walk`). h = ln(2 x contacts x 1,000), which is ln 2e6 = 14.5 nats, 25
+    /// The line for an alert: one false one in 500 pod-days, over two sums of which either
+    /// raises it (see `walk`). h = ln(2 x contacts x 500), which is ln 1e6 = 13.8 nats, 24
     /// straight failures. It does not depend on the number of pods: who has more of them looks at
     /// more alerts.
     #[must_use]
@@ -50,9 +50,9 @@ impl ErrorBudget {
     }
 }
 
-/// See [`ErrorBudget::alert_nats`]. A team with 10,000 pods then looks at ten a day if all of its
-/// pods are of the worst honest kind.
-const FALSE_ALERTS_PER_POD_DAY: f64 = 1e-3;
+/// See [`ErrorBudget::alert_nats`]. A team with 10,000 pods then looks at twenty a day if all of
+/// its pods are of the worst honest kind.
+const FALSE_ALERTS_PER_POD_DAY: f64 = 2e-3;
 
 impl Default for ErrorBudget {
     /// 10,000 pods with 1,000 such contacts a day and one false quarantine in 50 days:

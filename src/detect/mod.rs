@@ -28,6 +28,7 @@ mod told;
 mod traffic;
 mod tunnel;
 mod walk;
+mod weight;
 mod wording;
 
 pub use engine::{Engine, EngineConfig, ErrorBudget, Workload};

@@ -14,7 +14,8 @@ use super::scope::Scope;
 use super::spread::Spread;
 use super::tally::Tallies;
 use super::told::Told;
-use super::walk::{Bursts, Rules, Seen, Walk, Walks, Weight};
+use super::walk::{Bursts, Rules, Seen, Walk, Walks};
+use super::weight::Weight;
 use super::wording::{self, Account};
 use crate::limits;
 use crate::model::{Evidence, Neighbour, Outcome, Severity, Signature, Transport};
@@ -100,8 +101,10 @@ fn weigh(contact: &Judged, scope: Scope, workload: Workload) -> Weight {
     if scope != Scope::Internet {
         return Weight::FULL;
     }
-    let weight = if contact.target.is_web() && !contact.has_names {
+    let weight = if contact.target.is_web() && !contact.has_names && contact.is_v6_unproven {
         Weight::WEAK
+    } else if contact.target.is_web() && !contact.has_names {
+        Weight::WEAK_EXCEPT_FOR_ALERTS
     } else if workload == Workload::Crawler {
         Weight::of(CRAWLER_SHARE)
     } else {

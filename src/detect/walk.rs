@@ -7,6 +7,7 @@
 //! both. Called by `scan` and `run`.
 
 use super::contacts::{Change, Judged, Target};
+use super::weight::Weight;
 use crate::limits;
 use crate::model::{EventTime, Outcome, Severity};
 
@@ -41,45 +42,10 @@ fn alert_success_nats() -> f64 {
     (SUCCESS_HONEST / ALERT_SUCCESS_SCANNER).ln()
 }
 
-/// How much a contact weighs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Weight {
-    /// A failure in the sum for a quarantine.
-    pub(super) quarantine: f64,
-    /// A failure in the sum for an alert.
-    pub(super) alert: f64,
-    /// An answer in both.
-    pub(super) answer: f64,
-    /// Whether the sums fade meanwhile: for failures that honest pods have all day.
-    pub(super) fades: bool,
-}
-
-impl Weight {
-    /// An ordinary failure.
-    pub(super) const FULL: Self = Self::of(1.0);
-
-    /// A failure that has a likely honest cause: 140 straight ones instead of 35, if they come
-    /// faster than they fade. Answers weigh as little, else one in twelve would hide a scan.
-    pub(super) const WEAK: Self = Self {
-        answer: 0.25,
-        fades: true,
-        ..Self::of(0.25)
-    };
-
-    /// Failures the same in both sums, and answers in full.
-    pub(super) const fn of(share: f64) -> Self {
-        Self {
-            quarantine: share,
-            alert: share,
-            answer: 1.0,
-            fades: false,
-        }
-    }
-}
-
-/// What a walk of weak failures loses in an hour, in nats: ten of them. An agent behind a wall
-/// that tries 240 sites a day stays at zero; a scan of one target per 34 s adds 15.6 in the hour.
-const FADE_NATS_PER_HOUR: f64 = 1.5;
+/// What a walk of weak failures loses in an hour: ten of them, 1.5 nats of the sum for a quarantine.
+/// An agent behind a wall that tries 240 sites a day stays at zero; a scan of one target per 34 s
+/// adds 15.6 nats in the hour.
+const FADE_FAILURES_PER_HOUR: f64 = 10.0;
 
 /// What the failures of one burst can bring into a walk of a run, in nats, and how much of that
 /// comes back in an hour. In an outage all pods of a run fail together, for ten minutes seldom
@@ -240,9 +206,11 @@ impl Walk {
     /// Books so many failures at once.
     fn fail(&mut self, contact: &Judged, failures: f64, weight: Weight) {
         if weight.fades {
-            let faded = FADE_NATS_PER_HOUR * self.hours_until(contact.time);
-            self.score_nats = (self.score_nats - faded).max(0.0);
-            self.alert_score_nats = (self.alert_score_nats - faded).max(0.0);
+            let faded = FADE_FAILURES_PER_HOUR * self.hours_until(contact.time);
+            let score = self.score_nats - faded * failure_nats() * Weight::WEAK.quarantine;
+            let alert_score = self.alert_score_nats - faded * alert_failure_nats() * weight.alert;
+            self.score_nats = score.max(0.0);
+            self.alert_score_nats = alert_score.max(0.0);
         }
         self.score_nats += failure_nats() * failures * weight.quarantine;
         self.alert_score_nats += alert_failure_nats() * failures * weight.alert;
@@ -252,13 +220,12 @@ impl Walk {
         self.last = self.last.max(contact.time);
     }
 
-    /// Books an answer, which takes back so many failures of this weight; `share` is what the
-    /// answer itself weighs.
-    fn answer(&mut self, failures: f64, weight: Weight, share: f64) {
+    /// Books an answer, which takes back so many failures of this weight.
+    fn answer(&mut self, failures: f64, weight: Weight) {
         let (taken, alert_taken) = (failures * weight.quarantine, failures * weight.alert);
-        let score = self.score_nats - success_nats() * share - failure_nats() * taken;
+        let score = self.score_nats - success_nats() * weight.answer - failure_nats() * taken;
         let alert_score = self.alert_score_nats
-            - alert_success_nats() * share
+            - alert_success_nats() * weight.alert_answer
             - alert_failure_nats() * alert_taken;
         self.score_nats = score.max(0.0);
         self.alert_score_nats = alert_score.max(0.0);
@@ -397,7 +364,7 @@ impl<K: Ord + Copy> Walks<K> {
         } else {
             0.0
         };
-        walk.answer(taken_back, weight, weight.answer);
+        walk.answer(taken_back, weight);
         if walk.alert_score_nats <= 0.0 && walk.score_nats <= 0.0 {
             self.keys.swap_remove(index);
             self.list.swap_remove(index);

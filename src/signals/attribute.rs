@@ -12,6 +12,7 @@
 //! widened holds of two pods overlap, nobody is named.
 
 mod names;
+mod neighbour;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::limits;
-use crate::model::{EventTime, Neighbour, PodHint, PodKey, RunKey};
+use crate::model::{EventTime, PodHint, PodKey, RunKey};
+use names::agrees;
 
 /// What the index needs to know of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -278,22 +280,6 @@ impl Index {
         }
     }
 
-    /// Who the holder of `ip` at `time` is to a pod of `run`. A pod that ended less than
-    /// [`limits::POD_RETENTION_SECONDS`] before has departed, if nobody holds its address since.
-    #[must_use]
-    pub fn neighbour(&self, ip: IpAddr, time: EventTime, run: Option<&RunKey>) -> Neighbour {
-        let ip = ip.to_canonical();
-        let Some(address) = self.addresses.get(&ip) else {
-            return Neighbour::Stranger;
-        };
-        match self.find(ip, time) {
-            Ok(facts) if run.is_some() && facts.run.as_ref() == run => Neighbour::Sibling,
-            Err(Why::HostNetwork | Why::Ambiguous) => Neighbour::Stranger,
-            _ if address.has_departed(time) => Neighbour::Departed,
-            _ => Neighbour::Stranger,
-        }
-    }
-
     /// Forgets what ended longer ago than lines can be late.
     pub fn expire(&mut self, now: EventTime) {
         let line = now.plus_micros(-limits::POD_RETENTION_SECONDS * 1_000_000);
@@ -502,36 +488,6 @@ impl Address {
             }
         }
     }
-
-    /// Whether its last holder ended shortly before, and nobody holds it.
-    fn has_departed(&self, time: EventTime) -> bool {
-        let skew = limits::CLOCK_SKEW_MICROS;
-        let retention = limits::POD_RETENTION_SECONDS * 1_000_000;
-        let is_over = |hold: &Hold| {
-            hold.until
-                .is_some_and(|until| (-skew..=retention).contains(&time.micros_since(until)))
-        };
-        let is_open = |hold: &Hold| covers(hold.from, hold.until, time) && !is_over(hold);
-        self.host.is_none() && self.holds.iter().any(is_over) && !self.holds.iter().any(is_open)
-    }
-
-    /// Drops the holder that ended first. `false` when all of them still hold the address.
-    fn evict_holder(&mut self) -> bool {
-        let ends = self.holds.iter().enumerate();
-        let first = ends
-            .filter_map(|(i, hold)| Some((hold.until?, i)))
-            .min()
-            .map(|(_, i)| i);
-        if let Some(i) = first {
-            self.holds.remove(i);
-        }
-        first.is_some()
-    }
-}
-
-fn agrees(hint: &PodHint<'_>, facts: &PodFacts) -> bool {
-    let same = |hinted: &str, known: &str| hinted.is_empty() || hinted == known;
-    same(&hint.namespace, &facts.namespace) && same(&hint.name, &facts.name)
 }
 
 #[cfg(test)]

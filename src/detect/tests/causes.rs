@@ -68,9 +68,9 @@ fn quic_that_is_dropped_beside_tcp_that_answers_is_no_scan_in_either_order() {
             } else {
                 [silent, tcp]
             };
-            order.iter().for_each(|signal| {
+            for signal in &order {
                 bench.signal(signal);
-            });
+            }
         }
         assert_eq!(bench.findings, vec![], "{is_tcp_first}");
     }

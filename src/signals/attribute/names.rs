@@ -7,9 +7,9 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::{Attribution, Index, Why};
+use super::{Attribution, Index, PodFacts, Why};
 use crate::limits;
-use crate::model::{EventTime, PodKey};
+use crate::model::{EventTime, PodHint, PodKey};
 
 type Pods = Vec<PodKey>;
 
@@ -77,9 +77,14 @@ impl Index {
     }
 }
 
+/// Whether what a log calls a pod fits what the API calls it.
+pub(super) fn agrees(hint: &PodHint<'_>, facts: &PodFacts) -> bool {
+    let same = |hinted: &str, known: &str| hinted.is_empty() || hinted == known;
+    same(&hint.namespace, &facts.namespace) && same(&hint.name, &facts.name)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::PodFacts;
     use super::*;
 
     fn at(second: i64) -> EventTime {

@@ -1,6 +1,7 @@
 //! What the index says, and above all when it says nothing.
 
 use super::*;
+use crate::model::Neighbour;
 
 const SKEW_S: i64 = limits::CLOCK_SKEW_MICROS / 1_000_000;
 
