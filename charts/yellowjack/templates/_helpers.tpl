@@ -70,6 +70,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "yellowjack.fullname" 
 - {{ printf "--stale-after=%s" .Values.source.staleAfter | quote }}
 - {{ printf "--budget-false-quarantines=%v" .Values.detection.falseQuarantinesPerDay | quote }}
 - {{ printf "--budget-pods=%d" (int .Values.detection.pods) | quote }}
+- {{ printf "--agent-namespace=%s" .Release.Namespace | quote }}
 {{- if .Values.observeOnly }}
 - "--observe-all"
 {{- end }}
