@@ -293,7 +293,7 @@ impl Engine {
         }
     }
 
-    /// Forgets a pod that is gone: its state starts anew. What it did as part of its run stays in
+    /// Forgets a pod that is gone or was released: its state starts anew. What it did as part of its run stays in
     /// the run's walks, else a scan by one short-lived pod after another would never be seen; but
     /// nothing is said about the pod any more.
     pub fn forget(&mut self, pod: &PodKey) {
