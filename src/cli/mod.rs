@@ -60,6 +60,13 @@ pub fn run() -> ExitCode {
     })
 }
 
+/// Whether the command line is one that [`run`] would take. The tests of the docs ask this.
+pub fn check(words: &[String]) -> Result<(), String> {
+    Cli::try_parse_from(words)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

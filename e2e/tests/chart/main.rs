@@ -7,7 +7,9 @@
 )]
 
 mod admission;
+mod docs;
 mod helm;
+mod pages;
 mod people;
 mod recorder;
 mod render;
