@@ -12,7 +12,9 @@ mod stores;
 mod watch;
 mod write;
 
-pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain};
+pub use client::{
+    Chosen, ClientError, KubeletTrust, connect, connect_chosen, connect_kubelet, connect_plain,
+};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;
