@@ -6,11 +6,13 @@ mod controller;
 mod crds;
 mod help;
 mod metrics;
+mod nearest;
 mod node;
 mod operator;
 mod people;
 mod replay;
 mod signals;
+mod status;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -40,6 +42,8 @@ enum Command {
     Node(Box<node::NodeArgs>),
     /// Run detection over recorded logs, without a cluster, and say what would have been done.
     Replay(replay::ReplayArgs),
+    /// Say whether runs are safe, and what to do about those that are not.
+    Status(status::StatusArgs),
 }
 
 /// The name under which kubectl finds the program as its plugin.
@@ -59,6 +63,7 @@ pub fn run() -> ExitCode {
         Command::Crds(args) => crds::run(&args).map(done),
         Command::Node(args) => node::run(*args).map(done),
         Command::Replay(args) => replay::run(&args).map(done),
+        Command::Status(args) => status::run(&args),
     };
     outcome.unwrap_or_else(|error| failure(&error))
 }
