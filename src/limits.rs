@@ -446,3 +446,10 @@ pub const PEOPLE_TIMEOUT_S: u64 = 20;
 
 /// Names that are suggested for one that does not exist.
 pub const SUGGESTIONS_MAX: usize = 3;
+
+/// Tries of a person's word, each after a look at the Incident as it is then. Evidence that is written
+/// meanwhile costs one; agents write it every few seconds at most.
+pub const WORD_TRIES_MAX: usize = 8;
+
+/// How often it is looked whether a person's word was carried out.
+pub const PEOPLE_POLL: std::time::Duration = std::time::Duration::from_millis(250);

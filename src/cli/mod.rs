@@ -4,6 +4,7 @@
 mod completion;
 mod controller;
 mod crds;
+mod decide;
 mod help;
 mod metrics;
 mod nearest;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::api::Verdict;
 use crate::replay::ReplayError;
 use people::{BAD_USE, PeopleError};
 
@@ -32,6 +34,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Say that an Incident is right; the pod stays contained.
+    Confirm(decide::DecideArgs),
     /// Print the script that lets a shell complete the arguments.
     Completion(completion::CompletionArgs),
     /// Run the operator: guardrails for AgentRuns, detection, quarantine, verification.
@@ -40,10 +44,14 @@ enum Command {
     Crds(crds::CrdsArgs),
     /// Run the agent of one node: detection in its log, findings into Incidents.
     Node(Box<node::NodeArgs>),
+    /// Release the pod of an Incident: undo exactly what was done about it.
+    Release(decide::DecideArgs),
     /// Run detection over recorded logs, without a cluster, and say what would have been done.
     Replay(replay::ReplayArgs),
     /// Say whether runs are safe, and what to do about those that are not.
     Status(status::StatusArgs),
+    /// End the owner and the pod of an Incident. There is no way back.
+    Terminate(decide::DecideArgs),
 }
 
 /// The name under which kubectl finds the program as its plugin.
@@ -58,12 +66,15 @@ pub fn run() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = |()| ExitCode::SUCCESS;
     let outcome = match cli.command {
+        Command::Confirm(args) => decide::run(&args, Verdict::Confirm),
         Command::Completion(args) => completion::run(&args, Cli::command()).map(done),
         Command::Controller(args) => controller::run(*args).map(done),
         Command::Crds(args) => crds::run(&args).map(done),
         Command::Node(args) => node::run(*args).map(done),
+        Command::Release(args) => decide::run(&args, Verdict::Release),
         Command::Replay(args) => replay::run(&args).map(done),
         Command::Status(args) => status::run(&args),
+        Command::Terminate(args) => decide::run(&args, Verdict::Terminate),
     };
     outcome.unwrap_or_else(|error| failure(&error))
 }
