@@ -430,3 +430,26 @@ pub const MALFORMED_MAX: usize = 1024;
 
 /// Nodes in one page of a list: about 20 KiB each, so a page takes 10 MiB for a moment.
 pub const NODES_PAGE: u32 = 500;
+
+// --- the command line for people -------------------------------------------------------------
+
+/// Objects in one page of a list that a person asked for. An Incident has up to 100 KiB: 50 MiB for a
+/// moment, and usually a hundredth of that.
+pub const PEOPLE_PAGE: u32 = 500;
+
+/// Objects that one command reads of one kind. What is left out is said. A person who has more runs
+/// than this looks at one namespace at a time.
+pub const PEOPLE_OBJECTS_MAX: usize = 20_000;
+
+/// Longest read that a person waits for, in seconds: a page of large objects over a slow line.
+pub const PEOPLE_TIMEOUT_S: u64 = 20;
+
+/// Names that are suggested for one that does not exist.
+pub const SUGGESTIONS_MAX: usize = 3;
+
+/// Tries of a person's word, each after a look at the Incident as it is then. Evidence that is written
+/// meanwhile costs one; agents write it every few seconds at most.
+pub const WORD_TRIES_MAX: usize = 8;
+
+/// How often it is looked whether a person's word was carried out.
+pub const PEOPLE_POLL: std::time::Duration = std::time::Duration::from_millis(250);

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 /// How long a connection may take to stand.
@@ -15,6 +16,9 @@ pub enum ClientError {
     /// Neither a kubeconfig nor a service account was usable.
     #[error("unable to find a cluster: set KUBECONFIG, or run inside a pod with a service account")]
     NoConfig(#[source] kube::config::InferConfigError),
+    /// The kubeconfig that was asked for is no use.
+    #[error("unable to use the kubeconfig")]
+    BadKubeconfig(#[source] KubeconfigError),
     /// The configuration was found and is no use.
     #[error("unable to build a client from the cluster's configuration")]
     Build(#[source] kube::Error),
@@ -50,6 +54,39 @@ pub enum KubeletTrust {
 pub async fn connect() -> Result<Client, ClientError> {
     choose_tls()?;
     let mut config = Config::infer().await.map_err(ClientError::NoConfig)?;
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    Client::try_from(config).map_err(ClientError::Build)
+}
+
+/// Which cluster a person means, where it is not the one that `kubectl` would take.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen {
+    /// This kubeconfig alone.
+    pub kubeconfig: Option<PathBuf>,
+    /// This context of it.
+    pub context: Option<String>,
+}
+
+/// Connects as a person: as `kubectl` does, and inside a pod with its service account.
+pub async fn connect_chosen(chosen: &Chosen) -> Result<Client, ClientError> {
+    choose_tls()?;
+    let options = KubeConfigOptions {
+        context: chosen.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let mut config = match &chosen.kubeconfig {
+        Some(file) => {
+            let read = Kubeconfig::read_from(file).map_err(ClientError::BadKubeconfig)?;
+            let config = Config::from_custom_kubeconfig(read, &options).await;
+            config.map_err(ClientError::BadKubeconfig)?
+        }
+        None if chosen.context.is_some() => {
+            let config = Config::from_kubeconfig(&options).await;
+            config.map_err(ClientError::BadKubeconfig)?
+        }
+        None => Config::infer().await.map_err(ClientError::NoConfig)?,
+    };
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     Client::try_from(config).map_err(ClientError::Build)

@@ -6,14 +6,18 @@
 
 mod client;
 mod owners;
+mod review;
 mod roster;
 mod standing;
 mod stores;
 mod watch;
 mod write;
 
-pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain};
+pub use client::{
+    Chosen, ClientError, KubeletTrust, connect, connect_chosen, connect_kubelet, connect_plain,
+};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
+pub use review::{Deed, may_account, may_i, who_am_i};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;
 pub use stores::{StoreWriters, Stores, prune_job, prune_nothing, prune_pod};

@@ -54,6 +54,12 @@ impl FieldManager {
         Self(crate::model::clip(&format!("yellowjack/observation-{observer}"), 128).to_owned())
     }
 
+    /// The word of a person at the command line.
+    #[must_use]
+    pub fn person() -> Self {
+        Self("yellowjack/person".to_owned())
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {

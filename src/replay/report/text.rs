@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 
-use super::super::escape::for_terminal;
 use super::super::labels::{LabelKind, Labels};
 use super::super::run::{CaptureResult, Recorded, SubjectResult};
 use super::super::score::Score;
@@ -17,6 +16,7 @@ use super::{
 use crate::detect::EngineConfig;
 use crate::limits;
 use crate::model::EventTime;
+use crate::model::escape::for_terminal;
 
 /// Whether the text may hold colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
