@@ -8,6 +8,7 @@ mod node;
 mod operator;
 mod replay;
 mod signals;
+mod sources;
 
 use std::process::ExitCode;
 
