@@ -104,6 +104,50 @@ pub const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
 /// First and longest pause before a file that cannot be opened is tried again.
 pub const OPEN_RETRY_MS: (u64, u64) = (500, 30_000);
 
+// --- Hubble Relay ----------------------------------------------------------------------------
+
+/// Longest message that is taken from Relay. A flow has 1 to 5 KiB; the largest message names every
+/// node of the cluster, [`NODES_MAX`] with 64 bytes each: 512 KiB.
+pub const RELAY_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes that Relay may send before we take them. Together with the queue of batches all that waits
+/// on our side; then Relay's buffers fill, and it says what it lost.
+pub const RELAY_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Messages that are made into lines at once.
+pub const RELAY_CHUNK_MAX: usize = 512;
+
+/// Longest wait for a connection, and for the first word on it. Relay names its nodes at once.
+pub const RELAY_ANSWER_S: u64 = 30;
+
+/// A silent connection is asked for a sign of life after the first, and given up after the second.
+pub const RELAY_KEEPALIVE_S: (u64, u64) = (10, 10);
+
+/// First and longest pause before Relay is called again, in milliseconds.
+pub const RELAY_RETRY_MS: (u64, u64) = (500, 30_000);
+
+/// Pause between two questions after Relay's nodes. It asks each of them.
+pub const RELAY_STATUS_S: u64 = 15;
+
+/// What is asked for again after a break: how late a flow may come after others of its node.
+pub const RELAY_OVERLAP_S: i64 = 10;
+
+/// A node that sent nothing for so long no longer decides from when on flows are asked for.
+pub const RELAY_NODE_SILENT_S: i64 = 300;
+
+/// Flows that are remembered so that none counts twice: the overlap at 13,000 flows a second, of all
+/// nodes together. About 24 bytes each: 3 MiB. Beyond that some count twice.
+pub const RELAY_RECENT_MAX: usize = 131_072;
+
+/// Flows of a node that can come again in a row: Hubble's largest buffer has 65,535.
+pub const RELAY_REPEATED_MAX: usize = 65_536;
+
+/// Largest checkpoint of a relay that is read: [`NODES_MAX`] nodes with 300 bytes each are 2.4 MiB.
+pub const RELAY_CHECKPOINT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+const _: () = assert!(RELAY_RETRY_MS.0 <= RELAY_RETRY_MS.1);
+const _: () = assert!(RELAY_OVERLAP_S < RELAY_NODE_SILENT_S);
+
 const _: () = assert!(READ_BYTES_MAX <= LINE_BYTES_MAX);
 const _: () = assert!(COPY_HEAD_BYTES_MIN <= FILE_HEAD_BYTES_MAX);
 const _: () = assert!(POLL_ACTIVE_MS <= POLL_IDLE_MS && POLL_IDLE_MS <= ROTATION_CHECK_MS);

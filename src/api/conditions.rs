@@ -118,6 +118,8 @@ closed_names! {
         SourcesSpeak,
         /// SignalsFresh: a flow source is silent or away.
         FlowsStale,
+        /// SignalsFresh: a relay does not hear a node on which the run has pods.
+        NodesUnseen,
         /// SignalsFresh: a source of node metrics is silent or away.
         MetricsStale,
         /// SignalsFresh: a source said that it lost events.

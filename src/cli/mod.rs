@@ -13,6 +13,7 @@ mod operator;
 mod people;
 mod replay;
 mod signals;
+mod sources;
 mod status;
 
 use std::path::Path;

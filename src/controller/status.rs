@@ -329,6 +329,11 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
             let message = format!("silent sources: {}", names.join(", "));
             say(Some(false), Reason::FlowsStale, message)
         }
+        SignalsVerdict::NodesUnseen { nodes, .. } => {
+            let nodes = super::agents::some_of(nodes.clone());
+            let message = format!("nodes that the relay does not hear: {}", nodes.join(", "));
+            say(Some(false), Reason::NodesUnseen, message)
+        }
         SignalsVerdict::MetricsStale(names) => {
             let message = format!("silent metrics: {}", names.join(", "));
             say(Some(false), Reason::MetricsStale, message)

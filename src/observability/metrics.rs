@@ -86,6 +86,14 @@ metrics! {
     SourceGaps: Counter "yellowjack_source_gaps", labels ["source"];
     /// Bytes of a source that are written and not read yet.
     SourceLagBytes: Gauge "yellowjack_source_lag_bytes", labels ["source"];
+    /// Calls of a relay after the first one.
+    RelayReconnects: Counter "yellowjack_relay_reconnects", labels ["source"];
+    /// Flows of a relay that came again, and count once.
+    RelayRepeated: Counter "yellowjack_relay_repeated", labels ["source"];
+    /// Records that Hubble said it lost, by where.
+    RelayEventsLost: Counter "yellowjack_relay_events_lost", labels ["source", "place"];
+    /// Nodes that a relay does not hear.
+    RelayNodesUnseen: Gauge "yellowjack_relay_nodes_unseen", labels ["source"];
     /// Fetches of node metrics by what became of them.
     Scrapes: Counter "yellowjack_scrapes", labels ["source", "result"];
     /// Samples of node metrics by what became of them.

@@ -45,6 +45,7 @@ impl Responder {
                 let target = super::execute::pod_target(&PodView {
                     name: subject.name.clone(),
                     uid: subject.uid.clone(),
+                    node: None,
                     quarantine: None,
                 });
                 Err(failed(ActionKind::Suspend, target, error.into()))

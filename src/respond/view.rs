@@ -196,6 +196,8 @@ impl Responder {
             .map(|pod| PodView {
                 name: pod.name_any(),
                 uid: pod.uid().unwrap_or_default(),
+                // Not in the metadata; only pods that are contained are looked for in a log.
+                node: None,
                 quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
             })
             .collect())
@@ -268,8 +270,8 @@ impl Responder {
     fn witnessed(&self, incident: &Incident, pods: &[PodView]) -> Option<Witnessed> {
         let isolated = EventTime::from(isolated_at(incident)?);
         let watch = |pod: &PodView| {
-            self.witness
-                .watch(&PodKey::from(pod.uid.as_str()), isolated, monotonic_now())
+            let (key, node) = (PodKey::from(pod.uid.as_str()), pod.node.as_deref());
+            self.witness.watch(&key, node, isolated, monotonic_now())
         };
         let own = pods.iter().filter_map(watch).reduce(worst);
         // What an agent told about an earlier isolation says nothing about this one.
@@ -353,6 +355,7 @@ fn pod_view(pod: &Pod) -> PodView {
     PodView {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
     }
 }

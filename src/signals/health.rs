@@ -2,6 +2,7 @@
 //!
 //! The pipeline notes what each source does; the controller turns it into SignalsFresh.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ struct SourceNote {
     is_log: bool,
     last_line: Option<Instant>,
     last_loss: Option<Instant>,
+    /// Nodes that it does not hear.
+    unseen: BTreeSet<String>,
 }
 
 /// What can be said about all sources together.
@@ -25,10 +28,35 @@ pub enum SignalsVerdict {
     NoSource,
     /// These logs are silent.
     Stale(Vec<String>),
+    /// The logs speak, but for those of these nodes, which a relay does not hear.
+    NodesUnseen {
+        /// The nodes, sorted.
+        nodes: Vec<String>,
+        /// What there is to say of the others.
+        others: Box<SignalsVerdict>,
+    },
     /// The logs speak; these sources of node metrics are silent.
     MetricsStale(Vec<String>),
     /// These sources said that they lost events.
     Lossy(Vec<String>),
+}
+
+impl SignalsVerdict {
+    /// The verdict for who has pods on these nodes only. With none it stays.
+    #[must_use]
+    pub fn on_nodes(self, wanted: &BTreeSet<&str>) -> Self {
+        match self {
+            Self::NodesUnseen { mut nodes, others } if !wanted.is_empty() => {
+                nodes.retain(|node| wanted.contains(node.as_str()));
+                if nodes.is_empty() {
+                    *others
+                } else {
+                    Self::NodesUnseen { nodes, others }
+                }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Notes about the sources. Cheap to clone; all clones are one.
@@ -54,6 +82,7 @@ impl SignalHealth {
                 is_log,
                 last_line: None,
                 last_loss: None,
+                unseen: BTreeSet::new(),
             }
         };
         let logs = logs.into_iter().map(note(true));
@@ -71,36 +100,32 @@ impl SignalHealth {
         self.note(source, |note| note.last_loss = Some(now));
     }
 
+    /// The source of this index does not hear these nodes, and hears all others.
+    pub fn unseen(&self, source: usize, nodes: Vec<String>) {
+        self.note(source, |note| note.unseen = nodes.into_iter().collect());
+    }
+
+    /// Whether the source of this index does not hear this node.
+    #[must_use]
+    pub fn is_unseen(&self, source: usize, node: &str) -> bool {
+        let notes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        notes
+            .get(source)
+            .is_some_and(|note| note.unseen.contains(node))
+    }
+
     /// The verdict; a source is silent that said nothing for `stale_after`.
     #[must_use]
     pub fn verdict(&self, now: Instant, stale_after: Duration) -> SignalsVerdict {
         let notes = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let names = |chosen: &dyn Fn(&SourceNote) -> bool| -> Vec<String> {
-            notes
-                .iter()
-                .filter(|note| chosen(note))
-                .map(|note| note.name.clone())
-                .collect()
-        };
-        let within = |time: Option<Instant>, span| time.is_some_and(|time| now - time < span);
-        let is_stale = |note: &SourceNote| !within(note.last_line, stale_after);
-        let stale = names(&|note| note.is_log && is_stale(note));
-        if !stale.is_empty() {
-            return SignalsVerdict::Stale(stale);
+        let unseen: BTreeSet<&String> = notes.iter().flat_map(|note| &note.unseen).collect();
+        let verdict = verdict_of(&notes, now, stale_after);
+        if unseen.is_empty() || matches!(verdict, SignalsVerdict::Stale(_)) {
+            return verdict;
         }
-        let stale = names(&|note| !note.is_log && is_stale(note));
-        if !stale.is_empty() {
-            return SignalsVerdict::MetricsStale(stale);
-        }
-        // Metrics alone show no flow.
-        if !notes.iter().any(|note| note.is_log) {
-            return SignalsVerdict::NoSource;
-        }
-        let lossy = names(&|note| within(note.last_loss, LOSS_REMEMBERED));
-        if lossy.is_empty() {
-            SignalsVerdict::Fresh
-        } else {
-            SignalsVerdict::Lossy(lossy)
+        SignalsVerdict::NodesUnseen {
+            nodes: unseen.into_iter().cloned().collect(),
+            others: Box::new(verdict),
         }
     }
 
@@ -109,6 +134,37 @@ impl SignalHealth {
         if let Some(note) = notes.get_mut(source) {
             change(note);
         }
+    }
+}
+
+/// The verdict on the sources as such.
+fn verdict_of(notes: &[SourceNote], now: Instant, stale_after: Duration) -> SignalsVerdict {
+    let names = |chosen: &dyn Fn(&SourceNote) -> bool| -> Vec<String> {
+        notes
+            .iter()
+            .filter(|note| chosen(note))
+            .map(|note| note.name.clone())
+            .collect()
+    };
+    let within = |time: Option<Instant>, span| time.is_some_and(|time| now - time < span);
+    let is_stale = |note: &SourceNote| !within(note.last_line, stale_after);
+    let stale = names(&|note| note.is_log && is_stale(note));
+    if !stale.is_empty() {
+        return SignalsVerdict::Stale(stale);
+    }
+    let stale = names(&|note| !note.is_log && is_stale(note));
+    if !stale.is_empty() {
+        return SignalsVerdict::MetricsStale(stale);
+    }
+    // Metrics alone show no flow.
+    if !notes.iter().any(|note| note.is_log) {
+        return SignalsVerdict::NoSource;
+    }
+    let lossy = names(&|note| within(note.last_loss, LOSS_REMEMBERED));
+    if lossy.is_empty() {
+        SignalsVerdict::Fresh
+    } else {
+        SignalsVerdict::Lossy(lossy)
     }
 }
 
@@ -174,5 +230,28 @@ mod tests {
             SignalHealth::default().verdict(later, STALE),
             SignalsVerdict::NoSource
         );
+    }
+
+    #[test]
+    fn a_node_that_a_relay_does_not_hear_concerns_who_has_pods_there() {
+        let (health, now) = (SignalHealth::new(["relay".into()]), Instant::now());
+        health.spoke(0, now);
+        health.unseen(0, vec!["b".into(), "a".into()]);
+        let verdict = health.verdict(now, STALE);
+        let on = |nodes: &[&str]| verdict.clone().on_nodes(&nodes.iter().copied().collect());
+        let unseen = |nodes: &[&str]| SignalsVerdict::NodesUnseen {
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            others: Box::new(SignalsVerdict::Fresh),
+        };
+        assert_eq!(on(&[]), unseen(&["a", "b"]));
+        assert_eq!(on(&["b", "c"]), unseen(&["b"]));
+        assert_eq!(on(&["c"]), SignalsVerdict::Fresh);
+        assert!(health.is_unseen(0, "a") && !health.is_unseen(0, "c"));
+        health.unseen(0, Vec::new());
+        assert_eq!(health.verdict(now, STALE), SignalsVerdict::Fresh);
+        // A relay that says nothing at all is the greater trouble.
+        health.unseen(0, vec!["a".into()]);
+        let stale = SignalsVerdict::Stale(vec!["relay".into()]);
+        assert_eq!(health.verdict(now + STALE, STALE), stale);
     }
 }

@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::MetricsSource;
-use super::signals::SourceArg;
+use super::sources::{Place, SourceArg};
 use crate::cluster::{
     ClusterDeny, Owners, Roster, StoreWriters, Stores, WatchHealth, Writer, connect,
 };
@@ -34,9 +34,11 @@ use crate::respond::{
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
+use crate::signals::source::relay::{self, RelayConfig, RelayCounters, RelayPacing};
 use crate::signals::source::scrape::{SampleBatch, ScrapeCounters};
 use crate::signals::source::{
-    self, HealthReader, SourceConfig, SourceHandle, SourceId, SourceKind, StartAt,
+    self, Batch, HealthReader, SourceConfig, SourceError, SourceHandle, SourceId, SourceKind,
+    StartAt,
 };
 
 /// What this process is there for.
@@ -91,6 +93,13 @@ pub struct OperatorConfig {
     pub agent_namespace: String,
 }
 
+/// Reads how a running source is.
+struct SourceReader {
+    name: String,
+    health: HealthReader,
+    relay: Option<Arc<RelayCounters>>,
+}
+
 /// The shared parts.
 struct Operator {
     config: OperatorConfig,
@@ -106,7 +115,7 @@ struct Operator {
     lines: Arc<LineCounters>,
     records: Arc<RecordCounters>,
     watches: Vec<(&'static str, WatchHealth)>,
-    sources: Mutex<Vec<(String, HealthReader)>>,
+    sources: Mutex<Vec<SourceReader>>,
     scrapes: Mutex<Vec<(String, Arc<ScrapeCounters>)>>,
 }
 
@@ -246,7 +255,7 @@ impl Operator {
             writer,
             stores,
             roster,
-            witness: Witness::default(),
+            witness: Witness::of(health.clone()),
             health,
             forgotten: Forgotten::default(),
             index: Arc::default(),
@@ -356,6 +365,39 @@ impl Operator {
         }
     }
 
+    fn start_source(
+        &self,
+        id: SourceId,
+        source: &SourceArg,
+        sender: &mpsc::Sender<Batch>,
+        reading: &CancellationToken,
+    ) -> Result<SourceHandle, SourceError> {
+        let (name, start_at) = (source.name(), self.config.start_at);
+        let checkpoint_dir = self.config.checkpoint_dir.clone();
+        let (sender, reading) = (sender.clone(), reading.clone());
+        let kind = match &source.place {
+            Place::Stdin => SourceKind::Stdin,
+            Place::Path(path) => SourceKind::Path(path.clone()),
+            Place::Relay(target) => {
+                let config = RelayConfig {
+                    id,
+                    name,
+                    target: target.clone(),
+                    start_at,
+                    checkpoint_dir,
+                    pacing: RelayPacing::default(),
+                };
+                return relay::spawn(config, sender, self.health.clone(), reading);
+            }
+        };
+        let config = SourceConfig {
+            start_at,
+            checkpoint_dir,
+            ..SourceConfig::new(id, &name, kind)
+        };
+        source::spawn(config, sender, reading)
+    }
+
     fn start_signals(
         &self,
         findings: mpsc::Sender<Found>,
@@ -366,20 +408,13 @@ impl Operator {
         let (sender, batches) = source::channel();
         let mut handles = Vec::new();
         for (place, source) in self.config.sources.iter().enumerate() {
-            let kind = source
-                .path
-                .clone()
-                .map_or(SourceKind::Stdin, SourceKind::Path);
-            let mut config = SourceConfig::new(SourceId(place), &source.name(), kind);
-            config.start_at = self.config.start_at;
-            config
-                .checkpoint_dir
-                .clone_from(&self.config.checkpoint_dir);
-            handles.push(source::spawn(config, sender.clone(), reading.clone())?);
+            handles.push(self.start_source(SourceId(place), source, &sender, reading)?);
         }
-        let readers = handles
-            .iter()
-            .map(|handle| (handle.name().to_owned(), handle.health_reader()));
+        let readers = handles.iter().map(|handle| SourceReader {
+            name: handle.name().to_owned(),
+            health: handle.health_reader(),
+            relay: handle.relay_counters(),
+        });
         *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = readers.collect();
         let info = |source: &SourceArg| SourceInfo {
             name: source.name(),

@@ -8,6 +8,7 @@ use super::Operator;
 use crate::api::{Incident, condition_is};
 use crate::cluster::Outcome;
 use crate::observability::{Metric, Reading};
+use crate::signals::source::relay::RelayCounters;
 use crate::signals::source::scrape::ScrapeCounters;
 
 impl Operator {
@@ -86,9 +87,9 @@ impl Operator {
             ),
         ];
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, health) in sources.iter() {
-            let health = health.snapshot();
-            let of_source = |metric, value| Reading::labelled(metric, name, value);
+        for source in sources.iter() {
+            let health = source.health.snapshot();
+            let of_source = |metric, value| Reading::labelled(metric, &source.name, value);
             readings.extend([
                 of_source(Metric::SourceOversizedLines, health.oversized_lines),
                 of_source(Metric::SourceRotations, health.rotations),
@@ -96,6 +97,9 @@ impl Operator {
                 of_source(Metric::SourceGaps, health.gaps),
                 of_source(Metric::SourceLagBytes, health.lag_bytes),
             ]);
+            if let Some(counters) = &source.relay {
+                readings.extend(relay_readings(&source.name, counters));
+            }
         }
         readings.extend(self.metrics_readings());
         readings
@@ -139,4 +143,22 @@ impl Operator {
         }
         readings
     }
+}
+
+/// What became of a relay.
+fn relay_readings(name: &str, of: &RelayCounters) -> Vec<Reading> {
+    let count = |counter: &AtomicU64| counter.load(Relaxed);
+    let lost = |place, counter| {
+        let labels = [name, place];
+        Reading::of_two(Metric::RelayEventsLost, labels, count(counter))
+    };
+    vec![
+        Reading::labelled(Metric::RelayReconnects, name, count(&of.reconnects)),
+        Reading::labelled(Metric::RelayRepeated, name, count(&of.repeated)),
+        Reading::labelled(Metric::RelayNodesUnseen, name, count(&of.nodes_unseen)),
+        lost("perf_ring_buffer", &of.lost_perf),
+        lost("observer_queue", &of.lost_queue),
+        lost("hubble_ring_buffer", &of.lost_ring),
+        lost("unknown", &of.lost_unknown),
+    ]
 }

@@ -240,6 +240,14 @@ fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() 
             "egress.log",
         ),
         (
+            SignalsVerdict::NodesUnseen {
+                nodes: vec!["n1".into()],
+                others: Box::new(SignalsVerdict::Fresh),
+            },
+            "NodesUnseen",
+            "n1",
+        ),
+        (
             SignalsVerdict::MetricsStale(vec!["kubelet".into()]),
             "MetricsStale",
             "kubelet",
