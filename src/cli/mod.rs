@@ -5,6 +5,7 @@ mod controller;
 mod crds;
 mod metrics;
 mod node;
+mod notify;
 mod operator;
 mod replay;
 mod signals;

@@ -5,6 +5,7 @@
 //! counted outcome.
 
 mod client;
+mod events;
 mod owners;
 mod roster;
 mod standing;
@@ -12,7 +13,8 @@ mod stores;
 mod watch;
 mod write;
 
-pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain};
+pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain, connect_receiver};
+pub use events::{EventNote, Events};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;
