@@ -24,6 +24,7 @@ pub mod observability;
 
 pub mod cluster;
 pub mod controller;
+pub mod notify;
 
 pub mod replay;
 

@@ -6,6 +6,8 @@
 //! the human's word undoes what was done (INV-7); what it needs for that is written before the pod is
 //! touched (INV-5).
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -250,6 +252,11 @@ pub struct IncidentStatus {
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(max = 32)))]
     pub techniques: Vec<String>,
+    /// What the webhook was told: by transition, since when it held. What is not here is told again
+    /// after a restart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::times")]
+    pub notified: BTreeMap<String, Time>,
     /// When the record was closed; it expires some time after. With microseconds: what came before is settled, what comes after is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<MicroTime>,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::notify::NotifyArgs;
 use super::operator::{Duty, Response};
 use super::signals::{SignalArgs, duration, run_operator};
 use crate::guardrails::DnsTarget;
@@ -50,6 +51,9 @@ pub struct ControllerArgs {
     /// given several times.
     #[arg(long = "dns-cidr", value_name = "CIDR")]
     dns_cidrs: Vec<IpNet>,
+
+    #[command(flatten)]
+    notify: NotifyArgs,
 }
 
 /// Runs the subcommand until a signal ends it.
@@ -65,6 +69,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
             incident_ttl: args.incident_ttl,
         },
         actions_per_second: args.actions_per_second,
+        notify: args.notify.settings()?,
     };
     let dns = args.dns_cidrs.into_iter().map(DnsTarget::Address);
     run_operator(args.signals, Duty::Controller(response), dns.collect())

@@ -9,6 +9,7 @@ mod help;
 mod metrics;
 mod nearest;
 mod node;
+mod notify;
 mod operator;
 mod people;
 mod replay;

@@ -1,7 +1,7 @@
 //! The connection to the API server, from a kubeconfig or from inside a pod; and those to what gives
 //! node metrics, which are read-only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -30,6 +30,9 @@ pub enum ClientError {
         /// The URL.
         url: http::Uri,
     },
+    /// The URL of a receiver names no host. It is not shown: its path may be a credential.
+    #[error("unable to send to a receiver: its URL wants http://HOST[:PORT][/PATH] or https://")]
+    BadReceiver,
     /// Another part of the process chose a TLS provider before.
     #[error("unable to choose the TLS provider")]
     Tls,
@@ -119,6 +122,17 @@ pub async fn connect_kubelet(url: &http::Uri, trust: &KubeletTrust) -> Result<Cl
 pub fn connect_plain(url: &http::Uri) -> Result<Client, ClientError> {
     choose_tls()?;
     Client::try_from(metrics_config(url)?).map_err(ClientError::Build)
+}
+
+/// Connects to a receiver of notifications, without credentials. Its certificate is believed if an
+/// authority in `ca_file` signed it, or else one that the system trusts.
+pub fn connect_receiver(url: &http::Uri, ca_file: Option<&Path>) -> Result<Client, ClientError> {
+    choose_tls()?;
+    let mut config = metrics_config(url).map_err(|_| ClientError::BadReceiver)?;
+    if url.scheme_str() == Some("https") {
+        config.root_cert_file = ca_file.map(Path::to_path_buf);
+    }
+    Client::try_from(config).map_err(ClientError::Build)
 }
 
 /// Settings for the host of this URL. Its path is that of the requests.

@@ -5,6 +5,7 @@
 //! counted outcome.
 
 mod client;
+mod events;
 mod owners;
 mod review;
 mod roster;
@@ -15,7 +16,9 @@ mod write;
 
 pub use client::{
     Chosen, ClientError, KubeletTrust, connect, connect_chosen, connect_kubelet, connect_plain,
+    connect_receiver,
 };
+pub use events::{EventNote, Events};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
 pub use review::{Deed, may_account, may_i, who_am_i};
 pub use roster::{Roster, RunId};

@@ -41,6 +41,12 @@ impl FieldManager {
         Self(crate::model::clip(&format!("yellowjack/evidence-{observer}"), 128).to_owned())
     }
 
+    /// Events, and what Incidents say about who was told.
+    #[must_use]
+    pub fn notifier() -> Self {
+        Self("yellowjack/notifier".to_owned())
+    }
+
     /// An agent's Lease.
     #[must_use]
     pub fn agent(node: &str) -> Self {

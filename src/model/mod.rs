@@ -19,5 +19,5 @@ pub use flow::{
 };
 pub use sample::{ComputeSample, GpuSample};
 pub use subject::{PodKey, RunKey, Subject};
-pub use text::{BoundedText, clip};
+pub use text::{BoundedText, clean, clip};
 pub use time::EventTime;

@@ -102,6 +102,8 @@ metrics! {
     Runs: Gauge "yellowjack_runs", labels [];
     /// Pods that belong to a run.
     Pods: Gauge "yellowjack_pods", labels [];
+    /// What people were told, by receiver and by what became of it.
+    Notifications: Counter "yellowjack_notifications", labels ["receiver", "result"];
     /// Incidents that are not closed.
     IncidentsOpen: Gauge "yellowjack_incidents_open", labels [];
 }

@@ -27,6 +27,7 @@ use crate::controller::{Controller, Heartbeat, Parts, Role};
 use crate::detect::{Engine, EngineConfig};
 use crate::guardrails::ClusterFacts;
 use crate::limits;
+use crate::notify::{Bell, Notifier, NotifyCounters, NotifySettings};
 use crate::observability::{EndpointError, Missing, Read, serve};
 use crate::respond::{
     Forgotten, Found, Observer, Pacer, RecordCounters, Recorder, Responder, ResponderSettings,
@@ -62,6 +63,8 @@ pub struct Response {
     pub settings: ResponderSettings,
     /// The most actions per second.
     pub actions_per_second: f64,
+    /// Who is told.
+    pub notify: NotifySettings,
 }
 
 /// Everything that the command line decides.
@@ -114,6 +117,8 @@ struct Operator {
     incidents: IncidentQueue,
     lines: Arc<LineCounters>,
     records: Arc<RecordCounters>,
+    bell: Bell,
+    notified: Arc<NotifyCounters>,
     watches: Vec<(&'static str, WatchHealth)>,
     sources: Mutex<Vec<SourceReader>>,
     scrapes: Mutex<Vec<(String, Arc<ScrapeCounters>)>>,
@@ -129,6 +134,7 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     operator.spawn_watches(&client, writers, &mut tasks);
     let (findings, found) = mpsc::channel(limits::FINDINGS_CHANNEL_MAX);
     operator.spawn_work(found, &shutdown, &mut tasks);
+    operator.start_telling(&mut tasks)?;
     let endpoints = operator.endpoints(&shutdown);
     tokio::pin!(endpoints);
     tokio::select! {
@@ -262,6 +268,8 @@ impl Operator {
             controller,
             lines: Arc::default(),
             records: Arc::default(),
+            bell: Bell::default(),
+            notified: Arc::default(),
             watches: watches::kinds(&config.duty)
                 .iter()
                 .map(|kind| (*kind, WatchHealth::default()))
@@ -297,6 +305,25 @@ impl Operator {
                 tasks.spawn(self.heartbeat(name).run());
             }
         }
+    }
+
+    /// Starts what tells people. An agent tells nobody: its findings are Incidents of the controller.
+    fn start_telling(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+        let Duty::Controller(response) = &self.config.duty else {
+            return Ok(());
+        };
+        let notifier = Notifier {
+            stores: self.stores.clone(),
+            writer: self.writer.clone(),
+            settings: response.notify.clone(),
+            instance: std::env::var("HOSTNAME").unwrap_or_else(|_| "yellowjack".to_owned()),
+            bell: self.bell.clone(),
+            // There is one controller; where there are several, the one that leads tells.
+            gate: Arc::new(|| true),
+            counters: Arc::clone(&self.notified),
+        };
+        notifier.start(tasks)?;
+        Ok(())
     }
 
     /// Serves the endpoints where that is wanted; never ends otherwise.

@@ -102,6 +102,29 @@ impl Operator {
             }
         }
         readings.extend(self.metrics_readings());
+        readings.extend(self.told_readings());
+        readings
+    }
+
+    /// What became of what people were told.
+    fn told_readings(&self) -> Vec<Reading> {
+        let told = &self.notified;
+        let mut readings = Vec::new();
+        for (receiver, of) in [
+            ("events", &told.events),
+            ("alertmanager", &told.alertmanager),
+            ("webhook", &told.webhook),
+        ] {
+            for (result, counter) in [
+                ("sent", &of.sent),
+                ("failed", &of.failed),
+                ("dead_lettered", &of.dead_lettered),
+            ] {
+                let labels = [receiver, result];
+                let value = counter.load(Relaxed);
+                readings.push(Reading::of_two(Metric::Notifications, labels, value));
+            }
+        }
         readings
     }
 

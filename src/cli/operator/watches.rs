@@ -170,6 +170,7 @@ impl Operator {
             }
         }
         self.controller.run_seen(seen);
+        self.bell.ring();
     }
 
     fn policy_seen(&self, seen: &Seen<crate::api::GuardrailPolicy>) {
@@ -179,6 +180,7 @@ impl Operator {
     fn incident_seen(&self, seen: &Seen<Incident>) {
         self.incidents.incident_seen(seen);
         self.controller.incident_seen(seen);
+        self.bell.ring();
     }
 
     fn pod_seen(&self, seen: &Seen<Pod>) {
