@@ -133,6 +133,11 @@ bench-react: cluster ## Measure the time from log line to quarantine, and the co
 	$(CARGO) build --locked --release --workspace --bins
 	YELLOWJACK_BIN="$${CARGO_TARGET_DIR:-target}/release/yellowjack" "$${CARGO_TARGET_DIR:-target}/release/bench-react"
 
+.PHONY: bench-scale
+bench-scale: ## Measure 10,000 AgentRuns and 20,000 pods of KWOK; ARGS="--runs 500 --pods 1000" for less
+	$(CARGO) build --locked --release --workspace --bins
+	YELLOWJACK_BIN="$${CARGO_TARGET_DIR:-target}/release/yellowjack" "$${CARGO_TARGET_DIR:-target}/release/bench-scale" $(ARGS)
+
 .PHONY: bench-budget
 bench-budget: ## Simulate 100,000 pod-days of honest agents and some attackers; ARGS="--parts 1" for less
 	$(CARGO) bench --locked --quiet --bench budget -- $(ARGS)
