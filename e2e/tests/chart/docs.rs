@@ -126,12 +126,12 @@ async fn try_kubectl(cluster: &TestCluster, command: &Command) -> anyhow::Result
     if words.first().is_some_and(|word| word == "yellowjack") {
         return Ok(()); // The plugin's commands are the program's own; see below.
     }
-    let verb = |verbs: &[&str]| words.iter().any(|word| verbs.contains(&word.as_str()));
-    let needs_a_kubelet = verb(&["exec", "logs", "rollout", "port-forward", "cp"]);
-    if verb(&["apply", "patch", "delete", "create", "label", "annotate"]) {
+    let has = |verbs: &[&str]| command.words.iter().any(|word| verbs.contains(&word.as_str()));
+    let needs_a_kubelet = has(&["exec", "logs", "rollout", "port-forward", "cp"]);
+    if has(&["apply", "patch", "delete", "create", "label", "annotate"]) {
         words.push("--dry-run=server".to_owned());
     }
-    if verb(&["rollout"]) {
+    if has(&["rollout"]) {
         words.push("--watch=false".to_owned());
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
