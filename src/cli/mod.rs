@@ -3,6 +3,7 @@
 
 mod controller;
 mod crds;
+mod election;
 mod metrics;
 mod node;
 mod operator;
