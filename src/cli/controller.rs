@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::notify::NotifyArgs;
+use super::election::ElectionArgs;
 use super::operator::{Duty, Response};
 use super::signals::{SignalArgs, duration, run_operator};
 use crate::guardrails::DnsTarget;
@@ -16,6 +17,9 @@ use crate::respond::plan::BreakerLimits;
 pub struct ControllerArgs {
     #[command(flatten)]
     signals: SignalArgs,
+
+    #[command(flatten)]
+    election: ElectionArgs,
 
     /// A namespace in which nothing is ever done automatically. May be given several times, and
     /// replaces the default list.
@@ -70,6 +74,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
         },
         actions_per_second: args.actions_per_second,
         notify: args.notify.settings()?,
+        election: args.election.election()?,
     };
     let dns = args.dns_cidrs.into_iter().map(DnsTarget::Address);
     run_operator(args.signals, Duty::Controller(response), dns.collect())

@@ -6,6 +6,7 @@ mod controller;
 mod crds;
 mod decide;
 mod help;
+mod election;
 mod metrics;
 mod nearest;
 mod node;

@@ -2,10 +2,14 @@
 //!
 //! `controller` and `respond` read from [`Stores`] and write through [`Writer`]. Nothing here knows
 //! what a write means; it knows how to make one safely: with a field manager, a time limit and a
-//! counted outcome.
+//! counted outcome, and where it acts, only while this process leads (`election`, `lease`, `gate`).
 
+mod catch_up;
 mod client;
+mod election;
 mod events;
+mod gate;
+mod lease;
 mod owners;
 mod review;
 mod roster;
@@ -18,7 +22,10 @@ pub use client::{
     Chosen, ClientError, KubeletTrust, connect, connect_chosen, connect_kubelet, connect_plain,
     connect_receiver,
 };
+pub use election::{BadTerms, Terms};
 pub use events::{EventNote, Events};
+pub use gate::Gate;
+pub use lease::{Candidate, identity};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
 pub use review::{Deed, may_account, may_i, who_am_i};
 pub use roster::{Roster, RunId};

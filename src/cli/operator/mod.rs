@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here. The parts know nothing of each other but what they are given.
 
+mod lead;
 mod metrics;
 mod readings;
 mod watches;
@@ -16,6 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::lead::{Election, ReadsLease};
+use super::election;
 use super::metrics::MetricsSource;
 use super::sources::{Place, SourceArg};
 use crate::cluster::{
@@ -65,6 +68,8 @@ pub struct Response {
     pub actions_per_second: f64,
     /// Who is told.
     pub notify: NotifySettings,
+    /// How one leader is chosen among replicas. `None`: this process is the only one.
+    pub election: Option<election::Election>,
 }
 
 /// Everything that the command line decides.
@@ -120,6 +125,7 @@ struct Operator {
     bell: Bell,
     notified: Arc<NotifyCounters>,
     watches: Vec<(&'static str, WatchHealth)>,
+    reads_lease: ReadsLease,
     sources: Mutex<Vec<SourceReader>>,
     scrapes: Mutex<Vec<(String, Arc<ScrapeCounters>)>>,
 }
@@ -156,6 +162,7 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let samples = operator.start_metrics(&client, &mut tasks).await?;
     let (mut handles, mut pipeline) =
         operator.start_signals(findings, samples, &reading, &draining)?;
+    let mut election = operator.start_election(&client);
     let stopped = stop_signal();
     tokio::pin!(stopped);
     let mut has_ended = false;
@@ -173,9 +180,15 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
                     break Err(unexpected_end("the pipeline", ended));
                 }
             }
+            ended = Election::ended(&mut election) => {
+                election = None;
+                break Err(unexpected_end("the part that keeps the Lease", ended));
+            }
         }
     };
     tracing::info!("Stopping.");
+    // The Lease before all else, so that another replica goes on at once. Evidence is still written.
+    Election::end(election).await;
     // Readers first, then the pipeline with what they read, then the places in the logs, then the
     // rest: the recorder writes what the pipeline still finds.
     reading.cancel();
@@ -237,7 +250,8 @@ async fn stop_signal() {
 impl Operator {
     fn new(config: OperatorConfig, client: Client) -> (Self, StoreWriters) {
         let (stores, writers) = Stores::new();
-        let writer = Writer::new(client, Duration::from_secs(limits::API_TIMEOUT_S));
+        let limit = Duration::from_secs(limits::API_TIMEOUT_S);
+        let writer = Writer::new(client, limit, lead::gate_of(&config.duty));
         let metrics = config.metrics.iter().map(|source| source.name.clone());
         let logs = config.sources.iter().map(SourceArg::name);
         let health = SignalHealth::with_metrics(logs, metrics);
@@ -274,6 +288,7 @@ impl Operator {
                 .iter()
                 .map(|kind| (*kind, WatchHealth::default()))
                 .collect(),
+            reads_lease: ReadsLease::default(),
             sources: Mutex::default(),
             scrapes: Mutex::default(),
             config,
@@ -299,6 +314,7 @@ impl Operator {
             Duty::Controller(response) => {
                 let incidents = self.incidents.clone();
                 tasks.spawn(incidents.run(self.responder(response), shutdown.clone()));
+                tasks.spawn(Arc::clone(self).lead());
             }
             Duty::Node { name, .. } => {
                 tasks.spawn(self.observer(name).run());
@@ -312,14 +328,15 @@ impl Operator {
         let Duty::Controller(response) = &self.config.duty else {
             return Ok(());
         };
+        // Of several controllers the one that leads tells.
+        let gate = self.writer.gate().clone();
         let notifier = Notifier {
             stores: self.stores.clone(),
             writer: self.writer.clone(),
             settings: response.notify.clone(),
             instance: std::env::var("HOSTNAME").unwrap_or_else(|_| "yellowjack".to_owned()),
             bell: self.bell.clone(),
-            // There is one controller; where there are several, the one that leads tells.
-            gate: Arc::new(|| true),
+            gate: Arc::new(move || gate.is_open()),
             counters: Arc::clone(&self.notified),
         };
         notifier.start(tasks)?;
@@ -348,7 +365,11 @@ impl Operator {
             roster: self.roster.clone(),
             writer: self.writer.clone(),
             observer: match &self.config.duty {
-                Duty::Controller(_) => "controller".to_owned(),
+                // Two replicas with one name would take back each other's entries.
+                Duty::Controller(response) => response
+                    .election
+                    .as_ref()
+                    .map_or_else(|| "controller".to_owned(), |e| e.replica.clone()),
                 Duty::Node { name, .. } => name.clone(),
             },
             settings: Arc::new(move |run| controller.effective(run)),
