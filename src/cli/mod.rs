@@ -3,6 +3,7 @@
 
 mod controller;
 mod crds;
+mod held;
 mod metrics;
 mod node;
 mod operator;
@@ -29,6 +30,8 @@ enum Command {
     Controller(Box<controller::ControllerArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
+    /// Name what is held in quarantine, and fail where that is anything; for an uninstall.
+    Held(held::HeldArgs),
     /// Run the agent of one node: detection in its log, findings into Incidents.
     Node(Box<node::NodeArgs>),
     /// Run detection over recorded logs, without a cluster, and say what would have been done.
@@ -44,6 +47,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Controller(args) => controller::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Held(args) => held::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Node(args) => node::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay::run(&args).map(|()| ExitCode::SUCCESS),
     };
