@@ -71,6 +71,19 @@ e2e-node: build cluster ## Run the tests on a real node in network namespaces of
 	"$${CARGO_TARGET_DIR:-target}/debug/with-node" $(CARGO) test --locked --offline -p yellowjack-e2e --test scenarios -- --nocapture --test-threads=1
 	"$${CARGO_TARGET_DIR:-target}/debug/containment-table"
 
+.PHONY: e2e-install
+e2e-install: cluster ## Install the image and the chart with Helm on such a node, upgrade and uninstall (Linux, root)
+	charts/build-helm.sh >/dev/null
+	IMAGE_PROFILE="$${IMAGE_PROFILE:-image-test}" deploy/image.sh yellowjack.test/yellowjack:e2e target/image/test.tar
+	$(CARGO) test --locked --no-run -p yellowjack-e2e --bin with-node --test install
+	if [ "$${CI:-}" = true ]; then export YELLOWJACK_NODE_REQUIRED=1; fi; \
+	YELLOWJACK_IMAGE="$$PWD/target/image/test.tar" "$${CARGO_TARGET_DIR:-target}/debug/with-node" \
+		$(CARGO) test --locked --offline -p yellowjack-e2e --test install -- --nocapture
+
+.PHONY: image
+image: ## Build the image (release) and its bill of materials into target/image
+	deploy/image.sh yellowjack:0.1.0 target/image/yellowjack.tar
+
 .PHONY: node-shell
 node-shell: cluster ## Start a node and a shell in it, with kubectl, ctr and the toolbox; the node ends with the shell
 	$(CARGO) run --locked -p yellowjack-e2e --bin with-node -- "$${SHELL:-sh}"

@@ -1,66 +1,104 @@
-#!/bin/sh
-# Builds the image without a daemon, a base image or root: a static binary and nothing else, as an OCI archive that
-# `ctr images import` and `skopeo copy oci-archive:...` take. Needs umoci, and the musl target of Rust. The Containerfile
-# makes the same for several platforms.
+#!/usr/bin/env bash
+# Builds the image without a daemon, a base image or root: a static binary, the authorities that TLS trusts, and the
+# list of what the binary is made of. An OCI archive comes out, which `ctr images import` and `skopeo copy oci-archive:...`
+# take, and beside it OUTPUT.cdx.json, the software bill of materials (CycloneDX). Needs umoci and ca-certificates; Rust's
+# target for musl is added. The same source makes the same digest. The Containerfile makes the same for several
+# platforms. Called by `make image` and `make e2e-install`.
 #
-# usage: deploy/image.sh NAME:TAG OUTPUT.tar [BINARY]
-#   BINARY: a static binary to pack instead of building one
-set -eu
+# usage: deploy/image.sh NAME:TAG OUTPUT.tar [amd64|arm64]
+#
+# IMAGE_PROFILE (release): the profile of Cargo; image-test is built sooner. Cargo's files go to the cache and are used
+# again. SOURCE_DATE_EPOCH (the time of the last commit): the only time in the image.
+set -euo pipefail
 
 [ "$#" -ge 2 ] || { sed -n 's/^# usage/usage/p' "$0" >&2; exit 2; }
-name=$1 output=$2 binary=${3:-}
+name=$1 output=$2
 tag=${name##*:}
 here=$(cd "$(dirname "$0")/.." && pwd)
+profile=${IMAGE_PROFILE:-release}
+case $output in /*) ;; *) output=$PWD/$output ;; esac
 
 say() { echo "image: $*" >&2; }
+fail() { say "$*"; exit 1; }
 
-if ! command -v umoci >/dev/null 2>&1; then
-    say "umoci is not here; on Debian: apt-get install umoci"
-    exit 1
-fi
-
-case $(uname -m) in
-    x86_64) architecture=amd64 ;;
-    aarch64) architecture=arm64 ;;
-    *) say "no build for $(uname -m)"; exit 1 ;;
+case ${3:-$(uname -m)} in
+    x86_64 | amd64) architecture=amd64 machine=x86_64 ;;
+    aarch64 | arm64) architecture=arm64 machine=aarch64 ;;
+    *) fail "no build for ${3:-$(uname -m)}" ;;
 esac
+target=$machine-unknown-linux-musl
+authorities=/etc/ssl/certs/ca-certificates.crt
 
-if [ -z "$binary" ]; then
-    target=$(uname -m)-unknown-linux-musl
+command -v umoci >/dev/null || fail "umoci is not here; on Debian: apt-get install umoci"
+[ -s "$authorities" ] || fail "$authorities is not here; on Debian: apt-get install ca-certificates"
+
+# Prints the path of the binary. Progress goes to standard error.
+build() {
     cd "$here"
-    rustup target add "$target" >&2
-    # Cargo's C code (ring) needs no library, so that the system's compiler does where musl-gcc is missing.
-    variable=CC_$(echo "$target" | tr - _)
-    command -v musl-gcc >/dev/null 2>&1 || export "$variable=${CC:-cc}"
-    cargo build --locked --release --target "$target" --bin yellowjack >&2
-    binary=${CARGO_TARGET_DIR:-target}/$target/release/yellowjack
-fi
+    local cargo_home=${CARGO_HOME:-$HOME/.cargo} settings
+    export CARGO_TARGET_DIR=${IMAGE_TARGET_DIR:-${YELLOWJACK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/yellowjack}/image-target}
+    # Panics name files; where this machine keeps its crates is nobody's business, and differs between machines.
+    export RUSTFLAGS="--remap-path-prefix=$cargo_home=/cargo"
+    settings=$(tr a-z- A-Z_ <<<"CARGO_TARGET_${target}_LINKER")
+    # Cargo's C code (ring) needs no library, so that any C compiler for the architecture does.
+    if [ "$machine" = "$(uname -m)" ]; then
+        command -v musl-gcc >/dev/null || export "CC_${target//-/_}=${CC:-cc}"
+    else
+        command -v "$machine-linux-gnu-gcc" >/dev/null || fail "a C compiler for $machine is not here; on Debian: apt-get install gcc-${machine/_/-}-linux-gnu libc6-dev-$architecture-cross"
+        export "CC_${target//-/_}=$machine-linux-gnu-gcc" "$settings=rust-lld"
+    fi
+    rustup target list --installed | grep -qx "$target" || rustup target add "$target" >&2
+    local auditable
+    auditable=$(.ci/tools cargo-auditable)
+    PATH=$(dirname "$auditable"):$PATH
+    cargo auditable build --locked --profile "$profile" --target "$target" --bin yellowjack >&2
+    echo "$CARGO_TARGET_DIR/$target/$profile/yellowjack"
+}
+
+binary=$(build)
 # In an empty image there is no loader that a dynamic binary could use.
-if ldd "$binary" >/dev/null 2>&1 && ! ldd "$binary" 2>&1 | grep -q "statically linked"; then
-    say "$binary is not static"
-    exit 1
-fi
+if readelf -l "$binary" | grep -q INTERP; then fail "$binary is not static"; fi
+bill=$(cd "$here" && .ci/tools auditable2cdx)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/image"
-install -m 0755 "$binary" "$work/image/yellowjack"
-# The same binary makes the same image.
-epoch=1970-01-01T00:00:00Z
-touch -d @0 "$work/image" "$work/image/yellowjack"
+root=$work/root
+install -D -m 0755 "$binary" "$root/yellowjack"
+install -D -m 0644 "$authorities" "$root/etc/ssl/certs/ca-certificates.crt"
+mkdir -p "$root/usr/share/yellowjack"
+"$bill" "$binary" >"$root/usr/share/yellowjack/sbom.cdx.json"
+chmod 0644 "$root/usr/share/yellowjack/sbom.cdx.json"
 
-umoci init --layout "$work/layout" >/dev/null
-umoci new --image "$work/layout:$tag" >/dev/null
-umoci insert --rootless --history.created "$epoch" --image "$work/layout:$tag" "$work/image/yellowjack" /yellowjack >/dev/null
-umoci config --history.created "$epoch" --image "$work/layout:$tag" --created "$epoch" \
+revision=$(git -C "$here" rev-parse HEAD 2>/dev/null || echo unknown)
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/Cargo.toml" | head -n 1)
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$here" log -1 --format=%ct 2>/dev/null || echo 0)}
+created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+find "$root" -type d -exec chmod 0755 {} +
+
+layout=$work/layout
+umoci init --layout "$layout" >/dev/null
+umoci new --image "$layout:$tag" >/dev/null
+umoci insert --rootless --history.created "$created" --image "$layout:$tag" "$root" / >/dev/null
+umoci config --history.created "$created" --image "$layout:$tag" --created "$created" \
     --architecture "$architecture" --os linux \
     --config.user 65532:65532 --config.entrypoint /yellowjack \
     --config.label org.opencontainers.image.title=yellowjack \
-    --config.label org.opencontainers.image.licenses=Apache-2.0 >/dev/null
+    --config.label "org.opencontainers.image.description=Keeps AI-agent runs inside their limits, and contains what scans and mines." \
+    --config.label org.opencontainers.image.licenses=Apache-2.0 \
+    --config.label org.opencontainers.image.url=https://yellowjack.dev \
+    --config.label "org.opencontainers.image.version=$version" \
+    --config.label "org.opencontainers.image.revision=$revision" \
+    --config.label "org.opencontainers.image.created=$created" \
+    --config.label dev.yellowjack.sbom=/usr/share/yellowjack/sbom.cdx.json >/dev/null
 # containerd takes an image's whole name from the layout's index.
-sed -i "s|\"org.opencontainers.image.ref.name\":\"$tag\"|\"org.opencontainers.image.ref.name\":\"$name\"|" \
-    "$work/layout/index.json"
-umoci gc --layout "$work/layout" >/dev/null 2>&1 || true
-tar -C "$work/layout" -cf "$output" .
-bytes=$(du -b "$output" | cut -f1)
-awk -v bytes="$bytes" 'BEGIN { printf "figure image.size %.1f MiB\n", bytes / 1048576 }'
+sed -i "s|\"org.opencontainers.image.ref.name\":\"$tag\"|\"org.opencontainers.image.ref.name\":\"$name\"|" "$layout/index.json"
+umoci gc --layout "$layout" >/dev/null 2>&1 || true
+
+mkdir -p "$(dirname "$output")"
+tar -C "$layout" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -cf "$output" .
+cp "$root/usr/share/yellowjack/sbom.cdx.json" "${output%.tar}.cdx.json"
+say "$output: $architecture, profile $profile, $(grep -o '"digest":"sha256:[0-9a-f]*"' "$layout/index.json" | head -n 1 | cut -d'"' -f4)"
+if [ "$profile" = release ]; then
+    find "$layout/blobs" -type f -printf '%s\n' | awk '{ bytes += $1 } END { printf "figure image.size %.1f MiB\n", bytes / 1048576 }'
+fi

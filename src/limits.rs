@@ -492,6 +492,16 @@ pub const RETRY_WAIT_MAX_S: u64 = 300;
 /// each. More than a handful means a broken tool; then some are said again.
 pub const MALFORMED_MAX: usize = 1024;
 
+/// Pods or Incidents in one page when it is looked for what is held. An Incident with its capture takes up
+/// to 64 KiB, so a page takes 16 MiB for a moment.
+pub const HELD_PAGE: u32 = 250;
+
+/// Pages of that: 100,000 objects.
+pub const HELD_PAGES_MAX: usize = 400;
+
+/// Lines that are printed of what is held: a terminal's scrollback, and a hook's log.
+pub const HELD_LINES_MAX: usize = 100;
+
 /// Nodes in one page of a list: about 20 KiB each, so a page takes 10 MiB for a moment.
 pub const NODES_PAGE: u32 = 500;
 

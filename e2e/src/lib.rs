@@ -7,6 +7,7 @@ mod binaries;
 mod cluster;
 mod control_plane;
 mod env;
+pub mod helm;
 mod kubelet_metrics;
 pub mod lines;
 mod metrics;

@@ -5,8 +5,9 @@ mod completion;
 mod controller;
 mod crds;
 mod decide;
-mod help;
 mod election;
+mod held;
+mod help;
 mod metrics;
 mod nearest;
 mod node;
@@ -45,6 +46,8 @@ enum Command {
     Controller(Box<controller::ControllerArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
+    /// Name what is held in quarantine, and fail where that is anything; for an uninstall.
+    Held(held::HeldArgs),
     /// Run the agent of one node: detection in its log, findings into Incidents.
     Node(Box<node::NodeArgs>),
     /// Release the pod of an Incident: undo exactly what was done about it.
@@ -73,6 +76,7 @@ pub fn run() -> ExitCode {
         Command::Completion(args) => completion::run(&args, Cli::command()).map(done),
         Command::Controller(args) => controller::run(*args).map(done),
         Command::Crds(args) => crds::run(&args).map(done),
+        Command::Held(args) => held::run(&args).map(done),
         Command::Node(args) => node::run(*args).map(done),
         Command::Release(args) => decide::run(&args, Verdict::Release),
         Command::Replay(args) => replay::run(&args).map(done),

@@ -1,18 +1,13 @@
-//! Helm, and the chart installed into a test's cluster. Used by the other modules.
+//! The chart rendered, and applied to a test's cluster. Used by the other modules.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::Context;
 use yellowjack_e2e::TestCluster;
+pub use yellowjack_e2e::helm::{helm, root};
 
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "yellowjack-system";
-
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// The files with values that the tests render the chart with; none is its defaults.
 pub fn values_files() -> anyhow::Result<Vec<Option<PathBuf>>> {
@@ -26,44 +21,12 @@ pub fn values_files() -> anyhow::Result<Vec<Option<PathBuf>>> {
     Ok(files)
 }
 
-/// Runs Helm in the repository's root and returns what it printed.
-pub fn helm(arguments: &[&str]) -> anyhow::Result<String> {
-    let mut command = Command::new(binary()?);
-    let output = command.args(arguments).current_dir(root()).output();
-    let output = output.context("failed to run helm")?;
-    ensure!(
-        output.status.success(),
-        "helm {} failed: {}{}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).context("helm printed invalid UTF-8")
-}
-
 /// The rendered chart.
 pub fn template(more: &[&str]) -> anyhow::Result<String> {
     let mut arguments = vec!["template", "yellowjack", "charts/yellowjack", "--no-hooks"];
     arguments.extend(["--namespace", NAMESPACE]);
     arguments.extend_from_slice(more);
     helm(&arguments)
-}
-
-fn binary() -> anyhow::Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
-    built.clone().map_err(|error| anyhow!("{error}"))
-}
-
-fn build() -> anyhow::Result<PathBuf> {
-    let script = root().join("charts/build-helm.sh");
-    let output = Command::new(script)
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("failed to run charts/build-helm.sh")?;
-    ensure!(output.status.success(), "failed to build Helm");
-    let path = String::from_utf8(output.stdout).context("not a path")?;
-    Ok(PathBuf::from(path.trim()))
 }
 
 /// Applies the chart as it is rendered with its defaults. The pods that its workloads would make
