@@ -8,6 +8,7 @@ mod client;
 mod owners;
 mod roster;
 mod standing;
+mod store;
 mod stores;
 mod watch;
 mod write;
@@ -16,6 +17,7 @@ pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_pl
 pub use owners::{Chain, OwnerError, Owners, kind_of};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;
-pub use stores::{StoreWriters, Stores, prune_job, prune_nothing, prune_pod};
+pub use store::{Store, StoreWriter};
+pub use stores::{StoreWriters, Stores, prune_job, prune_metadata, prune_pod, prune_quota};
 pub use watch::{Seen, WatchHealth, follow};
 pub use write::{Conflicts, FieldManager, Outcome, WriteCounters, WriteError, Writer};

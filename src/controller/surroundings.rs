@@ -25,12 +25,23 @@ use crate::guardrails::network::{
 };
 use crate::limits;
 use crate::observability::chain;
+use crate::signals::health::SignalsVerdict;
 
 /// How often the cluster's facts and the standing deny are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// How often it is asked whether the sources speak.
 const SIGNALS_EVERY: Duration = Duration::from_secs(2);
+
+/// What the last look failed at, so that it is said once.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    deny_failed: bool,
+    facts_failed: bool,
+}
+
+/// What the sources and the node agents do: too early to say, the controller's own, the agents'.
+pub(super) type Standing = (bool, SignalsVerdict, Vec<(String, SignalsVerdict)>);
 
 /// Why the cluster-wide deny is not known to stand.
 #[derive(Debug, thiserror::Error)]
@@ -44,49 +55,55 @@ enum DenyError {
 }
 
 impl Controller {
+    /// Learns what every run rests on, before the first of them is looked at: a guard that was made without the cluster's
+    /// ranges would let more through, and 10,000 would be written twice. Goes on where that fails, as at any later look.
+    pub(super) async fn look_around(&self, said: &mut Said) {
+        let result = self.make_sure_of_deny().await;
+        let failure = result.as_ref().err().map(|error| chain(error));
+        let what = "The cluster-wide deny is not known to stand.";
+        say_once(&mut said.deny_failed, failure, what);
+        // Without an answer the last observation is no observation any more.
+        self.cluster_deny.observed(result.unwrap_or(false));
+        let facts = self.look_up_facts().await;
+        let failure = facts.as_ref().err().map(|error| chain(error));
+        let what = "Facts about the cluster are not known anew.";
+        say_once(&mut said.facts_failed, failure, what);
+        if let Ok(facts) = facts {
+            self.set_facts(facts);
+        }
+    }
+
     /// Keeps the cluster-wide deny and the facts, for ever.
-    pub(super) async fn keep_surroundings(&self) {
-        let mut deny_failed = false;
-        let mut facts_failed = false;
+    pub(super) async fn keep_surroundings(&self, mut said: Said) {
         loop {
-            let stood = self.cluster_deny.stands();
-            let result = self.make_sure_of_deny().await;
-            let failure = result.as_ref().err().map(|error| chain(error));
-            say_once(
-                &mut deny_failed,
-                failure,
-                "The cluster-wide deny is not known to stand.",
-            );
-            // Without an answer the last observation is no observation any more.
-            self.cluster_deny.observed(result.unwrap_or(false));
-            let facts = self.look_up_facts().await;
-            let failure = facts.as_ref().err().map(|error| chain(error));
-            say_once(
-                &mut facts_failed,
-                failure,
-                "Facts about the cluster are not known anew.",
-            );
-            let changed = facts.is_ok_and(|facts| self.set_facts(facts));
-            if changed || stood != self.cluster_deny.stands() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let before = (self.cluster_deny.stands(), self.facts());
+            self.look_around(&mut said).await;
+            if before != (self.cluster_deny.stands(), self.facts()) {
                 self.wake_all();
             }
-            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// Wakes the runs when the sources fall silent or speak again, for ever.
     pub(super) async fn follow_signals(&self) {
-        let mut last = None;
+        let mut last = self.listen();
         loop {
-            let agents = Agents::of(self.stores.leases.state().iter().map(AsRef::as_ref));
-            let standing = (self.signals(), agents.standing(Timestamp::now()));
-            *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
-            if last.as_ref() != Some(&standing) {
-                last = Some(standing);
+            tokio::time::sleep(SIGNALS_EVERY).await;
+            let standing = self.listen();
+            if last != standing {
+                last = standing;
                 self.wake_all();
             }
-            tokio::time::sleep(SIGNALS_EVERY).await;
         }
+    }
+
+    /// Takes in what the node agents say, and tells what changes where something must be said anew.
+    pub(super) fn listen(&self) -> Standing {
+        let agents = Agents::of(self.stores.leases.state().iter().map(AsRef::as_ref));
+        let of_agents = agents.standing(Timestamp::now());
+        *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
+        (self.is_too_early(), self.signals(), of_agents)
     }
 
     /// Whether the cluster serves ClusterNetworkPolicies and ours stands.
@@ -182,25 +199,28 @@ impl Controller {
         Ok(facts)
     }
 
-    fn set_facts(&self, facts: ClusterFacts) -> bool {
+    fn set_facts(&self, facts: ClusterFacts) {
         let mut held = self
             .facts
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if **held == facts {
-            return false;
+        if **held != facts {
+            *held = Arc::new(facts);
         }
-        *held = Arc::new(facts);
-        true
     }
 
-    /// What the sources do, now.
     /// What the node agents said last.
     pub(super) fn agents(&self) -> Arc<Agents> {
         Arc::clone(&self.agents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn signals(&self) -> crate::signals::health::SignalsVerdict {
+    pub(super) fn is_too_early(&self) -> bool {
+        self.signal_health
+            .is_too_early(Instant::now(), self.signals_stale_after)
+    }
+
+    /// What the sources do, now.
+    pub(super) fn signals(&self) -> SignalsVerdict {
         self.signal_health
             .verdict(Instant::now(), self.signals_stale_after)
     }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
@@ -91,10 +92,9 @@ impl Observer {
     fn witnessed(&self, incident: &Incident) -> Option<Witnessed> {
         let isolated = EventTime::from(isolated_at(incident)?);
         let (name, namespace) = (incident.name_any(), incident.namespace());
-        let pods = self.stores.pods.state_filter(|pod| {
-            pod.metadata.namespace == namespace
-                && pod.labels().get(labels::QUARANTINE) == Some(&name)
-        });
+        let is_held = |pod: &Pod| pod.labels().get(labels::QUARANTINE) == Some(&name);
+        let pods = &self.stores.pods;
+        let pods = pods.within_where(&namespace.unwrap_or_default(), is_held);
         let watch = |uid: String| {
             let key = PodKey::from(uid.as_str());
             self.witness.watch(&key, isolated, monotonic_now())
