@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::notify::NotifyArgs;
 use super::election::ElectionArgs;
+use super::notify::NotifyArgs;
 use super::operator::{Duty, Response};
 use super::signals::{SignalArgs, duration, run_operator};
 use crate::guardrails::DnsTarget;

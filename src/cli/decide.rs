@@ -17,7 +17,7 @@ use super::people::{
 };
 use super::signals::duration;
 use crate::api::{Disposition, Incident, Verdict};
-use crate::cluster::{FieldManager, WriteError, Writer, who_am_i};
+use crate::cluster::{FieldManager, Gate, WriteError, Writer, who_am_i};
 use crate::limits;
 use crate::model::clip;
 use crate::observability::chain;
@@ -232,7 +232,7 @@ async fn store(
     word: &Disposition,
 ) -> Result<(), PeopleError> {
     let limit = Duration::from_secs(limits::PEOPLE_TIMEOUT_S);
-    let writer = Writer::new(cluster.client.clone(), limit);
+    let writer = Writer::new(cluster.client.clone(), limit, Gate::shut());
     let name = incident.name_any();
     let mut seen = incident.clone();
     for _ in 0..limits::WORD_TRIES_MAX {
@@ -279,7 +279,10 @@ fn refused(error: &WriteError, name: &str) -> PeopleError {
         }
         WriteError::Refused(_) => "the API server's sentence says why",
         WriteError::NotFound(_) => "it is gone",
-        WriteError::Conflict(_) | WriteError::TimedOut(_) | WriteError::Transient(_) => "try again",
+        WriteError::Conflict(_)
+        | WriteError::TimedOut(_)
+        | WriteError::Transient(_)
+        | WriteError::NotLeader => "try again",
     };
     let what = format!(
         "failed to store the word on Incident {name}: {}",

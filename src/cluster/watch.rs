@@ -11,12 +11,14 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, pin_mut};
 use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer as StoreWriter};
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as start_watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use super::store::{Change, StoreWriter};
 use crate::api::AgentRun;
 use crate::limits;
 
@@ -32,8 +34,9 @@ pub enum Seen<K: Resource<DynamicType = ()>> {
     },
     /// An object is gone.
     Gone(Arc<K>),
-    /// Everything was listed anew; anything may have changed or gone meanwhile.
-    Relisted,
+    /// Everything was listed for the first time. A list that comes again, after a watch that failed, is told as what
+    /// changed and what is gone, so that 20,000 pods that are as they were wake nobody.
+    Listed,
     /// An object that cannot be read. The store keeps what was last readable.
     Malformed {
         /// Namespace; empty for cluster-scoped kinds.
@@ -76,8 +79,9 @@ pub async fn follow<K, F, Followed>(
     Followed: Future<Output = ()> + Send,
 {
     let kind = K::kind(&()).into_owned();
-    let store = writer.as_reader();
-    let config = config.timeout(limits::WATCH_TIMEOUT_S);
+    let config = config
+        .timeout(limits::WATCH_TIMEOUT_S)
+        .page_size(limits::WATCH_PAGE);
     let stream = guarded(api, config);
     pin_mut!(stream);
     let mut is_failing = false;
@@ -88,7 +92,7 @@ pub async fn follow<K, F, Followed>(
                 if !health.0.swap(true, Ordering::Relaxed) {
                     tracing::debug!(kind, "Watch is working.");
                 }
-                for seen in take_in(event, prune, &mut writer, &store) {
+                for seen in take_in(event, prune, &mut writer) {
                     follower(seen).await;
                 }
             }
@@ -169,50 +173,62 @@ fn take_in<K>(
     event: Event<DeserializeGuard<K>>,
     prune: fn(&mut K),
     writer: &mut StoreWriter<K>,
-    store: &Store<K>,
 ) -> Vec<Seen<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug,
 {
-    let mut seen = Vec::new();
+    let changed = |(old, new): Change<K>| Seen::Changed { old, new };
     match event {
         Event::Apply(DeserializeGuard(Ok(mut object))) => {
             prune(&mut object);
-            let old = store.get(&ObjectRef::from_obj(&object));
-            let new = Arc::new(object.clone());
-            writer.apply_watcher_event(&Event::Apply(object));
-            seen.push(Seen::Changed { old, new });
+            vec![changed(writer.apply(object))]
         }
         Event::Delete(DeserializeGuard(Ok(mut object))) => {
             prune(&mut object);
             let gone = Arc::new(object.clone());
-            writer.apply_watcher_event(&Event::Delete(object));
-            seen.push(Seen::Gone(gone));
+            writer.remove(object);
+            vec![Seen::Gone(gone)]
         }
         Event::Delete(DeserializeGuard(Err(invalid))) => {
-            let mut reference = ObjectRef::new(&invalid.metadata.name.unwrap_or_default());
-            reference.namespace = invalid.metadata.namespace;
-            if let Some(last) = store.get(&reference) {
-                writer.apply_watcher_event(&Event::Delete((*last).clone()));
-                seen.push(Seen::Gone(last));
+            let last = writer.as_reader().get(&reference_to(&invalid));
+            if let Some(last) = &last {
+                writer.remove((**last).clone());
             }
+            last.map(Seen::Gone).into_iter().collect()
         }
-        Event::Init => writer.apply_watcher_event(&Event::Init),
+        Event::Init => {
+            writer.list_begins();
+            Vec::new()
+        }
         Event::InitApply(DeserializeGuard(Ok(mut object))) => {
             prune(&mut object);
-            writer.apply_watcher_event(&Event::InitApply(object));
+            writer.listed(object).map(changed).into_iter().collect()
         }
         Event::InitDone => {
-            writer.apply_watcher_event(&Event::InitDone);
-            seen.push(Seen::Relisted);
+            let is_first = !writer.is_filled();
+            let gone = writer.list_ends();
+            let first = is_first.then_some(Seen::Listed);
+            gone.into_iter().map(Seen::Gone).chain(first).collect()
         }
-        Event::Apply(DeserializeGuard(Err(invalid)))
-        | Event::InitApply(DeserializeGuard(Err(invalid))) => seen.push(Seen::Malformed {
-            version: version_of(&invalid.metadata),
-            namespace: invalid.metadata.namespace.unwrap_or_default(),
-            name: invalid.metadata.name.unwrap_or_default(),
-            error: invalid.error,
-        }),
+        Event::InitApply(DeserializeGuard(Err(invalid))) => {
+            writer.listed_unreadable(reference_to(&invalid));
+            vec![malformed(invalid)]
+        }
+        Event::Apply(DeserializeGuard(Err(invalid))) => vec![malformed(invalid)],
     }
-    seen
+}
+
+fn reference_to<K: Resource<DynamicType = ()>>(invalid: &InvalidObject) -> ObjectRef<K> {
+    let mut reference = ObjectRef::new(invalid.metadata.name.as_deref().unwrap_or_default());
+    reference.namespace.clone_from(&invalid.metadata.namespace);
+    reference
+}
+
+fn malformed<K: Resource<DynamicType = ()>>(invalid: InvalidObject) -> Seen<K> {
+    Seen::Malformed {
+        version: version_of(&invalid.metadata),
+        namespace: invalid.metadata.namespace.unwrap_or_default(),
+        name: invalid.metadata.name.unwrap_or_default(),
+        error: invalid.error,
+    }
 }

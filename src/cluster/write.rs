@@ -25,7 +25,7 @@ use super::Gate;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldManager {
     name: String,
-    /// It only says what was seen. Whoever sees may, leader or not.
+    /// It only says what was seen, or what a person decided. That needs no leader.
     only_tells: bool,
 }
 
@@ -51,7 +51,7 @@ impl FieldManager {
     /// Events, and what Incidents say about who was told.
     #[must_use]
     pub fn notifier() -> Self {
-        Self("yellowjack/notifier".to_owned())
+        Self::acting("yellowjack/notifier")
     }
 
     /// An agent's Lease.
@@ -70,7 +70,7 @@ impl FieldManager {
     /// The word of a person at the command line.
     #[must_use]
     pub fn person() -> Self {
-        Self("yellowjack/person".to_owned())
+        Self::telling("yellowjack/person")
     }
 
     /// The name.

@@ -171,7 +171,7 @@ impl Incidents {
         self.stores.wait_until_ready().await
     }
 
-    const fn store(&self) -> &Store<Incident> {
+    fn store(&self) -> &Store<Incident> {
         &self.stores.incidents
     }
 }

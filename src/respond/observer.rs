@@ -93,10 +93,9 @@ impl Observer {
     fn witnessed(&self, incident: &Incident) -> Option<Witnessed> {
         let isolated = EventTime::from(isolated_at(incident)?);
         let (name, namespace) = (incident.name_any(), incident.namespace());
-        let pods = self.stores.pods.state_filter(|pod| {
-            pod.metadata.namespace == namespace
-                && pod.labels().get(labels::QUARANTINE) == Some(&name)
-        });
+        let is_held = |pod: &Pod| pod.labels().get(labels::QUARANTINE) == Some(&name);
+        let pods = &self.stores.pods;
+        let pods = pods.within_where(&namespace.unwrap_or_default(), is_held);
         let watch = |pod: &Arc<Pod>| {
             let key = PodKey::from(pod.uid()?.as_str());
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());

@@ -60,8 +60,17 @@ impl SignalsVerdict {
 }
 
 /// Notes about the sources. Cheap to clone; all clones are one.
-#[derive(Clone, Debug, Default)]
-pub struct SignalHealth(Arc<RwLock<Vec<SourceNote>>>);
+#[derive(Clone, Debug)]
+pub struct SignalHealth {
+    notes: Arc<RwLock<Vec<SourceNote>>>,
+    since: Instant,
+}
+
+impl Default for SignalHealth {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
 
 impl SignalHealth {
     /// Notes for these logs, by index.
@@ -87,7 +96,10 @@ impl SignalHealth {
         };
         let logs = logs.into_iter().map(note(true));
         let notes = logs.chain(metrics.into_iter().map(note(false)));
-        Self(Arc::new(RwLock::new(notes.collect())))
+        Self {
+            notes: Arc::new(RwLock::new(notes.collect())),
+            since: Instant::now(),
+        }
     }
 
     /// The source of this index delivered lines.
@@ -108,7 +120,7 @@ impl SignalHealth {
     /// Whether the source of this index does not hear this node.
     #[must_use]
     pub fn is_unseen(&self, source: usize, node: &str) -> bool {
-        let notes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
         notes
             .get(source)
             .is_some_and(|note| note.unseen.contains(node))
@@ -117,7 +129,7 @@ impl SignalHealth {
     /// The verdict; a source is silent that said nothing for `stale_after`.
     #[must_use]
     pub fn verdict(&self, now: Instant, stale_after: Duration) -> SignalsVerdict {
-        let notes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
         let unseen: BTreeSet<&String> = notes.iter().flat_map(|note| &note.unseen).collect();
         let verdict = verdict_of(&notes, now, stale_after);
         if unseen.is_empty() || matches!(verdict, SignalsVerdict::Stale(_)) {
@@ -129,8 +141,18 @@ impl SignalHealth {
         }
     }
 
+    /// Whether it is too early for a verdict: a log said nothing yet, and had less time than `stale_after` for it.
+    #[must_use]
+    pub fn is_too_early(&self, now: Instant, stale_after: Duration) -> bool {
+        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let waits = notes
+            .iter()
+            .any(|note| note.is_log && note.last_line.is_none());
+        waits && now.saturating_duration_since(self.since) < stale_after
+    }
+
     fn note(&self, source: usize, change: impl FnOnce(&mut SourceNote)) {
-        let mut notes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.notes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(note) = notes.get_mut(source) {
             change(note);
         }
@@ -188,6 +210,16 @@ mod tests {
             health.verdict(later, STALE),
             SignalsVerdict::Stale(vec!["a".into()])
         );
+    }
+
+    #[test]
+    fn it_is_too_early_to_judge_until_a_log_spoke_or_had_its_time() {
+        let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
+        assert!(health.is_too_early(start, STALE));
+        assert!(!health.is_too_early(start + STALE * 2, STALE));
+        health.spoke(0, start);
+        assert!(!health.is_too_early(start, STALE));
+        assert!(!SignalHealth::default().is_too_early(start, STALE));
     }
 
     #[test]

@@ -126,7 +126,12 @@ async fn try_kubectl(cluster: &TestCluster, command: &Command) -> anyhow::Result
     if words.first().is_some_and(|word| word == "yellowjack") {
         return Ok(()); // The plugin's commands are the program's own; see below.
     }
-    let has = |verbs: &[&str]| command.words.iter().any(|word| verbs.contains(&word.as_str()));
+    let has = |verbs: &[&str]| {
+        command
+            .words
+            .iter()
+            .any(|word| verbs.contains(&word.as_str()))
+    };
     let needs_a_kubelet = has(&["exec", "logs", "rollout", "port-forward", "cp"]);
     if has(&["apply", "patch", "delete", "create", "label", "annotate"]) {
         words.push("--dry-run=server".to_owned());

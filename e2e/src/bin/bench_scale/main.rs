@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use http::StatusCode;
 use kube::Client;
 use yellowjack_e2e::proxy::{Fault, FaultProxy, Matcher};
 use yellowjack_e2e::{Operator, TestCluster, client_of, install_crds, lines::EgressLog, wait_for};
@@ -38,11 +37,11 @@ async fn bench(cluster: &TestCluster, sizes: &Sizes) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("failed to make a folder")?;
     install_crds(&client).await?;
     let kubeconfig = world::identity(&client, cluster.kubeconfig(), folder.path()).await?;
-    let _kwok = world::start_kwok(cluster.kubeconfig(), folder.path())?;
+    let mut kwok = world::start_kwok(cluster.kubeconfig(), folder.path())?;
     say_machine("start");
     println!("{sizes}");
     let started = Instant::now();
-    world::make(&client, sizes).await?;
+    world::make(&client, sizes, &mut kwok).await?;
     figure("scale.made", started.elapsed().as_secs_f64(), "s");
 
     let log = Arc::new(EgressLog::create()?);
@@ -78,10 +77,14 @@ struct Bench<'a> {
 impl Bench<'_> {
     async fn phases(&self, kubeconfig: &Path) -> anyhow::Result<()> {
         let operator = self.start("new", kubeconfig).await?;
-        self.new_runs(&operator).await.with_context(|| operator.log_tail())?;
+        self.new_runs(&operator)
+            .await
+            .with_context(|| operator.log_tail())?;
         drop(operator);
         let operator = self.start("again", kubeconfig).await?;
-        self.again(&operator).await.with_context(|| operator.log_tail())?;
+        self.again(&operator)
+            .await
+            .with_context(|| operator.log_tail())?;
         drop(operator);
         // Only here: a proxy takes processor time.
         let proxy = FaultProxy::start(client_of(kubeconfig).await?).await?;
@@ -120,7 +123,11 @@ impl Bench<'_> {
         self.settle(operator).await?;
         let requests = measure::requests(&self.client).await? - before;
         figure("scale.new.requests", as_f64(requests), "count");
-        figure("scale.new.writes", as_f64(operator.writes().await?), "count");
+        figure(
+            "scale.new.writes",
+            as_f64(operator.writes().await?),
+            "count",
+        );
         operator.say("scale.new")
     }
 
@@ -133,7 +140,11 @@ impl Bench<'_> {
         self.settle(operator).await?;
         let requests = measure::requests(&self.client).await? - before;
         figure("scale.start.requests", as_f64(requests), "count");
-        figure("scale.start.writes", as_f64(operator.writes().await?), "count");
+        figure(
+            "scale.start.writes",
+            as_f64(operator.writes().await?),
+            "count",
+        );
         operator.say("scale")?;
         self.rest(operator).await
     }
@@ -203,9 +214,12 @@ impl Bench<'_> {
         const WATCHES: usize = 9;
         say_machine("relist");
         operator.forget_peak()?;
-        let (before, cpu) = (measure::requests(&self.client).await?, operator.cpu_seconds()?);
-        let gone = Fault::Reply(StatusCode::GONE);
-        proxy.fail_times(Matcher::any().containing("watch=true"), gone, WATCHES);
+        let (before, cpu) = (
+            measure::requests(&self.client).await?,
+            operator.cpu_seconds()?,
+        );
+        let watches = Matcher::any().containing("watch=true");
+        proxy.fail_times(watches, Fault::Expired, WATCHES);
         proxy.close_watches();
         let started = Instant::now();
         wait_for("every watch to fail", SETTLE_LIMIT, async || {

@@ -32,7 +32,12 @@ pub async fn until_reconciled(client: &Client, runs: usize, limit: Duration) -> 
         bail!("the watch ended")
     };
     let result = tokio::time::timeout(limit, watch).await;
-    result.with_context(|| format!("{} of {runs} are reconciled; one is not: {last}", done.len()))?
+    result.with_context(|| {
+        format!(
+            "{} of {runs} are reconciled; one is not: {last}",
+            done.len()
+        )
+    })?
 }
 
 fn is_reconciled(run: &AgentRun) -> bool {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
@@ -77,7 +77,8 @@ pub async fn identity(client: &Client, admin: &Path, folder: &Path) -> anyhow::R
 
 /// KWOK as the kubelet of every node.
 pub fn start_kwok(kubeconfig: &Path, folder: &Path) -> anyhow::Result<Supervised> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kwok/build.sh");
+    let folder_of_kwok = Path::new(env!("CARGO_MANIFEST_DIR")).join("kwok");
+    let script = folder_of_kwok.join("build.sh");
     let output = Command::new(&script)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -88,6 +89,10 @@ pub fn start_kwok(kubeconfig: &Path, folder: &Path) -> anyhow::Result<Supervised
     let mut command = Command::new(path.trim());
     command
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
+        .arg(format!(
+            "--config={}",
+            folder_of_kwok.join("stages.yaml").display()
+        ))
         .arg("--manage-all-nodes")
         .arg("--node-lease-duration-seconds=200")
         .arg("--server-address=127.0.0.1:0");
@@ -95,7 +100,7 @@ pub fn start_kwok(kubeconfig: &Path, folder: &Path) -> anyhow::Result<Supervised
 }
 
 /// Makes nodes, namespaces, runs and pods, and waits until KWOK runs every pod.
-pub async fn make(client: &Client, sizes: &Sizes) -> anyhow::Result<()> {
+pub async fn make(client: &Client, sizes: &Sizes, kwok: &mut Supervised) -> anyhow::Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
     each(0..sizes.nodes, async |number| {
         create(&nodes, node(number)).await
@@ -120,16 +125,21 @@ pub async fn make(client: &Client, sizes: &Sizes) -> anyhow::Result<()> {
     })
     .await?;
     let pods: Api<Pod> = Api::all(client.clone());
-    let waiting = ListParams::default().fields("status.phase=Pending").limit(1);
+    let waiting = ListParams::default()
+        .fields("status.phase=Pending")
+        .limit(1);
     wait_for("every pod to run", RUNNING_LIMIT, async || {
         pause(Duration::from_millis(500)).await;
+        if matches!(kwok.exited(), Ok(Some(_))) {
+            return Ok(Err(anyhow!("KWOK ended:\n{}", kwok.log_tail(10))));
+        }
         match pods.list_metadata(&waiting).await {
-            Ok(list) if list.items.is_empty() => Ok(()),
+            Ok(list) if list.items.is_empty() => Ok(Ok(())),
             Ok(_) => Err("some wait".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     })
-    .await
+    .await?
 }
 
 /// A pod is refused as long as its namespace has no service account.
@@ -199,7 +209,9 @@ fn run(number: usize) -> Value {
 fn pod(number: usize, of_run: usize, node: usize) -> Value {
     let run = format!("run-{of_run}");
     let environment: Vec<Value> = (0..12)
-        .map(|n| json!({ "name": format!("SETTING_{n}"), "value": format!("value of setting {n}") }))
+        .map(
+            |n| json!({ "name": format!("SETTING_{n}"), "value": format!("value of setting {n}") }),
+        )
         .collect();
     let container = |name: &str| {
         json!({
