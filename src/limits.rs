@@ -453,3 +453,12 @@ pub const WORD_TRIES_MAX: usize = 8;
 
 /// How often it is looked whether a person's word was carried out.
 pub const PEOPLE_POLL: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Connections at once that the answering pod of a probe serves; its one caller has two.
+pub const PROBE_CONNECTIONS_MAX: usize = 16;
+
+/// How long the pods of a probe live at most, should nobody be left who removes them.
+pub const PROBE_LIFE_MAX: std::time::Duration = std::time::Duration::from_mins(10);
+
+/// What is read of a probe's log: 1,200 tries of 60 bytes in [`PROBE_LIFE_MAX`] are 72 KB.
+pub const PROBE_LOG_BYTES_MAX: i64 = 256 * 1024;

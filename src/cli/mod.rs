@@ -5,12 +5,14 @@ mod completion;
 mod controller;
 mod crds;
 mod decide;
+mod doctor;
 mod help;
 mod metrics;
 mod nearest;
 mod node;
 mod operator;
 mod people;
+mod probe_pod;
 mod replay;
 mod signals;
 mod status;
@@ -42,8 +44,16 @@ enum Command {
     Controller(Box<controller::ControllerArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
+    /// Look whether the cluster has what Yellowjack rests on.
+    Doctor(Box<doctor::DoctorArgs>),
     /// Run the agent of one node: detection in its log, findings into Incidents.
     Node(Box<node::NodeArgs>),
+    /// What the one pod of `doctor --probe` runs.
+    #[command(hide = true)]
+    ProbeConnect(probe_pod::ConnectArgs),
+    /// What the other one runs.
+    #[command(hide = true)]
+    ProbeServe,
     /// Release the pod of an Incident: undo exactly what was done about it.
     Release(decide::DecideArgs),
     /// Run detection over recorded logs, without a cluster, and say what would have been done.
@@ -70,6 +80,9 @@ pub fn run() -> ExitCode {
         Command::Completion(args) => completion::run(&args, Cli::command()).map(done),
         Command::Controller(args) => controller::run(*args).map(done),
         Command::Crds(args) => crds::run(&args).map(done),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::ProbeConnect(args) => probe_pod::connect(&args).map(done),
+        Command::ProbeServe => probe_pod::serve().map(done),
         Command::Node(args) => node::run(*args).map(done),
         Command::Release(args) => decide::run(&args, Verdict::Release),
         Command::Replay(args) => replay::run(&args).map(done),
