@@ -447,6 +447,9 @@ pub const PEOPLE_TIMEOUT_S: u64 = 20;
 /// Names that are suggested for one that does not exist.
 pub const SUGGESTIONS_MAX: usize = 3;
 
+/// Pods whose owners a preview looks up: four reads each, so some seconds in all.
+pub const PREVIEWED_PODS_MAX: usize = 100;
+
 /// Tries of a person's word, each after a look at the Incident as it is then. Evidence that is written
 /// meanwhile costs one; agents write it every few seconds at most.
 pub const WORD_TRIES_MAX: usize = 8;

@@ -12,6 +12,7 @@ mod nearest;
 mod node;
 mod operator;
 mod people;
+mod preview;
 mod probe_pod;
 mod replay;
 mod signals;
@@ -48,6 +49,8 @@ enum Command {
     Doctor(Box<doctor::DoctorArgs>),
     /// Run the agent of one node: detection in its log, findings into Incidents.
     Node(Box<node::NodeArgs>),
+    /// Say what Enforce would have done about a run in the last hours.
+    Preview(preview::PreviewArgs),
     /// What the one pod of `doctor --probe` runs.
     #[command(hide = true)]
     ProbeConnect(probe_pod::ConnectArgs),
@@ -81,6 +84,7 @@ pub fn run() -> ExitCode {
         Command::Controller(args) => controller::run(*args).map(done),
         Command::Crds(args) => crds::run(&args).map(done),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Preview(args) => preview::run(&args),
         Command::ProbeConnect(args) => probe_pod::connect(&args).map(done),
         Command::ProbeServe => probe_pod::serve().map(done),
         Command::Node(args) => node::run(*args).map(done),
