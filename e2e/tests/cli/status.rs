@@ -24,11 +24,10 @@ async fn an_honest_run_is_told_from_a_rogue_one() -> anyhow::Result<()> {
             .incident_says("rogue", "Contained", "True", "Isolated")
             .await?;
         scene
-            .wait_run("rogue", "Quarantined", |run| {
-                crate::scene::conditions_of_run(run)
-                    .iter()
-                    .any(|said| said.type_ == "Quarantined" && said.status == "True")
-            })
+            .run_says("rogue", "Quarantined", "True", "Isolated")
+            .await?;
+        scene
+            .run_says("honest", "SignalsFresh", "True", "SourcesSpeak")
             .await?;
         let called = yellowjack(&scene.env, &["status", "-o", "json"]).await?;
         assert_eq!(called.code, Some(10), "{called:?}");
@@ -78,6 +77,41 @@ async fn a_wrong_name_and_a_missing_right_are_said_with_a_hint() -> anyhow::Resu
         let called = call(&binary()?, &nobody, &["status", "-n", namespace]).await?;
         assert_eq!(called.code, Some(1), "{called:?}");
         assert!(called.stderr.contains("RBAC"), "{called:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_preview_says_whom_enforce_would_have_isolated_and_held() -> anyhow::Result<()> {
+    with_scene(&[], async |scene| {
+        let observe = json!({ "detection": { "modes": { "scan": "Observe" } } });
+        let pod = scene.rogue_job(json!({}), observe).await?;
+        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+        let incident = scene
+            .incident_says(&pod, "Contained", "False", "ObserveOnly")
+            .await?;
+        let called = yellowjack(&scene.env, &["preview", "rogue", "-o", "json"]).await?;
+        assert_eq!(called.code, Some(0), "{called:?}");
+        let preview = called.json()?;
+        let found = preview.pointer("/findings/0").unwrap_or(&Value::Null);
+        assert_eq!(
+            found.get("incident"),
+            Some(&json!(incident.name_any())),
+            "{preview}"
+        );
+        assert_eq!(found.get("verdict"), Some(&json!("WouldAct")), "{preview}");
+        let isolate = json!([format!("isolate pod {pod}")]);
+        assert_eq!(found.get("steps"), Some(&isolate), "{preview}");
+        let later = found.pointer("/ifTrafficGoesOn/0").and_then(Value::as_str);
+        assert!(
+            later.is_some_and(|step| step.starts_with("hold Job work")),
+            "{preview}"
+        );
+        scene.label_is(&pod, None).await?;
+        let text = yellowjack(&scene.env, &["preview", "rogue"]).await?;
+        assert!(text.stdout.contains("would act pod"), "{text:?}");
+        assert!(text.stdout.contains("not known:"), "{text:?}");
         Ok(())
     })
     .await
