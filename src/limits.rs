@@ -525,6 +525,9 @@ pub const PEOPLE_TIMEOUT_S: u64 = 20;
 /// Names that are suggested for one that does not exist.
 pub const SUGGESTIONS_MAX: usize = 3;
 
+/// Pods whose owners a preview looks up: four reads each, so some seconds in all.
+pub const PREVIEWED_PODS_MAX: usize = 100;
+
 /// Tries of a person's word, each after a look at the Incident as it is then. Evidence that is written
 /// meanwhile costs one; agents write it every few seconds at most.
 pub const WORD_TRIES_MAX: usize = 8;
@@ -619,3 +622,12 @@ pub const ALERTMANAGERS_MAX: usize = 8;
 
 const _: () = assert!(ALERT_RESEND_S * 4 < ALERT_HOLDS_S.unsigned_abs());
 const _: () = assert!(ALERTS_PER_POST <= ALERTS_MAX);
+
+/// Connections at once that the answering pod of a probe serves; its one caller has two.
+pub const PROBE_CONNECTIONS_MAX: usize = 16;
+
+/// How long the pods of a probe live at most, should nobody be left who removes them.
+pub const PROBE_LIFE_MAX: std::time::Duration = std::time::Duration::from_mins(10);
+
+/// What is read of a probe's log: 1,200 tries of 60 bytes in [`PROBE_LIFE_MAX`] are 72 KB.
+pub const PROBE_LOG_BYTES_MAX: i64 = 256 * 1024;

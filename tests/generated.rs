@@ -100,6 +100,20 @@ fn the_page_on_blind_spots_is_what_the_decoders_declare() {
     check_page("docs/blind-spots.md", &blind_spots_page());
 }
 
+/// The part by hand stands above the mark, the help texts below it.
+#[test]
+fn the_page_on_the_command_line_has_every_help_text() {
+    const MARK: &str = "<!-- from here on written by `make docs` -->\n";
+    let path = "docs/cli.md";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    let by_hand = found.split(MARK).next().unwrap_or_default();
+    check_page(
+        path,
+        &format!("{by_hand}{MARK}{}", yellowjack::cli::help_page()),
+    );
+}
+
 fn check_page(path: &str, expected: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("YELLOWJACK_WRITE_DOCS").is_some() {

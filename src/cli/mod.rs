@@ -5,6 +5,7 @@ mod completion;
 mod controller;
 mod crds;
 mod decide;
+mod doctor;
 mod election;
 mod held;
 mod help;
@@ -14,6 +15,8 @@ mod node;
 mod notify;
 mod operator;
 mod people;
+mod preview;
+mod probe_pod;
 mod replay;
 mod signals;
 mod sources;
@@ -46,10 +49,20 @@ enum Command {
     Controller(Box<controller::ControllerArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
+    /// Look whether the cluster has what Yellowjack rests on.
+    Doctor(Box<doctor::DoctorArgs>),
     /// Name what is held in quarantine, and fail where that is anything; for an uninstall.
     Held(held::HeldArgs),
     /// Run the agent of one node: detection in its log, findings into Incidents.
     Node(Box<node::NodeArgs>),
+    /// Say what Enforce would have done about a run in the last hours.
+    Preview(preview::PreviewArgs),
+    /// What the one pod of `doctor --probe` runs.
+    #[command(hide = true)]
+    ProbeConnect(probe_pod::ConnectArgs),
+    /// What the other one runs.
+    #[command(hide = true)]
+    ProbeServe,
     /// Release the pod of an Incident: undo exactly what was done about it.
     Release(decide::DecideArgs),
     /// Run detection over recorded logs, without a cluster, and say what would have been done.
@@ -77,6 +90,10 @@ pub fn run() -> ExitCode {
         Command::Controller(args) => controller::run(*args).map(done),
         Command::Crds(args) => crds::run(&args).map(done),
         Command::Held(args) => held::run(&args).map(done),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Preview(args) => preview::run(&args),
+        Command::ProbeConnect(args) => probe_pod::connect(&args).map(done),
+        Command::ProbeServe => probe_pod::serve().map(done),
         Command::Node(args) => node::run(*args).map(done),
         Command::Release(args) => decide::run(&args, Verdict::Release),
         Command::Replay(args) => replay::run(&args).map(done),

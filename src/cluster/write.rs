@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ApiResource;
 use kube::{Api, Client, Resource};
@@ -343,6 +343,45 @@ impl Writer {
         };
         self.bounded(Some(manager), api.create(&params, object))
             .await
+    }
+
+    /// Creates an object of the whole cluster. One of this name that exists is
+    /// [`WriteError::Conflict`].
+    pub async fn create_cluster_scoped<K>(
+        &self,
+        manager: &FieldManager,
+        object: &K,
+    ) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Clone
+            + Debug
+            + Serialize
+            + Sync
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let params = PostParams {
+            field_manager: Some(manager.as_str().to_owned()),
+            ..PostParams::default()
+        };
+        self.bounded(api.create(&params, object)).await
+    }
+
+    /// Deletes an object of the whole cluster. Gone already is success.
+    pub async fn delete_cluster_scoped<K>(&self, name: &str) -> Result<(), WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let params = DeleteParams::background();
+        match self.bounded(api.delete(name, &params)).await {
+            Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Merge patch of a namespaced object. Put `metadata.uid` or `metadata.resourceVersion` into

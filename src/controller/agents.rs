@@ -139,6 +139,12 @@ impl Agents {
     }
 }
 
+/// What node agents say of themselves now, by node, from their Leases. For whoever looks from outside.
+#[must_use]
+pub fn agents_say(leases: &[Lease], now: Timestamp) -> Vec<(String, SignalsVerdict)> {
+    Agents::of(leases).standing(now)
+}
+
 /// The controller's own sources, where it has any; a fresh agent is enough otherwise.
 fn own_or_fresh(own: SignalsVerdict) -> SignalsVerdict {
     match own {

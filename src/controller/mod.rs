@@ -44,7 +44,7 @@ use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
-pub use agents::Heartbeat;
+pub use agents::{Heartbeat, agents_say};
 
 use agents::Agents;
 use backoff::Attempts;
