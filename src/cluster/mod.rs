@@ -13,7 +13,9 @@ mod stores;
 mod watch;
 mod write;
 
-pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain, connect_receiver};
+pub use client::{
+    ClientError, KubeletTrust, connect, connect_kubelet, connect_plain, connect_receiver,
+};
 pub use events::{EventNote, Events};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
 pub use roster::{Roster, RunId};

@@ -75,7 +75,10 @@ impl Teller {
                     self.counters.events.failed.fetch_add(1, Ordering::Relaxed);
                     if matches!(error, WriteError::Refused(_)) {
                         // A namespace on its way out, or a role without this right.
-                        self.counters.events.dead_lettered.fetch_add(1, Ordering::Relaxed);
+                        self.counters
+                            .events
+                            .dead_lettered
+                            .fetch_add(1, Ordering::Relaxed);
                         self.remember(key);
                     }
                     let (reason, error) = (event.reason.name(), chain(&error));
@@ -97,7 +100,9 @@ impl Teller {
     /// What happened lately and was not written, the oldest first.
     fn waiting(&self) -> Vec<(String, EventText)> {
         let age_max = SignedDuration::from_secs(limits::EVENT_AGE_MAX_S);
-        let oldest = Timestamp::now().checked_sub(age_max).unwrap_or(Timestamp::MIN);
+        let oldest = Timestamp::now()
+            .checked_sub(age_max)
+            .unwrap_or(Timestamp::MIN);
         let incidents = self.stores.incidents.state();
         let of_incidents = incidents.iter().flat_map(|incident| {
             let passed = passed(incident).into_iter();

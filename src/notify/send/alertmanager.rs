@@ -3,8 +3,8 @@
 //! An Alertmanager holds state, not messages, so nothing is remembered over restarts: the next post
 //! says all there is. An Incident that is closed is sent as resolved for a quarter of an hour.
 
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -91,7 +91,10 @@ impl Alertmanager {
         match self.send(&current).await {
             Ok(()) => {
                 if told.failures > 0 {
-                    tracing::info!(host = self.post.host(), "An Alertmanager takes alerts again.");
+                    tracing::info!(
+                        host = self.post.host(),
+                        "An Alertmanager takes alerts again."
+                    );
                 }
                 *told = Told {
                     alerts: lasting,
@@ -101,11 +104,18 @@ impl Alertmanager {
                 after
             }
             Err(error) => {
-                self.counters.alertmanager.failed.fetch_add(1, Ordering::Relaxed);
+                self.counters
+                    .alertmanager
+                    .failed
+                    .fetch_add(1, Ordering::Relaxed);
                 told.failures = told.failures.saturating_add(1);
                 if told.failures == 1 {
                     let (host, error) = (self.post.host(), chain(&error));
-                    tracing::warn!(host, error, "An Alertmanager is not told; it is tried again.");
+                    tracing::warn!(
+                        host,
+                        error,
+                        "An Alertmanager is not told; it is tried again."
+                    );
                 }
                 let wait = self.times.wait(told.failures, error.retry_after());
                 // Never longer than alerts are sent anyway: what it missed is what holds now.
@@ -124,7 +134,10 @@ impl Alertmanager {
             self.post
                 .send("application/json", Vec::new(), body, limit)
                 .await?;
-            self.counters.alertmanager.sent.fetch_add(1, Ordering::Relaxed);
+            self.counters
+                .alertmanager
+                .sent
+                .fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }

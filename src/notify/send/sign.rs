@@ -101,7 +101,11 @@ async fn read(file: &Path) -> std::io::Result<String> {
 }
 
 fn parse(text: &str) -> Option<Vec<hmac::Key>> {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
     if lines.is_empty() || lines.len() > limits::SECRETS_MAX {
         return None;
     }

@@ -100,7 +100,10 @@ impl Webhook {
         }
         if let Err(error) = self.signer.check().await {
             let error = chain(&error);
-            tracing::error!(error, "The webhook is told nothing until its secret is there.");
+            tracing::error!(
+                error,
+                "The webhook is told nothing until its secret is there."
+            );
         }
         let mut state = State::default();
         loop {
@@ -202,7 +205,10 @@ impl Webhook {
     async fn accepted(&self, state: &mut State, one: &Waiting) {
         self.counters.webhook.sent.fetch_add(1, Ordering::Relaxed);
         if state.failures > 0 {
-            tracing::info!(host = self.post.host(), "The webhook takes notifications again.");
+            tracing::info!(
+                host = self.post.host(),
+                "The webhook takes notifications again."
+            );
         }
         state.failures = 0;
         state.tries.remove(&one.id);
@@ -221,7 +227,12 @@ impl Webhook {
         let tries = tries.saturating_add(1);
         if state.failures == 0 {
             let (host, error) = (self.post.host(), chain(error));
-            tracing::warn!(host, id = one.id, error, "The webhook is not told; it is tried again.");
+            tracing::warn!(
+                host,
+                id = one.id,
+                error,
+                "The webhook is not told; it is tried again."
+            );
         }
         state.failures = state.failures.saturating_add(1);
         let wait = self.times.wait(state.failures, asked_for);
@@ -234,7 +245,10 @@ impl Webhook {
     }
 
     fn give_up(&self, state: &mut State, one: &Waiting, why: &str) {
-        self.counters.webhook.dead_lettered.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .webhook
+            .dead_lettered
+            .fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             id = one.id,
             host = self.post.host(),

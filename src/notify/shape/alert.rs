@@ -61,7 +61,13 @@ pub fn alert(incident: &Incident, origin: &Origin, now: Timestamp) -> Option<Ale
     };
     let state = passed
         .iter()
-        .max_by_key(|passed| (passed.transition.is_end(), passed.since.as_second(), passed.transition))
+        .max_by_key(|passed| {
+            (
+                passed.transition.is_end(),
+                passed.since.as_second(),
+                passed.transition,
+            )
+        })
         .unwrap_or(detected);
     Some(Alert {
         labels: labels(incident, origin),
@@ -85,11 +91,17 @@ fn labels(incident: &Incident, origin: &Origin) -> BTreeMap<&'static str, String
     let labels = [
         ("alertname", "YellowjackIncident".to_owned()),
         ("severity", severity.to_owned()),
-        ("namespace", name(meta.namespace.as_deref().unwrap_or_default())),
+        (
+            "namespace",
+            name(meta.namespace.as_deref().unwrap_or_default()),
+        ),
         ("incident", name(meta.name.as_deref().unwrap_or_default())),
         ("agentrun", name(run)),
         ("pod", name(&spec.subject.name)),
-        ("cluster", name(origin.cluster.as_deref().unwrap_or_default())),
+        (
+            "cluster",
+            name(origin.cluster.as_deref().unwrap_or_default()),
+        ),
     ];
     // A label without a value is no label there.
     labels
@@ -105,14 +117,19 @@ fn annotations(
 ) -> BTreeMap<&'static str, String> {
     let spec = &incident.spec;
     let text = |text: &str| plain(text, limits::NOTIFIED_TEXT_BYTES_MAX);
-    let known = spec.evidence.iter().filter_map(|entry| {
-        Signature::from_name(&entry.signature).map(Signature::name)
-    });
+    let known = spec
+        .evidence
+        .iter()
+        .filter_map(|entry| Signature::from_name(&entry.signature).map(Signature::name));
     let mut signatures: Vec<&str> = known.collect();
     signatures.sort_unstable();
     signatures.dedup();
     let signatures = signatures.join(", ");
-    let summary = format!("{signatures} by pod {}: {}", spec.subject.name, state.name());
+    let summary = format!(
+        "{signatures} by pod {}: {}",
+        spec.subject.name,
+        state.name()
+    );
     let evidence = spec.evidence.first().map_or("", |entry| &entry.summary);
     let mut annotations = BTreeMap::from([
         ("summary", text(&summary)),

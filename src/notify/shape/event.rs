@@ -134,7 +134,11 @@ pub fn incident_events(incident: &Incident, passed: &Passed) -> Vec<EventText> {
     };
     let about = |regarding: ObjectReference, related: Option<ObjectReference>| {
         let whose = match related {
-            Some(_) => format!("Incident {}: pod {}: ", incident.name_any(), spec.subject.name),
+            Some(_) => format!(
+                "Incident {}: pod {}: ",
+                incident.name_any(),
+                spec.subject.name
+            ),
             None => format!("pod {}: ", spec.subject.name),
         };
         EventText {
@@ -159,7 +163,9 @@ pub fn run_events(run: &AgentRun) -> Vec<EventText> {
     let of = |type_: AgentRunCondition, reasons: &[Reason], event: EventReason| {
         let condition = condition_of(conditions, type_.name())?;
         let is_meant = condition.status != "True"
-            && reasons.iter().any(|reason| reason.name() == condition.reason);
+            && reasons
+                .iter()
+                .any(|reason| reason.name() == condition.reason);
         let since = condition.last_transition_time.0;
         is_meant.then(|| EventText {
             id: format!(
@@ -178,7 +184,11 @@ pub fn run_events(run: &AgentRun) -> Vec<EventText> {
     };
     let stale = [Reason::FlowsStale, Reason::MetricsStale, Reason::EventsLost];
     [
-        of(AgentRunCondition::SignalsFresh, &stale, EventReason::SignalsStale),
+        of(
+            AgentRunCondition::SignalsFresh,
+            &stale,
+            EventReason::SignalsStale,
+        ),
         of(
             AgentRunCondition::NetworkGuarded,
             &[Reason::UnionWidened],

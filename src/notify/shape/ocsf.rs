@@ -155,10 +155,7 @@ fn attacks(incident: &Incident) -> Vec<Value> {
         .evidence
         .iter()
         .filter_map(|entry| Signature::from_name(&entry.signature));
-    let mut ids: Vec<&str> = known
-        .flat_map(Signature::techniques)
-        .copied()
-        .collect();
+    let mut ids: Vec<&str> = known.flat_map(Signature::techniques).copied().collect();
     ids.sort_unstable();
     ids.dedup();
     ids.into_iter().map(attack).collect()
@@ -235,7 +232,11 @@ fn example(source: &Value, flow: &ExampleFlow) -> Value {
     }
     if let Some(name) = &flow.name {
         // `hostname` is a type with a pattern; what an agent asked for need not fit it.
-        let key = if is_host_name(name) { "hostname" } else { "name" };
+        let key = if is_host_name(name) {
+            "hostname"
+        } else {
+            "name"
+        };
         let name = plain(name, limits::NOTIFIED_NAME_BYTES_MAX);
         target.insert(key.to_owned(), name.into());
     }

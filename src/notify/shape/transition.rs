@@ -127,7 +127,11 @@ impl Passed {
     #[must_use]
     pub fn id(&self, incident: &Incident) -> String {
         let uid = incident.uid().unwrap_or_default();
-        format!("{uid}-{}-{}", self.transition.slug(), self.since.as_second())
+        format!(
+            "{uid}-{}-{}",
+            self.transition.slug(),
+            self.since.as_second()
+        )
     }
 }
 
@@ -146,7 +150,11 @@ pub fn passed(incident: &Incident) -> Vec<Passed> {
             })
         })
         .collect();
-    let place = |transition| Transition::ALL.iter().position(|known| *known == transition);
+    let place = |transition| {
+        Transition::ALL
+            .iter()
+            .position(|known| *known == transition)
+    };
     passed.sort_by_key(|passed| (passed.since.as_second(), place(passed.transition)));
     passed
 }
