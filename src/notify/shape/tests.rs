@@ -233,6 +233,7 @@ fn an_ocsf_finding_has_the_attributes_that_the_schema_requires() {
         (&event["data"]["activity_id"], &event["data"]["status_id"]),
         (&json!(3), &json!(4))
     );
+    // For a validator of the whole schema, such as that of the Python package ocsf-json-schema.
     if let Some(file) = std::env::var_os("YELLOWJACK_OCSF_OUT") {
         std::fs::write(file, finding(&all[0])["data"].to_string()).unwrap();
     }
