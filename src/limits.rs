@@ -3,6 +3,12 @@
 //! One place, so that "how much memory can it take" has one answer. The relations between the
 //! bounds are checked when the crate is built. Nothing here may depend on configuration (INV-3).
 
+mod notify;
+mod people;
+
+pub use notify::*;
+pub use people::*;
+
 // --- text ------------------------------------------------------------------------------------
 
 /// Longest name that is kept from a log, in bytes. A DNS name has at most 253 (RFC 1035).
@@ -496,138 +502,5 @@ pub const RETRY_WAIT_MAX_S: u64 = 300;
 /// each. More than a handful means a broken tool; then some are said again.
 pub const MALFORMED_MAX: usize = 1024;
 
-/// Pods or Incidents in one page when it is looked for what is held. An Incident with its capture takes up
-/// to 64 KiB, so a page takes 16 MiB for a moment.
-pub const HELD_PAGE: u32 = 250;
-
-/// Pages of that: 100,000 objects.
-pub const HELD_PAGES_MAX: usize = 400;
-
-/// Lines that are printed of what is held: a terminal's scrollback, and a hook's log.
-pub const HELD_LINES_MAX: usize = 100;
-
 /// Nodes in one page of a list: about 20 KiB each, so a page takes 10 MiB for a moment.
 pub const NODES_PAGE: u32 = 500;
-
-// --- the command line for people -------------------------------------------------------------
-
-/// Objects in one page of a list that a person asked for. An Incident has up to 100 KiB: 50 MiB for a
-/// moment, and usually a hundredth of that.
-pub const PEOPLE_PAGE: u32 = 500;
-
-/// Objects that one command reads of one kind. What is left out is said. A person who has more runs
-/// than this looks at one namespace at a time.
-pub const PEOPLE_OBJECTS_MAX: usize = 20_000;
-
-/// Longest read that a person waits for, in seconds: a page of large objects over a slow line.
-pub const PEOPLE_TIMEOUT_S: u64 = 20;
-
-/// Names that are suggested for one that does not exist.
-pub const SUGGESTIONS_MAX: usize = 3;
-
-/// Pods whose owners a preview looks up: four reads each, so some seconds in all.
-pub const PREVIEWED_PODS_MAX: usize = 100;
-
-/// Tries of a person's word, each after a look at the Incident as it is then. Evidence that is written
-/// meanwhile costs one; agents write it every few seconds at most.
-pub const WORD_TRIES_MAX: usize = 8;
-
-/// How often it is looked whether a person's word was carried out.
-pub const PEOPLE_POLL: std::time::Duration = std::time::Duration::from_millis(250);
-// --- notifications ---------------------------------------------------------------------------
-
-/// Entries of evidence in one notification, of the 64 that an Incident may hold. With 3 examples of
-/// 700 bytes, a summary of 512 and the rest, 8 take 24 KiB, twice that where every byte is escaped.
-pub const NOTIFIED_EVIDENCE_MAX: usize = 8;
-
-/// Examples of each of them.
-pub const NOTIFIED_EXAMPLES_MAX: usize = 3;
-
-/// Actions in one notification, the newest.
-pub const NOTIFIED_ACTIONS_MAX: usize = 8;
-
-/// Longest name in a notification, in bytes: a Kubernetes name has at most 253.
-pub const NOTIFIED_NAME_BYTES_MAX: usize = 256;
-
-/// Longest sentence in a notification, in bytes.
-pub const NOTIFIED_TEXT_BYTES_MAX: usize = 512;
-
-/// Longest note of an Event, in bytes; the API server takes 1,024.
-pub const EVENT_NOTE_BYTES_MAX: usize = 1024;
-
-/// How old a transition may be and still become an Event, in seconds: as old as it gets while a new
-/// leader takes over. Events are for whoever looks now.
-pub const EVENT_AGE_MAX_S: i64 = 600;
-
-/// Events that are remembered as written, at about 100 bytes each: three for each of the eight
-/// transitions of some hundred Incidents. When it is full, some are tried again and are there already.
-pub const EVENTS_SAID_MAX: usize = 8_192;
-
-/// Series of Events that are counted on. Other reporters keep about as many.
-pub const EVENT_SERIES_MAX: usize = 1_024;
-
-/// How long after its last occurrence an Event is counted on instead of written anew, in seconds; as
-/// other reporters do it.
-pub const EVENT_SERIES_S: i64 = 360;
-
-/// Events per second, and as many at once. A run of 1,000 pods whose log goes silent must not become
-/// a storm of writes; what waits is written later.
-pub const EVENTS_PER_SECOND: f64 = 10.0;
-
-/// Alerts that are sent to an Alertmanager; the cap of quarantines is 64 by default.
-pub const ALERTS_MAX: usize = 1_024;
-
-/// Alerts in one request: about 2 KiB each.
-pub const ALERTS_PER_POST: usize = 64;
-
-/// How often alerts are sent again, in seconds: as Prometheus does, for an Alertmanager that was
-/// restarted has lost what it was sent.
-pub const ALERT_RESEND_S: u64 = 60;
-
-/// How long an alert holds that is not sent again, in seconds. Long enough for a restart of the
-/// controller or a new leader: "resolved" must not mean that nobody looks any more.
-pub const ALERT_HOLDS_S: i64 = 900;
-
-/// How long an alert that is over is still sent as such, in seconds; as Prometheus does.
-pub const ALERT_RESOLVED_S: i64 = 900;
-
-/// How long it is tried to tell a webhook of a transition, in seconds: a day. What is older when a
-/// webhook is set up is not told at all.
-pub const NOTIFICATION_AGE_MAX_S: i64 = 86_400;
-
-/// Notifications whose tries are remembered, at about 150 bytes each. More wait in their Incidents.
-pub const NOTIFICATIONS_MAX: usize = 4_096;
-
-/// Longest answer that is read, in bytes; only the status matters.
-pub const NOTIFY_ANSWER_BYTES_MAX: usize = 4 * 1024;
-
-/// Longest request to a receiver, in seconds. Standard Webhooks asks for 15 to 30; a receiver that
-/// takes longer than this must answer first and work later.
-pub const NOTIFY_TIMEOUT_S: u64 = 10;
-
-/// First and longest wait before a notification is tried again.
-pub const NOTIFY_RETRY_MS: (u64, u64) = (1_000, 300_000);
-
-/// Longest wait that a receiver may ask for, in seconds.
-pub const RETRY_AFTER_MAX_S: u64 = 3_600;
-
-/// Largest file with signing secrets, in bytes: two secrets of 64 bytes in Base64 have 200.
-pub const SECRET_BYTES_MAX: u64 = 4 * 1024;
-
-/// Signing secrets that are used at once: a new one and the one that it replaces.
-pub const SECRETS_MAX: usize = 2;
-
-/// Receivers that alerts are sent to. An Alertmanager cluster has three members, or five.
-pub const ALERTMANAGERS_MAX: usize = 8;
-
-const _: () = assert!(ALERT_RESEND_S * 4 < ALERT_HOLDS_S.unsigned_abs());
-const _: () = assert!(ALERTS_PER_POST <= ALERTS_MAX);
-
-/// Connections at once that the answering pod of a probe serves; its one caller has two.
-pub const PROBE_CONNECTIONS_MAX: usize = 16;
-
-/// How long the pods of a probe live at most, should nobody be left who removes them.
-pub const PROBE_LIFE_MAX: std::time::Duration = std::time::Duration::from_mins(10);
-
-/// What is read of a probe's log: 1,200 tries of 60 bytes in [`PROBE_LIFE_MAX`] are 72 KB.
-pub const PROBE_LOG_BYTES_MAX: i64 = 256 * 1024;

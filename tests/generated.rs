@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use yellowjack::api;
-use yellowjack::observability::{Kind, Metric};
+use yellowjack::notify::shape::events_section;
+use yellowjack::observability::{Kind, Metric, metrics_page};
 use yellowjack::signals::decode::blind_spots_page;
 
 #[test]
@@ -112,6 +113,34 @@ fn the_page_on_the_command_line_has_every_help_text() {
         path,
         &format!("{by_hand}{MARK}{}", yellowjack::cli::help_page()),
     );
+}
+
+#[test]
+fn the_page_on_metrics_is_what_is_served() {
+    check_page("docs/metrics.md", &metrics_page());
+}
+
+#[test]
+fn the_page_on_conditions_is_what_the_enums_say() {
+    let page = api::conditions_page() + &events_section();
+    check_page("docs/conditions.md", &page);
+}
+
+/// Whoever is woken by an alert finds its section in the runbook by the link.
+#[test]
+fn every_alert_links_to_its_section_of_the_runbook() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/yellowjack");
+    let text = fs::read_to_string(chart.join("templates/monitoring.yaml")).unwrap();
+    let mut count = 0;
+    for (alert, rest) in text.split("- alert: ").skip(1).map(|part| {
+        let (name, rest) = part.split_once('\n').unwrap_or((part, ""));
+        (name.trim().to_owned(), rest)
+    }) {
+        let link = format!("runbook_url: {{{{ . }}}}{}\n", alert.to_lowercase());
+        assert!(rest.contains(&link), "{alert} has no link to its section");
+        count += 1;
+    }
+    assert!(count > 10, "{count} alerts");
 }
 
 fn check_page(path: &str, expected: &str) {

@@ -9,6 +9,7 @@ mod conditions;
 mod crds;
 mod incident;
 pub mod labels;
+mod page;
 mod policy;
 mod schema;
 
@@ -27,6 +28,7 @@ pub use incident::{
     Incident, IncidentSpec, IncidentStatus, ObjectTarget, Observation, RestoreEntry, RunReference,
     SubjectReference, Verdict,
 };
+pub use page::conditions_page;
 pub use policy::{
     GuardrailPolicy, GuardrailPolicySpec, PolicyDetection, PolicyNetwork, PolicyResources,
     PolicyResponse,

@@ -12,4 +12,5 @@ mod node_metrics;
 mod owners;
 mod release;
 mod scene;
+mod tell;
 mod throttle;

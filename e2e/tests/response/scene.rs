@@ -39,7 +39,7 @@ pub struct Scene {
     pub env: TestEnv,
     pub log: EgressLog,
     pub proxy: FaultProxy,
-    _operator: Operator,
+    operator: Option<Operator>,
     agents: Vec<Operator>,
     honest_pods: AtomicU8,
 }
@@ -100,12 +100,27 @@ impl Scene {
             env,
             log,
             proxy,
-            _operator: operator,
+            operator: Some(operator),
             agents: Vec::new(),
             honest_pods: AtomicU8::new(0),
         };
         scene.run("honest", json!({})).await?;
         Ok(scene)
+    }
+
+    /// Kills the operator and starts another one on the same log; `flags` are added to its command
+    /// line.
+    pub async fn restart(&mut self, flags: &[&str]) -> anyhow::Result<()> {
+        // Dropping it kills it.
+        self.operator = None;
+        let (namespace, source) = (self.env.namespace.clone(), self.log.source());
+        let mut arguments = vec!["controller", "--namespace", &namespace];
+        arguments.extend(["--agent-namespace", &namespace]);
+        arguments.extend(["--source", &source, "--start-at", "beginning"]);
+        arguments.extend_from_slice(flags);
+        let kubeconfig = self.proxy.kubeconfig();
+        self.operator = Some(self.env.operator(&kubeconfig, &arguments).await?);
+        Ok(())
     }
 
     pub fn pods(&self) -> Api<Pod> {

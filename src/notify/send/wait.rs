@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::limits;
 
+/// The shortest wait that a receiver may ask for: one that says 0 for ever must not keep a core busy.
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
+
 /// Time limits of a receiver; other ones in tests.
 #[derive(Clone, Debug)]
 pub struct Times {
@@ -38,7 +41,8 @@ impl Times {
     /// How long to wait after this many failures in a row, or as long as the receiver asked for.
     pub(super) fn wait(&self, failures: u32, asked_for: Option<Duration>) -> Duration {
         if let Some(asked_for) = asked_for {
-            return asked_for.min(Duration::from_secs(limits::RETRY_AFTER_MAX_S));
+            let max = Duration::from_secs(limits::RETRY_AFTER_MAX_S);
+            return asked_for.clamp(RETRY_AFTER_MIN, max);
         }
         let share = RandomState::new().hash_one(failures) % 1000;
         spread(self.retry_min, self.retry_max, failures, share)
@@ -68,9 +72,11 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_asks_for_too_much_gets_an_hour() {
+    fn what_a_receiver_asks_for_has_bounds() {
         let times = Times::default();
-        let asked = Some(Duration::from_secs(86_400));
-        assert_eq!(times.wait(1, asked), Duration::from_hours(1));
+        let wait = |seconds| times.wait(1, Some(Duration::from_secs(seconds)));
+        assert_eq!(wait(86_400), Duration::from_hours(1));
+        assert_eq!(wait(30), Duration::from_secs(30));
+        assert!(wait(0) > Duration::ZERO);
     }
 }

@@ -140,8 +140,10 @@ impl Webhook {
         }
         let now = Instant::now();
         let is_unmarked = state.accepted.values().any(|is_marked| !is_marked);
+        let is_open =
+            |one: &Waiting| !state.accepted.contains_key(&one.id) && !state.dead.contains(&one.id);
         match state.paused_until {
-            Some(until) if until > now => until,
+            Some(until) if waiting.iter().any(is_open) => until,
             _ if is_unmarked => now + self.times.retry_min,
             _ => now + IDLE_RECHECK,
         }

@@ -71,10 +71,10 @@ fn data(incident: &Incident, passed: &Passed, origin: &Origin) -> Value {
         },
         "run": spec.run.as_ref().map(|run| json!({ "name": run.name, "uid": run.uid })),
         "pod": {
-            "name": spec.subject.name,
-            "uid": spec.subject.uid,
-            "node": spec.subject.node,
-            "ips": spec.subject.pod_ips,
+            "name": name(&spec.subject.name),
+            "uid": name(&spec.subject.uid),
+            "node": spec.subject.node.as_deref().map(name),
+            "ips": spec.subject.pod_ips.iter().map(|ip| name(ip)).collect::<Vec<_>>(),
         },
         "evidence": evidence.map(evidence_entry).collect::<Vec<_>>(),
         "actions": actions.take(limits::NOTIFIED_ACTIONS_MAX).map(action).collect::<Vec<_>>(),
@@ -100,14 +100,18 @@ fn evidence_entry(entry: &EvidenceEntry) -> Value {
     })
 }
 
+fn name(text: &str) -> String {
+    plain(text, limits::NOTIFIED_NAME_BYTES_MAX)
+}
+
 fn example(flow: &ExampleFlow) -> Value {
     json!({
         "time": flow.time,
-        "destination": flow.destination,
+        "destination": name(&flow.destination),
         "port": flow.port,
-        "protocol": flow.protocol,
-        "outcome": flow.outcome,
-        "name": flow.name.as_deref().map(|name| plain(name, limits::NOTIFIED_NAME_BYTES_MAX)),
+        "protocol": name(&flow.protocol),
+        "outcome": name(&flow.outcome),
+        "name": flow.name.as_deref().map(name),
     })
 }
 

@@ -89,6 +89,27 @@ impl EventReason {
     }
 }
 
+/// The Events' part of docs/conditions.md.
+#[must_use]
+pub fn events_section() -> String {
+    let mut page = String::from(
+        "\n## Events\n\n\
+         Beside the conditions, `kubectl events` shows these on the AgentRun, the Incident and the pod. They are gone after\n\
+         an hour; the Incident stays.\n\n\
+         | reason | type | means |\n|---|---|---|\n",
+    );
+    for reason in EventReason::ALL {
+        let kind = if reason.is_warning() {
+            "Warning"
+        } else {
+            "Normal"
+        };
+        let row = [reason.name(), kind, reason.meaning()].join(" | ");
+        page = page + "| " + &row + " |\n";
+    }
+    page
+}
+
 /// What an Event says about one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventText {

@@ -16,7 +16,7 @@ mod tests;
 
 pub use alert::{Alert, alert, alerts};
 pub use cloud_event::{Format, cloud_event};
-pub use event::{EventReason, EventText, incident_events, run_events};
+pub use event::{EventReason, EventText, events_section, incident_events, run_events};
 pub use transition::{Passed, Transition, level_of, passed, told_name, was_told};
 
 /// Where notifications come from.

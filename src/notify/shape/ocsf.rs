@@ -251,7 +251,10 @@ fn example(source: &Value, flow: &ExampleFlow) -> Value {
             "direction": "Outbound",
             "protocol_name": plain(&flow.protocol, limits::NOTIFIED_NAME_BYTES_MAX).to_lowercase(),
         },
-        "data": { "time": flow.time, "outcome": flow.outcome },
+        "data": {
+            "time": flow.time,
+            "outcome": plain(&flow.outcome, limits::NOTIFIED_NAME_BYTES_MAX),
+        },
     })
 }
 
