@@ -232,7 +232,7 @@ async fn store(
     word: &Disposition,
 ) -> Result<(), PeopleError> {
     let limit = Duration::from_secs(limits::PEOPLE_TIMEOUT_S);
-    let writer = Writer::new(cluster.client.clone(), limit, Gate::shut());
+    let writer = Writer::new(cluster.client.clone(), limit, Gate::open());
     let name = incident.name_any();
     let mut seen = incident.clone();
     for _ in 0..limits::WORD_TRIES_MAX {

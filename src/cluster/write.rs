@@ -25,7 +25,7 @@ use super::Gate;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldManager {
     name: String,
-    /// It only says what was seen, or what a person decided. That needs no leader.
+    /// It only says what was seen. Whoever sees may, leader or not.
     only_tells: bool,
 }
 
@@ -70,7 +70,7 @@ impl FieldManager {
     /// The word of a person at the command line.
     #[must_use]
     pub fn person() -> Self {
-        Self::telling("yellowjack/person")
+        Self::acting("yellowjack/person")
     }
 
     /// The name.
@@ -365,7 +365,8 @@ impl Writer {
             field_manager: Some(manager.as_str().to_owned()),
             ..PostParams::default()
         };
-        self.bounded(api.create(&params, object)).await
+        self.bounded(Some(manager), api.create(&params, object))
+            .await
     }
 
     /// Deletes an object of the whole cluster. Gone already is success.
@@ -378,7 +379,7 @@ impl Writer {
     {
         let api: Api<K> = Api::all(self.client.clone());
         let params = DeleteParams::background();
-        match self.bounded(api.delete(name, &params)).await {
+        match self.bounded(None, api.delete(name, &params)).await {
             Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }

@@ -20,7 +20,7 @@ use super::Context;
 use super::check::{Check, Verdict};
 use crate::cli::people::ask;
 use crate::cli::probe_pod::{PORT, Try};
-use crate::cluster::{Conflicts, FieldManager, WriteError, Writer};
+use crate::cluster::{Conflicts, FieldManager, Gate, WriteError, Writer};
 use crate::limits;
 use crate::observability::chain;
 
@@ -93,7 +93,7 @@ pub(super) async fn check(context: &Context<'_>, image: Option<String>) -> Check
     let limit = Duration::from_secs(limits::PEOPLE_TIMEOUT_S);
     let probe = Probe {
         context,
-        writer: Writer::new(context.cluster.client.clone(), limit),
+        writer: Writer::new(context.cluster.client.clone(), limit, Gate::open()),
         namespace: format!(
             "yellowjack-probe-{:08x}",
             RandomState::new().hash_one(0) >> 32

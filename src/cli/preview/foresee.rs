@@ -60,6 +60,7 @@ pub fn foresee(
     let mut pods = vec![PodView {
         name: incident.spec.subject.name.clone(),
         uid: incident.spec.subject.uid.clone(),
+        node: incident.spec.subject.node.clone(),
         quarantine: None,
     }];
     let (mut lever, mut cpu) = (Lever::Unread, None);
