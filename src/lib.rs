@@ -25,6 +25,8 @@ pub mod observability;
 pub mod cluster;
 pub mod controller;
 
+pub mod report;
+
 pub mod replay;
 
 pub mod cli;

@@ -3,6 +3,7 @@
 
 mod controller;
 mod crds;
+mod incident;
 mod metrics;
 mod node;
 mod operator;
@@ -29,8 +30,12 @@ enum Command {
     Controller(Box<controller::ControllerArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
+    /// Say what happened in one Incident, why, and what to do next.
+    Explain(incident::ExplainArgs),
     /// Run the agent of one node: detection in its log, findings into Incidents.
     Node(Box<node::NodeArgs>),
+    /// Write the report on one Incident, for a ticket or a browser.
+    Report(incident::ReportArgs),
     /// Run detection over recorded logs, without a cluster, and say what would have been done.
     Replay(replay::ReplayArgs),
 }
@@ -44,7 +49,9 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Controller(args) => controller::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Explain(args) => incident::explain(&args).map(|()| ExitCode::SUCCESS),
         Command::Node(args) => node::run(*args).map(|()| ExitCode::SUCCESS),
+        Command::Report(args) => incident::report(&args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -8,7 +8,7 @@ use crate::source::{Breach, SourceFile, is_or_below, module_name, word_offsets};
 
 /// The layers, left to right. A module may use what stands to its left. Inside a layer one may
 /// use another, never both each other. The longest name that fits a file decides.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["limits"],
     &["model"],
     &["api"],
@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 10] = [
         "controller",
         "respond",
     ],
+    &["report"],
     &["replay", "cli"],
     &["main"],
 ];
@@ -42,7 +43,7 @@ const BARRED: [(&str, &str, &str); 2] = [
 ];
 
 /// Modules that are pure (INV-1).
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "limits",
     "model",
     "api",
@@ -51,6 +52,7 @@ const PURE: [&str; 8] = [
     "guardrails",
     "respond/plan",
     "respond/backend",
+    "report",
 ];
 
 /// Modules that name no Kubernetes type at all.

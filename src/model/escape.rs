@@ -1,16 +1,16 @@
 //! Escape: text of unknown origin on a terminal and in Markdown.
 //!
 //! Names in a log are the agent's to choose (INV-6), names of files are whoever's. Called by the
-//! reports for everything that they did not write themselves.
+//! reports of `replay` and of an Incident for everything that they did not write themselves.
 
-use crate::model::clip;
+use super::clip;
 
 /// Longest text that a report shows, in bytes: summaries have at most 256.
 const SHOWN_BYTES_MAX: usize = 512;
 
 /// For a terminal: what moves the cursor, hides text or turns its direction becomes visible.
 #[must_use]
-pub(super) fn for_terminal(text: &str) -> String {
+pub fn for_terminal(text: &str) -> String {
     let mut shown = String::new();
     for c in clip(text, SHOWN_BYTES_MAX).chars() {
         if is_treacherous(c) {
@@ -24,7 +24,7 @@ pub(super) fn for_terminal(text: &str) -> String {
 
 /// For Markdown, as a code span: there no link, mention, image or HTML works.
 #[must_use]
-pub(super) fn for_markdown(text: &str) -> String {
+pub fn for_markdown(text: &str) -> String {
     let shown = for_terminal(text).replace('`', "'").replace('|', "\\|");
     format!("`{}`", shown.trim())
 }
