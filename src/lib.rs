@@ -26,6 +26,8 @@ pub mod cluster;
 pub mod controller;
 pub mod notify;
 
+pub mod report;
+
 pub mod replay;
 
 pub mod cli;

@@ -31,6 +31,11 @@ pub const EXAMPLES_MAX: usize = 10;
 /// Sentences against a finding.
 pub const AGAINST_MAX: usize = 5;
 
+/// Points of an evidence entry's course; the schema holds as many. A finding is news when its
+/// contacts double, so 20 points stand for a million contacts. At 110 bytes each, 64 full entries are
+/// 220 KiB of etcd's request limit of 1.5 MiB.
+pub const COURSE_MAX: usize = 32;
+
 // --- decoding --------------------------------------------------------------------------------
 
 /// Latest second since the Unix epoch that counts as a time: 2100-01-01. A record from beyond it
@@ -361,6 +366,36 @@ pub const MARKDOWN_SUBJECTS_MAX: usize = 20;
 
 /// Examples that the text output shows per finding.
 pub const EXAMPLES_SHOWN_MAX: usize = 3;
+
+// --- report ----------------------------------------------------------------------------------
+
+/// Entries of evidence, and observations, that a report shows; the schema holds as many.
+pub const REPORT_EVIDENCE_MAX: usize = 64;
+
+/// Conditions that a report shows. Yellowjack sets 4; others may add theirs.
+pub const REPORT_CONDITIONS_MAX: usize = 16;
+
+/// Network policies of a namespace that a report looks at. Namespaces have dozens.
+pub const REPORT_POLICIES_READ_MAX: u32 = 500;
+
+/// Network policies that a report shows.
+pub const REPORT_POLICIES_MAX: usize = 32;
+
+/// Rules of one policy that a report puts into words.
+pub const REPORT_RULES_MAX: usize = 8;
+
+/// Peers or ports of one rule that a report puts into words.
+pub const REPORT_PEERS_MAX: usize = 6;
+
+/// Entries of evidence whose score a report plots.
+pub const REPORT_PLOTS_MAX: usize = 4;
+
+/// Rows and columns of a report's map of targets: what one sees at a glance. 64 entries have up to
+/// 640 examples.
+pub const TARGET_ROWS_MAX: usize = 12;
+
+/// See [`TARGET_ROWS_MAX`].
+pub const TARGET_COLUMNS_MAX: usize = 12;
 
 // --- guardrails ------------------------------------------------------------------------------
 

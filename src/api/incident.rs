@@ -152,6 +152,25 @@ pub struct EvidenceEntry {
     #[serde(default)]
     #[schemars(length(max = 5), inner(length(max = 512)))]
     pub against: Vec<String>,
+    /// How the score grew: one point for each time that this entry was written, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub course: Vec<CoursePoint>,
+}
+
+/// How far the evidence was at one time.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CoursePoint {
+    /// The last contact that counted by then, as the log recorded it.
+    pub time: MicroTime,
+    /// Distinct contacts that counted by then.
+    #[schemars(range(min = 0))]
+    pub contacts: i64,
+    /// Score in nats.
+    pub score: f64,
+    /// The line that it had to cross, in nats.
+    pub threshold: f64,
 }
 
 /// What one node's log showed of the contained pods after the isolation. The controller takes it

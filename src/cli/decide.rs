@@ -104,7 +104,12 @@ async fn decide(args: &DecideArgs, verdict: Verdict) -> Result<Tale, PeopleError
     wait(&api, incident, verdict, args.wait).await
 }
 
-async fn find(cluster: &Cluster, api: &Api<Incident>, name: &str) -> Result<Incident, PeopleError> {
+/// The Incident of this name, or an error that says which names come near.
+pub(super) async fn find(
+    cluster: &Cluster,
+    api: &Api<Incident>,
+    name: &str,
+) -> Result<Incident, PeopleError> {
     match ask("incidents", api.get(name)).await {
         Ok(incident) => Ok(incident),
         Err(error) if error.is_not_found() => Err(not_found(cluster, api, name).await),

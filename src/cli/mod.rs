@@ -9,6 +9,7 @@ mod doctor;
 mod election;
 mod held;
 mod help;
+mod incident;
 mod metrics;
 mod nearest;
 mod node;
@@ -51,6 +52,8 @@ enum Command {
     Crds(crds::CrdsArgs),
     /// Look whether the cluster has what Yellowjack rests on.
     Doctor(Box<doctor::DoctorArgs>),
+    /// Say what happened in one Incident, why, and what to do next.
+    Explain(incident::ExplainArgs),
     /// Name what is held in quarantine, and fail where that is anything; for an uninstall.
     Held(held::HeldArgs),
     /// Run the agent of one node: detection in its log, findings into Incidents.
@@ -65,6 +68,8 @@ enum Command {
     ProbeServe,
     /// Release the pod of an Incident: undo exactly what was done about it.
     Release(decide::DecideArgs),
+    /// Write the report on one Incident, for a ticket or a browser.
+    Report(incident::ReportArgs),
     /// Run detection over recorded logs, without a cluster, and say what would have been done.
     Replay(replay::ReplayArgs),
     /// Say whether runs are safe, and what to do about those that are not.
@@ -89,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Completion(args) => completion::run(&args, Cli::command()).map(done),
         Command::Controller(args) => controller::run(*args).map(done),
         Command::Crds(args) => crds::run(&args).map(done),
+        Command::Explain(args) => incident::explain(&args).map(done),
         Command::Held(args) => held::run(&args).map(done),
         Command::Doctor(args) => doctor::run(&args),
         Command::Preview(args) => preview::run(&args),
@@ -96,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::ProbeServe => probe_pod::serve().map(done),
         Command::Node(args) => node::run(*args).map(done),
         Command::Release(args) => decide::run(&args, Verdict::Release),
+        Command::Report(args) => incident::report(&args).map(done),
         Command::Replay(args) => replay::run(&args).map(done),
         Command::Status(args) => status::run(&args),
         Command::Terminate(args) => decide::run(&args, Verdict::Terminate),

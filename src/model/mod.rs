@@ -5,7 +5,6 @@
 //! operator and `yellowjack replay`.
 
 pub mod escape;
-
 mod finding;
 mod flow;
 mod sample;

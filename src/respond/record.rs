@@ -14,7 +14,7 @@ use kube::api::ObjectMeta;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::evidence::{evidence_entry, incident_name};
+use super::evidence::{carry_on, evidence_entry, incident_name};
 use crate::api::{
     AgentRun, EvidenceEntry, Incident, IncidentCondition, IncidentSpec, Mode, RunReference,
     SubjectReference, condition_is, labels,
@@ -365,11 +365,21 @@ impl Recorder {
     /// The new entry and what this observer wrote before about other signatures.
     fn evidence<'i>(
         &self,
-        entry: EvidenceEntry,
+        mut entry: EvidenceEntry,
         before: impl Iterator<Item = &'i Incident>,
     ) -> Vec<EvidenceEntry> {
+        let before: Vec<_> = before
+            .flat_map(|incident| &incident.spec.evidence)
+            .collect();
+        let is_same = |known: &&&EvidenceEntry| {
+            known.node == self.observer && known.signature == entry.signature
+        };
+        // The first that is found is the one that was written last.
+        if let Some(known) = before.iter().find(is_same) {
+            carry_on(&mut entry, known);
+        }
         let mut evidence = vec![entry];
-        for known in before.flat_map(|incident| &incident.spec.evidence) {
+        for known in before {
             let is_new = evidence
                 .iter()
                 .all(|entry| entry.signature != known.signature);

@@ -28,7 +28,7 @@ const LAYERS: [&[&str]; 11] = [
         "controller",
         "respond",
     ],
-    &["notify"],
+    &["notify", "report"],
     &["replay", "cli"],
     &["main"],
 ];
@@ -48,7 +48,7 @@ const BARRED: [(&str, &str, &str); 2] = [
 ];
 
 /// Modules that are pure (INV-1).
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "limits",
     "model",
     "api",
@@ -58,6 +58,7 @@ const PURE: [&str; 9] = [
     "respond/plan",
     "respond/backend",
     "notify/shape",
+    "report",
 ];
 
 /// Modules that name no Kubernetes type at all.
