@@ -247,4 +247,21 @@ mod tests {
             Proof::Awaited
         );
     }
+
+    #[test]
+    fn a_source_that_does_not_hear_a_node_proves_nothing_about_its_pods() {
+        let health = SignalHealth::new(["relay".to_owned()]);
+        let (witness, pod) = (Witness::of(health.clone()), PodKey::from("p"));
+        let now = Instant::now();
+        let speaks = |node| {
+            let witnessed = witness.watch(&pod, node, at(100), now);
+            witnessed.unwrap().source_speaks
+        };
+        witness.source_spoke(0, at(200), at(200), now);
+        health.unseen(0, vec!["dark".to_owned()]);
+        assert!(!speaks(Some("dark")));
+        assert!(speaks(Some("seen")) && speaks(None));
+        health.unseen(0, Vec::new());
+        assert!(speaks(Some("dark")));
+    }
 }

@@ -90,7 +90,8 @@ impl Scene {
         Ok(())
     }
 
-    async fn start_with(env: TestEnv, log: EgressLog, flags: &[&str]) -> anyhow::Result<Self> {
+    /// With a controller that has these flags and, without more, no source.
+    pub async fn start_with(env: TestEnv, log: EgressLog, flags: &[&str]) -> anyhow::Result<Self> {
         let proxy = FaultProxy::start(env.client.clone()).await?;
         let mut arguments = vec!["controller", "--namespace", &env.namespace];
         arguments.extend(["--agent-namespace", &env.namespace]);

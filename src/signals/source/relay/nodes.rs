@@ -58,7 +58,9 @@ impl Nodes {
         for name in named.clone() {
             self.lose(name, now);
         }
-        let count = status.num_unavailable_nodes.unwrap_or(0);
+        let Some(count) = status.num_unavailable_nodes else {
+            return; // not a relay, or one that does not say
+        };
         if usize::try_from(count).is_ok_and(|count| count <= status.unavailable_nodes.len()) {
             let before = self.unseen.len();
             self.unseen.retain(|_, since| now - *since < asked);
