@@ -1,15 +1,18 @@
 //! What needs no run: completion, kubectl's plugin, a server without the CRDs.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::Value;
-use yellowjack_e2e::{TestCluster, binary, install_crds, with_namespace};
+use yellowjack_e2e::{TestCluster, binary, install_crds, wait_for, with_namespace};
 
 use crate::called::call;
+
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
 fn completion_scripts_are_there_and_bash_takes_its_own() -> anyhow::Result<()> {

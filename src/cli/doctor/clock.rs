@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_node_of_the_future_fails_and_a_silent_one_is_named() {
-        let node = |name: &str, second| (name.to_owned(), at(second * 1_000));
+        let node = |name: &str, second: i64| (name.to_owned(), at(second * 1_000));
         let verdict = |renewed: &[(String, Timestamp)]| judge_nodes(renewed, at(100_000));
         assert_eq!(verdict(&[node("a", 95)]).verdict, Verdict::Ok);
         assert_eq!(verdict(&[]).verdict, Verdict::Unknown);

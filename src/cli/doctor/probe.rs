@@ -410,12 +410,12 @@ mod tests {
 
     /// Tries a second apart from 1 s on: `n` new, `h` held, `b` both, `-` none.
     fn tries(letters: &str) -> Vec<Try> {
-        let one = |(second, letter)| Try {
+        let one = |(second, letter): (i64, char)| Try {
             at_ms: second * 1_000,
             new: matches!(letter, 'n' | 'b'),
             held: matches!(letter, 'h' | 'b'),
         };
-        (1..).zip(letters.chars()).map(one).collect()
+        (1_i64..).zip(letters.chars()).map(one).collect()
     }
 
     fn seen(letters: &str) -> Option<(u64, bool)> {

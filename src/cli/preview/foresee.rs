@@ -11,8 +11,8 @@ use crate::api::{
 use crate::limits;
 use crate::model::EventTime;
 use crate::respond::plan::{
-    Bounds, Breaker, BreakerLimits, Cpu, Deny, Lever, PodView, QUIET, Situation, Step, Witnessed,
-    plan,
+    Bounds, Breaker, BreakerLimits, Cpu, Deny, Lever, PodView, QUIET, Said, Situation, Step,
+    Witnessed, plan,
 };
 
 /// What is known of the pod and its surroundings.
@@ -48,6 +48,17 @@ pub struct Foreseen {
     pub contained: String,
 }
 
+/// The world as it would be after the steps so far.
+struct Play {
+    copy: Incident,
+    around: Surroundings,
+    pods: Vec<PodView>,
+    lever: Lever,
+    cpu: Option<Cpu>,
+    witnessed: Witnessed,
+    now: Timestamp,
+}
+
 /// Plays the plan through.
 pub fn foresee(
     incident: &Incident,
@@ -55,80 +66,90 @@ pub fn foresee(
     traffic: Traffic,
     now: Timestamp,
 ) -> Foreseen {
-    let mut copy = enforced(incident);
-    let mut around = around.clone();
-    let mut pods = vec![PodView {
-        name: incident.spec.subject.name.clone(),
-        uid: incident.spec.subject.uid.clone(),
-        node: incident.spec.subject.node.clone(),
-        quarantine: None,
-    }];
-    let (mut lever, mut cpu) = (Lever::Unread, None);
+    let mut play = Play {
+        copy: enforced(incident),
+        around: around.clone(),
+        pods: vec![PodView {
+            name: incident.spec.subject.name.clone(),
+            uid: incident.spec.subject.uid.clone(),
+            node: incident.spec.subject.node.clone(),
+            quarantine: None,
+        }],
+        lever: Lever::Unread,
+        cpu: None,
+        witnessed: witnessed(traffic, now),
+        now,
+    };
     let mut steps = Vec::new();
     for _ in 0..limits::STEPS_MAX {
-        let situation = Situation {
-            incident: &copy,
-            now,
-            bounds: around.bounds,
-            protected: around.protected.clone(),
-            labelled: pods
-                .iter()
-                .filter(|pod| pod.quarantine.is_some())
-                .cloned()
-                .collect(),
-            pods: pods.clone(),
-            lever: lever.clone(),
-            cpu: cpu.clone(),
-            deny: Deny {
-                stands: true,
-                widened_by: around.widened_by.clone(),
-            },
-            breaker: Breaker::at(now, std::iter::empty(), 0, BreakerLimits::default()),
-            quarantined_elsewhere: 0,
-            quarantine_max: usize::MAX,
-            witnessed: Some(witnessed(traffic, now)),
-            others: Vec::new(),
-            ttl: std::time::Duration::MAX,
-        };
-        let planned = plan(&situation);
+        let planned = plan(&play.situation());
         let Some(step) = planned.step else {
-            let contained = planned
-                .said
-                .iter()
-                .find(|said| said.condition == IncidentCondition::Contained);
+            let is_contained = |said: &&Said| said.condition == IncidentCondition::Contained;
+            let contained = planned.said.iter().find(is_contained);
             let contained = contained.map_or_else(String::new, |said| {
                 format!("{}: {}", said.reason.name(), said.message)
             });
             return Foreseen { steps, contained };
         };
-        match &step {
-            Step::LookAtOwner => lever = around.lever.clone(),
-            Step::LookAtCpu(_) => cpu = Some(around.cpu.clone()),
+        play.carry_out(&step);
+        note(&mut play.copy, &step, now);
+        steps.extend(words(&step));
+    }
+    Foreseen {
+        steps,
+        contained: "the plan comes to no end".to_owned(),
+    }
+}
+
+impl Play {
+    fn situation(&self) -> Situation<'_> {
+        let labelled = self.pods.iter().filter(|pod| pod.quarantine.is_some());
+        Situation {
+            incident: &self.copy,
+            now: self.now,
+            bounds: self.around.bounds,
+            protected: self.around.protected.clone(),
+            labelled: labelled.cloned().collect(),
+            pods: self.pods.clone(),
+            lever: self.lever.clone(),
+            cpu: self.cpu.clone(),
+            deny: Deny {
+                stands: true,
+                widened_by: self.around.widened_by.clone(),
+            },
+            breaker: Breaker::at(self.now, std::iter::empty(), 0, BreakerLimits::default()),
+            quarantined_elsewhere: 0,
+            quarantine_max: usize::MAX,
+            witnessed: Some(self.witnessed),
+            others: Vec::new(),
+            ttl: std::time::Duration::MAX,
+        }
+    }
+
+    /// What the step changes outside the Incident.
+    fn carry_out(&mut self, step: &Step) {
+        match step {
+            Step::LookAtOwner => self.lever = self.around.lever.clone(),
+            Step::LookAtCpu(_) => self.cpu = Some(self.around.cpu.clone()),
             Step::Suspend(hold) => {
-                if let Lever::Owners(holds) = &mut around.lever {
+                if let Lever::Owners(holds) = &mut self.around.lever {
                     let same = holds.iter_mut().find(|one| one.target == hold.target);
                     if let Some(one) = same {
                         one.now = Some(hold.set.clone());
                     }
                 }
-                lever = around.lever.clone();
+                self.lever = self.around.lever.clone();
             }
             Step::Isolate(chosen) => {
-                for pod in &mut pods {
+                for pod in &mut self.pods {
                     if chosen.iter().any(|one| one.uid == pod.uid) {
                         pod.quarantine = Some("foreseen".to_owned());
                     }
                 }
             }
-            Step::Terminate(pod) => pods.retain(|one| one.uid != pod.uid),
+            Step::Terminate(pod) => self.pods.retain(|one| one.uid != pod.uid),
             _ => {}
         }
-        steps.extend(words(&step));
-        note(&mut copy, &step, now);
-    }
-    Foreseen {
-        steps,
-        contained: "the plan comes to no end".to_owned(),
     }
 }
 
