@@ -507,3 +507,58 @@ fn merge_params(manager: &FieldManager) -> PatchParams {
         ..PatchParams::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::Incident;
+
+    /// Nobody listens there.
+    fn writer(gate: Gate) -> Writer {
+        let nowhere = http::Uri::from_static("http://127.0.0.1:1/");
+        let client = super::super::connect_plain(&nowhere).unwrap();
+        Writer::new(client, Duration::from_secs(5), gate)
+    }
+
+    async fn apply(writer: &Writer, manager: FieldManager) -> Result<Incident, WriteError> {
+        let fields = json!({ "apiVersion": "yellowjack.dev/v1alpha1", "kind": "Incident" });
+        writer
+            .apply_fields(&manager, "ns", "name", &fields, Conflicts::Respect)
+            .await
+    }
+
+    #[tokio::test]
+    async fn without_the_lease_whatever_acts_is_refused_and_what_only_tells_goes_out() {
+        let writer = writer(Gate::shut());
+        for manager in [FieldManager::controller(), FieldManager::responder()] {
+            let refused = apply(&writer, manager).await;
+            assert!(matches!(refused, Err(WriteError::NotLeader)), "{refused:?}");
+        }
+        let refused = writer.delete::<Pod>("ns", "name", "uid").await;
+        assert!(matches!(refused, Err(WriteError::NotLeader)), "{refused:?}");
+        assert_eq!(writer.counters().count(Outcome::NotLeader), 3);
+        for manager in [
+            FieldManager::evidence("node-1"),
+            FieldManager::observation("node-1"),
+            FieldManager::agent("node-1"),
+        ] {
+            let sent = apply(&writer, manager).await;
+            assert!(matches!(sent, Err(WriteError::Transient(_))), "{sent:?}");
+        }
+        assert_eq!(writer.counters().count(Outcome::Rejected), 3);
+    }
+
+    #[tokio::test]
+    async fn the_gate_is_asked_anew_for_each_write() {
+        let gate = Gate::alone();
+        let writer = writer(gate.clone());
+        gate.enter(gate.next_term().await);
+        let sent = apply(&writer, FieldManager::responder()).await;
+        assert!(matches!(sent, Err(WriteError::Transient(_))), "{sent:?}");
+        gate.shut_now();
+        let refused = apply(&writer, FieldManager::responder()).await;
+        assert!(matches!(refused, Err(WriteError::NotLeader)), "{refused:?}");
+    }
+}
