@@ -18,69 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Gate;
-
-/// A writer's name in `metadata.managedFields`. One per part of the program, so that each owns its
-/// own fields and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldManager {
-    name: String,
-    /// It only says what was seen. Whoever sees may, leader or not.
-    only_tells: bool,
-}
-
-impl FieldManager {
-    /// Guardrail objects and the status of AgentRuns.
-    #[must_use]
-    pub fn controller() -> Self {
-        Self::acting("yellowjack/controller")
-    }
-
-    /// Quarantine, suspension, release, and the status of Incidents.
-    #[must_use]
-    pub fn responder() -> Self {
-        Self::acting("yellowjack/responder")
-    }
-
-    /// Evidence that one observer writes into Incidents. Managers have at most 128 bytes.
-    #[must_use]
-    pub fn evidence(observer: &str) -> Self {
-        Self::telling(&format!("yellowjack/evidence-{observer}"))
-    }
-
-    /// An agent's Lease.
-    #[must_use]
-    pub fn agent(node: &str) -> Self {
-        Self::telling(&format!("yellowjack/agent-{node}"))
-    }
-
-    /// What one observer saw of contained pods. Not the manager of its evidence: an apply takes back
-    /// what it leaves out.
-    #[must_use]
-    pub fn observation(observer: &str) -> Self {
-        Self::telling(&format!("yellowjack/observation-{observer}"))
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.name
-    }
-
-    fn acting(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            only_tells: false,
-        }
-    }
-
-    fn telling(name: &str) -> Self {
-        Self {
-            name: crate::model::clip(name, 128).to_owned(),
-            only_tells: true,
-        }
-    }
-}
+use super::{FieldManager, Gate};
 
 /// What a server-side apply does about fields that another manager owns with another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -468,7 +406,7 @@ impl Writer {
         manager: Option<&FieldManager>,
         write: impl Future<Output = kube::Result<T>> + Send,
     ) -> Result<T, WriteError> {
-        let (limit, _pass) = if manager.is_some_and(|manager| manager.only_tells) {
+        let (limit, _pass) = if manager.is_some_and(FieldManager::only_tells) {
             (self.timeout, None)
         } else {
             let Some(pass) = self.gate.pass().await else {
