@@ -200,16 +200,16 @@ impl Candidate {
 
     /// Shuts the gate, and lets the next one take over at once where the Lease is held.
     async fn give_back(&self) {
-        let was_held = self.gate.is_held();
         self.gate.shut_now();
-        if !was_held {
+        if !self.reads.load(Ordering::Relaxed) {
             return;
         }
         let limit = Duration::from_secs(limits::API_TIMEOUT_S);
         self.gate.writes_ended(limit).await;
         let lease = &self.name;
         match tokio::time::timeout(limit, self.release()).await {
-            Ok(Ok(())) => tracing::info!(lease, "The Lease is given back."),
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => tracing::info!(lease, "The Lease is given back."),
             Ok(Err(error)) => {
                 let error = chain(&error);
                 tracing::warn!(lease, error, "The Lease is not given back, and expires.");
@@ -218,12 +218,13 @@ impl Candidate {
         }
     }
 
-    async fn release(&self) -> Result<(), WriteError> {
+    /// Releases the Lease if it is held; one that was asked for a moment ago may be, unknown to us.
+    async fn release(&self) -> Result<bool, WriteError> {
         let api = self.api();
         let stored = api.get(&self.name).await.map_err(WriteError::from_kube)?;
         let spec = stored.spec.clone().unwrap_or_default();
         if spec.holder_identity.as_ref() != Some(&self.identity) {
-            return Ok(());
+            return Ok(false);
         }
         let params = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
@@ -231,7 +232,7 @@ impl Candidate {
         };
         let lease = self.lease(Some(&stored), released(&spec));
         let written = api.replace(&self.name, &params, &lease).await;
-        written.map(drop).map_err(WriteError::from_kube)
+        written.map(|_| true).map_err(WriteError::from_kube)
     }
 
     /// The object to write: as it was read, with another record. Its version makes the write

@@ -18,81 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Gate;
-
-/// A writer's name in `metadata.managedFields`. One per part of the program, so that each owns its
-/// own fields and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldManager {
-    name: String,
-    /// It only says what was seen. Whoever sees may, leader or not.
-    only_tells: bool,
-}
-
-impl FieldManager {
-    /// Guardrail objects and the status of AgentRuns.
-    #[must_use]
-    pub fn controller() -> Self {
-        Self::acting("yellowjack/controller")
-    }
-
-    /// Quarantine, suspension, release, and the status of Incidents.
-    #[must_use]
-    pub fn responder() -> Self {
-        Self::acting("yellowjack/responder")
-    }
-
-    /// Evidence that one observer writes into Incidents. Managers have at most 128 bytes.
-    #[must_use]
-    pub fn evidence(observer: &str) -> Self {
-        Self::telling(&format!("yellowjack/evidence-{observer}"))
-    }
-
-    /// Events, and what Incidents say about who was told.
-    #[must_use]
-    pub fn notifier() -> Self {
-        Self::acting("yellowjack/notifier")
-    }
-
-    /// An agent's Lease.
-    #[must_use]
-    pub fn agent(node: &str) -> Self {
-        Self::telling(&format!("yellowjack/agent-{node}"))
-    }
-
-    /// What one observer saw of contained pods. Not the manager of its evidence: an apply takes back
-    /// what it leaves out.
-    #[must_use]
-    pub fn observation(observer: &str) -> Self {
-        Self::telling(&format!("yellowjack/observation-{observer}"))
-    }
-
-    /// The word of a person at the command line.
-    #[must_use]
-    pub fn person() -> Self {
-        Self::acting("yellowjack/person")
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.name
-    }
-
-    fn acting(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            only_tells: false,
-        }
-    }
-
-    fn telling(name: &str) -> Self {
-        Self {
-            name: crate::model::clip(name, 128).to_owned(),
-            only_tells: true,
-        }
-    }
-}
+use super::{FieldManager, Gate};
 
 /// What a server-side apply does about fields that another manager owns with another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -520,7 +446,7 @@ impl Writer {
         manager: Option<&FieldManager>,
         write: impl Future<Output = kube::Result<T>> + Send,
     ) -> Result<T, WriteError> {
-        let (limit, _pass) = if manager.is_some_and(|manager| manager.only_tells) {
+        let (limit, _pass) = if manager.is_some_and(FieldManager::only_tells) {
             (self.timeout, None)
         } else {
             let Some(pass) = self.gate.pass().await else {
@@ -557,5 +483,60 @@ fn merge_params(manager: &FieldManager) -> PatchParams {
     PatchParams {
         field_manager: Some(manager.as_str().to_owned()),
         ..PatchParams::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::Incident;
+
+    /// Nobody listens there.
+    fn writer(gate: Gate) -> Writer {
+        let nowhere = http::Uri::from_static("http://127.0.0.1:1/");
+        let client = super::super::connect_plain(&nowhere).unwrap();
+        Writer::new(client, Duration::from_secs(5), gate)
+    }
+
+    async fn apply(writer: &Writer, manager: FieldManager) -> Result<Incident, WriteError> {
+        let fields = json!({ "apiVersion": "yellowjack.dev/v1alpha1", "kind": "Incident" });
+        writer
+            .apply_fields(&manager, "ns", "name", &fields, Conflicts::Respect)
+            .await
+    }
+
+    #[tokio::test]
+    async fn without_the_lease_whatever_acts_is_refused_and_what_only_tells_goes_out() {
+        let writer = writer(Gate::shut());
+        for manager in [FieldManager::controller(), FieldManager::responder()] {
+            let refused = apply(&writer, manager).await;
+            assert!(matches!(refused, Err(WriteError::NotLeader)), "{refused:?}");
+        }
+        let refused = writer.delete::<Pod>("ns", "name", "uid").await;
+        assert!(matches!(refused, Err(WriteError::NotLeader)), "{refused:?}");
+        assert_eq!(writer.counters().count(Outcome::NotLeader), 3);
+        for manager in [
+            FieldManager::evidence("node-1"),
+            FieldManager::observation("node-1"),
+            FieldManager::agent("node-1"),
+        ] {
+            let sent = apply(&writer, manager).await;
+            assert!(matches!(sent, Err(WriteError::Transient(_))), "{sent:?}");
+        }
+        assert_eq!(writer.counters().count(Outcome::Rejected), 3);
+    }
+
+    #[tokio::test]
+    async fn the_gate_is_asked_anew_for_each_write() {
+        let gate = Gate::alone();
+        let writer = writer(gate.clone());
+        gate.enter(gate.next_term().await);
+        let sent = apply(&writer, FieldManager::responder()).await;
+        assert!(matches!(sent, Err(WriteError::Transient(_))), "{sent:?}");
+        gate.shut_now();
+        let refused = apply(&writer, FieldManager::responder()).await;
+        assert!(matches!(refused, Err(WriteError::NotLeader)), "{refused:?}");
     }
 }

@@ -63,12 +63,10 @@ impl Controller {
         }
     }
 
-    /// Looks at the cluster-wide deny and the facts once, and makes the deny where it is missing and
-    /// this process leads. Done before the first run is looked at as well: a guard that was made without
-    /// the cluster's ranges would let more through, and 10,000 would be written twice. Returns whether the API server said about the deny whatever there is to say.
-    pub async fn look_around(&self) -> bool {
+    /// Looks at the cluster-wide deny once, and makes it where it is missing and this process leads.
+    /// Returns whether the API server said whatever there is to say.
+    pub async fn look_at_deny(&self) -> bool {
         let mut failing = self.surroundings.lock().await;
-        let stood = self.cluster_deny.stands();
         let result = self.make_sure_of_deny().await;
         let failure = result.as_ref().err().map(|error| chain(error));
         say_once(
@@ -84,10 +82,19 @@ impl Controller {
         );
         // Without an answer the last observation is no observation any more.
         self.cluster_deny.observed(result.unwrap_or(false));
+        is_answered
+    }
+
+    /// Looks at the cluster-wide deny and the facts once, and wakes the runs where they changed. Done before
+    /// the first run is looked at as well: a guard that was made without the cluster's ranges would let more
+    /// through, and 10,000 would be written twice.
+    pub async fn look_around(&self) {
+        let stood = self.cluster_deny.stands();
+        self.look_at_deny().await;
         let facts = self.look_up_facts().await;
         let failure = facts.as_ref().err().map(|error| chain(error));
         say_once(
-            &mut failing.facts,
+            &mut self.surroundings.lock().await.facts,
             failure,
             "Facts about the cluster are not known anew.",
         );
@@ -95,7 +102,6 @@ impl Controller {
         if changed || stood != self.cluster_deny.stands() {
             self.wake_all();
         }
-        is_answered
     }
 
     /// Wakes the runs when the sources fall silent or speak again, for ever.

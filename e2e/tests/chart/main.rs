@@ -9,6 +9,7 @@
 mod admission;
 mod docs;
 mod helm;
+mod leases;
 mod pages;
 mod people;
 mod recorder;

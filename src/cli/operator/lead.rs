@@ -79,6 +79,10 @@ impl Operator {
 
     /// Takes over each time that this process comes to lead, for ever.
     pub(super) async fn lead(self: Arc<Self>) {
+        if !self.stores.wait_until_ready().await {
+            // The watches have ended, so the program is ending.
+            return std::future::pending().await;
+        }
         let gate = self.writer.gate();
         loop {
             let term = gate.next_term().await;
@@ -118,7 +122,7 @@ impl Operator {
             }
         }
         for _ in 0..DENY_TRIES {
-            if self.controller.look_around().await {
+            if self.controller.look_at_deny().await {
                 return;
             }
             tokio::time::sleep(RETRY).await;

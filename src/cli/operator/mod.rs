@@ -160,8 +160,7 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     );
     let (reading, draining) = (CancellationToken::new(), CancellationToken::new());
     let samples = operator.start_metrics(&client, &mut tasks).await?;
-    let (mut handles, mut pipeline) =
-        operator.start_signals(findings, samples, &reading, &draining)?;
+    let (handles, mut pipeline) = operator.start_signals(findings, samples, &reading, &draining)?;
     let mut election = operator.start_election(&client);
     let stopped = stop_signal();
     tokio::pin!(stopped);
@@ -189,6 +188,20 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     tracing::info!("Stopping.");
     // The Lease before all else, so that another replica goes on at once. Evidence is still written.
     Election::end(election).await;
+    let pipeline = (!has_ended).then_some(pipeline);
+    let read = (handles, reading);
+    wind_down(read, (pipeline, draining)).await?;
+    shutdown.cancel();
+    tasks.shutdown().await;
+    operator.say_totals();
+    result
+}
+
+/// Ends the way of the signals, each part with what stops it.
+async fn wind_down(
+    (mut handles, reading): (Vec<SourceHandle>, CancellationToken),
+    (pipeline, draining): (Option<JoinHandle<()>>, CancellationToken),
+) -> anyhow::Result<()> {
     // Readers first, then the pipeline with what they read, then the places in the logs, then the
     // rest: the recorder writes what the pipeline still finds.
     reading.cancel();
@@ -198,14 +211,13 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     })
     .await?;
     draining.cancel();
-    if !has_ended && pipeline.await.is_err() {
+    if let Some(pipeline) = pipeline
+        && pipeline.await.is_err()
+    {
         tracing::error!("The pipeline ended by a panic.");
     }
     tokio::task::spawn_blocking(move || handles.into_iter().for_each(close)).await?;
-    shutdown.cancel();
-    tasks.shutdown().await;
-    operator.say_totals();
-    result
+    Ok(())
 }
 
 /// A part that must run for ever has ended: better a restart than an operator that sees nothing.

@@ -12,7 +12,6 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use kube::runtime::watcher;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -21,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::api::Incident;
-use crate::cluster::{StoreWriters, Stores, Writer, connect_plain};
+use crate::cluster::{Gate, StoreWriters, Stores, Writer, connect_plain};
 use crate::model::Severity;
 use crate::notify::shape::{Format, Origin};
 use crate::notify::{Bell, Incidents, NotifyCounters};
@@ -194,8 +193,8 @@ impl World {
         writers.leave_empty_for_node();
         macro_rules! fill {
             ($($kind:ident),*) => { $(
-                writers.$kind.apply_watcher_event(&watcher::Event::Init);
-                writers.$kind.apply_watcher_event(&watcher::Event::InitDone);
+                writers.$kind.list_begins();
+                writers.$kind.list_ends();
             )* };
         }
         fill!(runs, policies, pods, jobs, incidents);
@@ -207,7 +206,7 @@ impl World {
         let mut world = Self {
             stores,
             writers,
-            writer: Writer::new(client, Duration::from_secs(5)),
+            writer: Writer::new(client, Duration::from_secs(5), Gate::open()),
             api,
             secret,
             bell: Bell::default(),
@@ -222,8 +221,7 @@ impl World {
     }
 
     fn put(&mut self, incident: &Incident) {
-        let event = watcher::Event::Apply(incident.clone());
-        self.writers.incidents.apply_watcher_event(&event);
+        self.writers.incidents.apply(incident.clone());
         self.bell.ring();
     }
 
