@@ -69,7 +69,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
             incident_ttl: args.incident_ttl,
         },
         actions_per_second: args.actions_per_second,
-        notify: args.notify.settings()?,
+        notify: Box::new(args.notify.settings()?),
     };
     let dns = args.dns_cidrs.into_iter().map(DnsTarget::Address);
     run_operator(args.signals, Duty::Controller(response), dns.collect())

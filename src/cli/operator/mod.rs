@@ -62,7 +62,7 @@ pub struct Response {
     /// The most actions per second.
     pub actions_per_second: f64,
     /// Who is told.
-    pub notify: NotifySettings,
+    pub notify: Box<NotifySettings>,
 }
 
 /// Everything that the command line decides.
@@ -306,7 +306,7 @@ impl Operator {
         let notifier = Notifier {
             stores: self.stores.clone(),
             writer: self.writer.clone(),
-            settings: response.notify.clone(),
+            settings: response.notify.as_ref().clone(),
             instance: std::env::var("HOSTNAME").unwrap_or_else(|_| "yellowjack".to_owned()),
             bell: self.bell.clone(),
             // There is one controller; where there are several, the one that leads tells.
