@@ -1,4 +1,5 @@
-//! Sends what `shape` made: to Alertmanagers, a webhook and a collector of traces, with retries, time limits and counters.
+//! Sends what `shape` made to Alertmanagers, a webhook and a collector of traces, with retries, time
+//! limits and counters.
 //!
 //! Started by `Notifier::start`. Redirects are not followed: a receiver that moved is a setting to
 //! mend, and a signed body must not go where an answer points to.
