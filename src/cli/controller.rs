@@ -73,7 +73,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
             incident_ttl: args.incident_ttl,
         },
         actions_per_second: args.actions_per_second,
-        notify: args.notify.settings()?,
+        notify: Box::new(args.notify.settings()?),
         election: args.election.election()?,
     };
     let dns = args.dns_cidrs.into_iter().map(DnsTarget::Address);

@@ -31,6 +31,11 @@ pub struct NotifyArgs {
     #[arg(long, value_enum, default_value_t = Format::Cloudevents)]
     webhook_format: Format,
 
+    /// An OpenTelemetry collector, for example `http://otel-collector:4318`: it gets the way of each
+    /// Incident as a trace, by OTLP over HTTP in JSON.
+    #[arg(long, value_name = "URL", value_parser = receiver)]
+    otlp: Option<Uri>,
+
     /// The weakest finding that receivers are told of.
     #[arg(long, value_enum, default_value_t = LevelArg::Alert)]
     notify_min_level: LevelArg,
@@ -75,6 +80,7 @@ impl NotifyArgs {
                 secret_file,
                 format: self.webhook_format,
             }),
+            otlp: self.otlp,
             ca_file: self.notify_ca_file,
         })
     }

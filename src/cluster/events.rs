@@ -175,11 +175,8 @@ fn event_name(said: &EventNote) -> String {
     let kind = said.regarding.kind.as_deref().unwrap_or_default();
     let name = said.regarding.name.as_deref().unwrap_or_default();
     let name = clip(name, OBJECT_BYTES_MAX).trim_end_matches(['.', '-']);
-    let hex: String = digest(&[&said.id, kind, said.reason])
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{name}.{hex}")
+    let hex = u128::from_be_bytes(digest(&[&said.id, kind, said.reason]));
+    format!("{name}.{hex:032x}")
 }
 
 fn digest(parts: &[&str]) -> [u8; 16] {
@@ -193,4 +190,154 @@ fn digest(parts: &[&str]) -> [u8; 16] {
         *to = from;
     }
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::body::to_bytes;
+    use axum::extract::Request;
+    use axum::response::IntoResponse;
+    use http::{Method, StatusCode};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::cluster::connect_plain;
+
+    type Asked = Arc<Mutex<Vec<(Method, String, Value)>>>;
+
+    /// An API server that knows Events by name and keeps what it was asked.
+    async fn api() -> (Writer, Asked) {
+        let asked = Asked::default();
+        let kept = Arc::clone(&asked);
+        let router = Router::new().fallback(move |request: Request| {
+            let kept = Arc::clone(&kept);
+            async move {
+                let (head, body) = request.into_parts();
+                let body = to_bytes(body, 1 << 20).await.unwrap();
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let name = body.pointer("/metadata/name").cloned();
+                let is_there = head.method == Method::POST
+                    && kept.iter().any(|(_, _, known)| known.pointer("/metadata/name") == name.as_ref());
+                let answer = if is_there {
+                    let status = json!({
+                        "kind": "Status", "apiVersion": "v1", "status": "Failure",
+                        "reason": "AlreadyExists", "message": "there", "code": 409,
+                    });
+                    (StatusCode::CONFLICT, status.to_string())
+                } else {
+                    let object = json!({
+                        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": name },
+                    });
+                    (StatusCode::OK, object.to_string())
+                };
+                kept.push((head.method, head.uri.path().to_owned(), body));
+                (answer.0, [("content-type", "application/json")], answer.1).into_response()
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let client = connect_plain(&url.parse().unwrap()).unwrap();
+        (Writer::new(client, Duration::from_secs(5)), asked)
+    }
+
+    fn said(id: &str, note: &str) -> EventNote {
+        EventNote {
+            id: id.to_owned(),
+            regarding: ObjectReference {
+                kind: Some("Pod".to_owned()),
+                name: Some("rogue".to_owned()),
+                namespace: Some("agents".to_owned()),
+                uid: Some("u".to_owned()),
+                ..ObjectReference::default()
+            },
+            related: None,
+            reason: "SignalsStale",
+            action: "Observe",
+            note: note.to_owned(),
+            is_warning: true,
+        }
+    }
+
+    fn methods(asked: &Asked) -> Vec<Method> {
+        let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().map(|(method, ..)| method.clone()).collect()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_same_note_again_is_counted_and_another_note_is_not_lost() {
+        let (writer, asked) = api().await;
+        let mut events = Events::new(writer, "pod-1");
+        events
+            .publish(&said("a", "n1 is silent"), at(0))
+            .await
+            .unwrap();
+        events
+            .publish(&said("b", "n1 is silent"), at(60))
+            .await
+            .unwrap();
+        events
+            .publish(&said("c", "n2 is silent"), at(61))
+            .await
+            .unwrap();
+        assert_eq!(methods(&asked), [Method::POST, Method::PATCH, Method::POST]);
+        let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, path, first) = &asked[0];
+        assert_eq!(path, "/apis/events.k8s.io/v1/namespaces/agents/events");
+        assert_eq!(first["note"], "n1 is silent");
+        assert_eq!(first["type"], "Warning");
+        assert_eq!(first["regarding"]["uid"], "u");
+        assert_eq!(asked[1].2["series"]["count"], 2);
+        assert_eq!(asked[2].2["note"], "n2 is silent");
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_a_restart_is_not_written_twice() {
+        let (writer, asked) = api().await;
+        for _ in 0..2 {
+            let mut events = Events::new(writer.clone(), "pod-1");
+            events.publish(&said("a", "n"), at(0)).await.unwrap();
+            events.publish(&said("a", "n"), at(1)).await.unwrap();
+        }
+        // The second try found it; saying the same id twice in one life asks nobody.
+        assert_eq!(methods(&asked), [Method::POST, Method::POST]);
+    }
+
+    #[tokio::test]
+    async fn after_six_minutes_it_is_a_new_event_and_memory_has_a_bound() {
+        let (writer, asked) = api().await;
+        let mut events = Events::new(writer, "pod-1");
+        events.publish(&said("a", "n"), at(0)).await.unwrap();
+        events
+            .publish(&said("b", "n"), at(limits::EVENT_SERIES_S))
+            .await
+            .unwrap();
+        assert_eq!(methods(&asked), [Method::POST, Method::POST]);
+        for note in 0..=limits::EVENT_SERIES_MAX {
+            let said = said(&note.to_string(), &note.to_string());
+            events
+                .publish(&said, at(limits::EVENT_SERIES_S))
+                .await
+                .unwrap();
+        }
+        assert!(events.series.len() <= limits::EVENT_SERIES_MAX);
+    }
+
+    #[test]
+    fn names_of_events_fit_whatever_the_object_is_called() {
+        let mut long = said("a", "n");
+        long.regarding.name = Some("a.".repeat(126));
+        let name = event_name(&long);
+        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
+        assert_ne!(event_name(&said("a", "n")), event_name(&said("b", "n")));
+    }
 }

@@ -62,6 +62,12 @@ pub const NOTIFICATION_AGE_MAX_S: i64 = 86_400;
 /// Notifications whose tries are remembered, at about 150 bytes each. More wait in their Incidents.
 pub const NOTIFICATIONS_MAX: usize = 4_096;
 
+/// Spans in one request to a collector, at about 2 KiB each.
+pub const SPANS_PER_POST: usize = 128;
+
+/// Spans that are remembered as sent, at about 50 bytes each: some 1,000 Incidents of ten minutes.
+pub const SPANS_SENT_MAX: usize = 16_384;
+
 /// Longest answer that is read, in bytes; only the status matters.
 pub const NOTIFY_ANSWER_BYTES_MAX: usize = 4 * 1024;
 

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::api::Incident;
 use crate::cluster::{ClientError, Stores, Writer};
 use crate::model::Severity;
-use send::{Alertmanager, Post, Signer, Times, Webhook};
+use send::{Alertmanager, Post, Signer, Times, Traces, Webhook};
 use shape::{Format, Origin};
 
 /// Whether this process is the one that tells. Asked before each thing told, so that a replica that
@@ -39,6 +39,8 @@ pub struct NotifySettings {
     pub alertmanagers: Vec<http::Uri>,
     /// The webhook.
     pub webhook: Option<WebhookSettings>,
+    /// The OpenTelemetry collector that gets traces.
+    pub otlp: Option<http::Uri>,
     /// Who signs the receivers' certificates, where it is not one that the system trusts.
     pub ca_file: Option<PathBuf>,
 }
@@ -91,6 +93,8 @@ pub struct NotifyCounters {
     pub alertmanager: Deliveries,
     /// Notifications to the webhook.
     pub webhook: Deliveries,
+    /// Posts of spans to a collector.
+    pub otlp: Deliveries,
 }
 
 /// Starts what tells.
@@ -122,7 +126,7 @@ impl Notifier {
         let level_min = settings.level_min.unwrap_or(Severity::Alert);
         tasks.spawn(events::Teller::new(self).run(self.bell.0.subscribe()));
         for url in &settings.alertmanagers {
-            let url = alerts_url(url);
+            let url = below(url, "/api/v2/alerts");
             let task = Alertmanager {
                 post: Post::connect(&url, settings.ca_file.as_deref())?,
                 incidents: self.incidents(),
@@ -141,6 +145,19 @@ impl Notifier {
                 format: webhook.format,
                 incidents: self.incidents(),
                 writer: self.writer.clone(),
+                origin: origin.clone(),
+                level_min,
+                gate: Arc::clone(&self.gate),
+                counters: Arc::clone(&self.counters),
+                times: Times::default(),
+            };
+            tasks.spawn(task.run(self.bell.0.subscribe()));
+        }
+        if let Some(url) = &settings.otlp {
+            let url = below(url, "/v1/traces");
+            let task = Traces {
+                post: Post::connect(&url, settings.ca_file.as_deref())?,
+                incidents: self.incidents(),
                 origin,
                 level_min,
                 gate: Arc::clone(&self.gate),
@@ -176,10 +193,10 @@ impl Incidents {
     }
 }
 
-/// The API's path behind the address of an Alertmanager, which may have a prefix.
-fn alerts_url(url: &http::Uri) -> http::Uri {
+/// The path of an API behind an address, which may have a prefix.
+fn below(url: &http::Uri, path: &str) -> http::Uri {
     let prefix = url.path().trim_end_matches('/');
-    let path = format!("{prefix}/api/v2/alerts");
+    let path = format!("{prefix}{path}");
     let mut parts = url.clone().into_parts();
     parts.path_and_query = path.parse().ok();
     http::Uri::from_parts(parts).unwrap_or_else(|_| url.clone())

@@ -136,7 +136,7 @@ metrics! {
     Pods: Gauge "yellowjack_pods", labels {};
     /// What people were told, by receiver and by what became of it.
     Notifications: Counter "yellowjack_notifications", labels {
-        "receiver": ["events", "alertmanager", "webhook"],
+        "receiver": ["events", "alertmanager", "webhook", "otlp"],
         "result": ["sent", "failed", "dead_lettered"]
     };
     /// Incidents that are not closed.
@@ -166,7 +166,7 @@ pub fn metrics_page() -> String {
             &labels,
             metric.help(),
         ];
-        page.push_str(&format!("| {} |\n", row.join(" | ")));
+        page = page + "| " + &row.join(" | ") + " |\n";
     }
     page
 }

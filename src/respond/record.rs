@@ -23,6 +23,7 @@ use crate::cluster::{Conflicts, FieldManager, Roster, RunId, Stores, WriteError,
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{EventTime, Finding, Signature};
+use crate::notify::shape::trace_id;
 
 /// How long a finding waits for its pod to become known to a run.
 const UNKNOWN_RUN_WAIT: Duration = Duration::from_mins(1);
@@ -269,6 +270,7 @@ impl Recorder {
             // By now the store has caught up with all of them.
             written.clear();
         }
+        let trace_id = trace_id(stored.metadata.uid.as_deref().unwrap_or_default());
         written.insert(uid.to_owned(), stored);
         self.counters.recorded.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
@@ -276,6 +278,7 @@ impl Recorder {
             run = run_id.name,
             pod = found.pod,
             incident = name,
+            trace_id,
             signature = found.finding.signature.name(),
             severity = found.finding.severity.name(),
             contacts = found.finding.evidence.contact_count,

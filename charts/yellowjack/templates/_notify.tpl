@@ -1,6 +1,6 @@
 {{/* Flags, volumes and mounts of the controller for who is told of Incidents. */}}
 {{- define "yellowjack.hasReceivers" -}}
-{{- if or .Values.notify.alertmanager.urls .Values.notify.webhook.url -}}true{{- end -}}
+{{- if or .Values.notify.alertmanager.urls .Values.notify.webhook.url .Values.notify.otlp -}}true{{- end -}}
 {{- end -}}
 
 {{- define "yellowjack.notifyArgs" -}}
@@ -16,6 +16,9 @@
 - {{ printf "--webhook=%s" .Values.notify.webhook.url | quote }}
 - "--webhook-secret-file=/etc/yellowjack/webhook/secret"
 - {{ printf "--webhook-format=%s" .Values.notify.webhook.format | quote }}
+{{- end }}
+{{- with .Values.notify.otlp }}
+- {{ printf "--otlp=%s" . | quote }}
 {{- end }}
 {{- if .Values.notify.caConfigMap }}
 - "--notify-ca-file=/etc/yellowjack/receivers/ca.crt"

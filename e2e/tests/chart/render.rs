@@ -155,7 +155,7 @@ fn monitoring_is_rendered_where_it_is_wanted() -> anyhow::Result<()> {
         "kind: PrometheusRule",
         "alert: YellowjackDown",
         "{{ $labels.node }}",
-        "runbook_url: https://example.com/YellowjackDown",
+        "runbook_url: https://example.com/yellowjackdown",
         "grafana_dashboard: \"1\"",
     ] {
         assert!(rendered.contains(text), "{text}");

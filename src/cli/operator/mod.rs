@@ -67,7 +67,7 @@ pub struct Response {
     /// The most actions per second.
     pub actions_per_second: f64,
     /// Who is told.
-    pub notify: NotifySettings,
+    pub notify: Box<NotifySettings>,
     /// How one leader is chosen among replicas. `None`: this process is the only one.
     pub election: Option<election::Election>,
 }
@@ -345,7 +345,7 @@ impl Operator {
         let notifier = Notifier {
             stores: self.stores.clone(),
             writer: self.writer.clone(),
-            settings: response.notify.clone(),
+            settings: response.notify.as_ref().clone(),
             instance: std::env::var("HOSTNAME").unwrap_or_else(|_| "yellowjack".to_owned()),
             bell: self.bell.clone(),
             gate: Arc::new(move || gate.is_open()),

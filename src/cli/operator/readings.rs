@@ -128,6 +128,7 @@ impl Operator {
             ("events", &told.events),
             ("alertmanager", &told.alertmanager),
             ("webhook", &told.webhook),
+            ("otlp", &told.otlp),
         ] {
             for (result, counter) in [
                 ("sent", &of.sent),

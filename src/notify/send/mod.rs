@@ -1,4 +1,5 @@
-//! Sends what `shape` made: to Alertmanagers and to a webhook, with retries, time limits and counters.
+//! Sends what `shape` made to Alertmanagers, a webhook and a collector of traces, with retries, time
+//! limits and counters.
 //!
 //! Started by `Notifier::start`. Redirects are not followed: a receiver that moved is a setting to
 //! mend, and a signed body must not go where an answer points to.
@@ -6,6 +7,7 @@
 mod alertmanager;
 mod post;
 mod sign;
+mod traces;
 mod wait;
 mod webhook;
 
@@ -15,5 +17,6 @@ mod tests;
 pub use alertmanager::Alertmanager;
 pub use post::{Post, PostError};
 pub use sign::{SecretError, Signer};
+pub use traces::Traces;
 pub use wait::Times;
 pub use webhook::Webhook;

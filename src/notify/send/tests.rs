@@ -78,11 +78,11 @@ fn serve_on(listener: TcpListener, script: Script) -> Server {
     let router = Router::new().fallback(move |request: Request| {
         let (sender, count) = (sender.clone(), Arc::clone(&count));
         async move {
-            let (head, body) = request.into_parts();
+            let (parts, body) = request.into_parts();
             let heard = Heard {
-                method: head.method.to_string(),
-                path: head.uri.path().to_owned(),
-                headers: head.headers,
+                method: parts.method.to_string(),
+                path: parts.uri.path().to_owned(),
+                headers: parts.headers,
                 body: to_bytes(body, 1 << 20).await.unwrap(),
             };
             let number = {
@@ -110,11 +110,14 @@ impl Server {
     }
 }
 
+// Of the type of every other script.
+#[allow(clippy::unnecessary_wraps)]
 fn fine(_: usize, _: &Heard) -> Option<Response> {
     Some(StatusCode::OK.into_response())
 }
 
 /// An API server that takes every patch.
+#[allow(clippy::unnecessary_wraps)]
 fn takes_all(_: usize, heard: &Heard) -> Option<Response> {
     let name = heard.path.split('/').nth(7).unwrap_or_default();
     let object = json!({
@@ -270,6 +273,22 @@ impl World {
             gate: self.gate(),
             counters: Arc::clone(&self.counters),
             times,
+        };
+        let bell = self.bell.0.subscribe();
+        self.tasks.push(tokio::spawn(task.run(bell)));
+    }
+
+    fn traces(&mut self, url: &http::Uri) {
+        let task = Traces {
+            post: Post::connect(url, None).unwrap(),
+            incidents: Incidents {
+                stores: self.stores.clone(),
+            },
+            origin: Origin::default(),
+            level_min: Severity::Alert,
+            gate: self.gate(),
+            counters: Arc::clone(&self.counters),
+            times: Self::times(),
         };
         let bell = self.bell.0.subscribe();
         self.tasks.push(tokio::spawn(task.run(bell)));
@@ -630,4 +649,30 @@ async fn many_alerts_go_in_posts_of_a_bounded_size() {
         count += batch;
     }
     assert_eq!(count, 150);
+}
+
+#[tokio::test]
+async fn a_collector_that_fails_gets_each_span_once_it_works() {
+    let script = |number, _: &Heard| {
+        let status = if number == 1 {
+            StatusCode::BAD_GATEWAY
+        } else {
+            StatusCode::OK
+        };
+        Some(status.into_response())
+    };
+    let mut receiver = serve(script).await;
+    let mut world = World::new(&[detected("a")], takes_all).await;
+    world.traces(&receiver.url);
+    let first = receiver.next().await.json();
+    assert_eq!(receiver.next().await.json(), first);
+    let conditions = [
+        ("Detected", "True", "FindingCrossed"),
+        ("Contained", "True", "Isolated"),
+    ];
+    world.put(&incident("a", &conditions));
+    let later = receiver.next().await.json();
+    let spans = later["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array();
+    let names: Vec<&Value> = spans.unwrap().iter().map(|span| &span["name"]).collect();
+    assert_eq!(names, ["contain"], "the rest was sent");
 }

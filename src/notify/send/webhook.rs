@@ -303,12 +303,17 @@ impl Webhook {
 
 /// The least tried Incident first, and of each the oldest transition.
 fn sort(waiting: &mut [Waiting], tries: &HashMap<String, u32>) {
-    let mut tried: HashMap<String, u32> = HashMap::new();
+    let mut of_incident: HashMap<String, u32> = HashMap::new();
     let uid = |one: &Waiting| one.incident.metadata.uid.clone().unwrap_or_default();
     for one in waiting.iter() {
         let count = tries.get(&one.id).copied().unwrap_or(0);
-        *tried.entry(uid(one)).or_default() += count;
+        *of_incident.entry(uid(one)).or_default() += count;
     }
     // Stable: what was seen in one second keeps the order in which it is told.
-    waiting.sort_by_key(|one| (tried.get(&uid(one)).copied(), one.passed.since.as_second()));
+    waiting.sort_by_key(|one| {
+        (
+            of_incident.get(&uid(one)).copied(),
+            one.passed.since.as_second(),
+        )
+    });
 }

@@ -9,6 +9,7 @@ mod cloud_event;
 mod event;
 mod ocsf;
 mod text;
+mod trace;
 mod transition;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 pub use alert::{Alert, alert, alerts};
 pub use cloud_event::{Format, cloud_event};
 pub use event::{EventReason, EventText, events_section, incident_events, run_events};
+pub use trace::{Span, spans, spans_request, trace_id};
 pub use transition::{Passed, Transition, level_of, passed, told_name, was_told};
 
 /// Where notifications come from.

@@ -387,3 +387,62 @@ fn a_run_that_is_not_seen_or_not_guarded_is_worth_an_event() {
     let none = condition("NetworkGuarded", "Unknown", "Unverified", 1);
     assert_eq!(reasons(json!([fine, none])), []);
 }
+
+#[test]
+fn the_way_of_an_incident_is_one_trace_whose_ids_stay() {
+    let mut incident = contained();
+    incident.status.as_mut().unwrap().actions = serde_json::from_value(json!([{
+        "type": "Isolate",
+        "target": { "apiVersion": "v1", "kind": "Pod", "name": "rogue", "uid": "pod-uid" },
+        "time": at(1_790_000_002).to_string(),
+        "result": "Succeeded",
+    }]))
+    .unwrap();
+    let request = |incident: &Incident| -> Vec<Value> {
+        let request = spans_request(&spans(incident), &Origin::default());
+        let spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array();
+        spans.unwrap().clone()
+    };
+    let first = request(&incident);
+    let names: Vec<&Value> = first.iter().map(|span| &span["name"]).collect();
+    assert_eq!(
+        names,
+        [
+            "incident",
+            "finding",
+            "finding",
+            "action Isolate",
+            "contain"
+        ]
+    );
+    let root = &first[0]["spanId"];
+    assert_eq!(root.as_str().unwrap().len(), 16);
+    assert_eq!(first[0]["parentSpanId"], "");
+    for span in &first {
+        assert_eq!(span["traceId"], UID.replace('-', ""));
+        assert!(span == &first[0] || span["parentSpanId"] == *root, "{span}");
+        let start: i128 = span["startTimeUnixNano"].as_str().unwrap().parse().unwrap();
+        let end: i128 = span["endTimeUnixNano"].as_str().unwrap().parse().unwrap();
+        assert!(0 < start && start <= end, "{span}");
+        let episode =
+            json!({ "key": "yellowjack.trace.episode", "value": { "stringValue": "e-9" } });
+        assert!(span["attributes"].as_array().unwrap().contains(&episode));
+    }
+    let verified = condition("Verified", "True", "Verified", 1_790_000_030);
+    let conditions = &mut incident.status.as_mut().unwrap().conditions;
+    conditions[2] = serde_json::from_value(verified).unwrap();
+    let later = request(&incident);
+    assert_eq!(later[..5], first[..]);
+    assert_eq!(later[5]["name"], "verify");
+    if let Some(file) = std::env::var_os("YELLOWJACK_OTLP_OUT") {
+        let request = spans_request(&spans(&incident), &Origin::default());
+        std::fs::write(file, request.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn a_trace_id_is_a_uid_or_a_digest_of_it() {
+    assert_eq!(trace_id(UID), "11111111222233334444555555555555");
+    assert_eq!(trace_id("no uid").len(), 32);
+    assert_ne!(trace_id("no uid"), trace_id("another"));
+}

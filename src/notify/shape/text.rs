@@ -8,10 +8,8 @@ pub(super) fn plain(text: &str, bytes_max: usize) -> String {
     clean(text, bytes_max)
         .chars()
         .map(|c| match c {
-            '<' => '(',
-            '>' => ')',
-            '[' => '(',
-            ']' => ')',
+            '<' | '[' => '(',
+            '>' | ']' => ')',
             '`' | '|' => '\'',
             '@' => ' ',
             '{' | '}' | '*' | '~' => '.',
