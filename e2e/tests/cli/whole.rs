@@ -111,16 +111,50 @@ async fn a_doctor_says_what_it_cannot_know(own: &TestCluster) -> anyhow::Result<
     ] {
         assert_eq!(verdict(&report, check), expected, "{check}: {report:#}");
     }
-    let namespaces: Api<Namespace> = Api::all(client);
-    let left = namespaces
-        .list(&ListParams::default().labels("yellowjack.dev/probe=true"))
-        .await?;
-    let living = left
-        .items
-        .iter()
-        .filter(|one| one.metadata.deletion_timestamp.is_none());
-    assert_eq!(living.count(), 0, "the namespace of the probe is left");
+    assert_eq!(living_probes(&client).await?, 0, "a namespace is left");
+    an_interrupted_probe_cleans_up(own, &client).await
+}
+
+async fn an_interrupted_probe_cleans_up(
+    own: &TestCluster,
+    client: &kube::Client,
+) -> anyhow::Result<()> {
+    let image = "registry.invalid/yellowjack:1";
+    let doctor = tokio::process::Command::new(binary()?)
+        .args(["doctor", "--probe", "--probe-image", image])
+        .args(["--probe-limit", "10m", "-o", "json"])
+        .env("KUBECONFIG", own.kubeconfig())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    wait_for(
+        "the probe's namespace",
+        LIMIT,
+        async || match living_probes(client).await {
+            Ok(0) => Err("none yet".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{error:#}")),
+        },
+    )
+    .await?;
+    let pid = doctor.id().context("it ended by itself")?.to_string();
+    let interrupted = Command::new("kill").args(["-INT", &pid]).status()?;
+    assert!(interrupted.success());
+    let output = tokio::time::timeout(LIMIT, doctor.wait_with_output()).await??;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(verdict(&report, "probe"), "unknown", "{report:#}");
+    assert_eq!(living_probes(client).await?, 0, "a namespace is left");
     Ok(())
+}
+
+/// Namespaces of probes that nobody has deleted.
+async fn living_probes(client: &kube::Client) -> anyhow::Result<usize> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let ours = ListParams::default().labels("yellowjack.dev/probe=true");
+    let found = namespaces.list(&ours).await?;
+    let is_living = |one: &&Namespace| one.metadata.deletion_timestamp.is_none();
+    Ok(found.items.iter().filter(is_living).count())
 }
 
 fn verdict<'v>(report: &'v Value, check: &str) -> &'v str {

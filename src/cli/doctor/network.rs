@@ -140,7 +140,11 @@ async fn facts(context: &Context<'_>, server: &str) -> Result<Facts, PeopleError
         data.get(name).cloned()
     };
     Ok(Facts {
-        daemon_sets: daemon_sets.items.iter().map(|set| set.name_any()).collect(),
+        daemon_sets: daemon_sets
+            .items
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect(),
         groups: groups.groups.into_iter().map(|group| group.name).collect(),
         only_audits: setting("policy-audit-mode").as_deref() == Some("true")
             || setting("enable-policy").as_deref() == Some("never"),

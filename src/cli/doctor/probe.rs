@@ -100,12 +100,13 @@ pub(super) async fn check(context: &Context<'_>, image: Option<String>) -> Check
         ),
         image,
     };
-    let outcome = match probe.make_namespace().await {
-        Err(error) => Err(Stop::Because(chain(&error))),
-        Ok(()) => tokio::select! {
+    let outcome = if let Err(error) = probe.make_namespace().await {
+        Err(Stop::Because(chain(&error)))
+    } else {
+        tokio::select! {
             seen = probe.run() => seen,
             () = either(&mut interrupt, &mut terminate) => Err(Stop::Interrupted),
-        },
+        }
     };
     let left = probe.remove_namespace().await;
     let mut check = match outcome {

@@ -175,11 +175,7 @@ async fn policies(context: &Context<'_>) -> Result<(Vec<String>, Vec<String>), P
             .any(|action| action == "Deny");
         denies.then_some(spec.policy_name?)
     });
-    let names = policies
-        .items
-        .iter()
-        .map(|policy| policy.name_any())
-        .collect();
+    let names = policies.items.iter().map(ResourceExt::name_any).collect();
     Ok((names, denying.collect()))
 }
 

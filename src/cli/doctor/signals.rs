@@ -33,17 +33,17 @@ async fn agents(context: &Context<'_>) -> Check {
     let api: Api<Node> = Api::all(client.clone());
     // Without the right to list nodes, what the agents say is all there is.
     let nodes = list("nodes", &api, ListParams::default()).await.ok();
-    let nodes = nodes.map(|nodes| nodes.items.iter().map(|node| node.name_any()).collect());
-    judge_agents(wanted, &said, nodes.as_ref())
+    let nodes = nodes.map(|nodes| nodes.items.iter().map(ResourceExt::name_any).collect());
+    judge_agents(&wanted, &said, nodes.as_ref())
 }
 
 fn judge_agents(
-    wanted: String,
+    wanted: &str,
     said: &[(String, SignalsVerdict)],
     nodes: Option<&BTreeSet<String>>,
 ) -> Check {
     let check = |verdict, found: String, todo: &str| {
-        Check::new("node-agents", verdict, wanted.clone(), found, todo)
+        Check::new("node-agents", verdict, wanted, found, todo)
     };
     if said.is_empty() {
         let found = "no node agent keeps a Lease".to_owned();
@@ -139,15 +139,14 @@ mod tests {
     #[test]
     fn a_silent_agent_fails_and_a_node_without_one_is_to_know() {
         let nodes: BTreeSet<String> = ["a", "b"].map(ToOwned::to_owned).into();
-        let verdict = |said: &[(String, SignalsVerdict)]| {
-            judge_agents(String::new(), said, Some(&nodes)).verdict
-        };
+        let verdict =
+            |said: &[(String, SignalsVerdict)]| judge_agents("", said, Some(&nodes)).verdict;
         let (a, b) = (
             agent("a", SignalsVerdict::Fresh),
             agent("b", SignalsVerdict::Fresh),
         );
         assert_eq!(verdict(&[a.clone(), b]), Verdict::Ok);
-        assert_eq!(verdict(&[a.clone()]), Verdict::Warn);
+        assert_eq!(verdict(std::slice::from_ref(&a)), Verdict::Warn);
         assert_eq!(
             verdict(&[a.clone(), agent("b", SignalsVerdict::NoSource)]),
             Verdict::Fail
