@@ -10,6 +10,10 @@ use crate::api::{
     ActionKind, ActionResult, Incident, IncidentCondition, Reason, Verdict, condition_of, labels,
 };
 use crate::limits;
+use crate::model::clip;
+
+/// Longest name in a headline; the whole one stands below it.
+const HEADLINE_NAME_BYTES_MAX: usize = 80;
 
 /// The conditions of an Incident.
 pub(super) fn conditions(incident: &Incident) -> &[Condition] {
@@ -58,7 +62,14 @@ pub(super) fn name_of(incident: &Incident) -> ObjectName {
 pub(super) fn headline(incident: &Incident) -> String {
     let what =
         judged::worst(incident).map_or("did something", |entry| judged::deed(&entry.signature));
-    format!("Pod {} {what}", clean(&incident.spec.subject.name))
+    format!("Pod {} {what}", short(&incident.spec.subject.name))
+}
+
+/// A name as a headline can bear it: whole if it is one of usual length.
+fn short(name: &str) -> String {
+    let cut = clip(name, HEADLINE_NAME_BYTES_MAX);
+    let dots = if cut.len() < name.len() { "…" } else { "" };
+    format!("{}{dots}", clean(cut))
 }
 
 /// What was done and what came of it.

@@ -3,7 +3,8 @@
 use crate::model::clip;
 use crate::report::story::Targets;
 
-const LABEL_WIDTH: f64 = 252.0;
+/// About the width of a letter of a label.
+const LETTER: f64 = 7.0;
 const CELL: (f64, f64) = (58.0, 30.0);
 const TOP: f64 = 30.0;
 /// Letters of a row's label: an IPv6 address has up to 39.
@@ -42,7 +43,13 @@ impl Map {
         if targets.rows.is_empty() {
             return None;
         }
-        let x = |column: usize| LABEL_WIDTH + column as f64 * CELL.0;
+        let longest = targets
+            .rows
+            .iter()
+            .map(|row| row.place.len().min(LABEL_BYTES_MAX))
+            .max();
+        let label_width = longest.unwrap_or_default() as f64 * LETTER + 16.0;
+        let x = |column: usize| label_width + column as f64 * CELL.0;
         let y = |row: usize| TOP + row as f64 * CELL.1;
         let mut cells = Vec::new();
         let mut rows = Vec::new();

@@ -68,6 +68,12 @@ impl Page<'_> {
         format!("{}, {} after the first event", time.iso(), self.after(time))
     }
 
+    /// Whether the event of this place is the first of its day.
+    fn is_new_day(&self, place: &usize) -> bool {
+        let day = |at: Option<usize>| self.story.timeline.get(at?).map(|event| event.time.day());
+        day(Some(*place)) != day(place.checked_sub(1))
+    }
+
     /// A sign beside an answer, so that colour is not all that tells.
     fn sign(answer: &Answer) -> &'static str {
         match answer.tone.as_str() {

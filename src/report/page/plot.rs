@@ -6,9 +6,9 @@
 
 use crate::report::story::{Event, EventKind, Judgement, Moment, Story, counted, span};
 
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 640.0;
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 704.0;
+const RIGHT: f64 = 632.0;
 const TOP: f64 = 62.0;
 const BOTTOM: f64 = 236.0;
 /// Least room between two labels on the axis of time.
@@ -17,6 +17,8 @@ const TICK_ROOM: f64 = 64.0;
 const MARKS_MAX: usize = 6;
 /// Lines of labels above the plot.
 const MARK_ROWS: usize = 3;
+/// Room that the words in the band of silence take.
+const SILENCE_LABEL_WIDTH: f64 = 140.0;
 /// Longest label of a mark, before one more is added.
 const LABEL_BYTES_MAX: usize = 24;
 /// About the width of a letter of a mark's label.
@@ -62,6 +64,8 @@ pub struct Plot {
     pub marks: Vec<Mark>,
     /// From where to where the log went on without the pod.
     pub silence: Option<(f64, f64)>,
+    /// Whether its label fits into it.
+    pub silence_is_wide: bool,
     pub x_ticks: Vec<(f64, String)>,
     pub y_ticks: Vec<(f64, String)>,
     pub description: String,
@@ -95,6 +99,7 @@ impl Plot {
             * 1.08;
         let y = |nats: f64| BOTTOM - (nats.clamp(0.0, most) / most) * (BOTTOM - TOP);
         let is_sketch = judgement.course.len() < 2;
+        let silence = silence(story, &axis);
         let points = points(judgement, &axis, y);
         let curve = curve(&points, y(0.0));
         let alert = judgement
@@ -132,7 +137,8 @@ impl Plot {
                 })
                 .collect(),
             marks: marks(story, &axis),
-            silence: silence(story, &axis),
+            silence,
+            silence_is_wide: silence.is_some_and(|(from, to)| to - from > SILENCE_LABEL_WIDTH),
             x_ticks: axis.ticks(),
             y_ticks: y_ticks(most)
                 .into_iter()
@@ -263,12 +269,7 @@ fn marks(story: &Story, axis: &Axis) -> Vec<Mark> {
     let mut marks: Vec<Mark> = Vec::new();
     for event in story.timeline.iter().filter(is_marked) {
         let x = axis.x(event.time);
-        let label = event
-            .title
-            .split([':', '('])
-            .next()
-            .unwrap_or_default()
-            .trim();
+        let label = label_of(event);
         let is_failure = event.kind == EventKind::Failed;
         let tip = format!("{} {}", event.time.iso(), event.title);
         let same = |mark: &&mut Mark| (mark.x - x).abs() < 2.0 && mark.is_failure == is_failure;
@@ -332,6 +333,12 @@ fn silence(story: &Story, axis: &Axis) -> Option<(f64, f64)> {
     (end > begin + 1.0).then_some((begin, end))
 }
 
+/// What was done, without to what.
+fn label_of(event: &Event) -> &str {
+    let label = event.title.split([':', '(']).next();
+    label.unwrap_or_default().trim()
+}
+
 fn y_ticks(most: f64) -> Vec<f64> {
     let step = [
         5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 100_000.0,
@@ -366,7 +373,7 @@ fn describe(story: &Story, judgement: &Judgement, is_sketch: bool) -> String {
         let after = event.time.micros().saturating_sub(judgement.first.micros());
         text.push_str(&format!(
             " First action: {}, {} after the first contact.",
-            event.title,
+            label_of(event),
             span(after.max(0))
         ));
     }

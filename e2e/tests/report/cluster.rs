@@ -1,0 +1,153 @@
+//! Both views against a real API server: a rogue pod scans, an Incident follows, and the views tell
+//! it with what stands there. The binary is run as a person runs it.
+
+use std::process::{Command, Output};
+
+use anyhow::ensure;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+use yellowjack_e2e::{binary, delete_pod};
+
+use crate::scene::{HONEST_IP, MANY, QUIET, ROGUE_IP, Scene, with_scene};
+
+async fn yellowjack(scene: &Scene, arguments: &[&str]) -> anyhow::Result<Output> {
+    let mut command = Command::new(binary()?);
+    command
+        .args(arguments)
+        .args(["--namespace", &scene.env.namespace])
+        .env("KUBECONFIG", scene.proxy.kubeconfig());
+    // The proxy that it talks to runs on this runtime.
+    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+}
+
+async fn told(scene: &Scene, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = yellowjack(scene, arguments).await?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{arguments:?} failed: {errors}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rogue_run_is_told_with_what_was_seen_done_and_proven() -> anyhow::Result<()> {
+    with_scene(&[], async |scene| {
+        let trace = json!({ "trace": { "experiment": "tool-use-v3", "episode": "18" } });
+        scene.rogue_pod(trace).await?;
+        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+        let incident = scene
+            .incident_says("rogue", "Contained", "True", "Isolated")
+            .await?;
+        let name = incident.name_any();
+        scene.log.chatter(HONEST_IP, QUIET)?;
+        let proven = scene
+            .incident_says("rogue", "Verified", "True", "Verified")
+            .await?;
+        let course = &proven.spec.evidence[0].course;
+        assert!(!course.is_empty(), "the evidence says how the score grew");
+        assert!(
+            course.is_sorted_by_key(|point| point.contacts),
+            "{course:?}"
+        );
+
+        let text = told(scene, &["explain", &name]).await?;
+        assert!(
+            text.starts_with(
+                "✓ CONTAINED AND VERIFIED\nPod rogue scanned one port over many hosts."
+            ),
+            "{text}"
+        );
+        assert!(!text.contains('\u{1b}'), "no colour in a pipe");
+        for wanted in [
+            "tcp/22",
+            "yellowjack-quarantine",
+            "experiment tool-use-v3",
+            "Isolate: Pod rogue",
+            "What cannot be known",
+        ] {
+            assert!(text.contains(wanted), "{wanted} in {text}");
+        }
+
+        let story: Value =
+            serde_json::from_str(&told(scene, &["explain", &name, "--output", "json"]).await?)?;
+        assert_eq!(story["stance"], "Proven");
+        let policies = story["policies"]["selecting"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let names: Vec<_> = policies.iter().map(|policy| &policy["name"]).collect();
+        assert!(
+            names.contains(&&json!("yellowjack-quarantine")),
+            "{names:?}"
+        );
+        assert!(
+            told(scene, &["explain", &name, "--output", "yaml"])
+                .await?
+                .contains("stance: Proven")
+        );
+
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("incident.html");
+        let silent = told(scene, &["report", &name, "--file", &file.to_string_lossy()]).await?;
+        assert_eq!(silent, "");
+        let page = std::fs::read_to_string(&file)?;
+        assert!(page.starts_with("<!doctype html>") && page.contains("default-src 'none'"));
+        assert!(page.contains("Contained and verified"), "{page}");
+        assert!(
+            told(scene, &["report", &name, "--output", "markdown"])
+                .await?
+                .starts_with("# ✓ Contained and verified")
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// The command that a report prints is one that the API server takes, and what follows is told too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_release_works_and_a_pod_that_is_gone_is_told_as_gone() -> anyhow::Result<()> {
+    with_scene(&[], async |scene| {
+        scene.rogue_pod(json!({})).await?;
+        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+        let incident = scene
+            .incident_says("rogue", "Contained", "True", "Isolated")
+            .await?;
+        let name = incident.name_any();
+        let story: Value =
+            serde_json::from_str(&told(scene, &["explain", &name, "--output", "json"]).await?)?;
+        let steps = story["next"].as_array().cloned().unwrap_or_default();
+        let release = steps
+            .iter()
+            .filter_map(|step| step["command"].as_str())
+            .find(|command| command.contains("Release"))
+            .unwrap_or_default();
+        // What a shell makes of it: the JSON is the only quoted word.
+        let (words, quoted) = release.split_once(" '").unwrap_or_default();
+        let mut arguments: Vec<&str> = words.split(' ').skip(3).collect();
+        arguments.push(quoted.trim_end_matches('\''));
+        scene.env.kubectl(&arguments).await?;
+        scene
+            .incident_says("rogue", "Closed", "True", "Released")
+            .await?;
+        delete_pod(&scene.env.client, &scene.env.namespace, "rogue").await?;
+        let text = told(scene, &["explain", &name]).await?;
+        assert!(text.starts_with("■ CLOSED\n"), "{text}");
+        assert!(text.contains("Released by YOU: REASON"), "{text}");
+        assert!(text.contains("It no longer exists."), "{text}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_that_is_not_there_is_named_with_a_hint() -> anyhow::Result<()> {
+    with_scene(&[], async |scene| {
+        let output = yellowjack(scene, &["explain", "nobody"]).await?;
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            error.contains("found none named nobody") && error.contains("hint:"),
+            "{error}"
+        );
+        Ok(())
+    })
+    .await
+}
