@@ -6,6 +6,7 @@
 
 mod client;
 mod owners;
+mod pod;
 mod roster;
 mod standing;
 mod store;
@@ -15,9 +16,10 @@ mod write;
 
 pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
+pub use pod::{Pod, prune_pod};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;
 pub use store::{Store, StoreWriter};
-pub use stores::{StoreWriters, Stores, prune_job, prune_metadata, prune_pod, prune_quota};
+pub use stores::{StoreWriters, Stores, prune_job, prune_metadata, prune_quota};
 pub use watch::{Seen, WatchHealth, follow};
 pub use write::{Conflicts, FieldManager, Outcome, WriteCounters, WriteError, Writer};
