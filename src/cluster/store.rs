@@ -193,10 +193,10 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
 mod tests {
     use std::cell::Cell;
 
-    use k8s_openapi::api::core::v1::Pod;
     use kube::api::ObjectMeta;
 
     use super::*;
+    use crate::cluster::Pod;
 
     fn pod(namespace: &str, name: &str, version: &str) -> Pod {
         Pod {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec, PodStatus, ResourceQuota};
+use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::runtime::reflector;
 use kube::{Resource, ResourceExt};
 use tokio::sync::OnceCell;
 
+use super::pod::Pod;
 use super::store::{Store, StoreWriter};
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
 
@@ -26,7 +27,7 @@ pub struct Stores {
     pub policies: Store<GuardrailPolicy>,
     /// Incidents.
     pub incidents: Store<Incident>,
-    /// Pods that have not ended, pruned by [`prune_pod`].
+    /// Pods that have not ended.
     pub pods: Store<Pod>,
     /// Every NetworkPolicy: others' are audited.
     pub network_policies: Store<NetworkPolicy>,
@@ -124,35 +125,6 @@ impl Stores {
         self.limit_ranges.wait_until_ready().await?;
         self.leases.wait_until_ready().await
     }
-}
-
-/// Keeps of a pod what Yellowjack uses: a full pod is ten times as large in memory.
-///
-/// Kept: metadata without managed fields and annotations (but the mirror-pod mark), node, host
-/// network, priority class, phase, addresses, start time, when the network came up.
-pub fn prune_pod(pod: &mut Pod) {
-    /// Set by the kubelet on the API object of a static pod.
-    const MIRROR: &str = "kubernetes.io/config.mirror";
-    prune_metadata(pod);
-    pod.annotations_mut().retain(|key, _| key == MIRROR);
-    pod.spec = pod.spec.take().map(|spec| PodSpec {
-        node_name: spec.node_name,
-        host_network: spec.host_network,
-        priority_class_name: spec.priority_class_name,
-        ..PodSpec::default()
-    });
-    pod.status = pod.status.take().map(|status| PodStatus {
-        phase: status.phase,
-        pod_ip: status.pod_ip,
-        pod_ips: status.pod_ips,
-        start_time: status.start_time,
-        qos_class: status.qos_class,
-        conditions: status.conditions.map(|mut conditions| {
-            conditions.retain(|condition| condition.type_ == "PodReadyToStartContainers");
-            conditions
-        }),
-        ..PodStatus::default()
-    });
 }
 
 /// Takes away what nobody looks at: who wrote which field, which is the largest part of a small object, and the copy that

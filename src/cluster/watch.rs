@@ -232,3 +232,55 @@ fn malformed<K: Resource<DynamicType = ()>>(invalid: InvalidObject) -> Seen<K> {
         error: invalid.error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    type Listed = Event<DeserializeGuard<ConfigMap>>;
+
+    fn listed(count: usize, version: usize) -> Vec<Listed> {
+        let object = |number: usize| ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(format!("map-{number}")),
+                namespace: Some("ns".to_owned()),
+                uid: Some(format!("uid-{number}")),
+                resource_version: Some(version.to_string()),
+                ..ObjectMeta::default()
+            },
+            ..ConfigMap::default()
+        };
+        let objects =
+            (0..count).map(|number| Event::InitApply(DeserializeGuard(Ok(object(number)))));
+        let begin = std::iter::once(Event::Init);
+        begin.chain(objects).chain([Event::InitDone]).collect()
+    }
+
+    /// What followers hear of these events: changed, gone, listed.
+    fn heard(writer: &mut StoreWriter<ConfigMap>, events: Vec<Listed>) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for event in events {
+            for seen in take_in(event, |_| {}, writer) {
+                match seen {
+                    Seen::Changed { .. } => counts[0] += 1,
+                    Seen::Gone(_) => counts[1] += 1,
+                    Seen::Listed => counts[2] += 1,
+                    Seen::Malformed { .. } => panic!("{seen:?}"),
+                }
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn a_list_that_comes_again_tells_what_differs_and_nothing_else() {
+        let mut writer = StoreWriter::default();
+        assert_eq!(heard(&mut writer, listed(1_000, 1)), [0, 0, 1]);
+        assert_eq!(heard(&mut writer, listed(1_000, 1)), [0, 0, 0]);
+        assert_eq!(heard(&mut writer, listed(990, 1)), [0, 10, 0]);
+        assert_eq!(heard(&mut writer, listed(995, 1)), [5, 0, 0]);
+        assert_eq!(heard(&mut writer, listed(995, 2)), [995, 0, 0]);
+    }
+}

@@ -4,17 +4,17 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{LimitRange, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::agents::Agents;
 use super::{Controller, Role};
-use crate::api::{AgentRun, GuardrailPolicy, Incident};
-use crate::cluster::OwnerError;
+use crate::api::{AgentRun, GuardrailPolicy, Incident, Target};
+use crate::cluster::{OwnerError, Pod, Store};
 use crate::guardrails::membership::OwnerLink;
-use crate::guardrails::{ClusterFacts, RunOwner};
+use crate::guardrails::{ClusterFacts, RunOwner, selector};
 use crate::signals::health::SignalsVerdict;
 
 /// What is known about a run and around it.
@@ -28,7 +28,7 @@ pub struct Observed {
     pub policy: Option<Arc<GuardrailPolicy>>,
     /// All runs of the namespace, this one among them.
     pub runs: Vec<Arc<AgentRun>>,
-    /// The pods of the namespace.
+    /// The pods of the namespace that the run may cover.
     pub pods: Vec<ObservedPod>,
     /// The NetworkPolicies of the namespace.
     pub network_policies: Vec<Arc<NetworkPolicy>>,
@@ -75,12 +75,8 @@ impl Controller {
         };
         let namespace = owner.namespace.as_str();
         let stores = &self.stores;
-        let pods = stores
-            .pods
-            .within(namespace)
-            .into_iter()
-            .map(|pod| self.with_owners(pod))
-            .collect();
+        let pods = candidates(&stores.pods, &run.spec.target, namespace);
+        let pods = pods.into_iter().map(|pod| self.with_owners(pod)).collect();
         let of_run = |incident: &Incident| {
             let about = incident.spec.run.as_ref();
             about.is_some_and(|about| about.uid == owner.uid)
@@ -147,5 +143,14 @@ impl Controller {
             .exists(client, &owner.namespace, reference)
             .await?;
         Ok((None, exists))
+    }
+}
+
+/// The pods that a target may cover. Those of a selector are known by their labels, and the owners of the others need
+/// not be looked up.
+fn candidates(pods: &Store<Pod>, target: &Target, namespace: &str) -> Vec<Arc<Pod>> {
+    match &target.selector {
+        Some(chosen) => pods.within_where(namespace, |pod| selector::matches(chosen, pod.labels())),
+        None => pods.within(namespace),
     }
 }

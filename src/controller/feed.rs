@@ -3,9 +3,9 @@
 //! Called by the wiring for every change of a pod; pure but for the clock that it is given.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use crate::cluster::Pod;
 use crate::model::{EventTime, PodKey};
 use crate::signals::attribute::PodFacts;
 

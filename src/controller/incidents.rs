@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Attempts;
 use super::wake::Wakeups;
 use crate::api::{Incident, IncidentCondition, condition_is};
-use crate::cluster::{Seen, Store};
+use crate::cluster::{Pod, Seen, Store};
 use crate::limits;
 use crate::observability::chain;
 use crate::respond::{RespondError, Responder};

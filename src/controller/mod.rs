@@ -38,7 +38,6 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
@@ -55,7 +54,7 @@ use wake::Wakeups;
 
 use crate::api::AgentRun;
 use crate::cluster::{
-    ClusterDeny, FieldManager, OwnerError, Owners, Roster, Stores, WriteError, Writer,
+    ClusterDeny, FieldManager, OwnerError, Owners, Pod, Roster, Stores, WriteError, Writer,
 };
 use crate::guardrails::ClusterFacts;
 use crate::guardrails::ceiling::{Effective, judge};

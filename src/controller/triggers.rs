@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{LimitRange, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt};
 use super::Controller;
 use super::feed::has_ended;
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
-use crate::cluster::{RunId, Seen};
+use crate::cluster::{Pod, RunId, Seen};
 use crate::guardrails::membership::{Claim, covers};
 
 impl Controller {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{LimitRange, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use serde_json::Value;
@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::dereference::{Observed, ObservedPod};
 use super::feed::has_ended;
 use crate::api::{AgentRun, labels};
+use crate::cluster::Pod;
 use crate::guardrails::audit::{Stance, selects, widening};
 use crate::guardrails::ceiling::{Quota, Ruling, judge};
 use crate::guardrails::membership::{Claim, Coverage, coverage, covers, overlap_message};

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
@@ -19,7 +18,7 @@ use super::plan::{Proof, Witnessed, isolated_at, prove};
 use super::responder::monotonic_now;
 use super::witness::{Witness, worst};
 use crate::api::{Incident, IncidentCondition, Observation, condition_is, labels};
-use crate::cluster::{Conflicts, FieldManager, Stores, WriteError, Writer};
+use crate::cluster::{Conflicts, FieldManager, Pod, Stores, WriteError, Writer};
 use crate::limits;
 use crate::model::{EventTime, PodKey};
 use crate::observability::chain;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
@@ -18,7 +17,7 @@ use crate::api::{
     AgentRun, Incident, IncidentCondition, Observation, ResponseAction, ResponseScope, Verdict,
     condition_is, condition_of, labels,
 };
-use crate::cluster::WriteError;
+use crate::cluster::{Pod, WriteError};
 use crate::guardrails::audit::{Stance, widening};
 use crate::guardrails::drift::network_policy_stands;
 use crate::guardrails::network::standing_deny_network_policy;

@@ -68,6 +68,35 @@ fn what_changed_while_a_watch_was_failing_is_noticed() -> anyhow::Result<()> {
 }
 
 #[test]
+fn what_changed_before_a_watch_expired_is_noticed_in_the_list_that_follows() -> anyhow::Result<()> {
+    in_cluster(async |client| {
+        let mut world = ready(&client).await?;
+        let watch = || {
+            Matcher::any()
+                .containing("/agentruns?")
+                .containing("watch=true")
+        };
+        let broken = Fault::Reply(StatusCode::INTERNAL_SERVER_ERROR);
+        world.proxy.fail_times(watch(), broken, EVERY_TIME);
+        world.proxy.close_watches();
+        world
+            .wait_until_printed("Watch failed and is tried again. kind=AgentRun", 1)
+            .await?;
+        world.make_run_of("late", "missing").await?;
+        world.proxy.clear();
+        // Not from where it was: from the beginning.
+        world.proxy.fail(watch(), Fault::Expired);
+        world
+            .wait_until_condition("late", "Accepted", "True")
+            .await
+            .with_context(|| world.printed())?;
+        ensure!(world.proxy.faults_left() == 0, "the watch did not expire");
+        world.stop().await?;
+        world.end().await
+    })
+}
+
+#[test]
 fn crds_that_are_missing_are_named_once_and_used_as_soon_as_they_come() -> anyhow::Result<()> {
     let _alone = alone();
     if std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty()) {

@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -15,8 +14,8 @@ use tokio::task::JoinSet;
 use super::{Duty, Operator};
 use crate::api::{Incident, IncidentCondition, condition_is, labels};
 use crate::cluster::{
-    Seen, StoreWriter, StoreWriters, WatchHealth, follow, prune_job, prune_metadata, prune_pod,
-    prune_quota,
+    Pod, Seen, StoreWriter, StoreWriters, WatchHealth, follow, prune_job, prune_metadata,
+    prune_pod, prune_quota,
 };
 use crate::controller::feed::{facts_of, has_ended};
 use crate::model::{EventTime, PodKey};

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use serde::de::DeserializeOwned;
@@ -23,6 +22,7 @@ use super::dereference::{Observed, ObservedPod};
 use super::status::status;
 use super::validate::validate;
 use crate::api::{AgentRun, AgentRunStatus, Incident, condition_of};
+use crate::cluster::Pod;
 use crate::guardrails::membership::OwnerLink;
 use crate::guardrails::{ClusterFacts, RunOwner};
 use crate::signals::health::SignalsVerdict;

@@ -16,11 +16,11 @@ use crate::api::{AgentRunCondition, AgentRunStatus, labels};
 use crate::limits;
 use crate::signals::health::SignalsVerdict;
 
-fn agent_pod() -> k8s_openapi::api::core::v1::Pod {
+fn agent_pod() -> crate::cluster::Pod {
     pod("p", json!({ "app": "agent" }))
 }
 
-fn quarantined_pod() -> k8s_openapi::api::core::v1::Pod {
+fn quarantined_pod() -> crate::cluster::Pod {
     pod("p", json!({ "app": "agent", labels::QUARANTINE: "inc-1" }))
 }
 
