@@ -375,6 +375,26 @@ pub const WATCH_RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(
 /// its own limit for a write is 34 s, too long to wait with a pod that scans.
 pub const API_TIMEOUT_S: u64 = 5;
 
+/// Shortest lease of the leader. Below, a slow API server alone would change the leader.
+pub const LEASE_DURATION_MIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Longest lease: whoever dies while it holds one leaves nobody to respond for as long. A record that
+/// promises more is not believed.
+pub const LEASE_DURATION_MAX: std::time::Duration = std::time::Duration::from_mins(10);
+
+/// Shortest time between two renewals.
+pub const LEASE_RETRY_MIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Longest name of a holder, in bytes. A pod's name has at most 253.
+pub const LEASE_IDENTITY_BYTES_MAX: usize = 280;
+
+/// How long a new leader waits for its store to show Incidents that the API server has. An event takes
+/// milliseconds; what is not there after this cannot be read, and the others must not wait for it.
+pub const CATCH_UP_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Incidents on a page when a new leader looks for what it has not seen. Metadata only.
+pub const CATCH_UP_PAGE: u32 = 500;
+
 /// Batches that wait for their findings to be recorded. One takes under 100 bytes; at the source's
 /// fastest pace of 100 batches a second this is 11 minutes of an API server that is away.
 pub const UNACKNOWLEDGED_BATCHES_MAX: usize = 65_536;

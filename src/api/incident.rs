@@ -114,7 +114,8 @@ pub struct SubjectReference {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct EvidenceEntry {
-    /// The node whose log showed it; `controller` where the controller itself read the log.
+    /// The node whose log showed it; where the controller itself read the log, its replica's name, or
+    /// `controller` where it is the only one.
     #[schemars(length(min = 1, max = 253))]
     pub node: String,
     /// What was recognised: `HorizontalScan`, `VerticalScan`, `Mining`, `ReverseTunnel`,

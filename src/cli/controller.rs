@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::election::ElectionArgs;
 use super::operator::{Duty, Response};
 use super::signals::{SignalArgs, duration, run_operator};
 use crate::guardrails::DnsTarget;
@@ -15,6 +16,9 @@ use crate::respond::plan::BreakerLimits;
 pub struct ControllerArgs {
     #[command(flatten)]
     signals: SignalArgs,
+
+    #[command(flatten)]
+    election: ElectionArgs,
 
     /// A namespace in which nothing is ever done automatically. May be given several times, and
     /// replaces the default list.
@@ -65,6 +69,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
             incident_ttl: args.incident_ttl,
         },
         actions_per_second: args.actions_per_second,
+        election: args.election.election()?,
     };
     let dns = args.dns_cidrs.into_iter().map(DnsTarget::Address);
     run_operator(args.signals, Duty::Controller(response), dns.collect())

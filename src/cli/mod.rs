@@ -3,6 +3,7 @@
 
 mod controller;
 mod crds;
+mod election;
 mod held;
 mod metrics;
 mod node;

@@ -2,9 +2,13 @@
 //!
 //! `controller` and `respond` read from [`Stores`] and write through [`Writer`]. Nothing here knows
 //! what a write means; it knows how to make one safely: with a field manager, a time limit and a
-//! counted outcome.
+//! counted outcome, and where it acts, only while this process leads (`election`, `lease`, `gate`).
 
+mod catch_up;
 mod client;
+mod election;
+mod gate;
+mod lease;
 mod owners;
 mod roster;
 mod standing;
@@ -13,6 +17,9 @@ mod watch;
 mod write;
 
 pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain};
+pub use election::{BadTerms, Terms};
+pub use gate::Gate;
+pub use lease::{Candidate, identity};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;

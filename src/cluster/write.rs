@@ -1,4 +1,5 @@
-//! Writes: each with a field manager, a time limit and a counted outcome.
+//! Writes: each with a field manager, a time limit and a counted outcome; those that act, only while
+//! this process leads.
 //!
 //! Called by `controller` and `respond`. Must not decide what to write, and never retries: the
 //! reconcilers do, with backoff and fresh state.
@@ -17,47 +18,67 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::Gate;
+
 /// A writer's name in `metadata.managedFields`. One per part of the program, so that each owns its
 /// own fields and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldManager(String);
+pub struct FieldManager {
+    name: String,
+    /// It only says what was seen. Whoever sees may, leader or not.
+    only_tells: bool,
+}
 
 impl FieldManager {
     /// Guardrail objects and the status of AgentRuns.
     #[must_use]
     pub fn controller() -> Self {
-        Self("yellowjack/controller".to_owned())
+        Self::acting("yellowjack/controller")
     }
 
     /// Quarantine, suspension, release, and the status of Incidents.
     #[must_use]
     pub fn responder() -> Self {
-        Self("yellowjack/responder".to_owned())
+        Self::acting("yellowjack/responder")
     }
 
     /// Evidence that one observer writes into Incidents. Managers have at most 128 bytes.
     #[must_use]
     pub fn evidence(observer: &str) -> Self {
-        Self(crate::model::clip(&format!("yellowjack/evidence-{observer}"), 128).to_owned())
+        Self::telling(&format!("yellowjack/evidence-{observer}"))
     }
 
     /// An agent's Lease.
     #[must_use]
     pub fn agent(node: &str) -> Self {
-        Self(crate::model::clip(&format!("yellowjack/agent-{node}"), 128).to_owned())
+        Self::telling(&format!("yellowjack/agent-{node}"))
     }
 
     /// What one observer saw of contained pods. Not the manager of its evidence: an apply takes back
     /// what it leaves out.
     #[must_use]
     pub fn observation(observer: &str) -> Self {
-        Self(crate::model::clip(&format!("yellowjack/observation-{observer}"), 128).to_owned())
+        Self::telling(&format!("yellowjack/observation-{observer}"))
     }
 
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    fn acting(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            only_tells: false,
+        }
+    }
+
+    fn telling(name: &str) -> Self {
+        Self {
+            name: crate::model::clip(name, 128).to_owned(),
+            only_tells: true,
+        }
     }
 }
 
@@ -73,6 +94,9 @@ pub enum Conflicts {
 /// Why a write did not happen, or is not known to have happened.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
+    /// Another process leads, or nobody does. This one did not ask the API server.
+    #[error("unable to write: this process does not lead")]
+    NotLeader,
     /// The time limit passed. The write may have happened all the same.
     #[error("failed to hear from the API server within {0:?}")]
     TimedOut(Duration),
@@ -118,7 +142,7 @@ impl WriteError {
                 kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
                 _ => self.to_string(),
             },
-            Self::TimedOut(_) => self.to_string(),
+            Self::TimedOut(_) | Self::NotLeader => self.to_string(),
         }
     }
 
@@ -145,6 +169,8 @@ pub enum Outcome {
     Rejected,
     /// No answer within the time limit.
     TimedOut,
+    /// Not sent: this process does not lead.
+    NotLeader,
 }
 
 /// Writes by outcome, since the start.
@@ -153,6 +179,7 @@ pub struct WriteCounters {
     accepted: AtomicU64,
     rejected: AtomicU64,
     timed_out: AtomicU64,
+    not_leader: AtomicU64,
 }
 
 impl WriteCounters {
@@ -167,6 +194,7 @@ impl WriteCounters {
             Outcome::Accepted => &self.accepted,
             Outcome::Rejected => &self.rejected,
             Outcome::TimedOut => &self.timed_out,
+            Outcome::NotLeader => &self.not_leader,
         }
     }
 }
@@ -176,16 +204,18 @@ impl WriteCounters {
 pub struct Writer {
     client: Client,
     timeout: Duration,
+    gate: Gate,
     counters: Arc<WriteCounters>,
 }
 
 impl Writer {
-    /// A writer whose every write takes at most `timeout`.
+    /// A writer whose every write takes at most `timeout`, and acts only while `gate` is open.
     #[must_use]
-    pub fn new(client: Client, timeout: Duration) -> Self {
+    pub fn new(client: Client, timeout: Duration, gate: Gate) -> Self {
         Self {
             client,
             timeout,
+            gate,
             counters: Arc::default(),
         }
     }
@@ -194,6 +224,19 @@ impl Writer {
     #[must_use]
     pub const fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Whether a write that acts would be let through now. For whoever would only fail otherwise: the
+    /// writer asks again itself.
+    #[must_use]
+    pub fn may_act(&self) -> bool {
+        self.gate.is_open()
+    }
+
+    /// The gate.
+    #[must_use]
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Writes by outcome.
@@ -221,8 +264,11 @@ impl Writer {
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let params = apply_params(manager, conflicts);
-        self.bounded(api.patch(name, &params, &Patch::Apply(object)))
-            .await
+        self.bounded(
+            Some(manager),
+            api.patch(name, &params, &Patch::Apply(object)),
+        )
+        .await
     }
 
     /// Server-side apply of some fields of a namespaced object that exists. `fields` has the
@@ -243,8 +289,11 @@ impl Writer {
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let params = apply_params(manager, conflicts);
-        self.bounded(api.patch(name, &params, &Patch::Apply(fields)))
-            .await
+        self.bounded(
+            Some(manager),
+            api.patch(name, &params, &Patch::Apply(fields)),
+        )
+        .await
     }
 
     /// Server-side apply of a cluster-scoped object of a kind that this build has no type for.
@@ -258,8 +307,11 @@ impl Writer {
     ) -> Result<DynamicObject, WriteError> {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
         let params = apply_params(manager, conflicts);
-        self.bounded(api.patch(name, &params, &Patch::Apply(object)))
-            .await
+        self.bounded(
+            Some(manager),
+            api.patch(name, &params, &Patch::Apply(object)),
+        )
+        .await
     }
 
     /// Creates a namespaced object as it is written. An object of this name that exists is
@@ -277,7 +329,8 @@ impl Writer {
             field_manager: Some(manager.as_str().to_owned()),
             ..PostParams::default()
         };
-        self.bounded(api.create(&params, object)).await
+        self.bounded(Some(manager), api.create(&params, object))
+            .await
     }
 
     /// Merge patch of a namespaced object. Put `metadata.uid` or `metadata.resourceVersion` into
@@ -296,8 +349,11 @@ impl Writer {
             + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        self.bounded(api.patch(name, &merge_params(manager), &Patch::Merge(patch)))
-            .await
+        self.bounded(
+            Some(manager),
+            api.patch(name, &merge_params(manager), &Patch::Merge(patch)),
+        )
+        .await
     }
 
     /// Merge patch of a namespaced object of a kind that this build has no type for.
@@ -311,8 +367,11 @@ impl Writer {
     ) -> Result<DynamicObject, WriteError> {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, resource);
-        self.bounded(api.patch(name, &merge_params(manager), &Patch::Merge(patch)))
-            .await
+        self.bounded(
+            Some(manager),
+            api.patch(name, &merge_params(manager), &Patch::Merge(patch)),
+        )
+        .await
     }
 
     /// Strategic merge patch of a running pod's resources, through its `resize` subresource. Put
@@ -326,8 +385,11 @@ impl Writer {
     ) -> Result<Pod, WriteError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let params = merge_params(manager);
-        self.bounded(api.patch_subresource("resize", name, &params, &Patch::Strategic(patch)))
-            .await
+        self.bounded(
+            Some(manager),
+            api.patch_subresource("resize", name, &params, &Patch::Strategic(patch)),
+        )
+        .await
     }
 
     /// Replaces the status, if the object still is of this resource version.
@@ -355,8 +417,11 @@ impl Writer {
             "metadata": { "resourceVersion": meta.resource_version, "uid": meta.uid },
             "status": status,
         });
-        self.bounded(api.patch_status(name, &merge_params(manager), &Patch::Merge(&patch)))
-            .await
+        self.bounded(
+            Some(manager),
+            api.patch_status(name, &merge_params(manager), &Patch::Merge(&patch)),
+        )
+        .await
     }
 
     /// Merge patch of the status of an object that cannot be decoded as its type.
@@ -370,8 +435,11 @@ impl Writer {
     ) -> Result<DynamicObject, WriteError> {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, resource);
-        self.bounded(api.patch_status(name, &merge_params(manager), &Patch::Merge(patch)))
-            .await
+        self.bounded(
+            Some(manager),
+            api.patch_status(name, &merge_params(manager), &Patch::Merge(patch)),
+        )
+        .await
     }
 
     /// Deletes the object of this name, if it is the one with this UID. Gone already is success.
@@ -387,25 +455,41 @@ impl Writer {
             uid: Some(uid.to_owned()),
             resource_version: None,
         });
-        match self.bounded(api.delete(name, &params)).await {
+        match self.bounded(None, api.delete(name, &params)).await {
             Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
+    /// The one way out for every write. Whatever acts needs an open gate, and ends before others may
+    /// begin; a deletion has no manager, and acts.
     async fn bounded<T>(
         &self,
+        manager: Option<&FieldManager>,
         write: impl Future<Output = kube::Result<T>> + Send,
     ) -> Result<T, WriteError> {
-        let (outcome, result) = match tokio::time::timeout(self.timeout, write).await {
+        let (limit, _pass) = if manager.is_some_and(|manager| manager.only_tells) {
+            (self.timeout, None)
+        } else {
+            let Some(pass) = self.gate.pass().await else {
+                self.count(Outcome::NotLeader);
+                return Err(WriteError::NotLeader);
+            };
+            (self.timeout.min(pass.limit), Some(pass))
+        };
+        let (outcome, result) = match tokio::time::timeout(limit, write).await {
             Ok(Ok(value)) => (Outcome::Accepted, Ok(value)),
             Ok(Err(error)) => (Outcome::Rejected, Err(WriteError::from_kube(error))),
-            Err(_) => (Outcome::TimedOut, Err(WriteError::TimedOut(self.timeout))),
+            Err(_) => (Outcome::TimedOut, Err(WriteError::TimedOut(limit))),
         };
+        self.count(outcome);
+        result
+    }
+
+    fn count(&self, outcome: Outcome) {
         self.counters
             .counter(outcome)
             .fetch_add(1, Ordering::Relaxed);
-        result
     }
 }
 

@@ -1,8 +1,10 @@
 //! The queue of Incidents: which must be looked at, and the loop that does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, applier};
@@ -16,6 +18,14 @@ use crate::cluster::Seen;
 use crate::limits;
 use crate::observability::chain;
 use crate::respond::{RespondError, Responder};
+
+/// How soon an Incident is looked at again whose response was cut off because this process does not
+/// lead any more. It may lead again by then.
+const NOT_LEADER_RECHECK: Duration = Duration::from_secs(1);
+
+/// How often closed Incidents are looked through for those whose time is over. Whoever closed one also
+/// sets an alarm, but may be gone by then.
+const EXPIRY_EVERY: Duration = Duration::from_mins(1);
 
 /// Incidents that wait to be looked at. Cheap to clone; all clones are one queue.
 #[derive(Clone)]
@@ -81,11 +91,12 @@ impl IncidentQueue {
         }
         self.wake_all();
         let queue = Box::pin(self.wakeups.stream().take_until(shutdown.cancelled_owned()));
+        let expired = self.wake_expired(responder.settings.incident_ttl);
         let context = Arc::new(Loop {
             responder,
             attempts: Attempts::default(),
         });
-        applier(
+        let work = applier(
             |incident: Arc<Incident>, context: Arc<Loop>| {
                 async move { context.reconcile(&incident).await }.boxed()
             },
@@ -96,13 +107,36 @@ impl IncidentQueue {
             Config::default().concurrency(limits::RECONCILE_CONCURRENCY),
         )
         // An Incident that is gone by now needs nothing, and errors went to `failed`.
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .for_each(|_| std::future::ready(()));
+        tokio::select! {
+            () = work => {}
+            () = expired => {}
+        }
+    }
+
+    /// Wakes closed Incidents whose time is over, for ever.
+    async fn wake_expired(&self, ttl: Duration) {
+        loop {
+            tokio::time::sleep(EXPIRY_EVERY).await;
+            let now = Timestamp::now();
+            let is_over = |incident: &Incident| {
+                let status = incident.status.as_ref();
+                let closed_at = status.and_then(|status| status.closed_at.as_ref());
+                closed_at.is_some_and(|closed| now.duration_since(closed.0).unsigned_abs() >= ttl)
+            };
+            for incident in self.incidents.state_filter(is_over) {
+                self.wakeups.wake(ObjectRef::from_obj(&*incident));
+            }
+        }
     }
 }
 
 impl Loop {
     async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {
+        if !self.responder.writer.may_act() {
+            // Whoever comes to lead wakes all of them.
+            return Ok(Action::await_change());
+        }
         let action = self.responder.reconcile(incident).await?;
         self.attempts.clear(&ObjectRef::from_obj(incident));
         Ok(action)
@@ -112,6 +146,9 @@ impl Loop {
         if error.is_stale() {
             // The store lagged behind our own last write; it has caught up in a moment.
             return Action::requeue(limits::STALE_RETRY);
+        }
+        if error.is_not_leader() {
+            return Action::requeue(NOT_LEADER_RECHECK);
         }
         let wait = self.attempts.failed(&ObjectRef::from_obj(incident));
         let (name, error) = (incident.name_any(), chain(error));

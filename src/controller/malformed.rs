@@ -70,6 +70,19 @@ impl Malformed {
     /// As [`Self::note`], for an AgentRun, which gets a condition as well.
     pub fn report(&self, namespace: &str, name: &str, version: &str, error: &str) {
         self.note("AgentRun", namespace, name, version, error);
+        self.wait_again(namespace, name, error);
+    }
+
+    /// The AgentRun can be read by now.
+    pub fn mended(&self, namespace: &str, name: &str) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.is_empty() {
+            waiting.remove(&(namespace.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// The AgentRun waits for its condition.
+    fn wait_again(&self, namespace: &str, name: &str, error: &str) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() < limits::MALFORMED_MAX {
             let error = BoundedText::new(error).as_str().to_owned();
@@ -88,6 +101,8 @@ impl Controller {
     /// Gives malformed AgentRuns their condition, for ever.
     pub(super) async fn tell_malformed(&self) {
         loop {
+            // Who does not lead keeps them: it may lead one day.
+            self.writer.gate().opened().await;
             let batch = self.malformed.take();
             if batch.is_empty() {
                 self.malformed.any.notified().await;
@@ -102,6 +117,11 @@ impl Controller {
         for tries in 0..TRIES_MAX {
             match self.set_malformed(namespace, name, error).await {
                 Ok(()) | Err(WriteError::Refused(_) | WriteError::NotFound(_)) => return,
+                Err(WriteError::NotLeader) => {
+                    self.malformed.wait_again(namespace, name, error);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    return;
+                }
                 Err(failed) => {
                     let failed = chain(&failed);
                     tracing::debug!(namespace, name, failed, "Could not set a condition yet.");
@@ -184,6 +204,14 @@ mod tests {
         malformed.note("Incident", "ns", "run", "2", "missing field");
         assert_eq!(malformed.count(), 3);
         assert_eq!(malformed.take().len(), 1);
+    }
+
+    #[test]
+    fn a_run_that_was_mended_before_anybody_led_is_not_called_malformed() {
+        let malformed = Malformed::default();
+        malformed.report("ns", "run", "1", "missing field");
+        malformed.mended("ns", "run");
+        assert_eq!(malformed.take(), []);
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub struct Controller {
     attempts: Attempts<ObjectRef<AgentRun>>,
     pod_attempts: Attempts<ObjectRef<Pod>>,
     malformed: Malformed,
+    /// Held by whoever looks at the surroundings.
+    surroundings: tokio::sync::Mutex<surroundings::Failing>,
 }
 
 /// Why a run could not be brought to its end. It is tried again, with backoff.
@@ -155,6 +157,7 @@ impl Controller {
             attempts: Attempts::default(),
             pod_attempts: Attempts::default(),
             malformed: Malformed::default(),
+            surroundings: tokio::sync::Mutex::default(),
         })
     }
 
@@ -263,6 +266,11 @@ impl Controller {
     fn run_failed(&self, run: &AgentRun, error: &ReconcileError) -> Action {
         let (namespace, name) = (run.namespace(), run.name_any());
         match error {
+            // Cut off: whoever leads goes on with it, this process included.
+            ReconcileError::Status(WriteError::NotLeader)
+            | ReconcileError::Guardrail(WriteError::NotLeader) => {
+                return Action::requeue(STALE_RECHECK);
+            }
             // The change that made this look stale is on its way, and wakes the run.
             ReconcileError::Status(WriteError::Conflict(_)) => {
                 tracing::debug!(namespace, name, "A run changed meanwhile.");
@@ -292,7 +300,8 @@ impl Controller {
         self.wake_unresolved(&observed);
         let validated = validate::validate(&observed);
         self.enroll(&observed, &validated);
-        if self.role == Role::Observer {
+        // Who leads no run still knows whose pod is whose.
+        if self.role == Role::Observer || !self.writer.may_act() {
             self.attempts.clear(&ObjectRef::from_obj(&*observed.run));
             return Ok(Action::await_change());
         }

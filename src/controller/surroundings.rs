@@ -32,6 +32,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How often it is asked whether the sources speak.
 const SIGNALS_EVERY: Duration = Duration::from_secs(2);
 
+/// What failed when it was looked at last, so that each streak is said once.
+#[derive(Debug, Default)]
+pub(super) struct Failing {
+    deny: bool,
+    facts: bool,
+}
+
 /// Why the cluster-wide deny is not known to stand.
 #[derive(Debug, thiserror::Error)]
 enum DenyError {
@@ -46,31 +53,48 @@ enum DenyError {
 impl Controller {
     /// Keeps the cluster-wide deny and the facts, for ever.
     pub(super) async fn keep_surroundings(&self) {
-        let mut deny_failed = false;
-        let mut facts_failed = false;
         loop {
-            let stood = self.cluster_deny.stands();
-            let result = self.make_sure_of_deny().await;
-            let failure = result.as_ref().err().map(|error| chain(error));
-            say_once(
-                &mut deny_failed,
-                failure,
-                "The cluster-wide deny is not known to stand.",
-            );
-            // Without an answer the last observation is no observation any more.
-            self.cluster_deny.observed(result.unwrap_or(false));
-            let facts = self.look_up_facts().await;
-            let failure = facts.as_ref().err().map(|error| chain(error));
-            say_once(
-                &mut facts_failed,
-                failure,
-                "Facts about the cluster are not known anew.",
-            );
-            let changed = facts.is_ok_and(|facts| self.set_facts(facts));
-            if changed || stood != self.cluster_deny.stands() {
-                self.wake_all();
-            }
+            self.look_around().await;
             tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Looks at the cluster-wide deny once, and makes it where it is missing and this process leads.
+    /// Returns whether the API server said whatever there is to say.
+    pub async fn look_at_deny(&self) -> bool {
+        let mut failing = self.surroundings.lock().await;
+        let result = self.make_sure_of_deny().await;
+        let failure = result.as_ref().err().map(|error| chain(error));
+        say_once(
+            &mut failing.deny,
+            failure,
+            "The cluster-wide deny is not known to stand.",
+        );
+        let is_answered = !matches!(
+            result,
+            Err(DenyError::Api(
+                WriteError::TimedOut(_) | WriteError::Transient(_)
+            ))
+        );
+        // Without an answer the last observation is no observation any more.
+        self.cluster_deny.observed(result.unwrap_or(false));
+        is_answered
+    }
+
+    /// Looks at the cluster-wide deny and the facts once, and wakes the runs where they changed.
+    pub async fn look_around(&self) {
+        let stood = self.cluster_deny.stands();
+        self.look_at_deny().await;
+        let facts = self.look_up_facts().await;
+        let failure = facts.as_ref().err().map(|error| chain(error));
+        say_once(
+            &mut self.surroundings.lock().await.facts,
+            failure,
+            "Facts about the cluster are not known anew.",
+        );
+        let changed = facts.is_ok_and(|facts| self.set_facts(facts));
+        if changed || stood != self.cluster_deny.stands() {
+            self.wake_all();
         }
     }
 
@@ -127,6 +151,9 @@ impl Controller {
         let Ok(object) = serde_json::from_value::<DynamicObject>(wanted.clone()) else {
             return Ok(false);
         };
+        if !self.writer.may_act() {
+            return Ok(false);
+        }
         let stored = self
             .writer
             .apply_dynamic(

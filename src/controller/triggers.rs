@@ -21,6 +21,8 @@ impl Controller {
     pub fn run_seen(&self, seen: &Seen<AgentRun>) {
         match seen {
             Seen::Changed { old, new } => {
+                self.malformed
+                    .mended(&new.namespace().unwrap_or_default(), &new.name_any());
                 self.wake_run(new);
                 // A target is immutable, so only a new run can come to contend for pods.
                 if old.is_none() {
@@ -29,6 +31,8 @@ impl Controller {
             }
             Seen::Gone(run) => {
                 self.attempts.clear(&ObjectRef::from_obj(&**run));
+                self.malformed
+                    .mended(&run.namespace().unwrap_or_default(), &run.name_any());
                 self.wake_pods_of(run);
                 if let Some(id) = run_id(run) {
                     self.roster.forget(&id);

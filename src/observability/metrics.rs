@@ -74,6 +74,10 @@ metrics! {
     Findings: Counter "yellowjack_findings", labels ["result"];
     /// Writes to the API server by how they ended.
     ApiWrites: Counter "yellowjack_api_writes", labels ["outcome"];
+    /// Whether this process leads, and so acts: 1 or 0.
+    Leader: Gauge "yellowjack_leader", labels [];
+    /// How often this process came to lead.
+    LeaderTransitions: Counter "yellowjack_leader_transitions", labels [];
     /// Versions of objects that could not be read.
     ObjectsMalformed: Counter "yellowjack_objects_malformed", labels [];
     /// Lines of a source that were dropped because they were too long.

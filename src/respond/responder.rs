@@ -102,6 +102,15 @@ impl RespondError {
     pub const fn is_stale(&self) -> bool {
         matches!(self, Self::Record(WriteError::Conflict(_)))
     }
+
+    /// Whether another process is to go on with it.
+    #[must_use]
+    pub const fn is_not_leader(&self) -> bool {
+        matches!(
+            self,
+            Self::Record(WriteError::NotLeader) | Self::Act(WriteError::NotLeader)
+        )
+    }
 }
 
 impl Responder {

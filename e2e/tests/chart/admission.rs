@@ -17,10 +17,10 @@ use crate::people::{RESPONSE_GROUP, account, agent, almighty};
 /// A policy is in force within a second or two after it was stored.
 const LIMIT: Duration = Duration::from_secs(30);
 
-type Answer = Result<(), kube::Error>;
+pub type Answer = Result<(), kube::Error>;
 
 /// Waits until the API server refuses this with these words. Only dry runs, for it may accept at first.
-async fn refused(what: &str, words: &str, ask: impl AsyncFn() -> Answer) -> anyhow::Result<()> {
+pub async fn refused(what: &str, words: &str, ask: impl AsyncFn() -> Answer) -> anyhow::Result<()> {
     wait_for(
         &format!("a refusal of: {what}"),
         LIMIT,

@@ -8,6 +8,7 @@
 
 mod admission;
 mod helm;
+mod leases;
 mod people;
 mod recorder;
 mod render;

@@ -61,8 +61,11 @@ fn deploy_is_the_rendered_chart() -> anyhow::Result<()> {
 fn values_that_are_misspelt_or_would_do_harm_are_refused() {
     for (set, word) in [
         ("observeOnyl=true", "additional properties"),
-        // Two controllers without a leader would do everything twice.
-        ("controller.replicas=2", "/controller/replicas"),
+        ("controller.replicas=9", "/controller/replicas"),
+        (
+            "controller.lease.duration=soon",
+            "/controller/lease/duration",
+        ),
         ("source.preset=hubble", "/source/preset"),
         ("source.preset=file", "/source/directory"),
         ("response.breakerShare=2", "/response/breakerShare"),

@@ -7,7 +7,7 @@ use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -77,10 +77,13 @@ async fn idle_rules(
     part: &str,
     used: &BTreeSet<Use>,
 ) -> anyhow::Result<Vec<String>> {
+    let name = format!("yellowjack-{part}");
     let roles: Api<ClusterRole> = Api::all(env.client.clone());
-    let role = roles.get(&format!("yellowjack-{part}")).await?;
+    let everywhere = roles.get(&name).await?.rules;
+    let roles: Api<Role> = Api::namespaced(env.client.clone(), NAMESPACE);
+    let own = roles.get(&name).await?.rules;
     let mut idle = Vec::new();
-    for rule in role.rules.unwrap_or_default() {
+    for rule in everywhere.into_iter().chain(own).flatten() {
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
                 for verb in &rule.verbs {
@@ -121,8 +124,13 @@ impl Scene {
         let uid = agent_pod(&env).await?;
         let token = account(&env, "yellowjack-node", Some(("agent", &uid))).await?;
         let node = Recorder::start(token).await?;
-        let ttl = ["controller", "--incident-ttl", "1s"];
-        let first = env.operator(&controller.kubeconfig(), &ttl).await?;
+        let arguments = [
+            "controller",
+            "--incident-ttl=1s",
+            "--leader-elect",
+            "--replica-name=first",
+        ];
+        let first = env.operator(&controller.kubeconfig(), &arguments).await?;
         let source = log.source();
         let mut arguments = vec!["node", "--node-name", NODE, "--all-pods"];
         arguments.extend(["--source", &source, "--start-at", "beginning"]);

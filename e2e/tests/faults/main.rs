@@ -4,6 +4,8 @@
 mod api;
 mod input;
 mod kill;
+mod leader;
 mod malformed;
 mod outage;
+mod replicas;
 mod world;

@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here. The parts know nothing of each other but what they are given.
 
+mod lead;
 mod metrics;
 mod readings;
 mod watches;
@@ -16,6 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::lead::{Election, ReadsLease};
+use super::election;
 use super::metrics::MetricsSource;
 use super::signals::SourceArg;
 use crate::cluster::{
@@ -60,6 +63,8 @@ pub struct Response {
     pub settings: ResponderSettings,
     /// The most actions per second.
     pub actions_per_second: f64,
+    /// How one leader is chosen among replicas. `None`: this process is the only one.
+    pub election: Option<election::Election>,
 }
 
 /// Everything that the command line decides.
@@ -106,6 +111,7 @@ struct Operator {
     lines: Arc<LineCounters>,
     records: Arc<RecordCounters>,
     watches: Vec<(&'static str, WatchHealth)>,
+    reads_lease: ReadsLease,
     sources: Mutex<Vec<(String, HealthReader)>>,
     scrapes: Mutex<Vec<(String, Arc<ScrapeCounters>)>>,
 }
@@ -139,8 +145,8 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     );
     let (reading, draining) = (CancellationToken::new(), CancellationToken::new());
     let samples = operator.start_metrics(&client, &mut tasks).await?;
-    let (mut handles, mut pipeline) =
-        operator.start_signals(findings, samples, &reading, &draining)?;
+    let (handles, mut pipeline) = operator.start_signals(findings, samples, &reading, &draining)?;
+    let mut election = operator.start_election(&client);
     let stopped = stop_signal();
     tokio::pin!(stopped);
     let mut has_ended = false;
@@ -158,9 +164,29 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
                     break Err(unexpected_end("the pipeline", ended));
                 }
             }
+            ended = Election::ended(&mut election) => {
+                election = None;
+                break Err(unexpected_end("the part that keeps the Lease", ended));
+            }
         }
     };
     tracing::info!("Stopping.");
+    // The Lease before all else, so that another replica goes on at once. Evidence is still written.
+    Election::end(election).await;
+    let pipeline = (!has_ended).then_some(pipeline);
+    let read = (handles, reading);
+    wind_down(read, (pipeline, draining)).await?;
+    shutdown.cancel();
+    tasks.shutdown().await;
+    operator.say_totals();
+    result
+}
+
+/// Ends the way of the signals, each part with what stops it.
+async fn wind_down(
+    (mut handles, reading): (Vec<SourceHandle>, CancellationToken),
+    (pipeline, draining): (Option<JoinHandle<()>>, CancellationToken),
+) -> anyhow::Result<()> {
     // Readers first, then the pipeline with what they read, then the places in the logs, then the
     // rest: the recorder writes what the pipeline still finds.
     reading.cancel();
@@ -170,14 +196,13 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     })
     .await?;
     draining.cancel();
-    if !has_ended && pipeline.await.is_err() {
+    if let Some(pipeline) = pipeline
+        && pipeline.await.is_err()
+    {
         tracing::error!("The pipeline ended by a panic.");
     }
     tokio::task::spawn_blocking(move || handles.into_iter().for_each(close)).await?;
-    shutdown.cancel();
-    tasks.shutdown().await;
-    operator.say_totals();
-    result
+    Ok(())
 }
 
 /// A part that must run for ever has ended: better a restart than an operator that sees nothing.
@@ -222,7 +247,8 @@ async fn stop_signal() {
 impl Operator {
     fn new(config: OperatorConfig, client: Client) -> (Self, StoreWriters) {
         let (stores, writers) = Stores::new();
-        let writer = Writer::new(client, Duration::from_secs(limits::API_TIMEOUT_S));
+        let limit = Duration::from_secs(limits::API_TIMEOUT_S);
+        let writer = Writer::new(client, limit, lead::gate_of(&config.duty));
         let metrics = config.metrics.iter().map(|source| source.name.clone());
         let logs = config.sources.iter().map(SourceArg::name);
         let health = SignalHealth::with_metrics(logs, metrics);
@@ -257,6 +283,7 @@ impl Operator {
                 .iter()
                 .map(|kind| (*kind, WatchHealth::default()))
                 .collect(),
+            reads_lease: ReadsLease::default(),
             sources: Mutex::default(),
             scrapes: Mutex::default(),
             config,
@@ -282,6 +309,7 @@ impl Operator {
             Duty::Controller(response) => {
                 let incidents = self.incidents.clone();
                 tasks.spawn(incidents.run(self.responder(response), shutdown.clone()));
+                tasks.spawn(Arc::clone(self).lead());
             }
             Duty::Node { name, .. } => {
                 tasks.spawn(self.observer(name).run());
@@ -312,7 +340,11 @@ impl Operator {
             roster: self.roster.clone(),
             writer: self.writer.clone(),
             observer: match &self.config.duty {
-                Duty::Controller(_) => "controller".to_owned(),
+                // Two replicas with one name would take back each other's entries.
+                Duty::Controller(response) => response
+                    .election
+                    .as_ref()
+                    .map_or_else(|| "controller".to_owned(), |e| e.replica.clone()),
                 Duty::Node { name, .. } => name.clone(),
             },
             settings: Arc::new(move |run| controller.effective(run)),

@@ -4,22 +4,26 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Operator;
+use super::{Duty, Operator};
 use crate::api::{Incident, condition_is};
 use crate::cluster::Outcome;
 use crate::observability::{Metric, Reading};
 use crate::signals::source::scrape::ScrapeCounters;
 
 impl Operator {
-    /// The watches that do not work, in words.
+    /// What does not work, in words. Whether this process leads is no matter.
     pub(super) fn missing(&self) -> Vec<String> {
         let broken = self
             .watches
             .iter()
             .filter(|(_, health)| !health.is_working());
-        broken
+        let mut missing: Vec<String> = broken
             .map(|(kind, _)| format!("the watch of {kind} does not work"))
-            .collect()
+            .collect();
+        if self.lacks_lease() {
+            missing.push("the Lease of the leader cannot be read or kept".to_owned());
+        }
+        missing
     }
 
     pub(super) fn say_totals(&self) {
@@ -77,6 +81,11 @@ impl Operator {
                 "timed_out",
                 writes.count(Outcome::TimedOut),
             ),
+            Reading::labelled(
+                Metric::ApiWrites,
+                "not_leader",
+                writes.count(Outcome::NotLeader),
+            ),
             Reading::plain(Metric::ObjectsMalformed, self.controller.malformed_count()),
             Reading::plain(Metric::Runs, size(self.stores.runs.len())),
             Reading::plain(Metric::Pods, size(self.roster.pod_count())),
@@ -98,6 +107,11 @@ impl Operator {
             ]);
         }
         readings.extend(self.metrics_readings());
+        if matches!(self.config.duty, Duty::Controller(_)) {
+            let gate = self.writer.gate();
+            readings.push(Reading::plain(Metric::Leader, gate.is_open().into()));
+            readings.push(Reading::plain(Metric::LeaderTransitions, gate.terms()));
+        }
         readings
     }
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::{Duty, Operator};
-use crate::api::{Incident, labels};
+use crate::api::{Incident, IncidentCondition, condition_is, labels};
 use crate::cluster::{
     Seen, StoreWriters, WatchHealth, follow, prune_job, prune_nothing, prune_pod,
 };
@@ -177,6 +177,18 @@ impl Operator {
     }
 
     fn incident_seen(&self, seen: &Seen<Incident>) {
+        if let Seen::Changed {
+            old: Some(old),
+            new,
+        } = seen
+            && is_closed(new)
+            && !is_closed(old)
+        {
+            // Whoever closed it did so itself; this is for the others who watch its pod.
+            let pod = PodKey::from(new.spec.subject.uid.as_str());
+            self.witness.forget(&pod);
+            self.forgotten.push(pod);
+        }
         self.incidents.incident_seen(seen);
         self.controller.incident_seen(seen);
     }
@@ -250,6 +262,11 @@ impl Operator {
             .unwrap_or_else(PoisonError::into_inner)
             .reset(living, now);
     }
+}
+
+fn is_closed(incident: &Incident) -> bool {
+    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    condition_is(conditions, IncidentCondition::Closed.name())
 }
 
 /// A pod that has ended leaves the watch, which reads as its deletion.
