@@ -73,13 +73,15 @@ revision=$(git -C "$here" rev-parse HEAD 2>/dev/null || echo unknown)
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/Cargo.toml" | head -n 1)
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$here" log -1 --format=%ct 2>/dev/null || echo 0)}
 created=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
-find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 find "$root" -type d -exec chmod 0755 {} +
+pack() { tar -C "$1" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu -cf "$2" "${@:3}"; }
 
 layout=$work/layout
 umoci init --layout "$layout" >/dev/null
 umoci new --image "$layout:$tag" >/dev/null
-umoci insert --rootless --history.created "$created" --image "$layout:$tag" "$root" / >/dev/null
+# Not `umoci insert`: version 0.4 leaves the end of the archive out, which containerd forgives and others do not.
+pack "$root" "$work/layer.tar" etc usr yellowjack
+umoci raw add-layer --history.created "$created" --history.created_by deploy/image.sh --image "$layout:$tag" "$work/layer.tar" >/dev/null
 umoci config --history.created "$created" --image "$layout:$tag" --created "$created" \
     --architecture "$architecture" --os linux \
     --config.user 65532:65532 --config.entrypoint /yellowjack \
@@ -96,7 +98,7 @@ sed -i "s|\"org.opencontainers.image.ref.name\":\"$tag\"|\"org.opencontainers.im
 umoci gc --layout "$layout" >/dev/null 2>&1 || true
 
 mkdir -p "$(dirname "$output")"
-tar -C "$layout" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -cf "$output" .
+pack "$layout" "$output" .
 cp "$root/usr/share/yellowjack/sbom.cdx.json" "${output%.tar}.cdx.json"
 say "$output: $architecture, profile $profile, $(grep -o '"digest":"sha256:[0-9a-f]*"' "$layout/index.json" | head -n 1 | cut -d'"' -f4)"
 if [ "$profile" = release ]; then

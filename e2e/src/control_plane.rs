@@ -156,16 +156,17 @@ impl ControlPlane {
                 let made = client_of(&self.kubeconfig()).await;
                 client = Some(made.map_err(|error| format!("{error:#}"))?);
             }
-            let Some(client) = &client else {
+            let Some(known) = &client else {
                 return Err("no client yet".to_owned());
             };
             let request = http::Request::get("/readyz").body(Vec::new());
             let request = request.map_err(|error| error.to_string())?;
-            client
-                .request_text(request)
-                .await
-                .map_err(|error| error.to_string())
-                .map(Ok)
+            let answer = known.request_text(request).await;
+            if answer.is_err() {
+                // It may have read the certificate while that was being written.
+                client = None;
+            }
+            answer.map_err(|error| error.to_string()).map(Ok)
         })
         .await;
         self.judge(ready)

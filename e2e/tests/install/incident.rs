@@ -139,21 +139,9 @@ pub fn incident_of<'a>(all: &'a Value, rogue: &Rogue) -> Option<&'a Value> {
 
 /// Somebody of the incident response releases it: it may send again, and its record is closed.
 pub async fn is_released(site: &Site, rogue: &Rogue) -> anyhow::Result<()> {
-    allow_responders(site).await?;
-    open(&rogue.address, HONEST_GATE_PORT).await?;
-    let all = site.get(&["-n", AGENTS, "incidents"]).await?;
-    let incident = incident_of(&all, rogue).context("no Incident")?;
-    let name = incident["metadata"]["name"].as_str().context("no name")?;
-    let word = json!({ "spec": { "disposition": {
-        "verdict": "Release", "by": "ana@example.com", "why": "a port check of our own",
-    }}});
-    let word = word.to_string();
-    let mut arguments = vec!["patch", "incident", "-n", AGENTS, name];
-    arguments.extend(["--type=merge", "-p", &word]);
-    arguments.extend(RESPONDER);
-    site.kubectl(&arguments).await?;
+    let name = release(site, rogue).await?;
     let what = format!("the Incident of {} to be closed", rogue.name);
-    site.until(&what, &["-n", AGENTS, "incident", name], |incident| {
+    site.until(&what, &["-n", AGENTS, "incident", &name], |incident| {
         says(incident, "Closed", "True")
     })
     .await?;
@@ -172,6 +160,26 @@ pub async fn is_released(site: &Site, rogue: &Rogue) -> anyhow::Result<()> {
     site.until(&what, &run, |run| says(run, "Ready", "True"))
         .await?;
     Ok(())
+}
+
+/// The word of somebody of the incident response, once the pod has stopped scanning; tells the Incident.
+pub async fn release(site: &Site, rogue: &Rogue) -> anyhow::Result<String> {
+    allow_responders(site).await?;
+    let all = site.get(&["-n", AGENTS, "incidents"]).await?;
+    let incident = incident_of(&all, rogue).context("no Incident")?;
+    let name = incident["metadata"]["name"].as_str().context("no name")?;
+    if incident["spec"]["disposition"].is_null() {
+        open(&rogue.address, HONEST_GATE_PORT).await?;
+    }
+    let word = json!({ "spec": { "disposition": {
+        "verdict": "Release", "by": "ana@example.com", "why": "a port check of our own",
+    }}});
+    let word = word.to_string();
+    let mut arguments = vec!["patch", "incident", "-n", AGENTS, name];
+    arguments.extend(["--type=merge", "-p", &word]);
+    arguments.extend(RESPONDER);
+    site.kubectl(&arguments).await?;
+    Ok(name.to_owned())
 }
 
 /// RBAC for the group, which the chart leaves to the cluster's owner.
