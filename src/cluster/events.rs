@@ -16,7 +16,8 @@ use kube::core::ApiResource;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::write::{FieldManager, WriteError, Writer};
+use super::FieldManager;
+use super::write::{WriteError, Writer};
 use crate::limits;
 use crate::model::clip;
 

@@ -164,7 +164,14 @@ async fn surroundings(
             let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
             found.protected =
                 on_host.then(|| "no network policy holds a pod on the host's network".to_owned());
-            let chain = owners.resolve(&cluster.client, &stores, pod, true).await;
+            // Owners are followed from the metadata.
+            let stored = crate::cluster::Pod {
+                metadata: pod.metadata.clone(),
+                ..crate::cluster::Pod::default()
+            };
+            let chain = owners
+                .resolve(&cluster.client, &stores, &stored, true)
+                .await;
             let lever = match chain {
                 Ok(chain) => lever_of(&owners, &cluster.client, namespace, chain.links).await,
                 Err(error) => Err(error),
