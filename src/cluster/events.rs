@@ -206,7 +206,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::cluster::connect_plain;
+    use crate::cluster::{Gate, connect_plain};
 
     type Asked = Arc<Mutex<Vec<(Method, String, Value)>>>;
 
@@ -244,7 +244,10 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
         let client = connect_plain(&url.parse().unwrap()).unwrap();
-        (Writer::new(client, Duration::from_secs(5)), asked)
+        (
+            Writer::new(client, Duration::from_secs(5), Gate::open()),
+            asked,
+        )
     }
 
     fn said(id: &str, note: &str) -> EventNote {
