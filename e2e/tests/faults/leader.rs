@@ -24,7 +24,7 @@ const HONEST: &str = "10.244.250.1";
 const STEPS: [(&str, &str, usize); 3] = [
     ("evidence", "/incidents/", 1),
     ("label", "/pods/", 1),
-    ("record", "/status", 2),
+    ("record", "/incidents/", 2),
 ];
 
 #[test]
@@ -42,18 +42,14 @@ fn a_leader_that_is_killed_at_any_step_is_replaced_and_the_end_is_the_same() -> 
 async fn killed_at(client: &Client, path: &str, k: usize) -> anyhow::Result<Duration> {
     let mut replicas = Replicas::start(client).await?;
     let leader = replicas.leader("").await?;
-    let pid = replicas.both[leader].pid()?;
+    let pid = replicas.at(leader).pid()?;
     let in_namespace = format!("/namespaces/{}", replicas.world.namespace);
-    let path = match path {
-        // The status of an Incident, and no run's.
-        "/status" => "/incidents/".to_owned(),
-        path => format!("{in_namespace}{path}"),
-    };
-    let proxy = &replicas.both[leader].proxy;
+    let path = format!("{in_namespace}{path}");
+    let proxy = &replicas.at(leader).proxy;
     proxy.kill_at_write_of(&[path], k, KillTime::After, pid);
     let address = replicas.world.address.clone();
     replicas.log.scan_hosts(&address, 0, SCANNED_COUNT)?;
-    let ended = replicas.both[leader].ended().await?;
+    let ended = replicas.at_mut(leader).ended().await?;
     let since = Instant::now();
     ensure!(ended.is_none(), "it ended with {ended:?}");
     let (next, took) = replicas.replaced(leader, since).await?;
@@ -77,7 +73,7 @@ fn a_leader_that_is_told_to_end_hands_over_at_once_and_the_next_one_goes_on() ->
     in_cluster(async |client| {
         let mut replicas = Replicas::start(&client).await?;
         let leader = replicas.leader("").await?;
-        let follower = &replicas.both[1 - leader];
+        let follower = replicas.at(1 - leader);
         ensure!(follower.get("/readyz").await? == "ok", "it is warm");
         ensure!(
             follower
@@ -85,7 +81,7 @@ fn a_leader_that_is_told_to_end_hands_over_at_once_and_the_next_one_goes_on() ->
                 .await?
                 .contains("yellowjack_leader 0")
         );
-        let metrics = replicas.both[leader].get("/metrics").await?;
+        let metrics = replicas.at(leader).get("/metrics").await?;
         ensure!(metrics.contains("yellowjack_leader 1"), "{metrics}");
         replicas.world.widen().await?;
         let address = replicas.world.address.clone();
@@ -93,7 +89,7 @@ fn a_leader_that_is_told_to_end_hands_over_at_once_and_the_next_one_goes_on() ->
         let isolated = |incident: &Incident| !actions(incident).is_empty();
         replicas.incident("the first action", isolated).await?;
         let since = Instant::now();
-        replicas.both[leader].signal("-TERM")?;
+        replicas.at(leader).signal("-TERM")?;
         let (next, took) = replicas.replaced(leader, since).await?;
         println!("figure handover {:.2} s", took.as_secs_f64());
         let held = |incident: &Incident| actions(incident).len() == 3;
@@ -107,7 +103,7 @@ fn a_leader_that_is_told_to_end_hands_over_at_once_and_the_next_one_goes_on() ->
         ensure!(actions(&closed) == done, "{:?}", closed.status);
         ensure!(replicas.world.label().await?.is_none());
         ensure!(replicas.world.suspended().await? == Some(false));
-        ensure!(replicas.both[leader].ended().await? == Some(0));
+        ensure!(replicas.at_mut(leader).ended().await? == Some(0));
         in_turn(&replicas, leader, next)?;
         replicas.end().await
     })
@@ -127,9 +123,9 @@ fn a_leader_that_cannot_renew_stops_acting_before_another_begins() -> anyhow::Re
 
 /// The leader cannot reach this any more; meanwhile a pod scans.
 async fn cut_off(client: &Client, cut: Matcher) -> anyhow::Result<()> {
-    let mut replicas = Replicas::start(client).await?;
+    let replicas = Replicas::start(client).await?;
     let leader = replicas.leader("").await?;
-    let proxy = &replicas.both[leader].proxy;
+    let proxy = &replicas.at(leader).proxy;
     proxy.fail_times(cut, Fault::DropBefore, EVERY_TIME);
     proxy.close_watches();
     let (next, _) = replicas.replaced(leader, Instant::now()).await?;
@@ -139,14 +135,14 @@ async fn cut_off(client: &Client, cut: Matcher) -> anyhow::Result<()> {
         .incident("the quarantine", |i| !actions(i).is_empty())
         .await?;
     // Back again, it follows, and sees what the other one did.
-    replicas.both[leader].proxy.clear();
-    let told = replicas.both[leader].name;
+    replicas.at(leader).proxy.clear();
+    let told = replicas.at(leader).name;
     let evidence = |incident: &Incident| incident.spec.evidence.iter().any(|e| e.node == told);
     replicas.incident("its own evidence", evidence).await?;
     let incident = verified(&replicas).await?;
     let isolated = (ActionKind::Isolate, ActionResult::Succeeded);
     ensure!(actions(&incident) == [isolated], "{:?}", incident.status);
-    let printed = replicas.both[leader].printed();
+    let printed = replicas.at(leader).printed();
     ensure!(
         printed.contains("could not be renewed in time"),
         "{printed}"
@@ -157,10 +153,10 @@ async fn cut_off(client: &Client, cut: Matcher) -> anyhow::Result<()> {
 
 /// Whatever the old leader did came before everything that the new one did.
 fn in_turn(replicas: &Replicas, old: usize, new: usize) -> anyhow::Result<()> {
-    let acts = replicas.both[new].acts();
+    let acts = replicas.at(new).acts();
     let first = acts.iter().map(|write| write.asked_at).min();
     let first = first.context("the new leader wrote nothing")?;
-    let before = replicas.both[old].acts();
+    let before = replicas.at(old).acts();
     let late = before.iter().find(|write| write.answered_at >= first);
     ensure!(
         late.is_none(),

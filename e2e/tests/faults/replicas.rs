@@ -60,6 +60,18 @@ impl Replicas {
         Ok(replicas)
     }
 
+    /// The first or the second one.
+    pub const fn at(&self, nth: usize) -> &Replica {
+        let [one, two] = &self.both;
+        if nth == 0 { one } else { two }
+    }
+
+    /// The same, to be changed.
+    pub const fn at_mut(&mut self, nth: usize) -> &mut Replica {
+        let [one, two] = &mut self.both;
+        if nth == 0 { one } else { two }
+    }
+
     /// Waits until a replica of another name than `other` holds the Lease and acts, and tells which.
     pub async fn leader(&self, other: &str) -> anyhow::Result<usize> {
         let leases: Api<Lease> = self.world.api();
@@ -72,20 +84,20 @@ impl Replicas {
             let found = self.both.iter().position(|r| r.name == name);
             let acts = |replica: &Replica| replica.printed().contains("This process leads.");
             found
-                .filter(|nth| self.both[*nth].name != other && acts(&self.both[*nth]))
+                .filter(|nth| self.at(*nth).name != other && acts(self.at(*nth)))
                 .ok_or(holder)
         })
         .await
         .with_context(|| self.printed())
     }
 
-    /// Kills or ends the leader by `end` and measures until the other one leads; returns its index.
+    /// Waits until the other one leads; returns its index, and how long that took.
     pub async fn replaced(
-        &mut self,
+        &self,
         leader: usize,
         since: Instant,
     ) -> anyhow::Result<(usize, Duration)> {
-        let next = self.leader(self.both[leader].name).await?;
+        let next = self.leader(self.at(leader).name).await?;
         Ok((next, since.elapsed()))
     }
 
