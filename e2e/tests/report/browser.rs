@@ -147,6 +147,23 @@ impl Browser {
         self.events.iter().filter(of).map(url).collect()
     }
 
+    /// What of that left the page: not what its own policy refused.
+    pub fn sent(&self) -> Vec<String> {
+        let id = |event: &Value| event["params"]["requestId"].clone();
+        let is_refused = |event: &&Value| event["params"]["blockedReason"] == "csp";
+        let refused: Vec<Value> = self.events.iter().filter(is_refused).map(id).collect();
+        let of = |event: &&Value| {
+            event["method"] == "Network.requestWillBeSent" && !refused.contains(&id(event))
+        };
+        let url = |event: &Value| {
+            event["params"]["request"]["url"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        self.events.iter().filter(of).map(url).collect()
+    }
+
     /// What the page complained of: errors, refused requests, anything on the console.
     pub fn complaints(&self) -> Vec<String> {
         let methods = [

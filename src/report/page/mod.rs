@@ -56,6 +56,7 @@ struct Seen<'s> {
     plot: Option<Plot>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // a template hands over references
 impl Page<'_> {
     /// How long after the first event.
     fn after(&self, time: &Moment) -> String {

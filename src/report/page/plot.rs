@@ -4,6 +4,8 @@
 //! A scan takes a second, its proof ten, a human an hour. So the axis of time is logarithmic, with
 //! the first contact at its beginning.
 
+use std::fmt::Write as _;
+
 use crate::report::story::{Event, EventKind, Judgement, Moment, Story, counted, span};
 
 const WIDTH: f64 = 640.0;
@@ -257,7 +259,8 @@ fn points(judgement: &Judgement, axis: &Axis, y: impl Fn(f64) -> f64) -> Vec<Poi
 fn curve(points: &[Point], floor: f64) -> String {
     let mut corners = format!("{LEFT:.1},{floor:.1}");
     for point in points {
-        corners.push_str(&format!(" {:.1},{:.1}", point.x, point.y));
+        // Writing to a String cannot fail.
+        let _ = write!(corners, " {:.1},{:.1}", point.x, point.y);
     }
     corners
 }
@@ -371,11 +374,12 @@ fn describe(story: &Story, judgement: &Judgement, is_sketch: bool) -> String {
         .find(|event| event.kind == EventKind::Done);
     if let Some(event) = done {
         let after = event.time.micros().saturating_sub(judgement.first.micros());
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             " First action: {}, {} after the first contact.",
             label_of(event),
             span(after.max(0))
-        ));
+        );
     }
     text
 }
