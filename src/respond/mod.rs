@@ -8,6 +8,7 @@ pub mod plan;
 mod evidence;
 mod execute;
 mod hold;
+mod isolating;
 mod observer;
 mod pacing;
 mod record;
@@ -16,6 +17,7 @@ mod responder;
 mod view;
 mod witness;
 
+pub use isolating::Isolating;
 pub use observer::Observer;
 pub use pacing::Pacer;
 pub use record::{Found, RecordCounters, Recorder, Ticket, mode_of};

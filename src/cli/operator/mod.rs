@@ -29,8 +29,8 @@ use crate::guardrails::ClusterFacts;
 use crate::limits;
 use crate::observability::{EndpointError, Missing, Read, serve};
 use crate::respond::{
-    Forgotten, Found, Observer, Pacer, RecordCounters, Recorder, Responder, ResponderSettings,
-    Witness,
+    Forgotten, Found, Isolating, Observer, Pacer, RecordCounters, Recorder, Responder,
+    ResponderSettings, Witness,
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
@@ -353,6 +353,7 @@ impl Operator {
             settings_of: Arc::new(move |run| controller.effective(run)),
             settings: response.settings.clone(),
             forgotten: self.forgotten.clone(),
+            isolating: Isolating::default(),
         }
     }
 
