@@ -498,6 +498,10 @@ pub const DEFERRED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Findings between the pipeline and the recorder. The pipeline waits when it is full.
 pub const FINDINGS_CHANNEL_MAX: usize = 256;
 
+/// How long our own write may take to come through a watch. It takes milliseconds; a watch that failed is back within
+/// [`WATCH_RETRY_MAX`] and a list.
+pub const STORE_LAG_MAX: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// How soon an object is looked at again whose stored state was newer than ours.
 pub const STALE_RETRY: std::time::Duration = std::time::Duration::from_millis(20);
 

@@ -8,6 +8,7 @@ pub mod plan;
 mod evidence;
 mod execute;
 mod hold;
+mod isolating;
 mod observer;
 mod owner;
 mod pacing;
@@ -17,6 +18,7 @@ mod responder;
 mod view;
 mod witness;
 
+pub use isolating::Isolating;
 pub use observer::Observer;
 pub use owner::lever_of;
 pub use pacing::Pacer;

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
 use super::execute::Outcome;
 use super::plan::{BreakerLimits, Plan, Step, plan};
 use super::view::Known;
-use super::{Pacer, Witness};
+use super::{Isolating, Pacer, Witness};
 use crate::api::{
     ActionRecord, AgentRun, Incident, IncidentCondition, IncidentStatus, RestoreEntry,
     condition_is, set_condition,
@@ -77,6 +78,8 @@ pub struct Responder {
     pub settings: ResponderSettings,
     /// Pods whose detection state starts anew.
     pub forgotten: Forgotten,
+    /// Pods that are being isolated.
+    pub isolating: Isolating,
 }
 
 /// Why a reconcile did not come to its end. It is tried again.
@@ -124,19 +127,23 @@ impl Responder {
                 status: Some(status.clone()),
                 ..stored.clone()
             };
-            let situation = self.view(&current, &known).await?;
-            let mut next = plan(&situation);
-            let widened_by = situation.deny.widened_by.clone();
+            let (mut next, widened_by) = self.decide(&current, &known).await?;
             let Some(step) = next.step.take() else {
                 return self.conclude(stored, status, &next, widened_by).await;
             };
-            drop(situation);
             if step == Step::Expire {
                 return self.expire(&stored).await;
             }
             // What the last step did is written down before the next one is taken.
-            self.write(&mut stored, &status).await?;
-            let outcome = self.carry_out(&current, &step, &mut known).await;
+            let written = self.write(&mut stored, &status).await;
+            let outcome = match written {
+                Ok(()) => Ok(self.carry_out(&current, &step, &mut known).await),
+                Err(error) => Err(error),
+            };
+            if let Step::Isolate(pods) = &step {
+                self.isolating.end(pods, monotonic_now());
+            }
+            let outcome = outcome?;
             if let Some(error) = note(&mut status, &step, outcome) {
                 self.write(&mut stored, &status).await?;
                 return Err(RespondError::Act(error));
@@ -144,6 +151,36 @@ impl Responder {
         }
         self.write(&mut stored, &status).await?;
         Err(RespondError::TooManySteps(limits::STEPS_MAX))
+    }
+
+    /// Looks and plans; with the plan, the policies that widen the deny.
+    async fn look(
+        &self,
+        incident: &Incident,
+        known: &Known,
+    ) -> Result<(Plan, Vec<String>), RespondError> {
+        let situation = self.view(incident, known).await?;
+        let next = plan(&situation);
+        Ok((next, situation.deny.widened_by.clone()))
+    }
+
+    /// The same, and before pods are isolated once more while nobody else decides: responses run side by side, and all of
+    /// them together must keep the cap.
+    async fn decide(
+        &self,
+        incident: &Incident,
+        known: &Known,
+    ) -> Result<(Plan, Vec<String>), RespondError> {
+        let first = self.look(incident, known).await?;
+        if !matches!(first.0.step, Some(Step::Isolate(_))) {
+            return Ok(first);
+        }
+        let _alone = self.isolating.deciding.lock().await;
+        let last = self.look(incident, known).await?;
+        if let Some(Step::Isolate(pods)) = &last.0.step {
+            self.isolating.begin(&incident.name_any(), pods);
+        }
+        Ok(last)
     }
 
     /// Says what the plan says, and stores it if that is new.

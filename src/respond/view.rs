@@ -248,13 +248,16 @@ impl Responder {
         Breaker::at(now, first.into_values(), watched, self.settings.breaker)
     }
 
+    /// Pods that other Incidents hold, or are about to.
     fn quarantined_elsewhere(&self, incident: &str) -> usize {
         let elsewhere = |pod: &Pod| {
-            pod.labels()
-                .get(labels::QUARANTINE)
-                .is_some_and(|value| value != incident)
+            let label = pod.labels().get(labels::QUARANTINE);
+            label.is_some_and(|value| value != incident)
         };
-        self.stores.pods.state_filter(elsewhere).len()
+        let seen = self.stores.pods.state_filter(elsewhere);
+        let seen: HashSet<String> = seen.iter().filter_map(|pod| pod.uid()).collect();
+        let decided = self.isolating.count(incident, &seen, monotonic_now());
+        seen.len() + decided
     }
 
     /// What the log shows of all pods of the Incident, the worst of each.

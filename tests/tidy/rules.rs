@@ -18,8 +18,8 @@ const POLLING_HELPERS: [&str; 3] = ["wait_until", "wait_for", "wait_for_blocking
 /// Where waiting is what the code is for.
 const SLEEPERS: [(&str, &str); 3] = [
     (
-        "e2e/src/bin/bench_react.rs",
-        "measures rest, which is time that passes",
+        "e2e/src/bin/bench_",
+        "they measure rest, which is time that passes",
     ),
     ("e2e/src/proxy/", "plays a slow API server"),
     ("e2e/src/recording.rs", "plays a log at its recorded pace"),

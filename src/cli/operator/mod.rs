@@ -33,8 +33,8 @@ use crate::limits;
 use crate::notify::{Bell, Notifier, NotifyCounters, NotifySettings};
 use crate::observability::{EndpointError, Missing, Read, serve};
 use crate::respond::{
-    Forgotten, Found, Observer, Pacer, RecordCounters, Recorder, Responder, ResponderSettings,
-    Witness,
+    Forgotten, Found, Isolating, Observer, Pacer, RecordCounters, Recorder, Responder,
+    ResponderSettings, Witness,
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
@@ -422,6 +422,7 @@ impl Operator {
             settings_of: Arc::new(move |run| controller.effective(run)),
             settings: response.settings.clone(),
             forgotten: self.forgotten.clone(),
+            isolating: Isolating::default(),
         }
     }
 
