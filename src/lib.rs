@@ -24,6 +24,9 @@ pub mod observability;
 
 pub mod cluster;
 pub mod controller;
+pub mod notify;
+
+pub mod report;
 
 pub mod replay;
 

@@ -3,6 +3,12 @@
 //! One place, so that "how much memory can it take" has one answer. The relations between the
 //! bounds are checked when the crate is built. Nothing here may depend on configuration (INV-3).
 
+mod notify;
+mod people;
+
+pub use notify::*;
+pub use people::*;
+
 // --- text ------------------------------------------------------------------------------------
 
 /// Longest name that is kept from a log, in bytes. A DNS name has at most 253 (RFC 1035).
@@ -24,6 +30,11 @@ pub const EXAMPLES_MAX: usize = 10;
 
 /// Sentences against a finding.
 pub const AGAINST_MAX: usize = 5;
+
+/// Points of an evidence entry's course; the schema holds as many. A finding is news when its
+/// contacts double, so 20 points stand for a million contacts. At 110 bytes each, 64 full entries are
+/// 220 KiB of etcd's request limit of 1.5 MiB.
+pub const COURSE_MAX: usize = 32;
 
 // --- decoding --------------------------------------------------------------------------------
 
@@ -103,6 +114,50 @@ pub const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
 
 /// First and longest pause before a file that cannot be opened is tried again.
 pub const OPEN_RETRY_MS: (u64, u64) = (500, 30_000);
+
+// --- Hubble Relay ----------------------------------------------------------------------------
+
+/// Longest message that is taken from Relay. A flow has 1 to 5 KiB; the largest message names every
+/// node of the cluster, [`NODES_MAX`] with 64 bytes each: 512 KiB.
+pub const RELAY_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes that Relay may send before we take them. Together with the queue of batches all that waits
+/// on our side; then Relay's buffers fill, and it says what it lost.
+pub const RELAY_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Messages that are made into lines at once.
+pub const RELAY_CHUNK_MAX: usize = 512;
+
+/// Longest wait for a connection, and for the first word on it. Relay names its nodes at once.
+pub const RELAY_ANSWER_S: u64 = 30;
+
+/// A silent connection is asked for a sign of life after the first, and given up after the second.
+pub const RELAY_KEEPALIVE_S: (u64, u64) = (10, 10);
+
+/// First and longest pause before Relay is called again, in milliseconds.
+pub const RELAY_RETRY_MS: (u64, u64) = (500, 30_000);
+
+/// Pause between two questions after Relay's nodes. It asks each of them.
+pub const RELAY_STATUS_S: u64 = 15;
+
+/// What is asked for again after a break: how late a flow may come after others of its node.
+pub const RELAY_OVERLAP_S: i64 = 10;
+
+/// A node that sent nothing for so long no longer decides from when on flows are asked for.
+pub const RELAY_NODE_SILENT_S: i64 = 300;
+
+/// Flows that are remembered so that none counts twice: the overlap at 13,000 flows a second, of all
+/// nodes together. About 24 bytes each: 3 MiB. Beyond that some count twice.
+pub const RELAY_RECENT_MAX: usize = 131_072;
+
+/// Flows of a node that can come again in a row: Hubble's largest buffer has 65,535.
+pub const RELAY_REPEATED_MAX: usize = 65_536;
+
+/// Largest checkpoint of a relay that is read: [`NODES_MAX`] nodes with 300 bytes each are 2.4 MiB.
+pub const RELAY_CHECKPOINT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+const _: () = assert!(RELAY_RETRY_MS.0 <= RELAY_RETRY_MS.1);
+const _: () = assert!(RELAY_OVERLAP_S < RELAY_NODE_SILENT_S);
 
 const _: () = assert!(READ_BYTES_MAX <= LINE_BYTES_MAX);
 const _: () = assert!(COPY_HEAD_BYTES_MIN <= FILE_HEAD_BYTES_MAX);
@@ -312,6 +367,36 @@ pub const MARKDOWN_SUBJECTS_MAX: usize = 20;
 /// Examples that the text output shows per finding.
 pub const EXAMPLES_SHOWN_MAX: usize = 3;
 
+// --- report ----------------------------------------------------------------------------------
+
+/// Entries of evidence, and observations, that a report shows; the schema holds as many.
+pub const REPORT_EVIDENCE_MAX: usize = 64;
+
+/// Conditions that a report shows. Yellowjack sets 4; others may add theirs.
+pub const REPORT_CONDITIONS_MAX: usize = 16;
+
+/// Network policies of a namespace that a report looks at. Namespaces have dozens.
+pub const REPORT_POLICIES_READ_MAX: u32 = 500;
+
+/// Network policies that a report shows.
+pub const REPORT_POLICIES_MAX: usize = 32;
+
+/// Rules of one policy that a report puts into words.
+pub const REPORT_RULES_MAX: usize = 8;
+
+/// Peers or ports of one rule that a report puts into words.
+pub const REPORT_PEERS_MAX: usize = 6;
+
+/// Entries of evidence whose score a report plots.
+pub const REPORT_PLOTS_MAX: usize = 4;
+
+/// Rows and columns of a report's map of targets: what one sees at a glance. 64 entries have up to
+/// 640 examples.
+pub const TARGET_ROWS_MAX: usize = 12;
+
+/// See [`TARGET_ROWS_MAX`].
+pub const TARGET_COLUMNS_MAX: usize = 12;
+
 // --- guardrails ------------------------------------------------------------------------------
 
 /// Longest quantity that is read, in bytes. The schema takes 32; the API server's own spelling of
@@ -368,8 +453,16 @@ pub const FINDINGS_QUEUE_MAX: usize = 4096;
 /// word; the client notices a dead watch 5 s after this.
 pub const WATCH_TIMEOUT_S: u32 = 200;
 
+/// Objects on a page of a list. A full pod takes 36 KiB before it is pruned, and four kinds can be listed at the same
+/// time: 4 x 100 x 36 KiB = 14 MiB. 20,000 pods are 200 requests.
+pub const WATCH_PAGE: u32 = 100;
+
 /// Longest wait before a failed watch is tried again.
 pub const WATCH_RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How long a failed watch counts as failed when nothing more is heard of it: longer than the wait
+/// (5 s), the connection (5 s) and the API server's answer take.
+pub const WATCH_FAILURE_STANDS: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Longest write or read in the response path, in seconds. The API server answers in milliseconds;
 /// its own limit for a write is 34 s, too long to wait with a pod that scans.
@@ -447,16 +540,6 @@ pub const RETRY_WAIT_MAX_S: u64 = 300;
 /// Malformed objects that are remembered, so that each version is said once, at about 200 bytes
 /// each. More than a handful means a broken tool; then some are said again.
 pub const MALFORMED_MAX: usize = 1024;
-
-/// Pods or Incidents in one page when it is looked for what is held. An Incident with its capture takes up
-/// to 64 KiB, so a page takes 16 MiB for a moment.
-pub const HELD_PAGE: u32 = 250;
-
-/// Pages of that: 100,000 objects.
-pub const HELD_PAGES_MAX: usize = 400;
-
-/// Lines that are printed of what is held: a terminal's scrollback, and a hook's log.
-pub const HELD_LINES_MAX: usize = 100;
 
 /// Nodes in one page of a list: about 20 KiB each, so a page takes 10 MiB for a moment.
 pub const NODES_PAGE: u32 = 500;

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use yellowjack::api;
-use yellowjack::observability::{Kind, Metric};
+use yellowjack::notify::shape::events_section;
+use yellowjack::observability::{Kind, Metric, metrics_page};
 use yellowjack::signals::decode::blind_spots_page;
 
 #[test]
@@ -98,6 +99,48 @@ fn served_name(metric: Metric) -> String {
 #[test]
 fn the_page_on_blind_spots_is_what_the_decoders_declare() {
     check_page("docs/blind-spots.md", &blind_spots_page());
+}
+
+/// The part by hand stands above the mark, the help texts below it.
+#[test]
+fn the_page_on_the_command_line_has_every_help_text() {
+    const MARK: &str = "<!-- from here on written by `make docs` -->\n";
+    let path = "docs/cli.md";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    let by_hand = found.split(MARK).next().unwrap_or_default();
+    check_page(
+        path,
+        &format!("{by_hand}{MARK}{}", yellowjack::cli::help_page()),
+    );
+}
+
+#[test]
+fn the_page_on_metrics_is_what_is_served() {
+    check_page("docs/metrics.md", &metrics_page());
+}
+
+#[test]
+fn the_page_on_conditions_is_what_the_enums_say() {
+    let page = api::conditions_page() + &events_section();
+    check_page("docs/conditions.md", &page);
+}
+
+/// Whoever is woken by an alert finds its section in the runbook by the link.
+#[test]
+fn every_alert_links_to_its_section_of_the_runbook() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/yellowjack");
+    let text = fs::read_to_string(chart.join("templates/monitoring.yaml")).unwrap();
+    let mut count = 0;
+    for (alert, rest) in text.split("- alert: ").skip(1).map(|part| {
+        let (name, rest) = part.split_once('\n').unwrap_or((part, ""));
+        (name.trim().to_owned(), rest)
+    }) {
+        let link = format!("runbook_url: {{{{ . }}}}{}\n", alert.to_lowercase());
+        assert!(rest.contains(&link), "{alert} has no link to its section");
+        count += 1;
+    }
+    assert!(count > 10, "{count} alerts");
 }
 
 fn check_page(path: &str, expected: &str) {

@@ -125,7 +125,9 @@ impl TestCluster {
         String::from_utf8(output.stdout).context("kubectl printed invalid UTF-8")
     }
 
-    fn kubectl_command(&self) -> Command {
+    /// kubectl, without any argument.
+    #[must_use]
+    pub fn kubectl_command(&self) -> Command {
         if let Some(binaries) = &self.binaries
             && binaries.has("kubectl")
         {

@@ -13,11 +13,11 @@ use crate::model::clip;
 const MESSAGE_BYTES_MAX: usize = 1024;
 
 macro_rules! closed_names {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])* $variant:ident,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $name {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl $name {
@@ -29,6 +29,14 @@ macro_rules! closed_names {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => stringify!($variant),)*
+                }
+            }
+
+            /// What it means, as it stands in the code.
+            #[must_use]
+            pub fn doc(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),*).trim(),)*
                 }
             }
         }
@@ -76,111 +84,172 @@ closed_names! {
 }
 
 closed_names! {
-    /// Why a condition is what it is. Reasons of both kinds, in one closed set.
+    /// Why a condition is what it is. Reasons of both kinds, in one closed set. Each names its
+    /// conditions and says what it means and what to do: docs/conditions.md is made from that.
     Reason {
         /// Accepted: the spec is valid and inside its policy.
+        /// Do: nothing.
         Valid,
         /// Accepted: a rule of the run goes beyond its policy; the message names both.
+        /// Do: ask for less, or have the policy's owner raise its ceiling; nothing is applied until
+        /// then.
         ExceedsPolicy,
         /// Accepted: the policy that the run names does not exist.
+        /// Do: create the GuardrailPolicy, or name another one in spec.policy.
         PolicyNotFound,
         /// Accepted: the cluster's network backend cannot enforce names.
+        /// Do: allow addresses in place of names.
         FqdnNotEnforceable,
         /// Accepted: a value passed the schema and is still no use; the message says which.
+        /// Do: mend the value that the message names.
         Invalid,
         /// TargetResolved: pods or an owner were found.
+        /// Do: nothing.
         Resolved,
         /// TargetResolved: nothing of that name or selector exists yet.
+        /// Do: nothing while the pods are still to come; else compare spec.target with what is
+        /// there.
         TargetNotFound,
         /// TargetResolved: another run claims a pod of this one; the message names both.
+        /// Do: narrow the selector of one of the two runs.
         Overlap,
         /// NetworkGuarded: our policies select every pod and no other policy widens them.
+        /// Do: nothing.
         PoliciesSelect,
         /// NetworkGuarded: another policy allows more; the message names it.
+        /// Do: delete or narrow the policy that the message names; network policies only add up.
         UnionWidened,
         /// NetworkGuarded: traffic that the policies deny was seen to pass.
+        /// Do: look whether the cluster's network plugin enforces NetworkPolicy on that node.
         NoEnforcement,
         /// NetworkGuarded: the policies are not stored yet, or not known to select.
+        /// Do: wait; where it stays, the message says what is missing.
         Unverified,
         /// NetworkGuarded or QuotaBound: an object of our name belongs to somebody else.
+        /// Do: rename or delete the object that the message names.
         NameConflict,
         /// NetworkGuarded: a pod uses the host's network, which no policy holds.
+        /// Do: take hostNetwork off the pod.
         HostNetwork,
         /// QuotaBound: the quota counts the run's pods.
+        /// Do: nothing.
         QuotaCounts,
         /// QuotaBound: neither the run nor its policy names a quota.
+        /// Do: nothing, or set spec.resources.quota.
         NoQuotaRequested,
         /// QuotaBound: the quota's priority class is on none of the run's pods.
+        /// Do: give the pods the quota's priority class, or take it off the quota.
         ScopeMatchesNoPods,
         /// QuotaBound: Kubernetes has not counted yet.
+        /// Do: wait.
         QuotaNotCounted,
         /// SignalsFresh: every configured source spoke lately.
+        /// Do: nothing.
         SourcesSpeak,
         /// SignalsFresh: a flow source is silent or away.
+        /// Do: look whether the log that the message names is still written, and read where it is
+        /// written.
         FlowsStale,
+        /// SignalsFresh: a relay does not hear a node on which the run has pods.
+        NodesUnseen,
         /// SignalsFresh: a source of node metrics is silent or away.
+        /// Do: look whether the source that the message names answers.
         MetricsStale,
         /// SignalsFresh: a source said that it lost events.
+        /// Do: give the producer of the log a larger buffer, or less to write.
         EventsLost,
         /// SignalsFresh: no source is configured.
+        /// Do: give the controller --source, or run an agent on the node.
         NoSource,
         /// Suspicious: nothing is open.
+        /// Do: nothing.
         NothingOpen,
         /// Suspicious: an Incident is open; the message names it.
+        /// Do: read the Incident, and set its spec.disposition.
         IncidentOpen,
         /// Quarantined: no pod is contained.
+        /// Do: nothing.
         NotQuarantined,
         /// Quarantined or Contained: a deny stands and selects the pod; not yet seen to hold.
+        /// Do: wait for the proof; then decide about the Incident.
         Isolated,
         /// Quarantined or Verified: the traffic was seen to stop.
+        /// Do: decide about the Incident.
         Verified,
         /// Quarantined or Verified: traffic was seen after the deny stood.
+        /// Do: look at the policies in status.widenedBy; the response goes on by itself as far as
+        /// maxAction lets it.
         ConnectionsSurvive,
         /// Quarantined or Contained: the owner is suspended.
+        /// Do: decide about the Incident; a release resumes the owner.
         OwnerSuspended,
         /// Quarantined or Contained: the pod is gone.
+        /// Do: decide about the Incident.
         PodGone,
         /// Ready: guardrails stand and nothing is quarantined.
+        /// Do: nothing.
         GuardrailsStand,
         /// Ready: at least one pod is contained.
+        /// Do: see the run's Incidents.
         PodsQuarantined,
         /// Ready: a condition that Ready rests on is not true; the message names it.
+        /// Do: see the condition that the message names.
         GuardrailsIncomplete,
         /// Ready: the run has ended.
+        /// Do: nothing.
         Completed,
         /// Reconciling: work towards the spec is under way.
+        /// Do: wait.
         InProgress,
         /// Reconciling or Stalled: nothing is left to do.
+        /// Do: nothing.
         UpToDate,
         /// Stalled: the API server refuses what Yellowjack must do.
+        /// Do: read the API server's own sentence in the message: a role, a quota or an admission
+        /// policy says no.
         ApiRefused,
         /// Stalled: the object cannot be read; the message says why.
+        /// Do: mend the object as the message says.
         Malformed,
         /// Detected: a finding crossed the line.
+        /// Do: read the evidence.
         FindingCrossed,
         /// Detected: a finding is worth a look; nothing is done to the pod.
+        /// Do: read the evidence; the pod runs on.
         AlertOnly,
         /// Contained: the mode is Observe; nothing was done.
+        /// Do: stop the pod by hand if the evidence convinces you, or set the mode to Enforce.
         ObserveOnly,
         /// Contained: the run's or the policy's maxAction stops below isolation.
+        /// Do: stop the pod by hand, or raise maxAction.
         ActionLimited,
         /// Contained: the namespace or pod is protected from automatic action.
+        /// Do: stop the pod by hand if the evidence convinces you.
         Protected,
         /// Contained: too many pods crossed at once; something else broke.
+        /// Do: find what broke for many pods at once: DNS, the network plugin, a registry. Findings
+        /// made meanwhile are not acted on later.
         BreakerOpen,
         /// Contained: the cap of concurrent quarantines is reached.
+        /// Do: decide about older Incidents, or raise --max-quarantines.
         CapReached,
         /// Contained: an action failed and is tried again.
+        /// Do: read the message; it is tried again by itself.
         ActionFailed,
         /// Verified: nothing was observed yet that could prove it.
+        /// Do: wait.
         AwaitingProof,
         /// Verified: no source speaks, so silence proves nothing.
+        /// Do: see SignalsFresh of the run; until a log speaks, look at the pod's node yourself.
         SourceSilent,
         /// Closed: waits for a human.
+        /// Do: set spec.disposition to Release, Confirm or Terminate.
         AwaitingHuman,
         /// Closed: a human released it, and what was changed is restored.
+        /// Do: nothing.
         Released,
         /// Closed: a human ended it.
+        /// Do: nothing.
         Terminated,
     }
 }

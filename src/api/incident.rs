@@ -6,6 +6,8 @@
 //! the human's word undoes what was done (INV-7); what it needs for that is written before the pod is
 //! touched (INV-5).
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -150,6 +152,25 @@ pub struct EvidenceEntry {
     #[serde(default)]
     #[schemars(length(max = 5), inner(length(max = 512)))]
     pub against: Vec<String>,
+    /// How the score grew: one point for each time that this entry was written, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub course: Vec<CoursePoint>,
+}
+
+/// How far the evidence was at one time.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CoursePoint {
+    /// The last contact that counted by then, as the log recorded it.
+    pub time: MicroTime,
+    /// Distinct contacts that counted by then.
+    #[schemars(range(min = 0))]
+    pub contacts: i64,
+    /// Score in nats.
+    pub score: f64,
+    /// The line that it had to cross, in nats.
+    pub threshold: f64,
 }
 
 /// What one node's log showed of the contained pods after the isolation. The controller takes it
@@ -251,6 +272,11 @@ pub struct IncidentStatus {
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(max = 32)))]
     pub techniques: Vec<String>,
+    /// What the webhook was told: by transition, since when it held. What is not here is told again
+    /// after a restart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::times")]
+    pub notified: BTreeMap<String, Time>,
     /// When the record was closed; it expires some time after. With microseconds: what came before is settled, what comes after is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<MicroTime>,

@@ -9,6 +9,7 @@ mod conditions;
 mod crds;
 mod incident;
 pub mod labels;
+mod page;
 mod policy;
 mod schema;
 
@@ -23,10 +24,11 @@ pub use conditions::{
 };
 pub use crds::{all as crds, to_yaml as crds_to_yaml};
 pub use incident::{
-    ActionKind, ActionRecord, ActionResult, Capture, Disposition, EvidenceEntry, ExampleFlow,
-    Incident, IncidentSpec, IncidentStatus, ObjectTarget, Observation, RestoreEntry, RunReference,
-    SubjectReference, Verdict,
+    ActionKind, ActionRecord, ActionResult, Capture, CoursePoint, Disposition, EvidenceEntry,
+    ExampleFlow, Incident, IncidentSpec, IncidentStatus, ObjectTarget, Observation, RestoreEntry,
+    RunReference, SubjectReference, Verdict,
 };
+pub use page::conditions_page;
 pub use policy::{
     GuardrailPolicy, GuardrailPolicySpec, PolicyDetection, PolicyNetwork, PolicyResources,
     PolicyResponse,

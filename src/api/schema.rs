@@ -30,6 +30,15 @@ pub fn quantities(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Times by name.
+pub fn times(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": { "type": "string", "format": "date-time" },
+    })
+}
+
 /// Labels or annotations.
 pub fn string_map(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::election::ElectionArgs;
+use super::notify::NotifyArgs;
 use super::operator::{Duty, Response};
 use super::signals::{SignalArgs, duration, run_operator};
 use crate::guardrails::DnsTarget;
@@ -54,6 +55,9 @@ pub struct ControllerArgs {
     /// given several times.
     #[arg(long = "dns-cidr", value_name = "CIDR")]
     dns_cidrs: Vec<IpNet>,
+
+    #[command(flatten)]
+    notify: NotifyArgs,
 }
 
 /// Runs the subcommand until a signal ends it.
@@ -69,6 +73,7 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
             incident_ttl: args.incident_ttl,
         },
         actions_per_second: args.actions_per_second,
+        notify: args.notify.settings()?,
         election: args.election.election()?,
     };
     let dns = args.dns_cidrs.into_iter().map(DnsTarget::Address);

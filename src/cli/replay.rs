@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::replay::{self, Colour, ReplayError, Setup, SetupFiles};
+use super::incident::colour;
+use crate::replay::{self, ReplayError, Setup, SetupFiles};
 use crate::signals::decode::Format;
 
 /// Arguments of `yellowjack replay`.
@@ -124,17 +125,6 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         .write_all(report.as_bytes())
         .and_then(|()| stdout.flush())
         .context("failed to write to standard output")
-}
-
-/// Colours on a terminal, unless the user wants none (no-color.org) or the terminal has none.
-fn colour() -> Colour {
-    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    if std::io::stdout().is_terminal() && !is_unwanted && !is_dumb {
-        Colour::Ansi
-    } else {
-        Colour::Plain
-    }
 }
 
 /// A line on the terminal that says how far the replay is.

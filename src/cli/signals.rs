@@ -10,20 +10,24 @@ use ipnet::IpNet;
 
 use super::metrics::MetricsArgs;
 use super::operator::{self, Duty, OperatorConfig};
+use super::sources::{RelayArgs, SourceArg, source};
 use crate::detect::{EngineConfig, ErrorBudget, HashKey, PoolList, Scopes};
 use crate::guardrails::{ClusterFacts, DnsTarget};
 use crate::observability::{LogFormat, start_log};
-use crate::signals::decode::Format;
 use crate::signals::source::StartAt;
 
 /// Arguments about signals.
 #[derive(clap::Args, Debug)]
 pub struct SignalArgs {
     /// An egress log: a file or a folder that may rotate, or `-` for standard input. A format in
-    /// front (`hubble:`, `zeek:`, `ulogd:`, `vpc:`, `calico:`, `suricata:`) saves guessing it. May
-    /// be given several times.
+    /// front (`hubble:`, `zeek:`, `ulogd:`, `vpc:`, `calico:`, `suricata:`) saves guessing it. Or
+    /// `hubble-relay:HOST:PORT`, the flows of all nodes from Hubble Relay; `hubble-relay:https://HOST:PORT`
+    /// is with TLS. May be given several times.
     #[arg(long = "source", value_name = "[FORMAT:]PATH", value_parser = source)]
     sources: Vec<SourceArg>,
+
+    #[command(flatten)]
+    relay: RelayArgs,
 
     #[command(flatten)]
     metrics: MetricsArgs,
@@ -153,7 +157,7 @@ pub fn run_operator(args: SignalArgs, duty: Duty, dns: Vec<DnsTarget>) -> anyhow
     let metrics = args.metrics.sources(node, args.namespace.as_deref())?;
     let config = OperatorConfig {
         duty,
-        sources: args.sources,
+        sources: args.relay.equip(args.sources)?,
         metrics,
         start_at,
         checkpoint_dir: args.checkpoint_dir,
@@ -175,41 +179,6 @@ pub fn run_operator(args: SignalArgs, duty: Duty, dns: Vec<DnsTarget>) -> anyhow
         .build()
         .context("failed to start the runtime")?;
     runtime.block_on(operator::run(config))
-}
-
-/// Where lines come from, and how they are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceArg {
-    /// `None` is standard input.
-    pub path: Option<PathBuf>,
-    /// `None` is told from the lines.
-    pub format: Option<Format>,
-}
-
-impl SourceArg {
-    /// The name in logs and conditions.
-    #[must_use]
-    pub fn name(&self) -> String {
-        self.path
-            .as_deref()
-            .map_or_else(|| "standard input".to_owned(), |p| p.display().to_string())
-    }
-}
-
-fn source(text: &str) -> Result<SourceArg, String> {
-    let (format, path) = match text.split_once(':') {
-        Some((name, path)) if Format::from_name(name).is_some() => (Format::from_name(name), path),
-        _ => (None, text),
-    };
-    if path.is_empty() {
-        return Err(format!(
-            "wants [FORMAT:]PATH, for example ulogd:/var/log/egress.json, got {text:?}"
-        ));
-    }
-    Ok(SourceArg {
-        path: (path != "-").then(|| PathBuf::from(path)),
-        format,
-    })
 }
 
 fn hosts(files: &[PathBuf]) -> anyhow::Result<PoolList> {
@@ -249,22 +218,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_source_may_name_its_format() {
-        let with = source("ulogd:/var/log/e.json").unwrap();
-        assert_eq!(with.format, Some(Format::Ulogd));
-        assert_eq!(with.path, Some(PathBuf::from("/var/log/e.json")));
-        for format in Format::ALL {
-            let named = source(&format!("{}:/var/log/a", format.name())).unwrap();
-            assert_eq!(named.format, Some(format));
-        }
-        let without = source("/var/log/a:b.json").unwrap();
-        assert_eq!(without.format, None);
-        assert_eq!(without.path, Some(PathBuf::from("/var/log/a:b.json")));
-        assert_eq!(source("hubble:-").unwrap().path, None);
-        assert!(source("zeek:").is_err());
-    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

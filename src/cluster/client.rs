@@ -1,9 +1,10 @@
 //! The connection to the API server, from a kubeconfig or from inside a pod; and those to what gives
 //! node metrics, which are read-only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 /// How long a connection may take to stand.
@@ -15,6 +16,9 @@ pub enum ClientError {
     /// Neither a kubeconfig nor a service account was usable.
     #[error("unable to find a cluster: set KUBECONFIG, or run inside a pod with a service account")]
     NoConfig(#[source] kube::config::InferConfigError),
+    /// The kubeconfig that was asked for is no use.
+    #[error("unable to use the kubeconfig")]
+    BadKubeconfig(#[source] KubeconfigError),
     /// The configuration was found and is no use.
     #[error("unable to build a client from the cluster's configuration")]
     Build(#[source] kube::Error),
@@ -26,6 +30,9 @@ pub enum ClientError {
         /// The URL.
         url: http::Uri,
     },
+    /// The URL of a receiver names no host. It is not shown: its path may be a credential.
+    #[error("unable to send to a receiver: its URL wants http://HOST[:PORT][/PATH] or https://")]
+    BadReceiver,
     /// Another part of the process chose a TLS provider before.
     #[error("unable to choose the TLS provider")]
     Tls,
@@ -50,6 +57,39 @@ pub enum KubeletTrust {
 pub async fn connect() -> Result<Client, ClientError> {
     choose_tls()?;
     let mut config = Config::infer().await.map_err(ClientError::NoConfig)?;
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    Client::try_from(config).map_err(ClientError::Build)
+}
+
+/// Which cluster a person means, where it is not the one that `kubectl` would take.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen {
+    /// This kubeconfig alone.
+    pub kubeconfig: Option<PathBuf>,
+    /// This context of it.
+    pub context: Option<String>,
+}
+
+/// Connects as a person: as `kubectl` does, and inside a pod with its service account.
+pub async fn connect_chosen(chosen: &Chosen) -> Result<Client, ClientError> {
+    choose_tls()?;
+    let options = KubeConfigOptions {
+        context: chosen.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let mut config = match &chosen.kubeconfig {
+        Some(file) => {
+            let read = Kubeconfig::read_from(file).map_err(ClientError::BadKubeconfig)?;
+            let config = Config::from_custom_kubeconfig(read, &options).await;
+            config.map_err(ClientError::BadKubeconfig)?
+        }
+        None if chosen.context.is_some() => {
+            let config = Config::from_kubeconfig(&options).await;
+            config.map_err(ClientError::BadKubeconfig)?
+        }
+        None => Config::infer().await.map_err(ClientError::NoConfig)?,
+    };
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     Client::try_from(config).map_err(ClientError::Build)
@@ -82,6 +122,17 @@ pub async fn connect_kubelet(url: &http::Uri, trust: &KubeletTrust) -> Result<Cl
 pub fn connect_plain(url: &http::Uri) -> Result<Client, ClientError> {
     choose_tls()?;
     Client::try_from(metrics_config(url)?).map_err(ClientError::Build)
+}
+
+/// Connects to a receiver of notifications, without credentials. Its certificate is believed if an
+/// authority in `ca_file` signed it, or else one that the system trusts.
+pub fn connect_receiver(url: &http::Uri, ca_file: Option<&Path>) -> Result<Client, ClientError> {
+    choose_tls()?;
+    let mut config = metrics_config(url).map_err(|_| ClientError::BadReceiver)?;
+    if url.scheme_str() == Some("https") {
+        config.root_cert_file = ca_file.map(Path::to_path_buf);
+    }
+    Client::try_from(config).map_err(ClientError::Build)
 }
 
 /// Settings for the host of this URL. Its path is that of the requests.

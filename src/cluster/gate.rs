@@ -70,6 +70,14 @@ impl Gate {
         gate
     }
 
+    /// A gate that is open: for a person's command, which no other process does at the same time.
+    #[must_use]
+    pub fn open() -> Self {
+        let gate = Self::alone();
+        gate.enter(gate.terms());
+        gate
+    }
+
     /// Whether a write that acts would be let through now.
     #[must_use]
     pub fn is_open(&self) -> bool {

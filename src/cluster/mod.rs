@@ -7,22 +7,31 @@
 mod catch_up;
 mod client;
 mod election;
+mod events;
 mod gate;
 mod lease;
 mod owners;
+mod review;
 mod roster;
 mod standing;
+mod store;
 mod stores;
 mod watch;
 mod write;
 
-pub use client::{ClientError, KubeletTrust, connect, connect_kubelet, connect_plain};
+pub use client::{
+    Chosen, ClientError, KubeletTrust, connect, connect_chosen, connect_kubelet, connect_plain,
+    connect_receiver,
+};
 pub use election::{BadTerms, Terms};
+pub use events::{EventNote, Events};
 pub use gate::Gate;
 pub use lease::{Candidate, identity};
 pub use owners::{Chain, OwnerError, Owners, kind_of};
+pub use review::{Deed, may_account, may_i, who_am_i};
 pub use roster::{Roster, RunId};
 pub use standing::ClusterDeny;
-pub use stores::{StoreWriters, Stores, prune_job, prune_nothing, prune_pod};
+pub use store::{Store, StoreWriter};
+pub use stores::{StoreWriters, Stores, prune_job, prune_metadata, prune_pod, prune_quota};
 pub use watch::{Seen, WatchHealth, follow};
 pub use write::{Conflicts, FieldManager, Outcome, WriteCounters, WriteError, Writer};

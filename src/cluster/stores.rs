@@ -9,12 +9,13 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec, PodStatus, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::runtime::reflector::{self, Store};
-use kube::runtime::watcher;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::runtime::reflector;
 use kube::{Resource, ResourceExt};
 use tokio::sync::OnceCell;
 
-use crate::api::{AgentRun, GuardrailPolicy, Incident};
+use super::store::{Store, StoreWriter};
+use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
 
 /// One store per kind.
 #[derive(Clone)]
@@ -41,25 +42,26 @@ pub struct Stores {
 }
 
 /// The writing ends of [`Stores`], each for its watch.
+#[derive(Default)]
 pub struct StoreWriters {
     /// AgentRuns.
-    pub runs: reflector::store::Writer<AgentRun>,
+    pub runs: StoreWriter<AgentRun>,
     /// GuardrailPolicies.
-    pub policies: reflector::store::Writer<GuardrailPolicy>,
+    pub policies: StoreWriter<GuardrailPolicy>,
     /// Incidents.
-    pub incidents: reflector::store::Writer<Incident>,
+    pub incidents: StoreWriter<Incident>,
     /// Pods.
-    pub pods: reflector::store::Writer<Pod>,
+    pub pods: StoreWriter<Pod>,
     /// NetworkPolicies.
-    pub network_policies: reflector::store::Writer<NetworkPolicy>,
+    pub network_policies: StoreWriter<NetworkPolicy>,
     /// Jobs.
-    pub jobs: reflector::store::Writer<Job>,
+    pub jobs: StoreWriter<Job>,
     /// ResourceQuotas.
-    pub quotas: reflector::store::Writer<ResourceQuota>,
+    pub quotas: StoreWriter<ResourceQuota>,
     /// LimitRanges.
-    pub limit_ranges: reflector::store::Writer<LimitRange>,
+    pub limit_ranges: StoreWriter<LimitRange>,
     /// Leases.
-    pub leases: reflector::store::Writer<Lease>,
+    pub leases: StoreWriter<Lease>,
 }
 
 impl StoreWriters {
@@ -72,49 +74,30 @@ impl StoreWriters {
     }
 }
 
-fn fill_with_nothing<K>(writer: &mut reflector::store::Writer<K>)
+fn fill_with_nothing<K>(writer: &mut StoreWriter<K>)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    writer.apply_watcher_event(&watcher::Event::Init);
-    writer.apply_watcher_event(&watcher::Event::InitDone);
+    writer.list_begins();
+    writer.list_ends();
 }
 
 impl Stores {
     /// Empty stores and their writing ends.
     #[must_use]
     pub fn new() -> (Self, StoreWriters) {
-        let (runs, runs_writer) = reflector::store();
-        let (policies, policies_writer) = reflector::store();
-        let (incidents, incidents_writer) = reflector::store();
-        let (pods, pods_writer) = reflector::store();
-        let (network_policies, network_policies_writer) = reflector::store();
-        let (jobs, jobs_writer) = reflector::store();
-        let (quotas, quotas_writer) = reflector::store();
-        let (limit_ranges, limit_ranges_writer) = reflector::store();
-        let (leases, leases_writer) = reflector::store();
+        let writers = StoreWriters::default();
         let stores = Self {
-            runs,
-            policies,
-            incidents,
-            pods,
-            network_policies,
-            jobs,
-            quotas,
-            limit_ranges,
-            leases,
+            runs: writers.runs.as_reader(),
+            policies: writers.policies.as_reader(),
+            incidents: writers.incidents.as_reader(),
+            pods: writers.pods.as_reader(),
+            network_policies: writers.network_policies.as_reader(),
+            jobs: writers.jobs.as_reader(),
+            quotas: writers.quotas.as_reader(),
+            limit_ranges: writers.limit_ranges.as_reader(),
+            leases: writers.leases.as_reader(),
             ready: Arc::default(),
-        };
-        let writers = StoreWriters {
-            runs: runs_writer,
-            policies: policies_writer,
-            incidents: incidents_writer,
-            pods: pods_writer,
-            network_policies: network_policies_writer,
-            jobs: jobs_writer,
-            quotas: quotas_writer,
-            limit_ranges: limit_ranges_writer,
-            leases: leases_writer,
         };
         (stores, writers)
     }
@@ -150,7 +133,7 @@ impl Stores {
 pub fn prune_pod(pod: &mut Pod) {
     /// Set by the kubelet on the API object of a static pod.
     const MIRROR: &str = "kubernetes.io/config.mirror";
-    pod.managed_fields_mut().clear();
+    prune_metadata(pod);
     pod.annotations_mut().retain(|key, _| key == MIRROR);
     pod.spec = pod.spec.take().map(|spec| PodSpec {
         node_name: spec.node_name,
@@ -172,12 +155,31 @@ pub fn prune_pod(pod: &mut Pod) {
     });
 }
 
-/// Keeps an object as it is.
-pub fn prune_nothing<K>(_: &mut K) {}
+/// Takes away what nobody looks at: who wrote which field, which is the largest part of a small object, and the copy that
+/// `kubectl apply` keeps.
+pub fn prune_metadata<K: Resource<DynamicType = ()>>(object: &mut K) {
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    object.meta_mut().managed_fields = None;
+    if let Some(annotations) = &mut object.meta_mut().annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+/// Keeps of a ResourceQuota everything but the fields of other writers: of our own the keys are looked at.
+pub fn prune_quota(quota: &mut ResourceQuota) {
+    let is_ours = |entry: &ManagedFieldsEntry| {
+        let manager = entry.manager.as_deref().unwrap_or_default();
+        manager.starts_with(labels::FIELD_MANAGER_PREFIX)
+    };
+    let mut entries = std::mem::take(quota.managed_fields_mut());
+    entries.retain(is_ours);
+    prune_metadata(quota);
+    quota.metadata.managed_fields = Some(entries);
+}
 
 /// Keeps of a Job what Yellowjack uses: everything but managed fields and the pods' spec.
 pub fn prune_job(job: &mut Job) {
-    job.managed_fields_mut().clear();
+    prune_metadata(job);
     if let Some(spec) = &mut job.spec {
         spec.template.spec = None;
     }

@@ -4,19 +4,20 @@
 //! tried again with backoff for ever, and says so once per streak.
 
 use std::fmt::Debug;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, pin_mut};
 use kube::api::ObjectMeta;
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer as StoreWriter};
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as start_watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use super::store::{Change, StoreWriter};
 use crate::api::AgentRun;
 use crate::limits;
 
@@ -32,8 +33,9 @@ pub enum Seen<K: Resource<DynamicType = ()>> {
     },
     /// An object is gone.
     Gone(Arc<K>),
-    /// Everything was listed anew; anything may have changed or gone meanwhile.
-    Relisted,
+    /// Everything was listed for the first time. A list that comes again, after a watch that failed, is told as what
+    /// changed and what is gone, so that 20,000 pods that are as they were wake nobody.
+    Listed,
     /// An object that cannot be read. The store keeps what was last readable.
     Malformed {
         /// Namespace; empty for cluster-scoped kinds.
@@ -49,13 +51,49 @@ pub enum Seen<K: Resource<DynamicType = ()>> {
 
 /// Whether a watch is working.
 #[derive(Clone, Debug, Default)]
-pub struct WatchHealth(Arc<AtomicBool>);
+pub struct WatchHealth(Arc<Mutex<Heard>>);
+
+/// What was heard of a watch.
+#[derive(Clone, Copy, Debug, Default)]
+enum Heard {
+    /// Nothing good yet.
+    #[default]
+    Nothing,
+    /// Objects, or that all are listed.
+    News,
+    /// After news, a failure.
+    Failure(Instant),
+}
 
 impl WatchHealth {
-    /// Whether the last thing heard from the watch was no error.
+    /// Whether objects were heard of, and no failure since. A watch that is taken up again says nothing
+    /// before something changes, which for a quiet kind may be never: so a failure counts until no other
+    /// one came for as long as a try may take.
     #[must_use]
     pub fn is_working(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_working_at(Instant::now())
+    }
+
+    fn is_working_at(&self, now: Instant) -> bool {
+        match self.heard() {
+            Heard::Nothing => false,
+            Heard::News => true,
+            Heard::Failure(at) => now.saturating_duration_since(at) > limits::WATCH_FAILURE_STANDS,
+        }
+    }
+
+    fn heard(&self) -> Heard {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, news: Heard) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = news;
+    }
+
+    fn hear_failure(&self, now: Instant) {
+        if !matches!(self.heard(), Heard::Nothing) {
+            self.hear(Heard::Failure(now));
+        }
     }
 }
 
@@ -76,8 +114,9 @@ pub async fn follow<K, F, Followed>(
     Followed: Future<Output = ()> + Send,
 {
     let kind = K::kind(&()).into_owned();
-    let store = writer.as_reader();
-    let config = config.timeout(limits::WATCH_TIMEOUT_S);
+    let config = config
+        .timeout(limits::WATCH_TIMEOUT_S)
+        .page_size(limits::WATCH_PAGE);
     let stream = guarded(api, config);
     pin_mut!(stream);
     let mut is_failing = false;
@@ -85,15 +124,16 @@ pub async fn follow<K, F, Followed>(
         match item {
             Ok(event) => {
                 is_failing = false;
-                if !health.0.swap(true, Ordering::Relaxed) {
-                    tracing::debug!(kind, "Watch is working.");
+                // A list that begins has no answer yet.
+                if !matches!(event, Event::Init) {
+                    health.hear(Heard::News);
                 }
-                for seen in take_in(event, prune, &mut writer, &store) {
+                for seen in take_in(event, prune, &mut writer) {
                     follower(seen).await;
                 }
             }
             Err(error) => {
-                health.0.store(false, Ordering::Relaxed);
+                health.hear_failure(Instant::now());
                 if is_failing {
                     tracing::debug!(kind, error = %error, "Watch is still failing.");
                 } else {
@@ -169,50 +209,91 @@ fn take_in<K>(
     event: Event<DeserializeGuard<K>>,
     prune: fn(&mut K),
     writer: &mut StoreWriter<K>,
-    store: &Store<K>,
 ) -> Vec<Seen<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug,
 {
-    let mut seen = Vec::new();
+    let changed = |(old, new): Change<K>| Seen::Changed { old, new };
     match event {
         Event::Apply(DeserializeGuard(Ok(mut object))) => {
             prune(&mut object);
-            let old = store.get(&ObjectRef::from_obj(&object));
-            let new = Arc::new(object.clone());
-            writer.apply_watcher_event(&Event::Apply(object));
-            seen.push(Seen::Changed { old, new });
+            vec![changed(writer.apply(object))]
         }
         Event::Delete(DeserializeGuard(Ok(mut object))) => {
             prune(&mut object);
             let gone = Arc::new(object.clone());
-            writer.apply_watcher_event(&Event::Delete(object));
-            seen.push(Seen::Gone(gone));
+            writer.remove(object);
+            vec![Seen::Gone(gone)]
         }
         Event::Delete(DeserializeGuard(Err(invalid))) => {
-            let mut reference = ObjectRef::new(&invalid.metadata.name.unwrap_or_default());
-            reference.namespace = invalid.metadata.namespace;
-            if let Some(last) = store.get(&reference) {
-                writer.apply_watcher_event(&Event::Delete((*last).clone()));
-                seen.push(Seen::Gone(last));
+            let last = writer.as_reader().get(&reference_to(&invalid));
+            if let Some(last) = &last {
+                writer.remove((**last).clone());
             }
+            last.map(Seen::Gone).into_iter().collect()
         }
-        Event::Init => writer.apply_watcher_event(&Event::Init),
+        Event::Init => {
+            writer.list_begins();
+            Vec::new()
+        }
         Event::InitApply(DeserializeGuard(Ok(mut object))) => {
             prune(&mut object);
-            writer.apply_watcher_event(&Event::InitApply(object));
+            writer.listed(object).map(changed).into_iter().collect()
         }
         Event::InitDone => {
-            writer.apply_watcher_event(&Event::InitDone);
-            seen.push(Seen::Relisted);
+            let is_first = !writer.is_filled();
+            let gone = writer.list_ends();
+            let first = is_first.then_some(Seen::Listed);
+            gone.into_iter().map(Seen::Gone).chain(first).collect()
         }
-        Event::Apply(DeserializeGuard(Err(invalid)))
-        | Event::InitApply(DeserializeGuard(Err(invalid))) => seen.push(Seen::Malformed {
-            version: version_of(&invalid.metadata),
-            namespace: invalid.metadata.namespace.unwrap_or_default(),
-            name: invalid.metadata.name.unwrap_or_default(),
-            error: invalid.error,
-        }),
+        Event::InitApply(DeserializeGuard(Err(invalid))) => {
+            writer.listed_unreadable(reference_to(&invalid));
+            vec![malformed(invalid)]
+        }
+        Event::Apply(DeserializeGuard(Err(invalid))) => vec![malformed(invalid)],
     }
-    seen
+}
+
+fn reference_to<K: Resource<DynamicType = ()>>(invalid: &InvalidObject) -> ObjectRef<K> {
+    let mut reference = ObjectRef::new(invalid.metadata.name.as_deref().unwrap_or_default());
+    reference.namespace.clone_from(&invalid.metadata.namespace);
+    reference
+}
+
+fn malformed<K: Resource<DynamicType = ()>>(invalid: InvalidObject) -> Seen<K> {
+    Seen::Malformed {
+        version: version_of(&invalid.metadata),
+        namespace: invalid.metadata.namespace.unwrap_or_default(),
+        name: invalid.metadata.name.unwrap_or_default(),
+        error: invalid.error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_of_a_quiet_kind_works_again_when_no_other_failure_comes() {
+        let health = WatchHealth::default();
+        let mut now = Instant::now();
+        assert!(!health.is_working_at(now));
+        health.hear(Heard::News);
+        assert!(health.is_working_at(now));
+        for _ in 0..3 {
+            health.hear_failure(now);
+            now += limits::WATCH_FAILURE_STANDS;
+            assert!(!health.is_working_at(now));
+        }
+        now += Duration::from_millis(1);
+        assert!(health.is_working_at(now));
+    }
+
+    #[test]
+    fn a_watch_that_never_listed_does_not_work_however_long_it_is_silent() {
+        let health = WatchHealth::default();
+        let now = Instant::now();
+        health.hear_failure(now);
+        assert!(!health.is_working_at(now + 10 * limits::WATCH_FAILURE_STANDS));
+    }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ApiResource;
 use kube::{Api, Client, Resource};
@@ -48,6 +48,12 @@ impl FieldManager {
         Self::telling(&format!("yellowjack/evidence-{observer}"))
     }
 
+    /// Events, and what Incidents say about who was told.
+    #[must_use]
+    pub fn notifier() -> Self {
+        Self::acting("yellowjack/notifier")
+    }
+
     /// An agent's Lease.
     #[must_use]
     pub fn agent(node: &str) -> Self {
@@ -59,6 +65,12 @@ impl FieldManager {
     #[must_use]
     pub fn observation(observer: &str) -> Self {
         Self::telling(&format!("yellowjack/observation-{observer}"))
+    }
+
+    /// The word of a person at the command line.
+    #[must_use]
+    pub fn person() -> Self {
+        Self::acting("yellowjack/person")
     }
 
     /// The name.
@@ -331,6 +343,46 @@ impl Writer {
         };
         self.bounded(Some(manager), api.create(&params, object))
             .await
+    }
+
+    /// Creates an object of the whole cluster. One of this name that exists is
+    /// [`WriteError::Conflict`].
+    pub async fn create_cluster_scoped<K>(
+        &self,
+        manager: &FieldManager,
+        object: &K,
+    ) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Clone
+            + Debug
+            + Serialize
+            + Sync
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let params = PostParams {
+            field_manager: Some(manager.as_str().to_owned()),
+            ..PostParams::default()
+        };
+        self.bounded(Some(manager), api.create(&params, object))
+            .await
+    }
+
+    /// Deletes an object of the whole cluster. Gone already is success.
+    pub async fn delete_cluster_scoped<K>(&self, name: &str) -> Result<(), WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let params = DeleteParams::background();
+        match self.bounded(None, api.delete(name, &params)).await {
+            Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Merge patch of a namespaced object. Put `metadata.uid` or `metadata.resourceVersion` into

@@ -66,10 +66,11 @@ impl Agents {
         nodes: impl IntoIterator<Item = &'n str>,
         now: Timestamp,
     ) -> SignalsVerdict {
+        let nodes: BTreeSet<&str> = nodes.into_iter().collect();
+        let own = own.on_nodes(&nodes);
         if self.0.is_empty() || matches!(own, SignalsVerdict::Stale(_)) {
             return own;
         }
-        let nodes: BTreeSet<&str> = nodes.into_iter().collect();
         // A run without pods is seen as soon as any agent sees.
         let is_anywhere = nodes.is_empty();
         let chosen: BTreeSet<&str> = if is_anywhere {
@@ -77,13 +78,15 @@ impl Agents {
         } else {
             nodes
         };
-        let (mut stale, mut metrics, mut lossy) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut stale, mut unseen) = (Vec::new(), Vec::new());
+        let (mut metrics, mut lossy) = (Vec::new(), Vec::new());
         for node in &chosen {
             match self.of_node(node, now) {
                 SignalsVerdict::Fresh if is_anywhere => return own_or_fresh(own),
                 SignalsVerdict::Fresh => {}
                 SignalsVerdict::NoSource => stale.push(format!("{node} (its agent has no source)")),
                 SignalsVerdict::Stale(names) => stale.extend(names),
+                SignalsVerdict::NodesUnseen { nodes, .. } => unseen.extend(nodes),
                 SignalsVerdict::MetricsStale(names) => metrics.extend(names),
                 SignalsVerdict::Lossy(names) => lossy.extend(names),
             }
@@ -91,6 +94,11 @@ impl Agents {
         // The worst first, as of the controller's own sources.
         if !stale.is_empty() {
             SignalsVerdict::Stale(some_of(stale))
+        } else if !unseen.is_empty() {
+            SignalsVerdict::NodesUnseen {
+                nodes: some_of(unseen),
+                others: Box::new(own_or_fresh(own)),
+            }
         } else if !metrics.is_empty() {
             SignalsVerdict::MetricsStale(some_of(metrics))
         } else if !lossy.is_empty() {
@@ -120,11 +128,21 @@ impl Agents {
             |names: &[String]| names.iter().map(|name| format!("{node}: {name}")).collect();
         match &said.signals {
             SignalsVerdict::Stale(names) => SignalsVerdict::Stale(on_node(names)),
+            SignalsVerdict::NodesUnseen { nodes, others } => SignalsVerdict::NodesUnseen {
+                nodes: on_node(nodes),
+                others: others.clone(),
+            },
             SignalsVerdict::MetricsStale(names) => SignalsVerdict::MetricsStale(on_node(names)),
             SignalsVerdict::Lossy(names) => SignalsVerdict::Lossy(on_node(names)),
             other => other.clone(),
         }
     }
+}
+
+/// What node agents say of themselves now, by node, from their Leases. For whoever looks from outside.
+#[must_use]
+pub fn agents_say(leases: &[Lease], now: Timestamp) -> Vec<(String, SignalsVerdict)> {
+    Agents::of(leases).standing(now)
 }
 
 /// The controller's own sources, where it has any; a fresh agent is enough otherwise.
@@ -135,7 +153,7 @@ fn own_or_fresh(own: SignalsVerdict) -> SignalsVerdict {
     }
 }
 
-fn some_of(mut names: Vec<String>) -> Vec<String> {
+pub(super) fn some_of(mut names: Vec<String>) -> Vec<String> {
     let more = names.len().saturating_sub(NODES_NAMED_MAX);
     names.truncate(NODES_NAMED_MAX);
     if more > 0 {
@@ -150,6 +168,9 @@ fn write(verdict: &SignalsVerdict) -> String {
         SignalsVerdict::Fresh => "Fresh".to_owned(),
         SignalsVerdict::NoSource => "NoSource".to_owned(),
         SignalsVerdict::Stale(names) => format!("FlowsStale: {}", names.join(", ")),
+        SignalsVerdict::NodesUnseen { nodes, .. } => {
+            format!("NodesUnseen: {}", some_of(nodes.clone()).join(", "))
+        }
         SignalsVerdict::MetricsStale(names) => format!("MetricsStale: {}", names.join(", ")),
         SignalsVerdict::Lossy(names) => format!("EventsLost: {}", names.join(", ")),
     }
@@ -162,6 +183,10 @@ fn read(text: &str) -> Option<SignalsVerdict> {
         "Fresh" => Some(SignalsVerdict::Fresh),
         "NoSource" => Some(SignalsVerdict::NoSource),
         "FlowsStale" => Some(SignalsVerdict::Stale(names())),
+        "NodesUnseen" => Some(SignalsVerdict::NodesUnseen {
+            nodes: names(),
+            others: Box::new(SignalsVerdict::Fresh),
+        }),
         "MetricsStale" => Some(SignalsVerdict::MetricsStale(names())),
         "EventsLost" => Some(SignalsVerdict::Lossy(names())),
         _ => None,
@@ -354,6 +379,10 @@ mod tests {
             SignalsVerdict::Fresh,
             SignalsVerdict::NoSource,
             SignalsVerdict::Stale(vec!["a".to_owned()]),
+            SignalsVerdict::NodesUnseen {
+                nodes: vec!["a".to_owned()],
+                others: Box::new(SignalsVerdict::Fresh),
+            },
             SignalsVerdict::MetricsStale(vec!["a".to_owned()]),
             SignalsVerdict::Lossy(vec!["a".to_owned()]),
         ] {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{LimitRange, Pod, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 
 use super::agents::Agents;
 use super::{Controller, Role};
@@ -46,6 +46,8 @@ pub struct Observed {
     pub cluster_deny: bool,
     /// What the sources do.
     pub signals: SignalsVerdict,
+    /// Whether it is too early to say anything of the sources: this process just started.
+    pub is_too_early: bool,
     /// What the node agents said last.
     pub agents: Arc<Agents>,
     /// Facts about the cluster.
@@ -73,19 +75,17 @@ impl Controller {
         };
         let namespace = owner.namespace.as_str();
         let stores = &self.stores;
-        let pods = within(&stores.pods, namespace)
+        let pods = stores
+            .pods
+            .within(namespace)
             .into_iter()
             .map(|pod| self.with_owners(pod))
             .collect();
         let of_run = |incident: &Incident| {
-            incident.metadata.namespace.as_deref() == Some(namespace)
-                && incident
-                    .spec
-                    .run
-                    .as_ref()
-                    .is_some_and(|about| about.uid == owner.uid)
+            let about = incident.spec.run.as_ref();
+            about.is_some_and(|about| about.uid == owner.uid)
         };
-        let mut incidents = stores.incidents.state_filter(of_run);
+        let mut incidents = stores.incidents.within_where(namespace, of_run);
         incidents.sort_by_key(|incident| incident.name_any());
         let (job, owner_exists) = match self.role {
             Role::Operator => self.owner_of(&run, &owner).await?,
@@ -94,16 +94,17 @@ impl Controller {
         };
         Ok(Some(Observed {
             policy: stores.policies.get(&ObjectRef::new(&run.spec.policy)),
-            runs: within(&stores.runs, namespace),
+            runs: stores.runs.within(namespace),
             pods,
-            network_policies: within(&stores.network_policies, namespace),
-            quotas: within(&stores.quotas, namespace),
-            limit_ranges: within(&stores.limit_ranges, namespace),
+            network_policies: stores.network_policies.within(namespace),
+            quotas: stores.quotas.within(namespace),
+            limit_ranges: stores.limit_ranges.within(namespace),
             job,
             owner_exists,
             incidents,
             cluster_deny: self.cluster_deny.stands(),
             signals: self.signals(),
+            is_too_early: self.is_too_early(),
             agents: self.agents(),
             facts: self.facts(),
             owner,
@@ -147,12 +148,4 @@ impl Controller {
             .await?;
         Ok((None, exists))
     }
-}
-
-/// The objects of one namespace, in no order.
-pub(super) fn within<K>(store: &Store<K>, namespace: &str) -> Vec<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    store.state_filter(|object| object.meta().namespace.as_deref() == Some(namespace))
 }

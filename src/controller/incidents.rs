@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, applier};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Attempts;
 use super::wake::Wakeups;
 use crate::api::{Incident, IncidentCondition, condition_is};
-use crate::cluster::Seen;
+use crate::cluster::{Seen, Store};
 use crate::limits;
 use crate::observability::chain;
 use crate::respond::{RespondError, Responder};
@@ -53,7 +53,7 @@ impl IncidentQueue {
     pub fn incident_seen(&self, seen: &Seen<Incident>) {
         match seen {
             Seen::Changed { new, .. } => self.wakeups.wake(ObjectRef::from_obj(&**new)),
-            Seen::Relisted => self.wake_all(),
+            Seen::Listed => self.wake_all(),
             Seen::Gone(_) | Seen::Malformed { .. } => {}
         }
     }
@@ -66,21 +66,17 @@ impl IncidentQueue {
 
     /// Something that Incidents of this namespace rest on changed.
     pub fn wake_namespace(&self, namespace: &str) {
-        self.wake_where(|incident| incident.metadata.namespace.as_deref() == Some(namespace));
+        self.wake(&self.incidents.within_where(namespace, is_open));
     }
 
     /// Something that all Incidents rest on changed.
     pub fn wake_all(&self) {
-        self.wake_where(|_| true);
+        self.wake(&self.incidents.state_filter(is_open));
     }
 
-    fn wake_where(&self, chosen: impl Fn(&Incident) -> bool) {
-        let is_open = |incident: &Incident| {
-            let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-            !condition_is(conditions, IncidentCondition::Closed.name())
-        };
-        for incident in self.incidents.state_filter(|i| chosen(i) && is_open(i)) {
-            self.wakeups.wake(ObjectRef::from_obj(&*incident));
+    fn wake(&self, incidents: &[Arc<Incident>]) {
+        for incident in incidents {
+            self.wakeups.wake(ObjectRef::from_obj(&**incident));
         }
     }
 
@@ -102,7 +98,7 @@ impl IncidentQueue {
             },
             |incident, error, context: Arc<Loop>| context.failed(&incident, error),
             context,
-            self.incidents.clone(),
+            (*self.incidents).clone(),
             queue,
             Config::default().concurrency(limits::RECONCILE_CONCURRENCY),
         )
@@ -129,6 +125,11 @@ impl IncidentQueue {
             }
         }
     }
+}
+
+fn is_open(incident: &Incident) -> bool {
+    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    !condition_is(conditions, IncidentCondition::Closed.name())
 }
 
 impl Loop {

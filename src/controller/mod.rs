@@ -44,11 +44,11 @@ use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
-pub use agents::Heartbeat;
+pub use agents::{Heartbeat, agents_say};
 
 use agents::Agents;
 use backoff::Attempts;
-use dereference::{Observed, within};
+use dereference::Observed;
 use malformed::Malformed;
 use validate::Validated;
 use wake::Wakeups;
@@ -168,6 +168,10 @@ impl Controller {
             // The watches have ended, so the program is ending.
             return;
         }
+        if self.role == Role::Operator {
+            self.listen();
+            self.look_around().await;
+        }
         self.wake_all();
         for pod in self.stores.pods.state() {
             self.pods.wake(ObjectRef::from_obj(&*pod));
@@ -228,7 +232,7 @@ impl Controller {
             },
             |run, error, controller| controller.run_failed(&run, error),
             Arc::clone(&self),
-            self.stores.runs.clone(),
+            (*self.stores.runs).clone(),
             queue,
             Config::default().concurrency(limits::RECONCILE_CONCURRENCY),
         )
@@ -255,7 +259,7 @@ impl Controller {
                 Action::requeue(wait)
             },
             Arc::clone(&self),
-            self.stores.pods.clone(),
+            (*self.stores.pods).clone(),
             queue,
             Config::default().concurrency(limits::RECONCILE_CONCURRENCY),
         )
@@ -333,7 +337,7 @@ impl Controller {
     /// Follows the owners of a pod and wakes the runs that claim it, or had it.
     async fn reconcile_pod(&self, pod: &Pod) -> Result<Action, OwnerError> {
         let namespace = pod.namespace().unwrap_or_default();
-        let runs = within(&self.stores.runs, &namespace);
+        let runs = self.stores.runs.within(&namespace);
         let uid = pod.uid().unwrap_or_default();
         if let Some(before) = self.roster.run_of(&uid) {
             self.runs

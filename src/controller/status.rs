@@ -13,7 +13,9 @@ use super::containment::{is_open, quarantined, survives, suspicious};
 use super::dereference::Observed;
 use super::start::{Ended, ended, has_completed};
 use super::validate::{Stamp, Validated, is_quarantined, is_selected};
-use crate::api::{AgentRunCondition, AgentRunStatus, Incident, PodsSummary, Reason, set_condition};
+use crate::api::{
+    AgentRunCondition, AgentRunStatus, Incident, PodsSummary, Reason, condition_of, set_condition,
+};
 use crate::guardrails::quota::{self, QuotaPod};
 use crate::limits;
 use crate::signals::health::SignalsVerdict;
@@ -314,6 +316,13 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
         spec.node_name.as_deref()
     });
     let own = observed.signals.clone();
+    if observed.is_too_early
+        && let Some(before) = was_fresh(observed)
+    {
+        // An operator that starts again has heard nothing yet. What it said before holds for as long as a source may
+        // be silent; else each start would take the condition of every run back and forth.
+        return before;
+    }
     match &observed.agents.verdict(own, nodes, now) {
         SignalsVerdict::Fresh => say(
             Some(true),
@@ -329,6 +338,11 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
             let message = format!("silent sources: {}", names.join(", "));
             say(Some(false), Reason::FlowsStale, message)
         }
+        SignalsVerdict::NodesUnseen { nodes, .. } => {
+            let nodes = super::agents::some_of(nodes.clone());
+            let message = format!("nodes that the relay does not hear: {}", nodes.join(", "));
+            say(Some(false), Reason::NodesUnseen, message)
+        }
         SignalsVerdict::MetricsStale(names) => {
             let message = format!("silent metrics: {}", names.join(", "));
             say(Some(false), Reason::MetricsStale, message)
@@ -338,6 +352,14 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
             say(Some(false), Reason::EventsLost, message)
         }
     }
+}
+
+/// The stored SignalsFresh, where it is True.
+fn was_fresh(observed: &Observed) -> Option<Said> {
+    let status = observed.run.status.as_ref()?;
+    let stored = condition_of(&status.conditions, AgentRunCondition::SignalsFresh.name())?;
+    let is_fresh = stored.status == "True" && stored.reason == Reason::SourcesSpeak.name();
+    is_fresh.then(|| say(Some(true), Reason::SourcesSpeak, stored.message.clone()))
 }
 
 fn ready(

@@ -25,6 +25,7 @@ use crate::guardrails::network::{
 };
 use crate::limits;
 use crate::observability::chain;
+use crate::signals::health::SignalsVerdict;
 
 /// How often the cluster's facts and the standing deny are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -38,6 +39,9 @@ pub(super) struct Failing {
     deny: bool,
     facts: bool,
 }
+
+/// What the sources and the node agents do: too early to say, the controller's own, the agents'.
+pub(super) type Standing = (bool, SignalsVerdict, Vec<(String, SignalsVerdict)>);
 
 /// Why the cluster-wide deny is not known to stand.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +58,8 @@ impl Controller {
     /// Keeps the cluster-wide deny and the facts, for ever.
     pub(super) async fn keep_surroundings(&self) {
         loop {
-            self.look_around().await;
             tokio::time::sleep(LOOK_EVERY).await;
+            self.look_around().await;
         }
     }
 
@@ -81,7 +85,9 @@ impl Controller {
         is_answered
     }
 
-    /// Looks at the cluster-wide deny and the facts once, and wakes the runs where they changed.
+    /// Looks at the cluster-wide deny and the facts once, and wakes the runs where they changed. Done before
+    /// the first run is looked at as well: a guard that was made without the cluster's ranges would let
+    /// more through, and 10,000 would be written twice.
     pub async fn look_around(&self) {
         let stood = self.cluster_deny.stands();
         self.look_at_deny().await;
@@ -100,17 +106,23 @@ impl Controller {
 
     /// Wakes the runs when the sources fall silent or speak again, for ever.
     pub(super) async fn follow_signals(&self) {
-        let mut last = None;
+        let mut last = self.listen();
         loop {
-            let agents = Agents::of(self.stores.leases.state().iter().map(AsRef::as_ref));
-            let standing = (self.signals(), agents.standing(Timestamp::now()));
-            *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
-            if last.as_ref() != Some(&standing) {
-                last = Some(standing);
+            tokio::time::sleep(SIGNALS_EVERY).await;
+            let standing = self.listen();
+            if last != standing {
+                last = standing;
                 self.wake_all();
             }
-            tokio::time::sleep(SIGNALS_EVERY).await;
         }
+    }
+
+    /// Takes in what the node agents say, and tells what changes where something must be said anew.
+    pub(super) fn listen(&self) -> Standing {
+        let agents = Agents::of(self.stores.leases.state().iter().map(AsRef::as_ref));
+        let of_agents = agents.standing(Timestamp::now());
+        *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
+        (self.is_too_early(), self.signals(), of_agents)
     }
 
     /// Whether the cluster serves ClusterNetworkPolicies and ours stands.
@@ -209,6 +221,7 @@ impl Controller {
         Ok(facts)
     }
 
+    /// Returns whether they are others than before.
     fn set_facts(&self, facts: ClusterFacts) -> bool {
         let mut held = self
             .facts
@@ -221,13 +234,18 @@ impl Controller {
         true
     }
 
-    /// What the sources do, now.
     /// What the node agents said last.
     pub(super) fn agents(&self) -> Arc<Agents> {
         Arc::clone(&self.agents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn signals(&self) -> crate::signals::health::SignalsVerdict {
+    pub(super) fn is_too_early(&self) -> bool {
+        self.signal_health
+            .is_too_early(Instant::now(), self.signals_stale_after)
+    }
+
+    /// What the sources do, now.
+    pub(super) fn signals(&self) -> SignalsVerdict {
         self.signal_health
             .verdict(Instant::now(), self.signals_stale_after)
     }

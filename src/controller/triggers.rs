@@ -10,7 +10,6 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use super::Controller;
-use super::dereference::within;
 use super::feed::has_ended;
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
 use crate::cluster::{RunId, Seen};
@@ -38,7 +37,7 @@ impl Controller {
                     self.roster.forget(&id);
                 }
             }
-            Seen::Relisted => self.relisted(),
+            Seen::Listed => self.listed(),
             Seen::Malformed {
                 namespace,
                 name,
@@ -84,7 +83,7 @@ impl Controller {
                         .wake(ObjectRef::new(&run.name).within(&run.namespace));
                 }
             }
-            Seen::Relisted => self.relisted(),
+            Seen::Listed => self.listed(),
             Seen::Malformed { .. } => self.each("Pod", seen, |_| {}),
         }
     }
@@ -105,7 +104,7 @@ impl Controller {
         if let Seen::Changed { old: None, new } = seen {
             // Its pods may have been looked at before it was known who owns it.
             let namespace = new.namespace().unwrap_or_default();
-            for pod in within(&self.stores.pods, &namespace) {
+            for pod in self.stores.pods.within(&namespace) {
                 let owners = pod.owner_references();
                 if owners
                     .iter()
@@ -122,15 +121,10 @@ impl Controller {
             }
             let name = job.name_any();
             let names_it = |run: &AgentRun| {
-                run.metadata.namespace.as_deref() == Some(&namespace)
-                    && run
-                        .spec
-                        .target
-                        .reference
-                        .as_ref()
-                        .is_some_and(|target| target.kind == "Job" && target.name == name)
+                let target = run.spec.target.reference.as_ref();
+                target.is_some_and(|target| target.kind == "Job" && target.name == name)
             };
-            for run in self.stores.runs.state_filter(names_it) {
+            for run in self.stores.runs.within_where(&namespace, names_it) {
                 self.wake_run(&run);
             }
         });
@@ -153,8 +147,8 @@ impl Controller {
         }
     }
 
-    /// Everything was listed anew: what went away meanwhile was not seen to go.
-    fn relisted(&self) {
+    /// Everything was listed for the first time.
+    fn listed(&self) {
         self.wake_all();
         for pod in self.stores.pods.state() {
             self.pods.wake(ObjectRef::from_obj(&*pod));
@@ -185,7 +179,7 @@ impl Controller {
                 on(new);
             }
             Seen::Gone(object) => on(object),
-            Seen::Relisted => self.wake_all(),
+            Seen::Listed => self.wake_all(),
             Seen::Malformed {
                 namespace,
                 name,
@@ -200,7 +194,7 @@ impl Controller {
     }
 
     fn wake_namespace(&self, namespace: &str) {
-        for run in within(&self.stores.runs, namespace) {
+        for run in self.stores.runs.within(namespace) {
             self.wake_run(&run);
         }
     }
@@ -213,7 +207,7 @@ impl Controller {
             target: &run.spec.target,
         };
         let namespace = run.namespace().unwrap_or_default();
-        for pod in within(&self.stores.pods, &namespace) {
+        for pod in self.stores.pods.within(&namespace) {
             let chain = self.owners.chain_of(&pod.uid().unwrap_or_default());
             let owners = chain.unwrap_or_default().links;
             if covers(&claim, pod.labels(), &owners) {

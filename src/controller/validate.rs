@@ -157,21 +157,21 @@ fn coverages(observed: &Observed) -> Coverages {
     if covered.is_empty() {
         return found;
     }
-    let mut runs: Vec<&Arc<AgentRun>> = observed.runs.iter().collect();
-    // The oldest first; of the same second, by name.
-    runs.sort_by_key(|run| age_key(run));
-    let claims: Vec<Claim<'_>> = runs.iter().map(|run| claim(run)).collect();
     for seen in covered {
         let pod_labels = seen.pod.labels();
-        let among = coverage(&claims, pod_labels, &seen.owners);
-        // A new run that claims a pod must not free it from being watched under the old one, so
-        // the oldest claimant answers for it.
-        let oldest = claims
+        let claimants: Vec<&Arc<AgentRun>> = observed
+            .runs
             .iter()
-            .find(|claim| covers(claim, pod_labels, &seen.owners));
-        if oldest.is_some_and(|claim| claim.uid == own.uid) {
+            .filter(|run| covers(&claim(run), pod_labels, &seen.owners))
+            .collect();
+        // A new run that claims a pod must not free it from being watched under the old one, so
+        // the oldest claimant answers for it; of the same second, the first by name.
+        let oldest = claimants.iter().min_by_key(|run| age_key(run));
+        if oldest.is_some_and(|run| claim(run).uid == own.uid) {
             found.enrolled.extend(seen.pod.uid());
         }
+        let claims: Vec<Claim<'_>> = claimants.into_iter().map(|run| claim(run)).collect();
+        let among = coverage(&claims, pod_labels, &seen.owners);
         if has_ended(&seen.pod) {
             continue;
         }

@@ -4,6 +4,7 @@
 //! This module names no Kubernetes type and does no I/O (INV-1): the same values serve the live
 //! operator and `yellowjack replay`.
 
+pub mod escape;
 mod finding;
 mod flow;
 mod sample;
@@ -17,5 +18,5 @@ pub use flow::{
 };
 pub use sample::{ComputeSample, GpuSample};
 pub use subject::{PodKey, RunKey, Subject};
-pub use text::{BoundedText, clip};
+pub use text::{BoundedText, clean, clip};
 pub use time::EventTime;

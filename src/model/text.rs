@@ -18,6 +18,13 @@ pub fn clip(text: &str, length_max: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
+/// Cuts `text` and replaces what must not be shown by `?`. Never longer than `length_max` bytes.
+#[must_use]
+pub fn clean(text: &str, length_max: usize) -> String {
+    let clean = |c: char| if is_unsafe_to_show(c) { '?' } else { c };
+    clip(text, length_max).chars().map(clean).collect()
+}
+
 /// Attacker-chosen text, at most [`limits::NAME_BYTES_MAX`] bytes, without control characters
 /// (they become `?`), so that it can be stored in a status and shown on a terminal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,13 +34,7 @@ impl BoundedText {
     /// Clips and cleans `text`.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        let clean = |c: char| if is_unsafe_to_show(c) { '?' } else { c };
-        Self(
-            clip(text, limits::NAME_BYTES_MAX)
-                .chars()
-                .map(clean)
-                .collect(),
-        )
+        Self(clean(text, limits::NAME_BYTES_MAX))
     }
 
     /// The text.

@@ -22,8 +22,20 @@ pub enum Kind {
     Gauge,
 }
 
+/// A label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// All its values; none where they are the names of sources, which the command line gives.
+    pub values: &'static [&'static str],
+}
+
 macro_rules! metrics {
-    ($($(#[doc = $help:literal])* $variant:ident: $kind:ident $name:literal, labels $labels:expr;)*) => {
+    ($(
+        $(#[doc = $help:literal])*
+        $variant:ident: $kind:ident $name:literal, labels { $($label:literal: $values:expr),* };
+    )*) => {
         /// Every metric.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Metric {
@@ -52,10 +64,12 @@ macro_rules! metrics {
                 match self { $(Self::$variant => concat!($($help),*).trim(),)* }
             }
 
-            /// The names of its labels.
+            /// Its labels.
             #[must_use]
-            pub const fn labels(self) -> &'static [&'static str] {
-                match self { $(Self::$variant => &$labels,)* }
+            pub const fn labels(self) -> &'static [Label] {
+                match self {
+                    $(Self::$variant => &[$(Label { name: $label, values: &$values }),*],)*
+                }
             }
         }
     };
@@ -63,43 +77,112 @@ macro_rules! metrics {
 
 metrics! {
     /// Log lines by what became of them.
-    Lines: Counter "yellowjack_lines", labels ["result"];
+    Lines: Counter "yellowjack_lines", labels {
+        "result": ["signal", "skipped", "unknown", "malformed"]
+    };
     /// Signals that no pod could be named for.
-    SignalsUnattributed: Counter "yellowjack_signals_unattributed", labels [];
+    SignalsUnattributed: Counter "yellowjack_signals_unattributed", labels {};
     /// Signals that were left out because more pods have state than the engine may hold.
-    SignalsBeyondBound: Counter "yellowjack_signals_beyond_bound", labels [];
+    SignalsBeyondBound: Counter "yellowjack_signals_beyond_bound", labels {};
     /// Records that the producers of the logs said they lost.
-    EventsLost: Counter "yellowjack_events_lost", labels [];
+    EventsLost: Counter "yellowjack_events_lost", labels {};
     /// Findings by what became of them.
-    Findings: Counter "yellowjack_findings", labels ["result"];
+    Findings: Counter "yellowjack_findings", labels {
+        "result": ["recorded", "disabled", "without_run", "retried", "refused", "overflowed"]
+    };
     /// Writes to the API server by how they ended.
-    ApiWrites: Counter "yellowjack_api_writes", labels ["outcome"];
+    ApiWrites: Counter "yellowjack_api_writes", labels {
+        "outcome": ["accepted", "rejected", "timed_out", "not_leader"]
+    };
     /// Whether this process leads, and so acts: 1 or 0.
-    Leader: Gauge "yellowjack_leader", labels [];
+    Leader: Gauge "yellowjack_leader", labels {};
     /// How often this process came to lead.
-    LeaderTransitions: Counter "yellowjack_leader_transitions", labels [];
+    LeaderTransitions: Counter "yellowjack_leader_transitions", labels {};
     /// Versions of objects that could not be read.
-    ObjectsMalformed: Counter "yellowjack_objects_malformed", labels [];
+    ObjectsMalformed: Counter "yellowjack_objects_malformed", labels {};
     /// Lines of a source that were dropped because they were too long.
-    SourceOversizedLines: Counter "yellowjack_source_oversized_lines", labels ["source"];
+    SourceOversizedLines: Counter "yellowjack_source_oversized_lines", labels { "source": [] };
     /// Files of a source that took the place of a rotated one.
-    SourceRotations: Counter "yellowjack_source_rotations", labels ["source"];
+    SourceRotations: Counter "yellowjack_source_rotations", labels { "source": [] };
     /// Files of a source that were emptied under their name.
-    SourceTruncations: Counter "yellowjack_source_truncations", labels ["source"];
+    SourceTruncations: Counter "yellowjack_source_truncations", labels { "source": [] };
     /// Files of a source that were gone before they were read to their end.
-    SourceGaps: Counter "yellowjack_source_gaps", labels ["source"];
+    SourceGaps: Counter "yellowjack_source_gaps", labels { "source": [] };
     /// Bytes of a source that are written and not read yet.
-    SourceLagBytes: Gauge "yellowjack_source_lag_bytes", labels ["source"];
+    SourceLagBytes: Gauge "yellowjack_source_lag_bytes", labels { "source": [] };
+    /// Calls of a relay after the first one.
+    RelayReconnects: Counter "yellowjack_relay_reconnects", labels { "source": [] };
+    /// Flows of a relay that came again, and count once.
+    RelayRepeated: Counter "yellowjack_relay_repeated", labels { "source": [] };
+    /// Records that Hubble said it lost, by where.
+    RelayEventsLost: Counter "yellowjack_relay_events_lost", labels {
+        "source": [],
+        "place": ["perf_ring_buffer", "observer_queue", "hubble_ring_buffer", "unknown"]
+    };
+    /// Nodes that a relay does not hear.
+    RelayNodesUnseen: Gauge "yellowjack_relay_nodes_unseen", labels { "source": [] };
     /// Fetches of node metrics by what became of them.
-    Scrapes: Counter "yellowjack_scrapes", labels ["source", "result"];
+    Scrapes: Counter "yellowjack_scrapes", labels {
+        "source": [],
+        "result": ["news", "unchanged", "failed", "overflowed"]
+    };
     /// Samples of node metrics by what became of them.
-    Samples: Counter "yellowjack_samples", labels ["result"];
+    Samples: Counter "yellowjack_samples", labels {
+        "result": ["attributed", "unattributed", "malformed", "shared_gpu", "beyond_bound", "ahead"]
+    };
     /// AgentRuns.
-    Runs: Gauge "yellowjack_runs", labels [];
+    Runs: Gauge "yellowjack_runs", labels {};
     /// Pods that belong to a run.
-    Pods: Gauge "yellowjack_pods", labels [];
+    Pods: Gauge "yellowjack_pods", labels {};
+    /// What people were told, by receiver and by what became of it.
+    Notifications: Counter "yellowjack_notifications", labels {
+        "receiver": ["events", "alertmanager", "webhook"],
+        "result": ["sent", "failed", "dead_lettered"]
+    };
     /// Incidents that are not closed.
-    IncidentsOpen: Gauge "yellowjack_incidents_open", labels [];
+    IncidentsOpen: Gauge "yellowjack_incidents_open", labels {};
+}
+
+/// docs/metrics.md.
+#[must_use]
+pub fn metrics_page() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         Generated from `src/observability/metrics.rs` by `make docs`. Served at `/metrics` of `--listen`, in the OpenMetrics\n\
+         format. Every value of a label is listed here; `source` is the name of a source on the command line. Nothing that a\n\
+         pod, a log or an object of the cluster says becomes a label.\n\n\
+         | metric | kind | labels | what |\n|---|---|---|---|\n",
+    );
+    for metric in Metric::ALL {
+        let (suffix, kind) = match metric.kind() {
+            Kind::Counter => ("_total", "counter"),
+            Kind::Gauge => ("", "gauge"),
+        };
+        let labels: Vec<String> = metric.labels().iter().map(Label::described).collect();
+        let labels = labels.join("; ");
+        let row = [
+            &format!("`{}{suffix}`", metric.name()),
+            kind,
+            &labels,
+            metric.help(),
+        ];
+        page.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    page
+}
+
+impl Label {
+    fn described(&self) -> String {
+        let values: Vec<String> = self
+            .values
+            .iter()
+            .map(|value| format!("`{value}`"))
+            .collect();
+        match values.as_slice() {
+            [] => format!("`{}`", self.name),
+            values => format!("`{}`: {}", self.name, values.join(", ")),
+        }
+    }
 }
 
 /// One value of a metric.
@@ -164,7 +247,7 @@ impl Collector for Readings {
             let kind = const_metric(first).metric_type();
             let mut family = encoder.encode_descriptor(metric.name(), metric.help(), None, kind)?;
             for reading in of_metric {
-                let names = metric.labels().iter().copied();
+                let names = metric.labels().iter().map(|label| label.name);
                 let values = reading.label_values.iter().map(String::as_str);
                 let labels: Vec<(&str, &str)> = names.zip(values).collect();
                 if labels.is_empty() {

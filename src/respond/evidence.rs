@@ -5,10 +5,10 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use sha2::{Digest, Sha256};
 
-use crate::api::{EvidenceEntry, ExampleFlow};
+use crate::api::{CoursePoint, EvidenceEntry, ExampleFlow};
 use crate::limits;
 use crate::model::{EventTime, Example, Finding, Outcome, clip};
 
@@ -55,7 +55,31 @@ pub fn evidence_entry(observer: &str, finding: &Finding, observe_only: bool) -> 
         against: against
             .map(|sentence| sentence.as_str().to_owned())
             .collect(),
+        course: vec![CoursePoint {
+            time: MicroTime(time(evidence.last).0),
+            contacts: i64::try_from(evidence.contact_count).unwrap_or(i64::MAX),
+            score: evidence.score,
+            threshold: evidence.threshold,
+        }],
     }
+}
+
+/// Puts what was written of the same signature before in front of an entry's course. Where it does
+/// not fit, the oldest but the first goes: how it began is worth more than a step on the way.
+pub fn carry_on(entry: &mut EvidenceEntry, before: &EvidenceEntry) {
+    let Some(newest) = entry.course.first().cloned() else {
+        return;
+    };
+    let earlier = before
+        .course
+        .iter()
+        .filter(|point| point.time < newest.time);
+    let mut course: Vec<CoursePoint> = earlier.cloned().collect();
+    course.push(newest);
+    while course.len() > limits::COURSE_MAX {
+        course.remove(1);
+    }
+    entry.course = course;
 }
 
 fn example(example: &Example) -> ExampleFlow {
@@ -94,6 +118,7 @@ fn time(time: EventTime) -> Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{BoundedText, Evidence, PodKey, Severity, Signature, Subject};
 
     #[test]
     fn a_name_is_stable_differs_per_occasion_and_fits_a_label() {
@@ -104,6 +129,55 @@ mod tests {
         assert_ne!(name, incident_name(long, "other", 0));
         assert!(name.len() <= 63, "{name}");
         assert!(!incident_name("pod-", "uid", 0).contains("--"));
+    }
+
+    fn entry(second: u32, contacts: u64) -> EvidenceEntry {
+        let evidence = Evidence {
+            score: f64::from(second),
+            threshold: 1.0,
+            first: EventTime::from_seconds(1, 0),
+            last: EventTime::from_seconds(i64::from(second), 0),
+            contact_count: contacts,
+            summary: BoundedText::new("s"),
+            examples: Vec::new(),
+            against: Vec::new(),
+        };
+        let finding = Finding {
+            subject: Subject {
+                pod: PodKey::from("uid"),
+                run: None,
+            },
+            signature: Signature::Mining,
+            severity: Severity::Alert,
+            evidence,
+        };
+        evidence_entry("node", &finding, false)
+    }
+
+    fn after(before: &EvidenceEntry, second: u32, contacts: u64) -> EvidenceEntry {
+        let mut entry = entry(second, contacts);
+        carry_on(&mut entry, before);
+        entry
+    }
+
+    #[test]
+    fn a_course_is_carried_on_in_order_and_keeps_its_beginning() {
+        let last = (2..200).fold(entry(1, 1), |before, n| after(&before, n, u64::from(n)));
+        let counts: Vec<_> = last.course.iter().map(|point| point.contacts).collect();
+        assert_eq!(counts.len(), limits::COURSE_MAX);
+        assert_eq!((counts.first(), counts.last()), (Some(&1), Some(&199)));
+        assert!(counts.is_sorted(), "{counts:?}");
+    }
+
+    #[test]
+    fn what_is_written_again_after_a_restart_takes_its_place() {
+        let before = after(&after(&entry(1, 10), 2, 20), 3, 40);
+        let counts: Vec<_> = after(&before, 2, 20)
+            .course
+            .iter()
+            .map(|point| point.contacts)
+            .collect();
+        assert_eq!(counts, [10, 20]);
     }
 
     #[test]

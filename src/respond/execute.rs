@@ -161,10 +161,9 @@ impl Responder {
     }
 
     fn capture_of(&self, namespace: &str, pod: &Pod) -> Option<Capture> {
-        let selecting = |policy: &NetworkPolicy| {
-            policy.metadata.namespace.as_deref() == Some(namespace) && selects(policy, pod.labels())
-        };
-        let policies = self.stores.network_policies.state_filter(selecting);
+        let selecting = |policy: &NetworkPolicy| selects(policy, pod.labels());
+        let known = &self.stores.network_policies;
+        let policies = known.within_where(namespace, selecting);
         let mut selected_by: Vec<String> = policies.iter().map(|p| p.name_any()).collect();
         selected_by.sort();
         selected_by.truncate(limits::CAPTURED_POLICIES_MAX);

@@ -1,5 +1,6 @@
 //! Holding the owner of a pod and letting it go: reads the owner, sets the one field that stops its
-//! pods, and sets it back. Carries out steps of the plan; what to set is the plan's table of levers.
+//! pods, and sets it back. Carries out steps of the plan; what to set is the plan's table of levers,
+//! and `owner` finds out what it is set on.
 //!
 //! Every write names the object by UID and by the version that was read, so that it changes what was
 //! looked at or nothing (INV-5).
@@ -10,22 +11,14 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::execute::{Done, Outcome, done, failed, record};
-use super::plan::lever::{self, Choice, Hold};
+use super::owner::{data_of, lever_of};
+use super::plan::lever::{self, Hold};
 use super::plan::{Lever, PodView};
 use super::responder::{Responder, save};
 use super::view::{Known, may_hold};
 use crate::api::{ActionKind, ActionResult, Incident, ObjectTarget, RestoreEntry};
 use crate::cluster::{FieldManager, OwnerError, WriteError, kind_of};
-use crate::guardrails::membership::OwnerLink;
 use crate::limits;
-
-/// An owner as it was read.
-enum Read {
-    Found(Box<DynamicObject>),
-    Gone,
-    /// It cannot be read, in words.
-    Closed(String),
-}
 
 impl Responder {
     /// Finds out what can be done about the owner of the Incident's pod.
@@ -45,6 +38,7 @@ impl Responder {
                 let target = super::execute::pod_target(&PodView {
                     name: subject.name.clone(),
                     uid: subject.uid.clone(),
+                    node: None,
                     quarantine: None,
                 });
                 Err(failed(ActionKind::Suspend, target, error.into()))
@@ -54,7 +48,7 @@ impl Responder {
 
     async fn lever_of(&self, incident: &Incident, namespace: &str) -> Result<Lever, OwnerError> {
         let client = self.writer.client();
-        let mut links = if let Some(pod) = self.subject(incident, namespace) {
+        let links = if let Some(pod) = self.subject(incident, namespace) {
             let chain = self.owners.resolve(client, &self.stores, &pod, true);
             chain.await?.links
         } else {
@@ -62,119 +56,7 @@ impl Responder {
             let chain = self.owners.chain_of(&incident.spec.subject.uid);
             chain.unwrap_or_default().links
         };
-        // Each turn drops what is gone from the top; the chain is short.
-        while !links.is_empty() {
-            let chosen = match lever::choose(&links) {
-                Choice::Hold(chosen) => chosen,
-                Choice::Nobody => return Ok(Lever::None),
-                Choice::Unsupported(why) => return Ok(Lever::Unsupported(why)),
-            };
-            let mut holds = Vec::new();
-            let mut gone = None;
-            for link in chosen {
-                match self.read_owner(namespace, &link).await? {
-                    Read::Found(object) => {
-                        match self.hold_on(namespace, &links, &link, &object).await? {
-                            Ok(hold) => holds.push(hold),
-                            Err(why) => return Ok(Lever::Unsupported(why)),
-                        }
-                    }
-                    Read::Gone => gone = Some(link.uid),
-                    Read::Closed(why) => return Ok(Lever::Unsupported(why)),
-                }
-            }
-            if !holds.is_empty() {
-                return Ok(Lever::Owners(holds));
-            }
-            links.retain(|link| Some(&link.uid) != gone.as_ref());
-        }
-        Ok(Lever::None)
-    }
-
-    async fn read_owner(&self, namespace: &str, link: &OwnerLink) -> Result<Read, OwnerError> {
-        let OwnerLink {
-            api_version,
-            kind,
-            name,
-            uid,
-        } = link;
-        let client = self.writer.client();
-        let read = self.owners.get(client, namespace, api_version, kind, name);
-        match read.await {
-            // Another object of the same name is not this owner.
-            Ok(found) => Ok(found
-                .filter(|object| object.metadata.uid.as_ref() == Some(uid))
-                .map_or(Read::Gone, |object| Read::Found(Box::new(object)))),
-            Err(error) if error.is_forbidden() => Ok(Read::Closed(format!(
-                "the operator may not read {kind} {name}: grant it get and patch, or stop it by hand"
-            ))),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The field that holds this owner: its own, or that of the Workload by which Kueue drives it.
-    async fn hold_on(
-        &self,
-        namespace: &str,
-        chain: &[OwnerLink],
-        link: &OwnerLink,
-        object: &DynamicObject,
-    ) -> Result<Result<Hold, String>, OwnerError> {
-        let Some(row) = lever::row_of(&link.api_version, &link.kind) else {
-            return Ok(Err(format!("no field suspends {}", link.kind)));
-        };
-        if row.is_admitted() {
-            match self.workload_of(namespace, chain).await {
-                Ok(Some(hold)) => return Ok(Ok(hold)),
-                Ok(None) => {}
-                Err(error) if error.is_forbidden() => {
-                    if object.labels().contains_key(lever::KUEUE_QUEUE) {
-                        return Ok(Err(format!(
-                            "{} {} is driven by Kueue, whose Workloads the operator may not read: \
-                             grant it list, get and patch, or set spec.active to false by hand",
-                            link.kind, link.name
-                        )));
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let object = json(object);
-        if let Some(why) = lever::objection(link, &object) {
-            return Ok(Err(why));
-        }
-        Ok(Ok(Hold::new(link, row, &object)))
-    }
-
-    /// The Workload by which Kueue admits one of these owners.
-    async fn workload_of(
-        &self,
-        namespace: &str,
-        chain: &[OwnerLink],
-    ) -> Result<Option<Hold>, OwnerError> {
-        let (owners, client) = (&self.owners, self.writer.client());
-        let kind = owners.preferred(client, lever::KUEUE_GROUP, lever::WORKLOAD);
-        let Some(resource) = kind.await? else {
-            return Ok(None);
-        };
-        let uids: Vec<&str> = chain.iter().map(|link| link.uid.as_str()).collect();
-        let found = owners.owned_by(client, namespace, &resource, &uids).await?;
-        let Some(name) = found else {
-            return Ok(None);
-        };
-        let (version, kind) = (&resource.api_version, lever::WORKLOAD);
-        let object = owners.get(client, namespace, version, kind, &name).await?;
-        let row = lever::row_of(version, kind);
-        let (Some(object), Some(row)) = (object, row) else {
-            return Ok(None);
-        };
-        let link = OwnerLink {
-            api_version: version.clone(),
-            kind: kind.to_owned(),
-            uid: object.uid().unwrap_or_default(),
-            name,
-        };
-        Ok(Some(Hold::new(&link, row, &json(&object))))
+        lever_of(&self.owners, client, namespace, links).await
     }
 
     /// Sets the field that holds an owner, unless the owner changed since it was looked at.
@@ -188,7 +70,7 @@ impl Responder {
         let Some(object) = found.map_err(|e| error(e.into()))? else {
             return Ok(Done::default());
         };
-        let now = lever::value_at(&json(&object), &hold.field);
+        let now = lever::value_at(data_of(&object), &hold.field);
         if now != hold.now {
             return Ok(Done::default());
         }
@@ -281,7 +163,7 @@ impl Responder {
         let Some(object) = found.map_err(|e| error(e.into()))? else {
             return Ok(restored(entry, ActionResult::Skipped, "it is gone"));
         };
-        let now = lever::value_at(&json(&object), &entry.field);
+        let now = lever::value_at(data_of(&object), &entry.field);
         let resting = lever::resting(entry);
         let before = entry.before.as_ref();
         let back = format!("{} is {} again", entry.field, text(before));
@@ -379,9 +261,4 @@ fn restored(entry: &RestoreEntry, result: ActionResult, message: &str) -> Done {
 
 fn text(value: Option<&Value>) -> String {
     value.map_or_else(|| "unset".to_owned(), Value::to_string)
-}
-
-/// The object as the API server sent it.
-fn json(object: &DynamicObject) -> Value {
-    object.data.clone()
 }

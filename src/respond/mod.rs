@@ -9,6 +9,7 @@ mod evidence;
 mod execute;
 mod hold;
 mod observer;
+mod owner;
 mod pacing;
 mod record;
 mod resize;
@@ -17,6 +18,7 @@ mod view;
 mod witness;
 
 pub use observer::Observer;
+pub use owner::lever_of;
 pub use pacing::Pacer;
 pub use record::{Found, RecordCounters, Recorder, Ticket, mode_of};
 pub use responder::{Forgotten, RespondError, Responder, ResponderSettings};

@@ -6,9 +6,11 @@
 //! until the traffic is proven to have stopped, and nothing after that.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
@@ -91,16 +93,15 @@ impl Observer {
     fn witnessed(&self, incident: &Incident) -> Option<Witnessed> {
         let isolated = EventTime::from(isolated_at(incident)?);
         let (name, namespace) = (incident.name_any(), incident.namespace());
-        let pods = self.stores.pods.state_filter(|pod| {
-            pod.metadata.namespace == namespace
-                && pod.labels().get(labels::QUARANTINE) == Some(&name)
-        });
-        let watch = |uid: String| {
-            let key = PodKey::from(uid.as_str());
-            self.witness.watch(&key, isolated, monotonic_now())
+        let is_held = |pod: &Pod| pod.labels().get(labels::QUARANTINE) == Some(&name);
+        let pods = &self.stores.pods;
+        let pods = pods.within_where(&namespace.unwrap_or_default(), is_held);
+        let watch = |pod: &Arc<Pod>| {
+            let key = PodKey::from(pod.uid()?.as_str());
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            self.witness.watch(&key, node, isolated, monotonic_now())
         };
         pods.iter()
-            .filter_map(|pod| pod.uid())
             .filter_map(watch)
             .reduce(worst)
             // A log that never spoke shows nothing.

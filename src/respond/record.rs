@@ -14,7 +14,7 @@ use kube::api::ObjectMeta;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::evidence::{evidence_entry, incident_name};
+use super::evidence::{carry_on, evidence_entry, incident_name};
 use crate::api::{
     AgentRun, EvidenceEntry, Incident, IncidentCondition, IncidentSpec, Mode, RunReference,
     SubjectReference, condition_is, labels,
@@ -291,11 +291,11 @@ impl Recorder {
         let last = found.finding.evidence.last;
         let settles = |incident: &Incident| {
             let closed_at = incident.status.as_ref().and_then(|s| s.closed_at.as_ref());
-            incident.metadata.namespace.as_deref() == Some(&found.namespace)
-                && incident.spec.subject.uid == uid
+            incident.spec.subject.uid == uid
                 && closed_at.is_some_and(|time| last < EventTime::from(time.0))
         };
-        !self.stores.incidents.state_filter(settles).is_empty()
+        let incidents = &self.stores.incidents;
+        !incidents.within_where(&found.namespace, settles).is_empty()
     }
 
     fn stored_run(&self, id: &RunId) -> Option<Arc<AgentRun>> {
@@ -315,10 +315,9 @@ impl Recorder {
         written: Option<&Incident>,
     ) -> Incident {
         let uid = found.finding.subject.pod.as_str();
-        let of_pod = self.stores.incidents.state_filter(|incident| {
-            incident.metadata.namespace.as_deref() == Some(&found.namespace)
-                && incident.spec.subject.uid == uid
-        });
+        let is_of_pod = |incident: &Incident| incident.spec.subject.uid == uid;
+        let incidents = &self.stores.incidents;
+        let of_pod = incidents.within_where(&found.namespace, is_of_pod);
         let is_known_closed = |incident: &&Incident| {
             let same = |known: &&Arc<Incident>| known.metadata.name == incident.metadata.name;
             of_pod
@@ -366,11 +365,21 @@ impl Recorder {
     /// The new entry and what this observer wrote before about other signatures.
     fn evidence<'i>(
         &self,
-        entry: EvidenceEntry,
+        mut entry: EvidenceEntry,
         before: impl Iterator<Item = &'i Incident>,
     ) -> Vec<EvidenceEntry> {
+        let before: Vec<_> = before
+            .flat_map(|incident| &incident.spec.evidence)
+            .collect();
+        let is_same = |known: &&&EvidenceEntry| {
+            known.node == self.observer && known.signature == entry.signature
+        };
+        // The first that is found is the one that was written last.
+        if let Some(known) = before.iter().find(is_same) {
+            carry_on(&mut entry, known);
+        }
         let mut evidence = vec![entry];
-        for known in before.flat_map(|incident| &incident.spec.evidence) {
+        for known in before {
             let is_new = evidence
                 .iter()
                 .all(|entry| entry.signature != known.signature);

@@ -141,16 +141,13 @@ impl Responder {
             return subject.iter().map(|pod| pod_view(pod)).collect();
         };
         let of_run = self.roster.pods_of(&run.uid);
-        let chosen =
-            |pod: &Pod| {
-                pod.metadata.namespace.as_deref() == Some(namespace)
-                    && pod.metadata.uid.as_ref().is_some_and(|uid| {
-                        of_run.contains(uid) || *uid == incident.spec.subject.uid
-                    })
-            };
+        let chosen = |pod: &Pod| {
+            let uid = pod.metadata.uid.as_ref();
+            uid.is_some_and(|uid| of_run.contains(uid) || *uid == incident.spec.subject.uid)
+        };
         self.stores
             .pods
-            .state_filter(chosen)
+            .within_where(namespace, chosen)
             .iter()
             .map(|pod| pod_view(pod))
             .collect()
@@ -174,13 +171,10 @@ impl Responder {
         let is_undone = matches!(verdict, Some(Verdict::Release | Verdict::Terminate));
         if is_closed || !is_undone {
             let has_label = |pod: &Pod| {
-                pod.metadata.namespace.as_deref() == Some(namespace)
-                    && pod
-                        .labels()
-                        .get(labels::QUARANTINE)
-                        .is_some_and(|value| value == name)
+                let label = pod.labels().get(labels::QUARANTINE);
+                label.is_some_and(|value| value == name)
             };
-            let pods = self.stores.pods.state_filter(has_label);
+            let pods = self.stores.pods.within_where(namespace, has_label);
             return Ok(pods.iter().map(|pod| pod_view(pod)).collect());
         }
         let api: Api<Pod> = Api::namespaced(self.writer.client().clone(), namespace);
@@ -196,6 +190,8 @@ impl Responder {
             .map(|pod| PodView {
                 name: pod.name_any(),
                 uid: pod.uid().unwrap_or_default(),
+                // Not in the metadata; only pods that are contained are looked for in a log.
+                node: None,
                 quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
             })
             .collect())
@@ -232,9 +228,7 @@ impl Responder {
         if let Some(pod) = pod {
             let mut pod_labels: BTreeMap<String, String> = pod.labels().clone();
             pod_labels.insert(labels::QUARANTINE.to_owned(), incident.to_owned());
-            let in_namespace =
-                |policy: &NetworkPolicy| policy.metadata.namespace.as_deref() == Some(namespace);
-            let policies = self.stores.network_policies.state_filter(in_namespace);
+            let policies = self.stores.network_policies.within(namespace);
             let stance = Stance::Quarantined { cluster_deny };
             widened_by = widening(&pod_labels, policies.iter().map(AsRef::as_ref), stance);
             widened_by.truncate(limits::WIDENED_BY_MAX);
@@ -268,8 +262,8 @@ impl Responder {
     fn witnessed(&self, incident: &Incident, pods: &[PodView]) -> Option<Witnessed> {
         let isolated = EventTime::from(isolated_at(incident)?);
         let watch = |pod: &PodView| {
-            self.witness
-                .watch(&PodKey::from(pod.uid.as_str()), isolated, monotonic_now())
+            let (key, node) = (PodKey::from(pod.uid.as_str()), pod.node.as_deref());
+            self.witness.watch(&key, node, isolated, monotonic_now())
         };
         let own = pods.iter().filter_map(watch).reduce(worst);
         // What an agent told about an earlier isolation says nothing about this one.
@@ -289,13 +283,12 @@ impl Responder {
 
     fn others(&self, incident: &Incident, namespace: &str, known: &Known) -> Vec<OtherIncident> {
         let holds = |other: &Incident| {
-            other.metadata.namespace.as_deref() == Some(namespace)
-                && other.metadata.uid != incident.metadata.uid
+            other.metadata.uid != incident.metadata.uid
                 && crossed(other)
                 && may_hold(other)
                 && !known.let_go.contains(&other.name_any())
         };
-        let others = self.stores.incidents.state_filter(holds);
+        let others = self.stores.incidents.within_where(namespace, holds);
         others.iter().map(|other| self.other(other)).collect()
     }
 
@@ -353,6 +346,7 @@ fn pod_view(pod: &Pod) -> PodView {
     PodView {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
     }
 }

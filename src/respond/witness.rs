@@ -14,6 +14,7 @@ use super::plan::Witnessed;
 use crate::api::Observation;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, PodKey};
+use crate::signals::health::SignalHealth;
 
 /// A source that said nothing for this long counts as silent.
 pub const STALE: Duration = Duration::from_mins(1);
@@ -44,11 +45,22 @@ struct Seen {
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
     seen: Arc<Mutex<Seen>>,
+    /// Which nodes a source does not hear.
+    health: SignalHealth,
     /// Pods under watch, readable without the lock: nearly always 0 on the way of a flow.
     watched: Arc<AtomicUsize>,
 }
 
 impl Witness {
+    /// A witness for sources that are noted here.
+    #[must_use]
+    pub fn of(health: SignalHealth) -> Self {
+        Self {
+            health,
+            ..Self::default()
+        }
+    }
+
     /// A source spoke: its newest line so far, and the wall clock.
     pub fn source_spoke(&self, source: usize, log_time: EventTime, wall: EventTime, at: Instant) {
         let ahead = i64::try_from(AHEAD_MAX.as_micros()).unwrap_or(i64::MAX);
@@ -79,15 +91,23 @@ impl Witness {
 
     /// Watches a pod since its isolation, and says what was seen. The first call fixes `since`: the
     /// isolation, or the newest line so far where the log's clock is ahead of the API server's.
-    /// `None` when too many pods are under watch.
+    /// `None` when too many pods are under watch. A source that does not hear the pod's node says
+    /// nothing about the pod, however much it says of others (INV-8).
     #[must_use]
-    pub fn watch(&self, pod: &PodKey, isolated: EventTime, now: Instant) -> Option<Witnessed> {
+    pub fn watch(
+        &self,
+        pod: &PodKey,
+        node: Option<&str>,
+        isolated: EventTime,
+        now: Instant,
+    ) -> Option<Witnessed> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let hears = |source: usize| !node.is_some_and(|node| self.health.is_unseen(source, node));
         let speaking = seen
             .sources
-            .values()
-            .filter(|spoken| now - spoken.at < STALE);
-        let log_time = speaking.map(|spoken| spoken.log_time).min();
+            .iter()
+            .filter(|(source, spoken)| now - spoken.at < STALE && hears(**source));
+        let log_time = speaking.map(|(_, spoken)| spoken.log_time).min();
         let newest = seen.sources.values().map(|spoken| spoken.log_time).max();
         if !seen.pods.contains_key(pod) && seen.pods.len() >= limits::WITNESSED_PODS_MAX {
             return None;
@@ -175,12 +195,12 @@ mod tests {
     fn proof_after(flows: &[Flow<'_>], log_s: i64) -> Proof {
         let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
         witness.source_spoke(0, at(100), at(100), now);
-        assert!(witness.watch(&pod, at(100), now).is_some());
+        assert!(witness.watch(&pod, None, at(100), now).is_some());
         for flow in flows {
             witness.flow_seen(&pod, flow);
         }
         witness.source_spoke(0, at(log_s), at(log_s), now);
-        prove(&witness.watch(&pod, at(100), now).unwrap())
+        prove(&witness.watch(&pod, None, at(100), now).unwrap())
     }
 
     #[test]
@@ -210,7 +230,7 @@ mod tests {
         witness.source_spoke(0, at(100), at(100), now);
         witness.source_spoke(0, at(1_000_000), at(101), now);
         assert_eq!(
-            prove(&witness.watch(&pod, at(100), now).unwrap()),
+            prove(&witness.watch(&pod, None, at(100), now).unwrap()),
             Proof::Awaited
         );
     }
@@ -220,11 +240,28 @@ mod tests {
         let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
         // The node's clock is 300 s ahead; its newest line is of the very moment of isolation.
         witness.source_spoke(0, at(400), at(100), now);
-        assert!(witness.watch(&pod, at(100), now).is_some());
+        assert!(witness.watch(&pod, None, at(100), now).is_some());
         witness.flow_seen(&pod, &flow(399, Outcome::Answered, true));
         assert_eq!(
-            prove(&witness.watch(&pod, at(100), now).unwrap()),
+            prove(&witness.watch(&pod, None, at(100), now).unwrap()),
             Proof::Awaited
         );
+    }
+
+    #[test]
+    fn a_source_that_does_not_hear_a_node_proves_nothing_about_its_pods() {
+        let health = SignalHealth::new(["relay".to_owned()]);
+        let (witness, pod) = (Witness::of(health.clone()), PodKey::from("p"));
+        let now = Instant::now();
+        let speaks = |node| {
+            let witnessed = witness.watch(&pod, node, at(100), now);
+            witnessed.unwrap().source_speaks
+        };
+        witness.source_spoke(0, at(200), at(200), now);
+        health.unseen(0, vec!["dark".to_owned()]);
+        assert!(!speaks(Some("dark")));
+        assert!(speaks(Some("seen")) && speaks(None));
+        health.unseen(0, Vec::new());
+        assert!(speaks(Some("dark")));
     }
 }

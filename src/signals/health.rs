@@ -2,6 +2,7 @@
 //!
 //! The pipeline notes what each source does; the controller turns it into SignalsFresh.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ struct SourceNote {
     is_log: bool,
     last_line: Option<Instant>,
     last_loss: Option<Instant>,
+    /// Nodes that it does not hear.
+    unseen: BTreeSet<String>,
 }
 
 /// What can be said about all sources together.
@@ -25,15 +28,49 @@ pub enum SignalsVerdict {
     NoSource,
     /// These logs are silent.
     Stale(Vec<String>),
+    /// The logs speak, but for those of these nodes, which a relay does not hear.
+    NodesUnseen {
+        /// The nodes, sorted.
+        nodes: Vec<String>,
+        /// What there is to say of the others.
+        others: Box<SignalsVerdict>,
+    },
     /// The logs speak; these sources of node metrics are silent.
     MetricsStale(Vec<String>),
     /// These sources said that they lost events.
     Lossy(Vec<String>),
 }
 
+impl SignalsVerdict {
+    /// The verdict for who has pods on these nodes only. With none it stays.
+    #[must_use]
+    pub fn on_nodes(self, wanted: &BTreeSet<&str>) -> Self {
+        match self {
+            Self::NodesUnseen { mut nodes, others } if !wanted.is_empty() => {
+                nodes.retain(|node| wanted.contains(node.as_str()));
+                if nodes.is_empty() {
+                    *others
+                } else {
+                    Self::NodesUnseen { nodes, others }
+                }
+            }
+            other => other,
+        }
+    }
+}
+
 /// Notes about the sources. Cheap to clone; all clones are one.
-#[derive(Clone, Debug, Default)]
-pub struct SignalHealth(Arc<RwLock<Vec<SourceNote>>>);
+#[derive(Clone, Debug)]
+pub struct SignalHealth {
+    notes: Arc<RwLock<Vec<SourceNote>>>,
+    since: Instant,
+}
+
+impl Default for SignalHealth {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
 
 impl SignalHealth {
     /// Notes for these logs, by index.
@@ -54,11 +91,15 @@ impl SignalHealth {
                 is_log,
                 last_line: None,
                 last_loss: None,
+                unseen: BTreeSet::new(),
             }
         };
         let logs = logs.into_iter().map(note(true));
         let notes = logs.chain(metrics.into_iter().map(note(false)));
-        Self(Arc::new(RwLock::new(notes.collect())))
+        Self {
+            notes: Arc::new(RwLock::new(notes.collect())),
+            since: Instant::now(),
+        }
     }
 
     /// The source of this index delivered lines.
@@ -71,44 +112,81 @@ impl SignalHealth {
         self.note(source, |note| note.last_loss = Some(now));
     }
 
+    /// The source of this index does not hear these nodes, and hears all others.
+    pub fn unseen(&self, source: usize, nodes: Vec<String>) {
+        self.note(source, |note| note.unseen = nodes.into_iter().collect());
+    }
+
+    /// Whether the source of this index does not hear this node.
+    #[must_use]
+    pub fn is_unseen(&self, source: usize, node: &str) -> bool {
+        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        notes
+            .get(source)
+            .is_some_and(|note| note.unseen.contains(node))
+    }
+
     /// The verdict; a source is silent that said nothing for `stale_after`.
     #[must_use]
     pub fn verdict(&self, now: Instant, stale_after: Duration) -> SignalsVerdict {
-        let notes = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let names = |chosen: &dyn Fn(&SourceNote) -> bool| -> Vec<String> {
-            notes
-                .iter()
-                .filter(|note| chosen(note))
-                .map(|note| note.name.clone())
-                .collect()
-        };
-        let within = |time: Option<Instant>, span| time.is_some_and(|time| now - time < span);
-        let is_stale = |note: &SourceNote| !within(note.last_line, stale_after);
-        let stale = names(&|note| note.is_log && is_stale(note));
-        if !stale.is_empty() {
-            return SignalsVerdict::Stale(stale);
+        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let unseen: BTreeSet<&String> = notes.iter().flat_map(|note| &note.unseen).collect();
+        let verdict = verdict_of(&notes, now, stale_after);
+        if unseen.is_empty() || matches!(verdict, SignalsVerdict::Stale(_)) {
+            return verdict;
         }
-        let stale = names(&|note| !note.is_log && is_stale(note));
-        if !stale.is_empty() {
-            return SignalsVerdict::MetricsStale(stale);
-        }
-        // Metrics alone show no flow.
-        if !notes.iter().any(|note| note.is_log) {
-            return SignalsVerdict::NoSource;
-        }
-        let lossy = names(&|note| within(note.last_loss, LOSS_REMEMBERED));
-        if lossy.is_empty() {
-            SignalsVerdict::Fresh
-        } else {
-            SignalsVerdict::Lossy(lossy)
+        SignalsVerdict::NodesUnseen {
+            nodes: unseen.into_iter().cloned().collect(),
+            others: Box::new(verdict),
         }
     }
 
+    /// Whether it is too early for a verdict: a log said nothing yet, and had less time than `stale_after` for it.
+    #[must_use]
+    pub fn is_too_early(&self, now: Instant, stale_after: Duration) -> bool {
+        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let waits = notes
+            .iter()
+            .any(|note| note.is_log && note.last_line.is_none());
+        waits && now.saturating_duration_since(self.since) < stale_after
+    }
+
     fn note(&self, source: usize, change: impl FnOnce(&mut SourceNote)) {
-        let mut notes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.notes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(note) = notes.get_mut(source) {
             change(note);
         }
+    }
+}
+
+/// The verdict on the sources as such.
+fn verdict_of(notes: &[SourceNote], now: Instant, stale_after: Duration) -> SignalsVerdict {
+    let names = |chosen: &dyn Fn(&SourceNote) -> bool| -> Vec<String> {
+        notes
+            .iter()
+            .filter(|note| chosen(note))
+            .map(|note| note.name.clone())
+            .collect()
+    };
+    let within = |time: Option<Instant>, span| time.is_some_and(|time| now - time < span);
+    let is_stale = |note: &SourceNote| !within(note.last_line, stale_after);
+    let stale = names(&|note| note.is_log && is_stale(note));
+    if !stale.is_empty() {
+        return SignalsVerdict::Stale(stale);
+    }
+    let stale = names(&|note| !note.is_log && is_stale(note));
+    if !stale.is_empty() {
+        return SignalsVerdict::MetricsStale(stale);
+    }
+    // Metrics alone show no flow.
+    if !notes.iter().any(|note| note.is_log) {
+        return SignalsVerdict::NoSource;
+    }
+    let lossy = names(&|note| within(note.last_loss, LOSS_REMEMBERED));
+    if lossy.is_empty() {
+        SignalsVerdict::Fresh
+    } else {
+        SignalsVerdict::Lossy(lossy)
     }
 }
 
@@ -132,6 +210,16 @@ mod tests {
             health.verdict(later, STALE),
             SignalsVerdict::Stale(vec!["a".into()])
         );
+    }
+
+    #[test]
+    fn it_is_too_early_to_judge_until_a_log_spoke_or_had_its_time() {
+        let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
+        assert!(health.is_too_early(start, STALE));
+        assert!(!health.is_too_early(start + STALE * 2, STALE));
+        health.spoke(0, start);
+        assert!(!health.is_too_early(start, STALE));
+        assert!(!SignalHealth::default().is_too_early(start, STALE));
     }
 
     #[test]
@@ -174,5 +262,28 @@ mod tests {
             SignalHealth::default().verdict(later, STALE),
             SignalsVerdict::NoSource
         );
+    }
+
+    #[test]
+    fn a_node_that_a_relay_does_not_hear_concerns_who_has_pods_there() {
+        let (health, now) = (SignalHealth::new(["relay".into()]), Instant::now());
+        health.spoke(0, now);
+        health.unseen(0, vec!["b".into(), "a".into()]);
+        let verdict = health.verdict(now, STALE);
+        let on = |nodes: &[&str]| verdict.clone().on_nodes(&nodes.iter().copied().collect());
+        let unseen = |nodes: &[&str]| SignalsVerdict::NodesUnseen {
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            others: Box::new(SignalsVerdict::Fresh),
+        };
+        assert_eq!(on(&[]), unseen(&["a", "b"]));
+        assert_eq!(on(&["b", "c"]), unseen(&["b"]));
+        assert_eq!(on(&["c"]), SignalsVerdict::Fresh);
+        assert!(health.is_unseen(0, "a") && !health.is_unseen(0, "c"));
+        health.unseen(0, Vec::new());
+        assert_eq!(health.verdict(now, STALE), SignalsVerdict::Fresh);
+        // A relay that says nothing at all is the greater trouble.
+        health.unseen(0, vec!["a".into()]);
+        let stale = SignalsVerdict::Stale(vec!["relay".into()]);
+        assert_eq!(health.verdict(now + STALE, STALE), stale);
     }
 }

@@ -8,12 +8,17 @@ use crate::source::{Breach, SourceFile, is_or_below, module_name, word_offsets};
 
 /// The layers, left to right. A module may use what stands to its left. Inside a layer one may
 /// use another, never both each other. The longest name that fits a file decides.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["limits"],
     &["model"],
     &["api"],
     &["signals", "signals/decode", "detect"],
-    &["guardrails", "respond/plan", "respond/backend"],
+    &[
+        "guardrails",
+        "respond/plan",
+        "respond/backend",
+        "notify/shape",
+    ],
     &["observability"],
     &["cluster"],
     // All of `respond` that is not named further left: it records, executes, verifies.
@@ -23,6 +28,7 @@ const LAYERS: [&[&str]; 10] = [
         "controller",
         "respond",
     ],
+    &["notify", "report"],
     &["replay", "cli"],
     &["main"],
 ];
@@ -42,7 +48,7 @@ const BARRED: [(&str, &str, &str); 2] = [
 ];
 
 /// Modules that are pure (INV-1).
-const PURE: [&str; 8] = [
+const PURE: [&str; 10] = [
     "limits",
     "model",
     "api",
@@ -51,6 +57,8 @@ const PURE: [&str; 8] = [
     "guardrails",
     "respond/plan",
     "respond/backend",
+    "notify/shape",
+    "report",
 ];
 
 /// Modules that name no Kubernetes type at all.

@@ -51,10 +51,42 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "yellowjack.fullname" 
   "ulogd" (dict "directory" "/var/log/ulogd" "file" "ulogd.json" "format" "ulogd")
   "calico" (dict "directory" "/var/log/calico/flowlogs" "file" "flows.log" "format" "calico")
   "file" (dict "directory" "" "file" "" "format" "")
+  "hubble-relay" (dict "directory" "" "file" "" "format" "")
 -}}
 {{- $preset := get $presets .Values.source.preset -}}
 {{- range $key := list "directory" "file" "format" }}
 {{ $key }}: {{ default (get $preset $key) (get $.Values.source $key) | quote }}
+{{- end -}}
+{{- end -}}
+
+{{/* A relay is one for the whole cluster: the controller reads it, and there are no agents. */}}
+{{- define "yellowjack.hasRelay" -}}
+{{- if eq .Values.source.preset "hubble-relay" -}}true{{- end -}}
+{{- end -}}
+
+{{- define "yellowjack.hasAgents" -}}
+{{- if and .Values.node.enabled (not (include "yellowjack.hasRelay" .)) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "yellowjack.controllerReads" -}}
+{{- if or .Values.controller.sources (include "yellowjack.hasRelay" .) -}}true{{- end -}}
+{{- end -}}
+
+{{/* The flags of the relay. */}}
+{{- define "yellowjack.relayArgs" -}}
+{{- with .Values.source.relay -}}
+- {{ printf "--source=hubble-relay:%s%s" (ternary "https://" "" (ne .tlsSecret "")) .address | quote }}
+- "--checkpoint-dir=/checkpoints"
+{{- if .tlsSecret }}
+- "--relay-ca=/etc/yellowjack/relay/ca.crt"
+{{- with .serverName }}
+- {{ printf "--relay-server-name=%s" . | quote }}
+{{- end }}
+{{- if .clientCertificate }}
+- "--relay-cert=/etc/yellowjack/relay/tls.crt"
+- "--relay-key=/etc/yellowjack/relay/tls.key"
+{{- end }}
+{{- end }}
 {{- end -}}
 {{- end -}}
 

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 pub enum Fault {
     /// It is answered with this status and never reaches the server. 429 carries a Retry-After.
     Reply(StatusCode),
+    /// A watch is answered as the API server does where it no longer knows what changed since: list again.
+    Expired,
     /// It is forwarded after this time.
     Delay(Duration),
     /// The connection drops, and the server never sees the request.

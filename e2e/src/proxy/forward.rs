@@ -45,6 +45,7 @@ async fn serve(shared: &Shared, request: Request<Body>) -> anyhow::Result<Respon
             record(shared, &parts, &body, status, asked_at);
             return Ok(status_reply(status, "injected by the test"));
         }
+        Some(Fault::Expired) => return Ok(expired_watch()),
         Some(Fault::DropBefore) => return Ok(dropped_connection()),
         Some(Fault::Delay(time)) => {
             let never = std::future::pending::<()>();
@@ -156,6 +157,27 @@ fn dropped_connection() -> Response {
     Response::new(Body::from_stream(stream::iter([failure])))
 }
 
+/// One event, which says that the version to watch from is too old.
+fn expired_watch() -> Response {
+    let event = serde_json::json!({ "type": "ERROR", "object": {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": "too old resource version: injected by the test",
+        "reason": "Expired",
+        "code": StatusCode::GONE.as_u16(),
+    }});
+    json_reply(format!("{event}\n"))
+}
+
+fn json_reply(body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert("content-type", json);
+    response
+}
+
 fn status_reply(status: StatusCode, message: &str) -> Response {
     let reason = match status {
         StatusCode::CONFLICT => "Conflict",
@@ -173,13 +195,9 @@ fn status_reply(status: StatusCode, message: &str) -> Response {
         "reason": reason,
         "code": status.as_u16(),
     });
-    let mut response = Response::new(Body::from(body.to_string()));
+    let mut response = json_reply(body.to_string());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(
-        "content-type",
-        http::HeaderValue::from_static("application/json"),
-    );
     if status == StatusCode::TOO_MANY_REQUESTS {
         headers.insert("retry-after", http::HeaderValue::from_static("1"));
     }

@@ -7,8 +7,10 @@
 )]
 
 mod admission;
+mod docs;
 mod helm;
 mod leases;
+mod pages;
 mod people;
 mod recorder;
 mod render;

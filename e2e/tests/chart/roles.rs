@@ -24,7 +24,13 @@ const NODE: &str = "node-1";
 const SCANNED_COUNT: u8 = 60;
 
 /// Rules that no scenario here uses, and why they stay: role, verb, resource, reason.
-const IDLE: [(&str, &str, &str, &str); 3] = [
+const IDLE: [(&str, &str, &str, &str); 4] = [
+    (
+        "controller",
+        "patch",
+        "events",
+        "only where the same is said again within minutes",
+    ),
     (
         "controller",
         "get",

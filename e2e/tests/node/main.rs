@@ -2,6 +2,7 @@
 //! Runs inside `with-node`; elsewhere each test says that it is skipped.
 
 mod metrics;
+mod probe;
 
 use std::path::Path;
 use std::time::Duration;

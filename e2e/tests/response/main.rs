@@ -10,6 +10,11 @@ mod isolate;
 mod ladder;
 mod node_metrics;
 mod owners;
+mod relay;
+#[path = "../../../tests/relay/server.rs"]
+#[allow(dead_code, clippy::unwrap_used)] // a helper of other tests too
+mod relay_server;
 mod release;
 mod scene;
+mod tell;
 mod throttle;

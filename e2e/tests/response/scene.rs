@@ -39,7 +39,7 @@ pub struct Scene {
     pub env: TestEnv,
     pub log: EgressLog,
     pub proxy: FaultProxy,
-    _operator: Operator,
+    operator: Option<Operator>,
     agents: Vec<Operator>,
     honest_pods: AtomicU8,
 }
@@ -90,7 +90,8 @@ impl Scene {
         Ok(())
     }
 
-    async fn start_with(env: TestEnv, log: EgressLog, flags: &[&str]) -> anyhow::Result<Self> {
+    /// With a controller that has these flags and, without more, no source.
+    pub async fn start_with(env: TestEnv, log: EgressLog, flags: &[&str]) -> anyhow::Result<Self> {
         let proxy = FaultProxy::start(env.client.clone()).await?;
         let mut arguments = vec!["controller", "--namespace", &env.namespace];
         arguments.extend(["--agent-namespace", &env.namespace]);
@@ -100,12 +101,27 @@ impl Scene {
             env,
             log,
             proxy,
-            _operator: operator,
+            operator: Some(operator),
             agents: Vec::new(),
             honest_pods: AtomicU8::new(0),
         };
         scene.run("honest", json!({})).await?;
         Ok(scene)
+    }
+
+    /// Kills the operator and starts another one on the same log; `flags` are added to its command
+    /// line.
+    pub async fn restart(&mut self, flags: &[&str]) -> anyhow::Result<()> {
+        // Dropping it kills it.
+        self.operator = None;
+        let (namespace, source) = (self.env.namespace.clone(), self.log.source());
+        let mut arguments = vec!["controller", "--namespace", &namespace];
+        arguments.extend(["--agent-namespace", &namespace]);
+        arguments.extend(["--source", &source, "--start-at", "beginning"]);
+        arguments.extend_from_slice(flags);
+        let kubeconfig = self.proxy.kubeconfig();
+        self.operator = Some(self.env.operator(&kubeconfig, &arguments).await?);
+        Ok(())
     }
 
     pub fn pods(&self) -> Api<Pod> {

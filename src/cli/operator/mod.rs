@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::lead::{Election, ReadsLease};
 use super::election;
 use super::metrics::MetricsSource;
-use super::signals::SourceArg;
+use super::sources::{Place, SourceArg};
 use crate::cluster::{
     ClusterDeny, Owners, Roster, StoreWriters, Stores, WatchHealth, Writer, connect,
 };
@@ -30,6 +30,7 @@ use crate::controller::{Controller, Heartbeat, Parts, Role};
 use crate::detect::{Engine, EngineConfig};
 use crate::guardrails::ClusterFacts;
 use crate::limits;
+use crate::notify::{Bell, Notifier, NotifyCounters, NotifySettings};
 use crate::observability::{EndpointError, Missing, Read, serve};
 use crate::respond::{
     Forgotten, Found, Observer, Pacer, RecordCounters, Recorder, Responder, ResponderSettings,
@@ -37,9 +38,11 @@ use crate::respond::{
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
+use crate::signals::source::relay::{self, RelayConfig, RelayCounters, RelayPacing};
 use crate::signals::source::scrape::{SampleBatch, ScrapeCounters};
 use crate::signals::source::{
-    self, HealthReader, SourceConfig, SourceHandle, SourceId, SourceKind, StartAt,
+    self, Batch, HealthReader, SourceConfig, SourceError, SourceHandle, SourceId, SourceKind,
+    StartAt,
 };
 
 /// What this process is there for.
@@ -63,6 +66,8 @@ pub struct Response {
     pub settings: ResponderSettings,
     /// The most actions per second.
     pub actions_per_second: f64,
+    /// Who is told.
+    pub notify: NotifySettings,
     /// How one leader is chosen among replicas. `None`: this process is the only one.
     pub election: Option<election::Election>,
 }
@@ -96,6 +101,13 @@ pub struct OperatorConfig {
     pub agent_namespace: String,
 }
 
+/// Reads how a running source is.
+struct SourceReader {
+    name: String,
+    health: HealthReader,
+    relay: Option<Arc<RelayCounters>>,
+}
+
 /// The shared parts.
 struct Operator {
     config: OperatorConfig,
@@ -110,9 +122,11 @@ struct Operator {
     incidents: IncidentQueue,
     lines: Arc<LineCounters>,
     records: Arc<RecordCounters>,
+    bell: Bell,
+    notified: Arc<NotifyCounters>,
     watches: Vec<(&'static str, WatchHealth)>,
     reads_lease: ReadsLease,
-    sources: Mutex<Vec<(String, HealthReader)>>,
+    sources: Mutex<Vec<SourceReader>>,
     scrapes: Mutex<Vec<(String, Arc<ScrapeCounters>)>>,
 }
 
@@ -126,6 +140,7 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     operator.spawn_watches(&client, writers, &mut tasks);
     let (findings, found) = mpsc::channel(limits::FINDINGS_CHANNEL_MAX);
     operator.spawn_work(found, &shutdown, &mut tasks);
+    operator.start_telling(&mut tasks)?;
     let endpoints = operator.endpoints(&shutdown);
     tokio::pin!(endpoints);
     tokio::select! {
@@ -272,13 +287,15 @@ impl Operator {
             writer,
             stores,
             roster,
-            witness: Witness::default(),
+            witness: Witness::of(health.clone()),
             health,
             forgotten: Forgotten::default(),
             index: Arc::default(),
             controller,
             lines: Arc::default(),
             records: Arc::default(),
+            bell: Bell::default(),
+            notified: Arc::default(),
             watches: watches::kinds(&config.duty)
                 .iter()
                 .map(|kind| (*kind, WatchHealth::default()))
@@ -316,6 +333,26 @@ impl Operator {
                 tasks.spawn(self.heartbeat(name).run());
             }
         }
+    }
+
+    /// Starts what tells people. An agent tells nobody: its findings are Incidents of the controller.
+    fn start_telling(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+        let Duty::Controller(response) = &self.config.duty else {
+            return Ok(());
+        };
+        // Of several controllers the one that leads tells.
+        let gate = self.writer.gate().clone();
+        let notifier = Notifier {
+            stores: self.stores.clone(),
+            writer: self.writer.clone(),
+            settings: response.notify.clone(),
+            instance: std::env::var("HOSTNAME").unwrap_or_else(|_| "yellowjack".to_owned()),
+            bell: self.bell.clone(),
+            gate: Arc::new(move || gate.is_open()),
+            counters: Arc::clone(&self.notified),
+        };
+        notifier.start(tasks)?;
+        Ok(())
     }
 
     /// Serves the endpoints where that is wanted; never ends otherwise.
@@ -388,6 +425,39 @@ impl Operator {
         }
     }
 
+    fn start_source(
+        &self,
+        id: SourceId,
+        source: &SourceArg,
+        sender: &mpsc::Sender<Batch>,
+        reading: &CancellationToken,
+    ) -> Result<SourceHandle, SourceError> {
+        let (name, start_at) = (source.name(), self.config.start_at);
+        let checkpoint_dir = self.config.checkpoint_dir.clone();
+        let (sender, reading) = (sender.clone(), reading.clone());
+        let kind = match &source.place {
+            Place::Stdin => SourceKind::Stdin,
+            Place::Path(path) => SourceKind::Path(path.clone()),
+            Place::Relay(target) => {
+                let config = RelayConfig {
+                    id,
+                    name,
+                    target: target.clone(),
+                    start_at,
+                    checkpoint_dir,
+                    pacing: RelayPacing::default(),
+                };
+                return relay::spawn(config, sender, self.health.clone(), reading);
+            }
+        };
+        let config = SourceConfig {
+            start_at,
+            checkpoint_dir,
+            ..SourceConfig::new(id, &name, kind)
+        };
+        source::spawn(config, sender, reading)
+    }
+
     fn start_signals(
         &self,
         findings: mpsc::Sender<Found>,
@@ -398,20 +468,13 @@ impl Operator {
         let (sender, batches) = source::channel();
         let mut handles = Vec::new();
         for (place, source) in self.config.sources.iter().enumerate() {
-            let kind = source
-                .path
-                .clone()
-                .map_or(SourceKind::Stdin, SourceKind::Path);
-            let mut config = SourceConfig::new(SourceId(place), &source.name(), kind);
-            config.start_at = self.config.start_at;
-            config
-                .checkpoint_dir
-                .clone_from(&self.config.checkpoint_dir);
-            handles.push(source::spawn(config, sender.clone(), reading.clone())?);
+            handles.push(self.start_source(SourceId(place), source, &sender, reading)?);
         }
-        let readers = handles
-            .iter()
-            .map(|handle| (handle.name().to_owned(), handle.health_reader()));
+        let readers = handles.iter().map(|handle| SourceReader {
+            name: handle.name().to_owned(),
+            health: handle.health_reader(),
+            relay: handle.relay_counters(),
+        });
         *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = readers.collect();
         let info = |source: &SourceArg| SourceInfo {
             name: source.name(),

@@ -8,6 +8,7 @@ use super::{Duty, Operator};
 use crate::api::{Incident, condition_is};
 use crate::cluster::Outcome;
 use crate::observability::{Metric, Reading};
+use crate::signals::source::relay::RelayCounters;
 use crate::signals::source::scrape::ScrapeCounters;
 
 impl Operator {
@@ -95,9 +96,9 @@ impl Operator {
             ),
         ];
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, health) in sources.iter() {
-            let health = health.snapshot();
-            let of_source = |metric, value| Reading::labelled(metric, name, value);
+        for source in sources.iter() {
+            let health = source.health.snapshot();
+            let of_source = |metric, value| Reading::labelled(metric, &source.name, value);
             readings.extend([
                 of_source(Metric::SourceOversizedLines, health.oversized_lines),
                 of_source(Metric::SourceRotations, health.rotations),
@@ -105,12 +106,38 @@ impl Operator {
                 of_source(Metric::SourceGaps, health.gaps),
                 of_source(Metric::SourceLagBytes, health.lag_bytes),
             ]);
+            if let Some(counters) = &source.relay {
+                readings.extend(relay_readings(&source.name, counters));
+            }
         }
         readings.extend(self.metrics_readings());
+        readings.extend(self.told_readings());
         if matches!(self.config.duty, Duty::Controller(_)) {
             let gate = self.writer.gate();
             readings.push(Reading::plain(Metric::Leader, gate.is_open().into()));
             readings.push(Reading::plain(Metric::LeaderTransitions, gate.terms()));
+        }
+        readings
+    }
+
+    /// What became of what people were told.
+    fn told_readings(&self) -> Vec<Reading> {
+        let told = &self.notified;
+        let mut readings = Vec::new();
+        for (receiver, of) in [
+            ("events", &told.events),
+            ("alertmanager", &told.alertmanager),
+            ("webhook", &told.webhook),
+        ] {
+            for (result, counter) in [
+                ("sent", &of.sent),
+                ("failed", &of.failed),
+                ("dead_lettered", &of.dead_lettered),
+            ] {
+                let labels = [receiver, result];
+                let value = counter.load(Relaxed);
+                readings.push(Reading::of_two(Metric::Notifications, labels, value));
+            }
         }
         readings
     }
@@ -153,4 +180,22 @@ impl Operator {
         }
         readings
     }
+}
+
+/// What became of a relay.
+fn relay_readings(name: &str, of: &RelayCounters) -> Vec<Reading> {
+    let count = |counter: &AtomicU64| counter.load(Relaxed);
+    let lost = |place, counter| {
+        let labels = [name, place];
+        Reading::of_two(Metric::RelayEventsLost, labels, count(counter))
+    };
+    vec![
+        Reading::labelled(Metric::RelayReconnects, name, count(&of.reconnects)),
+        Reading::labelled(Metric::RelayRepeated, name, count(&of.repeated)),
+        Reading::labelled(Metric::RelayNodesUnseen, name, count(&of.nodes_unseen)),
+        lost("perf_ring_buffer", &of.lost_perf),
+        lost("observer_queue", &of.lost_queue),
+        lost("hubble_ring_buffer", &of.lost_ring),
+        lost("unknown", &of.lost_unknown),
+    ]
 }

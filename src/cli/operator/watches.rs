@@ -7,7 +7,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;
-use kube::runtime::{reflector, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use super::{Duty, Operator};
 use crate::api::{Incident, IncidentCondition, condition_is, labels};
 use crate::cluster::{
-    Seen, StoreWriters, WatchHealth, follow, prune_job, prune_nothing, prune_pod,
+    Seen, StoreWriter, StoreWriters, WatchHealth, follow, prune_job, prune_metadata, prune_pod,
+    prune_quota,
 };
 use crate::controller::feed::{facts_of, has_ended};
 use crate::model::{EventTime, PodKey};
@@ -80,13 +81,13 @@ impl Operator {
                 spawn_watch(tasks, $api, $config, $prune, $writer, health, on_seen);
             }};
         }
-        watch!("AgentRun", writers.runs, all(), prune_nothing, run_seen);
+        watch!("AgentRun", writers.runs, all(), prune_metadata, run_seen);
         let policies = Api::all(client.clone());
         watch!(
             "GuardrailPolicy",
             writers.policies,
             all(),
-            prune_nothing,
+            prune_metadata,
             policy_seen,
             policies
         );
@@ -94,7 +95,7 @@ impl Operator {
             "Incident",
             writers.incidents,
             all(),
-            prune_nothing,
+            prune_metadata,
             incident_seen
         );
         watch!("Pod", writers.pods, pods, prune_pod, pod_seen);
@@ -108,21 +109,21 @@ impl Operator {
             "NetworkPolicy",
             writers.network_policies,
             all(),
-            prune_nothing,
+            prune_metadata,
             network_policy_seen
         );
         watch!(
             "ResourceQuota",
             writers.quotas,
             ours(),
-            prune_nothing,
+            prune_quota,
             quota_seen
         );
         watch!(
             "LimitRange",
             writers.limit_ranges,
             ours(),
-            prune_nothing,
+            prune_metadata,
             limit_range_seen
         );
         self.spawn_lease_watch(client, writers.leases, tasks);
@@ -133,7 +134,7 @@ impl Operator {
     fn spawn_lease_watch(
         &self,
         client: &Client,
-        writer: reflector::store::Writer<Lease>,
+        writer: StoreWriter<Lease>,
         tasks: &mut JoinSet<()>,
     ) {
         let agents = format!("{}={}", labels::COMPONENT, labels::NODE_AGENT);
@@ -142,7 +143,7 @@ impl Operator {
             Api::namespaced(client.clone(), &self.config.agent_namespace);
         let health = self.health_of("Lease");
         let follower = |_| std::future::ready(());
-        spawn_watch(tasks, api, config, prune_nothing, writer, health, follower);
+        spawn_watch(tasks, api, config, prune_metadata, writer, health, follower);
     }
 
     /// Objects of a kind, as far as this operator watches them.
@@ -162,7 +163,7 @@ impl Operator {
             let is_crawler = new.spec.detection.profile == crate::api::Profile::Crawler;
             self.roster.mark_crawler(&uid, is_crawler);
         }
-        if matches!(seen, Seen::Relisted) {
+        if matches!(seen, Seen::Listed) {
             for run in self.stores.runs.state() {
                 let is_crawler = run.spec.detection.profile == crate::api::Profile::Crawler;
                 self.roster
@@ -170,6 +171,7 @@ impl Operator {
             }
         }
         self.controller.run_seen(seen);
+        self.bell.ring();
     }
 
     fn policy_seen(&self, seen: &Seen<crate::api::GuardrailPolicy>) {
@@ -191,6 +193,7 @@ impl Operator {
         }
         self.incidents.incident_seen(seen);
         self.controller.incident_seen(seen);
+        self.bell.ring();
     }
 
     fn pod_seen(&self, seen: &Seen<Pod>) {
@@ -212,7 +215,7 @@ impl Operator {
                 self.forgotten.push(key);
                 self.incidents.pod_seen(pod);
             }
-            Seen::Relisted => {
+            Seen::Listed => {
                 self.settle_index();
                 self.incidents.wake_all();
             }
@@ -227,7 +230,7 @@ impl Operator {
                 self.incidents
                     .wake_namespace(&policy.namespace().unwrap_or_default());
             }
-            Seen::Relisted => self.incidents.wake_all(),
+            Seen::Listed => self.incidents.wake_all(),
             Seen::Malformed { .. } => {}
         }
         self.controller.network_policy_seen(seen);
@@ -286,7 +289,7 @@ fn spawn_watch<K, F, Followed>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     prune: fn(&mut K),
-    writer: kube::runtime::reflector::store::Writer<K>,
+    writer: StoreWriter<K>,
     health: WatchHealth,
     follower: F,
 ) where

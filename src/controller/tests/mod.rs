@@ -115,6 +115,7 @@ fn observed(run: AgentRun) -> Observed {
         incidents: Vec::new(),
         cluster_deny: false,
         signals: SignalsVerdict::Fresh,
+        is_too_early: false,
         facts: Arc::new(ClusterFacts::default()),
     }
 }

@@ -63,6 +63,23 @@ fn a_second_look_at_the_same_changes_no_byte() {
 }
 
 #[test]
+fn an_operator_that_just_started_leaves_signals_as_they_were_and_says_nothing_better() {
+    let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    let fresh = status_of(&seen, &standing());
+    seen.signals = SignalsVerdict::Stale(vec!["log".into()]);
+    seen.is_too_early = true;
+    let said = status_of(&seen, &standing());
+    check(&said, "SignalsFresh", ("False", "FlowsStale"), "log");
+    let mut stored = (*seen.run).clone();
+    stored.status = Some(fresh.clone());
+    seen.run = Arc::new(stored);
+    assert_eq!(status_of(&seen, &standing()), fresh);
+    seen.is_too_early = false;
+    let said = status_of(&seen, &standing());
+    check(&said, "SignalsFresh", ("False", "FlowsStale"), "log");
+}
+
+#[test]
 fn a_status_survives_the_way_through_the_api_server() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     let said = status_of(&seen, &standing());
@@ -238,6 +255,14 @@ fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() 
             SignalsVerdict::Stale(vec!["egress.log".into()]),
             "FlowsStale",
             "egress.log",
+        ),
+        (
+            SignalsVerdict::NodesUnseen {
+                nodes: vec!["n1".into()],
+                others: Box::new(SignalsVerdict::Fresh),
+            },
+            "NodesUnseen",
+            "n1",
         ),
         (
             SignalsVerdict::MetricsStale(vec!["kubelet".into()]),

@@ -6,7 +6,6 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::super::escape::{for_markdown, for_terminal};
 use super::super::labels::{LabelKind, Labels};
 use super::super::run::{CaptureResult, Recorded, SubjectResult};
 use super::super::score::Score;
@@ -17,6 +16,7 @@ use super::{
 use crate::detect::EngineConfig;
 use crate::limits;
 use crate::model::Severity;
+use crate::model::escape::{for_markdown, for_terminal};
 
 /// All results as a page.
 // Writing into a string cannot fail, so the results of `writeln!` are not looked at.

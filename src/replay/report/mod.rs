@@ -19,9 +19,10 @@ use crate::limits;
 use crate::model::{EventTime, Evidence, Example, Outcome, Severity};
 use crate::signals::decode::{Shown, Shows};
 
+pub use crate::report::Colour;
 pub use json::json;
 pub use markdown::markdown;
-pub use text::{Colour, text};
+pub use text::text;
 
 /// What one failed first contact adds to a walk: ln(0.9 / 0.5), see `detect::walk`.
 const FAILURE_NATS: f64 = 0.588;

@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 
-use super::super::escape::for_terminal;
 use super::super::labels::{LabelKind, Labels};
 use super::super::run::{CaptureResult, Recorded, SubjectResult};
 use super::super::score::Score;
@@ -17,30 +16,14 @@ use super::{
 use crate::detect::EngineConfig;
 use crate::limits;
 use crate::model::EventTime;
+use crate::model::escape::for_terminal;
+use crate::report::Colour;
 
-/// Whether the text may hold colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
-    /// None: for files, pipes, and who set `NO_COLOR`.
-    Plain,
-    /// ANSI escapes.
-    Ansi,
-}
-
-impl Colour {
-    fn paint(self, code: &str, text: &str) -> String {
-        match self {
-            Self::Plain => text.to_owned(),
-            Self::Ansi => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-        }
-    }
-
-    fn action(self, action: &str) -> String {
-        match action {
-            "Quarantine" => self.paint("1;31", action),
-            "Alert" => self.paint("33", action),
-            _ => self.paint("32", action),
-        }
+fn paint_action(colour: Colour, action: &str) -> String {
+    match action {
+        "Quarantine" => colour.paint("1;31", action),
+        "Alert" => colour.paint("33", action),
+        _ => colour.paint("32", action),
     }
 }
 
@@ -138,7 +121,7 @@ fn subject_lines(
         format!(", run {run}")
     });
     let verdict = subject.verdict().name();
-    let action = colour.action(action(subject));
+    let action = paint_action(colour, action(subject));
     let mut lines = vec![format!("  {ip}  {verdict}, action {action}{label}{run}")];
     lines.extend(timeline_lines(subject));
     if subject.findings.is_empty() {

@@ -321,6 +321,7 @@ fn next_suspension(situation: &Situation<'_>) -> Option<Step> {
         let target = pod_target(&PodView {
             name: subject.name.clone(),
             uid: subject.uid.clone(),
+            node: None,
             quarantine: None,
         });
         (!has_settled(incident, ActionKind::Suspend, &subject.uid)).then_some(Step::Skip(

@@ -88,6 +88,8 @@ pub struct PodView {
     pub name: String,
     /// UID.
     pub uid: String,
+    /// Its node.
+    pub node: Option<String>,
     /// The value of its quarantine label.
     pub quarantine: Option<String>,
 }

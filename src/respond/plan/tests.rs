@@ -35,6 +35,7 @@ fn pod(name: &str) -> PodView {
     PodView {
         name: name.to_owned(),
         uid: format!("uid-{name}"),
+        node: None,
         quarantine: None,
     }
 }

@@ -24,7 +24,7 @@ use super::json::read_line;
 use super::{Malformed, NoSignal, SkipReason, icmp};
 use crate::model::{DnsQuery, EventTime, Flow, LostEvents, Outcome, PodHint, Signal, Transport};
 
-mod drop_reason;
+pub(super) mod drop_reason;
 mod record;
 
 use drop_reason::Fate;

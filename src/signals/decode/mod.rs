@@ -14,6 +14,7 @@ mod hubble;
 mod icmp;
 mod json;
 mod metrics;
+pub mod relay;
 mod samples;
 mod shows;
 mod sniff;

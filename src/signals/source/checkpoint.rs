@@ -68,20 +68,8 @@ impl CheckpointFile {
     /// The checkpoint of the source `name` that reads `target`. Another target under the same
     /// name is another checkpoint.
     pub(super) fn new(folder: &Path, name: &str, target: &Path) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(name.as_bytes());
-        hash.update([0]);
-        hash.update(target.as_os_str().as_encoded_bytes());
-        let hash = hex(&hash.finalize());
-        let tag = hash.get(..8).unwrap_or_default();
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let plain: String = name
-            .chars()
-            .take(64)
-            .map(|c| if is_plain(c) { c } else { '_' })
-            .collect();
         Self {
-            path: folder.join(format!("{plain}-{tag}.json")),
+            path: path_of(folder, name, target),
             written: None,
         }
     }
@@ -92,10 +80,8 @@ impl CheckpointFile {
             path: self.path.clone(),
             source,
         };
-        let bytes = match read_bounded(&self.path, limits::CHECKPOINT_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
+        let Some(bytes) = load_bounded(&self.path, limits::CHECKPOINT_BYTES_MAX)? else {
+            return Ok(None);
         };
         let saved: Saved =
             serde_json::from_slice(&bytes).map_err(|error| unreadable(error.into()))?;
@@ -133,7 +119,36 @@ impl CheckpointFile {
     }
 }
 
-fn replace(path: &Path, bytes: &[u8], with_sync: bool) -> io::Result<()> {
+/// The file of the source `name` that reads `target`.
+pub(super) fn path_of(folder: &Path, name: &str, target: &Path) -> PathBuf {
+    let mut hash = Sha256::new();
+    hash.update(name.as_bytes());
+    hash.update([0]);
+    hash.update(target.as_os_str().as_encoded_bytes());
+    let hash = hex(&hash.finalize());
+    let tag = hash.get(..8).unwrap_or_default();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let plain: String = name
+        .chars()
+        .take(64)
+        .map(|c| if is_plain(c) { c } else { '_' })
+        .collect();
+    folder.join(format!("{plain}-{tag}.json"))
+}
+
+/// The bytes of a checkpoint; `None` when there is none.
+pub(super) fn load_bounded(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, SourceError> {
+    match read_bounded(path, bytes_max) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SourceError::ReadCheckpoint {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+pub(super) fn replace(path: &Path, bytes: &[u8], with_sync: bool) -> io::Result<()> {
     let folder = super::family::folder_of(path);
     std::fs::create_dir_all(&folder)?;
     let temporary = path.with_extension("json.tmp");

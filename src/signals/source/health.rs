@@ -39,7 +39,8 @@ pub struct SourceHealth {
     pub rotations: u64,
     /// Files that were emptied under their name.
     pub truncations: u64,
-    /// Files that were gone before they were read to their end: lines may be missing.
+    /// Files that were gone before they were read to their end, and nodes whose flows a relay could
+    /// not send again after a break: lines may be missing.
     pub gaps: u64,
     /// Times that a log of the folder was left out because there are too many.
     pub unfollowed: u64,
@@ -157,7 +158,7 @@ impl Health {
             Count::Gaps => {
                 tracing::error!(
                     source,
-                    "A log was gone before it was read to its end; more are only counted."
+                    "Lines were gone before they were read; more such gaps are only counted."
                 );
             }
             Count::Unfollowed => {

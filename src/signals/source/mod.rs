@@ -1,4 +1,5 @@
-//! Sources: logs that rotate, alone or in a folder, and standard input; node metrics in `scrape`.
+//! Sources: logs that rotate, alone or in a folder, and standard input; Hubble Relay in `relay`; node
+//! metrics in `scrape`.
 //!
 //! Each source of lines has a thread of its own that reads and hands over batches of whole lines through
 //! a bounded channel; the consumer decodes them and acknowledges each batch when it is done with
@@ -21,6 +22,7 @@ mod generation;
 mod health;
 mod lines;
 mod reader;
+pub mod relay;
 pub mod scrape;
 mod stream;
 
@@ -41,6 +43,7 @@ pub use lines::lines;
 
 use health::Health;
 use reader::Reader;
+use relay::RelayCounters;
 
 /// Which source, in the order of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -216,9 +219,19 @@ pub enum SourceError {
 pub struct SourceHandle {
     name: String,
     health: Arc<Health>,
-    reader: Option<JoinHandle<Reader>>,
+    relay: Option<Arc<RelayCounters>>,
+    reader: Option<JoinHandle<Box<dyn Keeper>>>,
     /// The reader, once its thread has ended.
-    stopped: Option<Reader>,
+    stopped: Option<Box<dyn Keeper>>,
+}
+
+/// What is left of a source when its thread has ended: its place, to be kept.
+trait Keeper: std::fmt::Debug + Send {
+    /// Lets the channel end: nothing more comes from here.
+    fn hang_up(&mut self);
+
+    /// Writes the last checkpoint.
+    fn save_last(&mut self) -> Result<(), SourceError>;
 }
 
 /// Reads the health of a source, for as long as one likes.
@@ -262,7 +275,8 @@ pub fn spawn(
     let reader = match config.kind.clone() {
         SourceKind::Path(path) => {
             let reader = Reader::new(config, path, outlet);
-            Some(thread.spawn(move || reader.run()).map_err(failed)?)
+            let run = move || Box::new(reader.run()) as Box<dyn Keeper>;
+            Some(thread.spawn(run).map_err(failed)?)
         }
         SourceKind::Stdin => {
             // Reading standard input cannot be interrupted, so that this thread is not waited for.
@@ -274,6 +288,7 @@ pub fn spawn(
     Ok(SourceHandle {
         name,
         health,
+        relay: None,
         reader,
         stopped: None,
     })
@@ -290,6 +305,12 @@ impl SourceHandle {
     #[must_use]
     pub fn health_reader(&self) -> HealthReader {
         HealthReader(Arc::clone(&self.health))
+    }
+
+    /// What became of it, where it is a relay.
+    #[must_use]
+    pub fn relay_counters(&self) -> Option<Arc<RelayCounters>> {
+        self.relay.clone()
     }
 
     /// How it is.
@@ -322,7 +343,7 @@ impl SourceHandle {
     pub fn close(mut self) -> Result<(), SourceError> {
         self.stop()?;
         match self.stopped.take() {
-            Some(mut reader) => reader.save(true),
+            Some(mut reader) => reader.save_last(),
             None => Ok(()),
         }
     }
@@ -345,6 +366,11 @@ impl Outlet {
     /// Whether nobody wants more lines.
     fn is_over(&self) -> bool {
         self.shutdown.is_cancelled() || self.sender.is_closed()
+    }
+
+    /// Lets the channel end.
+    fn hang_up(&mut self) {
+        self.sender = mpsc::channel(1).0;
     }
 
     /// Hands a batch over, and waits while the queue is full. Not with `blocking_send`, which

@@ -15,7 +15,7 @@ use super::checkpoint::{CheckpointFile, Saved};
 use super::family;
 use super::follower::{Begin, Context, Follower, Polled};
 use super::health::{Count, SourceState};
-use super::{Outlet, SourceConfig, SourceError, StartAt, Stopped};
+use super::{Keeper, Outlet, SourceConfig, SourceError, StartAt, Stopped};
 
 /// The reader of one path.
 #[derive(Debug)]
@@ -69,11 +69,6 @@ impl Reader {
         }
         self.outlet.health.set_state(SourceState::Ended);
         self
-    }
-
-    /// Lets the channel end: nothing more comes from here.
-    pub(super) fn hang_up(&mut self) {
-        self.outlet.sender = tokio::sync::mpsc::channel(1).0;
     }
 
     fn load(&mut self) {
@@ -247,7 +242,7 @@ impl Reader {
     }
 
     /// Writes the checkpoint, if anything changed.
-    pub(super) fn save(&mut self, with_sync: bool) -> Result<(), SourceError> {
+    fn save(&mut self, with_sync: bool) -> Result<(), SourceError> {
         let Some(checkpoint) = &mut self.checkpoint else {
             return Ok(());
         };
@@ -257,6 +252,16 @@ impl Reader {
             self.outlet.health.count(Count::CheckpointFailures, 1);
         }
         saved
+    }
+}
+
+impl Keeper for Reader {
+    fn hang_up(&mut self) {
+        self.outlet.hang_up();
+    }
+
+    fn save_last(&mut self) -> Result<(), SourceError> {
+        self.save(true)
     }
 }
 

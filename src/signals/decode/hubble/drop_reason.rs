@@ -58,3 +58,9 @@ pub(super) fn by_number(number: u64) -> Fate {
     let found = REASONS.iter().find(|(reason, _, _)| *reason == number);
     found.map_or(Fate::Discarded, |(_, _, fate)| *fate)
 }
+
+/// The name of a reason that means more than `Discarded`.
+pub(in crate::signals::decode) fn name(number: u64) -> Option<&'static str> {
+    let found = REASONS.iter().find(|(reason, _, _)| *reason == number);
+    found.map(|(_, name, _)| *name)
+}

@@ -1,16 +1,19 @@
 //! Escape: text of unknown origin on a terminal and in Markdown.
 //!
-//! Names in a log are the agent's to choose (INV-6), names of files are whoever's. Called by the
-//! reports for everything that they did not write themselves.
+//! Names in a log are the agent's to choose (INV-6), names of files are whoever's, and whatever
+//! stands in the cluster was written by somebody else. Called by the reports of `replay` and by the
+//! command line for everything that they did not write themselves.
 
-use crate::model::clip;
+use std::fmt::Write as _;
+
+use super::clip;
 
 /// Longest text that a report shows, in bytes: summaries have at most 256.
 const SHOWN_BYTES_MAX: usize = 512;
 
 /// For a terminal: what moves the cursor, hides text or turns its direction becomes visible.
 #[must_use]
-pub(super) fn for_terminal(text: &str) -> String {
+pub fn for_terminal(text: &str) -> String {
     let mut shown = String::new();
     for c in clip(text, SHOWN_BYTES_MAX).chars() {
         if is_treacherous(c) {
@@ -22,9 +25,28 @@ pub(super) fn for_terminal(text: &str) -> String {
     shown
 }
 
+/// The same for a whole document of JSON: its own line breaks stay, and what is treacherous inside its
+/// texts is spelled as JSON spells it, so that a program reads the very same text.
+#[must_use]
+pub fn for_json(document: &str) -> String {
+    let mut shown = String::with_capacity(document.len());
+    for c in document.chars() {
+        if c != '\n' && is_treacherous(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                // Writing to a String cannot fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// For Markdown, as a code span: there no link, mention, image or HTML works.
 #[must_use]
-pub(super) fn for_markdown(text: &str) -> String {
+pub fn for_markdown(text: &str) -> String {
     let shown = for_terminal(text).replace('`', "'").replace('|', "\\|");
     format!("`{}`", shown.trim())
 }
@@ -48,6 +70,18 @@ mod tests {
             "a\\u{1b}[2Jb\\u{202e}c\\u{a}"
         );
         assert_eq!(for_terminal("pod-ä"), "pod-ä");
+    }
+
+    #[test]
+    fn json_stays_json_and_says_the_same() {
+        let text = "a\u{9b}2J\u{202e}\u{e0001}\n\u{1b}";
+        let document = serde_json::to_string_pretty(&[text]).unwrap();
+        let shown = for_json(&document);
+        assert!(
+            shown.chars().all(|c| c == '\n' || !is_treacherous(c)),
+            "{shown:?}"
+        );
+        assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [text]);
     }
 
     #[test]

@@ -1,0 +1,245 @@
+//! `make bench-scale`: what a large cluster costs. 10,000 AgentRuns and 20,000 pods on the real API server, where KWOK
+//! plays 200 kubelets: how long until every run is reconciled, memory, requests at rest, a relist, and 100 incidents at
+//! once. `ARGS="--runs 500 --pods 1000"` makes it small. Prints figures and asserts what must hold whatever the machine.
+
+mod incidents;
+mod measure;
+mod sizes;
+mod watching;
+mod world;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use kube::Client;
+use yellowjack_e2e::proxy::{Fault, FaultProxy, Matcher};
+use yellowjack_e2e::{Operator, TestCluster, client_of, install_crds, lines::EgressLog, wait_for};
+
+use measure::{Watched, figure, pause, say_machine};
+use sizes::Sizes;
+
+/// A bar that is missed is a figure; this limit only ends what will not end.
+const SETTLE_LIMIT: Duration = Duration::from_mins(20);
+/// An address that no pod has: its lines keep the log alive.
+const NOBODY: &str = "192.0.2.1";
+
+fn main() -> anyhow::Result<()> {
+    let sizes = Sizes::read(std::env::args().skip(1))?;
+    let cluster = TestCluster::own()?;
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    runtime.block_on(bench(&cluster, &sizes))
+}
+
+async fn bench(cluster: &TestCluster, sizes: &Sizes) -> anyhow::Result<()> {
+    let client = cluster.client().await?;
+    let folder = tempfile::tempdir().context("failed to make a folder")?;
+    install_crds(&client).await?;
+    let kubeconfig = world::identity(&client, cluster.kubeconfig(), folder.path()).await?;
+    let mut kwok = world::start_kwok(cluster.kubeconfig(), folder.path())?;
+    say_machine("start");
+    println!("{sizes}");
+    let started = Instant::now();
+    world::make(&client, sizes, &mut kwok).await?;
+    figure("scale.made", started.elapsed().as_secs_f64(), "s");
+
+    let log = Arc::new(EgressLog::create()?);
+    let beat = tokio::spawn(heartbeat(Arc::clone(&log)));
+    let bench = Bench {
+        client,
+        sizes,
+        log,
+        folder: folder.path(),
+    };
+    let result = bench.phases(&kubeconfig).await;
+    beat.abort();
+    result
+}
+
+/// One line a second about nobody: a log that is alive, as on every real node.
+async fn heartbeat(log: Arc<EgressLog>) {
+    loop {
+        if let Err(error) = log.scan_hosts(NOBODY, 0, 1) {
+            eprintln!("heartbeat: {error:#}");
+        }
+        pause(Duration::from_secs(1)).await;
+    }
+}
+
+struct Bench<'a> {
+    client: Client,
+    sizes: &'a Sizes,
+    log: Arc<EgressLog>,
+    folder: &'a Path,
+}
+
+impl Bench<'_> {
+    async fn phases(&self, kubeconfig: &Path) -> anyhow::Result<()> {
+        let operator = self.start("new", kubeconfig).await?;
+        self.new_runs(&operator)
+            .await
+            .with_context(|| operator.log_tail())?;
+        drop(operator);
+        let operator = self.start("again", kubeconfig).await?;
+        self.again(&operator)
+            .await
+            .with_context(|| operator.log_tail())?;
+        drop(operator);
+        // Only here: a proxy takes processor time.
+        let proxy = FaultProxy::start(client_of(kubeconfig).await?).await?;
+        let operator = self.start("faults", &proxy.kubeconfig()).await?;
+        self.under_faults(&proxy, &operator)
+            .await
+            .with_context(|| operator.log_tail())
+    }
+
+    async fn start(&self, name: &str, kubeconfig: &Path) -> anyhow::Result<Watched> {
+        say_machine(name);
+        let source = self.log.source();
+        let quarantine_max = incidents::QUARANTINES_MAX.to_string();
+        let arguments = [
+            "controller",
+            "--source",
+            &source,
+            "--listen",
+            "127.0.0.1:0",
+            "--max-quarantines",
+            &quarantine_max,
+            "--breaker-pods",
+            "1000",
+        ];
+        let log = self.folder.join(format!("{name}.log"));
+        let operator = Operator::start(kubeconfig, &arguments, &log).await?;
+        Ok(Watched::new(operator))
+    }
+
+    /// The operator meets runs that it never saw: guardrails and status are written for each.
+    async fn new_runs(&self, operator: &Watched) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let before = measure::requests(&self.client).await?;
+        watching::until_reconciled(&self.client, self.sizes.runs, SETTLE_LIMIT).await?;
+        figure("scale.reconciled_new", started.elapsed().as_secs_f64(), "s");
+        self.settle(operator).await?;
+        let requests = measure::requests(&self.client).await? - before;
+        figure("scale.new.requests", as_f64(requests), "count");
+        figure(
+            "scale.new.writes",
+            as_f64(operator.writes().await?),
+            "count",
+        );
+        operator.say("scale.new")
+    }
+
+    /// The operator starts where all stands: nothing is to be written. Then it rests.
+    async fn again(&self, operator: &Watched) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let before = measure::requests(&self.client).await?;
+        self.wait_until_enrolled(operator).await?;
+        figure("scale.reconciled", started.elapsed().as_secs_f64(), "s");
+        self.settle(operator).await?;
+        let requests = measure::requests(&self.client).await? - before;
+        figure("scale.start.requests", as_f64(requests), "count");
+        figure(
+            "scale.start.writes",
+            as_f64(operator.writes().await?),
+            "count",
+        );
+        operator.say("scale")?;
+        self.rest(operator).await
+    }
+
+    async fn under_faults(&self, proxy: &FaultProxy, operator: &Watched) -> anyhow::Result<()> {
+        self.wait_until_enrolled(operator).await?;
+        self.settle(operator).await?;
+        self.relist(proxy, operator).await?;
+        incidents::at_once(&self.client, self.sizes, &self.log).await?;
+        operator.say("scale.end")
+    }
+
+    /// A pod is on the roster once its run was reconciled.
+    async fn wait_until_enrolled(&self, operator: &Watched) -> anyhow::Result<()> {
+        let pods = self.sizes.pods as u64;
+        wait_for("all pods to be on the roster", SETTLE_LIMIT, async || {
+            pause(Duration::from_millis(200)).await;
+            match operator.metric("yellowjack_pods ").await {
+                Ok(count) if count == pods => Ok(()),
+                Ok(count) => Err(format!("{count} of {pods}")),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the operator neither writes nor works.
+    async fn settle(&self, operator: &Watched) -> anyhow::Result<()> {
+        wait_for("the operator to come to rest", SETTLE_LIMIT, async || {
+            let look = async || -> anyhow::Result<(u64, f64)> {
+                let writes = operator.writes().await?;
+                Ok((writes, operator.cpu_seconds()?))
+            };
+            let before = look().await.map_err(|error| format!("{error:#}"))?;
+            pause(Duration::from_secs(5)).await;
+            let after = look().await.map_err(|error| format!("{error:#}"))?;
+            if before.0 == after.0 && after.1 - before.1 < 0.5 {
+                Ok(())
+            } else {
+                Err(format!("{before:?}, 5 s later {after:?}"))
+            }
+        })
+        .await
+    }
+
+    async fn rest(&self, operator: &Watched) -> anyhow::Result<()> {
+        say_machine("rest");
+        let span = Duration::from_secs(self.sizes.rest_s);
+        let requests = measure::requests(&self.client).await?;
+        let writes = operator.writes().await?;
+        let cpu = operator.cpu_seconds()?;
+        pause(span).await;
+        let requests = measure::requests(&self.client).await? - requests;
+        let writes = operator.writes().await? - writes;
+        let cpu = operator.cpu_seconds()? - cpu;
+        let seconds = span.as_secs_f64();
+        figure("scale.rest_requests", as_f64(requests) / seconds, "per_s");
+        figure("scale.rest_writes", as_f64(writes), "count");
+        figure("scale.rest_cpu", 100.0 * cpu / seconds, "percent");
+        ensure!(writes == 0, "{writes} writes at rest in {span:?}");
+        Ok(())
+    }
+
+    /// Every watch fails and may not go on where it was: all is listed anew.
+    async fn relist(&self, proxy: &FaultProxy, operator: &Watched) -> anyhow::Result<()> {
+        /// Watches of a controller: one per kind.
+        const WATCHES: usize = 9;
+        say_machine("relist");
+        operator.forget_peak()?;
+        let (before, cpu) = (
+            measure::requests(&self.client).await?,
+            operator.cpu_seconds()?,
+        );
+        let watches = Matcher::any().containing("watch=true");
+        proxy.fail_times(watches, Fault::Expired, WATCHES);
+        proxy.close_watches();
+        let started = Instant::now();
+        wait_for("every watch to fail", SETTLE_LIMIT, async || {
+            match proxy.faults_left() {
+                0 => Ok(()),
+                left => Err(format!("{left} to go")),
+            }
+        })
+        .await?;
+        self.settle(operator).await?;
+        self.wait_until_enrolled(operator).await?;
+        figure("scale.relist", started.elapsed().as_secs_f64(), "s");
+        figure("scale.relist_cpu", operator.cpu_seconds()? - cpu, "s");
+        let requests = measure::requests(&self.client).await? - before;
+        figure("scale.relist_requests", as_f64(requests), "count");
+        operator.say("scale.relist")
+    }
+}
+
+#[expect(clippy::cast_precision_loss)] // a figure for people
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,129 @@
+//! What is measured, and how: memory and processor time from the kernel, requests from the API server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::Client;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use yellowjack_e2e::Operator;
+
+/// The flow schema of the operator's requests, by which the API server counts them.
+pub const FLOW_SCHEMA: &str = "bench-operator";
+
+/// Lines of the operator's log that are shown where something fails.
+const LOG_LINES: usize = 40;
+
+/// Ticks of processor time in a second, as `/proc` counts them on Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Prints a figure.
+pub fn figure(name: &str, value: f64, unit: &str) {
+    println!("figure {name} {value:.1} {unit}");
+}
+
+/// A bench lets time pass; it waits for nothing that could be looked at.
+pub async fn pause(span: Duration) {
+    tokio::time::sleep(span).await;
+}
+
+/// Prints what the machine is and how busy.
+pub fn say_machine(phase: &str) {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<&str> = load.split_whitespace().take(3).collect();
+    println!("{phase}: {cores} cores, load average {}", load.join(" "));
+}
+
+/// Requests of the operator since the API server's start, by the server's own count: a watch is one, when it begins.
+pub async fn requests(client: &Client) -> anyhow::Result<u64> {
+    let request = http::Request::get("/metrics").body(Vec::new())?;
+    let text = client
+        .request_text(request)
+        .await
+        .context("failed to read the API server's metrics")?;
+    let schema = format!("flow_schema=\"{FLOW_SCHEMA}\"");
+    let name = "apiserver_flowcontrol_dispatched_requests_total{";
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with(name) && line.contains(&schema));
+    Ok(lines.filter_map(value_of).sum())
+}
+
+/// The value at the end of a line of metrics.
+fn value_of(line: &str) -> Option<u64> {
+    let value: f64 = line.rsplit_once(' ')?.1.parse().ok()?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Some(value as u64)
+}
+
+/// The operator under measurement.
+pub struct Watched(Operator);
+
+impl Watched {
+    pub const fn new(operator: Operator) -> Self {
+        Self(operator)
+    }
+
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        let text = self.0.log().unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(LOG_LINES).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// One of its own metrics, by name and labels; 0 where it has not said it yet.
+    pub async fn metric(&self, series: &str) -> anyhow::Result<u64> {
+        let log = self.0.log()?;
+        let said = log.lines().find_map(|line| line.split_once("address="));
+        let (_, address) = said.context("it serves nothing yet")?;
+        let mut stream = tokio::net::TcpStream::connect(address.trim()).await?;
+        let request = "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let lines = answer.lines().filter(|line| line.starts_with(series));
+        Ok(lines.filter_map(value_of).sum())
+    }
+
+    /// Writes to the API server, however they ended.
+    pub async fn writes(&self) -> anyhow::Result<u64> {
+        self.metric("yellowjack_api_writes_total{").await
+    }
+
+    /// Processor time since its start.
+    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let stat = self.read("stat")?;
+        // The name in brackets may hold anything; user and system time are the 12th and 13th after it.
+        let (_, fields) = stat.rsplit_once(") ").context("an odd stat")?;
+        let times = fields.split_whitespace().skip(11).take(2);
+        let ticks: f64 = times.filter_map(|text| text.parse::<f64>().ok()).sum();
+        Ok(ticks / TICKS_PER_SECOND)
+    }
+
+    /// Lets the peak of its memory begin anew.
+    pub fn forget_peak(&self) -> anyhow::Result<()> {
+        std::fs::write(self.file("clear_refs"), "5").context("failed to reset the peak of memory")
+    }
+
+    /// Prints memory and processor time so far under these names.
+    pub fn say(&self, name: &str) -> anyhow::Result<()> {
+        let status = self.read("status")?;
+        for (line, suffix) in [("VmHWM:", "rss"), ("VmRSS:", "rss_now")] {
+            let kib = status.lines().find_map(|found| found.strip_prefix(line));
+            let kib = kib.and_then(|text| text.split_whitespace().next());
+            let kib: f64 = kib.context("no size in its status")?.parse()?;
+            figure(&format!("{name}.{suffix}"), kib / 1024.0, "MiB");
+        }
+        figure(&format!("{name}.cpu"), self.cpu_seconds()?, "s");
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> anyhow::Result<String> {
+        std::fs::read_to_string(self.file(name)).context("the operator is gone")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0.pid()))
+    }
+}

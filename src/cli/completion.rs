@@ -1,0 +1,24 @@
+//! `yellowjack completion`: the script that lets a shell complete the arguments.
+
+use std::io::Write;
+
+use anyhow::Context;
+use clap_complete::Shell;
+
+/// Arguments of `yellowjack completion`.
+#[derive(clap::Args, Debug)]
+pub struct CompletionArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Runs the subcommand on the whole command line of the program.
+pub fn run(args: &CompletionArgs, mut command: clap::Command) -> anyhow::Result<()> {
+    // To memory first: the generator panics where nobody reads on.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "yellowjack", &mut script);
+    std::io::stdout()
+        .write_all(&script)
+        .context("failed to write to standard output")
+}

@@ -1,0 +1,260 @@
+//! Rights: of the controller's service account and of whoever asks, and the admission policies that
+//! keep others from the quarantine.
+
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use super::Context;
+use super::check::{Check, Verdict};
+use super::clock::some;
+use crate::cli::people::{PeopleError, list};
+use crate::cluster::{Deed, WriteError, may_account, may_i};
+use crate::observability::chain;
+
+/// Group, resource and verb of what the controller cannot do without.
+const NEEDED: [(&str, &str, &str); 18] = [
+    ("yellowjack.dev", "agentruns", "list"),
+    ("yellowjack.dev", "agentruns", "watch"),
+    ("yellowjack.dev", "agentruns/status", "patch"),
+    ("yellowjack.dev", "guardrailpolicies", "list"),
+    ("yellowjack.dev", "incidents", "list"),
+    ("yellowjack.dev", "incidents", "watch"),
+    ("yellowjack.dev", "incidents/status", "patch"),
+    ("", "pods", "list"),
+    ("", "pods", "watch"),
+    ("", "pods", "patch"),
+    ("", "pods", "delete"),
+    ("", "nodes", "list"),
+    ("", "resourcequotas", "create"),
+    ("", "limitranges", "create"),
+    ("batch", "jobs", "patch"),
+    ("networking.k8s.io", "networkpolicies", "list"),
+    ("networking.k8s.io", "networkpolicies", "create"),
+    ("networking.k8s.io", "networkpolicies", "patch"),
+];
+
+/// What it can do without, at the price of a lever.
+const LEVERS: [(&str, &str, &str); 4] = [
+    ("apps", "deployments", "patch"),
+    ("apps", "statefulsets", "patch"),
+    ("batch", "cronjobs", "patch"),
+    ("", "pods/resize", "patch"),
+];
+
+/// The ends of the names of the chart's admission policies.
+const POLICIES: [&str; 5] = [
+    "quarantine-label",
+    "guardrails",
+    "incidents",
+    "quarantined-debug",
+    "quarantined-connect",
+];
+
+pub(super) async fn checks(context: &Context<'_>, account: &str) -> Vec<Check> {
+    vec![
+        of_controller(context, account).await,
+        of_caller(context).await,
+    ]
+}
+
+async fn of_controller(context: &Context<'_>, account: &str) -> Check {
+    let namespace = &context.args.operator_namespace;
+    let wanted =
+        format!("the service account {namespace}/{account} may do what the controller does");
+    let (needed, levers) = (
+        missing(context, account, &NEEDED).await,
+        missing(context, account, &LEVERS).await,
+    );
+    match (needed, levers) {
+        (Ok(needed), Ok(levers)) => judge_rights(wanted, &needed, &levers),
+        (Err(error), _) | (_, Err(error)) => {
+            let todo = "asking for another's rights takes create on subjectaccessreviews";
+            let found = format!("not known: {}", chain(&error));
+            Check::new("rbac", Verdict::Unknown, wanted, found, todo)
+        }
+    }
+}
+
+async fn missing(
+    context: &Context<'_>,
+    account: &str,
+    deeds: &[(&'static str, &'static str, &'static str)],
+) -> Result<Vec<String>, WriteError> {
+    let client = &context.cluster.client;
+    let namespace = &context.args.operator_namespace;
+    let mut missing = Vec::new();
+    for (group, resource, verb) in deeds {
+        let deed = Deed {
+            group,
+            resource,
+            verb,
+            name: "",
+            namespace: "",
+        };
+        if !may_account(client, namespace, account, &deed).await? {
+            let dot = if group.is_empty() { "" } else { "." };
+            missing.push(format!("{verb} {resource}{dot}{group}"));
+        }
+    }
+    Ok(missing)
+}
+
+fn judge_rights(wanted: String, needed: &[String], levers: &[String]) -> Check {
+    let names = |missing: &[String]| some(&missing.iter().map(String::as_str).collect::<Vec<_>>());
+    if needed.len() == NEEDED.len() {
+        let found = "it may do nothing of that: is it the right account?";
+        let todo = "name it with --operator-namespace and --service-account";
+        return Check::new("rbac", Verdict::Unknown, wanted, found, todo);
+    }
+    if !needed.is_empty() {
+        let found = format!("it may not: {}", names(needed));
+        let todo = "apply the chart's roles again";
+        return Check::new("rbac", Verdict::Fail, wanted, found, todo);
+    }
+    if !levers.is_empty() {
+        let found = format!("it may all that it must, and not: {}", names(levers));
+        let todo = "with rbac.ownerLevers of the chart it can hold these owners too";
+        return Check::new("rbac", Verdict::Warn, wanted, found, todo);
+    }
+    Check::ok("rbac", wanted, "it may all that it must")
+}
+
+async fn of_caller(context: &Context<'_>) -> Check {
+    let wanted = "you may decide on Incidents of your namespace";
+    let deed = Deed {
+        group: "yellowjack.dev",
+        resource: "incidents",
+        verb: "patch",
+        name: "",
+        namespace: &context.cluster.namespace,
+    };
+    match may_i(&context.cluster.client, &deed).await {
+        Ok(true) => Check::ok(
+            "you",
+            wanted,
+            "RBAC lets you; an admission policy may still refuse",
+        ),
+        Ok(false) => Check::new(
+            "you",
+            Verdict::Warn,
+            wanted,
+            format!(
+                "you may not patch incidents in {}",
+                context.cluster.namespace
+            ),
+            "whoever is to release needs that right",
+        ),
+        Err(error) => Check::new("you", Verdict::Unknown, wanted, chain(&error), ""),
+    }
+}
+
+pub(super) async fn admission(context: &Context<'_>) -> Vec<Check> {
+    let wanted = "admission policies keep everybody else from label, guardrails and Incidents";
+    match policies(context).await {
+        Ok((policies, denying)) => vec![judge_policies(wanted, &policies, &denying)],
+        Err(error) => vec![Check::cannot("admission", wanted, &error)],
+    }
+}
+
+/// Names of our policies, and of those that a binding lets deny.
+async fn policies(context: &Context<'_>) -> Result<(Vec<String>, Vec<String>), PeopleError> {
+    let client = &context.cluster.client;
+    let ours = || ListParams::default().labels("app.kubernetes.io/name=yellowjack");
+    let api: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let policies = list("validatingadmissionpolicies", &api, ours()).await?;
+    let api: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let bindings = list("validatingadmissionpolicybindings", &api, ours()).await?;
+    let denying = bindings.items.into_iter().filter_map(|binding| {
+        let spec = binding.spec?;
+        let denies = spec
+            .validation_actions?
+            .iter()
+            .any(|action| action == "Deny");
+        denies.then_some(spec.policy_name?)
+    });
+    let names = policies
+        .items
+        .iter()
+        .map(|policy| policy.name_any())
+        .collect();
+    Ok((names, denying.collect()))
+}
+
+fn judge_policies(wanted: &str, policies: &[String], denying: &[String]) -> Check {
+    let has =
+        |names: &[String], end: &str| names.iter().any(|name| name.ends_with(&format!("-{end}")));
+    let absent: Vec<&str> = POLICIES
+        .into_iter()
+        .filter(|end| !has(policies, end))
+        .collect();
+    let todo = "install the chart with admissionPolicies.enabled: without them whoever may patch a pod \
+                can take the quarantine label off";
+    let check = |found: String| Check::new("admission", Verdict::Warn, wanted, found, todo);
+    if absent.len() == POLICIES.len() {
+        return check("no admission policy of Yellowjack is there".to_owned());
+    }
+    if !absent.is_empty() {
+        return check(format!("missing: {}", some(&absent)));
+    }
+    let idle: Vec<&str> = POLICIES
+        .into_iter()
+        .filter(|end| !has(denying, end))
+        .collect();
+    if !idle.is_empty() {
+        return check(format!("there, and not denying: {}", some(&idle)));
+    }
+    Check::ok(
+        "admission",
+        wanted,
+        format!("{} policies deny", POLICIES.len()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_missing_right_fails_a_missing_lever_is_to_know_and_none_at_all_is_another_account() {
+        let verdict = |needed: &[String], levers: &[String]| {
+            judge_rights(String::new(), needed, levers).verdict
+        };
+        assert_eq!(verdict(&[], &[]), Verdict::Ok);
+        assert_eq!(
+            verdict(&[], &owned(&["patch deployments.apps"])),
+            Verdict::Warn
+        );
+        assert_eq!(verdict(&owned(&["patch pods"]), &[]), Verdict::Fail);
+        assert_eq!(
+            verdict(&vec![String::new(); NEEDED.len()], &[]),
+            Verdict::Unknown
+        );
+    }
+
+    #[test]
+    fn policies_count_only_where_a_binding_denies() {
+        let all: Vec<String> = POLICIES
+            .iter()
+            .map(|end| format!("yellowjack-{end}"))
+            .collect();
+        assert_eq!(judge_policies("", &all, &all).verdict, Verdict::Ok);
+        assert_eq!(judge_policies("", &all, &[]).verdict, Verdict::Warn);
+        assert!(
+            judge_policies("", &[], &[])
+                .found
+                .starts_with("no admission")
+        );
+        let some = all.get(1..).unwrap();
+        assert_eq!(
+            judge_policies("", some, some).found,
+            "missing: quarantine-label"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Flags of `yellowjack controller` about who is told of Incidents.
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use http::Uri;
+
+use crate::limits;
+use crate::model::Severity;
+use crate::notify::shape::Format;
+use crate::notify::{NotifySettings, WebhookSettings};
+
+/// Arguments about notifications.
+#[derive(clap::Args, Debug)]
+pub struct NotifyArgs {
+    /// An Alertmanager, for example `http://alertmanager.monitoring:9093`. May be given several
+    /// times: each member of a cluster must be told by itself.
+    #[arg(long = "alertmanager", value_name = "URL", value_parser = receiver)]
+    alertmanagers: Vec<Uri>,
+
+    /// Where transitions of Incidents are posted as CloudEvents, signed as Standard Webhooks ask.
+    #[arg(long, value_name = "URL", value_parser = receiver, requires = "webhook_secret_file")]
+    webhook: Option<Uri>,
+
+    /// The file with the webhook's signing secret: `whsec_` and 24 to 64 bytes in Base64. A second
+    /// line is a second secret, for the time of a change.
+    #[arg(long, value_name = "FILE", requires = "webhook")]
+    webhook_secret_file: Option<PathBuf>,
+
+    /// What the data of the webhook's CloudEvents is.
+    #[arg(long, value_enum, default_value_t = Format::Cloudevents)]
+    webhook_format: Format,
+
+    /// The weakest finding that receivers are told of.
+    #[arg(long, value_enum, default_value_t = LevelArg::Alert)]
+    notify_min_level: LevelArg,
+
+    /// Certificates of who signs the receivers' certificates, in PEM, in place of those that the
+    /// system trusts.
+    #[arg(long, value_name = "FILE")]
+    notify_ca_file: Option<PathBuf>,
+
+    /// The name of this cluster in what receivers are told: letters, digits, dots and hyphens.
+    #[arg(long, value_name = "NAME", value_parser = cluster_name)]
+    cluster_name: Option<String>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum LevelArg {
+    /// All of them.
+    Alert,
+    /// Those alone that crossed the line of a quarantine.
+    Quarantine,
+}
+
+impl NotifyArgs {
+    /// The settings.
+    pub fn settings(self) -> anyhow::Result<NotifySettings> {
+        ensure!(
+            self.alertmanagers.len() <= limits::ALERTMANAGERS_MAX,
+            "wants at most {} --alertmanager, got {}",
+            limits::ALERTMANAGERS_MAX,
+            self.alertmanagers.len()
+        );
+        let webhook = self.webhook.zip(self.webhook_secret_file);
+        Ok(NotifySettings {
+            cluster: self.cluster_name,
+            level_min: Some(match self.notify_min_level {
+                LevelArg::Alert => Severity::Alert,
+                LevelArg::Quarantine => Severity::Quarantine,
+            }),
+            alertmanagers: self.alertmanagers,
+            webhook: webhook.map(|(url, secret_file)| WebhookSettings {
+                url,
+                secret_file,
+                format: self.webhook_format,
+            }),
+            ca_file: self.notify_ca_file,
+        })
+    }
+}
+
+/// The URL of a receiver. The text is not repeated: it may hold a credential.
+fn receiver(text: &str) -> Result<Uri, String> {
+    let wanted = || "wants http://HOST[:PORT][/PATH] or https://".to_owned();
+    let uri: Uri = text.parse().map_err(|_| wanted())?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let host = uri.authority().filter(|_| is_http).ok_or_else(wanted)?;
+    if host.as_str().contains('@') {
+        return Err("wants a URL without a user or password: flags are no place for them".into());
+    }
+    Ok(uri)
+}
+
+fn cluster_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if text.is_empty() || text.len() > 63 || !text.chars().all(is_plain) {
+        return Err("wants 1 to 63 letters, digits, dots and hyphens".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_with_passwords_are_refused_and_not_repeated() {
+        assert!(receiver("https://hooks.example.com/a?b=c").is_ok());
+        for bad in [
+            "alertmanager:9093",
+            "/api",
+            "ftp://a/",
+            "https://ana:hunter2@example.com/",
+        ] {
+            let error = receiver(bad).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_name_fits_into_a_url() {
+        assert!(cluster_name("prod-eu.1").is_ok());
+        for bad in ["", "a b", "a/../b", "a?b", &"a".repeat(64)] {
+            assert!(cluster_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Values of `--source`, and the arguments about Hubble Relay.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use http::Uri;
+
+use crate::signals::decode::Format;
+use crate::signals::source::relay::{RelayTarget, RelayTls};
+
+/// What stands in front of the address of a relay.
+const RELAY: &str = "hubble-relay:";
+
+/// Arguments about Hubble Relay.
+#[derive(clap::Args, Debug, Default)]
+pub struct RelayArgs {
+    /// The authority that signed the relay's certificate. It is called by TLS then.
+    #[arg(long, value_name = "FILE")]
+    relay_ca: Option<PathBuf>,
+
+    /// Our certificate for the relay, where it wants one. Read anew for each connection.
+    #[arg(long, value_name = "FILE", requires_all = ["relay_key", "relay_ca"])]
+    relay_cert: Option<PathBuf>,
+
+    /// The key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "relay_cert")]
+    relay_key: Option<PathBuf>,
+
+    /// The name in the relay's certificate, where it is not that of the host. Cilium's own is
+    /// `*.hubble-relay.cilium.io`.
+    #[arg(long, value_name = "NAME", requires = "relay_ca")]
+    relay_server_name: Option<String>,
+}
+
+/// Where lines come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Standard input.
+    Stdin,
+    /// A file or a folder.
+    Path(PathBuf),
+    /// Hubble Relay.
+    Relay(RelayTarget),
+}
+
+/// Where lines come from, and how they are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceArg {
+    /// Where they come from.
+    pub place: Place,
+    /// `None` is told from the lines.
+    pub format: Option<Format>,
+}
+
+impl SourceArg {
+    /// The name in logs and conditions.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.place {
+            Place::Stdin => "standard input".to_owned(),
+            Place::Path(path) => path.display().to_string(),
+            Place::Relay(target) => {
+                let host = target.url.authority().map_or("", |host| host.as_str());
+                format!("{RELAY}{host}")
+            }
+        }
+    }
+}
+
+impl RelayArgs {
+    /// Gives relays what they need for TLS.
+    pub fn equip(self, mut sources: Vec<SourceArg>) -> anyhow::Result<Vec<SourceArg>> {
+        let tls = self.relay_ca.map(|ca| RelayTls {
+            ca,
+            server_name: self.relay_server_name,
+            identity: self.relay_cert.zip(self.relay_key),
+        });
+        let mut has_relay = false;
+        for source in &mut sources {
+            let Place::Relay(target) = &mut source.place else {
+                continue;
+            };
+            has_relay = true;
+            let with_tls = target.url.scheme_str() == Some("https");
+            anyhow::ensure!(
+                tls.is_some() || !with_tls,
+                "{} wants --relay-ca, the authority that signed the relay's certificate",
+                target.url
+            );
+            anyhow::ensure!(
+                tls.is_none() || with_tls,
+                "--relay-ca wants a relay with TLS, hubble-relay:https://HOST:PORT, got {}",
+                target.url
+            );
+            target.tls.clone_from(&tls);
+        }
+        anyhow::ensure!(
+            has_relay || tls.is_none(),
+            "--relay-ca wants a source hubble-relay:https://HOST:PORT"
+        );
+        Ok(sources)
+    }
+}
+
+/// Reads a value of `--source`.
+pub fn source(text: &str) -> Result<SourceArg, String> {
+    if let Some(address) = text.strip_prefix(RELAY) {
+        let url = relay_url(address).map_err(|_| {
+            format!("wants hubble-relay:HOST:PORT or hubble-relay:https://HOST:PORT, got {text:?}")
+        })?;
+        return Ok(SourceArg {
+            place: Place::Relay(RelayTarget { url, tls: None }),
+            format: Some(Format::Hubble),
+        });
+    }
+    let (format, path) = match text.split_once(':') {
+        Some((name, path)) if Format::from_name(name).is_some() => (Format::from_name(name), path),
+        _ => (None, text),
+    };
+    if path.is_empty() {
+        return Err(format!(
+            "wants [FORMAT:]PATH, for example ulogd:/var/log/egress.json, got {text:?}"
+        ));
+    }
+    Ok(SourceArg {
+        place: match path {
+            "-" => Place::Stdin,
+            path => Place::Path(PathBuf::from(path)),
+        },
+        format,
+    })
+}
+
+/// `HOST:PORT`, with `http://`, `grpc://` (the same) or `https://` in front or without. There is no
+/// usual port: Cilium's service has 80 or 443, Relay itself 4245.
+fn relay_url(address: &str) -> anyhow::Result<Uri> {
+    let (scheme, rest) = match address.split_once("://") {
+        Some(("https", rest)) => ("https", rest),
+        Some(("http" | "grpc", rest)) => ("http", rest),
+        Some(_) => anyhow::bail!("another scheme"),
+        None => ("http", address),
+    };
+    let url: Uri = format!("{scheme}://{}", rest.trim_end_matches('/')).parse()?;
+    let host = url.authority().context("no host")?;
+    anyhow::ensure!(!host.host().is_empty() && host.port_u16().is_some());
+    anyhow::ensure!(!host.as_str().contains('@') && url.path() == "/" && url.query().is_none());
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(source: SourceArg) -> PathBuf {
+        match source.place {
+            Place::Path(path) => path,
+            other => panic!("{other:?} is no path"),
+        }
+    }
+
+    #[test]
+    fn a_source_may_name_its_format() {
+        let with = source("ulogd:/var/log/e.json").unwrap();
+        assert_eq!(with.format, Some(Format::Ulogd));
+        assert_eq!(path(with), PathBuf::from("/var/log/e.json"));
+        for format in Format::ALL {
+            let named = source(&format!("{}:/var/log/a", format.name())).unwrap();
+            assert_eq!(named.format, Some(format));
+        }
+        let without = source("/var/log/a:b.json").unwrap();
+        assert_eq!(without.format, None);
+        assert_eq!(path(without), PathBuf::from("/var/log/a:b.json"));
+        assert_eq!(source("hubble:-").unwrap().place, Place::Stdin);
+        assert!(source("zeek:").is_err());
+    }
+
+    #[test]
+    fn a_relay_has_a_host_and_a_port_and_perhaps_a_scheme() {
+        for (text, url) in [
+            (
+                "hubble-relay:relay.kube-system:80",
+                "http://relay.kube-system:80/",
+            ),
+            (
+                "hubble-relay:grpc://10.0.0.1:4245/",
+                "http://10.0.0.1:4245/",
+            ),
+            (
+                "hubble-relay:https://[fd00::1]:443",
+                "https://[fd00::1]:443/",
+            ),
+        ] {
+            let found = source(text).unwrap();
+            assert_eq!(found.format, Some(Format::Hubble));
+            let Place::Relay(target) = &found.place else {
+                panic!("{text} is no relay");
+            };
+            assert_eq!(target.url.to_string(), url);
+            assert!(
+                url.contains(found.name().trim_start_matches(RELAY)),
+                "{url}"
+            );
+        }
+        for text in [
+            "hubble-relay:",
+            "hubble-relay:relay",
+            "hubble-relay:ftp://relay:21",
+            "hubble-relay:http://me:secret@relay:80",
+            "hubble-relay:relay:80/path",
+            "hubble-relay:relay:99999",
+        ] {
+            assert!(source(text).unwrap_err().contains("HOST:PORT"), "{text}");
+        }
+    }
+
+    #[test]
+    fn tls_is_given_to_relays_that_are_called_by_it_and_nothing_is_half_secure() {
+        let equip = |url: &str, args: RelayArgs| args.equip(vec![source(url).unwrap()]);
+        let with_ca = || RelayArgs {
+            relay_ca: Some("ca.crt".into()),
+            relay_server_name: Some("relay".into()),
+            ..RelayArgs::default()
+        };
+        let equipped = equip("hubble-relay:https://a:443", with_ca()).unwrap();
+        let Place::Relay(RelayTarget { tls: Some(tls), .. }) = &equipped[0].place else {
+            panic!("no TLS");
+        };
+        assert_eq!(tls.server_name.as_deref(), Some("relay"));
+        assert_eq!(tls.identity, None);
+        for (url, args) in [
+            ("hubble-relay:https://a:443", RelayArgs::default()),
+            ("hubble-relay:a:80", with_ca()),
+            ("hubble:/var/log/a", with_ca()),
+        ] {
+            let error = equip(url, args).unwrap_err().to_string();
+            assert!(error.contains("--relay-ca"), "{error}");
+        }
+    }
+}

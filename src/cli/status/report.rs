@@ -1,0 +1,512 @@
+//! What `status` says of runs, from the objects alone. Pure; nothing is judged anew: the conditions
+//! are the controller's word, and here it is only read and put in an order.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::api::{
+    AgentRun, AgentRunCondition, Incident, IncidentCondition, PodsSummary, Reason, Verdict,
+    condition_is, condition_of,
+};
+use crate::cli::people::{self, Listed};
+
+/// The Incidents, as far as they may be read.
+pub enum Known {
+    /// All of them.
+    All(Listed<Incident>),
+    /// The caller may not list Incidents.
+    Forbidden,
+}
+
+/// The state of a run in one word. The order is that of the table: what needs a look comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum State {
+    /// A pod is contained.
+    Quarantined,
+    /// The guardrails do not stand as the spec says, or nobody has looked at this spec yet.
+    Unguarded,
+    /// An Incident is open, and nothing is contained.
+    Suspicious,
+    /// The guardrails stand, and what the pods do is not seen.
+    Unwatched,
+    /// The guardrails stand, the pods are seen, and nothing is open.
+    Guarded,
+    /// The run has ended.
+    Ended,
+}
+
+impl State {
+    /// The word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quarantined => "Quarantined",
+            Self::Unguarded => "Unguarded",
+            Self::Suspicious => "Suspicious",
+            Self::Unwatched => "Unwatched",
+            Self::Guarded => "Guarded",
+            Self::Ended => "Ended",
+        }
+    }
+
+    const fn exit_code(self) -> u8 {
+        match self {
+            Self::Quarantined => people::QUARANTINED,
+            Self::Unguarded => people::NOT_GUARDED,
+            Self::Suspicious => people::SUSPICIOUS,
+            Self::Unwatched => people::NOT_WATCHED,
+            Self::Guarded | Self::Ended => 0,
+        }
+    }
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusReport {
+    /// The runs; what needs a look comes first.
+    pub runs: Vec<RunReport>,
+    /// What the answer leaves out.
+    pub notes: Vec<String>,
+    /// Whether one run was asked for, so that all is said.
+    #[serde(skip)]
+    pub is_whole: bool,
+}
+
+/// One run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunReport {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The state in one word.
+    pub state: State,
+    /// Its pods.
+    pub pods: Option<PodsSummary>,
+    /// Why, in the controller's words: the reason of the condition that decided.
+    pub reason: String,
+    /// Since when the condition that decided says so.
+    pub since: Option<Timestamp>,
+    /// The reason of `SignalsFresh`.
+    pub signals: String,
+    /// The conditions.
+    pub conditions: Vec<Said>,
+    /// Its open Incidents.
+    pub incidents: Vec<OpenIncident>,
+    /// What to do next.
+    pub next: Vec<String>,
+}
+
+/// One condition.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Said {
+    /// Type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// Reason.
+    pub reason: String,
+    /// Message.
+    pub message: String,
+    /// Since when it has this status.
+    pub since: Timestamp,
+    /// Whether it is as one would wish.
+    pub is_fine: bool,
+}
+
+/// One open Incident.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenIncident {
+    /// Name.
+    pub name: String,
+    /// The pod.
+    pub pod: String,
+    /// What was recognised.
+    pub signatures: Vec<String>,
+    /// The reason of Contained.
+    pub contained: String,
+    /// The reason of Verified.
+    pub verified: String,
+    /// When it was made.
+    pub since: Option<Timestamp>,
+    /// Whether a human confirmed it.
+    pub is_confirmed: bool,
+}
+
+impl StatusReport {
+    /// The lowest exit code that holds for a run.
+    pub fn exit_code(&self) -> u8 {
+        let codes = self.runs.iter().map(|run| run.state.exit_code());
+        codes.filter(|code| *code > 0).min().unwrap_or(0)
+    }
+}
+
+/// The report on these runs.
+pub fn of(runs: &Listed<AgentRun>, known: &Known, is_whole: bool) -> StatusReport {
+    let mut notes = Vec::new();
+    if runs.is_cut {
+        notes.push(format!(
+            "only the first {} runs were read",
+            runs.items.len()
+        ));
+    }
+    match known {
+        Known::All(incidents) if incidents.is_cut => notes.push(format!(
+            "only the first {} Incidents were read",
+            incidents.items.len()
+        )),
+        Known::All(_) => {}
+        Known::Forbidden => notes.push(
+            "you may not list Incidents: of those that are open only the names are shown"
+                .to_owned(),
+        ),
+    }
+    let mut reports: Vec<RunReport> = runs.items.iter().map(|run| report(run, known)).collect();
+    reports.sort_by(|a, b| (a.state, &a.namespace, &a.name).cmp(&(b.state, &b.namespace, &b.name)));
+    StatusReport {
+        runs: reports,
+        notes,
+        is_whole,
+    }
+}
+
+fn report(run: &AgentRun, known: &Known) -> RunReport {
+    let conditions = run.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let (state, decided) = state_of(run);
+    let decided = decided.and_then(|kind| condition_of(conditions, kind.name()));
+    let signals = condition_of(conditions, AgentRunCondition::SignalsFresh.name());
+    let incidents = incidents_of(run, known);
+    let reason = decided.map_or_else(|| "NotLookedAt".to_owned(), |said| said.reason.clone());
+    RunReport {
+        namespace: run.namespace().unwrap_or_default(),
+        name: run.name_any(),
+        state,
+        pods: run.status.as_ref().and_then(|status| status.pods.clone()),
+        since: decided.map(|said| said.last_transition_time.0),
+        signals: signals.map_or_else(|| "Unknown".to_owned(), |said| said.reason.clone()),
+        next: next_of(run, state, &reason, &incidents),
+        reason,
+        conditions: conditions.iter().map(said).collect(),
+        incidents,
+    }
+}
+
+/// The state, and the condition that decided.
+fn state_of(run: &AgentRun) -> (State, Option<AgentRunCondition>) {
+    use AgentRunCondition as C;
+    let status = run.status.as_ref();
+    let conditions = status.map_or(&[][..], |s| &s.conditions);
+    let is = |kind: C| condition_is(conditions, kind.name());
+    if is(C::Quarantined) {
+        return (State::Quarantined, Some(C::Quarantined));
+    }
+    let seen = status.and_then(|status| status.observed_generation);
+    if seen.is_none() || seen != run.metadata.generation {
+        return (State::Unguarded, None);
+    }
+    let has_ended = condition_of(conditions, C::Ready.name())
+        .is_some_and(|said| said.status == "True" && said.reason == Reason::Completed.name());
+    if has_ended && !is(C::Suspicious) {
+        return (State::Ended, Some(C::Ready));
+    }
+    let rests_on = [
+        C::Accepted,
+        C::TargetResolved,
+        C::NetworkGuarded,
+        C::QuotaBound,
+    ];
+    let missing = rests_on
+        .into_iter()
+        .find(|kind| condition_of(conditions, kind.name()).is_none_or(|said| !is_fine(said)));
+    if is(C::Stalled) {
+        return (State::Unguarded, Some(C::Stalled));
+    }
+    if let Some(kind) = missing {
+        return (State::Unguarded, Some(kind));
+    }
+    if is(C::Suspicious) {
+        return (State::Suspicious, Some(C::Suspicious));
+    }
+    if !is(C::Ready) {
+        return (State::Unguarded, Some(C::Ready));
+    }
+    if !is(C::SignalsFresh) {
+        return (State::Unwatched, Some(C::SignalsFresh));
+    }
+    (State::Guarded, Some(C::Ready))
+}
+
+fn said(condition: &Condition) -> Said {
+    Said {
+        kind: condition.type_.clone(),
+        status: condition.status.clone(),
+        reason: condition.reason.clone(),
+        message: condition.message.clone(),
+        since: condition.last_transition_time.0,
+        is_fine: is_fine(condition),
+    }
+}
+
+/// Whether a condition is as one would wish. One that is not ours is left alone.
+fn is_fine(condition: &Condition) -> bool {
+    use AgentRunCondition as C;
+    let abnormal = [C::Suspicious, C::Quarantined, C::Reconciling, C::Stalled];
+    let normal = [
+        C::Accepted,
+        C::TargetResolved,
+        C::NetworkGuarded,
+        C::QuotaBound,
+        C::SignalsFresh,
+        C::Ready,
+    ];
+    let is_one_of = |kinds: &[C]| kinds.iter().any(|kind| kind.name() == condition.type_);
+    if is_one_of(&abnormal) {
+        return condition.status == "False";
+    }
+    !is_one_of(&normal)
+        || condition.status == "True"
+        || condition.reason == Reason::NoQuotaRequested.name()
+}
+
+fn incidents_of(run: &AgentRun, known: &Known) -> Vec<OpenIncident> {
+    match known {
+        Known::All(incidents) => {
+            let is_of = |incident: &&Incident| {
+                let of = incident.spec.run.as_ref();
+                incident.metadata.namespace == run.metadata.namespace
+                    && of.is_some_and(|of| Some(&of.uid) == run.metadata.uid.as_ref())
+                    && is_open(incident)
+            };
+            incidents
+                .items
+                .iter()
+                .filter(is_of)
+                .map(open_incident)
+                .collect()
+        }
+        Known::Forbidden => {
+            let names = run.status.iter().flat_map(|status| &status.open_incidents);
+            names.map(|name| named_alone(name)).collect()
+        }
+    }
+}
+
+/// Whether no human has closed it.
+pub fn is_open(incident: &Incident) -> bool {
+    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    !condition_is(conditions, IncidentCondition::Closed.name())
+}
+
+fn open_incident(incident: &Incident) -> OpenIncident {
+    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let reason = |kind: IncidentCondition| {
+        condition_of(conditions, kind.name())
+            .map_or_else(|| "Unknown".to_owned(), |said| said.reason.clone())
+    };
+    let mut signatures: Vec<String> = incident
+        .spec
+        .evidence
+        .iter()
+        .map(|entry| entry.signature.clone())
+        .collect();
+    signatures.sort();
+    signatures.dedup();
+    let verdict = incident.spec.disposition.as_ref().map(|word| word.verdict);
+    OpenIncident {
+        name: incident.name_any(),
+        pod: incident.spec.subject.name.clone(),
+        signatures,
+        contained: reason(IncidentCondition::Contained),
+        verified: reason(IncidentCondition::Verified),
+        since: incident.metadata.creation_timestamp.as_ref().map(|at| at.0),
+        is_confirmed: verdict == Some(Verdict::Confirm),
+    }
+}
+
+fn named_alone(name: &str) -> OpenIncident {
+    OpenIncident {
+        name: name.to_owned(),
+        pod: String::new(),
+        signatures: Vec::new(),
+        contained: "Unknown".to_owned(),
+        verified: "Unknown".to_owned(),
+        since: None,
+        is_confirmed: false,
+    }
+}
+
+/// What to do next about a run.
+fn next_of(run: &AgentRun, state: State, reason: &str, incidents: &[OpenIncident]) -> Vec<String> {
+    let namespace = run.namespace().unwrap_or_default();
+    let undecided = incidents.iter().find(|incident| !incident.is_confirmed);
+    let mut next = Vec::new();
+    if let Some(incident) = undecided {
+        let name = &incident.name;
+        next.push(format!(
+            "read the evidence: kubectl -n {namespace} describe incident {name}"
+        ));
+        next.push(format!(
+            "decide: yellowjack release|confirm|terminate {name} -n {namespace} --why TEXT"
+        ));
+    }
+    let about_state = match state {
+        State::Unguarded => unguarded(reason),
+        State::Unwatched => unwatched(reason),
+        State::Quarantined if incidents.is_empty() => {
+            "a pod carries the quarantine label without an Incident: find out who set it"
+        }
+        State::Quarantined if reason == Reason::ConnectionsSurvive.name() => {
+            "traffic goes on: end the pod (yellowjack terminate), or let maxAction reach Suspend"
+        }
+        State::Quarantined | State::Suspicious | State::Guarded | State::Ended => "",
+    };
+    if !about_state.is_empty() {
+        next.push(about_state.to_owned());
+    }
+    next
+}
+
+fn unguarded(reason: &str) -> &'static str {
+    let is = |known: Reason| known.name() == reason;
+    if is(Reason::ExceedsPolicy) || is(Reason::PolicyNotFound) || is(Reason::Invalid) {
+        "change the AgentRun or its GuardrailPolicy as the message says"
+    } else if is(Reason::FqdnNotEnforceable) {
+        "name addresses instead of names: this cluster's network enforces none"
+    } else if is(Reason::TargetNotFound) || is(Reason::Overlap) {
+        "look at spec.target: it must name pods that exist and that no other run claims"
+    } else if is(Reason::UnionWidened) {
+        "narrow or remove the NetworkPolicies that the message names"
+    } else if is(Reason::NoEnforcement) {
+        "the network does not enforce policies: yellowjack doctor --probe shows it"
+    } else if is(Reason::HostNetwork) {
+        "run the pod without hostNetwork: no policy holds it"
+    } else if is(Reason::NameConflict) {
+        "rename or remove the object that the message names"
+    } else if is(Reason::ScopeMatchesNoPods) || is(Reason::QuotaNotCounted) {
+        "give the pods the PriorityClass of the quota, or drop it from the quota"
+    } else if is(Reason::ApiRefused) || is(Reason::Malformed) {
+        "read the message, then: yellowjack doctor"
+    } else if reason == "NotLookedAt" {
+        "no controller has looked at this spec yet: yellowjack doctor"
+    } else {
+        "wait a moment; if it stays so, read the message"
+    }
+}
+
+fn unwatched(reason: &str) -> &'static str {
+    if reason == Reason::NoSource.name() {
+        "give the controller or the node agents a log (--source): without one nothing is seen"
+    } else if reason == Reason::EventsLost.name() {
+        "the log lost events: raise the collector's buffers, or read less"
+    } else {
+        "look at the log's collector and at the node agents: yellowjack doctor"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(conditions: &[(&str, &str, &str)], generation: i64) -> AgentRun {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(kind, status, reason)| {
+                json!({ "type": kind, "status": status, "reason": reason, "message": "m",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z" })
+            })
+            .collect();
+        let run = json!({
+            "apiVersion": "yellowjack.dev/v1alpha1", "kind": "AgentRun",
+            "metadata": { "name": "r", "namespace": "ns", "uid": "u", "generation": 1 },
+            "spec": { "target": {} },
+            "status": { "observedGeneration": generation, "conditions": conditions,
+                        "pods": { "total": 1, "quarantined": 0 }, "openIncidents": ["i"] },
+        });
+        serde_json::from_value(run).unwrap()
+    }
+
+    fn fine<'a>(but: &[(&'a str, &'a str, &'a str)]) -> Vec<(&'a str, &'a str, &'a str)> {
+        let all = [
+            ("Accepted", "True", "Valid"),
+            ("TargetResolved", "True", "Resolved"),
+            ("NetworkGuarded", "True", "PoliciesSelect"),
+            ("QuotaBound", "False", "NoQuotaRequested"),
+            ("SignalsFresh", "True", "SourcesSpeak"),
+            ("Suspicious", "False", "NothingOpen"),
+            ("Quarantined", "False", "NotQuarantined"),
+            ("Ready", "True", "GuardrailsStand"),
+            ("Stalled", "False", "UpToDate"),
+        ];
+        let changed = |kind: &str| but.iter().find(|(other, _, _)| *other == kind).copied();
+        all.into_iter()
+            .map(|said| changed(said.0).unwrap_or(said))
+            .collect()
+    }
+
+    fn check(but: &[(&str, &str, &str)], state: State, code: u8) {
+        let listed = Listed {
+            items: vec![run(&fine(but), 1)],
+            is_cut: false,
+        };
+        let report = of(&listed, &Known::Forbidden, false);
+        assert_eq!(report.runs[0].state, state, "{but:?}");
+        assert_eq!(report.exit_code(), code, "{but:?}");
+    }
+
+    #[test]
+    fn the_state_is_the_worst_that_the_conditions_say() {
+        check(&[], State::Guarded, 0);
+        check(&[("Ready", "True", "Completed")], State::Ended, 0);
+        let stale = ("SignalsFresh", "False", "FlowsStale");
+        check(&[stale], State::Unwatched, 13);
+        let open = ("Suspicious", "True", "IncidentOpen");
+        check(&[open, stale], State::Suspicious, 12);
+        let wide = ("NetworkGuarded", "False", "UnionWidened");
+        check(&[wide, open], State::Unguarded, 11);
+        let quarantined = ("Quarantined", "True", "Isolated");
+        check(&[wide, open, quarantined], State::Quarantined, 10);
+        check(&[("Accepted", "Unknown", "Invalid")], State::Unguarded, 11);
+    }
+
+    #[test]
+    fn a_spec_that_nobody_looked_at_is_not_guarded() {
+        let old = Listed {
+            items: vec![run(&fine(&[]), 0)],
+            is_cut: false,
+        };
+        let report = of(&old, &Known::Forbidden, false);
+        assert_eq!(report.runs[0].state, State::Unguarded);
+        assert!(
+            report.runs[0]
+                .next
+                .iter()
+                .any(|next| next.contains("no controller"))
+        );
+    }
+
+    #[test]
+    fn without_the_right_to_list_incidents_the_names_are_known_all_the_same() {
+        let listed = Listed {
+            items: vec![run(&fine(&[]), 1)],
+            is_cut: true,
+        };
+        let report = of(&listed, &Known::Forbidden, false);
+        assert_eq!(report.runs[0].incidents[0].name, "i");
+        assert_eq!(report.notes.len(), 2, "{:?}", report.notes);
+    }
+
+    #[test]
+    fn every_reason_of_a_run_that_is_not_fine_leads_somewhere() {
+        for reason in Reason::ALL {
+            assert!(!unguarded(reason.name()).is_empty());
+            assert!(!unwatched(reason.name()).is_empty());
+        }
+    }
+}

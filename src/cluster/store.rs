@@ -1,0 +1,299 @@
+//! The store of one kind: kube's own, with the objects of each namespace at hand, and filled in place.
+//!
+//! `watch` writes it, everybody reads it. Two things are added to kube's: a look into one namespace does not go through
+//! all objects, because each of 10,000 runs looks into its own; and a list that comes again changes what differs,
+//! because a second copy of everything would double the memory when the API server is least at ease.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
+
+type Namespaces<K> = HashMap<String, HashMap<String, Arc<K>>>;
+
+/// What is known of one kind. Cheap to clone; all clones are one store.
+pub struct Store<K: Resource<DynamicType = ()> + 'static> {
+    all: reflector::Store<K>,
+    namespaces: Arc<RwLock<Namespaces<K>>>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Store<K> {
+    fn clone(&self) -> Self {
+        Self {
+            all: self.all.clone(),
+            namespaces: Arc::clone(&self.namespaces),
+        }
+    }
+}
+
+/// Everything that kube's store can do.
+impl<K: Resource<DynamicType = ()> + 'static> Deref for Store<K> {
+    type Target = reflector::Store<K>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Store<K> {
+    /// The objects of one namespace, in no order.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.within_where(namespace, |_| true)
+    }
+
+    /// Those of them that are chosen. The store is locked meanwhile: `chosen` must not look into it.
+    #[must_use]
+    pub fn within_where(&self, namespace: &str, chosen: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let namespaces = self
+            .namespaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let objects = namespaces
+            .get(namespace)
+            .into_iter()
+            .flat_map(HashMap::values);
+        objects.filter(|object| chosen(object)).cloned().collect()
+    }
+}
+
+/// The writing end of a store.
+pub struct StoreWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
+    writer: reflector::store::Writer<K>,
+    store: Store<K>,
+    /// Whether a list was stored once.
+    is_filled: bool,
+    /// What the list that is under way has named so far.
+    listed: HashSet<ObjectRef<K>>,
+}
+
+/// A change of one object: as it was, if it was known, and as it is.
+pub type Change<K> = (Option<Arc<K>>, Arc<K>);
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for StoreWriter<K> {
+    fn default() -> Self {
+        let writer = reflector::store::Writer::default();
+        let store = Store {
+            all: writer.as_reader(),
+            namespaces: Arc::default(),
+        };
+        Self {
+            writer,
+            store,
+            is_filled: false,
+            listed: HashSet::new(),
+        }
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
+    /// A reading end.
+    #[must_use]
+    pub fn as_reader(&self) -> Store<K> {
+        self.store.clone()
+    }
+
+    /// Whether a list was stored once.
+    #[must_use]
+    pub const fn is_filled(&self) -> bool {
+        self.is_filled
+    }
+
+    /// Takes in an object as it is now.
+    pub fn apply(&mut self, object: K) -> Change<K> {
+        let key = ObjectRef::from_obj(&object);
+        let old = self.store.get(&key);
+        self.writer
+            .apply_watcher_event(&Event::Apply(object.clone()));
+        // The copy that the store made is the one that is shared.
+        let new = self.store.get(&key).unwrap_or_else(|| Arc::new(object));
+        self.index(&new);
+        (old, new)
+    }
+
+    /// Forgets an object.
+    pub fn remove(&mut self, object: K) {
+        let namespace = object.namespace().unwrap_or_default();
+        let mut namespaces = self.namespaces();
+        if let Some(objects) = namespaces.get_mut(&namespace) {
+            objects.remove(&object.name_any());
+            if objects.is_empty() {
+                namespaces.remove(&namespace);
+            }
+        }
+        drop(namespaces);
+        self.writer.apply_watcher_event(&Event::Delete(object));
+    }
+
+    /// A list begins.
+    pub fn list_begins(&mut self) {
+        self.listed = HashSet::new();
+        if !self.is_filled {
+            self.writer.apply_watcher_event(&Event::Init);
+        }
+    }
+
+    /// An object of the list. What changed since the last list is told at once; of the first list nothing is.
+    pub fn listed(&mut self, object: K) -> Option<Change<K>> {
+        if !self.is_filled {
+            self.writer.apply_watcher_event(&Event::InitApply(object));
+            return None;
+        }
+        let key = ObjectRef::from_obj(&object);
+        let known = self.store.get(&key);
+        self.listed.insert(key);
+        let is_same = known.is_some_and(|known| {
+            known.meta().uid == object.meta().uid
+                && known.meta().resource_version == object.meta().resource_version
+        });
+        (!is_same).then(|| self.apply(object))
+    }
+
+    /// An object of the list that cannot be read: what was known of it stays.
+    pub fn listed_unreadable(&mut self, key: ObjectRef<K>) {
+        self.listed.insert(key);
+    }
+
+    /// The list is complete; those that it did not name are gone, and returned.
+    pub fn list_ends(&mut self) -> Vec<Arc<K>> {
+        let listed = std::mem::take(&mut self.listed);
+        if !self.is_filled {
+            self.writer.apply_watcher_event(&Event::InitDone);
+            self.is_filled = true;
+            for object in self.store.state() {
+                self.index(&object);
+            }
+            return Vec::new();
+        }
+        let mut gone = self.store.state();
+        gone.retain(|object| !listed.contains(&ObjectRef::from_obj(&**object)));
+        for object in &gone {
+            self.remove((**object).clone());
+        }
+        gone
+    }
+
+    fn index(&self, object: &Arc<K>) {
+        let namespace = object.namespace().unwrap_or_default();
+        let mut namespaces = self.namespaces();
+        let objects = namespaces.entry(namespace).or_default();
+        objects.insert(object.name_any(), Arc::clone(object));
+    }
+
+    fn namespaces(&self) -> RwLockWriteGuard<'_, Namespaces<K>> {
+        let namespaces = self.store.namespaces.write();
+        namespaces.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::api::ObjectMeta;
+
+    use super::*;
+
+    fn pod(namespace: &str, name: &str, version: &str) -> Pod {
+        Pod {
+            metadata: ObjectMeta {
+                namespace: Some(namespace.to_owned()),
+                name: Some(name.to_owned()),
+                uid: Some(format!("uid-of-{name}")),
+                resource_version: Some(version.to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..Pod::default()
+        }
+    }
+
+    fn filled(pods: impl IntoIterator<Item = Pod>) -> StoreWriter<Pod> {
+        let mut writer = StoreWriter::default();
+        writer.list_begins();
+        for pod in pods {
+            assert!(
+                writer.listed(pod).is_none(),
+                "told before the list is whole"
+            );
+        }
+        assert!(writer.list_ends().is_empty());
+        writer
+    }
+
+    fn names(objects: &[Arc<Pod>]) -> Vec<String> {
+        let mut names: Vec<_> = objects.iter().map(|object| object.name_any()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_look_into_a_namespace_touches_no_object_of_another() {
+        let pods = (0..1_000).map(|n| pod(&format!("ns-{}", n % 100), &format!("p-{n}"), "1"));
+        let writer = filled(pods);
+        let looked_at = Cell::new(0);
+        let found = writer.as_reader().within_where("ns-7", |_| {
+            looked_at.set(looked_at.get() + 1);
+            true
+        });
+        assert_eq!((found.len(), looked_at.get()), (10, 10));
+    }
+
+    #[test]
+    fn changes_reach_both_ways_to_an_object() {
+        let mut writer = filled([pod("ns", "a", "1")]);
+        let store = writer.as_reader();
+        let (old, new) = writer.apply(pod("ns", "a", "2"));
+        assert_eq!(old.unwrap().resource_version(), Some("1".to_owned()));
+        let within = store.within("ns");
+        assert!(Arc::ptr_eq(&within[0], &new));
+        assert!(Arc::ptr_eq(&store.state()[0], &new), "there are two copies");
+        writer.remove(pod("ns", "a", "2"));
+        assert!(store.within("ns").is_empty() && store.is_empty());
+    }
+
+    #[test]
+    fn a_list_that_comes_again_keeps_the_copies_that_did_not_change_and_tells_the_rest() {
+        let mut writer = filled([
+            pod("ns", "same", "1"),
+            pod("ns", "old", "1"),
+            pod("ns", "gone", "1"),
+        ]);
+        let store = writer.as_reader();
+        let key = ObjectRef::new("same").within("ns");
+        let before = store.get(&key).unwrap();
+        writer.list_begins();
+        assert!(writer.listed(pod("ns", "same", "1")).is_none());
+        assert!(writer.listed(pod("ns", "old", "2")).is_some());
+        assert!(writer.listed(pod("ns", "new", "3")).is_some());
+        assert_eq!(store.len(), 4, "nothing is gone before the list is whole");
+        assert_eq!(names(&writer.list_ends()), ["gone"]);
+        assert!(Arc::ptr_eq(&before, &store.get(&key).unwrap()));
+        assert_eq!(names(&store.within("ns")), ["new", "old", "same"]);
+        assert_eq!(names(&store.state()), ["new", "old", "same"]);
+    }
+
+    #[test]
+    fn an_object_made_anew_under_its_name_is_another_one() {
+        let mut writer = filled([pod("ns", "a", "1")]);
+        let mut another = pod("ns", "a", "1");
+        another.metadata.uid = Some("another".to_owned());
+        writer.list_begins();
+        assert!(writer.listed(another).is_some());
+        assert!(writer.list_ends().is_empty());
+    }
+
+    #[test]
+    fn a_list_that_broke_off_removes_nothing_and_one_unreadable_object_stays() {
+        let mut writer = filled([pod("ns", "a", "1"), pod("ns", "b", "1")]);
+        writer.list_begins();
+        writer.listed(pod("ns", "a", "1"));
+        writer.list_begins();
+        writer.listed_unreadable(ObjectRef::new("a").within("ns"));
+        assert_eq!(names(&writer.list_ends()), ["b"]);
+        assert_eq!(names(&writer.as_reader().within("ns")), ["a"]);
+    }
+}

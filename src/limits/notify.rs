@@ -1,0 +1,88 @@
+//! Bounds of what people are told; a part of `limits`, named through it.
+
+/// Entries of evidence in one notification, of the 64 that an Incident may hold. With 3 examples of
+/// 700 bytes, a summary of 512 and the rest, 8 take 24 KiB, twice that where every byte is escaped.
+pub const NOTIFIED_EVIDENCE_MAX: usize = 8;
+
+/// Examples of each of them.
+pub const NOTIFIED_EXAMPLES_MAX: usize = 3;
+
+/// Actions in one notification, the newest.
+pub const NOTIFIED_ACTIONS_MAX: usize = 8;
+
+/// Longest name in a notification, in bytes: a Kubernetes name has at most 253.
+pub const NOTIFIED_NAME_BYTES_MAX: usize = 256;
+
+/// Longest sentence in a notification, in bytes.
+pub const NOTIFIED_TEXT_BYTES_MAX: usize = 512;
+
+/// Longest note of an Event, in bytes; the API server takes 1,024.
+pub const EVENT_NOTE_BYTES_MAX: usize = 1024;
+
+/// How old a transition may be and still become an Event, in seconds: as old as it gets while a new
+/// leader takes over. Events are for whoever looks now.
+pub const EVENT_AGE_MAX_S: i64 = 600;
+
+/// Events that are remembered as written, at about 100 bytes each: three for each of the eight
+/// transitions of some hundred Incidents. When it is full, some are tried again and are there already.
+pub const EVENTS_SAID_MAX: usize = 8_192;
+
+/// Series of Events that are counted on. Other reporters keep about as many.
+pub const EVENT_SERIES_MAX: usize = 1_024;
+
+/// How long after its last occurrence an Event is counted on instead of written anew, in seconds; as
+/// other reporters do it.
+pub const EVENT_SERIES_S: i64 = 360;
+
+/// Events per second, and as many at once. A run of 1,000 pods whose log goes silent must not become
+/// a storm of writes; what waits is written later.
+pub const EVENTS_PER_SECOND: f64 = 10.0;
+
+/// Alerts that are sent to an Alertmanager; the cap of quarantines is 64 by default.
+pub const ALERTS_MAX: usize = 1_024;
+
+/// Alerts in one request: about 2 KiB each.
+pub const ALERTS_PER_POST: usize = 64;
+
+/// How often alerts are sent again, in seconds: as Prometheus does, for an Alertmanager that was
+/// restarted has lost what it was sent.
+pub const ALERT_RESEND_S: u64 = 60;
+
+/// How long an alert holds that is not sent again, in seconds. Long enough for a restart of the
+/// controller or a new leader: "resolved" must not mean that nobody looks any more.
+pub const ALERT_HOLDS_S: i64 = 900;
+
+/// How long an alert that is over is still sent as such, in seconds; as Prometheus does.
+pub const ALERT_RESOLVED_S: i64 = 900;
+
+/// How long it is tried to tell a webhook of a transition, in seconds: a day. What is older when a
+/// webhook is set up is not told at all.
+pub const NOTIFICATION_AGE_MAX_S: i64 = 86_400;
+
+/// Notifications whose tries are remembered, at about 150 bytes each. More wait in their Incidents.
+pub const NOTIFICATIONS_MAX: usize = 4_096;
+
+/// Longest answer that is read, in bytes; only the status matters.
+pub const NOTIFY_ANSWER_BYTES_MAX: usize = 4 * 1024;
+
+/// Longest request to a receiver, in seconds. Standard Webhooks asks for 15 to 30; a receiver that
+/// takes longer than this must answer first and work later.
+pub const NOTIFY_TIMEOUT_S: u64 = 10;
+
+/// First and longest wait before a notification is tried again.
+pub const NOTIFY_RETRY_MS: (u64, u64) = (1_000, 300_000);
+
+/// Longest wait that a receiver may ask for, in seconds.
+pub const RETRY_AFTER_MAX_S: u64 = 3_600;
+
+/// Largest file with signing secrets, in bytes: two secrets of 64 bytes in Base64 have 200.
+pub const SECRET_BYTES_MAX: u64 = 4 * 1024;
+
+/// Signing secrets that are used at once: a new one and the one that it replaces.
+pub const SECRETS_MAX: usize = 2;
+
+/// Receivers that alerts are sent to. An Alertmanager cluster has three members, or five.
+pub const ALERTMANAGERS_MAX: usize = 8;
+
+const _: () = assert!(ALERT_RESEND_S * 4 < ALERT_HOLDS_S.unsigned_abs());
+const _: () = assert!(ALERTS_PER_POST <= ALERTS_MAX);

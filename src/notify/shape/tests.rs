@@ -1,0 +1,389 @@
+//! What notifications say of an Incident, hostile ones included.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::{AgentRun, Incident};
+use crate::limits;
+use crate::model::Severity;
+
+const UID: &str = "11111111-2222-3333-4444-555555555555";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn condition(type_: &str, status: &str, reason: &str, second: i64) -> Value {
+    json!({
+        "type": type_,
+        "status": status,
+        "reason": reason,
+        "message": format!("{type_} is {status}"),
+        "lastTransitionTime": at(second).to_string(),
+    })
+}
+
+fn incident(conditions: &Value) -> Incident {
+    serde_json::from_value(json!({
+        "apiVersion": "yellowjack.dev/v1alpha1",
+        "kind": "Incident",
+        "metadata": {
+            "name": "rogue-1",
+            "namespace": "agents",
+            "uid": UID,
+            "creationTimestamp": at(1_790_000_000).to_string(),
+        },
+        "spec": {
+            "run": { "name": "run", "uid": "run-uid" },
+            "subject": { "name": "rogue", "uid": "pod-uid", "node": "n1", "podIPs": ["10.244.1.66"] },
+            "evidence": [{
+                "node": "n1",
+                "signature": "HorizontalScan",
+                "severity": "Quarantine",
+                "score": 12.5,
+                "threshold": 11.0,
+                "firstSeen": at(1_789_999_000).to_string(),
+                "lastSeen": at(1_789_999_900).to_string(),
+                "contacts": 40,
+                "summary": "Tried port 22 on 40 hosts.",
+                "examples": [{
+                    "time": at(1_789_999_000).to_string(),
+                    "destination": "192.0.2.1",
+                    "port": 22,
+                    "protocol": "TCP",
+                    "outcome": "Unanswered",
+                    "name": "a.example.com",
+                }],
+            }, {
+                "node": "n1",
+                "signature": "Mining",
+                "severity": "Alert",
+                "score": 3.0,
+                "threshold": 11.0,
+                "firstSeen": at(1_789_999_000).to_string(),
+                "lastSeen": at(1_789_999_950).to_string(),
+                "contacts": 1,
+                "summary": "A session to a pool.",
+            }],
+            "trace": { "run": "r-7", "episode": "e-9" },
+        },
+        "status": { "conditions": conditions },
+    }))
+    .unwrap()
+}
+
+fn contained() -> Incident {
+    incident(&json!([
+        condition("Detected", "True", "FindingCrossed", 1_790_000_001),
+        condition("Contained", "True", "Isolated", 1_790_000_002),
+        condition("Verified", "Unknown", "AwaitingProof", 1_790_000_002),
+        condition("Closed", "False", "AwaitingHuman", 1_790_000_001),
+    ]))
+}
+
+fn closed() -> Incident {
+    incident(&json!([
+        condition("Detected", "True", "FindingCrossed", 1_790_000_001),
+        condition("Contained", "True", "Isolated", 1_790_000_002),
+        condition("Closed", "True", "Released", 1_790_000_900),
+    ]))
+}
+
+fn transitions(incident: &Incident) -> Vec<Transition> {
+    passed(incident).iter().map(|p| p.transition).collect()
+}
+
+#[test]
+fn conditions_become_transitions_in_the_order_of_time() {
+    use Transition::{Contained, Detected, Released};
+    assert_eq!(transitions(&contained()), [Detected, Contained]);
+    assert_eq!(transitions(&closed()), [Detected, Contained, Released]);
+    for (type_, reason, expected) in [
+        ("Contained", "BreakerOpen", Some(Transition::BreakerOpen)),
+        (
+            "Contained",
+            "ActionFailed",
+            Some(Transition::ContainmentFailed),
+        ),
+        (
+            "Verified",
+            "ConnectionsSurvive",
+            Some(Transition::ConnectionsSurvive),
+        ),
+        ("Contained", "ObserveOnly", None),
+        ("Closed", "AwaitingHuman", None),
+    ] {
+        let found = transitions(&incident(&json!([condition(type_, "False", reason, 1)])));
+        assert_eq!(found, Vec::from_iter(expected), "{type_} {reason}");
+    }
+}
+
+#[test]
+fn an_id_stays_while_the_message_changes_and_differs_when_it_happens_again() {
+    let id = |second, message: &str| {
+        let mut survive = condition("Verified", "False", "ConnectionsSurvive", second);
+        survive["message"] = message.into();
+        let incident = incident(&json!([survive]));
+        passed(&incident)[0].id(&incident)
+    };
+    assert_eq!(id(10, "one flow"), id(10, "two flows"));
+    assert_ne!(id(10, "one flow"), id(20, "one flow"));
+    assert_eq!(id(10, ""), format!("{UID}-connections-survive-10"));
+}
+
+#[test]
+fn what_the_status_notes_was_told_and_a_later_occurrence_was_not() {
+    let mut incident = contained();
+    let first = passed(&incident).remove(0);
+    assert!(!was_told(&incident, &first));
+    let status = incident.status.as_mut().unwrap();
+    let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(first.since);
+    status.notified.insert("Detected".to_owned(), time);
+    assert!(was_told(&incident, &first));
+    let later = Passed {
+        since: at(1_790_000_999),
+        ..first
+    };
+    assert!(!was_told(&incident, &later));
+}
+
+#[test]
+fn a_cloud_event_has_the_attributes_that_the_specification_requires() {
+    let incident = contained();
+    let passed = passed(&incident).remove(0);
+    let origin = Origin {
+        cluster: Some("prod".to_owned()),
+    };
+    let event = cloud_event(&incident, &passed, &origin, Format::Cloudevents);
+    assert_eq!(event["specversion"], "1.0");
+    assert_eq!(event["type"], "dev.yellowjack.incident.detected");
+    assert_eq!(event["source"], "https://yellowjack.dev/clusters/prod");
+    assert_eq!(event["subject"], "namespaces/agents/incidents/rogue-1");
+    assert_eq!(event["id"], passed.id(&incident));
+    assert!(event["time"].as_str().unwrap().parse::<Timestamp>().is_ok());
+    assert_eq!(event["datacontenttype"], "application/json");
+    let names: Vec<&String> = event.as_object().unwrap().keys().collect();
+    let is_name = |name: &&String| {
+        name.chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    assert!(names.iter().all(is_name), "{names:?}");
+    assert_eq!(event["data"]["pod"]["uid"], "pod-uid");
+    assert_eq!(event["data"]["level"], "Quarantine");
+    assert_eq!(event["data"]["trace"]["episode"], "e-9");
+}
+
+/// The attributes that OCSF 1.8.0 requires of a Detection Finding and of the objects in it, and its
+/// `at_least_one` constraints, as the compiled schema lists them.
+#[test]
+fn an_ocsf_finding_has_the_attributes_that_the_schema_requires() {
+    let incident = contained();
+    let all = passed(&incident);
+    let finding = |passed| cloud_event(&incident, passed, &Origin::default(), Format::Ocsf);
+    let event = finding(&all[0]);
+    let schema = "https://schema.ocsf.io/1.8.0/classes/detection_finding";
+    assert_eq!(event["dataschema"], schema);
+    let data = &event["data"];
+    for key in [
+        "time",
+        "severity_id",
+        "type_uid",
+        "category_uid",
+        "class_uid",
+        "activity_id",
+    ] {
+        assert!(data[key].is_i64(), "{key}: {}", data[key]);
+    }
+    assert_eq!(
+        (&data["class_uid"], &data["category_uid"]),
+        (&json!(2004), &json!(2))
+    );
+    assert_eq!(
+        (&data["activity_id"], &data["type_uid"]),
+        (&json!(1), &json!(200_401))
+    );
+    assert_eq!(data["severity_id"], 4);
+    assert_eq!(data["metadata"]["version"], "1.8.0");
+    assert_eq!(data["metadata"]["product"]["name"], "Yellowjack");
+    assert_eq!(data["finding_info"]["uid"], UID);
+    assert!(data["finding_info"]["analytic"]["type_id"].is_i64());
+    for evidence in data["evidences"].as_array().unwrap() {
+        assert!(evidence["src_endpoint"]["name"].is_string());
+        if let Some(info) = evidence.get("connection_info") {
+            assert!(info["direction_id"].is_i64());
+        }
+    }
+    let attacks = data["finding_info"]["attacks"].as_array().unwrap();
+    let uids = |key: &str| -> Vec<&Value> { attacks.iter().map(|a| &a[key]["uid"]).collect() };
+    assert_eq!(uids("technique"), ["AML.T0034", "T1046", "T1496"]);
+    assert_eq!(uids("sub_technique")[2], "T1496.001");
+    let types: Vec<&Value> = data["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["type"])
+        .collect();
+    assert_eq!(types, ["Pod", "AgentRun"]);
+    assert_eq!(finding(&all[1])["data"]["activity_id"], 2);
+    let end = closed();
+    let last = passed(&end).remove(2);
+    let event = cloud_event(&end, &last, &Origin::default(), Format::Ocsf);
+    assert_eq!(
+        (&event["data"]["activity_id"], &event["data"]["status_id"]),
+        (&json!(3), &json!(4))
+    );
+    // For a validator of the whole schema, such as that of the Python package ocsf-json-schema.
+    if let Some(file) = std::env::var_os("YELLOWJACK_OCSF_OUT") {
+        std::fs::write(file, finding(&all[0])["data"].to_string()).unwrap();
+    }
+}
+
+#[test]
+fn an_alert_holds_while_the_incident_is_open_and_ends_when_it_is_closed() {
+    let now = at(1_790_001_000);
+    let open = alert(&contained(), &Origin::default(), now).unwrap();
+    let names: Vec<&str> = open.labels.keys().copied().collect();
+    assert_eq!(
+        names,
+        [
+            "agentrun",
+            "alertname",
+            "incident",
+            "namespace",
+            "pod",
+            "severity"
+        ]
+    );
+    assert_eq!(open.labels["severity"], "critical");
+    assert_eq!(open.annotations["state"], "Contained");
+    assert!(open.starts_at < now && open.ends_at > now);
+    let ended = alert(&closed(), &Origin::default(), now).unwrap();
+    assert_eq!(ended.labels, open.labels, "the same alert to Alertmanager");
+    assert_eq!(ended.ends_at, at(1_790_000_900));
+    assert_eq!(ended.annotations["state"], "Released");
+    let later = at(1_790_000_900 + limits::ALERT_RESOLVED_S + 1);
+    assert_eq!(alert(&closed(), &Origin::default(), later), None);
+}
+
+#[test]
+fn what_alertmanager_gets_has_the_fields_of_its_api() {
+    let alert = alert(&contained(), &Origin::default(), at(1_790_001_000)).unwrap();
+    let body = serde_json::to_value(alert).unwrap();
+    let mut keys: Vec<&String> = body.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(keys, ["annotations", "endsAt", "labels", "startsAt"]);
+    assert_eq!(body["startsAt"], "2026-09-21T14:13:21Z");
+}
+
+#[test]
+fn weak_findings_are_left_out_where_only_strong_ones_are_wanted() {
+    let strong = contained();
+    let mut weak = contained();
+    weak.spec.evidence.remove(0);
+    let told = |level| {
+        let all = [&strong, &weak].into_iter();
+        alerts(all, &Origin::default(), level, at(1_790_001_000)).len()
+    };
+    assert_eq!((told(Severity::Alert), told(Severity::Quarantine)), (2, 1));
+}
+
+#[test]
+fn what_an_agent_chose_stays_bounded_and_is_no_markup_anywhere() {
+    let hostile = format!(
+        "<!channel>\u{202e}\n{{{{ x }}}} @here {}",
+        "a".repeat(9_000)
+    );
+    let mut incident = contained();
+    for entry in &mut incident.spec.evidence {
+        entry.summary.clone_from(&hostile);
+        entry.signature.clone_from(&hostile);
+        for example in &mut entry.examples {
+            example.name = Some(hostile.clone());
+            example.destination.clone_from(&hostile);
+        }
+    }
+    let entry = incident.spec.evidence[0].clone();
+    incident.spec.evidence = vec![entry; 64];
+    incident.spec.trace.as_mut().unwrap().run = Some(hostile.clone());
+    for condition in &mut incident.status.as_mut().unwrap().conditions {
+        condition.message.clone_from(&hostile);
+    }
+    let passed = passed(&incident).remove(0);
+    let origin = Origin::default();
+    let alert = alert(&incident, &origin, at(1_790_001_000)).unwrap();
+    let events = incident_events(&incident, &passed);
+    assert!(
+        events
+            .iter()
+            .all(|event| event.note.len() <= limits::EVENT_NOTE_BYTES_MAX)
+    );
+    let notes: Vec<String> = events.into_iter().map(|event| event.note).collect();
+    for text in [
+        cloud_event(&incident, &passed, &origin, Format::Cloudevents).to_string(),
+        cloud_event(&incident, &passed, &origin, Format::Ocsf).to_string(),
+        serde_json::to_string(&alert).unwrap(),
+        notes.join(" "),
+    ] {
+        assert!(text.len() < 64 * 1024, "{} bytes", text.len());
+        for bad in ["<!channel", "{{ x", "@here", "\u{202e}", "\\u202e", "\\n"] {
+            assert!(
+                !text.contains(bad),
+                "{bad} in {}",
+                crate::model::clip(&text, 400)
+            );
+        }
+    }
+}
+
+#[test]
+fn events_are_about_the_incident_its_pod_and_its_run() {
+    let incident = contained();
+    let events = incident_events(&incident, &passed(&incident)[1]);
+    let kinds: Vec<_> = events
+        .iter()
+        .map(|e| e.regarding.kind.as_deref().unwrap())
+        .collect();
+    assert_eq!(kinds, ["Incident", "Pod", "AgentRun"]);
+    assert!(
+        events
+            .iter()
+            .all(|event| event.reason == EventReason::PodContained)
+    );
+    assert!(
+        events
+            .iter()
+            .all(|e| e.regarding.namespace.as_deref() == Some("agents"))
+    );
+    assert_eq!(
+        events[2].note,
+        "Incident rogue-1: pod rogue: Contained is True"
+    );
+}
+
+#[test]
+fn a_run_that_is_not_seen_or_not_guarded_is_worth_an_event() {
+    let run = |conditions: Value| -> AgentRun {
+        serde_json::from_value(json!({
+            "apiVersion": "yellowjack.dev/v1alpha1",
+            "kind": "AgentRun",
+            "metadata": { "name": "run", "namespace": "agents", "uid": "u" },
+            "spec": { "target": { "selector": {} } },
+            "status": { "conditions": conditions },
+        }))
+        .unwrap()
+    };
+    let reasons = |conditions| -> Vec<_> {
+        run_events(&run(conditions))
+            .into_iter()
+            .map(|event| event.reason)
+            .collect()
+    };
+    let stale = condition("SignalsFresh", "False", "FlowsStale", 1);
+    let wide = condition("NetworkGuarded", "False", "UnionWidened", 1);
+    let expected = [EventReason::SignalsStale, EventReason::GuardrailWidened];
+    assert_eq!(reasons(json!([stale, wide])), expected);
+    let fine = condition("SignalsFresh", "True", "SourcesSpeak", 1);
+    let none = condition("NetworkGuarded", "Unknown", "Unverified", 1);
+    assert_eq!(reasons(json!([fine, none])), []);
+}

@@ -1,0 +1,147 @@
+//! The story as Markdown, for a ticket: foreign text stands in code spans, where nothing works.
+
+use super::story::{Story, offset};
+use crate::model::escape::for_markdown;
+
+/// The story as Markdown.
+#[must_use]
+pub fn markdown(story: &Story) -> String {
+    let mut lines = head(story);
+    lines.push("\n## What to do next\n".to_owned());
+    for (number, step) in (1..).zip(&story.next) {
+        lines.push(format!("{number}. **{}.** {}", step.title, step.why));
+        if let Some(command) = &step.command {
+            // A command holds no line break and no fence: its names are ones that Kubernetes allows.
+            lines.push(format!("   ```\n   {command}\n   ```"));
+        }
+    }
+    lines.push("\n## Why\n".to_owned());
+    lines.extend(evidence(story));
+    lines.push("\n## Timeline\n\n| UTC | after | what | detail |\n|---|---|---|---|".to_owned());
+    let begin = story
+        .timeline
+        .first()
+        .map_or(0, |event| event.time.micros());
+    for event in &story.timeline {
+        lines.push(format!(
+            "| {} {} | {} | {} | {} |",
+            event.time.day(),
+            event.time.clock(),
+            offset(event.time.micros().saturating_sub(begin)),
+            for_markdown(&event.title),
+            for_markdown(&event.detail),
+        ));
+    }
+    lines.extend(rest(story));
+    let mut text = lines.join("\n");
+    text.push('\n');
+    text
+}
+
+fn head(story: &Story) -> Vec<String> {
+    let mut lines = vec![
+        format!("# {} {}\n", story.stance.sign(), story.stance_title),
+        format!(
+            "{}\n\n{}\n",
+            for_markdown(&story.headline),
+            for_markdown(&story.summary)
+        ),
+        "| question | answer | why |\n|---|---|---|".to_owned(),
+    ];
+    for answer in &story.answers {
+        let why = format!("{}: {}", answer.reason, answer.sentence);
+        lines.push(format!(
+            "| {} | {} | {} |",
+            answer.question,
+            answer.answer,
+            for_markdown(&why)
+        ));
+    }
+    lines.push("\n| what | which |\n|---|---|".to_owned());
+    let incident = format!("{}/{}", story.incident.namespace, story.incident.name);
+    let mut row =
+        |what: &str, which: &str| lines.push(format!("| {what} | {} |", for_markdown(which)));
+    row("incident", &incident);
+    if let Some(run) = &story.run {
+        row("run", run);
+    }
+    row("pod", &format!("{} {}", story.pod.name, story.pod.uid));
+    for (what, which) in [("node", &story.pod.node), ("owner", &story.pod.owner)] {
+        if let Some(which) = which {
+            row(what, which);
+        }
+    }
+    for pair in &story.trace {
+        row(&format!("trace: {}", pair.name), &pair.value);
+    }
+    lines
+}
+
+fn evidence(story: &Story) -> Vec<String> {
+    let mut lines = Vec::new();
+    for judgement in &story.evidence {
+        lines.push(format!(
+            "**{}**, {}: {:.1} nats, line {:.1}, {} contacts, seen by {}\n",
+            for_markdown(&judgement.title),
+            for_markdown(&judgement.severity),
+            judgement.score,
+            judgement.threshold,
+            judgement.contacts,
+            for_markdown(&judgement.node),
+        ));
+        lines.push(format!("{}\n", for_markdown(&judgement.summary)));
+        lines.extend(judgement.why.iter().map(|sentence| format!("- {sentence}")));
+        lines.extend(
+            judgement
+                .against
+                .iter()
+                .map(|sentence| format!("- against it: {}", for_markdown(sentence))),
+        );
+        lines.push(String::new());
+    }
+    for technique in &story.techniques {
+        lines.push(format!(
+            "- {} {}",
+            for_markdown(&technique.id),
+            technique.name.as_deref().unwrap_or_default()
+        ));
+    }
+    lines
+}
+
+fn rest(story: &Story) -> Vec<String> {
+    let mut lines = vec!["\n## Network policies\n".to_owned()];
+    for policy in &story.policies.selecting {
+        let widens = if policy.widens {
+            " **lets more through**"
+        } else {
+            ""
+        };
+        let what = format!("{}: {}", policy.whose, policy.allows.join("; "));
+        lines.push(format!(
+            "- {}{widens} {}",
+            for_markdown(&policy.name),
+            for_markdown(&what)
+        ));
+    }
+    lines.extend(
+        story
+            .policies
+            .note
+            .iter()
+            .map(|note| format!("- {}", for_markdown(note))),
+    );
+    if !story.restore.is_empty() {
+        lines.push("\n## What a release sets back\n".to_owned());
+        for part in &story.restore {
+            let what = format!(
+                "{} {}: {} instead of {}",
+                part.object, part.field, part.before, part.set
+            );
+            lines.push(format!("- {}", for_markdown(&what)));
+        }
+    }
+    lines.push("\n## What cannot be known\n".to_owned());
+    lines.extend(story.unknown.iter().map(|sentence| format!("- {sentence}")));
+    lines
+}

@@ -1,0 +1,298 @@
+//! Where an Incident stands: the headline, the four answers, the pod, and what a release sets back.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use serde_json::Value;
+
+use super::story::{Answer, Moment, ObjectName, Pair, PodPart, RestorePart, Stance};
+use super::{Looked, Material, clean, judged};
+use crate::api::{
+    ActionKind, ActionResult, Incident, IncidentCondition, Reason, Verdict, condition_of, labels,
+};
+use crate::limits;
+
+/// The conditions of an Incident.
+pub(super) fn conditions(incident: &Incident) -> &[Condition] {
+    incident
+        .status
+        .as_ref()
+        .map_or(&[], |status| &status.conditions)
+}
+
+/// One condition: whether it is true, and why.
+pub(super) fn said(incident: &Incident, condition: IncidentCondition) -> (&str, &str) {
+    condition_of(conditions(incident), condition.name()).map_or(("Unknown", ""), |found| {
+        (found.status.as_str(), found.reason.as_str())
+    })
+}
+
+/// Reasons for which a pod is left alone on purpose, and not for want of a limit.
+fn is_left_alone(reason: &str) -> bool {
+    [Reason::AlertOnly, Reason::ObserveOnly]
+        .iter()
+        .any(|known| known.name() == reason)
+}
+
+pub(super) fn stance(incident: &Incident) -> Stance {
+    let contained = said(incident, IncidentCondition::Contained);
+    let verdict = incident.spec.disposition.as_ref().map(|word| word.verdict);
+    match (contained, said(incident, IncidentCondition::Verified).0) {
+        _ if said(incident, IncidentCondition::Closed).0 == "True" => Stance::Closed,
+        _ if matches!(verdict, Some(Verdict::Release | Verdict::Terminate)) => Stance::Ending,
+        (("True", _), "True") => Stance::Proven,
+        (("True", _), "False") => Stance::Survives,
+        (("True", _), _) => Stance::Unproven,
+        ((_, reason), _) if is_left_alone(reason) => Stance::Watched,
+        _ => Stance::Uncontained,
+    }
+}
+
+pub(super) fn name_of(incident: &Incident) -> ObjectName {
+    let text = |text: Option<&String>| clean(text.map_or("", String::as_str));
+    ObjectName {
+        namespace: text(incident.metadata.namespace.as_ref()),
+        name: text(incident.metadata.name.as_ref()),
+    }
+}
+
+pub(super) fn headline(incident: &Incident) -> String {
+    let what =
+        judged::worst(incident).map_or("did something", |entry| judged::deed(&entry.signature));
+    format!("Pod {} {what}", clean(&incident.spec.subject.name))
+}
+
+/// What was done and what came of it.
+pub(super) fn summary(incident: &Incident, stance: Stance) -> String {
+    let took = reaction(incident).map_or_else(String::new, |span| {
+        format!(", {span} after the first contact that counts")
+    });
+    match stance {
+        Stance::Proven => format!(
+            "Its traffic is denied{took}. The log that showed it went on and shows no more traffic of the pod."
+        ),
+        Stance::Unproven => {
+            format!("Its traffic is denied{took}. No log has proven yet that it stopped.")
+        }
+        Stance::Survives => {
+            "It is contained, and the log still shows traffic of the pod that passes.".to_owned()
+        }
+        Stance::Uncontained => "Its traffic was not stopped. The answers below say why.".to_owned(),
+        Stance::Watched => {
+            "It is recorded. Nothing was done to the pod, and its traffic goes on.".to_owned()
+        }
+        Stance::Ending => "The decision is being carried out.".to_owned(),
+        Stance::Closed => incident.spec.disposition.as_ref().map_or_else(
+            || "It is closed.".to_owned(),
+            |word| {
+                format!(
+                    "{} by {}: {}",
+                    done_word(word.verdict),
+                    clean(&word.by),
+                    clean(&word.why)
+                )
+            },
+        ),
+    }
+}
+
+const fn done_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Confirm => "Confirmed",
+        Verdict::Release => "Released",
+        Verdict::Terminate => "Ended",
+    }
+}
+
+/// From the first contact that counts to the isolation. The API keeps whole seconds.
+fn reaction(incident: &Incident) -> Option<String> {
+    let actions = &incident.status.as_ref()?.actions;
+    let isolated = actions
+        .iter()
+        .filter(|action| {
+            action.kind == ActionKind::Isolate && action.result == ActionResult::Succeeded
+        })
+        .map(|action| action.time.0)
+        .min()?;
+    // Of what asked for it: an alert of another signature may be hours older.
+    let first = judged::worst(incident)?.first_seen.0;
+    let seconds = isolated.as_second().saturating_sub(first.as_second());
+    match seconds {
+        ..0 => None,
+        0..=1 => Some("about a second".to_owned()),
+        // No tenths: the API keeps whole seconds.
+        2..120 => Some(format!("{seconds} s")),
+        _ => Some(super::story::span(seconds.saturating_mul(1_000_000))),
+    }
+}
+
+pub(super) fn answers(incident: &Incident) -> Vec<Answer> {
+    IncidentCondition::ALL
+        .iter()
+        .map(|condition| {
+            let found = condition_of(conditions(incident), condition.name());
+            let status = found.map_or("Unknown", |found| found.status.as_str());
+            Answer {
+                question: condition.name().to_owned(),
+                answer: word(status).to_owned(),
+                tone: tone(*condition, status, incident).to_owned(),
+                reason: found.map(|found| clean(&found.reason)).unwrap_or_default(),
+                sentence: found.map_or_else(
+                    || "Nothing has been said about it yet.".to_owned(),
+                    |found| clean(&found.message),
+                ),
+                since: found.map(|found| Moment::new(found.last_transition_time.0)),
+            }
+        })
+        .collect()
+}
+
+fn word(status: &str) -> &'static str {
+    match status {
+        "True" => "yes",
+        "False" => "no",
+        _ => "unknown",
+    }
+}
+
+fn tone(condition: IncidentCondition, status: &str, incident: &Incident) -> &'static str {
+    match (condition, status) {
+        (IncidentCondition::Contained | IncidentCondition::Verified, "True") => "good",
+        (IncidentCondition::Contained, "False") if stance(incident) == Stance::Uncontained => "bad",
+        (IncidentCondition::Verified, "False") => "bad",
+        (IncidentCondition::Detected | IncidentCondition::Closed, _)
+        | (IncidentCondition::Contained, "False") => "calm",
+        _ => "wait",
+    }
+}
+
+pub(super) fn run_name(incident: &Incident) -> Option<String> {
+    incident.spec.run.as_ref().map(|run| clean(&run.name))
+}
+
+pub(super) fn run_note(material: &Material) -> Option<String> {
+    let run = material.incident.spec.run.as_ref()?;
+    Some(match &material.run {
+        Looked::Gone => "It no longer exists. Deleting a run releases nothing.".to_owned(),
+        Looked::Unread(why) => format!("It could not be read: {}.", clean(why)),
+        Looked::Found(found) if found.metadata.uid.as_ref() != Some(&run.uid) => {
+            "A later run has its name; the one of this Incident no longer exists.".to_owned()
+        }
+        Looked::Found(found) => {
+            let policy = &found.spec.policy;
+            format!("It exists, under GuardrailPolicy {}.", clean(policy))
+        }
+    })
+}
+
+/// Metadata of the Incident's pod: as it is, else as it was captured.
+pub(super) fn pod_metadata(material: &Material) -> Option<ObjectMeta> {
+    let subject = &material.incident.spec.subject;
+    let living = material
+        .pod
+        .found()
+        .filter(|pod| pod.metadata.uid.as_ref() == Some(&subject.uid));
+    if let Some(pod) = living {
+        return Some(pod.metadata.clone());
+    }
+    let capture = material.incident.status.as_ref()?.capture.as_ref()?;
+    let metadata = capture.pod.get("metadata")?;
+    // What does not read as metadata says nothing, and the story goes on without.
+    serde_json::from_value(metadata.clone()).ok()
+}
+
+pub(super) fn pod(material: &Material) -> PodPart {
+    let subject = &material.incident.spec.subject;
+    let metadata = pod_metadata(material);
+    let owner = metadata.as_ref().and_then(|metadata| {
+        let owners = metadata.owner_references.iter().flatten();
+        owners
+            .map(|owner| clean(&format!("{} {}", owner.kind, owner.name)))
+            .next()
+    });
+    let label = metadata.and_then(|metadata| metadata.labels?.get(labels::QUARANTINE).cloned());
+    let capture = material
+        .incident
+        .status
+        .as_ref()
+        .and_then(|status| status.capture.as_ref());
+    PodPart {
+        name: clean(&subject.name),
+        uid: clean(&subject.uid),
+        node: subject.node.as_deref().map(clean),
+        addresses: subject
+            .pod_ips
+            .iter()
+            .take(limits::POD_ADDRESSES_MAX * 2)
+            .map(|ip| clean(ip))
+            .collect(),
+        now: pod_now(&material.pod, &subject.uid),
+        owner,
+        quarantine: label.as_deref().map(clean),
+        captured: capture.map(|capture| Moment::new(capture.time.0)),
+    }
+}
+
+fn pod_now(pod: &Looked<Pod>, uid: &str) -> String {
+    match pod {
+        Looked::Gone => "It no longer exists.".to_owned(),
+        Looked::Unread(why) => format!("It could not be read: {}.", clean(why)),
+        Looked::Found(pod) if pod.metadata.uid.as_deref() != Some(uid) => {
+            "A later pod has its name; the one of this Incident no longer exists.".to_owned()
+        }
+        Looked::Found(pod) => {
+            let phase = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref());
+            let leaves = if pod.metadata.deletion_timestamp.is_some() {
+                ", and being deleted"
+            } else {
+                ""
+            };
+            format!(
+                "It exists, phase {}{leaves}.",
+                clean(phase.unwrap_or("unknown"))
+            )
+        }
+    }
+}
+
+pub(super) fn restore(incident: &Incident) -> Vec<RestorePart> {
+    let entries = incident.status.iter().flat_map(|status| &status.restore);
+    entries
+        .take(limits::RESTORE_MAX)
+        .map(|entry| RestorePart {
+            object: clean(&format!("{} {}", entry.target.kind, entry.target.name)),
+            field: clean(&entry.field),
+            before: entry
+                .before
+                .as_ref()
+                .map_or_else(|| "not set".to_owned(), value),
+            set: value(&entry.set),
+        })
+        .collect()
+}
+
+fn value(value: &Value) -> String {
+    clean(&value.to_string())
+}
+
+pub(super) fn trace(incident: &Incident) -> Vec<Pair> {
+    let Some(trace) = &incident.spec.trace else {
+        return Vec::new();
+    };
+    let parts = [
+        ("run", &trace.run),
+        ("episode", &trace.episode),
+        ("experiment", &trace.experiment),
+    ];
+    parts
+        .into_iter()
+        .filter_map(|(name, value)| {
+            value.as_deref().map(|value| Pair {
+                name: name.to_owned(),
+                value: clean(value),
+            })
+        })
+        .collect()
+}

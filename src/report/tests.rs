@@ -1,0 +1,423 @@
+//! Behaviour of the story and its forms: over a recorded Incident, and over one whose every text is
+//! the adversary's.
+
+use serde_json::Value;
+
+use super::{Colour, Looked, Material, Stance, Story, markdown, page, story, text};
+use crate::limits;
+
+const ROGUE: &str = include_str!("../../tests/samples/report/rogue.json");
+
+/// What an agent would like to put into a report.
+const PAYLOAD: &str = "</style></title></code><script>window.pwned=1</script>\"'><img src=x onerror=pwned()>`|$(id);\u{1b}[31m\u{202e}\u{200b}\n";
+
+fn sample() -> Value {
+    serde_json::from_str(ROGUE).unwrap()
+}
+
+fn material(sample: &Value) -> Material {
+    let part = |name: &str| sample[name].clone();
+    Material {
+        incident: serde_json::from_value(part("incident")).unwrap(),
+        run: Looked::Found(serde_json::from_value(part("run")).unwrap()),
+        pod: Looked::Found(serde_json::from_value(part("pod")).unwrap()),
+        policies: Looked::Found(serde_json::from_value(part("policies")).unwrap()),
+        now: sample["now"].as_str().unwrap().parse().unwrap(),
+    }
+}
+
+fn told(change: impl FnOnce(&mut Value)) -> Story {
+    let mut sample = sample();
+    change(&mut sample);
+    story(&material(&sample))
+}
+
+fn condition<'s>(sample: &'s mut Value, type_: &str) -> &'s mut Value {
+    let conditions = sample["incident"]["status"]["conditions"]
+        .as_array_mut()
+        .unwrap();
+    conditions
+        .iter_mut()
+        .find(|condition| condition["type"] == type_)
+        .unwrap()
+}
+
+fn says(sample: &mut Value, type_: &str, status: &str, reason: &str) {
+    let found = condition(sample, type_);
+    found["status"] = status.into();
+    found["reason"] = reason.into();
+}
+
+/// Every text of the Incident and what belongs to it, with a payload behind it. What is read as a
+/// number, a time or a closed name stays.
+fn poison(value: &mut Value, key: &str) {
+    let closed = [
+        "apiVersion",
+        "type",
+        "result",
+        "time",
+        "firstSeen",
+        "lastSeen",
+        "creationTimestamp",
+        "since",
+        "logTime",
+        "lastPassed",
+        "observedAt",
+        "lastTransitionTime",
+        "operator",
+        "policyTypes",
+        "verdict",
+        "uid",
+        "status",
+        "now",
+    ];
+    match value {
+        Value::String(text) if !closed.contains(&key) => {
+            *text = format!("{text}{PAYLOAD}{}", "x".repeat(64 * 1024));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| poison(item, key)),
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, item)| poison(item, key)),
+        _ => {}
+    }
+}
+
+fn poisoned() -> Story {
+    told(|sample| {
+        for part in ["incident", "run", "pod"] {
+            let mut value = sample[part].take();
+            poison(&mut value, "");
+            sample[part] = value;
+        }
+        // Labels stay, so that the policies go on selecting; their names are poisoned alone.
+        let labels = serde_json::json!({ "app": "rl-agent", "yellowjack.dev/quarantine": PAYLOAD });
+        sample["pod"]["metadata"]["labels"] = labels;
+        for policy in sample["policies"].as_array_mut().unwrap() {
+            policy["metadata"]["name"] = format!("p{PAYLOAD}").into();
+        }
+    })
+}
+
+/// Characters that steer a terminal or turn text round.
+fn is_treacherous(c: char) -> bool {
+    (c.is_control() && c != '\n')
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[test]
+fn the_first_lines_say_what_happened_whether_it_is_contained_and_what_to_do() {
+    let text = text(&told(|_| {}), Colour::Plain, 100);
+    let first: Vec<&str> = text.lines().take(12).collect();
+    let first = first.join("\n");
+    assert!(
+        first.starts_with(
+            "✓ CONTAINED AND VERIFIED\nPod rl-agent-7f9c-x2k4q scanned one port over many hosts."
+        ),
+        "{first}"
+    );
+    assert!(
+        first.contains("7 s after the first contact that counts"),
+        "{first}"
+    );
+    assert!(text.contains("kubectl -n rl-training patch incident rl-agent-7f9c-x2k4q-54618a15de --type=merge -p '{\"spec\":{\"disposition\":{\"verdict\":\"Release\""), "{text}");
+}
+
+#[test]
+fn lines_for_people_fit_the_terminal() {
+    let text = text(&told(|_| {}), Colour::Plain, 60);
+    let long: Vec<&str> = text
+        .lines()
+        .filter(|line| line.chars().count() > 60 && !line.trim_start().starts_with("kubectl"))
+        .collect();
+    // A gauge and a word without a blank may be longer; sentences may not.
+    assert!(
+        long.iter()
+            .all(|line| line.contains('█') || !line.trim().contains(' ')),
+        "{long:#?}"
+    );
+}
+
+#[test]
+fn where_it_stands_follows_from_the_conditions() {
+    for (contained, verified, expected) in [
+        (("True", "Isolated"), ("True", "Verified"), Stance::Proven),
+        (
+            ("True", "Isolated"),
+            ("Unknown", "AwaitingProof"),
+            Stance::Unproven,
+        ),
+        (
+            ("True", "Isolated"),
+            ("Unknown", "SourceSilent"),
+            Stance::Unproven,
+        ),
+        (
+            ("True", "Isolated"),
+            ("False", "ConnectionsSurvive"),
+            Stance::Survives,
+        ),
+        (
+            ("False", "UnionWidened"),
+            ("Unknown", "AwaitingProof"),
+            Stance::Uncontained,
+        ),
+        (
+            ("False", "BreakerOpen"),
+            ("Unknown", ""),
+            Stance::Uncontained,
+        ),
+        (("False", "ObserveOnly"), ("Unknown", ""), Stance::Watched),
+        (("False", "AlertOnly"), ("Unknown", ""), Stance::Watched),
+    ] {
+        let story = told(|sample| {
+            says(sample, "Contained", contained.0, contained.1);
+            says(sample, "Verified", verified.0, verified.1);
+        });
+        assert_eq!(story.stance, expected, "{contained:?} {verified:?}");
+        assert!(!story.next.is_empty(), "{contained:?} {verified:?}");
+    }
+}
+
+#[test]
+fn without_any_status_nothing_is_claimed() {
+    let story = told(|sample| sample["incident"]["status"] = Value::Null);
+    assert_eq!(story.stance, Stance::Uncontained);
+    assert!(
+        story
+            .answers
+            .iter()
+            .all(|answer| answer.answer == "unknown")
+    );
+    assert!(page(&story).is_ok());
+}
+
+#[test]
+fn a_silent_source_is_never_told_as_silence_of_the_pod() {
+    let story = told(|sample| says(sample, "Verified", "Unknown", "SourceSilent"));
+    assert_eq!(story.next[0].title, "Bring the egress log back");
+    assert!(
+        story
+            .unknown
+            .iter()
+            .any(|sentence| sentence.contains("silence is no answer"))
+    );
+    assert!(!text(&story, Colour::Plain, 100).contains("VERIFIED"));
+}
+
+#[test]
+fn a_policy_that_widens_is_named_with_the_command_that_opens_it() {
+    let story = told(|sample| {
+        says(sample, "Contained", "False", "UnionWidened");
+        sample["incident"]["status"]["widenedBy"] = serde_json::json!(["allow-dns"]);
+    });
+    assert_eq!(
+        story.next[0].command.as_deref(),
+        Some("kubectl -n rl-training edit networkpolicy allow-dns")
+    );
+    let widening: Vec<_> = story
+        .policies
+        .selecting
+        .iter()
+        .filter(|policy| policy.widens)
+        .collect();
+    assert_eq!(widening.len(), 1);
+    assert_eq!(widening[0].name, "allow-dns");
+    assert!(
+        widening[0].allows[0].contains("udp/53, tcp/53"),
+        "{:?}",
+        widening[0].allows
+    );
+}
+
+#[test]
+fn policies_that_do_not_select_the_pod_are_left_out() {
+    let story = told(|_| {});
+    let names: Vec<_> = story
+        .policies
+        .selecting
+        .iter()
+        .map(|policy| policy.name.as_str())
+        .collect();
+    assert_eq!(names, ["allow-dns", "yellowjack-quarantine"]);
+}
+
+#[test]
+fn a_closed_incident_asks_for_nothing() {
+    let story = told(|sample| {
+        says(sample, "Closed", "True", "Released");
+        sample["incident"]["spec"]["disposition"] =
+            serde_json::json!({ "verdict": "Release", "by": "ana", "why": "our own port check" });
+    });
+    assert_eq!(story.stance, Stance::Closed);
+    assert_eq!(story.summary, "Released by ana: our own port check");
+    assert!(story.next.iter().all(|step| step.command.is_none()));
+}
+
+#[test]
+fn a_later_pod_of_the_same_name_is_not_taken_for_this_one() {
+    let story = told(|sample| {
+        sample["pod"]["metadata"]["uid"] = "another".into();
+        sample["run"]["metadata"]["uid"] = "another".into();
+    });
+    assert!(story.pod.now.contains("A later pod has its name"));
+    assert_eq!(story.pod.quarantine, None);
+    assert!(story.policies.selecting.is_empty());
+    assert!(story.run_note.unwrap().contains("A later run has its name"));
+}
+
+#[test]
+fn what_could_not_be_read_is_said_and_not_assumed() {
+    let mut material = material(&sample());
+    material.policies = Looked::Unread("forbidden".to_owned());
+    material.pod = Looked::Unread("forbidden".to_owned());
+    let story = story(&material);
+    assert!(
+        story
+            .unknown
+            .iter()
+            .any(|sentence| sentence.contains("pod could not be read"))
+    );
+    assert!(story.policies.selecting.is_empty());
+    assert!(story.policies.note.is_some());
+}
+
+#[test]
+fn the_timeline_is_in_order_and_shows_how_the_score_grew() {
+    let story = told(|_| {});
+    assert!(story.timeline.is_sorted_by_key(|event| event.time));
+    let titles: Vec<_> = story
+        .timeline
+        .iter()
+        .map(|event| event.title.as_str())
+        .collect();
+    let place = |wanted: &str| {
+        titles
+            .iter()
+            .position(|title| title.starts_with(wanted))
+            .unwrap_or_else(|| panic!("{wanted} in {titles:#?}"))
+    };
+    assert!(place("Score crossed the line of 13.8") < place("Score crossed the line of 20.0"));
+    assert!(place("Score crossed the line of 20.0") < place("Isolate"));
+    assert!(place("Isolate") < place("Traffic passed"));
+    assert!(place("Traffic passed") < place("Suspend"));
+}
+
+#[test]
+fn many_hosts_become_blocks_and_the_map_stays_bounded() {
+    let story = told(|sample| {
+        let evidence = &mut sample["incident"]["spec"]["evidence"];
+        let entry = evidence[0].clone();
+        let entries: Vec<Value> = (0..64)
+            .map(|node| {
+                let mut entry = entry.clone();
+                entry["node"] = format!("node-{node}").into();
+                for (n, example) in entry["examples"]
+                    .as_array_mut()
+                    .unwrap()
+                    .iter_mut()
+                    .enumerate()
+                {
+                    example["destination"] = format!("10.{node}.{n}.1").into();
+                    example["port"] = (node * 10 + n).into();
+                }
+                entry
+            })
+            .collect();
+        *evidence = entries.into();
+    });
+    let targets = &story.targets;
+    assert_eq!(targets.row_is, "block");
+    assert_eq!(
+        (targets.rows.len(), targets.services.len()),
+        (limits::TARGET_ROWS_MAX, limits::TARGET_COLUMNS_MAX)
+    );
+    assert_eq!(targets.shown + targets.left_out, 640);
+    assert!(page(&story).unwrap().len() < 1024 * 1024);
+}
+
+#[test]
+fn no_text_of_the_adversary_steers_a_terminal() {
+    let story = poisoned();
+    for text in [
+        text(&story, Colour::Plain, 100),
+        markdown(&story),
+        serde_json::to_string_pretty(&story).unwrap(),
+        page(&story).unwrap(),
+    ] {
+        let found = text.chars().find(|c| is_treacherous(*c));
+        assert_eq!(
+            found,
+            None,
+            "{}",
+            text.chars().take(400).collect::<String>()
+        );
+        assert!(text.len() < 512 * 1024, "{} bytes", text.len());
+    }
+}
+
+#[test]
+fn no_text_of_the_adversary_becomes_markup() {
+    let page = page(&poisoned()).unwrap();
+    assert!(
+        page.contains("&#60;script&#62;"),
+        "the payload is shown as text"
+    );
+    assert!(!page.contains("<script"));
+    assert!(!page.contains("<img"));
+    assert_eq!(page.matches("</style>").count(), 1);
+    assert_eq!(
+        page.matches("</title>").count(),
+        page.matches("<title").count()
+    );
+}
+
+#[test]
+fn no_text_of_the_adversary_becomes_a_command() {
+    let story = poisoned();
+    let commands: Vec<_> = story
+        .next
+        .iter()
+        .filter_map(|step| step.command.as_ref())
+        .collect();
+    assert!(commands.is_empty(), "{commands:?}");
+    let odd = told(|sample| sample["incident"]["spec"]["subject"]["name"] = "--all;reboot".into());
+    let commands: Vec<_> = odd
+        .next
+        .iter()
+        .filter_map(|step| step.command.as_ref())
+        .collect();
+    assert!(
+        commands.iter().all(|command| !command.contains("reboot")),
+        "{commands:?}"
+    );
+}
+
+#[test]
+fn markdown_keeps_foreign_text_in_code_spans() {
+    let markdown = markdown(&poisoned());
+    for line in markdown.lines().filter(|line| line.contains("<script")) {
+        let before = line.split("<script").next().unwrap_or_default();
+        assert_eq!(before.matches('`').count() % 2, 1, "{line}");
+    }
+}
+
+#[test]
+fn absurd_numbers_and_times_still_make_a_page() {
+    let story = told(|sample| {
+        let entry = &mut sample["incident"]["spec"]["evidence"][0];
+        entry["score"] = 1e308.into();
+        entry["threshold"] = 0.0.into();
+        entry["firstSeen"] = "-009999-01-02T01:59:59Z".into();
+        entry["contacts"] = i64::MAX.into();
+        sample["incident"]["spec"]["evidence"][1]["lastSeen"] = "9999-12-30T22:00:00Z".into();
+    });
+    let page = page(&story).unwrap();
+    assert!(!page.contains("NaN") && !page.contains("inf\""));
+    assert!(text(&story, Colour::Plain, 100).len() < 64 * 1024);
+}
+
+#[test]
+fn colours_are_there_only_where_they_are_wanted() {
+    let story = told(|_| {});
+    assert!(!text(&story, Colour::Plain, 100).contains('\u{1b}'));
+    assert!(text(&story, Colour::Ansi, 100).contains("\u{1b}[1;32m✓ CONTAINED"));
+}

@@ -1,0 +1,158 @@
+//! The connection to Relay: plain, TLS, or TLS with a certificate of our own.
+//!
+//! Files are read anew for each connection, so that a certificate that was renewed is used without a
+//! restart. Messages pass as bytes: what cannot be read is the decoder's matter, and must not end
+//! the stream, which is what tonic does with it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::PathAndQuery;
+use prost::Message;
+use prost::bytes::{Buf, BufMut, Bytes};
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status, Streaming};
+
+use super::{RelayError, RelayPacing, RelayTarget};
+use crate::limits;
+use crate::signals::decode::relay::{
+    GET_FLOWS, GetFlowsRequest, SERVER_STATUS, ServerStatusRequest, ServerStatusResponse,
+};
+
+/// How Relay proves who it is, and we who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayTls {
+    /// The authority that signed Relay's certificate.
+    pub ca: PathBuf,
+    /// The name in Relay's certificate, where it is not that of the host.
+    pub server_name: Option<String>,
+    /// Our certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Largest file of a certificate or key.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A connection that stands.
+pub(super) async fn connect(
+    target: &RelayTarget,
+    pacing: &RelayPacing,
+) -> Result<Grpc<Channel>, RelayError> {
+    let mut endpoint = endpoint(&target.url, pacing);
+    if let Some(tls) = &target.tls {
+        endpoint = endpoint
+            .tls_config(read_tls(tls)?)
+            .map_err(RelayError::Tls)?;
+    }
+    let channel = endpoint.connect().await.map_err(RelayError::Connect)?;
+    Ok(Grpc::new(channel).max_decoding_message_size(limits::RELAY_MESSAGE_BYTES_MAX))
+}
+
+fn endpoint(url: &Uri, pacing: &RelayPacing) -> Endpoint {
+    Channel::builder(url.clone())
+        .connect_timeout(pacing.answer)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(pacing.keepalive)
+        .keep_alive_timeout(pacing.keepalive_answer)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(limits::RELAY_WINDOW_BYTES)
+        .initial_connection_window_size(limits::RELAY_WINDOW_BYTES)
+}
+
+fn read_tls(tls: &RelayTls) -> Result<ClientTlsConfig, RelayError> {
+    let mut config =
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read_pem(&tls.ca)?));
+    if let Some(name) = &tls.server_name {
+        config = config.domain_name(name);
+    }
+    if let Some((certificate, key)) = &tls.identity {
+        config = config.identity(Identity::from_pem(read_pem(certificate)?, read_pem(key)?));
+    }
+    Ok(config)
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, RelayError> {
+    crate::signals::source::generation::read_bounded(path, PEM_BYTES_MAX).map_err(|source| {
+        RelayError::ReadFile {
+            path: path.to_owned(),
+            source,
+        }
+    })
+}
+
+/// Asks for flows, and waits until the answer begins.
+pub(super) async fn get_flows(
+    relay: &mut Grpc<Channel>,
+    request: &GetFlowsRequest,
+) -> Result<Streaming<Bytes>, Status> {
+    ready(relay).await?;
+    let request = Request::new(request.encode_to_vec());
+    let path = PathAndQuery::from_static(GET_FLOWS);
+    let answer = relay.server_streaming(request, path, Raw).await?;
+    Ok(answer.into_inner())
+}
+
+/// Asks after the nodes.
+pub(super) async fn server_status(
+    relay: &mut Grpc<Channel>,
+    limit: Duration,
+) -> Result<ServerStatusResponse, Status> {
+    let late = |_| Status::deadline_exceeded("no answer in time");
+    let answer = async {
+        ready(relay).await?;
+        let request = Request::new(ServerStatusRequest {}.encode_to_vec());
+        let path = PathAndQuery::from_static(SERVER_STATUS);
+        let bytes: Bytes = relay.unary(request, path, Raw).await?.into_inner();
+        ServerStatusResponse::decode(bytes).map_err(|_| Status::internal("no such message"))
+    };
+    tokio::time::timeout(limit, answer)
+        .await
+        .map_err(late)
+        .flatten()
+}
+
+async fn ready(relay: &mut Grpc<Channel>) -> Result<(), Status> {
+    let ready = relay.ready().await;
+    ready.map_err(|error| Status::from_error(error.into()))
+}
+
+/// Passes messages as they are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
