@@ -460,6 +460,10 @@ pub const WATCH_PAGE: u32 = 100;
 /// Longest wait before a failed watch is tried again.
 pub const WATCH_RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How long a failed watch counts as failed when nothing more is heard of it: longer than the wait
+/// (5 s), the connection (5 s) and the API server's answer take.
+pub const WATCH_FAILURE_STANDS: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// Longest write or read in the response path, in seconds. The API server answers in milliseconds;
 /// its own limit for a write is 34 s, too long to wait with a pod that scans.
 pub const API_TIMEOUT_S: u64 = 5;

@@ -4,9 +4,8 @@
 //! tried again with backoff for ever, and says so once per streak.
 
 use std::fmt::Debug;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, pin_mut};
 use kube::api::ObjectMeta;
@@ -52,13 +51,49 @@ pub enum Seen<K: Resource<DynamicType = ()>> {
 
 /// Whether a watch is working.
 #[derive(Clone, Debug, Default)]
-pub struct WatchHealth(Arc<AtomicBool>);
+pub struct WatchHealth(Arc<Mutex<Heard>>);
+
+/// What was heard of a watch.
+#[derive(Clone, Copy, Debug, Default)]
+enum Heard {
+    /// Nothing good yet.
+    #[default]
+    Nothing,
+    /// Objects, or that all are listed.
+    News,
+    /// After news, a failure.
+    Failure(Instant),
+}
 
 impl WatchHealth {
-    /// Whether the last thing heard from the watch was no error.
+    /// Whether objects were heard of, and no failure since. A watch that is taken up again says nothing
+    /// before something changes, which for a quiet kind may be never: so a failure counts until no other
+    /// one came for as long as a try may take.
     #[must_use]
     pub fn is_working(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_working_at(Instant::now())
+    }
+
+    fn is_working_at(&self, now: Instant) -> bool {
+        match self.heard() {
+            Heard::Nothing => false,
+            Heard::News => true,
+            Heard::Failure(at) => now.saturating_duration_since(at) > limits::WATCH_FAILURE_STANDS,
+        }
+    }
+
+    fn heard(&self) -> Heard {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, news: Heard) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = news;
+    }
+
+    fn hear_failure(&self, now: Instant) {
+        if !matches!(self.heard(), Heard::Nothing) {
+            self.hear(Heard::Failure(now));
+        }
     }
 }
 
@@ -89,15 +124,16 @@ pub async fn follow<K, F, Followed>(
         match item {
             Ok(event) => {
                 is_failing = false;
-                if !health.0.swap(true, Ordering::Relaxed) {
-                    tracing::debug!(kind, "Watch is working.");
+                // A list that begins has no answer yet.
+                if !matches!(event, Event::Init) {
+                    health.hear(Heard::News);
                 }
                 for seen in take_in(event, prune, &mut writer) {
                     follower(seen).await;
                 }
             }
             Err(error) => {
-                health.0.store(false, Ordering::Relaxed);
+                health.hear_failure(Instant::now());
                 if is_failing {
                     tracing::debug!(kind, error = %error, "Watch is still failing.");
                 } else {
@@ -282,5 +318,29 @@ mod tests {
         assert_eq!(heard(&mut writer, listed(990, 1)), [0, 10, 0]);
         assert_eq!(heard(&mut writer, listed(995, 1)), [5, 0, 0]);
         assert_eq!(heard(&mut writer, listed(995, 2)), [995, 0, 0]);
+    }
+
+    #[test]
+    fn a_watch_of_a_quiet_kind_works_again_when_no_other_failure_comes() {
+        let health = WatchHealth::default();
+        let mut now = Instant::now();
+        assert!(!health.is_working_at(now));
+        health.hear(Heard::News);
+        assert!(health.is_working_at(now));
+        for _ in 0..3 {
+            health.hear_failure(now);
+            now += limits::WATCH_FAILURE_STANDS;
+            assert!(!health.is_working_at(now));
+        }
+        now += Duration::from_millis(1);
+        assert!(health.is_working_at(now));
+    }
+
+    #[test]
+    fn a_watch_that_never_listed_does_not_work_however_long_it_is_silent() {
+        let health = WatchHealth::default();
+        let now = Instant::now();
+        health.hear_failure(now);
+        assert!(!health.is_working_at(now + 10 * limits::WATCH_FAILURE_STANDS));
     }
 }

@@ -183,6 +183,7 @@ fn every_helm_command_of_the_docs_renders() -> anyhow::Result<()> {
         let only_for_a_cluster = [
             "--create-namespace",
             "--reuse-values",
+            "--reset-then-reuse-values",
             "--install",
             "--wait",
         ];

@@ -162,3 +162,24 @@ fn monitoring_is_rendered_where_it_is_wanted() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// What comes behind a Service's address is what most engines judge.
+#[test]
+fn yellowjacks_own_policy_lets_out_what_the_values_make_it_ask() -> anyhow::Result<()> {
+    let policy = ["--show-only", "templates/surroundings.yaml"];
+    for (set, port) in [
+        ("nodeMetrics.source=kubelet", "10250"),
+        ("nodeMetrics.dcgmUrl=http://$(HOST_IP):9400/metrics", "9400"),
+        ("networkPolicy.apiServerPorts={16443}", "16443"),
+        (
+            "source.preset=hubble-relay,source.relay.address=hubble-relay.kube-system:80",
+            "4245",
+        ),
+    ] {
+        let port = format!("{{ port: {port}, protocol: TCP }}");
+        let opened = template(&[&policy[..], &["--set", set]].concat())?;
+        assert!(opened.contains(&port), "{set}: {opened}");
+        assert!(!template(&policy)?.contains(&port), "{set}");
+    }
+    Ok(())
+}

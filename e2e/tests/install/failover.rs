@@ -30,7 +30,11 @@ pub async fn the_other_controller_releases(site: &Site, held: &Rogue) -> anyhow:
         incident::release(site, held).await?;
         wait_for("the other controller to act", LIMIT, async || {
             let label = label_of(site, held).await.map_err(|e| format!("{e:#}"))?;
-            if label.is_null() { Ok(()) } else { Err(label.to_string()) }
+            if label.is_null() {
+                Ok(())
+            } else {
+                Err(label.to_string())
+            }
         })
         .await
     };

@@ -1,5 +1,6 @@
 //! Runs whose pods scan, from the first packet to the release.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 use yellowjack_e2e::node::{Arrival, HEALTH_URL, agent_pod, running};
 use yellowjack_e2e::wait_for;
 
-use crate::site::{AGENTS, LIMIT, REFUSING_NETWORK, Site};
+use crate::release::{pods, process_of};
+use crate::site::{AGENTS, LIMIT, REFUSING_NETWORK, Site, run};
 
 /// A pod begins when somebody connects here,
 const GATE_PORT: u16 = 9;
@@ -107,6 +109,30 @@ pub async fn is_contained(site: &Site, rogue: &Rogue) -> anyhow::Result<()> {
     site.until(&what, &run, |run| says(run, "Quarantined", "True"))
         .await?;
     is_silent(site, rogue).await
+}
+
+/// The page to send on, by the program in the image, is whole and names the pod.
+pub async fn can_be_reported(site: &Site, rogue: &Rogue) -> anyhow::Result<()> {
+    let controllers = pods(site, "controller").await?;
+    let pid = process_of(controllers.first().context("no controller")?)?;
+    let label = label_of(site, rogue).await?;
+    let incident = label.as_str().context("it is not held")?;
+    let mut report = Command::new(format!("/proc/{pid}/root/yellowjack"));
+    report.args([
+        "report",
+        "--namespace",
+        AGENTS,
+        incident,
+        "--output",
+        "html",
+    ]);
+    let page = run(&mut report)?;
+    ensure!(page.trim_end().ends_with("</html>"), "{page}");
+    ensure!(
+        page.contains(&rogue.name) && page.contains("198.18."),
+        "{page}"
+    );
+    Ok(())
 }
 
 /// Waits until nothing of it has arrived for a while.

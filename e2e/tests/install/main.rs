@@ -8,6 +8,7 @@
 )]
 
 mod agent;
+mod failover;
 mod incident;
 mod inventory;
 mod release;
@@ -29,6 +30,7 @@ async fn helm_installs_upgrades_and_removes_yellowjack_and_incidents_live_throug
 
         let rogue = incident::starts(site, "rogue").await?;
         incident::is_contained(site, &rogue).await?;
+        incident::can_be_reported(site, &rogue).await?;
         agent::cannot_free_itself(site, &rogue).await?;
 
         let second = incident::waits_at_its_gate(site, "second").await?;
@@ -36,6 +38,7 @@ async fn helm_installs_upgrades_and_removes_yellowjack_and_incidents_live_throug
         incident::is_released(site, &rogue).await?;
 
         uninstall::is_refused_while_something_is_held(site, &second).await?;
+        failover::the_other_controller_releases(site, &second).await?;
         incident::is_released(site, &second).await?;
         uninstall::leaves_what_the_documents_say(site, &before).await
     })
