@@ -13,6 +13,7 @@ const RELAY: &str = "hubble-relay:";
 
 /// Arguments about Hubble Relay.
 #[derive(clap::Args, Debug, Default)]
+#[allow(clippy::struct_field_names)] // the names of the flags
 pub struct RelayArgs {
     /// The authority that signed the relay's certificate. It is called by TLS then.
     #[arg(long, value_name = "FILE")]

@@ -105,17 +105,7 @@ async fn a_slow_consumer_holds_the_relay_back_and_loses_nothing() {
         relay.state.flow(time, message);
     }
     // Nothing is taken: the queue fills, then the window, then the relay waits.
-    let limit = tokio::time::Instant::now() + crate::client::LIMIT;
-    let mut before = (0, 0);
-    loop {
-        let now = (client.waiting(), relay.state.sent());
-        if now == before && now.0 == limits::BATCH_QUEUE_MAX {
-            break;
-        }
-        assert!(tokio::time::Instant::now() < limit, "{now:?}");
-        before = now;
-        wait_for_a_moment().await;
-    }
+    wait_until_still(&client, &relay).await;
     assert!(
         relay.state.sent() < COUNT as usize,
         "{}",
@@ -127,9 +117,19 @@ async fn a_slow_consumer_holds_the_relay_back_and_loses_nothing() {
     assert!(ports.iter().copied().eq(1..=u16::try_from(COUNT).unwrap()));
 }
 
-async fn wait_for_a_moment() {
-    let never = std::future::pending::<()>();
-    let _ = tokio::time::timeout(Duration::from_millis(200), never).await;
+/// Waits until the queue is full and nothing more goes out.
+async fn wait_until_still(client: &Client, relay: &Relay) {
+    let limit = tokio::time::Instant::now() + crate::client::LIMIT;
+    let mut before = (0, 0);
+    loop {
+        let now = (client.waiting(), relay.state.sent());
+        if now == before && now.0 == limits::BATCH_QUEUE_MAX {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < limit, "{now:?}");
+        before = now;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ use crate::model::{BoundedText, clip};
 use crate::observability::chain;
 use crate::signals::decode::relay::{
     self as wire, GetFlowsResponse, LostEvent, NodeStatusEvent, ServerStatusResponse, Timestamp,
-    lost_source,
+    lost_source, node_state,
 };
 use crate::signals::health::SignalHealth;
 
@@ -202,17 +202,17 @@ impl Relay {
         let no_answer = RelayError::NoAnswer {
             seconds: pacing.answer.as_secs(),
         };
-        let begin = async {
+        let call = async {
             let mut relay = connect::connect(&self.config.target, &pacing).await?;
             let stream = connect::get_flows(&mut relay, &request).await;
             Ok((relay, stream.map_err(RelayError::Refused)?))
         };
-        let begun = tokio::time::timeout(pacing.answer, begin).await;
-        let (relay, stream) = match begun.unwrap_or(Err(no_answer)) {
+        let answer = tokio::time::timeout(pacing.answer, call).await;
+        let (relay, stream) = match answer.unwrap_or(Err(no_answer)) {
             Err(RelayError::Refused(status)) if self.refuses_mask(status.message()) => {
                 return Err(RelayError::MaskRefused);
             }
-            begun => begun?,
+            answer => answer?,
         };
         self.outlet.health.set_state(SourceState::Reading);
         self.nodes.clear();
@@ -305,6 +305,7 @@ impl Relay {
         if self.refuses_mask(&event.message) {
             return Err(RelayError::MaskRefused);
         }
+        let time = time.unwrap_or_else(|| Timestamp::from_nanos(now_ns()));
         if self.nodes.told(event, Instant::now()) {
             let count = event.node_names.len();
             let first = event.node_names.first().map(|name| BoundedText::new(name));
@@ -313,10 +314,13 @@ impl Relay {
             let source = self.config.name.as_str();
             tracing::warn!(source, count, first, %message, "The relay does not hear nodes.");
             // Answers to what their pods sent last may be missing.
-            self.loss = Some(time.unwrap_or_else(|| Timestamp::from_nanos(now_ns())));
+            self.loss = Some(time);
         }
-        for node in event.node_names.iter().take(limits::NODES_MAX) {
-            self.resume.node_breaks(clip(node, limits::NAME_BYTES_MAX));
+        if event.state_change != node_state::CONNECTED {
+            for node in event.node_names.iter().take(limits::NODES_MAX) {
+                let node = clip(node, limits::NAME_BYTES_MAX);
+                self.resume.node_breaks(node, time.as_nanos());
+            }
         }
         Ok(())
     }

@@ -54,21 +54,27 @@ struct Mark {
     is_ours: bool,
     /// Flows in a row that were older than the window.
     older: usize,
+    /// When a flow last came again, by our clock.
+    repeated_ns: i64,
+}
+
+impl Mark {
+    const fn new(last_ns: i64, is_ours: bool) -> Self {
+        Self {
+            last_ns,
+            is_awaited: false,
+            is_ours,
+            older: 0,
+            repeated_ns: i64::MIN,
+        }
+    }
 }
 
 impl Resume {
     /// Begins at this time; `marks` are those of an earlier process, whose flows up to there may or
     /// may not have been dealt with.
     pub(super) fn new(floor_ns: i64, marks: BTreeMap<String, i64>) -> Self {
-        let mark = |(node, last_ns)| {
-            let mark = Mark {
-                last_ns,
-                is_awaited: false,
-                is_ours: false,
-                older: 0,
-            };
-            (node, mark)
-        };
+        let mark = |(node, last_ns)| (node, Mark::new(last_ns, false));
         Self {
             floor_ns,
             alive_ns: floor_ns,
@@ -116,11 +122,12 @@ impl Resume {
         self.alive(now_ns);
     }
 
-    /// Relay lost a node, and will ask it again from the time of our request on.
-    pub(super) fn node_breaks(&mut self, node: &str) {
+    /// Relay lost a node at this time, and asks it again from the time of our request on. It tells
+    /// late: the node may have repeated its flows already.
+    pub(super) fn node_breaks(&mut self, node: &str, at_ns: i64) {
         let requested_ns = self.requested_ns;
         if let Some(mark) = self.nodes.get_mut(node) {
-            mark.is_awaited = mark.last_ns >= requested_ns;
+            mark.is_awaited = mark.repeated_ns < at_ns && mark.last_ns >= requested_ns;
         }
     }
 
@@ -129,13 +136,7 @@ impl Resume {
         let is_known = !self.recent.insert(line);
         let Some(mark) = self.nodes.get_mut(node) else {
             if self.nodes.len() < limits::NODES_MAX {
-                let mark = Mark {
-                    last_ns: time_ns,
-                    is_awaited: false,
-                    is_ours: true,
-                    older: 0,
-                };
-                self.nodes.insert(node.to_owned(), mark);
+                self.nodes.insert(node.to_owned(), Mark::new(time_ns, true));
             }
             return if is_known {
                 Judged::Repeated
@@ -155,6 +156,7 @@ impl Resume {
             };
         }
         if is_known {
+            mark.repeated_ns = self.alive_ns;
             return Judged::Repeated;
         }
         if !mark.is_ours || time_ns >= mark.last_ns.saturating_sub(WINDOW_NS) {
@@ -162,6 +164,7 @@ impl Resume {
         }
         mark.older += 1;
         if mark.older <= limits::RELAY_REPEATED_MAX {
+            mark.repeated_ns = self.alive_ns;
             return Judged::Repeated;
         }
         // No buffer is that large: the node's clock was set back.
@@ -271,11 +274,15 @@ mod tests {
             judge(&mut resume, "a", seconds);
         }
         // Before Relay says that it lost the node: it tells late.
+        resume.alive(START + 101 * S);
         for seconds in 1..100 {
             assert_eq!(judge(&mut resume, "a", seconds), Judged::Repeated);
         }
-        resume.node_breaks("a");
-        assert_eq!(judge(&mut resume, "a", 120), Judged::AfterGap);
+        resume.node_breaks("a", START + 100 * S);
+        assert_eq!(judge(&mut resume, "a", 120), Judged::New);
+        // The node did not repeat anything since.
+        resume.node_breaks("a", START + 130 * S);
+        assert_eq!(judge(&mut resume, "a", 140), Judged::AfterGap);
     }
 
     #[test]
