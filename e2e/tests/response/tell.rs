@@ -53,13 +53,13 @@ impl Receiver {
         let router = Router::new().fallback(move |request: Request| {
             let kept = Arc::clone(&kept);
             async move {
-                let (head, body) = request.into_parts();
+                let (parts, body) = request.into_parts();
                 let Ok(body) = to_bytes(body, 1 << 20).await else {
                     return StatusCode::BAD_REQUEST.into_response();
                 };
-                let header = |name: &str| head.headers.get(name)?.to_str().ok().map(str::to_owned);
+                let header = |name: &str| parts.headers.get(name)?.to_str().ok().map(str::to_owned);
                 let heard = Heard {
-                    path: head.uri.path().to_owned(),
+                    path: parts.uri.path().to_owned(),
                     id: header("webhook-id").unwrap_or_default(),
                     is_signed: header("webhook-signature").is_some_and(|s| s.starts_with("v1,")),
                     body: serde_json::from_slice(&body).unwrap_or_default(),
@@ -105,14 +105,14 @@ impl Receiver {
 
     /// The events at the webhook, once one of this kind is there.
     async fn told(&self, kind: &str) -> anyhow::Result<Vec<Heard>> {
-        let type_ = format!("dev.yellowjack.incident.{kind}");
+        let wanted = format!("dev.yellowjack.incident.{kind}");
         wait_for(&format!("{kind} at the webhook"), LIMIT, async || {
             let heard = self.heard_at("/hook");
             let types: Vec<_> = heard
                 .iter()
-                .map(|heard| heard.body["type"].clone())
+                .map(|heard| heard.body.get("type").cloned().unwrap_or_default())
                 .collect();
-            if types.contains(&json!(type_)) {
+            if types.contains(&json!(wanted)) {
                 Ok(heard)
             } else {
                 Err(format!("{types:?}"))
@@ -128,7 +128,9 @@ impl Receiver {
             LIMIT,
             async || {
                 let heard = self.heard_at("/am/api/v2/alerts");
-                let alert = heard.last().map(|heard| heard.body[0].clone());
+                let alert = heard
+                    .last()
+                    .map(|heard| heard.body.get(0).cloned().unwrap_or_default());
                 let ends = alert.as_ref().and_then(|alert| alert["endsAt"].as_str());
                 let ends = ends.and_then(|text| text.parse::<Timestamp>().ok());
                 match (alert.clone(), ends) {
