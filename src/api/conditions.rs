@@ -176,6 +176,8 @@ closed_names! {
         AwaitingProof,
         /// Verified: no source speaks, so silence proves nothing.
         SourceSilent,
+        /// Verified: nothing new passes, and no source tells of connections that were open before.
+        OpenConnectionsUnseen,
         /// Closed: waits for a human.
         AwaitingHuman,
         /// Closed: a human released it, and what was changed is restored.

@@ -20,4 +20,4 @@ pub use observer::Observer;
 pub use pacing::Pacer;
 pub use record::{Found, RecordCounters, Recorder, Ticket, mode_of};
 pub use responder::{Forgotten, RespondError, Responder, ResponderSettings};
-pub use witness::{STALE, Witness};
+pub use witness::{STALE, Spoken, Witness};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
@@ -13,7 +13,7 @@ use super::plan::{
     Bounds, Breaker, Cpu, Deny, Lever, OtherIncident, PodView, Situation, Witnessed, isolated_at,
 };
 use super::responder::{RespondError, Responder, monotonic_now};
-use super::witness::{told, worst};
+use super::witness::{together, told, worst};
 use crate::api::{
     AgentRun, Incident, IncidentCondition, Observation, ResponseAction, ResponseScope, Verdict,
     condition_is, condition_of, labels,
@@ -30,8 +30,10 @@ use crate::model::{EventTime, PodKey, Severity};
 pub struct Known {
     /// Quarantine labels by pod UID.
     pub labels: HashMap<String, Option<String>>,
-    /// Pods that were deleted, by UID.
+    /// Pods that are gone, by UID.
     pub gone: HashSet<String>,
+    /// Pods whose deletion was asked for, by UID, with their grace period in seconds.
+    pub ending: HashMap<String, i64>,
     /// The owner, once it was looked at.
     pub lever: Option<Lever>,
     /// What CPU can be taken, once that was looked at.
@@ -57,6 +59,9 @@ impl Responder {
         for pod in pods.iter_mut().chain(&mut labelled) {
             if let Some(label) = known.labels.get(&pod.uid) {
                 pod.quarantine.clone_from(label);
+            }
+            if let Some(grace_s) = known.ending.get(&pod.uid) {
+                pod.grace_s = Some(pod.grace_s.map_or(*grace_s, |now| now.min(*grace_s)));
             }
         }
         pods.retain(|pod| !known.gone.contains(&pod.uid));
@@ -138,7 +143,7 @@ impl Responder {
         let subject = self.subject(incident, namespace);
         let run = incident.spec.run.as_ref();
         let (ResponseScope::Run, Some(run)) = (bounds.scope, run) else {
-            return subject.iter().map(|pod| pod_view(pod)).collect();
+            return subject.iter().map(|pod| pod_view(&pod.metadata)).collect();
         };
         let of_run = self.roster.pods_of(&run.uid);
         let chosen =
@@ -152,7 +157,7 @@ impl Responder {
             .pods
             .state_filter(chosen)
             .iter()
-            .map(|pod| pod_view(pod))
+            .map(|pod| pod_view(&pod.metadata))
             .collect()
     }
 
@@ -181,7 +186,7 @@ impl Responder {
                         .is_some_and(|value| value == name)
             };
             let pods = self.stores.pods.state_filter(has_label);
-            return Ok(pods.iter().map(|pod| pod_view(pod)).collect());
+            return Ok(pods.iter().map(|pod| pod_view(&pod.metadata)).collect());
         }
         let api: Api<Pod> = Api::namespaced(self.writer.client().clone(), namespace);
         let params = ListParams::default().labels(&format!("{}={name}", labels::QUARANTINE));
@@ -193,11 +198,7 @@ impl Responder {
         Ok(pods
             .items
             .iter()
-            .map(|pod| PodView {
-                name: pod.name_any(),
-                uid: pod.uid().unwrap_or_default(),
-                quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
-            })
+            .map(|pod| pod_view(&pod.metadata))
             .collect())
     }
 
@@ -281,7 +282,7 @@ impl Responder {
         // A controller without sources has nothing to say; with some, both must agree.
         let own_or_nothing = own.filter(|own| own.log_time > EventTime::MIN);
         match (own_or_nothing, of_agents) {
-            (Some(own), Some(agents)) => Some(worst(own, agents)),
+            (Some(own), Some(agents)) => Some(together(own, agents)),
             (None, Some(agents)) => Some(agents),
             (_, None) => own,
         }
@@ -349,10 +350,13 @@ fn crossed(incident: &Incident) -> bool {
         .any(|entry| entry.severity == Severity::Quarantine.name() && !entry.observe_only)
 }
 
-fn pod_view(pod: &Pod) -> PodView {
+fn pod_view(pod: &ObjectMeta) -> PodView {
+    let own = pod.labels.as_ref();
+    let is_deleted = pod.deletion_timestamp.is_some();
     PodView {
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
-        quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
+        name: pod.name.clone().unwrap_or_default(),
+        uid: pod.uid.clone().unwrap_or_default(),
+        quarantine: own.and_then(|all| all.get(labels::QUARANTINE).cloned()),
+        grace_s: is_deleted.then(|| pod.deletion_grace_period_seconds.unwrap_or(0)),
     }
 }
