@@ -236,24 +236,12 @@ impl Pipeline {
             .extend(known.map(|decoder| (source, decoder)));
         let now = Instant::now();
         self.health.spoke(source, now);
-        if newest > EventTime::MIN {
-            // One absurd time stamp must not make everything overdue.
-            let newest = newest.min(wall_clock().plus_micros(AHEAD_MAX_MICROS));
-            let known = progress.log_times.entry(source).or_insert(newest);
-            *known = newest.max(*known);
-            let times = (newest, *known);
-            let info = self.sources.get(source);
-            let format = info.and_then(|info| info.format);
-            if let Some(off) = progress.clock.news(source, format, times, now) {
-                clock::say(info.map_or("", |info| info.name.as_str()), off);
-            }
-            let spoken = Spoken {
-                log_time: newest,
-                alive_time: newest_alive,
-                at: now,
-            };
-            self.witness.source_spoke(source, spoken, wall_clock());
-        }
+        let spoken = Spoken {
+            log_time: newest,
+            alive_time: newest_alive,
+            at: now,
+        };
+        self.has_come(source, spoken, progress);
         if progress.unacknowledged.len() >= limits::UNACKNOWLEDGED_BATCHES_MAX {
             // Findings wait for an API server that is away for very long. They are kept; only the
             // promise to read these lines again after a crash is given up.
@@ -262,6 +250,28 @@ impl Pipeline {
         progress
             .unacknowledged
             .push_back((batch.position.clone(), tickets));
+    }
+
+    /// Notes how far a log has come.
+    fn has_come(&self, source: usize, spoken: Spoken, progress: &mut Progress) {
+        if spoken.log_time == EventTime::MIN {
+            return;
+        }
+        // One absurd time stamp must not make everything overdue.
+        let newest = spoken
+            .log_time
+            .min(wall_clock().plus_micros(AHEAD_MAX_MICROS));
+        let known = progress.log_times.entry(source).or_insert(newest);
+        *known = newest.max(*known);
+        let times = (newest, *known);
+        let info = self.sources.get(source);
+        let format = info.and_then(|info| info.format);
+        if let Some(off) = progress.clock.news(source, format, times, spoken.at) {
+            clock::say(info.map_or("", |info| info.name.as_str()), off);
+        }
+        let log_time = newest;
+        self.witness
+            .source_spoke(source, Spoken { log_time, ..spoken }, wall_clock());
     }
 
     fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {

@@ -228,33 +228,7 @@ impl World {
                 restore.push(entry);
                 (format!("save {before:?}"), None)
             }
-            Step::Suspend(owner, ending) => {
-                match self
-                    .above
-                    .iter_mut()
-                    .find(|hold| hold.target == owner.target)
-                {
-                    Some(hold) => hold.now = Some(json!(true)),
-                    None => self.suspended = Some(true),
-                }
-                for pod in &mut self.pods {
-                    pod.grace_s = self.grace_s;
-                }
-                self.record_of(owner.target, ActionKind::Suspend, ActionResult::Succeeded);
-                for pod in &ending {
-                    let own = self.pods.iter_mut().find(|other| other.uid == pod.uid);
-                    // Who asks first decides, unless the test says that the controller does.
-                    if self.is_outrun {
-                        continue;
-                    }
-                    own.unwrap().grace_s = Some(i64::from(HASTENED_S));
-                    let target = pod_target(&pod.name);
-                    self.record_of(target, ActionKind::Suspend, ActionResult::Succeeded);
-                }
-                let names: Vec<_> = ending.iter().map(|pod| pod.name.as_str()).collect();
-                let text = format!("suspend {}", names.join(" "));
-                (text.trim_end().to_owned(), None)
-            }
+            Step::Suspend(owner, ending) => (self.suspend(owner, &ending), None),
             Step::Throttle(pod, entries) => {
                 let text = format!("throttle {}", entries.len());
                 self.record_of(
@@ -288,6 +262,34 @@ impl World {
         if let Some(kind) = kind {
             self.record(kind, ActionResult::Succeeded);
         }
+    }
+
+    fn suspend(&mut self, owner: Hold, ending: &[PodView]) -> String {
+        match self
+            .above
+            .iter_mut()
+            .find(|hold| hold.target == owner.target)
+        {
+            Some(hold) => hold.now = Some(json!(true)),
+            None => self.suspended = Some(true),
+        }
+        for pod in &mut self.pods {
+            pod.grace_s = self.grace_s;
+        }
+        self.record_of(owner.target, ActionKind::Suspend, ActionResult::Succeeded);
+        for pod in ending {
+            let own = self.pods.iter_mut().find(|other| other.uid == pod.uid);
+            // Who asks first decides, unless the test says that the controller does.
+            if self.is_outrun {
+                continue;
+            }
+            own.unwrap().grace_s = Some(i64::from(HASTENED_S));
+            let target = pod_target(&pod.name);
+            self.record_of(target, ActionKind::Suspend, ActionResult::Succeeded);
+        }
+        let names: Vec<_> = ending.iter().map(|pod| pod.name.as_str()).collect();
+        let text = format!("suspend {}", names.join(" "));
+        text.trim_end().to_owned()
     }
 
     fn undo(&mut self, step: Step) -> String {
