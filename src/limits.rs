@@ -225,6 +225,10 @@ pub const POD_RETENTION_SECONDS: i64 = 600;
 /// whole seconds; one more second covers clocks that NTP keeps.
 pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 
+/// How far ahead of the clock on the wall a line may be and still be given to a pod; a log that is
+/// further behind is said to be. No clock that is kept at all is off by that much.
+pub const LOG_AHEAD_MAX_MICROS: i64 = 120_000_000;
+
 // --- detection -------------------------------------------------------------------------------
 
 // One busy pod: contacts and DNS answers 2 x 2 x 512 slots x 8 B = 16 KiB, walks 2 x 40 x 240 B =

@@ -5,6 +5,7 @@
 
 mod binaries;
 mod cluster;
+pub mod cluster_policies;
 mod control_plane;
 mod env;
 pub mod helm;
@@ -15,7 +16,7 @@ pub mod node;
 mod operator;
 mod pods;
 pub mod proxy;
-mod recording;
+pub mod recording;
 mod scan_lines;
 pub mod scenario;
 pub mod standin;

@@ -1,5 +1,6 @@
 //! Writes an egress log as ulogd2 writes it from conntrack events (NFCT): the begin and the end of
-//! each connection.
+//! each connection. Where a pod is to be seen at work it also writes what the NFLOG rule for living
+//! connections logs (docs/containment.md).
 //!
 //! Used by tests that need a pod to do one certain thing at a certain time; the demo plays a
 //! recording instead. Only the fields that say something about a contact are written.
@@ -90,7 +91,22 @@ impl EgressLog {
     pub fn chatter(&self, pod: &str, span: Duration) -> anyhow::Result<()> {
         let now = Timestamp::now();
         let starts = (0..=span.as_secs()).map(|second| now + Duration::from_secs(second));
+        self.write(starts.flat_map(|start| {
+            let [begin, end] = connection(pod, "203.0.113.10", 80, start, ANSWERED);
+            [begin, alive(pod, "203.0.113.10", 80, start), end]
+        }))
+    }
+
+    /// The same on a node without the rule for living connections.
+    pub fn chatter_without_alive(&self, pod: &str, span: Duration) -> anyhow::Result<()> {
+        let now = Timestamp::now();
+        let starts = (0..=span.as_secs()).map(|second| now + Duration::from_secs(second));
         self.write(starts.flat_map(|start| connection(pod, "203.0.113.10", 80, start, ANSWERED)))
+    }
+
+    /// A connection of `pod` that was open before lives on at this time.
+    pub fn lives_on(&self, pod: &str, time: Timestamp) -> anyhow::Result<()> {
+        self.write([alive(pod, "203.0.113.80", 443, time)])
     }
 
     /// `pod` had one connection with this host and port from `start` on, for so long, as thin and as
@@ -135,6 +151,27 @@ fn append(path: &Path, text: &str) -> anyhow::Result<()> {
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .with_context(|| format!("failed to write to {}", path.display()))
+}
+
+/// What the rule for living connections logs of one at this time.
+pub(crate) fn alive(pod: &str, host: &str, port: u64, time: Timestamp) -> Value {
+    json!({
+        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
+        "dvc": "Netfilter",
+        "raw.pktlen": 52,
+        "raw.pktcount": 1,
+        "oob.prefix": "alive",
+        "oob.time.sec": time.as_second(),
+        "oob.time.usec": time.subsec_microsecond(),
+        "oob.hook": 4,
+        "ip.protocol": 6,
+        "src_ip": pod,
+        "dest_ip": host,
+        "src_port": 40_000,
+        "dest_port": port,
+        "tcp.syn": 0,
+        "tcp.ack": 1,
+    })
 }
 
 /// Begin and end of a TCP connection of 2 ms.
@@ -204,11 +241,13 @@ mod tests {
         let log = EgressLog::create().unwrap();
         log.scan_hosts("10.244.0.1", 0, 1).unwrap();
         log.answered("10.244.0.1", Timestamp::now()).unwrap();
+        log.lives_on("10.244.0.1", Timestamp::now()).unwrap();
         let expected = [
             Outcome::Unseen,
             Outcome::Refused,
             Outcome::Unseen,
             Outcome::Answered,
+            Outcome::NotAnAttempt,
         ];
         assert_eq!(outcomes(&log), expected);
     }

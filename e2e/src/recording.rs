@@ -1,7 +1,8 @@
 //! Plays a recorded egress log as if it happened now: times are moved, nothing else is changed.
 //!
 //! Stands in for the node: what a real node would not let out any more (new connections of a pod
-//! whose isolation it has seen) it does not log either.
+//! whose isolation it has seen) it does not log either. The recording is of a node without the NFLOG
+//! rule for living connections; what that would have logged is added to connections at their end.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -13,6 +14,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+
+use crate::lines::alive;
 
 /// One recorded line and when it was written, in microseconds since the epoch.
 #[derive(Clone, Debug)]
@@ -106,14 +109,34 @@ impl Recording {
             if !is_end && isolated.holds(&line.source) {
                 continue;
             }
-            let mut text = serde_json::to_vec(&moved(&line.fields, shift_us))?;
+            let fields = moved(&line.fields, shift_us);
+            let lived = is_end.then(|| living(&line.source, &fields)).flatten();
+            let mut text = serde_json::to_vec(&fields)?;
             text.push(b'\n');
+            if let Some(lived) = lived {
+                text.extend(serde_json::to_vec(&lived)?);
+                text.push(b'\n');
+            }
             file.write_all(&text)
                 .context("failed to write a log line")?;
             written += 1;
         }
         Ok(written)
     }
+}
+
+/// What the rule for living connections would have logged of a connection that has ended, if it was
+/// answered: its second packet.
+fn living(source: &str, fields: &Map<String, Value>) -> Option<Value> {
+    let number = |key: &str| fields.get(key).and_then(Value::as_i64);
+    // A reset alone is no connection.
+    number("reply.raw.pktcount").filter(|count| *count > 2)?;
+    let second = number("flow.start.sec")?;
+    let micros = second * 1_000_000 + number("flow.start.usec").unwrap_or(0);
+    let time = Timestamp::from_microsecond(micros).ok()?;
+    let port = number("orig.l4.dport").and_then(|port| u64::try_from(port).ok())?;
+    let target = fields.get("dest_ip")?.as_str()?;
+    Some(alive(source, target, port, time))
 }
 
 fn open(log: &Path) -> anyhow::Result<File> {
@@ -145,6 +168,13 @@ fn line(text: &str) -> anyhow::Result<Line> {
         source,
         fields,
     })
+}
+
+/// A line of a log with all its times moved by `shift_us`, as of a node whose clock is off.
+pub fn moved_line(text: &str, shift_us: i64) -> anyhow::Result<String> {
+    let fields: Map<String, Value> =
+        serde_json::from_str(text).context("failed to parse a line of the log")?;
+    serde_json::to_string(&moved(&fields, shift_us)).context("failed to write a line of the log")
 }
 
 /// The line with all its times moved by `shift_us`.

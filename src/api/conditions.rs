@@ -242,6 +242,8 @@ closed_names! {
         /// Verified: no source speaks, so silence proves nothing.
         /// Do: see SignalsFresh of the run; until a log speaks, look at the pod's node yourself.
         SourceSilent,
+        /// Verified: nothing new passes, and no source tells of connections that were open before.
+        OpenConnectionsUnseen,
         /// Closed: waits for a human.
         /// Do: set spec.disposition to Release, Confirm or Terminate.
         AwaitingHuman,

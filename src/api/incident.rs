@@ -190,6 +190,10 @@ pub struct Observation {
     pub last_passed: Option<MicroTime>,
     /// When the agent wrote this, by its own clock.
     pub observed_at: MicroTime,
+    /// Whether this log tells of connections that were open before the isolation and live on. Where
+    /// it does not, its silence proves that nothing new passes, and no more.
+    #[serde(default)]
+    pub shows_survivors: bool,
 }
 
 /// One contact as an example.

@@ -429,10 +429,37 @@ impl Writer {
             + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        let params = DeleteParams::background().preconditions(Preconditions {
+        self.delete_in(&api, name, uid, None).await
+    }
+
+    /// The same for a pod, which may take so many seconds to end, or its own grace period. One that
+    /// is being deleted already gets less time by this, never more.
+    pub async fn delete_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        grace_s: Option<u32>,
+    ) -> Result<(), WriteError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        self.delete_in(&api, name, uid, grace_s).await
+    }
+
+    async fn delete_in<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        uid: &str,
+        grace_s: Option<u32>,
+    ) -> Result<(), WriteError>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let mut params = DeleteParams::background().preconditions(Preconditions {
             uid: Some(uid.to_owned()),
             resource_version: None,
         });
+        params.grace_period_seconds = grace_s;
         match self.bounded(None, api.delete(name, &params)).await {
             Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),

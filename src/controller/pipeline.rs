@@ -5,6 +5,8 @@
 //! after a crash the lines are read again, and no Incident is lost. Samples of node metrics come in
 //! beside the batches.
 
+mod acknowledge;
+mod clock;
 mod samples;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,13 +24,14 @@ use crate::cluster::Roster;
 use crate::detect::{Engine, Workload};
 use crate::limits;
 use crate::model::{EventTime, Finding, Neighbour, PodKey, Signal, Subject};
-use crate::respond::{Forgotten, Found, Ticket, Witness};
+use crate::respond::{Forgotten, Found, Spoken, Ticket, Witness};
 use crate::signals::attribute::{Attribution, Index, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, sniff};
 use crate::signals::health::SignalHealth;
 use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position};
 
+use acknowledge::{acknowledge, finish};
 pub use samples::SampleCounters;
 
 /// How often pods that fell silent are judged, lines whose pod was not known are looked at again, and
@@ -44,10 +47,6 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
 /// How far ahead of the wall clock a log is believed.
 const AHEAD_MAX_MICROS: i64 = 10 * 60 * 1_000_000;
-
-/// How long the last findings may take to be recorded when the program stops.
-const FINISH_MAX: Duration = Duration::from_secs(2);
-const FINISH_POLL: Duration = Duration::from_millis(5);
 
 /// Bytes of a malformed line that are shown.
 const SAMPLE_BYTES_MAX: usize = 200;
@@ -114,6 +113,7 @@ struct Progress {
     sampled: HashMap<usize, Instant>,
     deferred: DeferredLines,
     decoders: HashMap<usize, Decoder>,
+    clock: clock::Clock,
 }
 
 impl Progress {
@@ -183,11 +183,12 @@ impl Pipeline {
     fn take(&mut self, batch: &Batch, progress: &mut Progress) {
         self.start_anew();
         self.refresh_crawlers(progress);
+        progress.clock.set(wall_clock());
         let source = batch.source.0;
         // Held by the lines of this batch whose pod is not known yet.
         let waiting = Arc::new(Ticket);
         let mut tickets = vec![Arc::downgrade(&waiting)];
-        let mut newest = EventTime::MIN;
+        let (mut newest, mut newest_alive) = (EventTime::MIN, None);
         let mut known = progress.decoders.get(&source).copied();
         for line in batch.lines() {
             if known.is_none() {
@@ -201,6 +202,9 @@ impl Pipeline {
                 Decoded::Signal(signal) => {
                     count(&self.counters.signals);
                     newest = newest.max(signal.time());
+                    if decoder.format().shows_survivors(&signal) {
+                        newest_alive = newest_alive.max(Some(signal.time()));
+                    }
                     let subject = self.signal(source, &signal, progress, &mut tickets);
                     if subject == Whose::NotKnownYet {
                         let since = Instant::now();
@@ -232,13 +236,12 @@ impl Pipeline {
             .extend(known.map(|decoder| (source, decoder)));
         let now = Instant::now();
         self.health.spoke(source, now);
-        if newest > EventTime::MIN {
-            // One absurd time stamp must not make everything overdue.
-            let newest = newest.min(wall_clock().plus_micros(AHEAD_MAX_MICROS));
-            let known = progress.log_times.entry(source).or_insert(newest);
-            *known = newest.max(*known);
-            self.witness.source_spoke(source, newest, wall_clock(), now);
-        }
+        let spoken = Spoken {
+            log_time: newest,
+            alive_time: newest_alive,
+            at: now,
+        };
+        self.has_come(source, spoken, progress);
         if progress.unacknowledged.len() >= limits::UNACKNOWLEDGED_BATCHES_MAX {
             // Findings wait for an API server that is away for very long. They are kept; only the
             // promise to read these lines again after a crash is given up.
@@ -247,6 +250,28 @@ impl Pipeline {
         progress
             .unacknowledged
             .push_back((batch.position.clone(), tickets));
+    }
+
+    /// Notes how far a log has come.
+    fn has_come(&self, source: usize, spoken: Spoken, progress: &mut Progress) {
+        if spoken.log_time == EventTime::MIN {
+            return;
+        }
+        // One absurd time stamp must not make everything overdue.
+        let newest = spoken
+            .log_time
+            .min(wall_clock().plus_micros(AHEAD_MAX_MICROS));
+        let known = progress.log_times.entry(source).or_insert(newest);
+        *known = newest.max(*known);
+        let times = (newest, *known);
+        let info = self.sources.get(source);
+        let format = info.and_then(|info| info.format);
+        if let Some(off) = progress.clock.news(source, format, times, spoken.at) {
+            clock::say(info.map_or("", |info| info.name.as_str()), off);
+        }
+        let log_time = newest;
+        self.witness
+            .source_spoke(source, Spoken { log_time, ..spoken }, wall_clock());
     }
 
     fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {
@@ -284,6 +309,10 @@ impl Pipeline {
         let Some(address) = signal.source() else {
             return Whose::Nobodys;
         };
+        if progress.clock.is_ahead(signal.time()) {
+            count(&self.counters.unattributed);
+            return Whose::Nobodys;
+        }
         let hint = match signal {
             Signal::Flow(flow) => flow.pod.as_ref(),
             _ => None,
@@ -300,7 +329,10 @@ impl Pipeline {
                 return Whose::Nobodys;
             }
         };
-        if let Signal::Flow(flow) = signal {
+        let format = self.sources.get(source).and_then(|info| info.format);
+        if let Signal::Flow(flow) = signal
+            && format.is_none_or(|format| format.dates(flow))
+        {
             self.witness.flow_seen(&facts.key, flow);
         }
         let subject = Subject {
@@ -460,27 +492,6 @@ enum Next {
     Samples(Option<SampleBatch>),
     Tick,
     Stop,
-}
-
-/// Gives the recorder a moment to write what it has, so that the last lines are not read again.
-fn finish(batches: &mut VecDeque<(Position, Vec<Weak<Ticket>>)>) {
-    let until = Instant::now() + FINISH_MAX;
-    acknowledge(batches);
-    while !batches.is_empty() && Instant::now() < until {
-        std::thread::sleep(FINISH_POLL);
-        acknowledge(batches);
-    }
-}
-
-/// Acknowledges, in order, the batches whose findings are all dealt with.
-fn acknowledge(batches: &mut VecDeque<(Position, Vec<Weak<Ticket>>)>) {
-    while let Some((position, tickets)) = batches.front() {
-        if tickets.iter().any(|ticket| ticket.strong_count() > 0) {
-            return;
-        }
-        position.acknowledge();
-        batches.pop_front();
-    }
 }
 
 fn count(counter: &AtomicU64) {

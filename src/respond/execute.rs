@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::plan::{PodView, Step, captured_pod};
+use super::plan::{HASTENED_S, PodView, Step, captured_pod};
 use super::responder::Responder;
 use super::view::Known;
 use crate::api::{ActionKind, ActionRecord, ActionResult, Capture, Incident, ObjectTarget, labels};
@@ -51,11 +51,12 @@ impl Responder {
         match step {
             Step::Isolate(pods) => self.isolate(incident, &namespace, pods, known).await,
             Step::Capture(pod) => Ok(self.capture(&namespace, pod).await),
-            Step::Suspend(hold) => self.suspend(&namespace, hold, known).await,
+            Step::Suspend(hold, pods) => self.suspend(&namespace, hold, pods, known).await,
             Step::Throttle(pod, entries) => self.throttle(&namespace, pod, entries, known).await,
             Step::LookAtOwner => self.look_at_owner(incident, &namespace, known).await,
             Step::LookAtCpu(pod) => self.look_at_cpu(&namespace, pod, known).await,
-            Step::Terminate(pod) => self.terminate(&namespace, pod, known).await,
+            Step::Hasten(pod) => self.hasten(&namespace, pod, known).await,
+            Step::Terminate(pod, grace_s) => self.terminate(&namespace, pod, *grace_s, known).await,
             Step::Unlabel { pod, pass_to } => {
                 self.unlabel(&namespace, pod, pass_to.as_deref(), known)
                     .await
@@ -175,26 +176,63 @@ impl Responder {
         })
     }
 
-    async fn terminate(&self, namespace: &str, pod: &PodView, known: &mut Known) -> Outcome {
+    /// Part of suspending: the owner has its pod deleted, and only how long that takes is changed.
+    async fn hasten(&self, namespace: &str, pod: &PodView, known: &mut Known) -> Outcome {
         self.wait_for_turn().await;
+        self.shorten(namespace, pod, known).await
+    }
+
+    /// The same, now: another one is about to delete the pod.
+    pub(super) async fn shorten(
+        &self,
+        namespace: &str,
+        pod: &PodView,
+        known: &mut Known,
+    ) -> Outcome {
+        let message = format!(
+            "the pod's traffic goes on while it ends, so it has {HASTENED_S} s instead of its grace \
+             period"
+        );
+        let said = (ActionKind::Suspend, message.as_str());
+        self.delete_pod(namespace, pod, Some(HASTENED_S), said, known)
+            .await
+    }
+
+    async fn terminate(
+        &self,
+        namespace: &str,
+        pod: &PodView,
+        grace_s: Option<u32>,
+        known: &mut Known,
+    ) -> Outcome {
+        self.wait_for_turn().await;
+        let said = (ActionKind::Terminate, "the pod is being deleted");
+        self.delete_pod(namespace, pod, grace_s, said, known).await
+    }
+
+    async fn delete_pod(
+        &self,
+        namespace: &str,
+        pod: &PodView,
+        grace_s: Option<u32>,
+        (kind, message): (ActionKind, &str),
+        known: &mut Known,
+    ) -> Outcome {
         let target = pod_target(pod);
         // Delete, not evict: a PodDisruptionBudget must not block containment.
         match self
             .writer
-            .delete::<Pod>(namespace, &pod.name, &pod.uid)
+            .delete_pod(namespace, &pod.name, &pod.uid, grace_s)
             .await
         {
             Ok(()) => {
-                known.gone.insert(pod.uid.clone());
-                let message = "the pod is being deleted";
-                Ok(done(vec![record(
-                    ActionKind::Terminate,
-                    target,
-                    ActionResult::Succeeded,
-                    message,
-                )]))
+                // It is gone once the watch says so, not before.
+                let grace_s = grace_s.map_or(i64::MAX, i64::from);
+                known.ending.insert(pod.uid.clone(), grace_s);
+                let result = ActionResult::Succeeded;
+                Ok(done(vec![record(kind, target, result, message)]))
             }
-            Err(error) => Err(failed(ActionKind::Terminate, target, error)),
+            Err(error) => Err(failed(kind, target, error)),
         }
     }
 

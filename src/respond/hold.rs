@@ -40,6 +40,7 @@ impl Responder {
                     uid: subject.uid.clone(),
                     node: None,
                     quarantine: None,
+                    grace_s: None,
                 });
                 Err(failed(ActionKind::Suspend, target, error.into()))
             }
@@ -60,7 +61,14 @@ impl Responder {
     }
 
     /// Sets the field that holds an owner, unless the owner changed since it was looked at.
-    pub(super) async fn suspend(&self, namespace: &str, hold: &Hold, known: &mut Known) -> Outcome {
+    /// The pods are deleted at once then, before the owner's controller does it in its way.
+    pub(super) async fn suspend(
+        &self,
+        namespace: &str,
+        hold: &Hold,
+        pods: &[PodView],
+        known: &mut Known,
+    ) -> Outcome {
         self.wait_for_turn().await;
         // Whatever comes of it, the plan looks again.
         known.lever = None;
@@ -87,16 +95,27 @@ impl Responder {
                 Err(refused) => return Err(error(refused)),
             }
         }
+        let mut hastened = Vec::new();
+        for pod in pods {
+            // A failure is no reason to forget that the owner is held; the next look hastens again.
+            hastened.extend(match self.shorten(namespace, pod, known).await {
+                Ok(done) => done.records,
+                Err(failed) => vec![failed.record],
+            });
+        }
         let message = format!(
             "{} is {}, so that no replacement goes on",
             hold.field, hold.set
         );
-        Ok(done(vec![record(
+        let result = ActionResult::Succeeded;
+        let mut records = vec![record(
             ActionKind::Suspend,
             target.clone(),
-            ActionResult::Succeeded,
+            result,
             &message,
-        )]))
+        )];
+        records.append(&mut hastened);
+        Ok(done(records))
     }
 
     /// The object of a record, if it is still the same.

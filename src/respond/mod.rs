@@ -24,4 +24,4 @@ pub use owner::lever_of;
 pub use pacing::Pacer;
 pub use record::{Found, RecordCounters, Recorder, Ticket, mode_of};
 pub use responder::{Forgotten, RespondError, Responder, ResponderSettings};
-pub use witness::{STALE, Witness};
+pub use witness::{STALE, Spoken, Witness};

@@ -115,6 +115,7 @@ impl Observer {
             log_time: micro_time(witnessed.log_time),
             last_passed: witnessed.last_passed.map(micro_time),
             observed_at: MicroTime(Timestamp::now()),
+            shows_survivors: witnessed.shows_survivors,
         };
         let fields = serde_json::json!({
             "apiVersion": Incident::api_version(&()),
@@ -143,11 +144,12 @@ fn is_news(last: Option<Told>, now: &Witnessed) -> bool {
         return true;
     };
     let survives = now.last_passed != witnessed.last_passed;
-    let is_proven = |witnessed: &Witnessed| prove(witnessed) == Proof::Stopped;
-    let proves = is_proven(now) && !is_proven(&witnessed);
-    let goes_on = !is_proven(&witnessed)
-        && now.log_time > witnessed.log_time
-        && at.elapsed() >= PROGRESS_EVERY;
+    // Both are all that this log can say; more lines about others change nothing.
+    let is_final = |proof: Proof| matches!(proof, Proof::Stopped | Proof::OpenUnseen);
+    let (before, after) = (prove(&witnessed), prove(now));
+    let proves = is_final(after) && after != before;
+    let goes_on =
+        !is_final(before) && now.log_time > witnessed.log_time && at.elapsed() >= PROGRESS_EVERY;
     // A survivor that goes on and on is one every so often.
     proves
         || goes_on

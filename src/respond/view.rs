@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
@@ -12,7 +12,7 @@ use super::plan::{
     Bounds, Breaker, Cpu, Deny, Lever, OtherIncident, PodView, Situation, Witnessed, isolated_at,
 };
 use super::responder::{RespondError, Responder, monotonic_now};
-use super::witness::{told, worst};
+use super::witness::{together, told, worst};
 use crate::api::{
     AgentRun, Incident, IncidentCondition, Observation, ResponseAction, ResponseScope, Verdict,
     condition_is, condition_of, labels,
@@ -29,8 +29,10 @@ use crate::model::{EventTime, PodKey, Severity};
 pub struct Known {
     /// Quarantine labels by pod UID.
     pub labels: HashMap<String, Option<String>>,
-    /// Pods that were deleted, by UID.
+    /// Pods that are gone, by UID.
     pub gone: HashSet<String>,
+    /// Pods whose deletion was asked for, by UID, with their grace period in seconds.
+    pub ending: HashMap<String, i64>,
     /// The owner, once it was looked at.
     pub lever: Option<Lever>,
     /// What CPU can be taken, once that was looked at.
@@ -56,6 +58,9 @@ impl Responder {
         for pod in pods.iter_mut().chain(&mut labelled) {
             if let Some(label) = known.labels.get(&pod.uid) {
                 pod.quarantine.clone_from(label);
+            }
+            if let Some(grace_s) = known.ending.get(&pod.uid) {
+                pod.grace_s = Some(pod.grace_s.map_or(*grace_s, |now| now.min(*grace_s)));
             }
         }
         pods.retain(|pod| !known.gone.contains(&pod.uid));
@@ -137,7 +142,7 @@ impl Responder {
         let subject = self.subject(incident, namespace);
         let run = incident.spec.run.as_ref();
         let (ResponseScope::Run, Some(run)) = (bounds.scope, run) else {
-            return subject.iter().map(|pod| pod_view(pod)).collect();
+            return subject.iter().map(|pod| stored_view(pod)).collect();
         };
         let of_run = self.roster.pods_of(&run.uid);
         let chosen = |pod: &Pod| {
@@ -148,7 +153,7 @@ impl Responder {
             .pods
             .within_where(namespace, chosen)
             .iter()
-            .map(|pod| pod_view(pod))
+            .map(|pod| stored_view(pod))
             .collect()
     }
 
@@ -174,7 +179,7 @@ impl Responder {
                 label.is_some_and(|value| value == name)
             };
             let pods = self.stores.pods.within_where(namespace, has_label);
-            return Ok(pods.iter().map(|pod| pod_view(pod)).collect());
+            return Ok(pods.iter().map(|pod| stored_view(pod)).collect());
         }
         let api: Api<Pod> = Api::namespaced(self.writer.client().clone(), namespace);
         let params = ListParams::default().labels(&format!("{}={name}", labels::QUARANTINE));
@@ -186,13 +191,8 @@ impl Responder {
         Ok(pods
             .items
             .iter()
-            .map(|pod| PodView {
-                name: pod.name_any(),
-                uid: pod.uid().unwrap_or_default(),
-                // Not in the metadata; only pods that are contained are looked for in a log.
-                node: None,
-                quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
-            })
+            // Where they run is not in the metadata; only contained pods are looked for in a log.
+            .map(|pod| pod_view(&pod.metadata, None))
             .collect())
     }
 
@@ -277,7 +277,7 @@ impl Responder {
         // A controller without sources has nothing to say; with some, both must agree.
         let own_or_nothing = own.filter(|own| own.log_time > EventTime::MIN);
         match (own_or_nothing, of_agents) {
-            (Some(own), Some(agents)) => Some(worst(own, agents)),
+            (Some(own), Some(agents)) => Some(together(own, agents)),
             (None, Some(agents)) => Some(agents),
             (_, None) => own,
         }
@@ -344,11 +344,19 @@ fn crossed(incident: &Incident) -> bool {
         .any(|entry| entry.severity == Severity::Quarantine.name() && !entry.observe_only)
 }
 
-fn pod_view(pod: &Pod) -> PodView {
+fn stored_view(pod: &Pod) -> PodView {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    pod_view(&pod.metadata, node)
+}
+
+fn pod_view(pod: &ObjectMeta, node: Option<String>) -> PodView {
+    let own = pod.labels.as_ref();
+    let is_deleted = pod.deletion_timestamp.is_some();
     PodView {
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        quarantine: pod.labels().get(labels::QUARANTINE).cloned(),
+        name: pod.name.clone().unwrap_or_default(),
+        uid: pod.uid.clone().unwrap_or_default(),
+        node,
+        quarantine: own.and_then(|all| all.get(labels::QUARANTINE).cloned()),
+        grace_s: is_deleted.then(|| pod.deletion_grace_period_seconds.unwrap_or(0)),
     }
 }

@@ -23,10 +23,28 @@ pub const STALE: Duration = Duration::from_mins(1);
 /// time stamp must not pass for proof.
 const AHEAD_MAX: Duration = Duration::from_mins(10);
 
+/// For how long, in the log's time, one line about a living connection of anybody stands for the
+/// rule that logs them. Rules come and go with people, not with minutes.
+const ALIVE_KEPT: Duration = Duration::from_mins(5);
+
+/// How far a source has come.
 #[derive(Clone, Copy, Debug)]
-struct Spoken {
-    log_time: EventTime,
-    at: Instant,
+pub struct Spoken {
+    /// Its newest line.
+    pub log_time: EventTime,
+    /// Its newest line that only a log has which tells of connections that live on; `None` where it
+    /// had none.
+    pub alive_time: Option<EventTime>,
+    /// When it spoke, by the clock that only moves forward.
+    pub at: Instant,
+}
+
+impl Spoken {
+    fn shows_survivors(&self) -> bool {
+        let kept = i64::try_from(ALIVE_KEPT.as_micros()).unwrap_or(i64::MAX);
+        self.alive_time
+            .is_some_and(|time| self.log_time.micros_since(time) <= kept)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,19 +79,22 @@ impl Witness {
         }
     }
 
-    /// A source spoke: its newest line so far, and the wall clock.
-    pub fn source_spoke(&self, source: usize, log_time: EventTime, wall: EventTime, at: Instant) {
+    /// A source spoke: what it said since it last did, and the clock on the wall.
+    pub fn source_spoke(&self, source: usize, spoken: Spoken, wall: EventTime) {
         let ahead = i64::try_from(AHEAD_MAX.as_micros()).unwrap_or(i64::MAX);
-        let is_absurd = log_time.micros_since(wall) > ahead;
+        let is_absurd = |time: EventTime| time.micros_since(wall) > ahead;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let known = seen.sources.entry(source).or_insert(Spoken {
             log_time: EventTime::MIN,
-            at,
+            alive_time: None,
+            ..spoken
         });
-        known.at = at;
-        if !is_absurd {
-            known.log_time = known.log_time.max(log_time);
+        known.at = spoken.at;
+        if !is_absurd(spoken.log_time) {
+            known.log_time = known.log_time.max(spoken.log_time);
         }
+        let alive_time = spoken.alive_time.filter(|time| !is_absurd(*time));
+        known.alive_time = known.alive_time.max(alive_time);
     }
 
     /// A flow of this pod was seen. Cheap while no pod is under watch.
@@ -106,8 +127,10 @@ impl Witness {
         let speaking = seen
             .sources
             .iter()
-            .filter(|(source, spoken)| now - spoken.at < STALE && hears(**source));
-        let log_time = speaking.map(|(_, spoken)| spoken.log_time).min();
+            .filter(|(source, spoken)| now - spoken.at < STALE && hears(**source))
+            .map(|(_, spoken)| spoken);
+        let log_time = speaking.clone().map(|spoken| spoken.log_time).min();
+        let shows_survivors = speaking.clone().any(Spoken::shows_survivors);
         let newest = seen.sources.values().map(|spoken| spoken.log_time).max();
         if !seen.pods.contains_key(pod) && seen.pods.len() >= limits::WITNESSED_PODS_MAX {
             return None;
@@ -122,6 +145,7 @@ impl Witness {
             log_time: log_time.or(newest).unwrap_or(EventTime::MIN),
             last_passed: watched.last_passed,
             source_speaks: log_time.is_some(),
+            shows_survivors,
         })
     }
 
@@ -133,13 +157,23 @@ impl Witness {
     }
 }
 
-/// What two logs, or the logs of two pods, show together: the worse of each.
+/// What the logs of two pods show together: the worse of each.
 pub(super) fn worst(one: Witnessed, other: Witnessed) -> Witnessed {
     Witnessed {
         since: one.since.max(other.since),
         log_time: one.log_time.min(other.log_time),
         last_passed: one.last_passed.max(other.last_passed),
         source_speaks: one.source_speaks && other.source_speaks,
+        shows_survivors: one.shows_survivors && other.shows_survivors,
+    }
+}
+
+/// What two logs show of the same pods: the worse of each, but one that would show a connection that
+/// lives on is enough.
+pub(super) fn together(one: Witnessed, other: Witnessed) -> Witnessed {
+    Witnessed {
+        shows_survivors: one.shows_survivors || other.shows_survivors,
+        ..worst(one, other)
     }
 }
 
@@ -151,12 +185,14 @@ pub(super) fn told(observation: &Observation, now: Timestamp) -> Witnessed {
         log_time: observation.log_time.0.into(),
         last_passed: observation.last_passed.as_ref().map(|time| time.0.into()),
         source_speaks: age.unsigned_abs() < STALE,
+        shows_survivors: observation.shows_survivors,
     }
 }
 
 /// Whether a record shows that traffic got out. A packet that was only logged on its way to the
 /// policy (`Unseen`) shows nothing, and a denied one shows the opposite. A later packet of a
 /// connection, which a log of packets has as `NotAnAttempt` without volume, shows that it lives.
+/// Whoever calls has left out records that do not say how old they are (`Format::dates`).
 const fn passed(flow: &Flow<'_>) -> bool {
     flow.forwarded
         && match flow.outcome {
@@ -192,14 +228,23 @@ mod tests {
         }
     }
 
+    /// A log with the rule for living connections, which spoke of one at this time.
+    fn spoken(second: i64, at_instant: Instant) -> Spoken {
+        Spoken {
+            log_time: at(second),
+            alive_time: Some(at(second)),
+            at: at_instant,
+        }
+    }
+
     fn proof_after(flows: &[Flow<'_>], log_s: i64) -> Proof {
         let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
-        witness.source_spoke(0, at(100), at(100), now);
+        witness.source_spoke(0, spoken(100, now), at(100));
         assert!(witness.watch(&pod, None, at(100), now).is_some());
         for flow in flows {
             witness.flow_seen(&pod, flow);
         }
-        witness.source_spoke(0, at(log_s), at(log_s), now);
+        witness.source_spoke(0, spoken(log_s, now), at(log_s));
         prove(&witness.watch(&pod, None, at(100), now).unwrap())
     }
 
@@ -227,8 +272,8 @@ mod tests {
     #[test]
     fn one_absurd_time_stamp_is_no_proof() {
         let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
-        witness.source_spoke(0, at(100), at(100), now);
-        witness.source_spoke(0, at(1_000_000), at(101), now);
+        witness.source_spoke(0, spoken(100, now), at(100));
+        witness.source_spoke(0, spoken(1_000_000, now), at(101));
         assert_eq!(
             prove(&witness.watch(&pod, None, at(100), now).unwrap()),
             Proof::Awaited
@@ -239,7 +284,7 @@ mod tests {
     fn a_log_whose_clock_is_ahead_does_not_turn_old_traffic_into_survivors() {
         let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
         // The node's clock is 300 s ahead; its newest line is of the very moment of isolation.
-        witness.source_spoke(0, at(400), at(100), now);
+        witness.source_spoke(0, spoken(400, now), at(100));
         assert!(witness.watch(&pod, None, at(100), now).is_some());
         witness.flow_seen(&pod, &flow(399, Outcome::Answered, true));
         assert_eq!(
@@ -257,11 +302,69 @@ mod tests {
             let witnessed = witness.watch(&pod, node, at(100), now);
             witnessed.unwrap().source_speaks
         };
-        witness.source_spoke(0, at(200), at(200), now);
+        witness.source_spoke(0, spoken(200, now), at(200));
         health.unseen(0, vec!["dark".to_owned()]);
         assert!(!speaks(Some("dark")));
         assert!(speaks(Some("seen")) && speaks(None));
         health.unseen(0, Vec::new());
         assert!(speaks(Some("dark")));
+    }
+
+    /// What is proven 12 s after the isolation by a log whose newest line about a living connection
+    /// of anybody is of this second.
+    fn proof_with_alive(alive_s: Option<i64>, log_s: i64) -> Proof {
+        let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
+        let spoken = |second, alive_s: Option<i64>| Spoken {
+            alive_time: alive_s.map(at),
+            ..spoken(second, now)
+        };
+        witness.source_spoke(0, spoken(100, alive_s), at(100));
+        assert!(witness.watch(&pod, None, at(100), now).is_some());
+        witness.source_spoke(0, spoken(log_s, None), at(log_s));
+        prove(&witness.watch(&pod, None, at(100), now).unwrap())
+    }
+
+    #[test]
+    fn a_log_that_tells_of_no_living_connection_proves_no_stop() {
+        assert_eq!(proof_with_alive(None, 112), Proof::OpenUnseen);
+        assert_eq!(proof_with_alive(Some(95), 112), Proof::Stopped);
+        // The rule is gone: nothing living was told of for longer than that.
+        assert_eq!(proof_with_alive(Some(95), 400), Proof::OpenUnseen);
+    }
+
+    #[test]
+    fn one_source_that_tells_of_living_connections_is_enough() {
+        let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
+        let zeek = Spoken {
+            alive_time: None,
+            ..spoken(112, now)
+        };
+        witness.source_spoke(0, zeek, at(112));
+        let proof = |isolated_s| prove(&witness.watch(&pod, None, at(isolated_s), now).unwrap());
+        assert_eq!(proof(100), Proof::Awaited);
+        witness.source_spoke(
+            0,
+            Spoken {
+                log_time: at(125),
+                ..zeek
+            },
+            at(125),
+        );
+        assert_eq!(proof(100), Proof::OpenUnseen);
+        witness.source_spoke(1, spoken(125, now), at(125));
+        assert_eq!(proof(100), Proof::Stopped);
+    }
+
+    #[test]
+    fn two_logs_of_the_same_pods_need_one_that_tells_and_logs_of_two_pods_need_both() {
+        let (witness, pod, now) = (Witness::default(), PodKey::from("p"), Instant::now());
+        witness.source_spoke(0, spoken(112, now), at(112));
+        let tells = witness.watch(&pod, None, at(100), now).unwrap();
+        let blind = Witnessed {
+            shows_survivors: false,
+            ..tells
+        };
+        assert!(together(tells, blind).shows_survivors);
+        assert!(!worst(tells, blind).shows_survivors);
     }
 }

@@ -2,15 +2,14 @@
 //! in its `KUBECONFIG`, and exits with its code. `make e2e-node` uses it; `with-node sh` gives a
 //! human a shell there.
 //!
-//! Where no node can run it says so in one line and exits with 0, or with 1 where
-//! `YELLOWJACK_NODE_REQUIRED` is set. `with-node --check` only looks: it exits with 3 where it
-//! is skipped.
+//! Where no node can run it says so in one line and exits with 0, or with 1 where `CI=true` asks for one.
+//! `with-node --check` only looks: it exits with 0 where one can run, with 3 where it is skipped.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use yellowjack_e2e::node::{INSIDE_ARGUMENT, missing, run_in_node, run_inside};
+use anyhow::{Context, bail};
+use yellowjack_e2e::node::{INSIDE_ARGUMENT, is_required, missing, run_in_node, run_inside};
 
 /// The exit code of a check where no node can run and none must.
 const SKIPPED: u8 = 3;
@@ -33,15 +32,15 @@ fn run(command: &[OsString]) -> anyhow::Result<ExitCode> {
         .context("no command given; usage: with-node COMMAND...")?;
     let is_check = first == "--check";
     if let Some(reason) = missing() {
+        if is_required() {
+            bail!("with CI=true a test node is required: {reason}");
+        }
         println!("skipped: {reason}");
-        let is_required = std::env::var_os("YELLOWJACK_NODE_REQUIRED").is_some();
-        return Ok(if is_required {
-            ExitCode::FAILURE
-        } else if is_check {
-            ExitCode::from(SKIPPED)
-        } else {
-            ExitCode::SUCCESS
-        });
+        let code = if is_check { SKIPPED } else { 0 };
+        return Ok(ExitCode::from(code));
+    }
+    if is_check {
+        return Ok(ExitCode::SUCCESS);
     }
     if is_check {
         return Ok(ExitCode::SUCCESS);

@@ -50,11 +50,28 @@ pub fn missing() -> Option<String> {
     None
 }
 
+/// Whether this process runs outside of any test node.
+#[must_use]
+pub fn running_elsewhere() -> bool {
+    std::env::var_os(STATE_VARIABLE).is_none()
+}
+
+/// Whether a node must run here, and a skipped test is a failure: in continuous integration, which
+/// installs what a node needs (`.ci/run`).
+#[must_use]
+pub fn is_required() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
 /// Why this process has no node: none where it has one.
 #[must_use]
 pub fn skip_reason() -> Option<String> {
-    if std::env::var_os(STATE_VARIABLE).is_some() {
+    if !running_elsewhere() {
         return None;
+    }
+    if std::env::var_os("KUBECONFIG").is_some() {
+        let why = "on the cluster of KUBECONFIG neither the kernel's log nor what arrives outside is seen";
+        return Some(why.to_owned());
     }
     Some(missing().unwrap_or_else(|| "no test node: `make e2e-node` starts one".to_owned()))
 }

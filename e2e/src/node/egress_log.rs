@@ -71,7 +71,8 @@ pub(super) async fn start() -> anyhow::Result<Supervised> {
             "--wait --table mangle --insert POSTROUTING --source {network} \
              --match conntrack --ctstate ESTABLISHED \
              --match hashlimit --hashlimit-name alive --hashlimit-mode srcip,dstip \
-             --hashlimit-upto 1/sec --hashlimit-burst 1 --jump NFLOG --nflog-group 7"
+             --hashlimit-upto 1/sec --hashlimit-burst 1 \
+             --jump NFLOG --nflog-group 7 --nflog-prefix alive"
         )
     };
     for text in [rule(POD_NETWORK), alive(POD_NETWORK)] {

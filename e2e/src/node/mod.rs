@@ -20,7 +20,7 @@ mod runtime;
 mod start;
 mod world;
 
-pub use check::{missing, skip_reason};
+pub use check::{is_required, missing, running_elsewhere, skip_reason};
 pub use handle::{Arrival, TestNode};
 pub use inside::{INSIDE_ARGUMENT, run_inside};
 pub use layout::{

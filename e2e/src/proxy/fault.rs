@@ -79,14 +79,17 @@ pub enum KillTime {
 pub(super) struct Kill {
     /// Only writes whose path contains one of these count; all do where there is none.
     pub(super) paths: Vec<String>,
+    /// Only writes of this method count; all do where there is none.
+    pub(super) method: Option<Method>,
     pub(super) writes_left: usize,
     pub(super) time: KillTime,
     pub(super) pid: u32,
 }
 
 impl Kill {
-    fn counts(&self, path: &str) -> bool {
-        self.paths.is_empty() || self.paths.iter().any(|part| path.contains(part))
+    fn counts(&self, method: &Method, path: &str) -> bool {
+        self.method.as_ref().is_none_or(|wanted| wanted == method)
+            && (self.paths.is_empty() || self.paths.iter().any(|part| path.contains(part)))
     }
 }
 
@@ -153,7 +156,10 @@ impl Script {
         if !counts_as_write(method, uri) {
             return None;
         }
-        let kill = self.kill.as_mut().filter(|kill| kill.counts(uri.path()))?;
+        let kill = self
+            .kill
+            .as_mut()
+            .filter(|kill| kill.counts(method, uri.path()))?;
         kill.writes_left = kill.writes_left.saturating_sub(1);
         if kill.writes_left > 0 {
             return None;
@@ -203,6 +209,7 @@ mod tests {
         let mut script = Script {
             kill: Some(Kill {
                 paths: vec!["/pods/".to_owned()],
+                method: None,
                 writes_left: 2,
                 time: KillTime::After,
                 pid: 1,
@@ -230,5 +237,17 @@ mod tests {
             script.kill_for(&Method::PATCH, &pod).is_none(),
             "it happens once"
         );
+        script.kill = Some(Kill {
+            paths: vec!["/pods/".to_owned()],
+            method: Some(Method::DELETE),
+            writes_left: 1,
+            time: KillTime::Before,
+            pid: 1,
+        });
+        assert!(
+            script.kill_for(&Method::PATCH, &pod).is_none(),
+            "no deletion"
+        );
+        assert!(script.kill_for(&Method::DELETE, &pod).is_some());
     }
 }

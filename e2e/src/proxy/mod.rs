@@ -144,7 +144,19 @@ impl FaultProxy {
     pub fn kill_at_write_of(&self, paths: &[String], k: usize, time: KillTime, pid: u32) {
         self.shared.script().kill = Some(Kill {
             paths: paths.to_vec(),
+            method: None,
             writes_left: k,
+            time,
+            pid,
+        });
+    }
+
+    /// Kills process `pid` at its next deletion of something whose path contains this.
+    pub fn kill_at_delete_of(&self, path: &str, time: KillTime, pid: u32) {
+        self.shared.script().kill = Some(Kill {
+            paths: vec![path.to_owned()],
+            method: Some(http::Method::DELETE),
+            writes_left: 1,
             time,
             pid,
         });

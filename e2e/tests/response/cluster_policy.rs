@@ -7,39 +7,10 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::api::{ActionKind, labels};
+use yellowjack_e2e::cluster_policies::definition;
 use yellowjack_e2e::{TestEnv, wait_for, with_own_cluster};
 
 use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, results};
-
-/// As much of the API as there must be for a server to serve it.
-fn definition() -> Value {
-    json!({
-        "metadata": {
-            "name": "clusternetworkpolicies.policy.networking.k8s.io",
-            "annotations": {
-                "api-approved.kubernetes.io": "unapproved, a stand-in for tests",
-            },
-        },
-        "spec": {
-            "group": "policy.networking.k8s.io",
-            "scope": "Cluster",
-            "names": {
-                "kind": "ClusterNetworkPolicy",
-                "plural": "clusternetworkpolicies",
-                "singular": "clusternetworkpolicy",
-            },
-            "versions": [{
-                "name": "v1alpha2",
-                "served": true,
-                "storage": true,
-                "schema": { "openAPIV3Schema": {
-                    "type": "object",
-                    "x-kubernetes-preserve-unknown-fields": true,
-                }},
-            }],
-        },
-    })
-}
 
 fn cluster_policies(env: &TestEnv) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk(

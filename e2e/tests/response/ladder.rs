@@ -48,6 +48,28 @@ async fn the_stop_is_verified_once_the_log_goes_on_without_the_pod() -> anyhow::
 }
 
 #[tokio::test]
+async fn a_log_that_tells_of_no_living_connection_verifies_no_stop() -> anyhow::Result<()> {
+    with_scene(&[], async |scene| {
+        scene.rogue_pod(json!({})).await?;
+        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+        scene
+            .incident_says("rogue", "Verified", "Unknown", "AwaitingProof")
+            .await?;
+        scene.log.chatter_without_alive(HONEST_IP, QUIET)?;
+        scene
+            .incident_says("rogue", "Verified", "Unknown", "OpenConnectionsUnseen")
+            .await?;
+        let later = Timestamp::now() + QUIET;
+        scene.log.lives_on(HONEST_IP, later)?;
+        scene
+            .incident_says("rogue", "Verified", "True", "Verified")
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn connections_that_survive_suspend_the_job_after_capture_and_saved_state()
 -> anyhow::Result<()> {
     with_scene(&[], async |scene| {

@@ -39,8 +39,21 @@ async fn ends(stage: &Stage, name: &str, rogue: &Rogue) -> anyhow::Result<()> {
     stage.conclude(row).await
 }
 
+/// Waits until the controller has died as it was told, and starts it again.
+pub async fn revive(stage: &Stage) -> anyhow::Result<()> {
+    wait_for("the controller's death", LIMIT, async || {
+        if stage.proxy.kill_pending() {
+            Err("it lives".to_owned())
+        } else {
+            Ok(())
+        }
+    })
+    .await?;
+    stage.start_controller().await
+}
+
 /// Waits until so many packets of a scan have arrived.
-async fn scanning(stage: &Stage, rogue: &Rogue, count: usize) -> anyhow::Result<()> {
+pub async fn scanning(stage: &Stage, rogue: &Rogue, count: usize) -> anyhow::Result<()> {
     wait_for("the scan to be under way", LIMIT, async || {
         let seen = stage.arrivals(rogue).map_err(|e| format!("{e:#}"))?.len();
         if seen >= count {
@@ -50,6 +63,34 @@ async fn scanning(stage: &Stage, rogue: &Rogue, count: usize) -> anyhow::Result<
         }
     })
     .await
+}
+
+/// Deletes a pod at once, and starts an honest one with its address.
+pub async fn successor(stage: &Stage, rogue: &Rogue) -> anyhow::Result<Rogue> {
+    let pods: Api<Pod> = stage.env.api();
+    pods.delete(&rogue.pod, &DeleteParams::default().grace_period(0))
+        .await?;
+    wait_for("the address to be free", LIMIT, async || {
+        let path = format!("/run/yellowjack-node/addresses/pods/{}", rogue.address);
+        if std::path::Path::new(&path).exists() {
+            Err(path)
+        } else {
+            Ok(())
+        }
+    })
+    .await?;
+    stage.node.give_next(rogue.address.parse()?)?;
+    stage.run("second", "203.0.113.0/24").await?;
+    let requests = "toolbox get -count 0 -interval 100ms http://203.0.113.10/bytes/1000";
+    stage.pod("second", "second", requests).await?;
+    let second = stage.addresses("second").await?;
+    ensure!(
+        second.address == rogue.address,
+        "the address was not given again"
+    );
+    stage.guarded("second", 1).await?;
+    stage.open_gate(&second.address).await?;
+    Ok(second)
 }
 
 /// The controller dies right before or after its write to the pod or to the Incident, and is started
@@ -80,15 +121,7 @@ async fn a_controller_killed_on_the_ladder_goes_on_after_its_restart() -> anyhow
                 .proxy
                 .kill_at_write_of(&only, nth, time, pid.unwrap_or_default());
             stage.open_gate(&rogue.address).await?;
-            wait_for("the controller's death", LIMIT, async || {
-                if stage.proxy.kill_pending() {
-                    Err("it lives".to_owned())
-                } else {
-                    Ok(())
-                }
-            })
-            .await?;
-            stage.start_controller().await?;
+            revive(stage).await?;
             ends(stage, &format!("controller killed {place}"), &rogue).await
         })
         .await?;
@@ -143,29 +176,8 @@ async fn an_honest_pod_with_the_address_of_a_rogue_one_is_left_alone() -> anyhow
         let script = format!("while true; do nmap -n -Pn -sT -p 22 {REFUSING_NETWORK}; done");
         let rogue = stage.rogue_pod(&script).await?;
         stage.isolated(&rogue.pod).await?;
+        let second = successor(stage, &rogue).await?;
         let pods: Api<Pod> = stage.env.api();
-        pods.delete(&rogue.pod, &DeleteParams::default().grace_period(0))
-            .await?;
-        wait_for("the address to be free", LIMIT, async || {
-            let path = format!("/run/yellowjack-node/addresses/pods/{}", rogue.address);
-            if std::path::Path::new(&path).exists() {
-                Err(path)
-            } else {
-                Ok(())
-            }
-        })
-        .await?;
-        stage.node.give_next(rogue.address.parse()?)?;
-        stage.run("second", "203.0.113.0/24").await?;
-        let requests = "toolbox get -count 0 -interval 100ms http://203.0.113.10/bytes/1000";
-        stage.pod("second", "second", requests).await?;
-        let second = stage.addresses("second").await?;
-        ensure!(
-            second.address == rogue.address,
-            "the address was not given again"
-        );
-        stage.guarded("second", 1).await?;
-        stage.open_gate(&second.address).await?;
         let before = stage.arrivals(&second)?.len();
         // Longer than the agent waits for late lines of the first pod.
         scanning(stage, &second, before + 1000).await?;

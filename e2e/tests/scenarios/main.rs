@@ -2,9 +2,12 @@
 //! namespace that plays the Internet received. Runs inside `with-node`, one test at a time, because
 //! all share the node's policy stand-in; elsewhere each test says that it is skipped.
 
+mod clocks;
 mod disturbed;
+mod elsewhere;
 mod escape;
 mod kinds;
+mod ladder;
 mod packets;
 mod scan;
 mod stage;

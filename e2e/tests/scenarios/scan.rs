@@ -1,5 +1,6 @@
 //! Scans: each pod scans on and on, and after its isolation nothing new gets out.
 
+use yellowjack_e2e::node::REFUSING_IP;
 use yellowjack_e2e::standin::StandinMode;
 
 use crate::stage::{REFUSING_NETWORK, SILENT_NETWORK, Stage, on_stage};
@@ -19,6 +20,17 @@ pub async fn scan(stage: &Stage, name: &str, command: &str) -> anyhow::Result<()
         .await?;
     let row = stage.measure(name, &rogue, |_| false)?;
     stage.conclude(row).await
+}
+
+/// Polite timing: nmap tries one port of a host every 0.4 s. One host that refuses makes that 35
+/// failures in a quarter of a minute; many hosts would be tried side by side.
+#[tokio::test]
+async fn a_slow_scan_ends() -> anyhow::Result<()> {
+    on_stage(StandinMode::Packet, &[], async |stage| {
+        let command = format!("nmap -T2 -n -Pn -sT -p 1-1000 {REFUSING_IP}");
+        scan(stage, "slow scan (nmap -T2)", &command).await
+    })
+    .await
 }
 
 async fn connect_scans(mode: StandinMode) -> anyhow::Result<()> {

@@ -22,6 +22,8 @@ use yellowjack_e2e::scenario::{Row, append};
 use yellowjack_e2e::standin::{Standin, StandinMode, build};
 use yellowjack_e2e::{Operator, TestEnv, wait_for, with_namespace};
 
+use crate::clocks::Skewed;
+use crate::escape::{forget_cluster_policies, serve_cluster_policies};
 use crate::packets::{count_anew, is_new, seconds, sent_by};
 
 /// How long a state may take. A loaded machine is slow.
@@ -64,6 +66,8 @@ pub struct Stage {
     pub agent: Mutex<Option<Operator>>,
     started: Timestamp,
     flags: Vec<String>,
+    /// What the agent reads in place of the node's log, where that has another clock.
+    skewed: Option<Skewed>,
     folder: tempfile::TempDir,
     _standin: Standin,
 }
@@ -75,8 +79,34 @@ pub struct Rogue {
     pub address_v6: String,
 }
 
+/// What is not the same in all scenarios.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    pub mode: StandinMode,
+    /// Added to the agent's command line.
+    pub flags: &'a [&'a str],
+    /// How many seconds the log's clock is ahead.
+    pub skew_s: i64,
+    /// Whether the cluster serves ClusterNetworkPolicy.
+    pub cluster_policies: bool,
+}
+
 /// Runs a scenario; `flags` are added to the agent's command line.
 pub async fn on_stage<F>(mode: StandinMode, flags: &[&str], test: F) -> anyhow::Result<()>
+where
+    F: AsyncFnOnce(&Stage) -> anyhow::Result<()>,
+{
+    let setup = Setup {
+        mode,
+        flags,
+        skew_s: 0,
+        cluster_policies: false,
+    };
+    on_stage_of(setup, test).await
+}
+
+/// Runs a scenario.
+pub async fn on_stage_of<F>(setup: Setup<'_>, test: F) -> anyhow::Result<()>
 where
     F: AsyncFnOnce(&Stage) -> anyhow::Result<()>,
 {
@@ -86,10 +116,20 @@ where
     }
     build("standin")?;
     with_namespace(async |env| {
-        let stage = Stage::start(env, mode, flags).await?;
-        let outcome = test(&stage).await;
-        if outcome.is_err() {
-            stage.tell().await;
+        if setup.cluster_policies {
+            serve_cluster_policies(&env).await?;
+        }
+        let outcome = async {
+            let stage = Stage::start(env.clone(), setup).await?;
+            let outcome = test(&stage).await;
+            if outcome.is_err() {
+                stage.tell().await;
+            }
+            outcome
+        }
+        .await;
+        if setup.cluster_policies {
+            forget_cluster_policies(&env).await?;
         }
         outcome
     })
@@ -97,7 +137,8 @@ where
 }
 
 impl Stage {
-    async fn start(env: TestEnv, mode: StandinMode, flags: &[&str]) -> anyhow::Result<Self> {
+    async fn start(env: TestEnv, setup: Setup<'_>) -> anyhow::Result<Self> {
+        let mode = setup.mode;
         let node = TestNode::find()?;
         let folder = tempfile::tempdir().context("failed to make a folder")?;
         for (name, seconds) in TIMEOUTS_S {
@@ -115,6 +156,9 @@ impl Stage {
         let log = folder.path().join("standin.log");
         let standin = Standin::start(mode, node.kubeconfig(), &networks, &log).await?;
         let proxy = FaultProxy::start(env.client.clone()).await?;
+        let skewed = (setup.skew_s != 0)
+            .then(|| Skewed::start(&node, folder.path(), setup.skew_s))
+            .transpose()?;
         let stage = Self {
             env,
             node,
@@ -123,7 +167,8 @@ impl Stage {
             controller: Mutex::default(),
             agent: Mutex::default(),
             started: Timestamp::now(),
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            flags: setup.flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            skewed,
             folder,
             _standin: standin,
         };
@@ -149,7 +194,9 @@ impl Stage {
 
     /// Starts the agent, where it stopped before.
     pub async fn start_agent(&self) -> anyhow::Result<()> {
-        let source = format!("ulogd:{}", self.node.egress_log().display());
+        let skewed = self.skewed.as_ref().map(|skewed| skewed.file.as_path());
+        let log = skewed.unwrap_or_else(|| self.node.egress_log());
+        let source = format!("ulogd:{}", log.display());
         let checkpoints = self.checkpoints();
         let mut arguments = vec!["node", "--node-name", NODE_NAME, "--source", &source];
         arguments.extend(["--checkpoint-dir", &checkpoints]);

@@ -74,6 +74,7 @@ pub fn foresee(
             uid: incident.spec.subject.uid.clone(),
             node: incident.spec.subject.node.clone(),
             quarantine: None,
+            grace_s: None,
         }],
         lever: Lever::Unread,
         cpu: None,
@@ -131,7 +132,9 @@ impl Play {
         match step {
             Step::LookAtOwner => self.lever = self.around.lever.clone(),
             Step::LookAtCpu(_) => self.cpu = Some(self.around.cpu.clone()),
-            Step::Suspend(hold) => {
+            Step::Suspend(hold, ended) => {
+                self.pods
+                    .retain(|pod| ended.iter().all(|one| one.uid != pod.uid));
                 if let Lever::Owners(holds) = &mut self.around.lever {
                     let same = holds.iter_mut().find(|one| one.target == hold.target);
                     if let Some(one) = same {
@@ -147,7 +150,9 @@ impl Play {
                     }
                 }
             }
-            Step::Terminate(pod) => self.pods.retain(|one| one.uid != pod.uid),
+            Step::Terminate(pod, _) | Step::Hasten(pod) => {
+                self.pods.retain(|one| one.uid != pod.uid);
+            }
             _ => {}
         }
     }
@@ -173,6 +178,7 @@ fn witnessed(traffic: Traffic, now: Timestamp) -> Witnessed {
         log_time: later,
         last_passed: (traffic == Traffic::GoesOn).then_some(later),
         source_speaks: true,
+        shows_survivors: true,
     }
 }
 
@@ -195,7 +201,7 @@ fn note(copy: &mut Incident, step: &Step, now: Timestamp) {
             }
         }
         Step::Capture(pod) => record(ActionKind::Capture, target_of(pod), ActionResult::Succeeded),
-        Step::Terminate(pod) => record(
+        Step::Terminate(pod, _) => record(
             ActionKind::Terminate,
             target_of(pod),
             ActionResult::Succeeded,
@@ -205,7 +211,7 @@ fn note(copy: &mut Incident, step: &Step, now: Timestamp) {
             target_of(pod),
             ActionResult::Succeeded,
         ),
-        Step::Suspend(hold) => record(
+        Step::Suspend(hold, _) => record(
             ActionKind::Suspend,
             hold.target.clone(),
             ActionResult::Succeeded,
@@ -214,6 +220,7 @@ fn note(copy: &mut Incident, step: &Step, now: Timestamp) {
         Step::Save(entry) => status.restore.push(entry.clone()),
         Step::LookAtOwner
         | Step::LookAtCpu(_)
+        | Step::Hasten(_)
         | Step::Unlabel { .. }
         | Step::Restore { .. }
         | Step::Expire => {}
@@ -241,16 +248,17 @@ fn words(step: &Step) -> Option<String> {
             entries.len(),
             pod.name
         )),
-        Step::Suspend(hold) => Some(format!(
+        Step::Suspend(hold, _) => Some(format!(
             "hold {} {}: {} becomes {}, with all its pods",
             hold.target.kind, hold.target.name, hold.field, hold.set
         )),
         Step::Skip(kind, _, why) => Some(format!("no {kind:?}: {why}")),
-        Step::Terminate(pod) => Some(format!("delete pod {}", pod.name)),
+        Step::Terminate(pod, _) => Some(format!("delete pod {}", pod.name)),
         Step::Capture(_)
         | Step::Save(_)
         | Step::LookAtOwner
         | Step::LookAtCpu(_)
+        | Step::Hasten(_)
         | Step::Unlabel { .. }
         | Step::Restore { .. }
         | Step::Expire => None,

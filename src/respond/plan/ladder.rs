@@ -3,9 +3,9 @@
 //! replacement that does the same.
 
 use super::{
-    Hold, Lever, Plan, PodView, Proof, RECHECK, RECHECK_SLOWLY, Situation, Step, asks_for_action,
-    has_done, has_done_to, has_settled, has_tried, newest_evidence, pod_target, prove, reason_of,
-    throttle,
+    HASTENED_S, Hold, Lever, Plan, PodView, Proof, RECHECK, RECHECK_SLOWLY, Situation, Step,
+    asks_for_action, has_done, has_done_to, has_settled, has_tried, newest_evidence, pod_target,
+    prove, reason_of, throttle,
 };
 use crate::api::{ActionKind, IncidentCondition, Reason, ResponseAction, RestoreEntry};
 
@@ -27,9 +27,22 @@ pub fn terminate_for_human(situation: &Situation<'_>) -> Plan {
     if let Some(step) = next_suspension(situation) {
         return Plan::step(step);
     }
-    let pods = situation.pods.iter().chain(&situation.labelled);
-    if let Some(pod) = pods.into_iter().next() {
-        return Plan::step(Step::Terminate(pod.clone()));
+    let mut pods = situation.pods.iter().chain(&situation.labelled);
+    // A pod that is cut off may end in its own time.
+    let goes_on = goes_on(situation);
+    let grace_s = goes_on.then_some(HASTENED_S);
+    if let Some(pod) = pods.clone().find(|pod| pod.grace_s.is_none()) {
+        return Plan::step(Step::Terminate(pod.clone(), grace_s));
+    }
+    if goes_on && let Some(pod) = pods.clone().find(|pod| pod.lingers()) {
+        return Plan::step(Step::Hasten(pod.clone()));
+    }
+    if pods.next().is_some() {
+        let message = "a human ended it, and the pod is still on its way out";
+        let closed = IncidentCondition::Closed;
+        return Plan::default()
+            .say(closed, Some(false), Reason::Terminated, message)
+            .again_in(RECHECK);
     }
     let gone = "a human ended it: the pod is gone";
     let plan = Plan {
@@ -219,11 +232,20 @@ fn isolate_or_hold(situation: &Situation<'_>) -> Plan {
     hold(situation)
 }
 
+fn proof_of(situation: &Situation<'_>) -> Proof {
+    situation.witnessed.as_ref().map_or(Proof::Awaited, prove)
+}
+
+/// Whether the pod's traffic passes the deny, or may.
+fn goes_on(situation: &Situation<'_>) -> bool {
+    !situation.deny.widened_by.is_empty() || matches!(proof_of(situation), Proof::Survives(_))
+}
+
 /// The pod is isolated: does that hold, and if not, what comes next?
 fn hold(situation: &Situation<'_>) -> Plan {
-    let proof = situation.witnessed.as_ref().map_or(Proof::Awaited, prove);
+    let proof = proof_of(situation);
     let is_wide = !situation.deny.widened_by.is_empty();
-    if (is_wide || matches!(proof, Proof::Survives(_)))
+    if goes_on(situation)
         && let Some(step) = next_rung(situation)
     {
         return Plan::step(step);
@@ -234,7 +256,8 @@ fn hold(situation: &Situation<'_>) -> Plan {
         // What is said below must be seen, not remembered.
         return Plan::step(Step::LookAtOwner);
     }
-    let plan = Plan::default().again_in(if proof == Proof::Stopped && !is_wide {
+    let is_final = matches!(proof, Proof::Stopped | Proof::OpenUnseen);
+    let plan = Plan::default().again_in(if is_final && !is_wide {
         RECHECK_SLOWLY
     } else {
         RECHECK
@@ -275,6 +298,13 @@ fn say_proof(plan: Plan, proof: Proof) -> Plan {
             Reason::ConnectionsSurvive,
             format!("traffic of the pod passed after the isolation, last at {time}"),
         ),
+        Proof::OpenUnseen => plan.say(
+            verified,
+            None,
+            Reason::OpenConnectionsUnseen,
+            "nothing new of the pod passes, and no source tells of connections that were open \
+             before the isolation: docs/containment.md has the rule for that",
+        ),
         Proof::Awaited => plan.say(
             verified,
             None,
@@ -293,16 +323,21 @@ fn say_proof(plan: Plan, proof: Proof) -> Plan {
 /// The next rung above isolation, if the run allows one and one is left.
 fn next_rung(situation: &Situation<'_>) -> Option<Step> {
     let max_action = situation.bounds.max_action;
-    if max_action >= ResponseAction::Suspend
-        && let Some(step) = next_suspension(situation)
-    {
+    if max_action < ResponseAction::Suspend {
+        return None;
+    }
+    if let Some(step) = next_suspension(situation) {
         return Some(step);
     }
-    // The owner is held by now, or cannot be. One that is held deletes its pods by itself, unless its
-    // controller is away.
-    let pod = situation.pods.first();
+    // The owner is held by now, or cannot be, and the pod is kept in the Incident. A pod that is being
+    // deleted is lost already; what survives in it must not live as long as it likes to take.
+    if let Some(pod) = situation.pods.iter().find(|pod| pod.lingers()) {
+        return Some(Step::Hasten(pod.clone()));
+    }
+    // An owner that is held deletes its pods by itself, unless its controller is away.
+    let pod = situation.pods.iter().find(|pod| pod.grace_s.is_none());
     (max_action >= ResponseAction::Terminate)
-        .then(|| pod.cloned().map(Step::Terminate))
+        .then(|| pod.map(|pod| Step::Terminate(pod.clone(), Some(HASTENED_S))))
         .flatten()
 }
 
@@ -323,6 +358,7 @@ fn next_suspension(situation: &Situation<'_>) -> Option<Step> {
             uid: subject.uid.clone(),
             node: None,
             quarantine: None,
+            grace_s: None,
         });
         (!has_settled(incident, ActionKind::Suspend, &subject.uid)).then_some(Step::Skip(
             ActionKind::Suspend,
@@ -332,14 +368,37 @@ fn next_suspension(situation: &Situation<'_>) -> Option<Step> {
     };
     match &situation.lever {
         Lever::Unread => Some(Step::LookAtOwner),
-        Lever::Owners(holds) => holds.iter().find_map(|hold| next_hold(situation, hold)),
+        Lever::Owners(holds) => holds.iter().find_map(|hold| {
+            // The one above must be held by then, or the pod comes back.
+            let is_last = holds.iter().all(|other| other == hold || other.is_set());
+            let ending = if is_last {
+                ending(situation)
+            } else {
+                Vec::new()
+            };
+            next_hold(situation, hold, ending)
+        }),
         Lever::None => skip("nothing owns the pod, so nothing can be suspended"),
         Lever::Unsupported(why) => skip(why),
     }
 }
 
+/// The Incident's pod, where its traffic goes on. Its owner's controller deletes it as soon as that is
+/// held, with the grace period of the pod's choice, and a kubelet that has begun to stop it takes no
+/// shorter one: whoever asks first decides.
+fn ending(situation: &Situation<'_>) -> Vec<PodView> {
+    let subject = &situation.incident.spec.subject.uid;
+    let own = situation.pods.iter().filter(|pod| pod.uid == *subject);
+    let own = own.filter(|pod| pod.grace_s.is_none() || pod.lingers());
+    if goes_on(situation) {
+        own.cloned().collect()
+    } else {
+        Vec::new()
+    }
+}
+
 /// The next step towards one owner that is held.
-fn next_hold(situation: &Situation<'_>, hold: &Hold) -> Option<Step> {
+fn next_hold(situation: &Situation<'_>, hold: &Hold, ending: Vec<PodView>) -> Option<Step> {
     let incident = situation.incident;
     let own = incident
         .status
@@ -351,7 +410,7 @@ fn next_hold(situation: &Situation<'_>, hold: &Hold) -> Option<Step> {
         // What somebody set since it was saved, or since we set it, is what a release goes back to.
         let is_saved = saved.is_some_and(|entry| entry.before == hold.now);
         return Some(if is_saved {
-            Step::Suspend(hold.clone())
+            Step::Suspend(hold.clone(), ending)
         } else {
             Step::Save(hold.entry())
         });
@@ -360,7 +419,7 @@ fn next_hold(situation: &Situation<'_>, hold: &Hold) -> Option<Step> {
         // Suspended by us. After a crash between the change and its record the record is missing, and
         // after a lost reply it says that it failed.
         return (!has_done_to(incident, ActionKind::Suspend, &hold.target.uid))
-            .then(|| Step::Suspend(hold.clone()));
+            .then(|| Step::Suspend(hold.clone(), ending));
     }
     // A second Incident must not take the value that the first one set for the original.
     let inherited = situation

@@ -37,6 +37,10 @@ pub const RECHECK_SLOWLY: Duration = Duration::from_secs(30);
 /// A finding this old is no reason to act any more once the circuit breaker has reset.
 pub const FRESH: Duration = Duration::from_mins(1);
 
+/// The grace period of a pod whose traffic goes on, in seconds. Not 0: the API server would drop the
+/// object at once, and with it the label that the deny selects, while its processes live on.
+pub const HASTENED_S: u32 = 1;
+
 /// Everything that the plan looks at.
 #[derive(Clone, Debug)]
 pub struct Situation<'a> {
@@ -92,6 +96,16 @@ pub struct PodView {
     pub node: Option<String>,
     /// The value of its quarantine label.
     pub quarantine: Option<String>,
+    /// Its grace period in seconds, where it is being deleted.
+    pub grace_s: Option<i64>,
+}
+
+impl PodView {
+    /// Whether it is being deleted, and may take longer than it has to.
+    fn lingers(&self) -> bool {
+        self.grace_s
+            .is_some_and(|seconds| seconds > i64::from(HASTENED_S))
+    }
 }
 
 /// What can be done about the owner, so that no replacement goes on.
@@ -148,12 +162,15 @@ pub enum Step {
     LookAtCpu(PodView),
     /// Take CPU from this pod: its containers get the resources that the entries set.
     Throttle(PodView, Vec<RestoreEntry>),
-    /// Hold the owner.
-    Suspend(Hold),
+    /// Hold the owner, and at once give these pods, which its controller is about to delete,
+    /// [`HASTENED_S`] to end.
+    Suspend(Hold, Vec<PodView>),
     /// Note that something is deliberately not done.
     Skip(ActionKind, ObjectTarget, String),
-    /// Delete this pod.
-    Terminate(PodView),
+    /// Shorten the grace period of this pod, which is being deleted, to [`HASTENED_S`].
+    Hasten(PodView),
+    /// Delete this pod, with this grace period in seconds, or with its own.
+    Terminate(PodView, Option<u32>),
     /// Take the quarantine label off this pod, or pass it on to another Incident.
     Unlabel {
         /// The pod.

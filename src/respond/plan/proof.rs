@@ -1,7 +1,8 @@
 //! Proof of containment: the log that showed the crime must show its end.
 //!
 //! Silence alone proves nothing. The pod counts as stopped only when the same log went on speaking
-//! of others for a while and said nothing more of this pod that passed.
+//! of others for a while and said nothing more of this pod that passed. Even then only new traffic has
+//! stopped, unless the log is one that tells of connections that live on: many tell at their end only.
 
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Witnessed {
     pub last_passed: Option<EventTime>,
     /// Whether the source spoke lately by the clock on the wall.
     pub source_speaks: bool,
+    /// Whether the source would tell of a connection that was open before and lives on.
+    pub shows_survivors: bool,
 }
 
 /// What that proves.
@@ -35,6 +38,8 @@ pub enum Proof {
     Stopped,
     /// Traffic was seen to pass after the isolation.
     Survives(EventTime),
+    /// Nothing new passes any more, and the log would not tell of a connection that lives on.
+    OpenUnseen,
     /// The log has not spoken for long enough yet.
     Awaited,
     /// The log is silent altogether.
@@ -48,7 +53,11 @@ pub fn prove(witnessed: &Witnessed) -> Proof {
     let survivor = witnessed.last_passed.filter(|time| *time > after_grace);
     let quiet_from = survivor.unwrap_or(witnessed.since);
     if witnessed.log_time >= quiet_from.plus_micros(micros(QUIET)) {
-        return Proof::Stopped;
+        return if witnessed.shows_survivors {
+            Proof::Stopped
+        } else {
+            Proof::OpenUnseen
+        };
     }
     match survivor {
         Some(time) => Proof::Survives(time),
@@ -75,6 +84,7 @@ mod tests {
             log_time: at(log_s),
             last_passed: passed_s.map(at),
             source_speaks: true,
+            shows_survivors: true,
         }
     }
 
@@ -82,6 +92,18 @@ mod tests {
     fn a_log_that_speaks_on_without_the_pod_proves_the_stop() {
         assert_eq!(prove(&witnessed(110, None)), Proof::Stopped);
         assert_eq!(prove(&witnessed(109, None)), Proof::Awaited);
+    }
+
+    #[test]
+    fn a_log_that_has_connections_at_their_end_only_never_proves_the_stop() {
+        let blind = |log_s, passed_s| Witnessed {
+            shows_survivors: false,
+            ..witnessed(log_s, passed_s)
+        };
+        assert_eq!(prove(&blind(110, None)), Proof::OpenUnseen);
+        assert_eq!(prove(&blind(1_000, Some(105))), Proof::OpenUnseen);
+        assert_eq!(prove(&blind(112, Some(105))), Proof::Survives(at(105)));
+        assert_eq!(prove(&blind(109, None)), Proof::Awaited);
     }
 
     #[test]

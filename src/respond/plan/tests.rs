@@ -13,6 +13,10 @@ struct World {
     incident: Incident,
     pods: Vec<PodView>,
     has_job: bool,
+    /// The grace period of the pods that a suspended Job deletes.
+    grace_s: Option<i64>,
+    /// The Job's controller deletes its pods before the operator does.
+    is_outrun: bool,
     suspended: Option<bool>,
     above: Vec<Hold>,
     cpu: Option<Cpu>,
@@ -37,6 +41,7 @@ fn pod(name: &str) -> PodView {
         uid: format!("uid-{name}"),
         node: None,
         quarantine: None,
+        grace_s: None,
     }
 }
 
@@ -81,6 +86,8 @@ impl World {
             incident: incident("Quarantine", false),
             pods: vec![pod("p1")],
             has_job: true,
+            grace_s: None,
+            is_outrun: false,
             suspended: Some(false),
             above: Vec::new(),
             cpu: None,
@@ -222,18 +229,7 @@ impl World {
                 restore.push(entry);
                 (format!("save {before:?}"), None)
             }
-            Step::Suspend(owner) => {
-                match self
-                    .above
-                    .iter_mut()
-                    .find(|hold| hold.target == owner.target)
-                {
-                    Some(hold) => hold.now = Some(json!(true)),
-                    None => self.suspended = Some(true),
-                }
-                self.record_of(owner.target, ActionKind::Suspend, ActionResult::Succeeded);
-                ("suspend".to_owned(), None)
-            }
+            Step::Suspend(owner, ending) => (self.suspend(owner, &ending), None),
             Step::Throttle(pod, entries) => {
                 let text = format!("throttle {}", entries.len());
                 self.record_of(
@@ -248,9 +244,17 @@ impl World {
                 self.record_of(target, kind, ActionResult::Skipped);
                 (format!("skip {kind:?}"), None)
             }
-            Step::Terminate(pod) => {
+            Step::Hasten(pod) => {
+                let own = self.pods.iter_mut().find(|other| other.uid == pod.uid);
+                own.unwrap().grace_s = Some(i64::from(HASTENED_S));
+                let target = pod_target(&pod.name);
+                self.record_of(target, ActionKind::Suspend, ActionResult::Succeeded);
+                ("hasten".to_owned(), None)
+            }
+            Step::Terminate(pod, grace_s) => {
                 self.pods.retain(|other| other.uid != pod.uid);
-                ("terminate".to_owned(), Some(ActionKind::Terminate))
+                let text = grace_s.map_or(String::new(), |seconds| format!(" in {seconds} s"));
+                (format!("terminate{text}"), Some(ActionKind::Terminate))
             }
             undo @ (Step::Unlabel { .. } | Step::Restore { .. }) => (self.undo(undo), None),
             Step::Expire => ("expire".to_owned(), None),
@@ -259,6 +263,34 @@ impl World {
         if let Some(kind) = kind {
             self.record(kind, ActionResult::Succeeded);
         }
+    }
+
+    fn suspend(&mut self, owner: Hold, ending: &[PodView]) -> String {
+        match self
+            .above
+            .iter_mut()
+            .find(|hold| hold.target == owner.target)
+        {
+            Some(hold) => hold.now = Some(json!(true)),
+            None => self.suspended = Some(true),
+        }
+        for pod in &mut self.pods {
+            pod.grace_s = self.grace_s;
+        }
+        self.record_of(owner.target, ActionKind::Suspend, ActionResult::Succeeded);
+        for pod in ending {
+            let own = self.pods.iter_mut().find(|other| other.uid == pod.uid);
+            // Who asks first decides, unless the test says that the controller does.
+            if self.is_outrun {
+                continue;
+            }
+            own.unwrap().grace_s = Some(i64::from(HASTENED_S));
+            let target = pod_target(&pod.name);
+            self.record_of(target, ActionKind::Suspend, ActionResult::Succeeded);
+        }
+        let names: Vec<_> = ending.iter().map(|pod| pod.name.as_str()).collect();
+        let text = format!("suspend {}", names.join(" "));
+        text.trim_end().to_owned()
     }
 
     fn undo(&mut self, step: Step) -> String {
@@ -296,6 +328,7 @@ impl World {
             log_time: EventTime::from_seconds(106, 0),
             last_passed: Some(EventTime::from_seconds(105, 0)),
             source_speaks: true,
+            shows_survivors: true,
         });
     }
 
@@ -458,7 +491,7 @@ fn a_wide_union_of_policies_suspends_the_owner_after_a_capture() {
     let plan = world.settle();
     assert_eq!(
         world.steps,
-        ["isolate", "capture", "save Some(Bool(false))", "suspend"]
+        ["isolate", "capture", "save Some(Bool(false))", "suspend p1"]
     );
     check(&plan, Contained, Some(false), Reason::UnionWidened);
     world.pods.clear();
@@ -470,7 +503,7 @@ fn connections_that_survive_suspend_the_owner() {
     let mut world = World::new();
     world.survives();
     let plan = world.settle();
-    assert_eq!(world.steps.last().unwrap(), "suspend");
+    assert_eq!(world.steps.last().unwrap(), "suspend p1");
     check(&plan, Contained, Some(true), Reason::OwnerSuspended);
     check(&plan, Verified, Some(false), Reason::ConnectionsSurvive);
 }
@@ -498,7 +531,7 @@ fn a_pod_without_an_owner_is_deleted_only_where_terminate_is_allowed() {
     assert_eq!(world.steps, ["isolate", "capture", "skip Suspend"]);
     world.bounds.max_action = ResponseAction::Terminate;
     check(&world.settle(), Contained, Some(true), Reason::PodGone);
-    assert_eq!(world.steps.last().unwrap(), "terminate");
+    assert_eq!(world.steps.last().unwrap(), "terminate in 1 s");
 }
 
 #[test]
@@ -507,7 +540,7 @@ fn a_pod_with_a_job_is_never_deleted_before_the_job_is_suspended() {
     world.bounds.max_action = ResponseAction::Terminate;
     world.survives();
     world.settle();
-    let ends = ["save Some(Bool(false))", "suspend", "terminate"];
+    let ends = ["capture", "save Some(Bool(false))", "suspend p1"];
     assert!(
         world.steps.ends_with(&ends.map(ToOwned::to_owned)),
         "{:?}",
@@ -629,10 +662,15 @@ fn a_closed_incident_expires_after_its_time() {
 fn a_crash_between_any_two_steps_costs_only_a_repeat() {
     let mut straight = World::new();
     straight.survives();
+    straight.grace_s = Some(30);
+    straight.is_outrun = true;
     straight.settle();
+    assert_eq!(straight.steps.last().unwrap(), "hasten");
     for lost in 0..straight.steps.len() {
         let mut world = World::new();
         world.survives();
+        world.grace_s = Some(30);
+        world.is_outrun = true;
         for _ in 0..lost {
             let step = world.plan().step.unwrap();
             world.carry_out(step);
@@ -657,6 +695,7 @@ fn a_crash_between_any_two_steps_costs_only_a_repeat() {
             [entry(Some(json!(false)))],
             "lost after step {lost}"
         );
+        assert_eq!(world.pods[0].grace_s, Some(1), "lost after step {lost}");
     }
 }
 
@@ -683,12 +722,15 @@ fn a_suspension_whose_reply_was_lost_is_recorded_as_done() {
     let mut world = World::new();
     world.survives();
     world.settle();
-    let last = world.status().actions.last_mut().unwrap();
-    assert_eq!(last.kind, ActionKind::Suspend);
-    last.result = ActionResult::Failed;
+    let mut actions = world.status().actions.iter_mut();
+    let is_of_job =
+        |action: &&mut ActionRecord| action.kind == ActionKind::Suspend && action.target == job();
+    let of_job = actions.find(is_of_job).unwrap();
+    of_job.result = ActionResult::Failed;
     world.steps.clear();
     world.settle();
     assert_eq!(world.steps, ["suspend"]);
 }
 
+mod ending;
 mod held;

@@ -2,7 +2,7 @@
 //! and the page on limits is generated from it.
 
 use super::Format;
-use crate::model::{Signature, Transport};
+use crate::model::{Flow, Outcome, Signal, Signature, Transport, Volume};
 
 /// Whether a format shows something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,33 @@ impl Format {
         let looks_at = looks_at(signature);
         self.blind_spots()
             .filter(move |(name, _)| looks_at.iter().any(|part| part.name == *name))
+    }
+
+    /// Whether this record shows that its log tells, within seconds or with its next window, of a
+    /// connection that was open before a deny and lives on. Only then is silence about a pod proof
+    /// that nothing of it lives. Zeek and Suricata write a connection when it ends.
+    #[must_use]
+    pub fn shows_survivors(self, signal: &Signal<'_>) -> bool {
+        match self {
+            Self::Hubble | Self::Vpc | Self::Calico => true,
+            Self::Zeek | Self::Suricata => false,
+            // Only the rule for living connections makes such lines.
+            Self::Ulogd => {
+                let is_alive = |flow: &Flow<'_>| {
+                    flow.outcome == Outcome::NotAnAttempt && flow.volume.is_none()
+                };
+                matches!(signal, Signal::Flow(flow) if is_alive(flow))
+            }
+        }
+    }
+
+    /// Whether a record's time is that of the begin, so that nothing of it is older. Conntrack counts
+    /// what a denied flow sends again, and where the kernel keeps no times an event is as old as its
+    /// line: such an event is no sign of life.
+    #[must_use]
+    pub fn dates(self, flow: &Flow<'_>) -> bool {
+        let is_dated = |volume: Volume| volume.is_final && volume.duration_us > 0;
+        self != Self::Ulogd || flow.volume.is_none_or(is_dated)
     }
 
     /// Whether records of this format can show that a target answered over this transport.

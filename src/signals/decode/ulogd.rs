@@ -3,7 +3,8 @@
 //! NFLOG shows the first packet and never an answer. NFCT shows the answer in the packet counters,
 //! which are filled in when a connection ends. So the begin of a connection is `Unseen`, not
 //! `Pending`: a connection that lives for hours has no other line until its end, and silence says
-//! nothing about it. Blocked packets never become a connection; only NFLOG can show those.
+//! nothing about it. Blocked packets never become a connection; only NFLOG can show those. A rule of
+//! NFLOG whose prefix is [`ALIVE_PREFIX`] tells of packets of connections that live on.
 
 use super::field::{Scalar, Skipped};
 use super::json::{read_line, record};
@@ -90,6 +91,11 @@ record! {
     }
 }
 
+/// The prefix (`--nflog-prefix`) of the rule that logs packets of established connections once they
+/// were let through. By the packet alone they look like attempts (UDP), or like what a scan with bare
+/// ACKs sends into a policy: a pod must not be able to write such a line.
+const ALIVE_PREFIX: &str = "alive";
+
 /// The kinds of conntrack events, by their number in `ct.event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
@@ -128,10 +134,15 @@ impl<'a> Line<'a> {
         // Written only where the logging rule has a numeric label; otherwise the verdict is known
         // to the rule's author alone, and the packet counts as passed.
         flow.forwarded = self.action.text() != Some("blocked");
-        flow.outcome = match (self.opens(flow.transport), flow.forwarded) {
-            (false, _) => Outcome::NotAnAttempt,
-            (true, true) => Outcome::Unseen,
-            (true, false) => Outcome::Denied,
+        flow.outcome = if self.prefix.text() == Some(ALIVE_PREFIX) && flow.forwarded {
+            Outcome::NotAnAttempt
+        } else if !self.opens(flow.transport) {
+            // Whose connection it is, and whether the packet got through, is not known.
+            return Err(SkipReason::UnknownDirection.into());
+        } else if flow.forwarded {
+            Outcome::Unseen
+        } else {
+            Outcome::Denied
         };
         Ok(flow)
     }

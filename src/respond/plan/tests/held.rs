@@ -19,7 +19,7 @@ fn a_cron_job_is_suspended_before_the_job_that_runs() {
         "save None",
         "suspend",
         "save Some(Bool(false))",
-        "suspend",
+        "suspend p1",
     ];
     assert_eq!(world.steps, steps);
     check(&plan, Contained, Some(true), Reason::OwnerSuspended);

@@ -61,7 +61,7 @@ fn a_first_packet_says_nothing_about_the_answer() {
     ] {
         check(
             &tcp_packet(&format!(", {flags}")),
-            &format!("{out} NotAnAttempt forwarded"),
+            "skipped UnknownDirection",
         );
     }
     let udp = packet(r#""ip.protocol": 17, "src_port": 37009, "dest_port": 53"#);
@@ -117,6 +117,42 @@ fn a_connection_that_begins_is_unseen_even_with_counters() {
     }
     let begin = event(1, 6, None);
     assert_eq!(flow_of(Format::Ulogd, &begin).volume, None);
+}
+
+#[test]
+fn a_packet_behind_the_rule_of_living_connections_is_no_attempt() {
+    let prefixed = |line: &str, prefix: &str| {
+        let field = format!(r#""oob.prefix": "{prefix}""#);
+        line.replace(r#""oob.prefix": """#, &field)
+    };
+    let out = "tcp 10.244.0.21 36686 > 203.0.113.53 6379";
+    let line = prefixed(&tcp_packet(r#", "tcp.ack": 1"#), "alive");
+    check(&line, &format!("{out} NotAnAttempt forwarded"));
+    let plain = packet(r#""ip.protocol": 17, "src_port": 37009, "dest_port": 443"#);
+    let udp = prefixed(&plain, "alive");
+    check(
+        &udp,
+        "udp 10.244.0.21 37009 > 203.0.113.53 443 NotAnAttempt forwarded",
+    );
+    let shows = |line: &str| {
+        let signal = Signal::Flow(flow_of(Format::Ulogd, line));
+        Format::Ulogd.shows_survivors(&signal)
+    };
+    assert!(shows(&udp));
+    let ended = event(4, 6, Some((2, 80)));
+    for other in [&tcp_packet(""), &ended, &prefixed(&plain, "other")] {
+        assert!(!shows(other), "{other}");
+    }
+}
+
+#[test]
+fn an_end_without_a_begin_does_not_say_when_its_packets_passed() {
+    let dates = |line: &str| Format::Ulogd.dates(&flow_of(Format::Ulogd, line));
+    let end = event(4, 6, Some((9, 900)));
+    assert!(dates(&end));
+    assert!(!dates(&end.replace("flow.start", "flow.nothing")));
+    assert!(!dates(&event(2, 6, Some((9, 900)))));
+    assert!(dates(&tcp_packet("")));
 }
 
 #[test]

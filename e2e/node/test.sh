@@ -1,0 +1,35 @@
+#!/bin/sh
+# Runs all tests of the real node, one after the other, and prints the table of docs/containment.md.
+# Called by `make e2e-node`, which has built the operator and the control plane.
+#
+# Where no node can run it says why in one line and passes; with CI=true it fails. With KUBECONFIG set
+# the scenarios that make sense on a cluster that is not ours run there, and the others say why not.
+set -eu
+
+cd "$(dirname "$0")/../.."
+cargo=${CARGO:-cargo}
+target=${CARGO_TARGET_DIR:-target}
+with_node=$target/debug/with-node
+
+scenarios() { "$@" "$cargo" test --locked --offline -p yellowjack-e2e --test scenarios -- --nocapture --test-threads=1; }
+
+if [ -n "${KUBECONFIG:-}" ]; then
+    scenarios env
+    exit
+fi
+
+"$cargo" build --locked -p yellowjack-e2e --bin with-node --bin containment-table
+code=0
+"$with_node" --check || code=$?
+if [ "$code" = 3 ]; then exit 0; fi
+if [ "$code" != 0 ]; then exit "$code"; fi
+
+"$cargo" test --locked --no-run -p yellowjack-e2e --test node --test node_teardown --test scenarios
+YELLOWJACK_NODE_TESTS=1 "$cargo" test --locked -p yellowjack-e2e --test node_teardown -- --nocapture --test-threads=1
+"$with_node" "$cargo" test --locked --offline -p yellowjack-e2e --test node -- --nocapture
+rm -f "$target/e2e-logs/containment.jsonl"
+failed=0
+scenarios "$with_node" || failed=$?
+# What was measured is worth seeing where a scenario failed, too.
+"$target/debug/containment-table" || failed=$?
+exit "$failed"
