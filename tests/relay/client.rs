@@ -22,7 +22,7 @@ use yellowjack::signals::source::relay::{
 use yellowjack::signals::source::{self, Batch, SourceHandle, SourceHealth, SourceId, StartAt};
 
 /// How long a state may take; a loaded machine is slow.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// A flow of a pod on this node, so many milliseconds after the test's begin.
 pub fn flow(node: &str, start_ns: i64, ms: i64, port: u32) -> (i64, Vec<u8>) {

@@ -214,7 +214,7 @@ async fn nodes_that_relay_does_not_hear_are_named_until_it_does() {
     assert!(client.signals.is_unseen(0, "dark") && client.signals.is_unseen(0, "asked"));
     let now = Instant::now();
     client.signals.spoke(0, now);
-    let verdict = client.signals.verdict(now, Duration::from_secs(60));
+    let verdict = client.signals.verdict(now, Duration::from_mins(1));
     assert!(
         matches!(&verdict, SignalsVerdict::NodesUnseen { nodes, .. } if nodes == &["asked", "dark"])
     );
