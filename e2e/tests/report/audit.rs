@@ -52,7 +52,7 @@ pub const CONTRAST: &str = r#"(() => {
 })()"#;
 
 /// Structure: what a screen reader and a keyboard find, and whether anything ran or sticks out.
-pub const STRUCTURE: &str = r#"(() => {
+pub const STRUCTURE: &str = r"(() => {
   const all = (selector) => [...document.querySelectorAll(selector)];
   const levels = all('h1,h2,h3,h4').map((h) => Number(h.tagName[1]));
   const named = (svg) => (svg.getAttribute('aria-labelledby') || '').split(' ').every((id) => id && document.getElementById(id));
@@ -77,4 +77,4 @@ pub const STRUCTURE: &str = r#"(() => {
     sticks_out: root.scrollWidth - root.clientWidth,
     ground: getComputedStyle(document.body).backgroundColor,
   };
-})()"#;
+})()";

@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 
 /// How long an answer may take; a loaded machine needs seconds to start a browser.
 const LIMIT: Duration = Duration::from_mins(1);
+
+/// Messages that wait to be read; the browser waits when there are more.
+const MESSAGES_MAX: usize = 1024;
 
 /// Where Debian and others put it.
 const NAMES: [&str; 4] = [
@@ -81,10 +84,8 @@ impl Browser {
             "Target.attachToTarget",
             json!({ "targetId": target["targetId"], "flatten": true }),
         )?;
-        browser.session = attached["sessionId"]
-            .as_str()
-            .context("no session")?
-            .to_owned();
+        let session = attached["sessionId"].as_str();
+        browser.session.push_str(session.context("no session")?);
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.call(&format!("{domain}.enable"), json!({}))?;
         }
@@ -179,6 +180,7 @@ impl Browser {
             .collect()
     }
 
+    #[allow(clippy::needless_pass_by_value)] // as json! makes it
     fn call(&mut self, method: &str, parameters: Value) -> anyhow::Result<Value> {
         self.next_id += 1;
         let mut message = json!({ "id": self.next_id, "method": method, "params": parameters });
@@ -221,7 +223,7 @@ impl Drop for Browser {
 
 /// Messages from the pipe, read by a thread so that waiting for one has a limit.
 fn follow(from: File) -> Receiver<Value> {
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(MESSAGES_MAX);
     std::thread::spawn(move || {
         let mut reader = BufReader::new(from);
         let mut bytes = Vec::new();
