@@ -105,7 +105,7 @@ async fn a_slow_consumer_holds_the_relay_back_and_loses_nothing() {
         relay.state.flow(time, message);
     }
     // Nothing is taken: the queue fills, then the window, then the relay waits.
-    wait_until_still(&client, &relay).await;
+    wait_until(&client, &relay).await;
     assert!(
         relay.state.sent() < COUNT as usize,
         "{}",
@@ -118,7 +118,7 @@ async fn a_slow_consumer_holds_the_relay_back_and_loses_nothing() {
 }
 
 /// Waits until the queue is full and nothing more goes out.
-async fn wait_until_still(client: &Client, relay: &Relay) {
+async fn wait_until(client: &Client, relay: &Relay) {
     let limit = tokio::time::Instant::now() + crate::client::LIMIT;
     let mut before = (0, 0);
     loop {
