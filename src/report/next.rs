@@ -18,7 +18,7 @@ pub(super) fn steps(material: &Material, stance: Stance) -> Vec<NextStep> {
         Stance::Ending => return ending(material, &commands),
         Stance::Proven => Vec::new(),
         Stance::Unproven => unproven(material, &commands),
-        Stance::Survives => vec![commands.patch(
+        Stance::Survives => vec![commands.decide(
             "End it",
             "Connections survive the isolation, and no further rung of the ladder is allowed or left. This holds the owner and deletes the pod.",
             Verdict::Terminate,
@@ -32,19 +32,19 @@ pub(super) fn steps(material: &Material, stance: Stance) -> Vec<NextStep> {
     ));
     let is_confirmed = material.incident.spec.disposition.is_some();
     if !is_confirmed {
-        steps.push(commands.patch(
+        steps.push(commands.decide(
             "It was right: keep the pod contained",
             "Says that a human has looked. It stays contained until a release.",
             Verdict::Confirm,
         ));
     }
-    steps.push(commands.patch(
+    steps.push(commands.decide(
         "It was wrong: release",
         "Takes the quarantine off and sets back every field that was changed, and nothing else.",
         Verdict::Release,
     ));
     if stance != Stance::Survives {
-        steps.push(commands.patch(
+        steps.push(commands.decide(
             "It was right: end the run",
             "Holds the owner and deletes the pod.",
             Verdict::Terminate,
@@ -212,12 +212,15 @@ impl Commands {
         }
     }
 
-    fn patch(&self, title: &str, why: &str, verdict: Verdict) -> NextStep {
+    fn decide(&self, title: &str, why: &str, verdict: Verdict) -> NextStep {
+        let word = match verdict {
+            Verdict::Confirm => "confirm",
+            Verdict::Release => "release",
+            Verdict::Terminate => "terminate",
+        };
         let command = self.incident.as_ref().map(|name| {
-            format!(
-                "kubectl -n {} patch incident {name} --type=merge -p '{{\"spec\":{{\"disposition\":{{\"verdict\":\"{verdict:?}\",\"by\":\"YOU\",\"why\":\"REASON\"}}}}}}'",
-                self.namespace
-            )
+            let namespace = &self.namespace;
+            format!("yellowjack {word} -n {namespace} {name} --why REASON")
         });
         self.step(title, why, command)
     }

@@ -71,7 +71,9 @@ mod tests {
         let view = |uid: &&str| PodView {
             name: (*uid).to_owned(),
             uid: (*uid).to_owned(),
+            node: None,
             quarantine: None,
+            grace_s: None,
         };
         uids.iter().map(view).collect()
     }

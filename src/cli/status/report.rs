@@ -349,7 +349,7 @@ fn next_of(run: &AgentRun, state: State, reason: &str, incidents: &[OpenIncident
     if let Some(incident) = undecided {
         let name = &incident.name;
         next.push(format!(
-            "read the evidence: kubectl -n {namespace} describe incident {name}"
+            "read the evidence: yellowjack explain -n {namespace} {name}"
         ));
         next.push(format!(
             "decide: yellowjack release|confirm|terminate {name} -n {namespace} --why TEXT"
