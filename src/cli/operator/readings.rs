@@ -112,12 +112,20 @@ impl Operator {
         }
         readings.extend(self.metrics_readings());
         readings.extend(self.told_readings());
-        if matches!(self.config.duty, Duty::Controller(_)) {
-            let gate = self.writer.gate();
-            readings.push(Reading::plain(Metric::Leader, gate.is_open().into()));
-            readings.push(Reading::plain(Metric::LeaderTransitions, gate.terms()));
-        }
+        readings.extend(self.leader_readings());
         readings
+    }
+
+    /// Whether this controller leads. An agent has nothing to lead.
+    fn leader_readings(&self) -> Vec<Reading> {
+        let Duty::Controller(_) = &self.config.duty else {
+            return Vec::new();
+        };
+        let gate = self.writer.gate();
+        vec![
+            Reading::plain(Metric::Leader, gate.is_open().into()),
+            Reading::plain(Metric::LeaderTransitions, gate.terms()),
+        ]
     }
 
     /// What became of what people were told.

@@ -165,13 +165,11 @@ async fn surroundings(
             found.protected =
                 on_host.then(|| "no network policy holds a pod on the host's network".to_owned());
             // Owners are followed from the metadata.
-            let stored = crate::cluster::Pod {
+            let lean = crate::cluster::Pod {
                 metadata: pod.metadata.clone(),
                 ..crate::cluster::Pod::default()
             };
-            let chain = owners
-                .resolve(&cluster.client, &stores, &stored, true)
-                .await;
+            let chain = owners.resolve(&cluster.client, &stores, &lean, true).await;
             let lever = match chain {
                 Ok(chain) => lever_of(&owners, &cluster.client, namespace, chain.links).await,
                 Err(error) => Err(error),
