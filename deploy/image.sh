@@ -10,6 +10,8 @@
 # IMAGE_PROFILE (release): the profile of Cargo; image-test is built sooner. Cargo's files go to the cache and are used
 # again. SOURCE_DATE_EPOCH (the time of the last commit): the only time in the image.
 set -euo pipefail
+# A build that failed must not be taken for the binary of an earlier one.
+shopt -s inherit_errexit
 
 [ "$#" -ge 2 ] || { sed -n 's/^# usage/usage/p' "$0" >&2; exit 2; }
 name=$1 output=$2

@@ -9,18 +9,7 @@ use crate::site::{AGENTS, Site};
 /// Tries each way out with a token of the namespace's own account. Every one must be refused by the
 /// chart's admission policies, and the pod must still be held.
 pub async fn cannot_free_itself(site: &Site, rogue: &Rogue) -> anyhow::Result<()> {
-    site.apply(&json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": { "name": "careless" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
-        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": AGENTS }],
-    }))
-    .await?;
-    let token = site
-        .kubectl(&["create", "token", "default", "-n", AGENTS])
-        .await?;
-    let token = format!("--token={}", token.trim());
+    let token = careless_token(site).await?;
     let all = site.get(&["-n", AGENTS, "incidents"]).await?;
     let incident = incident_of(&all, rogue).context("no Incident")?;
     let incident = incident["metadata"]["name"].as_str().context("no name")?;
@@ -81,4 +70,20 @@ pub async fn cannot_free_itself(site: &Site, rogue: &Rogue) -> anyhow::Result<()
     site.kubectl(&["delete", "clusterrolebinding", "careless"])
         .await?;
     Ok(())
+}
+
+/// The flag with a token of the agents' account, which somebody careless has bound to `cluster-admin`.
+async fn careless_token(site: &Site) -> anyhow::Result<String> {
+    site.apply(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": { "name": "careless" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": AGENTS }],
+    }))
+    .await?;
+    let token = site
+        .kubectl(&["create", "token", "default", "-n", AGENTS])
+        .await?;
+    Ok(format!("--token={}", token.trim()))
 }

@@ -48,8 +48,10 @@ pub async fn the_other_controller_releases(site: &Site, held: &Rogue) -> anyhow:
     Ok(())
 }
 
+/// The pod that leads. The Lease names the process as well: `POD_RANDOM`.
 async fn holder(site: &Site) -> anyhow::Result<String> {
     let lease = site.get(&LEASE).await?;
     let holder = lease["spec"]["holderIdentity"].as_str();
-    Ok(holder.context("nobody holds the Lease")?.to_owned())
+    let pod = holder.and_then(|holder| holder.split('_').next());
+    Ok(pod.context("nobody holds the Lease")?.to_owned())
 }

@@ -1,5 +1,6 @@
 //! Runs whose pods scan, from the first packet to the release.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -117,7 +118,8 @@ pub async fn can_be_reported(site: &Site, rogue: &Rogue) -> anyhow::Result<()> {
     let pid = process_of(controllers.first().context("no controller")?)?;
     let label = label_of(site, rogue).await?;
     let incident = label.as_str().context("it is not held")?;
-    let mut report = Command::new(format!("/proc/{pid}/root/yellowjack"));
+    let image = Path::new("/proc").join(pid.to_string()).join("root");
+    let mut report = Command::new(image.join("yellowjack"));
     report.args([
         "report",
         "--namespace",

@@ -66,7 +66,7 @@ fn values(site: &Site) -> anyhow::Result<Value> {
 pub async fn pods(site: &Site, component: &str) -> anyhow::Result<Vec<Pod>> {
     let mut selector = INSTANCE.to_owned();
     if !component.is_empty() {
-        selector += &format!(",app.kubernetes.io/component={component}");
+        selector = format!("{selector},app.kubernetes.io/component={component}");
     }
     let pods: Api<Pod> = Api::namespaced(site.client.clone(), SYSTEM);
     let mut found = pods.list(&ListParams::default().labels(&selector)).await?;
@@ -85,7 +85,7 @@ pub async fn answers_and_is_shut_in(site: &Site) -> anyhow::Result<()> {
     for pod in &all {
         let address = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref());
         let address = address.context("a ready pod has an address")?;
-        script += &format!("; toolbox get http://{address}:8080/metrics");
+        script = format!("{script}; toolbox get http://{address}:8080/metrics");
     }
     let asker: Api<Pod> = site.api();
     let pod = agent_pod("asker", &[], &format!("{script}; echo done"))?;

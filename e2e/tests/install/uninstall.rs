@@ -118,8 +118,12 @@ fn fits(object: &str, pattern: &str) -> bool {
 }
 
 fn is_natural(object: &str) -> bool {
-    IN_EACH_NAMESPACE.iter().any(|kind| {
-        let rest = object.strip_prefix(kind);
-        rest.is_some_and(|rest| rest.ends_with("/default") || rest.ends_with("/kube-root-ca.crt"))
-    })
+    // Kubernetes' own, of nodes and of API servers, come when they like.
+    object.starts_with("Lease kube-")
+        || IN_EACH_NAMESPACE.iter().any(|kind| {
+            let rest = object.strip_prefix(kind);
+            rest.is_some_and(|rest| {
+                rest.ends_with("/default") || rest.ends_with("/kube-root-ca.crt")
+            })
+        })
 }
