@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +31,7 @@ use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position};
 
 use acknowledge::{acknowledge, finish};
+use clock::wall_clock;
 pub use samples::SampleCounters;
 
 /// How often pods that fell silent are judged, lines whose pod was not known are looked at again, and
@@ -270,8 +270,8 @@ impl Pipeline {
             clock::say(info.map_or("", |info| info.name.as_str()), off);
         }
         let log_time = newest;
-        self.witness
-            .source_spoke(source, Spoken { log_time, ..spoken }, wall_clock());
+        let spoken = Spoken { log_time, ..spoken };
+        self.witness.source_spoke(source, spoken, wall_clock());
     }
 
     fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {
@@ -496,8 +496,4 @@ enum Next {
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn wall_clock() -> EventTime {
-    EventTime::from(Timestamp::now())
 }
