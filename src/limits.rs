@@ -5,9 +5,11 @@
 
 mod notify;
 mod people;
+mod sources;
 
 pub use notify::*;
 pub use people::*;
+pub use sources::*;
 
 // --- text ------------------------------------------------------------------------------------
 
@@ -44,160 +46,6 @@ pub const EVENT_SECONDS_MAX: i64 = 4_102_444_800;
 
 /// Fields that the header of a VPC flow log may name. Versions 2 to 8 have about 40.
 pub const VPC_FIELDS_MAX: usize = 64;
-
-// --- sources and checkpoints -----------------------------------------------------------------
-
-/// Most bytes that one read takes from a file. Not above [`LINE_BYTES_MAX`], so that only the
-/// first line of a batch, which began in an earlier read, can be too long.
-pub const READ_BYTES_MAX: usize = 128 * 1024;
-
-/// Batches that wait between a source and its consumer. A batch has at most `LINE_BYTES_MAX +
-/// READ_BYTES_MAX` = 384 KiB, so 16 hold 6 MiB; a full queue stops the reader.
-pub const BATCH_QUEUE_MAX: usize = 16;
-
-/// First bytes of a file that tell it from another with the same inode. Time stamps differ within
-/// the first lines of every log that is read here.
-pub const FILE_HEAD_BYTES_MAX: usize = 1024;
-
-/// Fewest equal first bytes that let a file with another inode pass for a copy of a known one.
-pub const COPY_HEAD_BYTES_MIN: usize = 64;
-
-/// Files that are followed in one folder. Zeek writes about 30 kinds of log.
-pub const FOLLOWED_FILES_MAX: usize = 64;
-
-/// Generations of one rotating file that are open at once: rotation every 0.7 s (10 MB at 10,000
-/// flows/s) and a wait of 5 s make 8. With 64 files in a folder at most 1,024 descriptors.
-pub const GENERATIONS_MAX: usize = 16;
-
-/// Generations that were read but not yet acknowledged, per file. The queue holds batches of at
-/// most [`BATCH_QUEUE_MAX`] of them, and one batch is being worked on.
-pub const UNACKNOWLEDGED_GENERATIONS_MAX: usize = BATCH_QUEUE_MAX + 1;
-
-/// Backups of one log that are looked at, the youngest. lumberjack keeps 5, logrotate up to about
-/// 30; twice as many are remembered as done, at 150 bytes each: 64 logs take 1.2 MiB.
-pub const BACKUPS_MAX: usize = 64;
-
-/// Folder entries that one look at a folder goes through.
-pub const FOLDER_ENTRIES_MAX: usize = 8192;
-
-/// Largest checkpoint that is read: 64 logs with 128 backups done and 33 generations at 180 bytes
-/// each are 1.8 MiB.
-pub const CHECKPOINT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// Pause between two looks at a file that grew lately: adds 2.5 ms on average to the way of a line.
-pub const POLL_ACTIVE_MS: u64 = 5;
-
-/// The same for a file at rest: 10 ms on average. Looking every 5 ms took 1 % of a core in a debug
-/// build, so that this takes about a quarter of that.
-pub const POLL_IDLE_MS: u64 = 20;
-
-/// How long after its last growth a file counts as at rest.
-pub const ACTIVE_FOR_MS: u64 = 60_000;
-
-/// Pause between two checks whether a path leads to another file by now.
-pub const ROTATION_CHECK_MS: u64 = 40;
-
-/// How long a rotated file is still read after its last growth. logrotate makes the new file
-/// before it tells the writer to leave the old one; this covers a slow writer, and delays nothing
-/// because the new file is read meanwhile.
-pub const ROTATE_WAIT_MS: u64 = 5_000;
-
-/// How long a file that has no name any more is still read after its last growth. Its writer may
-/// have it open, and nobody else can read what it writes; but an open file keeps its disk space.
-pub const UNLINKED_WAIT_MS: u64 = 60_000;
-
-/// Pause between two looks at a folder for files that are new.
-pub const FOLDER_SCAN_MS: u64 = 500;
-
-/// Pause between two checkpoints: what a crash can repeat.
-pub const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
-
-/// First and longest pause before a file that cannot be opened is tried again.
-pub const OPEN_RETRY_MS: (u64, u64) = (500, 30_000);
-
-// --- Hubble Relay ----------------------------------------------------------------------------
-
-/// Longest message that is taken from Relay. A flow has 1 to 5 KiB; the largest message names every
-/// node of the cluster, [`NODES_MAX`] with 64 bytes each: 512 KiB.
-pub const RELAY_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Bytes that Relay may send before we take them. Together with the queue of batches all that waits
-/// on our side; then Relay's buffers fill, and it says what it lost.
-pub const RELAY_WINDOW_BYTES: u32 = 1024 * 1024;
-
-/// Messages that are made into lines at once.
-pub const RELAY_CHUNK_MAX: usize = 512;
-
-/// Longest wait for a connection, and for the first word on it. Relay names its nodes at once.
-pub const RELAY_ANSWER_S: u64 = 30;
-
-/// A silent connection is asked for a sign of life after the first, and given up after the second.
-pub const RELAY_KEEPALIVE_S: (u64, u64) = (10, 10);
-
-/// First and longest pause before Relay is called again, in milliseconds.
-pub const RELAY_RETRY_MS: (u64, u64) = (500, 30_000);
-
-/// Pause between two questions after Relay's nodes. It asks each of them.
-pub const RELAY_STATUS_S: u64 = 15;
-
-/// What is asked for again after a break: how late a flow may come after others of its node.
-pub const RELAY_OVERLAP_S: i64 = 10;
-
-/// A node that sent nothing for so long no longer decides from when on flows are asked for.
-pub const RELAY_NODE_SILENT_S: i64 = 300;
-
-/// Flows that are remembered so that none counts twice: the overlap at 13,000 flows a second, of all
-/// nodes together. About 24 bytes each: 3 MiB. Beyond that some count twice.
-pub const RELAY_RECENT_MAX: usize = 131_072;
-
-/// Flows of a node that can come again in a row: Hubble's largest buffer has 65,535.
-pub const RELAY_REPEATED_MAX: usize = 65_536;
-
-/// Largest checkpoint of a relay that is read: [`NODES_MAX`] nodes with 300 bytes each are 2.4 MiB.
-pub const RELAY_CHECKPOINT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-const _: () = assert!(RELAY_RETRY_MS.0 <= RELAY_RETRY_MS.1);
-const _: () = assert!(RELAY_OVERLAP_S < RELAY_NODE_SILENT_S);
-
-const _: () = assert!(READ_BYTES_MAX <= LINE_BYTES_MAX);
-const _: () = assert!(COPY_HEAD_BYTES_MIN <= FILE_HEAD_BYTES_MAX);
-const _: () = assert!(POLL_ACTIVE_MS <= POLL_IDLE_MS && POLL_IDLE_MS <= ROTATION_CHECK_MS);
-
-// --- node metrics ----------------------------------------------------------------------------
-
-/// Longest text of a kubelet or a DCGM exporter. A node with 500 pods of 3 containers, 12 series of
-/// 150 bytes each, writes 900 KiB; 8 GPUs with 30 fields, 80 KiB.
-pub const METRICS_TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Longest list of the metrics API: [`PODS_MAX`] pods with 2 KiB each, labels included, are 32 MiB.
-pub const METRICS_LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Labels of one series. DCGM has about 15, and pod labels where somebody asked for them.
-pub const SERIES_LABELS_MAX: usize = 64;
-
-/// Counters of one source that are remembered, and read from one answer: [`PODS_MAX`] pods with two
-/// containers and a total each. About 150 bytes each: 7 MiB.
-pub const COUNTERS_MAX: usize = 49_152;
-
-/// Samples of one answer: one for each pod that the engine may hold, at 250 bytes: 4 MiB.
-pub const SAMPLES_PER_READ_MAX: usize = PODS_MAX;
-
-/// Answers between the scrapers and the pipeline. The pipeline deals with one in milliseconds, and
-/// one comes every 15 s; what does not fit is dropped and counted: 8 x 4 MiB.
-pub const SAMPLE_QUEUE_MAX: usize = 8;
-
-/// Sources of node metrics of one process: a kubelet and a DCGM exporter, or the metrics API, or the
-/// kubelets of a cluster of a few nodes.
-pub const METRICS_SOURCES_MAX: usize = 32;
-
-/// How far ahead of the clock the time of a sample may lie.
-pub const SAMPLE_AHEAD_MAX_US: i64 = 600_000_000;
-
-/// Longest fetch of node metrics. A kubelet answers within a second; the API server gives the
-/// metrics API some seconds.
-pub const SCRAPE_TIMEOUT_S: u64 = 10;
-
-const _: () = assert!(METRICS_TEXT_BYTES_MAX <= METRICS_LIST_BYTES_MAX);
 
 // --- attribution -----------------------------------------------------------------------------
 

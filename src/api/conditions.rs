@@ -151,6 +151,8 @@ closed_names! {
         /// written.
         FlowsStale,
         /// SignalsFresh: a relay does not hear a node on which the run has pods.
+        /// Do: look whether Cilium's agent on the node that the message names is up, and reachable for
+        /// Hubble Relay.
         NodesUnseen,
         /// SignalsFresh: a source of node metrics is silent or away.
         /// Do: look whether the source that the message names answers.

@@ -16,8 +16,7 @@ use kube::core::ApiResource;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::FieldManager;
-use super::write::{WriteError, Writer};
+use super::{FieldManager, WriteError, Writer};
 use crate::limits;
 use crate::model::clip;
 

@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod clock;
+mod malformed;
 mod samples;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -14,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position};
 
 use acknowledge::{acknowledge, finish};
+use clock::wall_clock;
 pub use samples::SampleCounters;
 
 /// How often pods that fell silent are judged, lines whose pod was not known are looked at again, and
@@ -42,14 +43,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// its first packet, on a busy cluster somewhat later.
 const DEFER_MAX: Duration = Duration::from_secs(10);
 
-/// How often a malformed line is shown in the log, per source.
-const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-
 /// How far ahead of the wall clock a log is believed.
 const AHEAD_MAX_MICROS: i64 = 10 * 60 * 1_000_000;
-
-/// Bytes of a malformed line that are shown.
-const SAMPLE_BYTES_MAX: usize = 200;
 
 /// Lines by what became of them, since the start.
 #[derive(Debug, Default)]
@@ -270,8 +265,8 @@ impl Pipeline {
             clock::say(info.map_or("", |info| info.name.as_str()), off);
         }
         let log_time = newest;
-        self.witness
-            .source_spoke(source, Spoken { log_time, ..spoken }, wall_clock());
+        let spoken = Spoken { log_time, ..spoken };
+        self.witness.source_spoke(source, spoken, wall_clock());
     }
 
     fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {
@@ -457,33 +452,6 @@ impl Pipeline {
             progress.crawlers_version = version;
         }
     }
-
-    /// Shows a malformed line now and then: its author may be hostile, so escaped and cut.
-    fn sample(&self, source: usize, line: &[u8], reason: &str, progress: &mut Progress) {
-        let now = Instant::now();
-        let last = progress.sampled.get(&source);
-        if last.is_some_and(|last| now - *last < SAMPLE_EVERY) {
-            return;
-        }
-        progress.sampled.insert(source, now);
-        let shown = line
-            .get(..SAMPLE_BYTES_MAX)
-            .unwrap_or(line)
-            .escape_ascii()
-            .to_string();
-        let name = self
-            .sources
-            .get(source)
-            .map_or("", |info| info.name.as_str());
-        let total = self.counters.malformed.load(Ordering::Relaxed);
-        tracing::warn!(
-            source = name,
-            reason,
-            total,
-            line = shown,
-            "A line is malformed."
-        );
-    }
 }
 
 /// What the pipeline does next.
@@ -496,8 +464,4 @@ enum Next {
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn wall_clock() -> EventTime {
-    EventTime::from(Timestamp::now())
 }

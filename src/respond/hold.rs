@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::execute::{Done, Outcome, done, failed, record};
 use super::owner::{data_of, lever_of};
 use super::plan::lever::{self, Hold};
-use super::plan::{Lever, PodView};
+use super::plan::{HASTENED_S, Lever, PodView};
 use super::responder::{Responder, save};
 use super::view::{Known, may_hold};
 use crate::api::{ActionKind, ActionResult, Incident, ObjectTarget, RestoreEntry};
@@ -95,27 +95,24 @@ impl Responder {
                 Err(refused) => return Err(error(refused)),
             }
         }
-        let mut hastened = Vec::new();
-        for pod in pods {
-            // A failure is no reason to forget that the owner is held; the next look hastens again.
-            hastened.extend(match self.shorten(namespace, pod, known).await {
-                Ok(done) => done.records,
-                Err(failed) => vec![failed.record],
-            });
-        }
-        let message = format!(
+        let mut message = format!(
             "{} is {}, so that no replacement goes on",
             hold.field, hold.set
         );
-        let result = ActionResult::Succeeded;
-        let mut records = vec![record(
+        for pod in pods {
+            // A failure is no reason to forget that the owner is held; the next look hastens again.
+            let said = match self.shorten(namespace, pod, known).await {
+                Ok(_) => format!("; its pod has {HASTENED_S} s to end, for its traffic goes on"),
+                Err(failed) => format!("; its pod was not hastened: {}", failed.record.message),
+            };
+            message.push_str(&said);
+        }
+        Ok(done(vec![record(
             ActionKind::Suspend,
             target.clone(),
-            result,
+            ActionResult::Succeeded,
             &message,
-        )];
-        records.append(&mut hastened);
-        Ok(done(records))
+        )]))
     }
 
     /// The object of a record, if it is still the same.

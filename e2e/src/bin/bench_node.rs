@@ -1,4 +1,4 @@
-//! `make bench-node`: what the agent of a node costs while it reads a busy node's log, and whether it
+//! `make bench-node`, `bench-node [STEADY_SECONDS [BURST_SECONDS]]`: what the agent of a node costs while it reads a busy node's log, and whether it
 //! keeps up: processor, memory, and lines that were written and not counted. Prints figures; asserts
 //! that what is missing at the higher rate is at least reported.
 
@@ -46,11 +46,9 @@ async fn bench(env: TestEnv) -> anyhow::Result<()> {
             .await?;
         set_pod_ip(&env.client, &env.namespace, &name, &address_of(number)).await?;
     }
-    let (rate, span) = STEADY;
-    let steady = measure(&env, rate, span).await?;
+    let steady = measure(&env, STEADY.0, span(1, STEADY.1)?).await?;
     steady.print("node");
-    let (rate, span) = BURST;
-    let burst = measure(&env, rate, span).await?;
+    let burst = measure(&env, BURST.0, span(2, BURST.1)?).await?;
     burst.print("node.burst");
     ensure!(
         steady.lost == 0,
@@ -64,6 +62,14 @@ async fn bench(env: TestEnv) -> anyhow::Result<()> {
         burst.lost
     );
     Ok(())
+}
+
+/// The seconds of this argument, or the default.
+fn span(argument: usize, default: Duration) -> anyhow::Result<Duration> {
+    match std::env::args().nth(argument) {
+        Some(text) => Ok(Duration::from_secs(text.parse().context("wanted seconds")?)),
+        None => Ok(default),
+    }
 }
 
 fn address_of(pod: u64) -> String {

@@ -11,7 +11,7 @@ use yellowjack_e2e::proxy::{Fault, KillTime, Matcher, Write};
 use yellowjack_e2e::wait_for;
 
 use crate::kill::DONE;
-use crate::replicas::{LEASE, Replicas};
+use crate::replicas::{LEASE, Replica, Replicas};
 use crate::world::{LIMIT, in_cluster};
 
 /// As good as for ever.
@@ -59,7 +59,7 @@ async fn killed_at(client: &Client, path: &str, k: usize) -> anyhow::Result<Dura
     ensure!(replicas.world.label().await? == Some(incident.name_any()));
     in_turn(&replicas, leader, next)?;
     let labelled = |write: &Write| write.path.contains("/pods/");
-    let acts = replicas.both.iter().flat_map(|replica| replica.acts());
+    let acts = replicas.both.iter().flat_map(Replica::acts);
     let labels = acts.filter(labelled).count();
     // Whoever dies before it wrote the label down leaves it to the next one to look.
     ensure!(labels <= 2, "the pod was labelled {labels} times");

@@ -13,51 +13,22 @@ pub async fn cannot_free_itself(site: &Site, rogue: &Rogue) -> anyhow::Result<()
     let all = site.get(&["-n", AGENTS, "incidents"]).await?;
     let incident = incident_of(&all, rogue).context("no Incident")?;
     let incident = incident["metadata"]["name"].as_str().context("no name")?;
-    let release = r#"{"spec":{"disposition":{"verdict":"Release","by":"me","why":"trust me"}}}"#;
     let pod = rogue.name.as_str();
     let guardrail = site.get(&["-n", AGENTS, "networkpolicies"]).await?;
     let guardrail = guardrail["items"].as_array().into_iter().flatten();
     let mut names = guardrail.filter_map(|policy| policy["metadata"]["name"].as_str());
     let guardrail = names.find(|name| name.starts_with("yellowjack-run-"));
     let guardrail = guardrail.context("no policy of a run")?.to_owned();
-    let attempts: [(&[&str], &str); 7] = [
-        (
-            &["label", "pod", pod, "yellowjack.dev/quarantine-"],
-            "only Yellowjack sets or removes",
-        ),
-        (
-            &["delete", "networkpolicy", "yellowjack-quarantine"],
-            "this object is Yellowjack's",
-        ),
-        (
-            &["delete", "networkpolicy", &guardrail],
-            "this object is Yellowjack's",
-        ),
-        (
-            &["patch", "incident", incident, "--type=merge", "-p", release],
-            "incidentResponseGroups",
-        ),
-        (&["delete", "incident", incident], "audit record"),
-        (&["exec", pod, "--", "true"], "the pod is in quarantine"),
-        (
-            &[
-                "debug",
-                pod,
-                "--image=yellowjack.test/toolbox:test",
-                "--",
-                "true",
-            ],
-            "the pod is in quarantine",
-        ),
-    ];
-    let who = site.kubectl(&["auth", "whoami", &token]).await?;
     ensure!(
-        who.contains("system:serviceaccount:agents:default"),
-        "{who}"
+        site.kubectl(&["auth", "whoami", &token])
+            .await?
+            .contains("system:serviceaccount:agents:default"),
+        "the token is not the agents'"
     );
+    let attempts = ways_out(pod, incident, &guardrail);
     for (attempt, refusal) in attempts {
         let mut arguments = vec![token.as_str(), "-n", AGENTS];
-        arguments.extend_from_slice(attempt);
+        arguments.extend_from_slice(&attempt);
         let said = site.kubectl(&arguments).await;
         let said = said.map_or_else(|e| format!("{e:#}"), |did| format!("it worked: {did}"));
         ensure!(said.contains(refusal), "{}: {said}", attempt.join(" "));
@@ -70,6 +41,39 @@ pub async fn cannot_free_itself(site: &Site, rogue: &Rogue) -> anyhow::Result<()
     site.kubectl(&["delete", "clusterrolebinding", "careless"])
         .await?;
     Ok(())
+}
+
+/// Arguments of kubectl, and what the refusal says.
+type Attempt<'a> = (Vec<&'a str>, &'static str);
+
+fn ways_out<'a>(pod: &'a str, incident: &'a str, guardrail: &'a str) -> [Attempt<'a>; 7] {
+    const RELEASE: &str =
+        r#"{"spec":{"disposition":{"verdict":"Release","by":"me","why":"trust me"}}}"#;
+    let image = "--image=yellowjack.test/toolbox:test";
+    [
+        (
+            vec!["label", "pod", pod, "yellowjack.dev/quarantine-"],
+            "only Yellowjack sets or removes",
+        ),
+        (
+            vec!["delete", "networkpolicy", "yellowjack-quarantine"],
+            "this object is Yellowjack's",
+        ),
+        (
+            vec!["delete", "networkpolicy", guardrail],
+            "this object is Yellowjack's",
+        ),
+        (
+            vec!["patch", "incident", incident, "--type=merge", "-p", RELEASE],
+            "incidentResponseGroups",
+        ),
+        (vec!["delete", "incident", incident], "audit record"),
+        (vec!["exec", pod, "--", "true"], "the pod is in quarantine"),
+        (
+            vec!["debug", pod, image, "--", "true"],
+            "the pod is in quarantine",
+        ),
+    ]
 }
 
 /// The flag with a token of the agents' account, which somebody careless has bound to `cluster-admin`.

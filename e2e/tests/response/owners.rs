@@ -9,7 +9,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::api::{ActionKind, ActionResult, GuardrailPolicy, Incident};
-use yellowjack_e2e::{delete_pod, set_pod_ip, wait_for};
+use yellowjack_e2e::{set_pod_ip, wait_for};
 
 use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, everything_out, results, with, with_scene};
 
@@ -127,7 +127,16 @@ async fn each(cases: Vec<Case>) -> anyhow::Result<()> {
                 .incident_says(&pod, "Closed", "True", "Released")
                 .await?;
             assert_eq!(specs(scene, &made).await?, before, "{pod}");
-            delete_pod(&scene.env.client, &scene.env.namespace, &pod).await?;
+            // No controller of these kinds runs here: the operator itself ended what went on.
+            wait_for("the pod to end with its owner", LIMIT, async || match scene
+                .pods()
+                .get_opt(&pod)
+                .await
+            {
+                Ok(None) => Ok(()),
+                other => Err(format!("{:?}", other.map(|_| "it is there"))),
+            })
+            .await?;
         }
         Ok(())
     })

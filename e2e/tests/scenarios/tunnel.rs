@@ -141,8 +141,8 @@ async fn a_tunnel_that_survives_is_dead_long_before_the_grace_period_ends() -> a
         let status = incident.status.unwrap_or_default();
         let is_hastened = |action: &ActionRecord| {
             action.kind == ActionKind::Suspend
-                && action.target.kind == "Pod"
                 && action.result == ActionResult::Succeeded
+                && action.message.contains("has 1 s")
         };
         ensure!(
             status.capture.is_some() && status.actions.iter().any(is_hastened),

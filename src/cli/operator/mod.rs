@@ -5,6 +5,7 @@
 mod lead;
 mod metrics;
 mod readings;
+mod telling;
 mod watches;
 
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ use crate::controller::{Controller, Heartbeat, Parts, Role};
 use crate::detect::{Engine, EngineConfig};
 use crate::guardrails::ClusterFacts;
 use crate::limits;
-use crate::notify::{Bell, Notifier, NotifyCounters, NotifySettings};
+use crate::notify::{Bell, NotifyCounters, NotifySettings};
 use crate::observability::{EndpointError, Missing, Read, serve};
 use crate::respond::{
     Forgotten, Found, Isolating, Observer, Pacer, RecordCounters, Recorder, Responder,
@@ -333,26 +334,6 @@ impl Operator {
                 tasks.spawn(self.heartbeat(name).run());
             }
         }
-    }
-
-    /// Starts what tells people. An agent tells nobody: its findings are Incidents of the controller.
-    fn start_telling(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
-        let Duty::Controller(response) = &self.config.duty else {
-            return Ok(());
-        };
-        // Of several controllers the one that leads tells.
-        let gate = self.writer.gate().clone();
-        let notifier = Notifier {
-            stores: self.stores.clone(),
-            writer: self.writer.clone(),
-            settings: response.notify.as_ref().clone(),
-            instance: std::env::var("HOSTNAME").unwrap_or_else(|_| "yellowjack".to_owned()),
-            bell: self.bell.clone(),
-            gate: Arc::new(move || gate.is_open()),
-            counters: Arc::clone(&self.notified),
-        };
-        notifier.start(tasks)?;
-        Ok(())
     }
 
     /// Serves the endpoints where that is wanted; never ends otherwise.

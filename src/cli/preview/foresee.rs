@@ -320,10 +320,8 @@ mod tests {
         let hold = "hold Job work: /spec/suspend becomes true, with all its pods";
         let all = around(ResponseAction::Terminate);
         assert_eq!(steps(&all, Traffic::Stops), [isolate]);
-        assert_eq!(
-            steps(&all, Traffic::GoesOn),
-            [isolate, hold, "delete pod p"]
-        );
+        // The suspension ends the pod with it.
+        assert_eq!(steps(&all, Traffic::GoesOn), [isolate, hold]);
         let suspend = around(ResponseAction::Suspend);
         assert_eq!(steps(&suspend, Traffic::GoesOn), [isolate, hold]);
         assert_eq!(

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::limits;
 use crate::model::EventTime;
 use crate::signals::decode::Format;
@@ -69,6 +71,10 @@ impl Clock {
         self.said.insert(source, now);
         Some(off)
     }
+}
+
+pub(super) fn wall_clock() -> EventTime {
+    EventTime::from(Timestamp::now())
 }
 
 /// Says it.

@@ -285,8 +285,6 @@ impl World {
                 continue;
             }
             own.unwrap().grace_s = Some(i64::from(HASTENED_S));
-            let target = pod_target(&pod.name);
-            self.record_of(target, ActionKind::Suspend, ActionResult::Succeeded);
         }
         let names: Vec<_> = ending.iter().map(|pod| pod.name.as_str()).collect();
         let text = format!("suspend {}", names.join(" "));
