@@ -108,7 +108,9 @@ async fn measure(env: &TestEnv, rate: u64, span: Duration) -> anyhow::Result<Cos
         let text = metrics_of(&agent)
             .await
             .map_err(|error| format!("{error:#}"))?;
-        if text.contains("yellowjack_pods ") {
+        // A log that is new to the agent is read from its end on.
+        let is_read = agent.log().is_ok_and(|log| log.contains("state=Reading"));
+        if is_read && text.contains("yellowjack_pods ") {
             Ok(())
         } else {
             Err(text)
