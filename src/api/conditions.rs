@@ -245,6 +245,8 @@ closed_names! {
         /// Do: see SignalsFresh of the run; until a log speaks, look at the pod's node yourself.
         SourceSilent,
         /// Verified: nothing new passes, and no source tells of connections that were open before.
+        /// Do: look for open connections on the pod's node; give the log what docs/sources.md asks for,
+        /// so that it can tell next time.
         OpenConnectionsUnseen,
         /// Closed: waits for a human.
         /// Do: set spec.disposition to Release, Confirm or Terminate.

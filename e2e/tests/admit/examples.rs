@@ -95,6 +95,9 @@ fn incident_spec() -> Value {
         "time": "2026-01-05T10:00:00Z", "destination": "203.0.113.9", "port": 22,
         "protocol": "TCP", "outcome": "Refused", "name": "a.example",
     }]);
+    entry["course"] = json!([
+        { "time": "2026-01-05T10:00:00.000000Z", "contacts": 35, "score": 20.6, "threshold": 20.0 },
+    ]);
     json!({
         "run": { "name": "r", "uid": "u" },
         "subject": { "name": "a", "uid": "u", "node": "n", "podIPs": ["10.244.0.9"] },
@@ -105,6 +108,7 @@ fn incident_spec() -> Value {
             "logTime": "2026-11-24T10:15:25.000000Z",
             "lastPassed": "2026-11-24T10:15:13.000000Z",
             "observedAt": "2026-11-24T10:15:25.500000Z",
+            "showsSurvivors": true,
         }],
         "disposition": { "verdict": "Confirm", "by": "sam", "why": "seen" },
         "trace": { "run": "r", "episode": "e", "experiment": "x" },
@@ -121,6 +125,7 @@ fn incident_status() -> Value {
         "restore": [{ "target": target, "field": "/spec/suspend", "before": false, "set": true }],
         "widenedBy": ["allow-all"],
         "techniques": ["T1046"],
+        "notified": { "detected": time },
         "capture": { "pod": { "spec": {} }, "time": time, "selectedBy": ["allow-all"] },
         "closedAt": time,
     })

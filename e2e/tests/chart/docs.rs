@@ -71,7 +71,7 @@ async fn every_manifest_and_every_kubectl_command_of_the_docs_is_accepted() -> a
             count += 1;
         }
         ensure!(count >= 12, "only {count} manifests were found");
-        let overlay = ["kustomize", "deploy/examples/gitops"].map(absolute);
+        let overlay = ["kustomize", "docs/examples/gitops"].map(absolute);
         let overlay: Vec<&str> = overlay.iter().map(String::as_str).collect();
         let rendered = env.cluster.kubectl(&overlay).await?;
         ensure!(
@@ -98,10 +98,8 @@ fn manifests() -> anyhow::Result<Vec<(String, String)>> {
         .filter(|block| block.language == "yaml" && block.text.contains("\nkind: "))
         .map(|block| (block.place, block.text))
         .collect();
-    for folder in ["deploy/examples", "docs/examples"] {
-        for path in files(&root().join(folder), "yaml")? {
-            found.push((path.display().to_string(), std::fs::read_to_string(&path)?));
-        }
+    for path in files(&root().join("docs/examples"), "yaml")? {
+        found.push((path.display().to_string(), std::fs::read_to_string(&path)?));
     }
     Ok(found)
 }

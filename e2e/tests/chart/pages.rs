@@ -18,7 +18,7 @@ pub struct Block {
 /// Every page that a user reads, the README first.
 pub fn pages() -> anyhow::Result<Vec<PathBuf>> {
     let mut pages = vec![root().join("README.md")];
-    for folder in ["docs", "deploy/examples"] {
+    for folder in ["docs", "docs/examples"] {
         pages.extend(files(&root().join(folder), "md")?);
     }
     Ok(pages)
