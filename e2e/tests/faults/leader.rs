@@ -163,7 +163,13 @@ fn in_turn(replicas: &Replicas, old: usize, new: usize) -> anyhow::Result<()> {
         "after {first}: {late:?}\n{}",
         replicas.printed()
     );
-    ensure!(acts.iter().all(|write| write.method != Method::DELETE));
+    // A pod is ended only once its owner is held.
+    let held = acts.iter().position(|write| write.path.contains("/jobs/"));
+    let ended = acts.iter().position(|write| write.method == Method::DELETE);
+    ensure!(
+        ended.is_none_or(|ended| held.is_some_and(|held| held < ended)),
+        "a pod was deleted before its owner was held: {acts:?}"
+    );
     Ok(())
 }
 
