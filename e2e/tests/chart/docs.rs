@@ -17,6 +17,10 @@ async fn prepare(cluster: &TestCluster) -> anyhow::Result<()> {
     install(cluster).await?;
     let owners = std::fs::read_to_string(root().join("e2e/crds/owners.yaml"))?;
     apply(cluster, &owners, &[]).await?;
+    let mut policies = yellowjack_e2e::cluster_policies::definition();
+    policies["apiVersion"] = "apiextensions.k8s.io/v1".into();
+    policies["kind"] = "CustomResourceDefinition".into();
+    apply(cluster, &policies.to_string(), &[]).await?;
     cluster.kubectl(&["create", "namespace", AGENTS]).await?;
     let wait = [
         "wait",
@@ -53,6 +57,15 @@ metadata: { name: my-incident, namespace: agents }
 spec:
   subject: { name: my-agents-0, uid: u-1 }
   evidence: []
+---
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata: { name: yellowjack-controller, namespace: yellowjack-system }
+spec: { holderIdentity: yellowjack-controller-0 }
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: { name: yellowjack-quarantine }
 ";
 
 #[tokio::test]

@@ -100,7 +100,9 @@ async fn off(skew_s: i64, words: &str) -> anyhow::Result<()> {
         cluster_policies: false,
     };
     on_stage_of(setup, async |stage| {
-        let scan = format!("while true; do nmap -n -Pn -sT -p 22 {REFUSING_NETWORK}; done");
+        // Nothing ends it: as fast as it can it would fill the log faster than the copy follows.
+        let scan =
+            format!("while true; do nmap -n -Pn -sT --max-rate 300 -p 22 {REFUSING_NETWORK}; done");
         let rogue = stage.rogue_pod(&scan).await?;
         scanning(stage, &rogue, 200).await?;
         wait_for(
