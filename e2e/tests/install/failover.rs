@@ -18,11 +18,12 @@ const LEASE: [&str; 4] = ["-n", SYSTEM, "lease", "yellowjack-controller"];
 /// kubelet stands still meanwhile, as it does on a node that is gone, or it would start the same pod's
 /// container anew within the Lease's time.
 pub async fn the_other_controller_releases(site: &Site, held: &Rogue) -> anyhow::Result<()> {
-    let leader = holder(site).await?;
-    let controllers = pods(site, "controller").await?;
-    ensure!(controllers.len() == 2, "{} controllers", controllers.len());
-    let pod = controllers.iter().find(|pod| pod.name_any() == leader);
-    let pid = process_of(pod.with_context(|| format!("no pod {leader}"))?)?;
+    // After a rollout the Lease is nobody's for a moment.
+    let what = "one of two controllers to lead";
+    let (leader, pid) = wait_for(what, LIMIT, async || {
+        leading(site).await.map_err(|error| format!("{error:#}"))
+    })
+    .await?;
     site.node.signal("kubelet", "STOP")?;
     run(Command::new("kill").args(["-KILL", &pid.to_string()]))?;
     let killed = Timestamp::now();
@@ -46,6 +47,16 @@ pub async fn the_other_controller_releases(site: &Site, held: &Rogue) -> anyhow:
     let other = holder(site).await?;
     ensure!(other != leader, "{leader} holds the Lease still");
     Ok(())
+}
+
+/// The pod that leads, and its process.
+async fn leading(site: &Site) -> anyhow::Result<(String, u32)> {
+    let leader = holder(site).await?;
+    let controllers = pods(site, "controller").await?;
+    ensure!(controllers.len() == 2, "{} controllers", controllers.len());
+    let pod = controllers.iter().find(|pod| pod.name_any() == leader);
+    let pid = process_of(pod.with_context(|| format!("no pod {leader:?}"))?)?;
+    Ok((leader, pid))
 }
 
 /// The pod that leads. The Lease names the process as well: `POD_RANDOM`.
