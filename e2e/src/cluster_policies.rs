@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 #[must_use]
 pub fn definition() -> Value {
     json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
         "metadata": {
             "name": "clusternetworkpolicies.policy.networking.k8s.io",
             "annotations": {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
+use yellowjack_e2e::cluster_policies::definition;
 use yellowjack_e2e::{TestCluster, TestEnv, with_own_cluster};
 
 use crate::helm::{apply, helm, install, root};
@@ -17,10 +18,7 @@ async fn prepare(cluster: &TestCluster) -> anyhow::Result<()> {
     install(cluster).await?;
     let owners = std::fs::read_to_string(root().join("e2e/crds/owners.yaml"))?;
     apply(cluster, &owners, &[]).await?;
-    let mut policies = yellowjack_e2e::cluster_policies::definition();
-    policies["apiVersion"] = "apiextensions.k8s.io/v1".into();
-    policies["kind"] = "CustomResourceDefinition".into();
-    apply(cluster, &policies.to_string(), &[]).await?;
+    apply(cluster, &definition().to_string(), &[]).await?;
     cluster.kubectl(&["create", "namespace", AGENTS]).await?;
     let wait = [
         "wait",

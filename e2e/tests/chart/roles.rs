@@ -1,6 +1,6 @@
 //! The operator under the chart's own roles: they are enough, and no rule of them is idle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +12,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::api::{AgentRun, Incident, condition_is, labels};
+use yellowjack_e2e::cluster_policies::definition;
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::{Operator, TestEnv, pod, set_pod_ip, wait_for, with_own_cluster};
 
@@ -121,7 +122,7 @@ struct Scene {
 
 impl Scene {
     async fn start(env: TestEnv) -> anyhow::Result<Self> {
-        let definition = cluster_policy_definition().to_string();
+        let definition = definition().to_string();
         apply(env.cluster, &definition, &[]).await?;
         install(env.cluster).await?;
         let log = EgressLog::create()?;
@@ -428,32 +429,4 @@ async fn agent_pod(env: &TestEnv) -> anyhow::Result<String> {
         .await
         .context("failed to make the agent's pod")?;
     Ok(made.uid().unwrap_or_default())
-}
-
-/// As much of ClusterNetworkPolicy as there must be for a server to serve it.
-fn cluster_policy_definition() -> Value {
-    let annotations = BTreeMap::from([(
-        "api-approved.kubernetes.io",
-        "unapproved, a stand-in for tests",
-    )]);
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": "clusternetworkpolicies.policy.networking.k8s.io", "annotations": annotations },
-        "spec": {
-            "group": "policy.networking.k8s.io",
-            "scope": "Cluster",
-            "names": {
-                "kind": "ClusterNetworkPolicy",
-                "plural": "clusternetworkpolicies",
-                "singular": "clusternetworkpolicy",
-            },
-            "versions": [{
-                "name": "v1alpha2",
-                "served": true,
-                "storage": true,
-                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
-            }],
-        },
-    })
 }
