@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use yellowjack_e2e::node::{POD_NETWORK, POD_NETWORK_V6, TestNode, skip_reason};
 use yellowjack_e2e::standin::{Standin, StandinMode, build, run_suite, suite_image};
 
-/// Set to 0 by `make test`: the suite takes ten minutes to build.
+/// Set to 0 by `make test-all`: the suite takes ten minutes to build.
 const SUITE: &str = "YELLOWJACK_NETPOL_SUITE";
 
 /// Processes that run specs at the same time.
