@@ -47,6 +47,10 @@ pub const EVENT_SECONDS_MAX: i64 = 4_102_444_800;
 /// Fields that the header of a VPC flow log may name. Versions 2 to 8 have about 40.
 pub const VPC_FIELDS_MAX: usize = 64;
 
+/// Columns that the header of a Zeek log may name. `conn` has about 25, and packages add some; a
+/// decoder keeps one byte for each.
+pub const ZEEK_COLUMNS_MAX: usize = 128;
+
 // --- attribution -----------------------------------------------------------------------------
 
 /// Pods that the index holds, ended ones included. Kubernetes supports 150,000 pods in a cluster;

@@ -47,6 +47,55 @@ impl Signal<'_> {
             Signal::Sample(_) | Signal::Lost(_) => None,
         }
     }
+
+    /// The same with text of its own, so that it outlives its line.
+    #[must_use]
+    pub fn into_owned(self) -> Signal<'static> {
+        match self {
+            Signal::Flow(flow) => Signal::Flow(Flow {
+                time: flow.time,
+                source: flow.source,
+                source_port: flow.source_port,
+                destination: flow.destination,
+                destination_port: flow.destination_port,
+                transport: flow.transport,
+                outcome: flow.outcome,
+                forwarded: flow.forwarded,
+                volume: flow.volume,
+                destination_name: flow.destination_name.map(owned),
+                pod: flow.pod.map(|pod| PodHint {
+                    namespace: owned(pod.namespace),
+                    name: owned(pod.name),
+                }),
+            }),
+            Signal::Dns(query) => Signal::Dns(DnsQuery {
+                time: query.time,
+                source: query.source,
+                query: owned(query.query),
+                answers: query.answers,
+                nonexistent: query.nonexistent,
+            }),
+            Signal::Tls(name) => Signal::Tls(TlsName {
+                time: name.time,
+                source: name.source,
+                source_port: name.source_port,
+                destination: name.destination,
+                destination_port: name.destination_port,
+                server_name: owned(name.server_name),
+            }),
+            Signal::Sample(sample) => Signal::Sample(ComputeSample {
+                time: sample.time,
+                pod: owned(sample.pod),
+                cpu: sample.cpu,
+                gpu: sample.gpu,
+            }),
+            Signal::Lost(lost) => Signal::Lost(lost),
+        }
+    }
+}
+
+fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
 }
 
 /// A connection as its initiator opened it. Replies are already turned round by the decoder, so

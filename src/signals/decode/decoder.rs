@@ -1,15 +1,17 @@
 //! Decoder: a format together with what earlier lines of the same log said about later ones.
 //!
 //! Sources and `replay` keep one per file. Most formats need none of it: each of their lines
-//! stands for itself. VPC flow logs name their fields in the first line, and Suricata counts the
-//! packets that it lost from its start on, so that only two records show how many are new.
+//! stands for itself. VPC flow logs and Zeek's columns name their fields in the first lines, and
+//! Suricata counts the packets that it lost from its start on, so that only two records show how many
+//! are new.
 //!
 //! It is small and `Copy`, so that a line which is read again later is read with the decoder of
 //! its time: [`Decoder::decode`] changes nothing, [`Decoder::learn`] alone does.
 
 use super::suricata::{self, Drops};
 use super::vpc::{self, Columns};
-use super::{Decoded, Format, SkipReason, decode};
+use super::zeek::tsv::{self, Header};
+use super::{Decoded, Format, SkipReason, decode, text_of};
 use crate::model::{LostEvents, Signal};
 
 /// See the module.
@@ -24,6 +26,7 @@ enum Memory {
     Nothing,
     Vpc(Columns),
     Suricata(Drops),
+    Zeek(Header),
 }
 
 impl Decoder {
@@ -33,7 +36,8 @@ impl Decoder {
         let memory = match format {
             Format::Vpc => Memory::Vpc(Columns::default()),
             Format::Suricata => Memory::Suricata(Drops::default()),
-            Format::Hubble | Format::Zeek | Format::Ulogd | Format::Calico => Memory::Nothing,
+            Format::Zeek => Memory::Zeek(Header::default()),
+            Format::Hubble | Format::Ulogd | Format::Calico => Memory::Nothing,
         };
         Self { format, memory }
     }
@@ -50,6 +54,10 @@ impl Decoder {
         match &self.memory {
             Memory::Nothing => decode(self.format, line),
             Memory::Vpc(columns) => vpc::decode(line, columns),
+            Memory::Zeek(header) if header.has_columns() && is_text(line) => {
+                tsv::decode(line, header)
+            }
+            Memory::Zeek(_) => decode(self.format, line),
             Memory::Suricata(drops) => {
                 let decoded = decode(self.format, line);
                 if decoded != Decoded::Skipped(SkipReason::NotTraffic) {
@@ -75,6 +83,7 @@ impl Decoder {
                     *columns = named;
                 }
             }
+            Memory::Zeek(header) => header.learn(line),
             Memory::Suricata(drops) => {
                 if let Some((_, now)) = suricata::count_drops(line) {
                     *drops = now;
@@ -82,4 +91,17 @@ impl Decoder {
             }
         }
     }
+
+    /// Remembers what a line at the beginning of the file says about all lines of it, where reading
+    /// begins further behind: the header, and no counters, which were long overtaken.
+    pub fn learn_header(&mut self, line: &[u8]) {
+        if matches!(self.memory, Memory::Vpc(_) | Memory::Zeek(_)) {
+            self.learn(line);
+        }
+    }
+}
+
+/// Whether a line is not JSON, with or without a container runtime's prefix.
+fn is_text(line: &[u8]) -> bool {
+    line.first() != Some(&b'{') && !text_of(line).is_ok_and(|text| text.starts_with('{'))
 }

@@ -16,12 +16,14 @@ mod json;
 mod metrics;
 pub mod relay;
 mod samples;
+mod shape;
 mod shows;
 mod sniff;
 mod suricata;
 mod time;
 mod ulogd;
 mod vpc;
+mod wrapper;
 mod zeek;
 
 use std::borrow::Cow;
@@ -36,6 +38,7 @@ pub use blind_spots::blind_spots_page;
 pub use decoder::Decoder;
 pub use metrics::{MetricsFormat, MetricsRead, MetricsReader, PodSample};
 pub use samples::decode_sample;
+pub use shape::{LooksLike, looks_like, why_nothing};
 pub use shows::{Shown, Shows};
 pub use sniff::sniff;
 
@@ -44,7 +47,7 @@ pub use sniff::sniff;
 pub enum Format {
     /// Cilium Hubble: exporter files, `hubble observe -o json`, Relay responses as JSON.
     Hubble,
-    /// Zeek JSON: `conn`, `dns`, `ssl`.
+    /// Zeek `conn`, `dns`, `ssl`: JSON, or columns with their header lines.
     Zeek,
     /// ulogd2 JSON: NFLOG packets and NFCT connection events.
     Ulogd,
@@ -192,6 +195,8 @@ pub enum Malformed {
     DuplicateKey,
     /// A field without which the record means nothing.
     MissingField,
+    /// Columns, and no header line before them that names them.
+    NoHeader,
     /// No time, or one that no log can mean.
     BadTime,
     /// Not an IP address.
@@ -204,7 +209,7 @@ pub enum Malformed {
 
 impl Malformed {
     /// Every reason, in the order in which docs list them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TooLong,
         Self::NotUtf8,
         Self::PartialLine,
@@ -212,6 +217,7 @@ impl Malformed {
         Self::NotJson,
         Self::DuplicateKey,
         Self::MissingField,
+        Self::NoHeader,
         Self::BadTime,
         Self::BadAddress,
         Self::BadPort,
@@ -229,6 +235,7 @@ impl Malformed {
             Self::NotJson => "NotJson",
             Self::DuplicateKey => "DuplicateKey",
             Self::MissingField => "MissingField",
+            Self::NoHeader => "NoHeader",
             Self::BadTime => "BadTime",
             Self::BadAddress => "BadAddress",
             Self::BadPort => "BadPort",
@@ -260,12 +267,35 @@ pub fn decode(format: Format, line: &[u8]) -> Decoded<'_> {
         Ok(text) => text,
         Err(malformed) => return Decoded::Malformed(malformed),
     };
-    if !text.starts_with('{') {
-        return match parse::<IgnoredAny>(text) {
-            Ok(_) => Decoded::Unknown,
-            Err(malformed) => Decoded::Malformed(malformed),
-        };
+    if text.starts_with('{') {
+        return object(format, text);
     }
+    if let Some(inner) = wrapper::without_prefix(text) {
+        return object(format, inner);
+    }
+    if format == Format::Zeek {
+        return zeek::tsv::decode(line, &zeek::tsv::Header::default());
+    }
+    not_an_object(text)
+}
+
+/// Decodes one object, or the one that a container runtime or log shipper put into it.
+fn object(format: Format, text: &str) -> Decoded<'_> {
+    let decoded = record(format, text);
+    if !matches!(
+        decoded,
+        Decoded::Unknown | Decoded::Malformed(Malformed::MissingField | Malformed::BadTime)
+    ) {
+        return decoded;
+    }
+    // Only now, so that a record which is not wrapped costs nothing more.
+    let inner = wrapper::unwrap(text);
+    inner.map_or(decoded, |inner| {
+        record(format, inner.trim_ascii()).into_owned()
+    })
+}
+
+fn record(format: Format, text: &str) -> Decoded<'_> {
     let read = match format {
         Format::Hubble => hubble::decode(text),
         Format::Zeek => zeek::decode(text),
@@ -275,6 +305,26 @@ pub fn decode(format: Format, line: &[u8]) -> Decoded<'_> {
         Format::Vpc => Err(NoSignal::Unknown), // no JSON: read above
     };
     read.into()
+}
+
+/// What a line is that is no object.
+fn not_an_object(text: &str) -> Decoded<'static> {
+    match parse::<IgnoredAny>(text) {
+        Ok(_) => Decoded::Unknown,
+        Err(malformed) => Decoded::Malformed(malformed),
+    }
+}
+
+impl Decoded<'_> {
+    /// The same with text of its own, for a record that is no part of the line as it stands.
+    fn into_owned(self) -> Decoded<'static> {
+        match self {
+            Self::Signal(signal) => Decoded::Signal(signal.into_owned()),
+            Self::Skipped(reason) => Decoded::Skipped(reason),
+            Self::Unknown => Decoded::Unknown,
+            Self::Malformed(malformed) => Decoded::Malformed(malformed),
+        }
+    }
 }
 
 /// Why a decoder stopped before it had a signal; lets `?` carry all three.

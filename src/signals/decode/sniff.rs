@@ -1,20 +1,31 @@
-//! Which format a line is in, from its keys alone. `replay --format auto` calls it on the first
-//! lines of a file; the decoders never do.
+//! Which format a line is in, from its keys alone. `replay --format auto` and sources without a
+//! format call it on the first lines of a log; the decoders never do. What looks like no format that
+//! is read, `shape` names.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::field::Scalar;
-use super::{Format, parse, text_of, vpc};
+use super::{Format, parse, text_of, vpc, wrapper, zeek};
 
 /// The format of a line; `None` where its keys belong to none or to more than one.
 #[must_use]
 pub fn sniff(line: &[u8]) -> Option<Format> {
     let text = text_of(line).ok()?;
-    if !text.starts_with('{') {
-        return vpc::is_recognised(text).then_some(Format::Vpc);
+    if text.starts_with('{') {
+        return by_keys(text).or_else(|| by_keys(wrapper::unwrap(text)?.trim_ascii()));
     }
+    if let Some(inner) = wrapper::without_prefix(text) {
+        return by_keys(inner);
+    }
+    if zeek::tsv::is_header(text) {
+        return Some(Format::Zeek);
+    }
+    vpc::is_recognised(text).then_some(Format::Vpc)
+}
+
+fn by_keys(text: &str) -> Option<Format> {
     let Marks(marks) = parse(text).ok()?;
     let has = |wanted: u16| marks & wanted == wanted;
     // Suricata has a key `flow` as well, and its events alone have a time of this name beside a
@@ -77,7 +88,6 @@ impl<'de> Visitor<'de> for MarksVisitor {
                 "flow" | "lost_events" | "node_status" | "agent_event" | "debug_event" => ENVELOPE,
                 "IP" => IP,
                 "verdict" => VERDICT,
-                "id.orig_h" => ZEEK,
                 "ct.event" | "oob.prefix" | "oob.hook" | "raw.pktlen" => NETFILTER,
                 "event_type" => EVENT_TYPE,
                 "timestamp" => TIMESTAMP,
@@ -85,6 +95,7 @@ impl<'de> Visitor<'de> for MarksVisitor {
                 "source_name" | "source_name_aggr" => SOURCE_NAME,
                 "Key" | "key" => KEY,
                 "start_time" | "startTime" => START_TIME,
+                key if zeek::is_originator(key) => ZEEK,
                 _ => 0,
             };
             map.next_value::<IgnoredAny>()?;

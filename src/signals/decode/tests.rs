@@ -196,7 +196,7 @@ fn names_of_reasons_are_unique() {
 }
 
 /// Whole lines of every shape, as seeds for mutation.
-const SEEDS: [(Format, &str); 17] = [
+pub(super) const SEEDS: [(Format, &str); 17] = [
     (
         Format::Hubble,
         r#"{"flow":{"time":"2026-02-24T08:43:39.070396373Z","verdict":"FORWARDED","IP":{"source":"10.10.21.241","destination":"9.134.108.44"},"l4":{"TCP":{"source_port":58012,"destination_port":9922,"flags":{"SYN":true}}},"source":{"namespace":"a","pod_name":"b"},"destination_names":["x.example","y"],"event_type":{"type":4},"traffic_direction":"EGRESS","is_reply":false},"time":"2026-02-24T08:43:39Z"}"#,

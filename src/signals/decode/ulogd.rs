@@ -16,6 +16,8 @@ record! {
     /// writes stand where the other one has nothing.
     struct Line {
         timestamp: Scalar<'a> = "timestamp",
+        // The same with `eventv1=1`.
+        at_timestamp: Scalar<'a> = "@timestamp",
         device: Skipped = "dvc",
         // NFLOG
         packet_bytes: Scalar<'a> = "raw.pktlen",
@@ -261,6 +263,7 @@ impl<'a> Line<'a> {
     fn logged_at(&self) -> Result<Option<EventTime>, Malformed> {
         match instant(&self.oob_seconds, &self.oob_micros)? {
             Some(time) => Ok(Some(time)),
+            None if self.at_timestamp.is_present() => self.at_timestamp.time(),
             None => self.timestamp.time(),
         }
     }

@@ -1,7 +1,14 @@
-//! Zeek JSON logs: `conn`, `dns` and `ssl`. Called by [`super::decode`].
+//! Zeek logs `conn`, `dns` and `ssl`: JSON here, columns of text in [`tsv`]. Called by [`super::decode`]
+//! and [`super::Decoder`].
 //!
 //! `_path` names the log only where Zeek streams JSON, so the three are told apart by the fields
 //! that only one of them has. Zeek writes a connection at its end: every outcome is final.
+//!
+//! `Log::default_scope_sep` decides what stands between `id` and `orig_h`. With the default, a dot,
+//! the addresses are read with everything else; with another one they are read in a second pass.
+
+mod scoped;
+pub(super) mod tsv;
 
 use std::net::IpAddr;
 
@@ -52,29 +59,42 @@ record! {
 }
 
 /// Which log a line is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Log {
     Conn,
     Dns,
     Ssl,
 }
 
+impl Log {
+    /// The log that Zeek calls so; `None` for those that hold no contacts.
+    fn from_path(path: &str) -> Option<Self> {
+        match path {
+            "conn" => Some(Self::Conn),
+            "dns" => Some(Self::Dns),
+            "ssl" => Some(Self::Ssl),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a key is the originator's address, whatever the scope separator.
+pub(super) fn is_originator(key: &str) -> bool {
+    key == "id.orig_h" || scoped::part_of(key) == Some(scoped::Part::OrigHost)
+}
+
 /// Decodes one object of a Zeek log.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
     let mut line = Line::default();
     read_line(text, &mut line)?;
+    if !line.orig_host.is_present() {
+        scoped::read(text, &mut line)?;
+    }
     let log = match line.path.text() {
-        Some("conn") => Log::Conn,
-        Some("dns") => Log::Dns,
-        Some("ssl") => Log::Ssl,
-        Some(_) => return Err(SkipReason::OtherLog.into()),
+        Some(path) => Log::from_path(path).ok_or(SkipReason::OtherLog)?,
         None => line.log_by_fields().ok_or(NoSignal::Unknown)?,
     };
-    let ends = line.ends()?;
-    match log {
-        Log::Conn => Ok(line.conn(&ends)),
-        Log::Dns => line.dns(&ends),
-        Log::Ssl => line.ssl(&ends),
-    }
+    line.signal(log)
 }
 
 /// What every log has: when, and who with whom.
@@ -87,6 +107,15 @@ struct Ends {
 }
 
 impl<'a> Line<'a> {
+    fn signal(mut self, log: Log) -> Result<Signal<'a>, NoSignal> {
+        let ends = self.ends()?;
+        match log {
+            Log::Conn => Ok(self.conn(&ends)),
+            Log::Dns => self.dns(&ends),
+            Log::Ssl => self.ssl(&ends),
+        }
+    }
+
     fn log_by_fields(&self) -> Option<Log> {
         if self.conn_state.is_present() || self.missed_bytes.is_present() {
             return Some(Log::Conn);

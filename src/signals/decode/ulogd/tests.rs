@@ -386,3 +386,21 @@ fn lines_of_a_real_node_are_read() {
         assert_eq!(outcomes(&path), table(&expected));
     }
 }
+
+/// With `eventv1=1` ulogd2 writes `@timestamp`; the kernel's own time is there only where it stamps
+/// packets.
+#[test]
+fn a_time_is_read_under_either_of_its_names() {
+    let line = r#"{"@timestamp":"2025-11-29T08:00:00.000000","dvc":"Netfilter","raw.pktlen":60,"oob.prefix":"egress","oob.hook":2,"action":"blocked","ip.protocol":6,"src_port":45000,"dest_port":6379,"tcp.syn":1,"tcp.ack":0,"tcp.rst":0,"src_ip":"10.9.1.90","dest_ip":"10.60.0.4"}"#;
+    let read = flow_of(Format::Ulogd, line);
+    assert_eq!(read.time.to_string(), "2025-11-29T08:00:00Z");
+    let without = line.replace("\"@timestamp\"", "\"@version\"");
+    check(&without, "malformed MissingField");
+    let Some(path) = shared("cases/in/u03-at-timestamp.json") else {
+        return;
+    };
+    let log = std::fs::read_to_string(path).unwrap();
+    for line in log.lines() {
+        flow_of(Format::Ulogd, line);
+    }
+}
