@@ -90,6 +90,7 @@ fn flow(nth: u64, destination: IpAddr, port: u16) -> Flow<'static> {
         volume: None,
         destination_name: None,
         pod: None,
+        is_inferred: false,
     }
 }
 

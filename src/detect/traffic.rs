@@ -167,6 +167,7 @@ mod tests {
             }),
             destination_name: None,
             pod: None,
+            is_inferred: false,
         }
     }
 

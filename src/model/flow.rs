@@ -125,6 +125,9 @@ pub struct Flow<'a> {
     /// The pod that the log itself names as the initiator. A hint to check against the address,
     /// never proof (INV-10): some logs let the workload influence it.
     pub pod: Option<PodHint<'a>>,
+    /// Whether only the flags of a packet, which its sender chose, say that it is an answer. Such an
+    /// answer counts only for an attempt that the same log showed.
+    pub is_inferred: bool,
 }
 
 /// Transport protocol of a flow.

@@ -225,6 +225,7 @@ mod tests {
             volume: None,
             destination_name: None,
             pod: None,
+            is_inferred: false,
         }
     }
 

@@ -350,6 +350,7 @@ impl Tape {
             volume: None,
             destination_name: None,
             pod: None,
+            is_inferred: false,
         }
     }
 

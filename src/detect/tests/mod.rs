@@ -44,6 +44,7 @@ pub(super) fn flow(target: &str, port: u16, outcome: Outcome, seconds: i64) -> F
         volume: None,
         destination_name: None,
         pod: None,
+        is_inferred: false,
     }
 }
 

@@ -10,7 +10,7 @@
 //! forged address could have sent.
 
 use super::field::{FirstText, Scalar};
-use super::{Malformed, NoSignal, SkipReason, parse};
+use super::{Malformed, NoSignal, SkipReason, attempts, parse};
 use crate::model::{EventTime, Flow, Outcome, PodHint, Signal, Transport, Volume};
 
 use serde::Deserialize;
@@ -140,6 +140,7 @@ impl<'a> Line<'a> {
             forwarded,
             volume,
             pod: self.pod(),
+            is_inferred: false,
             destination_name: self.dest_domains.0.and_then(super::without_trailing_dot),
         })
     }
@@ -198,12 +199,17 @@ fn outcome(
     let has_started = connections.is_none_or(|c| c.started > 0);
     // Resets without options: 20 bytes of TCP behind 20 of IPv4 or 40 of IPv6. A SYN-ACK has at
     // least 4 more, so where one is among the packets their sum is higher.
-    let reset_bytes = if is_v4 { 40 } else { 60 };
-    let are_resets = transport == Transport::Tcp
-        && volume.bytes_in == volume.packets_in.saturating_mul(reset_bytes);
+    let count = connections.map_or(1, |connections| connections.all);
+    let header = attempts::header_bytes(is_v4);
+    let are_resets =
+        transport == Transport::Tcp && volume.bytes_in == volume.packets_in.saturating_mul(header);
     match volume.packets_in {
         // An older connection that is silent for a window has not failed.
         0 if !has_started || volume.packets_out == 0 => Outcome::NotAnAttempt,
+        // Who sends more than SYNs was answered, by packets that this log does not have.
+        0 if transport == Transport::Tcp && !attempts::are_all(volume, header, count) => {
+            Outcome::Unseen
+        }
         0 => Outcome::Unanswered,
         _ if are_resets && has_started => Outcome::Refused,
         _ => Outcome::Answered,

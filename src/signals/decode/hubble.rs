@@ -7,7 +7,10 @@
 //! - Only the sending side's view counts. The receiving node's view is skipped, drops included: a
 //!   forged source address arrives there too, and would be blamed.
 //! - Which side started is what `is_reply` says. It is absent on drops and never guessed, except
-//!   where the packet itself leaves no doubt (a SYN without ACK opens).
+//!   where the packet itself leaves no doubt: a SYN opens, and a SYN-ACK answers. Retina has no
+//!   connection tracking by default and says `is_reply: false` of every packet; it shows a SYN-ACK
+//!   as what arrives at the pod. So a SYN-ACK counts in either view, and is marked as inferred:
+//!   its sender alone chose the flags.
 //! - A denied attempt gives a drop record and a policy-verdict record. Both are signals, because
 //!   an exporter's filter may let only one of them through; the engine counts one target once.
 //!
@@ -79,6 +82,8 @@ struct Packet {
     source_port: Option<u16>,
     destination_port: Option<u16>,
     role: Role,
+    /// Whether the flags alone say that it answers.
+    is_inferred: bool,
 }
 
 /// One end of a packet.
@@ -96,7 +101,7 @@ impl<'a> Record<'a> {
             Some(time) => time,
             None => line_time.time()?.ok_or(Malformed::MissingField)?,
         };
-        if self.traffic_direction.text() == Some("INGRESS") {
+        if self.traffic_direction.text() == Some("INGRESS") && !self.is_bare_answer() {
             return Err(SkipReason::IngressView.into());
         }
         let ip = self.ip.0.as_ref().ok_or(SkipReason::FieldsMissing)?;
@@ -157,7 +162,21 @@ impl<'a> Record<'a> {
             volume: None,
             destination_name: target.name.and_then(super::without_trailing_dot),
             pod: initiator.endpoint.and_then(Endpoint::pod_hint),
+            is_inferred: packet.is_inferred,
         })
+    }
+
+    /// Whether the record is a SYN-ACK that passed and that the datapath does not call a reply. A
+    /// policy verdict is about the first packet of a connection, so a SYN-ACK there answers nothing.
+    fn is_bare_answer(&self) -> bool {
+        let tcp = self.l4.0.as_ref().and_then(|l4| l4.tcp.0.as_ref());
+        let Some(flags) = tcp.and_then(|ports| ports.flags.0.as_ref()) else {
+            return false;
+        };
+        flags.is_syn_ack()
+            && self.is_reply() != Some(true)
+            && self.verdict.text() == Some("FORWARDED")
+            && !self.is_policy_verdict()
     }
 
     /// What the datapath did with the packet.
@@ -228,6 +247,7 @@ impl<'a> Record<'a> {
                 source_port: None,
                 destination_port: None,
                 role: self.datagram_role(fate)?,
+                is_inferred: false,
             });
         };
         let (transport, ports) = match (&l4.tcp.0, &l4.udp.0, &l4.sctp.0) {
@@ -236,7 +256,9 @@ impl<'a> Record<'a> {
             (_, _, Some(sctp)) => (Transport::Sctp, sctp),
             (None, None, None) => return self.portless_packet(l4, fate),
         };
+        let is_inferred = transport == Transport::Tcp && self.is_bare_answer();
         let role = match (transport, &ports.flags.0) {
+            _ if is_inferred => Role::Answers(Outcome::Answered),
             (Transport::Tcp, Some(flags)) => self.tcp_role(flags, fate)?,
             // Flags masked out, or a packet without any (which a scan may send). The datapath's
             // own word still tells a later packet from a first one.
@@ -251,6 +273,7 @@ impl<'a> Record<'a> {
             source_port: ports.source_port.port()?,
             destination_port: ports.destination_port.port()?,
             role,
+            is_inferred,
         })
     }
 
@@ -283,6 +306,7 @@ impl<'a> Record<'a> {
             source_port: None,
             destination_port: None,
             role,
+            is_inferred: false,
         })
     }
 
@@ -354,6 +378,13 @@ impl<'a> Record<'a> {
             // Code 3; 0 (no error) is left out like every zero.
             nonexistent: is_response.then(|| dns.rcode.count() == Some(3)),
         }))
+    }
+}
+
+impl Flags<'_> {
+    fn is_syn_ack(&self) -> bool {
+        let is_set = |flag: &Scalar<'_>| flag.flag() == Some(true);
+        is_set(&self.syn) && is_set(&self.ack) && !is_set(&self.rst)
     }
 }
 

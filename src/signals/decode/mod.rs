@@ -5,6 +5,7 @@
 //! what a line does not say is `None` or [`Outcome::Unseen`](crate::model::Outcome::Unseen). What
 //! earlier lines say about later ones a [`Decoder`] keeps, one per log.
 
+mod attempts;
 mod bits;
 mod blind_spots;
 mod calico;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::field::{Addresses, Object, Scalar, duration_us, parse_address};
-use super::{Malformed, NoSignal, SkipReason, icmp, parse, text_of};
+use super::{Malformed, NoSignal, SkipReason, attempts, icmp, parse, text_of};
 use crate::limits;
 use crate::model::{
     DnsQuery, EventTime, Flow, LostEvents, Outcome, Signal, TlsName, Transport, Volume,
@@ -28,6 +28,7 @@ const DNS_PORT: u16 = 53;
 const SYN: u64 = 0x02;
 const RST: u64 = 0x04;
 const PSH: u64 = 0x08;
+const ACK: u64 = 0x10;
 
 /// The fields of an event that say something about a contact.
 #[derive(Debug, Default, Deserialize)]
@@ -234,6 +235,7 @@ impl<'a> Line<'a> {
             volume: counters.volume(start)?,
             destination_name: None,
             pod: None,
+            is_inferred: false,
         })
     }
 
@@ -267,9 +269,11 @@ impl<'a> Line<'a> {
         };
         if answers == 0 {
             // Short of memory or at its end Suricata writes flows that may yet be answered.
-            return match counters.reason.text() {
-                Some("forced" | "shutdown") => Outcome::Unseen,
-                _ => Outcome::Unanswered,
+            let is_cut = matches!(counters.reason.text(), Some("forced" | "shutdown"));
+            return if is_cut || counters.is_one_sided(transport, flags) {
+                Outcome::Unseen
+            } else {
+                Outcome::Unanswered
             };
         }
         if transport != Transport::Tcp {
@@ -363,6 +367,20 @@ impl<'a> Line<'a> {
 }
 
 impl Counters<'_> {
+    /// Whether the initiator acknowledged or sent data without any packet from the other side: nobody
+    /// does without an answer, so Suricata sees one direction only. Where it kept no session the
+    /// flow's own state says whether it went on, and more packets than a SYN is sent again.
+    fn is_one_sided(&self, transport: Transport, flags: Option<(u64, u64)>) -> bool {
+        match flags {
+            _ if transport != Transport::Tcp => false,
+            Some((initiator, _)) => initiator & (ACK | PSH) != 0,
+            None => {
+                self.state.text() == Some("established")
+                    || self.pkts_toserver.count().unwrap_or(0) > attempts::SYN_COUNT_MAX
+            }
+        }
+    }
+
     fn volume(&self, start: Option<EventTime>) -> Result<Option<Volume>, Malformed> {
         let counts = [
             &self.bytes_toserver,

@@ -8,7 +8,7 @@
 
 use super::field::{Scalar, Skipped};
 use super::json::{read_line, record};
-use super::{Malformed, NoSignal, SkipReason, icmp, time};
+use super::{Malformed, NoSignal, SkipReason, attempts, icmp, time};
 use crate::model::{EventTime, Flow, Outcome, Signal, Transport, Volume};
 
 record! {
@@ -241,6 +241,7 @@ impl<'a> Line<'a> {
             volume: None,
             destination_name: None,
             pod: None,
+            is_inferred: false,
         })
     }
 
@@ -288,13 +289,15 @@ fn instant(seconds: &Scalar<'_>, micros: &Scalar<'_>) -> Result<Option<EventTime
 fn outcome(event: Event, flow: &Flow<'_>, volume: &Volume) -> Outcome {
     // A reset without options: 20 bytes of TCP behind 20 of IPv4 or 40 of IPv6. A SYN-ACK is at
     // least 4 bytes longer, since every common stack announces its segment size in it.
-    let reset_bytes = if flow.destination.is_ipv4() { 40 } else { 60 };
-    let is_one_reset = flow.transport == Transport::Tcp
-        && volume.packets_in == 1
-        && volume.bytes_in == reset_bytes;
+    let header = attempts::header_bytes(flow.destination.is_ipv4());
+    let is_tcp = flow.transport == Transport::Tcp;
+    let is_one_reset = is_tcp && volume.packets_in == 1 && volume.bytes_in == header;
+    // Routing that is not symmetric hides the answers from this node's conntrack.
+    let is_one_sided = is_tcp && volume.packets_in == 0 && !attempts::are_all(volume, header, 1);
     match event {
         Event::New => Outcome::Unseen,
         Event::Update if volume.packets_in == 0 || is_one_reset => Outcome::Unseen,
+        Event::Destroy if is_one_sided => Outcome::Unseen,
         Event::Destroy if volume.packets_in == 0 => Outcome::Unanswered,
         Event::Destroy if is_one_reset => Outcome::Refused,
         Event::Update | Event::Destroy => Outcome::Answered,

@@ -17,7 +17,7 @@
 use std::net::IpAddr;
 
 use super::field::parse_address;
-use super::{Decoded, Malformed, NoSignal, SkipReason, time};
+use super::{Decoded, Malformed, NoSignal, SkipReason, attempts, time};
 use crate::limits;
 use crate::model::{EventTime, Flow, LostEvents, Outcome, Signal, Transport, Volume};
 
@@ -71,9 +71,6 @@ const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
-
-/// A SYN that Linux sends six times again (`tcp_syn_retries`).
-const SYN_COUNT_MAX: u64 = 7;
 
 /// Where in a line each of [`NAMES`] stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -398,6 +395,7 @@ impl Packets {
             volume: self.volume(is_turned, span_us),
             destination_name: None,
             pod: None,
+            is_inferred: false,
         }
     }
 
@@ -435,31 +433,17 @@ impl Packets {
         }
     }
 
-    /// A header without options: 20 bytes of TCP behind 20 of IPv4 or 40 of IPv6.
-    fn header_bytes(&self) -> u64 {
-        if self.has_v4 { 40 } else { 60 }
-    }
-
     /// A SYN-ACK announces a segment size in 4 bytes more.
     fn is_one_reset(&self) -> bool {
-        self.count == Some(1) && self.bytes == Some(self.header_bytes())
+        self.count == Some(1) && self.bytes == Some(attempts::header_bytes(self.has_v4))
     }
 
-    /// Whether all packets have the one size that SYNs have: bare, or with the options that Linux,
-    /// Windows and scanners send. A SYN and the ACKs after it do not come to such a mean, save
-    /// at 44 bytes (48 + 40, 52 + 40 + 40), so there only a single packet counts.
+    /// Whether the initiator sent nothing but SYNs.
     fn are_syns_alone(&self) -> bool {
         let (Some(count), Some(bytes)) = (self.count, self.bytes) else {
             return false;
         };
-        if !(1..=SYN_COUNT_MAX).contains(&count) || bytes % count != 0 {
-            return false;
-        }
-        match (bytes / count).checked_sub(self.header_bytes()) {
-            Some(0 | 8 | 12 | 20) => true,
-            Some(4) => count == 1,
-            _ => false,
-        }
+        attempts::are_syns(count, bytes, attempts::header_bytes(self.has_v4))
     }
 
     /// What this direction carried; the other one is in another record.

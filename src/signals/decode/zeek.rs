@@ -164,6 +164,7 @@ impl<'a> Line<'a> {
             volume: self.volume(),
             destination_name: None,
             pod: None,
+            is_inferred: false,
         })
     }
 
@@ -191,6 +192,9 @@ impl<'a> Line<'a> {
         match self.conn_state.text() {
             // SH and RSTOS0: the originator closed or reset before any SYN-ACK. SHR: a SYN-ACK
             // with FIN, and nothing ever stood.
+            Some("S0" | "SH" | "SHR" | "RSTOS0") if self.is_one_sided(resp_spoke) => {
+                Outcome::Unseen
+            }
             Some("S0" | "SH" | "SHR" | "RSTOS0") => Outcome::Unanswered,
             Some("REJ" | "RSTRH") => Outcome::Refused,
             // Reset before a byte of payload either way: nothing was served. This is also what a
@@ -201,6 +205,16 @@ impl<'a> Line<'a> {
             Some("OTH") => Outcome::NotAnAttempt,
             _ => Outcome::Unseen,
         }
+    }
+
+    /// Whether the originator acknowledged or sent data, and no packet came back: nobody does without
+    /// an answer, so Zeek sees one direction only.
+    fn is_one_sided(&self, resp_spoke: bool) -> bool {
+        let went_on = match self.history.text() {
+            Some(history) => history.contains(['A', 'D']),
+            None => self.orig_bytes.count().is_some_and(|count| count > 0),
+        };
+        went_on && !resp_spoke
     }
 
     fn carried_payload(&self) -> bool {

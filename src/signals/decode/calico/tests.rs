@@ -84,6 +84,8 @@ fn counters_say_what_became_of_an_allowed_flow() {
         assert_eq!(flow(Format::Calico, line).outcome, outcome, "{line}");
     };
     check_outcome(&allowed([3, 0], [180, 0], [1, 1, 0]), Outcome::Unanswered);
+    // Acknowledgements and data: the log has one direction only.
+    check_outcome(&allowed([9, 0], [1112, 0], [1, 1, 1]), Outcome::Unseen);
     check_outcome(&allowed([9, 9], [900, 4_000], [1, 1, 1]), Outcome::Answered);
     check_outcome(&allowed([2, 2], [120, 80], [2, 2, 2]), Outcome::Refused);
     // An older connection: silence for a window is no failure, and an ACK of 40 bytes no refusal.

@@ -78,6 +78,7 @@ fn a_record_is_read_in_full_and_borrowed() {
             namespace: "ml".into(),
             name: "agent-0".into(),
         }),
+        is_inferred: false,
     };
     assert_eq!(flow, expected);
     assert!(matches!(flow.destination_name, Some(Cow::Borrowed(_))));
@@ -101,7 +102,6 @@ fn packets_of_the_initiator_open_or_continue() {
     check(PSH_ACK, established, "NotAnAttempt");
     check(ACK, "", "NotAnAttempt");
     check(RST, established, "NotAnAttempt");
-    check(SYN_ACK, "", "NotAnAttempt");
     // Scans with ACK, FIN or no flag at all are attempts.
     check(ACK, new, "Pending");
     check(r#""FIN":true"#, "", "Pending");
@@ -109,13 +109,60 @@ fn packets_of_the_initiator_open_or_continue() {
 }
 
 #[test]
-fn nothing_that_a_pod_sends_counts_as_an_answer() {
+fn nothing_that_a_pod_sends_counts_as_an_answer_to_itself() {
     for flags in [SYN, SYN_ACK, ACK, PSH_ACK, RST, RST_ACK, ""] {
         for reason in ["NEW", "ESTABLISHED", "REPLY"] {
             let line = record(&tcp(flags), &format!(r#"{OUT},"trace_reason":"{reason}""#));
             let flow = flow_of(Format::Hubble, &line);
-            assert_ne!(flow.outcome.success(), Some(true), "{line}");
+            let is_own = flow.source.to_string() == "10.0.1.5";
+            assert!(!is_own || flow.outcome.success() != Some(true), "{line}");
+            assert_eq!(flow.is_inferred, !is_own, "{line}");
         }
+    }
+}
+
+#[test]
+fn a_syn_ack_answers_whatever_is_said_of_replies_and_whoever_saw_it() {
+    let turned = "tcp 203.0.113.7 443 > 10.0.1.5 40000 Answered forwarded";
+    let out = r#""verdict":"FORWARDED","traffic_direction":"EGRESS""#;
+    let inward = r#""verdict":"FORWARDED","traffic_direction":"INGRESS","trace_observation_point":"TO_ENDPOINT""#;
+    let unsaid = r#""verdict":"FORWARDED""#;
+    for view in [out, inward, unsaid] {
+        for said in [
+            "",
+            r#","is_reply":false"#,
+            r#","reply":false"#,
+            r#","is_reply":null"#,
+        ] {
+            let line = record(&tcp(SYN_ACK), &format!("{view}{said}"));
+            check(&line, turned);
+            assert!(flow_of(Format::Hubble, &line).is_inferred, "{line}");
+        }
+    }
+    let vouched = record(&tcp(SYN_ACK), BACK);
+    assert!(!flow_of(Format::Hubble, &vouched).is_inferred);
+}
+
+#[test]
+fn a_syn_ack_that_a_policy_judged_or_that_the_receiving_side_calls_a_reply_answers_nothing() {
+    let verdict = format!(r#"{OUT},"event_type":{{"type":5}}"#);
+    check(
+        &record(&tcp(SYN_ACK), &verdict),
+        "tcp 10.0.1.5 40000 > 203.0.113.7 443 NotAnAttempt forwarded",
+    );
+    // A forged SYN makes a server send it to somebody who asked for nothing.
+    check(
+        &record(&tcp(SYN_ACK), &BACK.replace("EGRESS", "INGRESS")),
+        "skipped IngressView",
+    );
+    let before = r#""verdict":"FORWARDED","traffic_direction":"INGRESS","trace_observation_point":"FROM_NETWORK""#;
+    check(
+        &record(&tcp(SYN_ACK), before),
+        "skipped DuplicateObservation",
+    );
+    for flags in [SYN, ACK, RST_ACK] {
+        let inward = OUT.replace("EGRESS", "INGRESS");
+        check(&record(&tcp(flags), &inward), "skipped IngressView");
     }
 }
 
@@ -148,14 +195,12 @@ fn the_older_reply_field_counts_only_when_it_is_true() {
         &record(&tcp(SYN_ACK), &format!(r#"{forwarded},"reply":true"#)),
         turned,
     );
-    check(
-        &record(&tcp(SYN_ACK), forwarded),
-        "skipped UnknownDirection",
-    );
-    check(
-        &record(&tcp(SYN_ACK), &format!(r#"{forwarded},"reply":false"#)),
-        "skipped UnknownDirection",
-    );
+    for rest in [
+        forwarded.to_owned(),
+        format!(r#"{forwarded},"reply":false"#),
+    ] {
+        check(&record(&tcp(PSH_ACK), &rest), "skipped UnknownDirection");
+    }
     let straight = "tcp 10.0.1.5 40000 > 203.0.113.7 443 Pending forwarded";
     check(
         &record(
@@ -173,7 +218,7 @@ fn an_absent_is_reply_is_never_taken_for_true() {
         &record(&tcp(SYN), forwarded),
         "tcp 10.0.1.5 40000 > 203.0.113.7 443 Pending forwarded",
     );
-    for flags in [ACK, PSH_ACK, RST, SYN_ACK, ""] {
+    for flags in [ACK, PSH_ACK, RST, ""] {
         check(&record(&tcp(flags), forwarded), "skipped UnknownDirection");
     }
     check(&record(UDP, forwarded), "skipped UnknownDirection");

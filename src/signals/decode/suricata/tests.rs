@@ -59,6 +59,26 @@ fn counters_and_flags_say_what_became_of_a_connection() {
 }
 
 #[test]
+fn an_initiator_that_goes_on_without_an_answer_shows_a_log_of_one_direction() {
+    let check_outcome = |flags: &str, state: &str, packets: u64, outcome: Outcome| {
+        let counters = format!(
+            r#""pkts_toserver":{packets},"pkts_toclient":0,"state":"{state}","reason":"timeout""#
+        );
+        let line = tcp(&counters, flags);
+        assert_eq!(flow(Format::Suricata, &line).outcome, outcome, "{line}");
+    };
+    let flags = |flags: &str| format!(r#","tcp":{{"tcp_flags_ts":"{flags}","tcp_flags_tc":"00"}}"#);
+    check_outcome(&flags("1b"), "established", 9, Outcome::Unseen);
+    check_outcome(&flags("12"), "new", 2, Outcome::Unseen);
+    for syns in ["02", "c2", "03", "06"] {
+        check_outcome(&flags(syns), "new", 7, Outcome::Unanswered);
+    }
+    check_outcome("", "established", 9, Outcome::Unseen);
+    check_outcome("", "new", 9, Outcome::Unseen);
+    check_outcome("", "new", 7, Outcome::Unanswered);
+}
+
+#[test]
 fn what_suricata_itself_drops_is_denied() {
     let line = tcp(
         r#""pkts_toserver":1,"pkts_toclient":0,"state":"new","reason":"timeout","action":"drop""#,

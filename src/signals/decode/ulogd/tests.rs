@@ -197,6 +197,20 @@ fn an_end_tells_the_outcome() {
 }
 
 #[test]
+fn an_initiator_that_goes_on_without_an_answer_shows_one_direction_only() {
+    let line = |packets: u64, bytes: u64, protocol| {
+        let counts = format!(r#""orig.raw.pktlen": {bytes}, "orig.raw.pktcount": {packets}"#);
+        event(4, protocol, Some((0, 0)))
+            .replace(r#""orig.raw.pktlen": 60, "orig.raw.pktcount": 1"#, &counts)
+    };
+    let outcome = |line: &str| flow_of(Format::Ulogd, line).outcome;
+    assert_eq!(outcome(&line(9, 1112, 6)), Outcome::Unseen);
+    assert_eq!(outcome(&line(3, 60 + 52 + 52, 6)), Outcome::Unseen);
+    assert_eq!(outcome(&line(7, 420, 6)), Outcome::Unanswered);
+    assert_eq!(outcome(&line(9, 1112, 17)), Outcome::Unanswered);
+}
+
+#[test]
 fn without_accounting_an_end_says_nothing() {
     check_event(4, 6, None, Outcome::Unseen);
     let zeros =
@@ -227,6 +241,7 @@ fn an_end_is_read_in_full() {
         }),
         destination_name: None,
         pod: None,
+        is_inferred: false,
     };
     assert_eq!(flow_of(Format::Ulogd, &line), expected);
 }

@@ -44,6 +44,7 @@ fn a_refused_connection_is_read_in_full() {
         }),
         destination_name: None,
         pod: None,
+        is_inferred: false,
     };
     assert_eq!(flow(Format::Zeek, line), expected);
 }
@@ -103,6 +104,27 @@ fn answers_to_spoofed_traffic_are_no_attempts_of_the_one_that_got_them() {
         r#""conn_state":"S1","orig_pkts":0,"resp_pkts":2"#,
         Outcome::NotAnAttempt,
     );
+}
+
+#[test]
+fn an_originator_that_goes_on_without_an_answer_shows_a_log_of_one_direction() {
+    let check = |state: &str, history: &str, expected| {
+        let counts = r#""orig_pkts":9,"orig_bytes":812,"resp_pkts":0,"resp_bytes":0"#;
+        let rest = format!(r#""conn_state":"{state}","history":"{history}",{counts}"#);
+        check_outcome("tcp", &rest, expected);
+    };
+    check("SH", "SADF", Outcome::Unseen);
+    check("S0", "SA", Outcome::Unseen);
+    check("S0", "SAD", Outcome::Unseen);
+    check("RSTOS0", "SADR", Outcome::Unseen);
+    check("S0", "S", Outcome::Unanswered);
+    check("S0", "ST", Outcome::Unanswered);
+    check("SH", "SF", Outcome::Unanswered);
+    check("RSTOS0", "SR", Outcome::Unanswered);
+    // Without a history the bytes say it.
+    let bytes = |count: u64| format!(r#""conn_state":"S0","orig_bytes":{count},"resp_pkts":0"#);
+    check_outcome("tcp", &bytes(812), Outcome::Unseen);
+    check_outcome("tcp", &bytes(0), Outcome::Unanswered);
 }
 
 #[test]
