@@ -19,6 +19,16 @@ pub const NAME_BYTES_MAX: usize = 256;
 /// Addresses that are kept from one DNS answer. Large answers of content networks have 8-16.
 pub const DNS_ANSWERS_MAX: usize = 32;
 
+/// Longest key of a pod or run that is taken from a saved state. A pod's is its UID with 36 bytes, a run's has a
+/// namespace of at most 63 before it.
+pub const KEY_BYTES_MAX: usize = 512;
+
+// --- saved state -----------------------------------------------------------------------------
+
+/// Longest piece of a saved state: a run with 1,024 members of 37 B, 80 walks with up to 128 targets of 3 + 3 B each and
+/// 80 B besides, and 1,536 contacts of 8 B is 113 KiB; a busy pod has 40 KiB.
+pub const STATE_PIECE_BYTES_MAX: usize = 256 * 1024;
+
 // --- log lines -------------------------------------------------------------------------------
 
 /// Longest line that is read, in bytes. The longest real lines seen are 5 KiB (Hubble with L7 and

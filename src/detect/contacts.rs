@@ -8,8 +8,11 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::outage::Outage;
 use super::recent::{Mark, Recent};
+use super::saved;
 use super::scope::plain;
 use super::sketch::HashKey;
 use crate::limits;
@@ -46,7 +49,7 @@ fn is_quic(target: Target) -> bool {
 }
 
 /// One target of a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Target {
     pub(super) host: IpAddr,
     pub(super) transport: Transport,
@@ -123,7 +126,7 @@ pub(super) enum Change {
 }
 
 /// A contact without an answer so far.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Waiting {
     target: Target,
     neighbour: Neighbour,
@@ -135,11 +138,13 @@ struct Waiting {
 }
 
 /// A pod's contacts and the addresses that DNS gave it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Contacts {
     targets: Recent,
     resolved: Recent,
+    #[serde(deserialize_with = "saved::queue::<_, _, { limits::PENDING_MAX }>")]
     pending: VecDeque<Waiting>,
+    #[serde(deserialize_with = "saved::count::<_, { limits::PENDING_MAX + 1 }>")]
     pending_open_count: usize,
     /// Up to when time had passed at the last look.
     now: EventTime,

@@ -4,7 +4,11 @@
 //! knows event time only, so a replay gives the same findings as the live stream did. A signal
 //! touches the state of its own pod and, with the contacts that it brings, that of the pod's run.
 
+mod saved;
+
 use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::contacts::{CLOCK_JUMP_US, Contacts, Judged, LOG_GAP_US};
 use super::intel::PoolList;
@@ -19,6 +23,8 @@ use crate::limits;
 use crate::model::{
     EventTime, Finding, Neighbour, Outcome, PodKey, RunKey, Severity, Signal, Subject,
 };
+
+pub use self::saved::{RestoreError, Saving};
 
 /// How many false quarantines are accepted, and how much happens in which they can.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,7 +105,7 @@ impl Default for EngineConfig {
 }
 
 /// What the run's owner said that it does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Workload {
     /// Nothing special.
     #[default]
@@ -123,7 +129,7 @@ pub struct Engine {
 }
 
 /// All that is known about one pod.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Pod {
     subject: Subject,
     workload: Workload,

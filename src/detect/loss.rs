@@ -2,6 +2,8 @@
 //!
 //! Kept by `engine` per node. In such a span the silence of a pod's targets says nothing (INV-8).
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::EventTime;
 
 /// How long a node's silence is not believed after it said that it lost records, and how long
@@ -10,7 +12,7 @@ const LOSS_AFTER_US: i64 = 30_000_000;
 const LOSS_BEFORE_US: i64 = super::contacts::ANSWER_WAIT_US;
 
 /// A span of event time in which records may be missing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Loss {
     from: EventTime,
     until: EventTime,

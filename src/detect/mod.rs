@@ -18,6 +18,7 @@ mod names;
 mod outage;
 mod recent;
 mod run;
+mod saved;
 mod scan;
 mod scope;
 mod session;
@@ -31,7 +32,7 @@ mod walk;
 mod weight;
 mod wording;
 
-pub use engine::{Engine, EngineConfig, ErrorBudget, Workload};
+pub use engine::{Engine, EngineConfig, ErrorBudget, RestoreError, Saving, Workload};
 pub use intel::{ParseProblem, PoolList};
 pub use scope::{Scope, Scopes};
 pub use sketch::HashKey;

@@ -6,12 +6,15 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
+use super::saved;
 use super::session::hash_host;
 use crate::limits;
 use crate::model::BoundedText;
 
 /// What the names of an address sound like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum NameClass {
     /// Like any other.
     Plain,
@@ -22,11 +25,14 @@ pub(super) enum NameClass {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Names {
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::NAMED_HOSTS_MAX }>")]
     known: Vec<(u32, NameClass)>,
+    #[serde(deserialize_with = "saved::count::<_, { limits::NAMED_HOSTS_MAX }>")]
     next: usize,
     /// Pool-like names, for the evidence.
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::TELLING_NAMES_MAX }>")]
     telling: Vec<(u32, BoundedText)>,
     has_any: bool,
 }

@@ -7,7 +7,10 @@
 //! A pod that has servers of its own can make them fail, so an outage is believed for five minutes
 //! at most, and then no other for half an hour.
 
+use serde::{Deserialize, Serialize};
+
 use super::contacts::ANSWER_WAIT_US;
+use super::saved;
 use crate::limits;
 use crate::model::EventTime;
 
@@ -19,11 +22,13 @@ const BELIEVED_US: i64 = 300_000_000;
 const NEXT_AFTER_US: i64 = 2_100_000_000;
 
 /// See the module. Targets stand as half of their keyed hash.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outage {
     /// Known targets that failed, the latest [`limits::LOST_TARGETS`].
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::LOST_TARGETS }>")]
     lost: Vec<(u32, EventTime)>,
     /// Known targets that wait for an answer, in logs of packets.
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::LOST_TARGETS }>")]
     asked: Vec<(u32, EventTime)>,
     since: Option<EventTime>,
 }

@@ -8,6 +8,10 @@
 //! Keys are keyed hashes (`sketch::HashKey`), of which 61 bits are kept beside the mark, 8 bytes
 //! per entry in all. Two of a pod's thousand targets share them once in 10^12 pods.
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::saved::Bytes;
 use crate::limits;
 
 /// What is remembered about a key.
@@ -22,11 +26,46 @@ pub(super) enum Mark {
 }
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "SavedRecent")]
 pub(super) struct Recent {
     young: Table,
     old: Table,
     generation_max: usize,
+}
+
+/// See [`Recent`], before its bound was checked.
+#[derive(Deserialize)]
+struct SavedRecent {
+    young: Table,
+    old: Table,
+    generation_max: usize,
+}
+
+impl TryFrom<SavedRecent> for Recent {
+    type Error = &'static str;
+
+    fn try_from(saved: SavedRecent) -> Result<Self, &'static str> {
+        let SavedRecent {
+            young,
+            old,
+            generation_max,
+        } = saved;
+        let is_known = [
+            limits::CONTACTS_GENERATION_MAX,
+            limits::DNS_GENERATION_MAX,
+            limits::RUN_CONTACTS_GENERATION_MAX,
+        ]
+        .contains(&generation_max);
+        if !is_known || young.len.max(old.len) > generation_max {
+            return Err("a memory of contacts is larger than its bound");
+        }
+        Ok(Self {
+            young,
+            old,
+            generation_max,
+        })
+    }
 }
 
 impl Recent {
@@ -145,6 +184,12 @@ impl Table {
         }
     }
 
+    /// The words that are used, as bytes.
+    fn to_bytes(&self) -> Vec<u8> {
+        let words = self.slots.iter().filter(|word| **word != 0);
+        words.flat_map(|word| word.to_le_bytes()).collect()
+    }
+
     /// Where a key is, or would be.
     fn slot(&self, key: u64) -> Option<usize> {
         let mask = self.slots.len().checked_sub(1)?;
@@ -161,6 +206,34 @@ impl Table {
     fn clear(&mut self) {
         self.slots.fill(0);
         self.len = 0;
+    }
+}
+
+/// Words go one after the other: where in the table they were says nothing.
+impl Serialize for Table {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.to_bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for Table {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = deserializer.deserialize_bytes(Bytes)?;
+        let (words, rest) = bytes.as_chunks::<8>();
+        if !rest.is_empty() || words.len() > limits::RUN_CONTACTS_GENERATION_MAX {
+            return Err(D::Error::invalid_length(bytes.len(), &Bytes));
+        }
+        let mut table = Self::default();
+        for word in words {
+            let word = u64::from_le_bytes(*word);
+            if word & USED == 0 || table.get(word).is_some() {
+                return Err(D::Error::custom(
+                    "an entry of a table is empty or there twice",
+                ));
+            }
+            table.add(word);
+        }
+        Ok(table)
     }
 }
 

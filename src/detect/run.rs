@@ -20,9 +20,12 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::contacts::{Change, Judged};
 use super::engine::{EngineConfig, Workload};
 use super::recent::{Mark, Recent};
+use super::saved;
 use super::scan::{Crossing, Placed, Scan, Service, remember, standing};
 use super::scope::Scope;
 use super::spread::Spread;
@@ -41,9 +44,10 @@ const USES_MIN: u32 = 10;
 const USE_US: i64 = 21_600_000_000;
 
 /// What is known about the pods of one run together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Run {
     /// Pods with state; a run without any is kept while there is room, for the pods to come.
+    #[serde(skip)]
     pub(super) pod_count: usize,
     /// The last contact.
     pub(super) last: EventTime,
@@ -51,10 +55,13 @@ pub(super) struct Run {
     horizontal: Walks<Service>,
     vertical: Walks<IpAddr>,
     spread: Spread,
+    #[serde(deserialize_with = "saved::queue::<_, _, { limits::LATEST_FAILURES_MAX }>")]
     failures: VecDeque<Seen>,
     /// Services on which the run's targets answer, and how often lately.
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::RUN_SERVICES_MAX }>")]
     in_use: Vec<(Service, u32, EventTime)>,
     /// The pods that failures are booked on, by number.
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::RUN_MEMBERS_MAX }>")]
     members: Vec<PodKey>,
 }
 
@@ -182,6 +189,15 @@ impl Run {
             }));
         }
         crossings
+    }
+
+    /// Lets its members' keys be those that the pods have, where they have state: one text instead of two.
+    pub(super) fn share_keys(&mut self, known: impl Fn(&PodKey) -> Option<PodKey>) {
+        for member in &mut self.members {
+            if let Some(key) = known(member) {
+                *member = key;
+            }
+        }
     }
 
     /// New targets of the run answer on this service. The least used makes room.

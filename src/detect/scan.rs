@@ -8,8 +8,11 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::contacts::{Change, Judged};
 use super::engine::{EngineConfig, Workload};
+use super::saved;
 use super::scope::Scope;
 use super::spread::Spread;
 use super::tally::Tallies;
@@ -36,7 +39,7 @@ pub(super) struct Crossing {
 }
 
 /// The key of a horizontal walk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Service {
     pub(super) scope: Scope,
     pub(super) transport: Transport,
@@ -125,13 +128,14 @@ fn weigh(contact: &Judged, scope: Scope, workload: Workload) -> Weight {
 }
 
 /// A pod's walks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Scan {
     horizontal: Walks<Service>,
     vertical: Walks<IpAddr>,
     spread: Spread,
     tallies: Tallies,
     /// The latest failures of all walks.
+    #[serde(deserialize_with = "saved::queue::<_, _, { limits::LATEST_FAILURES_MAX }>")]
     failures: VecDeque<Seen>,
 }
 

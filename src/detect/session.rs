@@ -9,8 +9,11 @@ mod candidates;
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use self::candidates::{Candidates, position_of};
 use super::contacts::Target;
+use super::saved;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, Transport, Volume};
 
@@ -43,7 +46,7 @@ const BYTES_PER_PACKET_MAX: u64 = 700;
 const TURN_BYTES_MIN: u64 = 40;
 
 /// All connections to one target that follow each other closely.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Session {
     pub(super) target: Target,
     /// When the run of connections began, and its last sign of life.
@@ -67,7 +70,7 @@ pub(super) struct Session {
 }
 
 /// Counts of the intervals between two records of one connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Intervals {
     pub(super) all: u32,
     /// Nothing was carried.
@@ -77,18 +80,51 @@ pub(super) struct Intervals {
 }
 
 /// See the module. Empty for nearly every pod.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "SavedSessions")]
 pub(super) struct Sessions {
     /// Hashes of the targets, apart, so that the look for one touches one cache line.
+    #[serde(skip)]
     keys: Vec<u32>,
     entries: Vec<Session>,
     /// What each covers, and its last sign of life, apart for the same reason.
+    #[serde(skip)]
     ranks: Vec<(i64, EventTime)>,
     /// A bit for some hash of each target: most targets that have no session are told by it.
+    #[serde(skip)]
     filter: u64,
     candidates: Candidates,
     /// A bitmap of hosts contacted on other ports than the web's.
     hosts: u128,
+}
+
+/// What of [`Sessions`] is saved; the rest follows from it.
+#[derive(Deserialize)]
+struct SavedSessions {
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::SESSIONS_MAX }>")]
+    entries: Vec<Session>,
+    candidates: Candidates,
+    hosts: u128,
+}
+
+impl From<SavedSessions> for Sessions {
+    fn from(saved: SavedSessions) -> Self {
+        let SavedSessions {
+            entries,
+            candidates,
+            hosts,
+        } = saved;
+        let key = |session: &Session| hash_target(session.target, 0);
+        let keys: Vec<u32> = entries.iter().map(key).collect();
+        Self {
+            ranks: entries.iter().map(Session::rank).collect(),
+            filter: keys.iter().fold(0, |bits, key| bits | filter_bit(*key)),
+            keys,
+            entries,
+            candidates,
+            hosts,
+        }
+    }
 }
 
 impl Sessions {
@@ -191,7 +227,7 @@ impl Sessions {
     /// Brings the rank of a session that has changed up to date.
     fn seen(&mut self, index: usize, is_new_connection: bool) -> Seen {
         if let (Some(session), Some(rank)) = (self.entries.get(index), self.ranks.get_mut(index)) {
-            *rank = (session.covered_us, session.last);
+            *rank = session.rank();
         }
         Seen {
             is_new_connection,
@@ -264,6 +300,11 @@ impl Session {
             before: Volume::default(),
             packet_count: 0,
         }
+    }
+
+    /// What it covers, and its last sign of life.
+    fn rank(&self) -> (i64, EventTime) {
+        (self.covered_us, self.last)
     }
 
     /// What all its connections carried.

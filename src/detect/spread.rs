@@ -11,7 +11,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::contacts::Target;
+use super::saved;
 use crate::limits;
 use crate::model::Transport;
 
@@ -21,9 +24,11 @@ const LONE_PORTS_MIN: usize = limits::SPREAD_MAX / 4;
 
 /// The last first contacts of a pod on the Internet, for TCP and for UDP: half of the host's keyed
 /// hash, and the port.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Spread {
+    #[serde(deserialize_with = "saved::queue::<_, _, { limits::SPREAD_MAX }>")]
     tcp: VecDeque<(u32, u16)>,
+    #[serde(deserialize_with = "saved::queue::<_, _, { limits::SPREAD_MAX }>")]
     udp: VecDeque<(u32, u16)>,
 }
 

@@ -8,8 +8,11 @@
 //! An attacker stays below by taking fewer answers an hour; then a network of 1,000 hosts takes it
 //! ten hours, and more of them a day. Filling the tallies with other services needs as many hosts on each of them.
 
+use serde::{Deserialize, Serialize};
+
 use super::contacts::{Change, Judged};
 use super::engine::Workload;
+use super::saved;
 use super::scan::{Crossing, Service, Surroundings, span_us};
 use super::scope::Scope;
 use super::sketch::HyperLogLog;
@@ -27,13 +30,13 @@ const TARGETS_ALERT: f64 = 100.0;
 const TALLY_US: i64 = 3_600_000_000;
 
 /// What is counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum What {
     Answered(Service),
     Failed(Scope),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Tally {
     what: What,
     sketch: HyperLogLog,
@@ -43,8 +46,10 @@ struct Tally {
 }
 
 /// A pod's tallies. Empty for a pod that asks DNS for all that it contacts.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tallies(Vec<Tally>);
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Tallies(
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::TALLIES_MAX }>")] Vec<Tally>,
+);
 
 impl Tallies {
     /// Counts a judged contact, if it is of a kind that is counted.

@@ -5,11 +5,14 @@
 //! rests on twice as many contacts. Asked by `scan` before it writes evidence down, and by
 //! `engine` before it hands a finding out.
 
+use serde::{Deserialize, Serialize};
+
 use super::fusion::FAMILY_NATS_MAX;
+use super::saved;
 use crate::model::{Severity, Signature};
 
 /// The size of a judgement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Word {
     pub(super) signature: Signature,
     pub(super) severity: Severity,
@@ -18,8 +21,10 @@ pub(super) struct Word {
 }
 
 /// The last word of each signature; as many entries as there are signatures at most.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Told(Vec<Word>);
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Told(
+    #[serde(deserialize_with = "saved::list::<_, _, { Signature::ALL.len() }>")] Vec<Word>,
+);
 
 impl Told {
     /// Whether this would be news.

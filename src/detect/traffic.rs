@@ -3,6 +3,8 @@
 //! Called by `engine` with every signal of the pod. A short connection to an ordinary host leaves
 //! after a few comparisons.
 
+use serde::{Deserialize, Serialize};
+
 use super::contacts::Target;
 use super::engine::EngineConfig;
 use super::mining::{Around, Mining};
@@ -16,7 +18,7 @@ use crate::limits;
 use crate::model::{ComputeSample, DnsQuery, Flow, Outcome, TlsName};
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Traffic {
     sessions: Sessions,
     names: Names,

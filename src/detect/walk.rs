@@ -6,7 +6,11 @@
 //! number of them by key. It knows nothing of pods and runs, so the same type serves the walks of
 //! both. Called by `scan` and `run`.
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::contacts::{Change, Judged, Target};
+use super::saved::{self, Sequence};
 use super::weight::Weight;
 use crate::limits;
 use crate::model::{EventTime, Outcome, Severity};
@@ -56,7 +60,7 @@ const BURST_NATS: f64 = 8.0;
 const BURST_NATS_PER_HOUR: f64 = 20.0;
 
 /// Failures by kind, for people.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failures {
     pub(super) unanswered: u32,
     pub(super) refused: u32,
@@ -97,7 +101,7 @@ impl Failures {
 }
 
 /// A failed contact as an example, in little room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seen {
     pub(super) time: EventTime,
     pub(super) target: Target,
@@ -119,7 +123,7 @@ impl Seen {
 pub(super) type Member = u16;
 
 /// One walk. It exists from a first failure until successes have brought both sums back to zero.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Walk {
     /// The sum for a quarantine.
     pub(super) score_nats: f64,
@@ -136,8 +140,10 @@ pub(super) struct Walk {
     /// 16 bits of the keyed hash of each failed target, so that a target that is tried again
     /// counts once even if the pod's memory of contacts has long forgotten it. Two targets share
     /// them once in 65,536: then one failure is missed.
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::RUN_WALK_TARGETS_MAX }>")]
     counted: Vec<u16>,
     /// Whose they are; empty in the walks of one pod.
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::RUN_WALK_TARGETS_MAX }>")]
     members: Vec<Member>,
     /// The last word to all members, and its failures: see [`Walk::is_turn`].
     said: Option<(Severity, u32)>,
@@ -267,7 +273,7 @@ fn reserve<T>(list: &mut Vec<T>, count: usize) {
 }
 
 /// How walks count.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rules {
     /// Failed targets that one walk knows by heart.
     pub(super) counted_max: usize,
@@ -277,8 +283,15 @@ pub(super) struct Rules {
     pub(super) bursts: Bursts,
 }
 
+impl Rules {
+    fn are_bounded(self) -> bool {
+        let bound = limits::RUN_WALK_TARGETS_MAX;
+        self.counted_max <= bound && (1..=bound).contains(&self.member_min)
+    }
+}
+
 /// When an outage is likely enough that a burst of failures is not believed at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Bursts {
     /// An outage does not look like this: many ports of one host.
     Never,
@@ -299,6 +312,31 @@ pub(super) struct Walks<K> {
     keys: Vec<K>,
     list: Vec<Walk>,
 }
+
+impl<K: Serialize> Serialize for Walks<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { rules, keys, list } = self;
+        let walks = Sequence(keys.iter().zip(list));
+        (rules, walks).serialize(serializer)
+    }
+}
+
+impl<'de, K: Deserialize<'de>> Deserialize<'de> for Walks<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (rules, SavedWalks(walks)) = <(Rules, SavedWalks<K>)>::deserialize(deserializer)?;
+        let (keys, list): (Vec<_>, Vec<Walk>) = walks.into_iter().unzip();
+        if !rules.are_bounded() || list.iter().any(|walk| !walk.is_sound(rules)) {
+            return Err(D::Error::custom("a walk is out of its bounds"));
+        }
+        Ok(Self { rules, keys, list })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "K: Deserialize<'de>")]
+struct SavedWalks<K>(
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::WALKS_MAX }>")] Vec<(K, Walk)>,
+);
 
 impl<K: Ord + Copy> Walks<K> {
     /// No walks yet.
@@ -418,6 +456,19 @@ impl<K: Ord + Copy> Walks<K> {
 }
 
 impl Walk {
+    /// Whether it is one that these rules can bring about.
+    fn is_sound(&self, rules: Rules) -> bool {
+        let member_count = if rules.member_min > 1 {
+            self.counted.len()
+        } else {
+            0
+        };
+        let scores = [self.score_nats, self.alert_score_nats, self.burst_nats];
+        self.counted.len() <= rules.counted_max
+            && self.members.len() == member_count
+            && scores.iter().all(|nats| (0.0..1e9).contains(nats))
+    }
+
     /// How many failures the newest one of a member brings into the sums: none while the member
     /// has too few, then all of them at once.
     fn failures_added(&self, rules: Rules, member: Member) -> f64 {

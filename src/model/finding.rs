@@ -5,10 +5,12 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{BoundedText, EventTime, Outcome, Subject, Transport};
 
 /// What a detector recognised. Closed set: names go into Incidents, metrics and docs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Signature {
     /// One port on many hosts.
     HorizontalScan,
@@ -75,7 +77,7 @@ impl Signature {
 }
 
 /// How sure a finding is. The order matters: a stronger one replaces a weaker one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Severity {
     /// Worth a human's look; nothing is done to the pod.
     Alert,
@@ -95,7 +97,7 @@ impl Severity {
 }
 
 /// A judgement about one subject.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// Whom it is about.
     pub subject: Subject,
@@ -108,7 +110,7 @@ pub struct Finding {
 }
 
 /// What a finding rests on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Log-likelihood score in nats.
     pub score: f64,
@@ -129,7 +131,7 @@ pub struct Evidence {
 }
 
 /// One contact as an example.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Example {
     /// When.
     pub time: EventTime,

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{ComputeSample, EventTime};
 
 /// One decoded record.
@@ -131,7 +133,7 @@ pub struct Flow<'a> {
 }
 
 /// Transport protocol of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Transport {
     /// TCP, IP protocol 6.
     Tcp,
@@ -172,7 +174,7 @@ impl Transport {
 }
 
 /// What became of a connection attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// Only the first packet was logged and this source never shows answers (NFLOG): says that a
     /// contact was tried, says nothing about success.
@@ -214,7 +216,7 @@ impl Outcome {
 }
 
 /// How much a connection carried, both ways, over how long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// Bytes from the initiator (payload for Zeek `orig_bytes`, IP bytes for conntrack).
     pub bytes_out: u64,
@@ -232,7 +234,7 @@ pub struct Volume {
 
 /// Who the target of a flow is to the pod that tried it, as far as the cluster knows. No log says
 /// this: who attributes a flow does, for contacts that failed or wait for an answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Neighbour {
     /// Nobody in particular; a living pod of somebody else too.
     #[default]

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::limits;
+
 /// A pod's identity for its whole life: its UID in a cluster, its address in `replay`.
 ///
 /// Cheap to clone; never reused for another pod, unlike an address.
@@ -14,7 +18,7 @@ pub struct PodKey(Arc<str>);
 pub struct RunKey(Arc<str>);
 
 /// Whom a signal is attributed to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subject {
     /// The pod.
     pub pod: PodKey,
@@ -35,6 +39,25 @@ macro_rules! key {
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
                 Self(text.into())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Box::<str>::deserialize(deserializer)?;
+                if text.len() > limits::KEY_BYTES_MAX {
+                    return Err(serde::de::Error::invalid_length(
+                        text.len(),
+                        &"a shorter key",
+                    ));
+                }
+                Ok(Self(text.into()))
             }
         }
 

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits;
 
 /// Cuts `text` to at most `length_max` bytes at a character boundary.
@@ -27,7 +29,8 @@ pub fn clean(text: &str, length_max: usize) -> String {
 
 /// Attacker-chosen text, at most [`limits::NAME_BYTES_MAX`] bytes, without control characters
 /// (they become `?`), so that it can be stored in a status and shown on a terminal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String")]
 pub struct BoundedText(String);
 
 impl BoundedText {
@@ -41,6 +44,13 @@ impl BoundedText {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Saved text is input like any other: it is clipped and cleaned again.
+impl From<String> for BoundedText {
+    fn from(text: String) -> Self {
+        Self::new(&text)
     }
 }
 

@@ -6,10 +6,17 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+
 /// Microseconds since the Unix epoch, as the log recorded them.
 ///
 /// Arithmetic saturates: a hostile or broken time stamp can be absurd, never undefined.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(from = "i64")]
 pub struct EventTime(i64);
 
 impl EventTime {
@@ -67,6 +74,18 @@ impl EventTime {
     #[must_use]
     pub fn to_timestamp(self) -> Option<jiff::Timestamp> {
         jiff::Timestamp::from_microsecond(self.0).ok()
+    }
+}
+
+/// Saved times are input: what lies beyond any time that a log can name is brought back to its edge, so that no sum
+/// or difference of times overflows.
+impl From<i64> for EventTime {
+    fn from(micros: i64) -> Self {
+        let latest = 2 * limits::EVENT_SECONDS_MAX * 1_000_000;
+        match micros {
+            i64::MIN => Self::MIN,
+            micros => Self(micros.clamp(-86_400_000_000, latest)),
+        }
     }
 }
 

@@ -389,3 +389,6 @@ impl<'a> Replay<'a> {
         self.result
     }
 }
+
+#[cfg(test)]
+mod restart;

@@ -6,6 +6,8 @@
 //! judged. Compilers and single-threaded jobs have plateaus too, so this speaks only together with
 //! a session (see [`Compute::nats`]).
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{ComputeSample, EventTime};
 
 use super::super::session::Session;
@@ -55,7 +57,7 @@ const STARTED_TOGETHER_NATS: f64 = 2.5;
 const LIVED_TOGETHER_NATS: f64 = 1.5;
 
 /// A time of even use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Plateau {
     pub(super) level: f64,
     pub(super) start: EventTime,
@@ -68,7 +70,7 @@ pub(super) struct Plateau {
 }
 
 /// Samples off the plateau in a row, near each other: the beginning of another one, perhaps.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Row {
     /// Recent use when it began.
     before: f64,
@@ -78,7 +80,7 @@ struct Row {
 }
 
 /// A pod's processors.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Compute {
     now: Option<Plateau>,
     row: Option<Row>,

@@ -5,6 +5,8 @@
 //! power and moves no data. A figure that is missing is no evidence. Renderers, genomics and
 //! molecular dynamics share parts of this, so it speaks only together with a session.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{EventTime, GpuSample};
 
 use super::super::session::Session;
@@ -40,7 +42,7 @@ const QUIET_LINK_NATS: f64 = 1.5;
 const STEADY_MEMORY_NATS: f64 = 1.0;
 
 /// A run of samples that look like hashing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Run {
     start: EventTime,
     last: EventTime,
@@ -53,7 +55,7 @@ struct Run {
 }
 
 /// Mean and spread of a figure, by Welford's method.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Spread {
     count: u32,
     mean: f64,
@@ -61,7 +63,7 @@ struct Spread {
 }
 
 /// A pod's accelerator.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Gpu {
     run: Option<Run>,
     over: Option<Run>,

@@ -12,11 +12,14 @@ mod judge;
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use self::compute::Compute;
 use super::contacts::Target;
 use super::engine::EngineConfig;
 use super::fusion::{FAMILY_NATS_MAX, QUARANTINE_NATS, ruling};
 use super::names::Names;
+use super::saved;
 use super::scan::{Crossing, span_us};
 use super::scope::plain;
 use super::session::{Seen, Session, Sessions};
@@ -38,21 +41,24 @@ pub(super) struct Around<'a> {
 }
 
 /// A pod's dealings with pools. Empty for nearly every pod.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Mining {
     listed: Option<Box<Listed>>,
     compute: Option<Box<Compute>>,
 }
 
 /// Contacts with what is on the list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Listed {
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::POOL_ADDRESSES_MAX }>")]
     addresses: Vec<(IpAddr, BoundedText)>,
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::SESSIONS_MAX }>")]
     targets: Vec<Target>,
     contact_count: u64,
     first: EventTime,
     last: EventTime,
     entry: BoundedText,
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::EXAMPLES_MAX }>")]
     examples: Vec<Example>,
 }
 

@@ -3,6 +3,9 @@
 //! Called by `session` for packets of targets that have none. Bounded; a burst of short connections
 //! cannot push a long one out. Must not know what a session means.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::super::saved::{self, Sequence};
 use super::PACKET_GAP_MAX_US;
 use crate::limits;
 use crate::model::EventTime;
@@ -13,7 +16,7 @@ const PACKETS_COVER_MIN_US: i64 = 60_000_000;
 const PACKETS_MIN: u32 = 4;
 
 /// A connection that may become a session: 32 bytes instead of a whole entry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Candidate {
     pub(super) first: EventTime,
     pub(super) last: EventTime,
@@ -32,6 +35,23 @@ pub(super) struct Candidates {
     list: Vec<Candidate>,
     /// A bit for each that covers no time at all.
     points: u32,
+}
+
+impl Serialize for Candidates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Sequence(self.keys.iter().zip(&self.list)).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Candidates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let list = saved::list::<_, _, { limits::SESSION_CANDIDATES_MAX }>(deserializer)?;
+        let mut candidates = Self::default();
+        for (key, candidate) in list {
+            candidates.put(key, candidate);
+        }
+        Ok(candidates)
+    }
 }
 
 impl Candidates {
@@ -68,13 +88,17 @@ impl Candidates {
     }
 
     fn add(&mut self, key: u32, time: EventTime) {
-        self.keys.push(key);
-        self.coarse_times.push(0);
         let candidate = Candidate {
             first: time,
             last: time,
             packet_count: 1,
         };
+        self.put(key, candidate);
+    }
+
+    fn put(&mut self, key: u32, candidate: Candidate) {
+        self.keys.push(key);
+        self.coarse_times.push(0);
         self.list.push(candidate);
         self.note(self.list.len() - 1, candidate);
     }

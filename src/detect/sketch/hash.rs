@@ -8,8 +8,10 @@
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// The secret of one engine.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashKey {
     first: u64,
     second: u64,

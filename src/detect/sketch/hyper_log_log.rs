@@ -5,6 +5,10 @@
 //! hash twice, however long ago it came. Called by `tally`, which gives it keyed hashes: without
 //! the key nobody can choose targets that the registers do not see.
 
+use serde::{Deserialize, Serialize};
+
+use crate::detect::saved;
+
 /// Registers, and the bits of a hash that choose one.
 const REGISTERS: usize = 1 << REGISTER_BITS;
 const REGISTER_BITS: u32 = 8;
@@ -13,12 +17,37 @@ const REGISTER_BITS: u32 = 8;
 const EXACT_MAX: usize = 32;
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::detect) enum HyperLogLog {
     /// The upper half of each hash.
-    Exact(Vec<u32>),
+    Exact(#[serde(deserialize_with = "saved::list::<_, _, { EXACT_MAX }>")] Vec<u32>),
     /// The registers: the longest run of zeros that each has seen, plus one.
-    Registers(Box<[u8; REGISTERS]>),
+    Registers(#[serde(with = "registers")] Box<[u8; REGISTERS]>),
+}
+
+/// Registers as bytes.
+mod registers {
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    use super::REGISTERS;
+    use crate::detect::saved::Bytes;
+
+    pub(super) fn serialize<S: Serializer>(
+        registers: &[u8; REGISTERS],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(registers)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Box<[u8; REGISTERS]>, D::Error> {
+        let bytes = deserializer.deserialize_bytes(Bytes)?;
+        let registers = <[u8; REGISTERS]>::try_from(bytes.as_slice());
+        let registers = registers.map_err(|_| D::Error::invalid_length(bytes.len(), &Bytes))?;
+        Ok(Box::new(registers))
+    }
 }
 
 impl Default for HyperLogLog {

@@ -4,6 +4,9 @@
 //! distinct names, and the bytes of those that set a bit. A tunnel sends new names without end,
 //! long ones, at a rate; a crawler asks for a host's name once and then talks to the host.
 
+use serde::{Deserialize, Serialize};
+
+use super::super::saved;
 use super::domain::{Parts, split};
 use crate::limits;
 use crate::model::{BoundedText, DnsQuery, EventTime};
@@ -34,9 +37,10 @@ const SMALL_MAX: usize = 8;
 const EXAMPLES_MAX: usize = 3;
 
 /// One registered domain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Domain {
     key: u64,
+    #[serde(deserialize_with = "saved::list::<_, _, { SMALL_MAX }>")]
     small: Vec<u32>,
     busy: Option<Box<Busy>>,
     pub(super) query_count: u64,
@@ -47,15 +51,18 @@ pub(super) struct Domain {
 }
 
 /// What is kept of a domain with more than a few names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Busy {
     bits: [u64; WORDS],
+    #[serde(deserialize_with = "saved::list::<_, _, { EXAMPLES_MAX }>")]
     examples: Vec<BoundedText>,
 }
 
 /// See the module. Empty for a pod that asks for registered domains alone.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Domains(Vec<Domain>);
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Domains(
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::DNS_DOMAINS_MAX }>")] Vec<Domain>,
+);
 
 impl Domains {
     /// Takes in a query; the domain that it is about and its name, where its figures have changed.

@@ -10,10 +10,13 @@ mod reverse;
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use self::dns::{Domain, Domains};
 use super::contacts::Target;
 use super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, clipped, ruling};
 use super::mining::Around;
+use super::saved;
 use super::scan::{Crossing, span_us};
 use super::scope::plain;
 use super::session::{Session, hash_host};
@@ -25,7 +28,7 @@ use crate::model::{
 };
 
 /// A pod's tunnels. Nearly empty for nearly every pod.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tunnel {
     domains: Domains,
     service: Option<Box<Service>>,
@@ -35,13 +38,15 @@ pub(super) struct Tunnel {
 }
 
 /// Contacts with a listed tunnel service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Service {
     entry: BoundedText,
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::POOL_ADDRESSES_MAX }>")]
     hosts: Vec<u32>,
     contact_count: u64,
     first: EventTime,
     last: EventTime,
+    #[serde(deserialize_with = "saved::list::<_, _, { limits::EXAMPLES_MAX }>")]
     examples: Vec<Example>,
 }
 
