@@ -63,6 +63,7 @@ impl Signal<'_> {
                 transport: flow.transport,
                 outcome: flow.outcome,
                 forwarded: flow.forwarded,
+                is_inferred: flow.is_inferred,
                 volume: flow.volume,
                 destination_name: flow.destination_name.map(owned),
                 pod: flow.pod.map(|pod| PodHint {
