@@ -62,6 +62,7 @@ impl Signal<'_> {
                 destination_port: flow.destination_port,
                 transport: flow.transport,
                 outcome: flow.outcome,
+                is_inferred: flow.is_inferred,
                 forwarded: flow.forwarded,
                 is_inferred: flow.is_inferred,
                 volume: flow.volume,
