@@ -64,7 +64,6 @@ impl Signal<'_> {
                 outcome: flow.outcome,
                 is_inferred: flow.is_inferred,
                 forwarded: flow.forwarded,
-                is_inferred: flow.is_inferred,
                 volume: flow.volume,
                 destination_name: flow.destination_name.map(owned),
                 pod: flow.pod.map(|pod| PodHint {
