@@ -184,6 +184,13 @@ pub const PODS_MAX: usize = 16_384;
 /// Nodes whose losses one engine remembers. Kubernetes is tested up to 5,000 nodes.
 pub const NODES_MAX: usize = 8_192;
 
+/// Logs, by source and node, that one engine tells apart: several sources over all nodes. 16,384 with
+/// 200 bytes each are 3 MiB. Those beyond share one entry, which has the losses of all.
+pub const ORIGINS_MAX: usize = 16_384;
+
+/// Sources in a saved state.
+pub const SAVED_SOURCES_MAX: usize = 1_024;
+
 /// Entries of all pool lists together. Public lists have up to some 10,000; 100,000 names of 40
 /// bytes are some 8 MiB.
 pub const POOL_ENTRIES_MAX: usize = 100_000;
@@ -197,6 +204,7 @@ const _: () = assert!(
 );
 const _: () = assert!(WALKS_MAX > 35, "see WALKS_MAX");
 const _: () = assert!(WALK_TARGETS_MAX > 35, "see WALK_TARGETS_MAX");
+const _: () = assert!(ORIGINS_MAX <= u16::MAX as usize, "an origin is a u16");
 const _: () = assert!(RUN_MEMBERS_MAX <= u16::MAX as usize, "a member is a u16");
 const _: () = assert!(RUNS_MAX >= PODS_MAX, "see RUNS_MAX");
 

@@ -13,8 +13,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use yellowjack::detect::{Engine, EngineConfig, Workload};
-use yellowjack::model::{EventTime, PodKey, RunKey, Signal, Subject};
-use yellowjack::signals::attribute::{Attribution, Index, PodFacts};
+use yellowjack::model::{EventTime, PodKey, RunKey};
+use yellowjack::signals::attribute::{Index, Membership, Named, PodFacts};
 use yellowjack::signals::decode::{Decoded, Format, decode};
 
 /// Counts what is allocated, for the memory figures. Costs the rest some nanoseconds per
@@ -210,23 +210,11 @@ fn plain(format: Format, log: &[u8]) -> usize {
     count
 }
 
-/// The pod of a signal, as the operator asks for it.
-fn subject_of<'i>(index: &'i Index, signal: &Signal<'_>) -> Option<&'i PodFacts> {
-    let hint = match signal {
-        Signal::Flow(flow) => flow.pod.as_ref(),
-        _ => None,
-    };
-    match index.lookup(signal.source()?, signal.time(), hint) {
-        Attribution::Pod(facts) => Some(facts),
-        Attribution::Unattributed(_) => None,
-    }
-}
-
 fn attribute(index: &Index, format: Format, line: &[u8]) -> bool {
     let Decoded::Signal(signal) = decode(format, line) else {
         return false;
     };
-    black_box(subject_of(index, &signal)).is_some()
+    black_box(index.attribute(0, &signal, Named::Address)).is_ok()
 }
 
 /// The whole way, from the bytes of a batch to the engine. Returns the number of findings.
@@ -236,14 +224,10 @@ fn whole(format: Format, log: &[u8], index: &Index, engine: &mut Engine) -> usiz
         let Decoded::Signal(signal) = decode(format, line) else {
             return false;
         };
-        let Some(facts) = subject_of(index, &signal) else {
+        let Ok(attributed) = index.attribute(0, &signal, Named::Address) else {
             return false;
         };
-        let subject = Subject {
-            pod: facts.key.clone(),
-            run: facts.run.clone(),
-        };
-        finding_count += engine.step(&subject, Workload::Standard, &signal).len();
+        finding_count += engine.step(&attributed).len();
         true
     });
     finding_count
@@ -263,9 +247,13 @@ fn index() -> Index {
             node: Some("10.10.21.166".to_owned()),
             since,
             ended_at: None,
-            run: Some(RunKey::from(format!("agents-{}/{pod}", pod % 20).as_str())),
             workload: None,
         };
+        let membership = Membership {
+            run: Some(RunKey::from(format!("agents-{}/{pod}", pod % 20).as_str())),
+            workload: Workload::Standard,
+        };
+        index.enroll(&facts.key, Some(membership));
         index.apply(facts, since);
     }
     index

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
 use stats_alloc::Region;
-use yellowjack::detect::{Engine, EngineConfig, PoolList, Workload};
+use yellowjack::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
 use yellowjack::model::{
-    DnsQuery, EventTime, Flow, Outcome, PodKey, RunKey, Signal, Subject, TlsName, Transport, Volume,
+    DnsQuery, EventTime, Flow, Neighbour, Outcome, PodKey, RunKey, Signal, Subject, TlsName,
+    Transport, Volume,
 };
 
 use super::lines::{Random, START_SECONDS};
@@ -72,6 +73,19 @@ fn alone(pod: u32) -> Subject {
     }
 }
 
+fn by<'a>(subject: &'a Subject, signal: &'a Signal<'a>) -> Attributed<'a> {
+    Attributed {
+        signal,
+        subject,
+        origin: Origin {
+            source: 0,
+            node: Some("10.10.21.166"),
+        },
+        neighbour: Neighbour::Stranger,
+        workload: Workload::Standard,
+    }
+}
+
 fn time(nth: u64) -> EventTime {
     let micros = START_SECONDS * 1_000_000 + nth * 5_000;
     EventTime::from_micros(i64::try_from(micros).unwrap_or_default())
@@ -91,6 +105,7 @@ fn flow(nth: u64, destination: IpAddr, port: u16) -> Flow<'static> {
         destination_name: None,
         pod: None,
         is_inferred: false,
+        node: None,
     }
 }
 
@@ -110,10 +125,10 @@ fn talk(engine: &mut Engine, pod: u32, target_count: u64, signal_count: u64) {
                 answers: vec![address],
                 nonexistent: Some(false),
             });
-            engine.step(&subject, Workload::Standard, &query);
+            engine.step(&by(&subject, &query));
         }
         let signal = Signal::Flow(flow(nth, address, 443));
-        engine.step(&subject, Workload::Standard, &signal);
+        engine.step(&by(&subject, &signal));
     }
 }
 
@@ -127,7 +142,7 @@ fn flood_by(engine: &mut Engine, subject: &Subject, signal_count: u64) {
     let mut random = Random::new(signal_count);
     for nth in 0..signal_count {
         let signal = flood_signal(nth, &mut random);
-        engine.step(subject, Workload::Standard, &signal);
+        engine.step(&by(subject, &signal));
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::mem::discriminant;
 
-use yellowjack::detect::{Engine, EngineConfig, PoolList, Workload};
+use yellowjack::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
 use yellowjack::limits;
-use yellowjack::model::{EventTime, Finding, PodKey, Signal, Subject};
+use yellowjack::model::{EventTime, Finding, Neighbour, PodKey, Signal, Subject};
 use yellowjack::signals::decode::{
     Decoded, Decoder, Format, MetricsFormat, MetricsRead, MetricsReader, decode, decode_sample,
     sniff,
@@ -150,17 +150,32 @@ fn check_log(format: Format, log: &[u8]) -> Result<Behaviour, String> {
         };
         last = last.max(signal.time());
         if let Signal::Lost(lost) = signal {
-            engine.node_lost("node", lost.time, lost.count);
+            let origin = Origin {
+                source: 0,
+                node: lost.node.as_deref(),
+            };
+            engine.lost(origin, lost.time, lost.count);
         }
         if let Some(source) = signal.source() {
             let subject = Subject {
                 pod: PodKey::from(source.to_string().as_str()),
                 run: None,
             };
-            check_findings(&engine.step(&subject, Workload::Standard, signal))?;
+            let node = match signal {
+                Signal::Flow(flow) => flow.node.as_deref(),
+                _ => None,
+            };
+            let attributed = Attributed {
+                signal,
+                subject: &subject,
+                origin: Origin { source: 0, node },
+                neighbour: Neighbour::Stranger,
+                workload: Workload::Standard,
+            };
+            check_findings(&engine.step(&attributed))?;
         }
     }
-    check_findings(&engine.settle(last))?;
+    check_findings(&engine.settle(|_| Some(last)))?;
     shapes.dedup();
     shapes.truncate(3);
     Ok(Behaviour::of(shapes))

@@ -21,8 +21,6 @@ pub struct RunId {
 struct Tables {
     run_of: HashMap<String, RunId>,
     pods_of: HashMap<String, HashSet<String>>,
-    crawlers: HashSet<String>,
-    version: u64,
 }
 
 /// Pods by run and runs by pod. Cheap to clone; all clones are one roster. Bounded by the pods that
@@ -31,14 +29,13 @@ struct Tables {
 pub struct Roster(Arc<RwLock<Tables>>);
 
 impl Roster {
-    /// The run has exactly these pods now, by UID. A pod moves if another run had it.
-    pub fn set(&self, run: &RunId, pod_uids: impl IntoIterator<Item = String>) {
+    /// The run has exactly these pods now, by UID. A pod moves if another run had it. Returns the
+    /// pods that left the run and are of no other.
+    pub fn set(&self, run: &RunId, pod_uids: impl IntoIterator<Item = String>) -> Vec<String> {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let pods: HashSet<String> = pod_uids.into_iter().collect();
         let before = tables.pods_of.remove(&run.uid).unwrap_or_default();
-        if before != pods {
-            tables.version += 1;
-        }
+        let mut left = Vec::new();
         for pod in before.difference(&pods) {
             if tables
                 .run_of
@@ -46,6 +43,7 @@ impl Roster {
                 .is_some_and(|owner| owner.uid == run.uid)
             {
                 tables.run_of.remove(pod);
+                left.push(pod.clone());
             }
         }
         for pod in &pods {
@@ -59,40 +57,7 @@ impl Roster {
         if !pods.is_empty() {
             tables.pods_of.insert(run.uid.clone(), pods);
         }
-    }
-
-    /// The run is gone.
-    pub fn forget(&self, run: &RunId) {
-        self.set(run, []);
-        self.mark_crawler(&run.uid, false);
-    }
-
-    /// Whether the run's pods are expected to reach many dead hosts on the Internet.
-    pub fn mark_crawler(&self, run_uid: &str, is_crawler: bool) {
-        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = if is_crawler {
-            tables.crawlers.insert(run_uid.to_owned())
-        } else {
-            tables.crawlers.remove(run_uid)
-        };
-        tables.version += u64::from(changed);
-    }
-
-    /// The UIDs of the pods of all crawlers.
-    #[must_use]
-    pub fn crawler_pods(&self) -> HashSet<String> {
-        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let of_run = |run: &String| tables.pods_of.get(run).into_iter().flatten().cloned();
-        tables.crawlers.iter().flat_map(of_run).collect()
-    }
-
-    /// Moves with every change, so that a reader can keep what it read.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .version
+        left
     }
 
     /// The run that a pod belongs to.
@@ -155,9 +120,10 @@ mod tests {
     fn pods_that_left_and_runs_that_ended_are_forgotten() {
         let roster = Roster::default();
         set(&roster, "a", &["p1", "p2"]);
-        set(&roster, "a", &["p2"]);
+        let left = roster.set(&run("a"), ["p2".to_owned()]);
+        assert_eq!(left, ["p1"]);
         assert_eq!(roster.run_of("p1"), None);
-        roster.forget(&run("a"));
+        assert_eq!(roster.set(&run("a"), []), ["p2"]);
         assert_eq!(roster.pod_count(), 0);
     }
 }

@@ -44,7 +44,6 @@ pub fn facts_of(pod: &Pod) -> Option<PodFacts> {
         node: spec.and_then(|spec| spec.node_name.clone()),
         since: EventTime::from(since.0),
         ended_at: has_ended(pod).then(|| EventTime::from(Timestamp::now())),
-        run: None,
         workload: owner.map(|owner| format!("{} {}", owner.kind, owner.name)),
     })
 }

@@ -22,6 +22,7 @@ mod backoff;
 mod containment;
 mod deferred;
 mod dereference;
+mod enroll;
 mod malformed;
 mod start;
 mod status;
@@ -49,7 +50,6 @@ use agents::Agents;
 use backoff::Attempts;
 use dereference::Observed;
 use malformed::Malformed;
-use validate::Validated;
 use wake::Wakeups;
 
 use crate::api::AgentRun;
@@ -61,6 +61,7 @@ use crate::guardrails::ceiling::{Effective, judge};
 use crate::guardrails::membership::{Claim, covers};
 use crate::limits;
 use crate::observability::chain;
+use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
 
 /// How soon the owner that a `ref` names is looked for again: nothing watches its kind.
@@ -88,6 +89,8 @@ pub struct Parts {
     pub writer: Writer,
     /// Which pod belongs to which run; the controller fills it.
     pub roster: Roster,
+    /// Which pod had an address when; the controller says which run a pod belongs to.
+    pub index: Arc<RwLock<Index>>,
     /// Whether the cluster-wide deny stands; the controller notes it.
     pub cluster_deny: ClusterDeny,
     /// What the sources do.
@@ -104,6 +107,7 @@ pub struct Controller {
     stores: Stores,
     writer: Writer,
     roster: Roster,
+    index: Arc<RwLock<Index>>,
     cluster_deny: ClusterDeny,
     signal_health: SignalHealth,
     signals_stale_after: Duration,
@@ -144,6 +148,7 @@ impl Controller {
             stores: parts.stores,
             writer: parts.writer,
             roster: parts.roster,
+            index: parts.index,
             cluster_deny: parts.cluster_deny,
             signal_health: parts.signal_health,
             signals_stale_after: parts.signals_stale_after,
@@ -302,7 +307,7 @@ impl Controller {
         };
         self.wake_unresolved(&observed);
         let validated = validate::validate(&observed);
-        self.enroll(&observed, &validated);
+        self.enroll(&observed.run, &validated.enrolled);
         // Who leads no run still knows whose pod is whose.
         if self.role == Role::Observer || !self.writer.may_act() {
             self.attempts.clear(&ObjectRef::from_obj(&*observed.run));
@@ -377,13 +382,6 @@ impl Controller {
             if chain.is_none_or(|chain| is_deep && !chain.is_deep) {
                 self.pods.wake(ObjectRef::from_obj(&*seen.pod));
             }
-        }
-    }
-
-    /// Puts the run's pods on the roster.
-    fn enroll(&self, observed: &Observed, validated: &Validated) {
-        if let Some(id) = triggers::run_id(&observed.run) {
-            self.roster.set(&id, validated.enrolled.iter().cloned());
         }
     }
 }

@@ -10,7 +10,7 @@ mod clock;
 mod malformed;
 mod samples;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
@@ -20,12 +20,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::deferred::{Deferred, DeferredLines};
-use crate::cluster::Roster;
-use crate::detect::{Engine, Workload};
+use crate::detect::Engine;
 use crate::limits;
-use crate::model::{EventTime, Finding, Neighbour, PodKey, Signal, Subject};
+use crate::model::{EventTime, Finding, Signal};
 use crate::respond::{Forgotten, Found, Spoken, Ticket, Witness};
-use crate::signals::attribute::{Attribution, Index, PodFacts, Why};
+use crate::signals::attribute::{Index, Named, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, sniff};
 use crate::signals::health::SignalHealth;
 use crate::signals::source::scrape::SampleBatch;
@@ -82,8 +81,6 @@ pub struct Pipeline {
     pub engine: Engine,
     /// Which pod had an address when.
     pub index: Arc<RwLock<Index>>,
-    /// Which pod belongs to which run.
-    pub roster: Roster,
     /// What the log shows of isolated pods.
     pub witness: Witness,
     /// Whether the sources speak.
@@ -101,24 +98,12 @@ pub struct Pipeline {
 /// What the pipeline keeps between batches.
 #[derive(Default)]
 struct Progress {
-    crawlers: HashSet<String>,
-    crawlers_version: u64,
     unacknowledged: VecDeque<(Position, Vec<Weak<Ticket>>)>,
     log_times: HashMap<usize, EventTime>,
     sampled: HashMap<usize, Instant>,
     deferred: DeferredLines,
     decoders: HashMap<usize, Decoder>,
     clock: clock::Clock,
-}
-
-impl Progress {
-    fn workload(&self, pod: &PodKey) -> Workload {
-        if self.crawlers.contains(pod.as_str()) {
-            Workload::Crawler
-        } else {
-            Workload::Standard
-        }
-    }
 }
 
 /// Whose a signal is.
@@ -177,7 +162,6 @@ impl Pipeline {
 
     fn take(&mut self, batch: &Batch, progress: &mut Progress) {
         self.start_anew();
-        self.refresh_crawlers(progress);
         progress.clock.set(wall_clock());
         let source = batch.source.0;
         // Held by the lines of this batch whose pod is not known yet.
@@ -291,34 +275,26 @@ impl Pipeline {
         progress: &Progress,
         tickets: &mut Vec<Weak<Ticket>>,
     ) -> Whose {
+        let id = source_id(source);
         if let Signal::Lost(lost) = signal {
             self.counters.lost.fetch_add(lost.count, Ordering::Relaxed);
             self.health.lost(source, Instant::now());
-            let name = self
-                .sources
-                .get(source)
-                .map_or("", |info| info.name.as_str());
-            self.engine.node_lost(name, lost.time, lost.count);
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let origin = index.origin_of_loss(id, lost);
+            self.engine.lost(origin, lost.time, lost.count);
             return Whose::Nobodys;
         }
-        let Some(address) = signal.source() else {
-            return Whose::Nobodys;
-        };
         if progress.clock.is_ahead(signal.time()) {
             count(&self.counters.unattributed);
             return Whose::Nobodys;
         }
-        let hint = match signal {
-            Signal::Flow(flow) => flow.pod.as_ref(),
-            _ => None,
-        };
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let facts = match index.lookup(address, signal.time(), hint) {
-            Attribution::Pod(facts) => facts,
-            Attribution::Unattributed(Why::UnknownAddress | Why::BeforePod | Why::AfterPod) => {
+        let attributed = match index.attribute(id, signal, Named::Address) {
+            Ok(attributed) => attributed,
+            Err(Why::UnknownAddress | Why::BeforePod | Why::AfterPod) => {
                 return Whose::NotKnownYet;
             }
-            Attribution::Unattributed(_) => {
+            Err(_) => {
                 drop(index);
                 count(&self.counters.unattributed);
                 return Whose::Nobodys;
@@ -328,22 +304,9 @@ impl Pipeline {
         if let Signal::Flow(flow) = signal
             && format.is_none_or(|format| format.dates(flow))
         {
-            self.witness.flow_seen(&facts.key, flow);
+            self.witness.flow_seen(&attributed.subject.pod, flow);
         }
-        let subject = Subject {
-            pod: facts.key.clone(),
-            run: facts.run.clone(),
-        };
-        let workload = progress.workload(&facts.key);
-        let neighbour = match signal {
-            Signal::Flow(flow) if flow.outcome.may_fail() => {
-                index.neighbour(flow.destination, flow.time, facts.run.as_ref())
-            }
-            _ => Neighbour::Stranger,
-        };
-        let found = self
-            .engine
-            .step_beside(&subject, workload, signal, neighbour);
+        let found = self.engine.step(&attributed);
         if found.is_empty() {
             return Whose::Known;
         }
@@ -426,7 +389,7 @@ impl Pipeline {
             return;
         };
         let mut tickets = Vec::new();
-        for finding in self.engine.settle(read_up_to) {
+        for finding in self.engine.settle(|_| Some(read_up_to)) {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             let facts = index.pod(&finding.subject.pod).cloned();
             drop(index);
@@ -444,14 +407,6 @@ impl Pipeline {
             self.engine.forget(&pod);
         }
     }
-
-    fn refresh_crawlers(&self, progress: &mut Progress) {
-        let version = self.roster.version();
-        if version != progress.crawlers_version {
-            progress.crawlers = self.roster.crawler_pods();
-            progress.crawlers_version = version;
-        }
-    }
 }
 
 /// What the pipeline does next.
@@ -464,4 +419,9 @@ enum Next {
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The number of a source in the engine. There are fewer than a hundred of them.
+fn source_id(source: usize) -> u16 {
+    u16::try_from(source).unwrap_or(u16::MAX)
 }

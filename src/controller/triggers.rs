@@ -33,9 +33,7 @@ impl Controller {
                 self.malformed
                     .mended(&run.namespace().unwrap_or_default(), &run.name_any());
                 self.wake_pods_of(run);
-                if let Some(id) = run_id(run) {
-                    self.roster.forget(&id);
-                }
+                self.dismiss(run);
             }
             Seen::Listed => self.listed(),
             Seen::Malformed {

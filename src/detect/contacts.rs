@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::origin::{OriginId, Read};
 use super::outage::Outage;
 use super::recent::{Mark, Recent};
 use super::saved;
@@ -98,9 +99,11 @@ pub(super) struct Judged {
     /// The target's keyed hash.
     pub(super) id: u64,
     pub(super) time: EventTime,
+    /// The log that has it.
+    pub(super) origin: OriginId,
     pub(super) outcome: Outcome,
     pub(super) change: Change,
-    /// Whether the log of the pod's node lost records at the time.
+    /// Whether that log lost records at the time.
     pub(super) is_lossy: bool,
     /// Who the target is, if it failed.
     pub(super) neighbour: Neighbour,
@@ -129,6 +132,7 @@ pub(super) enum Change {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Waiting {
     target: Target,
+    origin: OriginId,
     neighbour: Neighbour,
     id: u64,
     /// When it was made.
@@ -188,7 +192,7 @@ impl Contacts {
     pub(super) fn observe(
         &mut self,
         flow: &Flow<'_>,
-        neighbour: Neighbour,
+        (neighbour, origin): (Neighbour, OriginId),
         key: HashKey,
     ) -> Option<Judged> {
         if matches!(flow.outcome, Outcome::NotAnAttempt | Outcome::Unseen) {
@@ -205,7 +209,14 @@ impl Contacts {
         }
         let id = target.id(key);
         let Some(success) = flow.outcome.success() else {
-            self.wait_for(flow.time, target, neighbour, id);
+            self.wait_for(Waiting {
+                target,
+                origin,
+                neighbour,
+                id,
+                time: flow.time,
+                since: flow.time,
+            });
             return None;
         };
         let before = self.targets.touch(id);
@@ -224,9 +235,9 @@ impl Contacts {
         if success {
             self.has_v6 |= target.host.is_ipv6();
             self.targets.insert(id, Mark::Good);
-            Some(self.judged(flow, target, id, change))
+            Some(self.judged((flow, origin), target, id, change))
         } else {
-            let failed = self.judged(flow, target, id, change);
+            let failed = self.judged((flow, origin), target, id, change);
             self.failed(
                 Judged {
                     neighbour,
@@ -237,11 +248,18 @@ impl Contacts {
         }
     }
 
-    fn judged(&self, flow: &Flow<'_>, target: Target, id: u64, change: Change) -> Judged {
+    fn judged(
+        &self,
+        (flow, origin): (&Flow<'_>, OriginId),
+        target: Target,
+        id: u64,
+        change: Change,
+    ) -> Judged {
         Judged {
             target,
             id,
             time: flow.time,
+            origin,
             outcome: flow.outcome,
             change,
             is_lossy: false,
@@ -311,35 +329,33 @@ impl Contacts {
         })
     }
 
-    /// Time has passed up to `now`. Where it jumped by more than `jump_us`, what waits for the
-    /// first time begins to wait anew.
-    pub(super) fn pass(&mut self, now: EventTime, jump_us: i64) {
-        if self.now > EventTime::MIN && now.micros_since(self.now) > jump_us {
+    /// Time has passed. Where it jumped by more than `jump_us`, what waits for the first time begins
+    /// to wait anew.
+    pub(super) fn pass(&mut self, read: &Read<'_>, jump_us: i64) {
+        if self.now > EventTime::MIN && read.now.micros_since(self.now) > jump_us {
             for waiting in &mut self.pending {
-                if waiting.since == waiting.time {
-                    waiting.since = now;
+                if waiting.since == waiting.time && read.has(waiting.origin) {
+                    waiting.since = read.now;
                 }
             }
         }
-        self.now = now;
+        self.now = read.now;
     }
 
-    /// The next open contact whose answer is overdue at `now`. `is_lossy` says whether records of
-    /// that time may be missing: then silence says nothing and the contact is forgotten.
-    pub(super) fn overdue(
-        &mut self,
-        now: EventTime,
-        key: HashKey,
-        is_lossy: impl Fn(EventTime) -> bool,
-    ) -> Option<Judged> {
-        self.outage.pass(now, &is_lossy);
-        while let Some(&waiting) = self.pending.front() {
-            let waited_us = now.micros_since(waiting.since);
+    /// The next open contact whose answer is overdue. Where that log may miss records of that time,
+    /// silence says nothing and the contact is forgotten.
+    pub(super) fn overdue(&mut self, read: &Read<'_>, key: HashKey) -> Option<Judged> {
+        self.outage.pass(read);
+        loop {
+            // In order of time, also for each log alone.
+            let position = self.pending.iter().position(|w| read.has(w.origin))?;
+            let waiting = *self.pending.get(position)?;
+            let waited_us = read.now.micros_since(waiting.since);
             let is_from_the_future = waited_us < -CLOCK_SLACK_US;
             if waited_us < ANSWER_WAIT_US && !is_from_the_future {
                 return None;
             }
-            self.pending.pop_front();
+            self.pending.remove(position);
             // A contact that was forgotten meanwhile never reports back.
             self.pending_open_count = self.pending_open_count.min(self.pending.len() + 1);
             if self.targets.touch(waiting.id) != Some(Mark::Open) {
@@ -347,7 +363,8 @@ impl Contacts {
             }
             self.pending_open_count = self.pending_open_count.saturating_sub(1);
             let host = key.host(waiting.target.host);
-            if is_from_the_future || is_lossy(waiting.time) || self.resolved.touch(host).is_some() {
+            let is_lossy = read.is_lossy(waiting.origin, waiting.time);
+            if is_from_the_future || is_lossy || self.resolved.touch(host).is_some() {
                 self.targets.remove(waiting.id);
                 continue;
             }
@@ -355,6 +372,7 @@ impl Contacts {
                 target: waiting.target,
                 id: waiting.id,
                 time: waiting.time,
+                origin: waiting.origin,
                 outcome: Outcome::Unanswered,
                 change: Change::Failed,
                 is_lossy: false,
@@ -368,28 +386,28 @@ impl Contacts {
                 return Some(contact);
             }
         }
-        None
+    }
+
+    /// The logs in which contacts wait for an answer.
+    pub(super) fn waiting_in(&self) -> impl Iterator<Item = OriginId> {
+        self.pending.iter().map(|waiting| waiting.origin)
     }
 
     /// When the queue is full the new contact is left out, not an old one: those that wait will
     /// be judged, and what was left out counts when it is tried again.
-    fn wait_for(&mut self, time: EventTime, target: Target, neighbour: Neighbour, id: u64) {
-        match self.targets.touch(id) {
-            Some(Mark::Good) => return self.outage.asked(id, time),
+    fn wait_for(&mut self, waiting: Waiting) {
+        match self.targets.touch(waiting.id) {
+            Some(Mark::Good) => {
+                return self.outage.asked(waiting.id, waiting.origin, waiting.time);
+            }
             Some(_) => return,
             None => {}
         }
-        if self.pending.len() >= limits::PENDING_MAX && !self.make_room(time) {
+        if self.pending.len() >= limits::PENDING_MAX && !self.make_room(waiting.time) {
             return;
         }
-        self.targets.insert(id, Mark::Open);
-        self.pending.push_back(Waiting {
-            target,
-            neighbour,
-            id,
-            time,
-            since: time,
-        });
+        self.targets.insert(waiting.id, Mark::Open);
+        self.pending.push_back(waiting);
         self.pending_open_count += 1;
     }
 

@@ -8,21 +8,16 @@ mod saved;
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::contacts::{CLOCK_JUMP_US, Contacts, Judged, LOG_GAP_US};
+use super::attributed::{Attributed, Origin, Workload};
+use super::contacts::{CLOCK_JUMP_US, Judged, LOG_GAP_US};
 use super::intel::PoolList;
-use super::loss::Loss;
+use super::origin::{Origins, Read};
+use super::pod::Pod;
 use super::run::Run;
-use super::scan::{Crossing, Scan, Surroundings};
-use super::scope::{Scope, Scopes};
+use super::scope::Scopes;
 use super::sketch::{HashKey, KeyedState};
-use super::told::{Told, Word};
-use super::traffic::Traffic;
 use crate::limits;
-use crate::model::{
-    EventTime, Finding, Neighbour, Outcome, PodKey, RunKey, Severity, Signal, Subject,
-};
+use crate::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal, Subject};
 
 pub use self::saved::{RestoreError, Saving};
 
@@ -104,40 +99,16 @@ impl Default for EngineConfig {
     }
 }
 
-/// What the run's owner said that it does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Workload {
-    /// Nothing special.
-    #[default]
-    Standard,
-    /// It follows links, so failures on the Internet weigh half; in other scopes as ever.
-    Crawler,
-}
-
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Engine {
     config: EngineConfig,
     pods: HashMap<PodKey, Box<Pod>, KeyedState>,
     runs: HashMap<RunKey, Run, KeyedState>,
-    losses: HashMap<Box<str>, Loss>,
-    /// Losses of all nodes together, for pods whose node nobody told.
-    loss_anywhere: Loss,
+    origins: Origins,
     refused_pod_count: u64,
     /// Contacts that the current step has judged; kept for its memory.
     judged: Vec<Judged>,
-}
-
-/// All that is known about one pod.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Pod {
-    subject: Subject,
-    workload: Workload,
-    node: Option<Box<str>>,
-    contacts: Contacts,
-    scan: Scan,
-    traffic: Traffic,
-    told: Told,
 }
 
 impl Engine {
@@ -153,27 +124,22 @@ impl Engine {
         }
     }
 
-    /// Takes in one signal of a pod. Returns the findings that are news: a pod's first one of a
-    /// signature, a more severe one, or one with twice the contacts of the last. They may be about
-    /// other pods of the same run too, which have done their part of a scan before.
-    pub fn step(
-        &mut self,
-        subject: &Subject,
-        workload: Workload,
-        signal: &Signal<'_>,
-    ) -> Vec<Finding> {
-        self.step_beside(subject, workload, signal, Neighbour::Stranger)
+    /// The cluster's ranges, from now on.
+    pub fn set_scopes(&mut self, scopes: Scopes) {
+        self.config.scopes = scopes;
     }
 
-    /// The same for a caller that knows who the target of a flow is to the pod. Asked for only
-    /// where [`Outcome::may_fail`].
-    pub fn step_beside(
-        &mut self,
-        subject: &Subject,
-        workload: Workload,
-        signal: &Signal<'_>,
-        neighbour: Neighbour,
-    ) -> Vec<Finding> {
+    /// Takes in one signal of a pod: the only way in. Returns the findings that are news: a pod's
+    /// first one of a signature, a more severe one, or one with twice the contacts of the last. They
+    /// may be about other pods of the same run too, which have done their part of a scan before.
+    pub fn step(&mut self, attributed: &Attributed<'_>) -> Vec<Finding> {
+        let Attributed {
+            signal,
+            subject,
+            origin,
+            neighbour,
+            workload,
+        } = *attributed;
         if self.pods.len() >= limits::PODS_MAX && !self.pods.contains_key(&subject.pod) {
             self.refused_pod_count = self.refused_pod_count.saturating_add(1);
             return Vec::new();
@@ -191,15 +157,20 @@ impl Engine {
             pod.subject.run.clone_from(&subject.run);
             join(&mut self.runs, subject.run.as_ref());
         }
-        let loss = pod.loss(&self.losses, self.loss_anywhere);
         self.judged.clear();
-        let around = (&self.config, loss);
-        let mut crossings = pod.take_in(signal, neighbour, around, &mut self.judged);
-        // Samples come from another clock than the log: they say nothing about how far it was read.
-        if !matches!(signal, Signal::Sample(_)) {
-            let now = (signal.time(), CLOCK_JUMP_US);
-            crossings.extend(pod.settle(now, &self.config, loss, &mut self.judged));
-        }
+        let crossings = if let Signal::Sample(sample) = signal {
+            // Samples come from another clock than the log: they say nothing about how far it was
+            // read, and no contact waits for an answer in them.
+            pod.observe_sample(sample, &self.config)
+        } else {
+            let id = self.origins.id(origin, pod.origin);
+            pod.come_from(id, &self.origins);
+            let read = pod.read_by(signal.time(), &self.origins);
+            let mut crossings =
+                pod.take_in(signal, neighbour, (&self.config, &read), &mut self.judged);
+            crossings.extend(pod.settle(&read, CLOCK_JUMP_US, &self.config, &mut self.judged));
+            crossings
+        };
         let mut findings = pod.news(crossings);
         if !self.judged.is_empty() && subject.run.is_some() {
             let judged = std::mem::take(&mut self.judged);
@@ -211,16 +182,22 @@ impl Engine {
         findings
     }
 
-    /// Judges what is overdue at `now` in all pods, for pods that have fallen silent: call it
-    /// now and then with the time up to which every source has been read, and at a log's end.
-    pub fn settle(&mut self, now: EventTime) -> Vec<Finding> {
+    /// Judges what is overdue in all pods, for pods that have fallen silent: call it now and then
+    /// with the time up to which each source has been read, and at a log's end. `None` for a source
+    /// of which that is not known: its contacts wait on.
+    pub fn settle(&mut self, read_up_to: impl Fn(u16) -> Option<EventTime>) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut contacts = Vec::new();
         for pod in self.pods.values_mut() {
-            let loss = pod.loss(&self.losses, self.loss_anywhere);
             self.judged.clear();
-            let crossings = pod.settle((now, LOG_GAP_US), &self.config, loss, &mut self.judged);
-            findings.extend(pod.news(crossings));
+            for id in pod.waits_for(&self.origins) {
+                let Some(now) = self.origins.read_up_to(id, &read_up_to) else {
+                    continue;
+                };
+                let read = Read::source_of(&self.origins, id, now);
+                let crossings = pod.settle(&read, LOG_GAP_US, &self.config, &mut self.judged);
+                findings.extend(pod.news(crossings));
+            }
             let of_pod = |contact: &Judged| (*contact, pod.subject.clone(), pod.workload);
             contacts.extend(self.judged.iter().map(of_pod));
         }
@@ -230,9 +207,11 @@ impl Engine {
             self.observe_run(subject, *workload, contact, &mut findings);
         }
         findings.sort_by(|a, b| a.subject.pod.cmp(&b.subject.pod));
-        self.runs.retain(|_, run| {
-            run.pod_count > 0 || now.micros_since(run.last) < limits::EMPTY_RUN_KEPT_US
-        });
+        if let Some(now) = self.origins.latest(&read_up_to) {
+            self.runs.retain(|_, run| {
+                run.pod_count > 0 || now.micros_since(run.last) < limits::EMPTY_RUN_KEPT_US
+            });
+        }
         findings
     }
 
@@ -270,32 +249,11 @@ impl Engine {
         }
     }
 
-    /// A node's log lost records: the silence of its pods says nothing for a while. Pods whose
-    /// node is not known ([`Engine::place`]) are meant as well.
-    pub fn node_lost(&mut self, node: &str, time: EventTime, count: u64) {
-        if count == 0 {
-            return;
-        }
-        self.loss_anywhere.extend(time);
-        if let Some(loss) = self.losses.get_mut(node) {
-            loss.extend(time);
-        } else if self.losses.len() < limits::NODES_MAX {
-            let mut loss = Loss::default();
-            loss.extend(time);
-            self.losses.insert(node.into(), loss);
-        }
-    }
-
-    /// Says on which node a pod runs, so that only that node's losses count for it.
-    pub fn place(&mut self, subject: &Subject, node: &str) {
-        if let Some(pod) = self.pods.get_mut(&subject.pod) {
-            if pod.node.as_deref() != Some(node) {
-                pod.node = Some(node.into());
-            }
-        } else if self.pods.len() < limits::PODS_MAX {
-            let mut pod = Pod::new(&subject.pod);
-            pod.node = Some(node.into());
-            self.pods.insert(subject.pod.clone(), Box::new(pod));
+    /// A log lost records: the silence of targets says nothing for a while to the pods whose records
+    /// come from there. Without a node, those of all nodes of the source may be missing.
+    pub fn lost(&mut self, origin: Origin<'_>, time: EventTime, count: u64) {
+        if count > 0 {
+            self.origins.lost(origin, time);
         }
     }
 
@@ -334,129 +292,6 @@ impl Engine {
     #[must_use]
     pub fn refused_signal_count(&self) -> u64 {
         self.refused_pod_count
-    }
-}
-
-impl Pod {
-    fn new(key: &PodKey) -> Self {
-        Self {
-            subject: Subject {
-                pod: key.clone(),
-                run: None,
-            },
-            workload: Workload::default(),
-            node: None,
-            contacts: Contacts::default(),
-            scan: Scan::default(),
-            traffic: Traffic::default(),
-            told: Told::default(),
-        }
-    }
-
-    fn loss(&self, losses: &HashMap<Box<str>, Loss>, anywhere: Loss) -> Loss {
-        match &self.node {
-            Some(node) => losses.get(node).copied().unwrap_or_default(),
-            None => anywhere,
-        }
-    }
-
-    fn take_in(
-        &mut self,
-        signal: &Signal<'_>,
-        neighbour: Neighbour,
-        (config, loss): (&EngineConfig, Loss),
-        judged: &mut Vec<Judged>,
-    ) -> Vec<Crossing> {
-        match signal {
-            Signal::Flow(flow) => {
-                let is_nobody = config.scopes.classify(flow.destination) == Scope::Nobody;
-                if is_nobody {
-                    return Vec::new();
-                }
-                let mut crossings = self.traffic.observe_flow(flow, config, &self.told);
-                if flow.outcome == Outcome::NotAnAttempt {
-                    return crossings;
-                }
-                let key = config.hash_key;
-                if let Some(mut contact) = self.contacts.observe(flow, neighbour, key) {
-                    contact.is_lossy = loss.covers(contact.time);
-                    let taken_back = self.contacts.taken_back(&contact, key);
-                    for contact in [Some(contact), taken_back].into_iter().flatten() {
-                        crossings.extend(self.scan(&contact, config));
-                        judged.push(contact);
-                    }
-                }
-                crossings
-            }
-            Signal::Dns(query) => {
-                self.contacts.resolved(&query.answers, config.hash_key);
-                self.traffic.observe_dns(query, config, &self.told)
-            }
-            Signal::Tls(tls) => self.traffic.observe_tls(tls, config, &self.told),
-            Signal::Sample(sample) => self.traffic.observe_sample(sample, config, &self.told),
-            // About a node, not about a pod: `Engine::node_lost`.
-            Signal::Lost(_) => Vec::new(),
-        }
-    }
-
-    /// Judges what is overdue. Time that jumped by more than the second part of `now` has not
-    /// simply passed.
-    fn settle(
-        &mut self,
-        now: (EventTime, i64),
-        config: &EngineConfig,
-        loss: Loss,
-        judged: &mut Vec<Judged>,
-    ) -> Vec<Crossing> {
-        let mut crossings = Vec::new();
-        let (now, jump_us) = now;
-        let key = config.hash_key;
-        self.contacts.pass(now, jump_us);
-        while let Some(contact) = self.contacts.overdue(now, key, |time| loss.covers(time)) {
-            crossings.extend(self.scan(&contact, config));
-            judged.push(contact);
-        }
-        crossings
-    }
-
-    fn scan(&mut self, contact: &Judged, config: &EngineConfig) -> Vec<Crossing> {
-        let around = Surroundings {
-            config,
-            workload: self.workload,
-            has_dns: self.contacts.has_dns(),
-            told: &self.told,
-        };
-        self.scan.observe(contact, around)
-    }
-
-    /// Keeps what is news.
-    fn news(&mut self, crossings: Vec<Crossing>) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for Crossing {
-            signature,
-            severity,
-            evidence,
-        } in crossings
-        {
-            let (contact_count, score) = (evidence.contact_count, evidence.score);
-            let word = Word {
-                signature,
-                severity,
-                contact_count,
-                score,
-            };
-            if self.told.is_news(word) {
-                self.told.tell(word);
-                let subject = self.subject.clone();
-                findings.push(Finding {
-                    subject,
-                    signature,
-                    severity,
-                    evidence,
-                });
-            }
-        }
-        findings
     }
 }
 

@@ -1,6 +1,6 @@
-//! Loss: spans of event time in which records of a node may be missing.
+//! Loss: spans of event time in which records of a log may be missing.
 //!
-//! Kept by `engine` per node. In such a span the silence of a pod's targets says nothing (INV-8).
+//! Kept by `origin` per log. In such a span the silence of a pod's targets says nothing (INV-8).
 
 use serde::{Deserialize, Serialize};
 

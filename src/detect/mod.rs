@@ -1,13 +1,15 @@
 //! Detection: pure functions of signals and event time that turn what a pod did into findings.
 //!
 //! Called by the operator and by `replay` alike, through [`Engine::step`]. Reading order:
-//! `engine` (one state per pod), `contacts` (what is a first contact, and did it fail; with
+//! `attributed` (what comes in), `engine` (one state per `pod`), `origin` (which log, and its gaps),
+//! `contacts` (what is a first contact, and did it fail; with
 //! `outage`), `scan`
 //! with `walk`, `spread` and `tally`, `run` (the same walks over the pods of a run), `traffic` with
 //! `session` and `names`, `mining` with `intel`, `tunnel`, `fusion`. Nothing here may see a client,
 //! a clock, a file or the environment. One pod's signals never touch another pod's state; they
 //! touch that of their own run.
 
+mod attributed;
 mod contacts;
 mod engine;
 mod fusion;
@@ -15,7 +17,9 @@ mod intel;
 mod loss;
 mod mining;
 mod names;
+mod origin;
 mod outage;
+mod pod;
 mod recent;
 mod run;
 mod saved;
@@ -32,7 +36,8 @@ mod walk;
 mod weight;
 mod wording;
 
-pub use engine::{Engine, EngineConfig, ErrorBudget, RestoreError, Saving, Workload};
+pub use attributed::{Attributed, Origin, Workload};
+pub use engine::{Engine, EngineConfig, ErrorBudget, RestoreError, Saving};
 pub use intel::{ParseProblem, PoolList};
 pub use scope::{Scope, Scopes};
 pub use sketch::HashKey;

@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::contacts::ANSWER_WAIT_US;
+use super::origin::{OriginId, Read};
 use super::saved;
 use crate::limits;
 use crate::model::EventTime;
@@ -29,24 +30,24 @@ pub(super) struct Outage {
     lost: Vec<(u32, EventTime)>,
     /// Known targets that wait for an answer, in logs of packets.
     #[serde(deserialize_with = "saved::list::<_, _, { limits::LOST_TARGETS }>")]
-    asked: Vec<(u32, EventTime)>,
+    asked: Vec<(u32, OriginId, EventTime)>,
     since: Option<EventTime>,
 }
 
 impl Outage {
     /// A known target was tried again.
-    pub(super) fn asked(&mut self, id: u64, time: EventTime) {
+    pub(super) fn asked(&mut self, id: u64, origin: OriginId, time: EventTime) {
         let id = half(id);
-        let is_known = self.asked.iter().any(|(known, _)| *known == id);
+        let is_known = self.asked.iter().any(|(known, ..)| *known == id);
         if !is_known && self.asked.len() < limits::LOST_TARGETS {
-            self.asked.push((id, time));
+            self.asked.push((id, origin, time));
         }
     }
 
     /// A known target answered again, or did not.
     pub(super) fn told(&mut self, id: u64, time: EventTime, success: bool) {
         let id = half(id);
-        self.asked.retain(|(known, _)| *known != id);
+        self.asked.retain(|(known, ..)| *known != id);
         self.lost.retain(|(known, _)| *known != id);
         if !success {
             self.lose(id, time);
@@ -54,13 +55,13 @@ impl Outage {
     }
 
     /// Time has passed: who has not answered by now does not.
-    pub(super) fn pass(&mut self, now: EventTime, is_lossy: impl Fn(EventTime) -> bool) {
-        while let Some(&(id, time)) = self.asked.first() {
-            if now.micros_since(time).abs() < ANSWER_WAIT_US {
-                return;
-            }
-            self.asked.remove(0);
-            if !is_lossy(time) {
+    pub(super) fn pass(&mut self, read: &Read<'_>) {
+        let is_overdue = |(_, origin, time): &(u32, OriginId, EventTime)| {
+            read.has(*origin) && read.now.micros_since(*time).abs() >= ANSWER_WAIT_US
+        };
+        while let Some(position) = self.asked.iter().position(is_overdue) {
+            let (id, origin, time) = self.asked.remove(position);
+            if !read.is_lossy(origin, time) {
                 self.lost.retain(|(known, _)| *known != id);
                 self.lose(id, time);
             }
@@ -98,6 +99,7 @@ fn half(id: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::origin::Origins;
     use super::*;
 
     fn at(seconds: i64) -> EventTime {
@@ -122,14 +124,16 @@ mod tests {
     #[test]
     fn silence_of_known_targets_is_an_outage_and_an_answer_in_time_is_not() {
         let mut outage = Outage::default();
-        (0..5_u64).for_each(|id| outage.asked(id << 32, at(0)));
-        outage.pass(at(9), |_| false);
+        (0..5_u64).for_each(|id| outage.asked(id << 32, OriginId::default(), at(0)));
+        let origins = Origins::default();
+        let read = |second| Read::all(&origins, at(second));
+        outage.pass(&read(9));
         assert!(!outage.covers(at(9)));
         outage.told(0, at(9), true);
-        outage.pass(at(10), |_| false);
+        outage.pass(&read(10));
         assert!(!outage.covers(at(10)), "one of five answered");
-        outage.asked(0, at(10));
-        outage.pass(at(20), |_| false);
+        outage.asked(0, OriginId::default(), at(10));
+        outage.pass(&read(20));
         assert!(outage.covers(at(20)));
     }
 

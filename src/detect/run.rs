@@ -22,8 +22,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::attributed::Workload;
 use super::contacts::{Change, Judged};
-use super::engine::{EngineConfig, Workload};
+use super::engine::EngineConfig;
 use super::recent::{Mark, Recent};
 use super::saved;
 use super::scan::{Crossing, Placed, Scan, Service, remember, standing};

@@ -10,8 +10,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::attributed::Workload;
 use super::contacts::{Change, Judged};
-use super::engine::{EngineConfig, Workload};
+use super::engine::EngineConfig;
 use super::saved;
 use super::scope::Scope;
 use super::spread::Spread;

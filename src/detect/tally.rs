@@ -10,8 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attributed::Workload;
 use super::contacts::{Change, Judged};
-use super::engine::Workload;
 use super::saved;
 use super::scan::{Crossing, Service, Surroundings, span_us};
 use super::scope::Scope;

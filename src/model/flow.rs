@@ -22,7 +22,7 @@ pub enum Signal<'a> {
     /// How busy a pod's processors were.
     Sample(ComputeSample<'a>),
     /// The producer of the log says that it lost records.
-    Lost(LostEvents),
+    Lost(LostEvents<'a>),
 }
 
 impl Signal<'_> {
@@ -70,6 +70,7 @@ impl Signal<'_> {
                     namespace: owned(pod.namespace),
                     name: owned(pod.name),
                 }),
+                node: flow.node.map(owned),
             }),
             Signal::Dns(query) => Signal::Dns(DnsQuery {
                 time: query.time,
@@ -92,7 +93,11 @@ impl Signal<'_> {
                 cpu: sample.cpu,
                 gpu: sample.gpu,
             }),
-            Signal::Lost(lost) => Signal::Lost(lost),
+            Signal::Lost(lost) => Signal::Lost(LostEvents {
+                time: lost.time,
+                count: lost.count,
+                node: lost.node.map(owned),
+            }),
         }
     }
 }
@@ -131,6 +136,9 @@ pub struct Flow<'a> {
     /// Whether only the flags of a packet, which its sender chose, say that it is an answer. Such an
     /// answer counts only for an attempt that the same log showed.
     pub is_inferred: bool,
+    /// The node that the record names as the one that it was made on. Used only for a pod whose
+    /// node the API server does not name.
+    pub node: Option<Cow<'a, str>>,
 }
 
 /// Transport protocol of a flow.
@@ -288,10 +296,12 @@ pub struct TlsName<'a> {
 }
 
 /// Records that the producer itself lost, so that silence is not taken for calm (INV-8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LostEvents {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostEvents<'a> {
     /// When it said so.
     pub time: EventTime,
     /// How many.
     pub count: u64,
+    /// The node whose records are missing, where the record names it.
+    pub node: Option<Cow<'a, str>>,
 }

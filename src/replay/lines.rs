@@ -22,6 +22,8 @@ const TLS_HEAD_START_US: i64 = 10_000_000;
 /// One file, with the line that comes next.
 pub(super) struct LogFile {
     path: PathBuf,
+    /// Its number among the files of the capture.
+    source: u16,
     reader: Box<dyn BufRead>,
     decoder: Option<Decoder>,
     is_samples: bool,
@@ -48,31 +50,38 @@ impl LogFile {
         let mut files = Vec::new();
         if capture.files.is_empty() {
             let stdin = Box::new(BufReader::new(io::stdin()));
-            files.push(Self::new(PathBuf::from("-"), stdin, format));
+            files.push(Self::new((0, PathBuf::from("-")), stdin, format));
         }
-        let open = |path: &PathBuf| {
+        let open = |(source, path): (usize, &PathBuf)| {
             let file = File::open(path).map_err(|source| ReplayError::Read {
                 path: path.clone(),
                 source,
             })?;
             let reader = Box::new(BufReader::with_capacity(256 * 1024, file));
-            Ok(Self::new(path.clone(), reader, format))
+            // At most MERGE_FILES_MAX, so it fits.
+            let source = u16::try_from(source).unwrap_or(u16::MAX);
+            Ok(Self::new((source, path.clone()), reader, format))
         };
-        for path in &capture.files {
-            files.push(open(path)?);
+        for numbered in capture.files.iter().enumerate() {
+            files.push(open(numbered)?);
         }
         if let Some(path) = &capture.samples {
             files.push(Self {
                 is_samples: true,
-                ..open(path)?
+                ..open((files.len(), path))?
             });
         }
         Ok(files)
     }
 
-    fn new(path: PathBuf, reader: Box<dyn BufRead>, format: Option<Format>) -> Self {
+    fn new(
+        (source, path): (u16, PathBuf),
+        reader: Box<dyn BufRead>,
+        format: Option<Format>,
+    ) -> Self {
         Self {
             path,
+            source,
             reader,
             decoder: format.map(Decoder::new),
             is_samples: false,
@@ -124,14 +133,15 @@ impl LogFile {
     }
 }
 
-/// Calls `take` with every line of all files, merged by time where there are several.
+/// Calls `take` with every line of all files and the number of its file, merged by time where there
+/// are several.
 pub(super) fn for_each_line(
     mut files: Vec<LogFile>,
-    mut take: impl FnMut(&Line<'_>),
+    mut take: impl FnMut(u16, &Line<'_>),
 ) -> Result<(), ReplayError> {
     if let [file] = files.as_mut_slice() {
         while let Some(line) = file.next()? {
-            take(&line);
+            take(0, &line);
         }
         return Ok(());
     }
@@ -145,7 +155,7 @@ pub(super) fn for_each_line(
         let Some((key, file)) = heads.get_mut(index) else {
             break;
         };
-        take(&file.current());
+        take(file.source, &file.current());
         match advance(file, &mut take)? {
             Some(next) => *key = next,
             None => drop(heads.swap_remove(index)),
@@ -168,13 +178,14 @@ fn earliest(heads: &[(Due, LogFile)]) -> Option<usize> {
 /// Moves on to the next line that has a time. Those without are taken at once.
 fn advance(
     file: &mut LogFile,
-    take: &mut impl FnMut(&Line<'_>),
+    take: &mut impl FnMut(u16, &Line<'_>),
 ) -> Result<Option<Due>, ReplayError> {
+    let source = file.source;
     while let Some(line) = file.next()? {
         if let Some(due) = due_of(&line) {
             return Ok(Some(due));
         }
-        take(&line);
+        take(source, &line);
     }
     Ok(None)
 }

@@ -15,16 +15,13 @@ use super::timeline::Timeline;
 use crate::detect::Engine;
 use crate::limits;
 use crate::model::{
-    EventTime, Finding, Flow, Neighbour, Outcome, PodKey, RunKey, Severity, Signal, Signature,
-    Subject,
+    EventTime, Finding, Flow, Outcome, PodKey, RunKey, Severity, Signal, Signature,
 };
+use crate::signals::attribute::{Index, Membership, Named, PodFacts};
 use crate::signals::decode::{Decoded, Format, decode_sample};
 
 /// Lines between two reports of progress.
 const PROGRESS_LINES: u64 = 1 << 16;
-
-/// The node that losses in a recorded log are booked on: a log does not always say which.
-const REPLAY_NODE: &str = "replay";
 
 /// What a replay of one capture showed.
 #[derive(Clone, Debug, Default)]
@@ -226,8 +223,8 @@ pub fn replay_capture(
     let files = LogFile::open_all(capture, setup.format)?;
     let mut replay = Replay::new(capture, setup);
     let mut line_count = 0_u64;
-    for_each_line(files, |line| {
-        replay.take(line);
+    for_each_line(files, |source, line| {
+        replay.take(source, line);
         line_count += 1;
         if line_count.is_multiple_of(PROGRESS_LINES) {
             progress(line_count);
@@ -239,7 +236,10 @@ pub fn replay_capture(
 struct Replay<'a> {
     engine: Engine,
     terms: &'a Terms,
-    keys: BTreeMap<IpAddr, Subject>,
+    /// Every address is a pod, and stays one.
+    index: Index,
+    /// The addresses that started something, and whether their node is known.
+    seen: BTreeMap<IpAddr, bool>,
     /// Addresses by `namespace/name`, where the log names pods and samples may.
     names: BTreeMap<String, IpAddr>,
     has_samples: bool,
@@ -249,10 +249,17 @@ struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     fn new(capture: &Capture, setup: &'a Setup) -> Self {
+        let mut index = Index::new();
+        // A pod of a run is a sibling before it starts anything itself.
+        for address in setup.terms.members() {
+            index.apply(pod_of(address, None), EventTime::MIN);
+            index.enroll(&key_of(address), Some(membership_of(&setup.terms, address)));
+        }
         Self {
             engine: Engine::new(setup.config.clone()),
             terms: &setup.terms,
-            keys: BTreeMap::new(),
+            index,
+            seen: BTreeMap::new(),
             names: BTreeMap::new(),
             has_samples: capture.samples.is_some(),
             last: EventTime::MIN,
@@ -263,7 +270,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn take(&mut self, line: &Line<'_>) {
+    fn take(&mut self, source: u16, line: &Line<'_>) {
         let decoded = match line {
             Line::Text(decoder, text) => decoder.decode(text),
             Line::Sample(text) => decode_sample(text),
@@ -278,14 +285,14 @@ impl<'a> Replay<'a> {
             self.result.formats.insert(decoder.format());
         }
         match decoded {
-            Decoded::Signal(signal) => self.step(&signal),
+            Decoded::Signal(signal) => self.step(source, &signal),
             Decoded::Skipped(_) => {}
             Decoded::Unknown => self.result.unknown_count += 1,
             Decoded::Malformed(_) => self.result.malformed_count += 1,
         }
     }
 
-    fn step(&mut self, signal: &Signal<'_>) {
+    fn step(&mut self, file: u16, signal: &Signal<'_>) {
         // A file of samples says nothing about how far the log goes.
         if !matches!(signal, Signal::Sample(_)) {
             let time = signal.time();
@@ -295,7 +302,8 @@ impl<'a> Replay<'a> {
         }
         if let Signal::Lost(lost) = signal {
             self.result.lost_count = self.result.lost_count.saturating_add(lost.count);
-            self.engine.node_lost(REPLAY_NODE, lost.time, lost.count);
+            let origin = self.index.origin_of_loss(file, lost);
+            self.engine.lost(origin, lost.time, lost.count);
         }
         match signal {
             Signal::Flow(_) => self.result.flow_count += 1,
@@ -310,36 +318,38 @@ impl<'a> Replay<'a> {
             return;
         };
         self.remember_name(signal, source);
-        if self.keys.len() >= limits::PODS_MAX && !self.keys.contains_key(&source) {
+        if self.seen.len() >= limits::PODS_MAX && !self.seen.contains_key(&source) {
             self.result.refused_count += 1;
             return;
         }
-        let subject = self.keys.entry(source).or_insert_with(|| Subject {
-            pod: PodKey::from(source.to_string().as_str()),
-            run: self.terms.run_of(source).map(RunKey::from),
-        });
+        self.know(source, signal);
         self.result
             .subjects
             .entry(source)
             .or_default()
             .observe(signal);
-        let workload = self.terms.of(source).workload;
-        let neighbour = match signal {
-            Signal::Flow(flow) if subject.run.is_some() && flow.outcome.may_fail() => {
-                let run = self.terms.run_of(flow.destination.to_canonical());
-                let is_sibling = run.map(RunKey::from) == subject.run;
-                if is_sibling {
-                    Neighbour::Sibling
-                } else {
-                    Neighbour::Stranger
-                }
-            }
-            _ => Neighbour::Stranger,
+        let Ok(attributed) = self.index.attribute(file, signal, Named::By(source)) else {
+            self.result.refused_count += 1;
+            return;
         };
-        let findings = self
-            .engine
-            .step_beside(subject, workload, signal, neighbour);
+        let findings = self.engine.step(&attributed);
         self.record(findings);
+    }
+
+    /// Makes a pod of an address that starts something, on the node that the log names first.
+    fn know(&mut self, address: IpAddr, signal: &Signal<'_>) {
+        let node = match signal {
+            Signal::Flow(flow) => flow.node.as_deref(),
+            _ => None,
+        };
+        let has_node = self.seen.get(&address).copied();
+        if has_node == Some(true) || (has_node == Some(false) && node.is_none()) {
+            return;
+        }
+        self.index.apply(pod_of(address, node), EventTime::MIN);
+        let membership = membership_of(self.terms, address);
+        self.index.enroll(&key_of(address), Some(membership));
+        self.seen.insert(address, node.is_some());
     }
 
     /// A sample names its pod by address, or as the log's own records did before.
@@ -376,17 +386,44 @@ impl<'a> Replay<'a> {
     /// What waits for an answer at the end of the log waits in vain only if the log goes on long
     /// enough after it, so nothing is judged beyond the last record.
     fn finish(mut self, labels: &Labels) -> CaptureResult {
-        let findings = self.engine.settle(self.last);
+        let last = self.last;
+        let findings = self.engine.settle(|_| Some(last));
         self.record(findings);
-        for (source, subject) in &self.keys {
+        for source in self.seen.keys() {
             let result = self.result.subjects.entry(*source).or_default();
-            result.highest_walk_nats = self.engine.highest_walk_nats(&subject.pod);
+            result.highest_walk_nats = self.engine.highest_walk_nats(&key_of(*source));
             result.run = self.terms.run_of(*source).map(ToOwned::to_owned);
         }
         for listed in labels.listed(&self.result.capture) {
             self.result.subjects.entry(listed).or_default();
         }
         self.result
+    }
+}
+
+fn key_of(address: IpAddr) -> PodKey {
+    PodKey::from(address.to_string().as_str())
+}
+
+fn membership_of(terms: &Terms, address: IpAddr) -> Membership {
+    Membership {
+        run: terms.run_of(address).map(RunKey::from),
+        workload: terms.of(address).workload,
+    }
+}
+
+/// What a replay knows of a pod: its address, and the node that the log names.
+fn pod_of(address: IpAddr, node: Option<&str>) -> PodFacts {
+    PodFacts {
+        key: key_of(address),
+        namespace: String::new(),
+        name: String::new(),
+        ips: vec![address],
+        host_network: false,
+        node: node.map(ToOwned::to_owned),
+        since: EventTime::MIN,
+        ended_at: None,
+        workload: None,
     }
 }
 

@@ -157,6 +157,11 @@ impl Terms {
         Ok((terms, notes))
     }
 
+    /// Every address that belongs to a run.
+    pub(super) fn members(&self) -> impl Iterator<Item = IpAddr> {
+        self.runs.keys().copied()
+    }
+
     /// The run that this subject belongs to.
     #[must_use]
     pub fn run_of(&self, subject: IpAddr) -> Option<&str> {

@@ -226,6 +226,7 @@ mod tests {
             destination_name: None,
             pod: None,
             is_inferred: false,
+            node: None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! Attribution: which pod had an address at a time.
 //!
 //! A synchronous index without clock or client. The shell feeds it from a watch of pods (`apply`,
-//! `delete`, `reset`) and asks it once per signal (`lookup`); `replay` feeds it from a table. It
-//! must never guess: where an address, a time and what the log says do not name exactly one pod,
+//! `delete`, `reset`) and from the membership of runs (`enroll`), and asks it once per signal
+//! (`attribute`); `replay` feeds it from the log and a table of runs. What it answers is the record
+//! that the engine takes, made here and nowhere else. It must never guess: where an address, a time and what the log says do not name exactly one pod,
 //! the answer is [`Attribution::Unattributed`] with the reason. A wrong answer would quarantine an
 //! honest run, and an agent that can choose when its pods die would choose whom to blame.
 //!
@@ -13,6 +14,7 @@
 
 mod names;
 mod neighbour;
+mod record;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -20,9 +22,11 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::detect::Workload;
 use crate::limits;
-use crate::model::{EventTime, PodHint, PodKey, RunKey};
+use crate::model::{EventTime, PodHint, PodKey, RunKey, Subject};
 use names::agrees;
+pub use record::Named;
 
 /// What the index needs to know of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +50,38 @@ pub struct PodFacts {
     /// When its last container stopped for good (phase Succeeded or Failed), which frees its
     /// address long before the object is deleted.
     pub ended_at: Option<EventTime>,
-    /// The run that it belongs to.
-    pub run: Option<RunKey>,
     /// Kind and name of what owns it, for people.
     pub workload: Option<String>,
+}
+
+/// Which run a pod belongs to, and what the run's owner said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The run. Only a replay has pods of which it knows the owner's word and not the run.
+    pub run: Option<RunKey>,
+    /// What it does.
+    pub workload: Workload,
+}
+
+/// What the engine is given of a pod with every signal.
+#[derive(Clone, Debug)]
+struct Known {
+    facts: PodFacts,
+    subject: Subject,
+    workload: Workload,
+}
+
+impl Known {
+    fn new(facts: PodFacts, membership: Option<&Membership>) -> Self {
+        Self {
+            subject: Subject {
+                pod: facts.key.clone(),
+                run: membership.and_then(|membership| membership.run.clone()),
+            },
+            workload: membership.map_or(Workload::Standard, |membership| membership.workload),
+            facts,
+        }
+    }
 }
 
 /// Whom a signal belongs to.
@@ -125,8 +157,8 @@ pub struct IndexStats {
 /// A span of time in which a pod has an address. Open while `until` is `None`.
 #[derive(Clone, Debug)]
 struct Hold {
-    /// The holder's, always those that its pod has: a look-up ends here.
-    facts: Arc<PodFacts>,
+    /// Shared with the pod's entry, so that a look-up needs no second map.
+    known: Arc<Known>,
     from: EventTime,
     until: Option<EventTime>,
 }
@@ -150,7 +182,7 @@ struct Address {
 
 #[derive(Clone, Debug)]
 struct Pod {
-    facts: Arc<PodFacts>,
+    known: Arc<Known>,
     /// Addresses that it has or had, at most [`limits::POD_HELD_ADDRESSES_MAX`].
     held: Vec<Held>,
     ended: Option<EventTime>,
@@ -169,8 +201,12 @@ struct Held {
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     pods: HashMap<PodKey, Pod, RandomState>,
+    /// The members of runs, whether they have an address yet or not.
+    members: HashMap<PodKey, Membership, RandomState>,
     addresses: HashMap<IpAddr, Address, RandomState>,
     nodes: HashSet<IpAddr, RandomState>,
+    /// Names of nodes that pods are on.
+    node_names: HashSet<Box<str>, RandomState>,
     names: names::Names,
     /// Ended pods, the longest ended first.
     ended: BTreeSet<(EventTime, PodKey)>,
@@ -206,16 +242,23 @@ impl Index {
             }
             self.names.add(&facts.namespace, &facts.name, &key);
         }
+        let known = || Arc::new(Known::new(facts.clone(), self.members.get(&key)));
         let pod = self.pods.entry(key.clone()).or_insert_with(|| Pod {
-            facts: Arc::new(facts.clone()),
+            known: known(),
             held: Vec::new(),
             ended: None,
         });
         if pod.ended.is_some() {
             // An end is final; but a run may still claim the pod, or its labels change.
-            facts.ended_at = pod.facts.ended_at.or(facts.ended_at);
+            facts.ended_at = pod.known.facts.ended_at.or(facts.ended_at);
             self.set_facts(facts);
             return;
+        }
+        if let Some(node) = &facts.node
+            && !self.node_names.contains(node.as_str())
+            && self.node_names.len() < limits::NODES_MAX
+        {
+            self.node_names.insert(node.as_str().into());
         }
         let from = if pod.held.is_empty() { facts.since } else { at };
         let (ips, ended_at) = (facts.ips.clone(), facts.ended_at);
@@ -264,6 +307,32 @@ impl Index {
         }
     }
 
+    /// The pod belongs to this run from now on, or to none. Said for pods without an address too.
+    /// A pod that has ended keeps the run that it had: its last lines come later than its end.
+    pub fn enroll(&mut self, pod: &PodKey, membership: Option<Membership>) {
+        match membership {
+            Some(membership) => {
+                if self.members.len() >= limits::INDEX_PODS_MAX && !self.members.contains_key(pod) {
+                    self.stats.refused += 1;
+                    return;
+                }
+                self.members.insert(pod.clone(), membership);
+            }
+            None if self.pods.get(pod).is_some_and(|pod| pod.ended.is_some()) => return,
+            None => drop(self.members.remove(pod)),
+        }
+        if let Some(known) = self.pods.get(pod) {
+            let facts = known.known.facts.clone();
+            self.set_facts(facts);
+        }
+    }
+
+    /// What [`Self::enroll`] said last of a pod.
+    #[must_use]
+    pub fn membership(&self, pod: &PodKey) -> Option<&Membership> {
+        self.members.get(pod)
+    }
+
     /// The pod that had `ip` at `time`. `hint` is the pod that the log itself names, if it does;
     /// it can only take away certainty, never add it.
     #[must_use]
@@ -273,9 +342,8 @@ impl Index {
         time: EventTime,
         hint: Option<&PodHint<'_>>,
     ) -> Attribution<'_> {
-        match self.find(ip.to_canonical(), time) {
-            Ok(facts) if hint.is_none_or(|hint| agrees(hint, facts)) => Attribution::Pod(facts),
-            Ok(_) => Attribution::Unattributed(Why::HintContradicts),
+        match self.find_hinted(ip, time, hint) {
+            Ok(known) => Attribution::Pod(&known.facts),
             Err(why) => Attribution::Unattributed(why),
         }
     }
@@ -291,7 +359,7 @@ impl Index {
     /// The facts of a pod that the index still knows.
     #[must_use]
     pub fn pod(&self, key: &PodKey) -> Option<&PodFacts> {
-        self.pods.get(key).map(|pod| &*pod.facts)
+        self.pods.get(key).map(|pod| &pod.known.facts)
     }
 
     /// Size, and what the bounds cost.
@@ -304,7 +372,25 @@ impl Index {
         }
     }
 
-    fn find(&self, ip: IpAddr, time: EventTime) -> Result<&PodFacts, Why> {
+    fn knows_node(&self, name: &str) -> bool {
+        self.node_names.contains(name)
+    }
+
+    fn find_hinted(
+        &self,
+        ip: IpAddr,
+        time: EventTime,
+        hint: Option<&PodHint<'_>>,
+    ) -> Result<&Known, Why> {
+        let known = self.find(ip.to_canonical(), time)?;
+        if hint.is_none_or(|hint| agrees(hint, &known.facts)) {
+            Ok(known)
+        } else {
+            Err(Why::HintContradicts)
+        }
+    }
+
+    fn find(&self, ip: IpAddr, time: EventTime) -> Result<&Known, Why> {
         if self.nodes.contains(&ip) {
             return Err(Why::HostNetwork);
         }
@@ -318,7 +404,7 @@ impl Index {
         if address.is_contested {
             return Err(Why::Ambiguous);
         }
-        let mut found: Option<&PodFacts> = None;
+        let mut found: Option<&Known> = None;
         let mut why = if address.holds.is_empty() {
             Why::UnknownAddress
         } else {
@@ -326,10 +412,10 @@ impl Index {
         };
         for hold in &address.holds {
             if covers(hold.from, hold.until, time) {
-                if found.is_some_and(|other| other.key != hold.facts.key) {
+                if found.is_some_and(|other| other.facts.key != hold.known.facts.key) {
                     return Err(Why::Ambiguous);
                 }
-                found = Some(&hold.facts);
+                found = Some(&hold.known);
             } else if time > hold.from {
                 why = Why::AfterPod;
             }
@@ -341,12 +427,13 @@ impl Index {
         let Some(pod) = self.pods.get_mut(&facts.key) else {
             return;
         };
-        pod.facts = Arc::new(facts);
+        let membership = self.members.get(&facts.key);
+        pod.known = Arc::new(Known::new(facts, membership));
         for held in &pod.held {
             let address = self.addresses.get_mut(&held.ip);
             let holds = address.into_iter().flat_map(|address| &mut address.holds);
-            for hold in holds.filter(|hold| hold.facts.key == pod.facts.key) {
-                hold.facts = Arc::clone(&pod.facts);
+            for hold in holds.filter(|hold| hold.known.facts.key == pod.known.facts.key) {
+                hold.known = Arc::clone(&pod.known);
             }
         }
     }
@@ -396,7 +483,7 @@ impl Index {
             return;
         }
         pod.held.push(Held { ip, is_open: true });
-        if pod.facts.host_network {
+        if pod.known.facts.host_network {
             address.add_host(from);
             return;
         }
@@ -409,7 +496,7 @@ impl Index {
             self.stats.evicted_holders += 1;
         }
         address.holds.push(Hold {
-            facts: Arc::clone(&pod.facts),
+            known: Arc::clone(&pod.known),
             from,
             until: None,
         });
@@ -426,10 +513,10 @@ impl Index {
             let Some(address) = self.addresses.get_mut(&held.ip) else {
                 continue;
             };
-            if pod.facts.host_network {
+            if pod.known.facts.host_network {
                 address.remove_host(at);
             }
-            let is_open = |hold: &&mut Hold| hold.facts.key == *key && hold.until.is_none();
+            let is_open = |hold: &&mut Hold| hold.known.facts.key == *key && hold.until.is_none();
             for hold in address.holds.iter_mut().filter(is_open) {
                 hold.until = Some(at);
             }
@@ -438,6 +525,10 @@ impl Index {
 
     fn end(&mut self, key: &PodKey, at: EventTime) {
         self.release_all_but(key, &[], at);
+        if !self.pods.contains_key(key) {
+            // It never had an address, so no line can be its own.
+            self.members.remove(key);
+        }
         if let Some(pod) = self.pods.get_mut(key)
             && pod.ended.is_none()
         {
@@ -450,16 +541,17 @@ impl Index {
         let Some((_, key)) = self.ended.pop_first() else {
             return;
         };
+        self.members.remove(&key);
         let Some(pod) = self.pods.remove(&key) else {
             return;
         };
-        self.names
-            .remove(&pod.facts.namespace, &pod.facts.name, &key);
+        let facts = &pod.known.facts;
+        self.names.remove(&facts.namespace, &facts.name, &key);
         for held in pod.held {
             let Some(address) = self.addresses.get_mut(&held.ip) else {
                 continue;
             };
-            address.holds.retain(|hold| hold.facts.key != key);
+            address.holds.retain(|hold| hold.known.facts.key != key);
             if address.holds.is_empty() && address.host.is_none_or(|host| host.live_count == 0) {
                 self.addresses.remove(&held.ip);
             }

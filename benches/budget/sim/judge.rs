@@ -3,7 +3,7 @@
 //! One engine per group: an engine keeps nothing across runs but losses, so this is the same as one
 //! for the whole cluster, and groups can run beside each other.
 
-use yellowjack::detect::{Engine, EngineConfig, Scopes, Workload};
+use yellowjack::detect::{Attributed, Engine, EngineConfig, Origin, Scopes, Workload};
 use yellowjack::model::{Finding, PodKey, RunKey, Severity, Subject};
 
 use super::group::Plan;
@@ -52,9 +52,11 @@ pub fn subject(plan: &Plan, pod: usize) -> Subject {
 pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
     let mut engine = Engine::new(config());
     let subjects: Vec<Subject> = (0..plan.pod_count).map(|pod| subject(plan, pod)).collect();
-    for (subject, node) in subjects.iter().zip(&plan.nodes) {
-        engine.place(subject, &format!("node-{node}"));
-    }
+    let nodes: Vec<String> = plan.nodes.iter().map(|n| format!("node-{n}")).collect();
+    let origin = |pod: usize| Origin {
+        source: 0,
+        node: nodes.get(pod).map(String::as_str),
+    };
     let workload = if plan.is_declared_crawler {
         Workload::Crawler
     } else {
@@ -82,7 +84,7 @@ pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
             settled = event.arrival;
             keep(
                 settled,
-                engine.settle(event_time(settled - SECOND)),
+                engine.settle(|_| Some(event_time(settled - SECOND))),
                 attack_count,
             );
         }
@@ -91,15 +93,19 @@ pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
                 if let Some(subject) = subjects.get(event.pod) {
                     keep(
                         event.arrival,
-                        engine.step_beside(subject, workload, signal, event.neighbour),
+                        engine.step(&Attributed {
+                            signal,
+                            subject,
+                            origin: origin(event.pod),
+                            neighbour: event.neighbour,
+                            workload,
+                        }),
                         attack_count,
                     );
                 }
             }
             Word::Lost(count) => {
-                if let Some(node) = plan.nodes.get(event.pod) {
-                    engine.node_lost(&format!("node-{node}"), event_time(event.arrival), *count);
-                }
+                engine.lost(origin(event.pod), event_time(event.arrival), *count);
             }
             Word::Attack => attack_count = attack_count.saturating_add(1),
         }
@@ -107,7 +113,7 @@ pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
     let end = events.last().map_or(DAY, |event| event.arrival);
     keep(
         end,
-        engine.settle(event_time(end.saturating_add(HOUR))),
+        engine.settle(|_| Some(event_time(end.saturating_add(HOUR)))),
         attack_count,
     );
     said

@@ -351,6 +351,7 @@ impl Tape {
             destination_name: None,
             pod: None,
             is_inferred: false,
+            node: None,
         }
     }
 

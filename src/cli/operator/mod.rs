@@ -269,6 +269,7 @@ impl Operator {
         let logs = config.sources.iter().map(SourceArg::name);
         let health = SignalHealth::with_metrics(logs, metrics);
         let (roster, cluster_deny) = (Roster::default(), ClusterDeny::default());
+        let index: Arc<RwLock<Index>> = Arc::default();
         let role = match config.duty {
             Duty::Controller(_) => Role::Operator,
             Duty::Node { .. } => Role::Observer,
@@ -278,6 +279,7 @@ impl Operator {
             stores: stores.clone(),
             writer: writer.clone(),
             roster: roster.clone(),
+            index: Arc::clone(&index),
             cluster_deny: cluster_deny.clone(),
             signal_health: health.clone(),
             signals_stale_after: config.stale_after,
@@ -291,7 +293,7 @@ impl Operator {
             witness: Witness::of(health.clone()),
             health,
             forgotten: Forgotten::default(),
-            index: Arc::default(),
+            index,
             controller,
             lines: Arc::default(),
             records: Arc::default(),
@@ -465,7 +467,6 @@ impl Operator {
         let pipeline = Pipeline {
             engine: Engine::new(self.config.engine.clone()),
             index: Arc::clone(&self.index),
-            roster: self.roster.clone(),
             witness: self.witness.clone(),
             health: self.health.clone(),
             forgotten: self.forgotten.clone(),

@@ -157,18 +157,6 @@ impl Operator {
     }
 
     fn run_seen(&self, seen: &Seen<crate::api::AgentRun>) {
-        if let Seen::Changed { new, .. } = seen {
-            let uid = new.uid().unwrap_or_default();
-            let is_crawler = new.spec.detection.profile == crate::api::Profile::Crawler;
-            self.roster.mark_crawler(&uid, is_crawler);
-        }
-        if matches!(seen, Seen::Listed) {
-            for run in self.stores.runs.state() {
-                let is_crawler = run.spec.detection.profile == crate::api::Profile::Crawler;
-                self.roster
-                    .mark_crawler(&run.uid().unwrap_or_default(), is_crawler);
-            }
-        }
         self.controller.run_seen(seen);
         self.bell.ring();
     }

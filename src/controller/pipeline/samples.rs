@@ -7,9 +7,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::{Pipeline, Progress};
-use crate::model::{Finding, Signal, Subject};
-use crate::signals::attribute::{Attribution, PodFacts};
+use super::{Pipeline, Progress, source_id};
+use crate::model::{Finding, Signal};
+use crate::signals::attribute::{Named, PodFacts};
 use crate::signals::decode::PodSample;
 use crate::signals::source::scrape::SampleBatch;
 
@@ -25,13 +25,12 @@ pub struct SampleCounters {
 impl Pipeline {
     pub(super) fn take_samples(&mut self, batch: SampleBatch, progress: &mut Progress) {
         self.start_anew();
-        self.refresh_crawlers(progress);
         if batch.is_news {
             self.health.spoke(batch.source, Instant::now());
         }
         let mut tickets = Vec::new();
         for sample in batch.samples {
-            for (finding, facts) in self.sample_of_pod(sample, progress) {
+            for (finding, facts) in self.sample_of_pod(batch.source, sample) {
                 self.hand_over(finding, &facts, &mut tickets);
             }
         }
@@ -41,48 +40,30 @@ impl Pipeline {
         }
     }
 
-    fn sample_of_pod(
-        &mut self,
-        sample: PodSample,
-        progress: &Progress,
-    ) -> Vec<(Finding, PodFacts)> {
+    fn sample_of_pod(&mut self, source: usize, sample: PodSample) -> Vec<(Finding, PodFacts)> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let span = (sample.from, sample.sample.time);
-        let facts = match index.named(&sample.namespace, &sample.name, span) {
-            Attribution::Pod(facts) if is_uid_of(&sample, facts) => facts,
-            _ => {
-                self.counters
-                    .samples
-                    .unattributed
-                    .fetch_add(1, Ordering::Relaxed);
-                return Vec::new();
-            }
-        };
-        self.counters
-            .samples
-            .attributed
-            .fetch_add(1, Ordering::Relaxed);
-        let subject = Subject {
-            pod: facts.key.clone(),
-            run: facts.run.clone(),
-        };
-        let workload = progress.workload(&facts.key);
+        let counters = &self.counters.samples;
         let signal = Signal::Sample(sample.sample);
-        let found = self.engine.step(&subject, workload, &signal);
+        let named = Named::Pod {
+            namespace: &sample.namespace,
+            name: &sample.name,
+            uid: sample.uid.as_deref(),
+            span: (sample.from, signal.time()),
+        };
+        // Sources of metrics are numbered after the logs.
+        let id = source_id(self.sources.len() + source);
+        let Ok(attributed) = index.attribute(id, &signal, named) else {
+            counters.unattributed.fetch_add(1, Ordering::Relaxed);
+            return Vec::new();
+        };
+        counters.attributed.fetch_add(1, Ordering::Relaxed);
+        let found = self.engine.step(&attributed);
         let facts_of = |finding: Finding| {
             let facts = index.pod(&finding.subject.pod).cloned()?;
             Some((finding, facts))
         };
         found.into_iter().filter_map(facts_of).collect()
     }
-}
-
-/// A UID can only take away certainty: the name has found the pod already.
-fn is_uid_of(sample: &PodSample, facts: &PodFacts) -> bool {
-    sample
-        .uid
-        .as_deref()
-        .is_none_or(|uid| uid == facts.key.as_str())
 }
 
 #[cfg(test)]
@@ -93,7 +74,6 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::cluster::Roster;
     use crate::controller::pipeline::LineCounters;
     use crate::detect::{Engine, EngineConfig};
     use crate::model::{ComputeSample, EventTime, PodKey};
@@ -115,7 +95,6 @@ mod tests {
             node: None,
             since: at(since),
             ended_at: None,
-            run: None,
             workload: None,
         }
     }
@@ -139,7 +118,6 @@ mod tests {
         Pipeline {
             engine: Engine::new(EngineConfig::default()),
             index: Arc::new(RwLock::new(index)),
-            roster: Roster::default(),
             witness: Witness::default(),
             health: SignalHealth::with_metrics([], ["kubelet".to_owned()]),
             forgotten: Forgotten::default(),

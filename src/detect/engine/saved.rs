@@ -15,10 +15,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::loss::Loss;
+use super::super::origin::{Log, Origins, SavedLosses};
+use super::super::pod::Pod;
 use super::super::run::Run;
 use super::super::sketch::{HashKey, KeyedState};
-use super::{Engine, Pod, join};
+use super::{Engine, join};
 use crate::limits;
 use crate::model::{PodKey, RunKey};
 
@@ -27,25 +28,23 @@ use crate::model::{PodKey, RunKey};
 #[derive(Debug, Serialize, Deserialize)]
 enum Piece<P, R, L> {
     /// What belongs to no pod and no run. Comes first.
-    Common {
-        key: HashKey,
-        losses: L,
-        anywhere: Loss,
-    },
+    Common { key: HashKey, losses: SavedLosses },
+    /// A log that records come from. All of them come before the pods, whose contacts name them by number.
+    Log(L),
     /// A pod.
     Pod(P),
     /// A run.
     Run(RunKey, R),
 }
 
-type Losses = HashMap<Box<str>, Loss>;
-type Written<'a> = Piece<&'a Pod, &'a Run, &'a Losses>;
-type Read = Piece<Box<Pod>, Box<Run>, Losses>;
+type Written<'a> = Piece<&'a Pod, &'a Run, &'a Log>;
+type Read = Piece<Box<Pod>, Box<Run>, Log>;
 
 /// What is still to be written of an engine's state.
 #[derive(Debug)]
 pub struct Saving {
     is_begun: bool,
+    log_count: usize,
     pods: std::vec::IntoIter<PodKey>,
     runs: std::vec::IntoIter<RunKey>,
 }
@@ -70,13 +69,13 @@ impl Engine {
             config: _,
             pods,
             runs,
-            losses: _,
-            loss_anywhere: _,
+            origins: _,
             refused_pod_count: _,
             judged: _,
         } = self;
         Saving {
             is_begun: false,
+            log_count: 0,
             pods: pods.keys().cloned().collect::<Vec<_>>().into_iter(),
             runs: runs.keys().cloned().collect::<Vec<_>>().into_iter(),
         }
@@ -101,9 +100,12 @@ impl Engine {
             saving.is_begun = true;
             return Some(Piece::Common {
                 key: self.config.hash_key,
-                losses: &self.losses,
-                anywhere: self.loss_anywhere,
+                losses: self.origins.saved(),
             });
+        }
+        if let Some(log) = self.origins.log(saving.log_count) {
+            saving.log_count += 1;
+            return Some(Piece::Log(log));
         }
         // What was forgotten meanwhile is left out.
         let pods = saving.pods.by_ref();
@@ -121,22 +123,19 @@ impl Engine {
             return Err(RestoreError::Misplaced("it goes on after its end"));
         }
         match piece {
-            Piece::Common {
-                key,
-                losses,
-                anywhere,
-            } => {
+            Piece::Common { key, losses } => {
                 if !self.pods.is_empty() || !self.runs.is_empty() {
                     return Err(RestoreError::Misplaced("the common part is not the first"));
-                }
-                if losses.len() > limits::NODES_MAX {
-                    return Err(RestoreError::Misplaced("too many nodes"));
                 }
                 self.config.hash_key = key;
                 self.pods = HashMap::with_hasher(KeyedState(key));
                 self.runs = HashMap::with_hasher(KeyedState(key));
-                self.losses = losses;
-                self.loss_anywhere = anywhere;
+                self.origins = Origins::restore(losses);
+            }
+            Piece::Log(log) => {
+                if !self.pods.is_empty() || !self.origins.restore_log(log) {
+                    return Err(RestoreError::Misplaced("too many logs, or one twice"));
+                }
             }
             Piece::Pod(pod) => self.restore_pod(pod)?,
             Piece::Run(key, run) => self.restore_run(&key, *run)?,

@@ -1,7 +1,6 @@
 //! Failures whose cause can be seen: they are no scan, and an attacker gains little by causing them.
 
 use super::*;
-use crate::model::Neighbour;
 use crate::model::Severity::{Alert, Quarantine};
 use crate::model::Signature::{HorizontalScan, VerticalScan};
 
@@ -12,8 +11,10 @@ fn inner(n: usize) -> String {
 fn fail_beside(bench: &mut Bench, target: &str, port: u16, neighbour: Neighbour) {
     let flow = flow(target, port, Outcome::Refused, bench.now());
     let (subject, signal) = (pod("agent"), Signal::Flow(flow));
-    let engine = &mut bench.engine;
-    let found = engine.step_beside(&subject, Workload::Standard, &signal, neighbour);
+    let found = bench.engine.step(&Attributed {
+        neighbour,
+        ..by(&subject, Workload::Standard, &signal)
+    });
     bench.findings.extend(found);
 }
 
@@ -47,9 +48,10 @@ fn a_sibling_that_never_answers_a_packet_is_no_scan_either() {
     let mut bench = Bench::new();
     for n in 0..100 {
         let signal = Signal::Flow(flow(&inner(n), 7_800, Outcome::Pending, 0));
-        let (subject, sibling) = (pod("agent"), Neighbour::Sibling);
-        let engine = &mut bench.engine;
-        engine.step_beside(&subject, Workload::Standard, &signal, sibling);
+        bench.engine.step(&Attributed {
+            neighbour: Neighbour::Sibling,
+            ..by(&pod("agent"), Workload::Standard, &signal)
+        });
     }
     bench.settle(60);
     assert_eq!(bench.findings, vec![]);

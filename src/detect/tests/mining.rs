@@ -59,7 +59,7 @@ fn what_one_pod_learnt_from_dns_is_not_held_against_another() {
     assert_eq!(
         bench
             .engine
-            .step(&pod("other"), Workload::Standard, &session),
+            .step(&by(&pod("other"), Workload::Standard, &session)),
         vec![]
     );
 }

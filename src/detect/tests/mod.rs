@@ -14,10 +14,10 @@ mod tunnel;
 
 use std::borrow::Cow;
 
-use super::{Engine, EngineConfig, PoolList, Scopes, Workload};
+use super::{Attributed, Engine, EngineConfig, Origin, PoolList, Scopes, Workload};
 use crate::model::{
-    DnsQuery, EventTime, Finding, Flow, Outcome, PodKey, Severity, Signal, Signature, Subject,
-    TlsName, Transport, Volume,
+    DnsQuery, EventTime, Finding, Flow, Neighbour, Outcome, PodKey, Severity, Signal, Signature,
+    Subject, TlsName, Transport, Volume,
 };
 
 pub(super) fn at(seconds: i64) -> EventTime {
@@ -28,6 +28,27 @@ pub(super) fn pod(name: &str) -> Subject {
     Subject {
         pod: PodKey::from(name),
         run: None,
+    }
+}
+
+/// The only log of most tests.
+pub(super) const LOG: Origin<'static> = Origin {
+    source: 0,
+    node: Some("node-1"),
+};
+
+/// A signal of a pod to which its target is a stranger.
+pub(super) fn by<'a>(
+    subject: &'a Subject,
+    workload: Workload,
+    signal: &'a Signal<'a>,
+) -> Attributed<'a> {
+    Attributed {
+        signal,
+        subject,
+        origin: LOG,
+        neighbour: Neighbour::Stranger,
+        workload,
     }
 }
 
@@ -45,6 +66,7 @@ pub(super) fn flow(target: &str, port: u16, outcome: Outcome, seconds: i64) -> F
         destination_name: None,
         pod: None,
         is_inferred: false,
+        node: None,
     }
 }
 
@@ -104,7 +126,7 @@ impl Bench {
     }
 
     pub(super) fn signal(&mut self, signal: &Signal<'_>) -> &mut Self {
-        let found = self.engine.step(&pod("agent"), self.workload, signal);
+        let found = self.engine.step(&by(&pod("agent"), self.workload, signal));
         self.findings.extend(found);
         self
     }
@@ -130,7 +152,7 @@ impl Bench {
     }
 
     pub(super) fn settle(&mut self, seconds: i64) -> &mut Self {
-        let found = self.engine.settle(at(seconds));
+        let found = self.engine.settle(|_| Some(at(seconds)));
         self.findings.extend(found);
         self
     }

@@ -56,7 +56,10 @@ fn subject(pod: usize) -> Subject {
 /// The same as [`run`], with the pods in two runs.
 fn run_in_teams<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<Finding> {
     let mut engine = engine();
-    let step = |event: &Event| engine.step(&subject(event.pod), Workload::Standard, &event.signal);
+    let step = |event: &Event| {
+        let subject = subject(event.pod);
+        engine.step(&by(&subject, Workload::Standard, &event.signal))
+    };
     events.into_iter().flat_map(step).collect()
 }
 
@@ -90,7 +93,7 @@ fn run<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<usize, Vec<F
     let mut findings: BTreeMap<usize, Vec<Finding>> = BTreeMap::new();
     for event in events {
         let subject = pod(&format!("pod-{}", event.pod));
-        let found = engine.step(&subject, Workload::Standard, &event.signal);
+        let found = engine.step(&by(&subject, Workload::Standard, &event.signal));
         findings.entry(event.pod).or_default().extend(found);
     }
     findings

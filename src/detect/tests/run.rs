@@ -42,7 +42,7 @@ impl Team {
         let found = self
             .bench
             .engine
-            .step(subject, Workload::Standard, &Signal::Flow(flow));
+            .step(&by(subject, Workload::Standard, &Signal::Flow(flow)));
         self.bench.findings.extend(found);
     }
 
@@ -289,7 +289,8 @@ fn runs_are_bounded_and_one_without_pods_makes_room_for_one_with() {
     }
     team.share_out("last", 4, 12);
     team.check(&member("last", 0), Some(Quarantine));
-    team.bench.engine.settle(at(team.seconds + 100_000));
+    let end = team.seconds + 100_000;
+    team.bench.settle(end);
     assert_eq!(
         team.bench.engine.run_count(),
         1,
@@ -307,7 +308,7 @@ fn open_contacts_of_several_pods_are_judged_together_when_the_log_has_gone_on() 
             let target = inner(n * 4 + pod);
             let signal = Signal::Flow(flow(&target, 22, Outcome::Pending, seconds));
             let engine = &mut team.bench.engine;
-            let found = engine.step(&member("run", pod), Workload::Standard, &signal);
+            let found = engine.step(&by(&member("run", pod), Workload::Standard, &signal));
             team.bench.findings.extend(found);
         }
         if n == 6 {

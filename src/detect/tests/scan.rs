@@ -228,7 +228,7 @@ fn the_records_of_one_contact_count_once() {
 #[test]
 fn silence_while_the_node_loses_records_says_nothing_but_refusals_still_count() {
     let mut bench = Bench::new();
-    bench.engine.node_lost("node-1", at(5), 100);
+    bench.engine.lost(LOG, at(5), 100);
     for n in 0..60 {
         bench.signal(&Signal::Flow(flow(&host(n), 23, Outcome::Pending, 5)));
     }
@@ -239,14 +239,51 @@ fn silence_while_the_node_loses_records_says_nothing_but_refusals_still_count() 
 }
 
 #[test]
-fn the_losses_of_another_node_do_not_hide_a_scan() {
-    let mut bench = Bench::new();
-    bench.engine.place(&pod("agent"), "node-1");
-    bench.engine.node_lost("node-2", at(5), 100);
-    for n in 0..60 {
-        bench.signal(&Signal::Flow(flow(&host(n), 23, Outcome::Pending, 5)));
+fn the_losses_of_another_node_or_source_do_not_hide_a_scan() {
+    let (other_node, other_source) = (Some("node-2"), 1);
+    for origin in [
+        Origin {
+            node: other_node,
+            ..LOG
+        },
+        Origin {
+            source: other_source,
+            ..LOG
+        },
+    ] {
+        let mut bench = Bench::new();
+        bench.engine.lost(origin, at(5), 100);
+        for n in 0..60 {
+            bench.signal(&Signal::Flow(flow(&host(n), 23, Outcome::Pending, 5)));
+        }
+        bench.settle(100);
+        bench.check(HorizontalScan, Some(Quarantine));
     }
-    bench.settle(100);
+}
+
+#[test]
+fn a_contact_waits_for_the_log_that_it_is_in_and_not_for_another() {
+    let mut bench = Bench::new();
+    let slow = Origin { source: 1, ..LOG };
+    for n in 0..60 {
+        let signal = Signal::Flow(flow(&host(n), 23, Outcome::Pending, 5));
+        bench.engine.step(&Attributed {
+            origin: slow,
+            ..by(&pod("agent"), Workload::Standard, &signal)
+        });
+    }
+    // The other log is ahead: the answers may still come.
+    bench.signal(&Signal::Flow(flow(&host(99), 443, Outcome::Answered, 60)));
+    let read_up_to = |source| Some(at(if source == 1 { 6 } else { 60 }));
+    assert_eq!(bench.engine.settle(read_up_to), vec![]);
+    assert_eq!(
+        bench
+            .engine
+            .settle(|source| (source == 0).then_some(at(90))),
+        vec![]
+    );
+    let found = bench.engine.settle(|_| Some(at(60)));
+    bench.findings.extend(found);
     bench.check(HorizontalScan, Some(Quarantine));
 }
 
@@ -427,7 +464,7 @@ fn a_pod_beyond_the_bound_is_refused_and_counted_and_pushes_nobody_out() {
     let mut engine = Engine::new(EngineConfig::default());
     for n in 0..limits::PODS_MAX + 3 {
         let signal = Signal::Flow(flow("203.0.113.1", 443, Outcome::Answered, 0));
-        engine.step(&pod(&format!("pod-{n}")), Workload::Standard, &signal);
+        engine.step(&by(&pod(&format!("pod-{n}")), Workload::Standard, &signal));
     }
     assert_eq!(engine.pod_count(), limits::PODS_MAX);
     assert_eq!(engine.refused_signal_count(), 3);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::{Attribution, Index, PodFacts, Why};
+use super::{Attribution, Index, Known, PodFacts, Why};
 use crate::limits;
 use crate::model::{EventTime, PodHint, PodKey};
 
@@ -56,6 +56,18 @@ impl Index {
         name: &str,
         (from, until): (EventTime, EventTime),
     ) -> Attribution<'_> {
+        match self.find_named(namespace, name, (from, until)) {
+            Ok(known) => Attribution::Pod(&known.facts),
+            Err(why) => Attribution::Unattributed(why),
+        }
+    }
+
+    pub(super) fn find_named(
+        &self,
+        namespace: &str,
+        name: &str,
+        (from, until): (EventTime, EventTime),
+    ) -> Result<&Known, Why> {
         let mut found = None;
         let mut why = Why::UnknownName;
         for key in self.names.of(namespace, name) {
@@ -63,23 +75,22 @@ impl Index {
                 continue;
             };
             let has_ended = |ended: EventTime| until > ended.plus_micros(limits::CLOCK_SKEW_MICROS);
-            if from < pod.facts.since {
+            if from < pod.known.facts.since {
                 why = Why::BeforePod;
             } else if pod.ended.is_some_and(has_ended) {
                 why = Why::AfterPod;
-            } else if found.replace(&pod.facts).is_some() {
-                return Attribution::Unattributed(Why::Ambiguous);
+            } else if found.replace(&*pod.known).is_some() {
+                return Err(Why::Ambiguous);
             }
         }
-        found.map_or(Attribution::Unattributed(why), |facts| {
-            Attribution::Pod(facts)
-        })
+        found.ok_or(why)
     }
 }
 
 /// Whether what a log calls a pod fits what the API calls it.
 pub(super) fn agrees(hint: &PodHint<'_>, facts: &PodFacts) -> bool {
-    let same = |hinted: &str, known: &str| hinted.is_empty() || hinted == known;
+    // Only in a replay has a pod no name: there is no API server that would say it.
+    let same = |hinted: &str, known: &str| hinted.is_empty() || known.is_empty() || hinted == known;
     same(&hint.namespace, &facts.namespace) && same(&hint.name, &facts.name)
 }
 
@@ -101,7 +112,6 @@ mod tests {
             node: None,
             since: at(since),
             ended_at: None,
-            run: None,
             workload: None,
         }
     }

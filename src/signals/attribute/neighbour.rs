@@ -17,7 +17,7 @@ impl Index {
             return Neighbour::Stranger;
         };
         match self.find(ip, time) {
-            Ok(facts) if run.is_some() && facts.run.as_ref() == run => Neighbour::Sibling,
+            Ok(known) if run.is_some() && known.subject.run.as_ref() == run => Neighbour::Sibling,
             Err(Why::HostNetwork | Why::Ambiguous) => Neighbour::Stranger,
             _ if address.has_departed(time) => Neighbour::Departed,
             _ => Neighbour::Stranger,

@@ -1,7 +1,7 @@
 //! What the index says, and above all when it says nothing.
 
 use super::*;
-use crate::model::Neighbour;
+use crate::model::{DnsQuery, Flow, LostEvents, Neighbour, Outcome, Signal, Transport};
 
 const SKEW_S: i64 = limits::CLOCK_SKEW_MICROS / 1_000_000;
 
@@ -23,8 +23,14 @@ fn pod(name: &str, ips: &[&str], since: i64) -> PodFacts {
         node: Some("node-1".to_owned()),
         since: t(since),
         ended_at: None,
-        run: Some(format!("team-a/{name}").as_str().into()),
         workload: None,
+    }
+}
+
+fn member_of(run: &str) -> Membership {
+    Membership {
+        run: Some(RunKey::from(run)),
+        workload: Workload::Standard,
     }
 }
 
@@ -269,12 +275,15 @@ fn a_new_list_ends_the_pods_that_are_not_in_it() {
 }
 
 #[test]
-fn labels_and_runs_of_the_last_update_are_given() {
+fn the_facts_of_the_last_update_are_given() {
     let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
     let mut changed = pod("a", &["10.0.0.1"], 0);
-    changed.run = None;
+    changed.workload = Some("Job b".into());
     index.apply(changed, t(10));
-    assert_eq!(index.pod(&"uid-a".into()).unwrap().run, None);
+    assert_eq!(
+        index.pod(&"uid-a".into()).unwrap().workload.as_deref(),
+        Some("Job b")
+    );
     assert_eq!(who(&index, "10.0.0.1", 5), "a");
 }
 
@@ -340,8 +349,9 @@ fn absurd_times_name_nobody_and_break_nothing() {
 
 #[test]
 fn a_pod_of_the_same_run_is_a_sibling_and_any_other_living_one_a_stranger() {
-    let index = index(&[pod("a", &["10.0.0.1"], 0), pod("b", &["10.0.0.2"], 0)]);
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0), pod("b", &["10.0.0.2"], 0)]);
     let run = RunKey::from("team-a/a");
+    index.enroll(&"uid-a".into(), Some(member_of("team-a/a")));
     let of = |address, run| index.neighbour(ip(address), t(50), run);
     assert_eq!(of("10.0.0.1", Some(&run)), Neighbour::Sibling);
     assert_eq!(of("10.0.0.2", Some(&run)), Neighbour::Stranger);
@@ -364,4 +374,106 @@ fn a_pod_that_ended_has_departed_until_its_address_is_given_out_again_or_forgott
         Neighbour::Stranger,
         "somebody lives there"
     );
+}
+
+/// The run and the workload that the engine is told of a flow from this address.
+fn told(index: &Index, address: &str, seconds: i64) -> Option<(Option<String>, Workload)> {
+    let signal = Signal::Flow(Flow {
+        time: t(seconds),
+        source: ip(address),
+        source_port: 40_000,
+        destination: ip("198.51.100.1"),
+        destination_port: 443,
+        transport: Transport::Tcp,
+        outcome: Outcome::Refused,
+        forwarded: true,
+        volume: None,
+        destination_name: None,
+        pod: None,
+        is_inferred: false,
+        node: Some("named".into()),
+    });
+    let attributed = index.attribute(3, &signal, Named::Address).ok()?;
+    assert_eq!(attributed.origin.source, 3);
+    let run = attributed.subject.run.as_ref();
+    Some((run.map(ToString::to_string), attributed.workload))
+}
+
+#[test]
+fn a_pod_has_the_run_that_it_was_enrolled_in_before_or_after_it_got_its_address() {
+    let mut index = Index::new();
+    index.enroll(&"uid-a".into(), Some(member_of("team-a/1")));
+    index.apply(pod("a", &["10.0.0.1"], 0), t(0));
+    index.apply(pod("b", &["10.0.0.2"], 0), t(0));
+    let run = |name: &str| Some((Some(name.to_owned()), Workload::Standard));
+    assert_eq!(told(&index, "10.0.0.1", 10), run("team-a/1"));
+    assert_eq!(
+        told(&index, "10.0.0.2", 10),
+        Some((None, Workload::Standard))
+    );
+    let crawler = Membership {
+        workload: Workload::Crawler,
+        ..member_of("team-a/2")
+    };
+    index.enroll(&"uid-b".into(), Some(crawler));
+    let expected = Some((Some("team-a/2".to_owned()), Workload::Crawler));
+    assert_eq!(told(&index, "10.0.0.2", 10), expected);
+    // What the watch says of the pod again takes nothing away.
+    index.apply(pod("b", &["10.0.0.2"], 0), t(20));
+    assert_eq!(told(&index, "10.0.0.2", 30), expected);
+    index.enroll(&"uid-b".into(), None);
+    assert_eq!(
+        told(&index, "10.0.0.2", 30),
+        Some((None, Workload::Standard))
+    );
+}
+
+#[test]
+fn a_pod_keeps_its_run_after_it_ended_until_it_is_forgotten() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    index.enroll(&"uid-a".into(), Some(member_of("team-a/1")));
+    index.delete(&"uid-a".into(), t(100));
+    index.enroll(&"uid-a".into(), None);
+    let expected = Some((Some("team-a/1".to_owned()), Workload::Standard));
+    assert_eq!(told(&index, "10.0.0.1", 99), expected);
+    index.expire(t(100 + limits::POD_RETENTION_SECONDS + 1));
+    assert_eq!(index.membership(&"uid-a".into()), None);
+    // One that never had an address leaves nothing behind either.
+    index.enroll(&"uid-c".into(), Some(member_of("team-a/1")));
+    index.delete(&"uid-c".into(), t(100));
+    assert_eq!(index.membership(&"uid-c".into()), None);
+}
+
+#[test]
+fn a_record_is_of_the_pods_node_and_a_loss_of_the_node_that_it_names_if_pods_are_there() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    let on_node = PodFacts {
+        node: Some("n1".into()),
+        ..pod("b", &["10.0.0.2"], 0)
+    };
+    index.apply(on_node, t(0));
+    let node_of = |address: &str| {
+        let signal = Signal::Dns(DnsQuery {
+            time: t(1),
+            source: ip(address),
+            query: "a.example".into(),
+            answers: vec![],
+            nonexistent: None,
+        });
+        let attributed = index.attribute(0, &signal, Named::Address).unwrap();
+        attributed.origin.node.map(str::to_owned)
+    };
+    assert_eq!(node_of("10.0.0.1").as_deref(), Some("node-1"));
+    assert_eq!(node_of("10.0.0.2").as_deref(), Some("n1"));
+    let lost_on = |node: &str| {
+        let lost = LostEvents {
+            time: t(1),
+            count: 1,
+            node: Some(node.into()),
+        };
+        let origin = index.origin_of_loss(7, &lost);
+        origin.node.map(str::to_owned)
+    };
+    assert_eq!(lost_on("n1").as_deref(), Some("n1"));
+    assert_eq!(lost_on("n1.example.net"), None, "it may be any node");
 }

@@ -141,6 +141,7 @@ impl<'a> Line<'a> {
             volume,
             pod: self.pod(),
             is_inferred: false,
+            node: None,
             destination_name: self.dest_domains.0.and_then(super::without_trailing_dot),
         })
     }

@@ -64,9 +64,11 @@ impl Decoder {
                     return decoded;
                 }
                 match suricata::count_drops(line).map(|(time, now)| (time, drops.until(now))) {
-                    Some((time, count)) if count > 0 => {
-                        Decoded::Signal(Signal::Lost(LostEvents { time, count }))
-                    }
+                    Some((time, count)) if count > 0 => Decoded::Signal(Signal::Lost(LostEvents {
+                        time,
+                        count,
+                        node: None,
+                    })),
                     _ => decoded,
                 }
             }

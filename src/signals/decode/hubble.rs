@@ -44,12 +44,13 @@ pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
     let mut line = Line::default();
     read_line(text, &mut line)?;
     if let Some(record) = &mut line.flow.0 {
-        return record.signal(&line.time);
+        return record.signal(&line.time, line.node_name);
     }
     if let Some(lost) = line.lost_events.0 {
         return Ok(Signal::Lost(LostEvents {
             time: line.time.time()?.ok_or(Malformed::MissingField)?,
             count: lost.num_events_lost.unsigned()?.unwrap_or(0),
+            node: line.node_name.into_text().map(node_of),
         }));
     }
     let others = [&line.node_status, &line.agent_event, &line.debug_event];
@@ -60,7 +61,7 @@ pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
         // Read again, this time as a record. Only old producers write these.
         let mut record = Record::default();
         read_line(text, &mut record)?;
-        return record.signal(&Scalar::Absent);
+        return record.signal(&Scalar::Absent, Scalar::Absent);
     }
     Err(NoSignal::Unknown)
 }
@@ -94,9 +95,25 @@ struct Side<'a> {
     name: Option<Cow<'a, str>>,
 }
 
+/// The node's own name: Cilium writes the cluster's in front of it (`cluster/node`).
+fn node_of(name: Cow<'_, str>) -> Cow<'_, str> {
+    let Some((_, node)) = name.rsplit_once('/') else {
+        return name;
+    };
+    let start = name.len() - node.len();
+    match name {
+        Cow::Borrowed(name) => Cow::Borrowed(name.get(start..).unwrap_or(name)),
+        Cow::Owned(name) => Cow::Owned(name.get(start..).unwrap_or_default().to_owned()),
+    }
+}
+
 impl<'a> Record<'a> {
     /// What the record says. Takes its texts out, because the whole of it is large.
-    fn signal(&mut self, line_time: &Scalar<'_>) -> Result<Signal<'a>, NoSignal> {
+    fn signal(
+        &mut self,
+        line_time: &Scalar<'_>,
+        line_node: Scalar<'a>,
+    ) -> Result<Signal<'a>, NoSignal> {
         let time = match self.time.time()? {
             Some(time) => time,
             None => line_time.time()?.ok_or(Malformed::MissingField)?,
@@ -112,8 +129,12 @@ impl<'a> Record<'a> {
         }
         let fate = self.fate()?;
         let packet = self.packet(fate)?;
-        self.flow(time, fate, &packet, source, destination)
-            .map(Signal::Flow)
+        let node = std::mem::take(&mut self.node_name).into_text();
+        let flow = self.flow(time, fate, &packet, source, destination)?;
+        Ok(Signal::Flow(Flow {
+            node: node.or_else(|| line_node.into_text()).map(node_of),
+            ..flow
+        }))
     }
 
     fn flow(
@@ -163,6 +184,7 @@ impl<'a> Record<'a> {
             destination_name: target.name.and_then(super::without_trailing_dot),
             pod: initiator.endpoint.and_then(Endpoint::pod_hint),
             is_inferred: packet.is_inferred,
+            node: None,
         })
     }
 

@@ -236,6 +236,7 @@ impl<'a> Line<'a> {
             destination_name: None,
             pod: None,
             is_inferred: false,
+            node: None,
         })
     }
 
@@ -360,6 +361,7 @@ impl<'a> Line<'a> {
             Some(count) if count > 0 => Ok(Signal::Lost(LostEvents {
                 time: self.time()?,
                 count,
+                node: None,
             })),
             _ => Err(SkipReason::NotTraffic.into()),
         }

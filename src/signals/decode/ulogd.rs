@@ -242,6 +242,7 @@ impl<'a> Line<'a> {
             destination_name: None,
             pod: None,
             is_inferred: false,
+            node: None,
         })
     }
 

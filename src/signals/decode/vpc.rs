@@ -264,7 +264,11 @@ impl<'a> Record<'a> {
             // How many records are missing is not said; one at least.
             "SKIPDATA" => {
                 let time = end.unwrap_or(time);
-                return Ok(Signal::Lost(LostEvents { time, count: 1 }));
+                return Ok(Signal::Lost(LostEvents {
+                    time,
+                    count: 1,
+                    node: None,
+                }));
             }
             "OK" | "" => {}
             _ => return Err(NoSignal::Unknown),
@@ -396,6 +400,7 @@ impl Packets {
             destination_name: None,
             pod: None,
             is_inferred: false,
+            node: None,
         }
     }
 

@@ -79,6 +79,7 @@ fn a_record_is_read_in_full_and_borrowed() {
             name: "agent-0".into(),
         }),
         is_inferred: false,
+        node: Some("n1".into()),
     };
     assert_eq!(flow, expected);
     assert!(matches!(flow.destination_name, Some(Cow::Borrowed(_))));
@@ -449,6 +450,21 @@ fn an_aggregate_is_its_first_flow() {
         &line,
         "tcp 10.0.1.5 40000 > 203.0.113.7 443 Pending forwarded",
     );
+}
+
+#[test]
+fn a_record_and_a_loss_name_their_node_without_the_cluster() {
+    let node_of = |line: &str| match decode_line(Format::Hubble, line.as_bytes()) {
+        Decoded::Signal(Signal::Flow(flow)) => flow.node.map(Cow::into_owned),
+        Decoded::Signal(Signal::Lost(lost)) => lost.node.map(Cow::into_owned),
+        other => panic!("{other:?}"),
+    };
+    let of_record = record(&tcp(SYN), &format!(r#"{OUT},"node_name":"prod/worker-2""#));
+    assert_eq!(node_of(&of_record).as_deref(), Some("worker-2"));
+    let of_envelope = record(&tcp(SYN), OUT);
+    assert_eq!(node_of(&of_envelope).as_deref(), Some("n1"));
+    let lost = r#"{"lost_events":{"num_events_lost":"7"},"node_name":"prod/n1","time":"2026-01-01T00:00:00Z"}"#;
+    assert_eq!(node_of(lost).as_deref(), Some("n1"));
 }
 
 #[test]

@@ -242,6 +242,7 @@ fn an_end_is_read_in_full() {
         destination_name: None,
         pod: None,
         is_inferred: false,
+        node: None,
     };
     assert_eq!(flow_of(Format::Ulogd, &line), expected);
 }

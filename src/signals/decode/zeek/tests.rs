@@ -45,6 +45,7 @@ fn a_refused_connection_is_read_in_full() {
         destination_name: None,
         pod: None,
         is_inferred: false,
+        node: None,
     };
     assert_eq!(flow(Format::Zeek, line), expected);
 }

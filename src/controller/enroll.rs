@@ -1,0 +1,69 @@
+//! Membership: tells the roster and attribution which pods belong to which run.
+//!
+//! The roster serves the response, by UID, and follows the watch. Attribution keeps what it was told
+//! of a pod that has ended, because the last lines of a log come after that.
+
+use std::sync::PoisonError;
+
+use kube::ResourceExt;
+
+use super::{Controller, triggers};
+use crate::api::{AgentRun, Profile};
+use crate::detect::Workload;
+use crate::model::{PodKey, RunKey};
+use crate::signals::attribute::Membership;
+
+impl Controller {
+    /// The run has exactly these pods now, by UID.
+    pub(super) fn enroll(&self, run: &AgentRun, pod_uids: &[String]) {
+        let Some(id) = triggers::run_id(run) else {
+            return;
+        };
+        let left = self.roster.set(&id, pod_uids.iter().cloned());
+        let membership = Membership {
+            run: Some(RunKey::from(
+                format!("{}/{}", id.namespace, id.uid).as_str(),
+            )),
+            workload: match run.spec.detection.profile {
+                Profile::Standard => Workload::Standard,
+                Profile::Crawler => Workload::Crawler,
+            },
+        };
+        let keys = pod_uids.iter().map(|uid| PodKey::from(uid.as_str()));
+        let news: Vec<PodKey> = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            keys.filter(|key| index.membership(key) != Some(&membership))
+                .collect()
+        };
+        let left = self.living(left);
+        if news.is_empty() && left.is_empty() {
+            return;
+        }
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for key in news {
+            index.enroll(&key, Some(membership.clone()));
+        }
+        for key in left {
+            index.enroll(&key, None);
+        }
+    }
+
+    /// The run is gone.
+    pub(super) fn dismiss(&self, run: &AgentRun) {
+        self.enroll(run, &[]);
+    }
+
+    /// Of pods that left a run, those that live. The others left it because they ended, and their
+    /// last lines are the run's.
+    fn living(&self, uids: Vec<String>) -> Vec<PodKey> {
+        if uids.is_empty() {
+            return Vec::new();
+        }
+        let pods = self.stores.pods.state();
+        let living: std::collections::HashSet<String> =
+            pods.iter().filter_map(|pod| pod.uid()).collect();
+        let lives = |uid: &String| living.contains(uid);
+        let living = uids.into_iter().filter(lives);
+        living.map(|uid| PodKey::from(uid.as_str())).collect()
+    }
+}
