@@ -71,6 +71,10 @@ fuzz: ## Fuzz each decoder for FUZZ_SECONDS (60); a failing input stays in fuzz/
 e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
 	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e
 
+.PHONY: parity
+parity: build cluster ## Play every case to the engine, to replay and to the operator on an API server, and compare (3 minutes)
+	$(CARGO) test --locked -p yellowjack-e2e --test parity -- --nocapture
+
 .PHONY: e2e-node
 e2e-node: build cluster ## Run the tests on a real node in namespaces of its own (Linux, root; says why where it cannot)
 	CARGO='$(CARGO)' e2e/node/test.sh

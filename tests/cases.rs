@@ -12,33 +12,19 @@
 // The whole file is a test; clippy.toml allows these in test functions only, not in their helpers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-const ACTIONS: [&str; 3] = ["None", "Alert", "Quarantine"];
+#[path = "cases/expected.rs"]
+mod expected;
 
-fn cases() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let folders = |path: &Path| {
-        let entries = std::fs::read_dir(path).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        paths.filter(|path| path.is_dir()).collect::<Vec<_>>()
-    };
-    let mut cases: Vec<_> = folders(&root)
-        .iter()
-        .flat_map(|path| folders(path))
-        .collect();
-    cases.sort();
-    cases
-}
+use expected::{COMPANIONS, agrees, cases, differences, name, summary};
 
-fn name(case: &Path) -> String {
-    let parts: Vec<_> = case.iter().rev().take(2).collect();
-    format!("{}/{}", parts[1].display(), parts[0].display())
+fn all_cases() -> Vec<PathBuf> {
+    cases(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases"))
 }
 
 /// The logs of a case: what is not one of its other files.
@@ -53,12 +39,7 @@ fn replay(case: &Path) -> Value {
     command
         .args(["replay", "--output", "json"])
         .stdin(Stdio::null());
-    for (option, file) in [
-        ("--pool-list", "pools.txt"),
-        ("--policy", "policy.yaml"),
-        ("--runs", "runs.json"),
-        ("--samples", "samples.jsonl"),
-    ] {
+    for (option, file) in COMPANIONS {
         if case.join(file).is_file() {
             command.arg(option).arg(case.join(file));
         }
@@ -70,110 +51,6 @@ fn replay(case: &Path) -> Value {
     let captures = report["captures"].as_array().unwrap();
     assert_eq!(captures.len(), 1, "{}: one capture per case", name(case));
     captures[0].clone()
-}
-
-/// What came out, in the form of `expected.json`.
-fn summary(capture: &Value) -> Value {
-    let mut subjects = Map::new();
-    for subject in capture["subjects"].as_array().unwrap() {
-        let action = &subject["action"];
-        let findings = subject["findings"].as_array().unwrap();
-        let finding = findings
-            .iter()
-            .filter(|finding| finding["action"] == *action)
-            .min_by_key(|finding| acted_after(finding));
-        let Some(finding) = finding else { continue };
-        let contact_count = acted_after(finding);
-        subjects.insert(
-            subject["subject"].as_str().unwrap().to_owned(),
-            json!({
-                "verdict": subject["verdict"],
-                "action": action,
-                "signature": finding["signature"],
-                "contacts": [contact_count, contact_count],
-            }),
-        );
-    }
-    json!({
-        "flows": capture["flows"],
-        "malformed": capture["malformed"],
-        "subjects": subjects,
-    })
-}
-
-fn acted_after(finding: &Value) -> u64 {
-    let moment = if finding["action"] == "Quarantine" {
-        &finding["quarantined"]
-    } else {
-        &finding["alerted"]
-    };
-    moment["contacts"].as_u64().unwrap()
-}
-
-fn rank(action: &Value) -> usize {
-    let known = ACTIONS.iter().position(|name| *action == *name);
-    known.unwrap_or_else(|| panic!("{action} is no action: one of {ACTIONS:?}"))
-}
-
-/// Whether what came out for a subject is what was expected.
-fn agrees(expected: &Value, found: Option<&Value>) -> bool {
-    let action = found.map_or(json!("None"), |found| found["action"].clone());
-    if let Some(most) = expected.get("at_most") {
-        return rank(&action) <= rank(most);
-    }
-    if let Some(least) = expected.get("at_least") {
-        let is_verdict = found.is_some_and(|found| found["verdict"] == expected["verdict"]);
-        return rank(&action) >= rank(least) && is_verdict;
-    }
-    let Some(found) = found else { return false };
-    let is_same = ["verdict", "action", "signature"]
-        .iter()
-        .all(|key| expected[*key] == found[*key]);
-    let range = |index: usize| expected["contacts"][index].as_u64();
-    let contact_count = found["contacts"][0].as_u64();
-    is_same && range(0) <= contact_count && contact_count <= range(1)
-}
-
-/// Every disagreement, a line each.
-fn differences(expected: &Value, found: &Value) -> Vec<String> {
-    let mut lines = Vec::new();
-    for key in ["flows", "malformed"] {
-        if expected[key] != found[key] {
-            lines.push(format!(
-                "{key}: expected {}, found {}",
-                expected[key], found[key]
-            ));
-        }
-    }
-    let subjects = |value: &Value| -> BTreeMap<String, Value> {
-        let object = value["subjects"].as_object().cloned();
-        object.unwrap_or_default().into_iter().collect()
-    };
-    let (mut wanted, present) = (subjects(expected), subjects(found));
-    let some = wanted.remove("some");
-    if let Some(some) = &some
-        && !present.values().any(|found| agrees(some, Some(found)))
-    {
-        lines.push(format!(
-            "some subject: expected {some}, found {}",
-            found["subjects"]
-        ));
-    }
-    for (subject, wanted) in &wanted {
-        let found = present.get(subject);
-        if !agrees(wanted, found) {
-            let found = found.map_or("no finding".to_owned(), ToString::to_string);
-            lines.push(format!("{subject}: expected {wanted}, found {found}"));
-        }
-    }
-    if some.is_none() {
-        for (subject, found) in present {
-            if !wanted.contains_key(&subject) {
-                lines.push(format!("{subject}: expected no finding, found {found}"));
-            }
-        }
-    }
-    lines
 }
 
 /// Keeps what was expected and still holds, and takes the rest from what came out.
@@ -195,7 +72,7 @@ fn updated(expected: &Value, found: &Value) -> Value {
 fn every_case_comes_out_as_expected() {
     let is_update = std::env::var_os("UPDATE_CASES").is_some();
     let mut report = String::new();
-    for case in cases() {
+    for case in all_cases() {
         let file = case.join("expected.json");
         let expected: Value = std::fs::read(&file)
             .map(|text| serde_json::from_slice(&text).unwrap())
@@ -219,7 +96,7 @@ fn every_case_comes_out_as_expected() {
 
 #[test]
 fn every_case_says_why() {
-    let cases = cases();
+    let cases = all_cases();
     assert!(cases.len() >= 20, "only {} cases", cases.len());
     for case in cases {
         let why = std::fs::read_to_string(case.join("README.md")).unwrap_or_default();

@@ -1,0 +1,460 @@
+//! One control per value that reaches the engine in the shipped operator: the value decides the result, and the same
+//! lines without it come to the other one. Where the way of a value is cut, its test fails.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use serde_json::{Value, json};
+use yellowjack_e2e::lines::EgressLog;
+use yellowjack_e2e::{TestEnv, wait_for, with_namespace};
+
+use crate::case;
+use crate::compare::{Action, Outcome};
+use crate::live;
+use crate::replayed;
+use crate::world::{LIMIT, WantedPod, World, make_pods, make_run};
+
+const LOG: &str = "egress.jsonl";
+
+/// Findings per pod.
+type Findings = BTreeMap<IpAddr, BTreeMap<String, Action>>;
+
+/// What an operator is shown.
+#[derive(Default)]
+struct Scene {
+    pods: Vec<WantedPod>,
+    /// Pods that are gone before the lines come.
+    departed: Vec<WantedPod>,
+    lines: String,
+}
+
+fn started() -> Timestamp {
+    Timestamp::now() - SignedDuration::from_hours(1)
+}
+
+fn pod(number: u8, run: &str) -> WantedPod {
+    WantedPod {
+        name: format!("pod-{number}"),
+        address: IpAddr::from([10, 244, 7, number]),
+        node: None,
+        run: run.to_owned(),
+        since: started(),
+    }
+}
+
+/// The host with this number of a range of 65,536.
+fn host(range: [u8; 2], number: u16) -> Ipv4Addr {
+    let [high, low] = number.to_be_bytes();
+    Ipv4Addr::new(range[0], range[1], high, low)
+}
+
+/// A packet that a policy dropped, as ulogd2 logs it.
+fn blocked(source: IpAddr, target: Ipv4Addr, port: u16, time: Timestamp) -> String {
+    let line = json!({
+        "oob.time.sec": time.as_second(),
+        "oob.time.usec": time.subsec_microsecond(),
+        "oob.hook": 2,
+        "oob.prefix": "",
+        "raw.pktlen": 60,
+        "action": "blocked",
+        "ip.protocol": 6,
+        "src_ip": source.to_string(),
+        "src_port": 40_000,
+        "dest_ip": target.to_string(),
+        "dest_port": port,
+        "tcp.syn": 1,
+        "tcp.ack": 0,
+        "tcp.rst": 0,
+    });
+    format!("{line}\n")
+}
+
+/// Connections that were answered, so that the log is seen to show answers.
+fn answered(source: IpAddr, time: Timestamp) -> anyhow::Result<String> {
+    let log = EgressLog::create()?;
+    for second in 0..10 {
+        log.answered(
+            &source.to_string(),
+            time - SignedDuration::from_secs(30 - second),
+        )?;
+    }
+    Ok(std::fs::read_to_string(log.path())?)
+}
+
+/// What an operator makes of a scene. `is_reached` ends the wait early; what is there in the end counts.
+async fn findings(
+    scene: Scene,
+    is_reached: impl Fn(&Findings) -> bool,
+) -> anyhow::Result<Findings> {
+    let mut found = Findings::new();
+    with_namespace(async |env| {
+        found = watched(&env, &scene, &is_reached).await?;
+        let pods: Api<Pod> = env.api();
+        pods.delete_collection(
+            &DeleteParams::default().grace_period(0),
+            &ListParams::default(),
+        )
+        .await?;
+        Ok(())
+    })
+    .await?;
+    Ok(found)
+}
+
+async fn watched(
+    env: &TestEnv,
+    scene: &Scene,
+    is_reached: &impl Fn(&Findings) -> bool,
+) -> anyhow::Result<Findings> {
+    let pods = [scene.pods.as_slice(), &scene.departed].concat();
+    let mut runs: Vec<_> = pods.iter().map(|pod| pod.run.as_str()).collect();
+    runs.sort_unstable();
+    runs.dedup();
+    for run in runs {
+        make_run(env, run, &json!({})).await?;
+    }
+    make_pods(env, &pods).await?;
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join(LOG);
+    std::fs::write(&log, "")?;
+    let mut world = World::start(
+        env.clone(),
+        folder,
+        &[log.display().to_string()],
+        &pods,
+        &[],
+    )
+    .await?;
+    for departed in &scene.departed {
+        yellowjack_e2e::delete_pod(&env.client, &env.namespace, &departed.name).await?;
+    }
+    wait_for("the pods that go to be gone", LIMIT, async || {
+        let known = world
+            .metric("yellowjack_pods", "")
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        if known == scene.pods.len() as u64 {
+            Ok(())
+        } else {
+            Err(known.to_string())
+        }
+    })
+    .await?;
+    world.append(Path::new(LOG), scene.lines.as_bytes())?;
+    world
+        .wait_metric("yellowjack_lines_total", scene.lines.lines().count() as u64)
+        .await?;
+    world.wait_settled().await?;
+    let reached = wait_for("the result", Duration::from_secs(20), async || match world
+        .findings()
+        .await
+    {
+        Ok(findings) if is_reached(&findings) => Ok(()),
+        Ok(findings) => Err(format!("{findings:?}")),
+        Err(error) => Err(format!("{error:#}")),
+    });
+    // The test says what is wrong with another result.
+    let _ = reached.await;
+    world.stop().await?;
+    world.findings().await
+}
+
+fn count(findings: &Findings, wanted: Action) -> usize {
+    findings
+        .values()
+        .filter(|of_pod| of_pod.values().max() == Some(&wanted))
+        .count()
+}
+
+/// Ten pods try twelve hosts each, no host twice.
+fn shared_scan(run_of: impl Fn(u8) -> String) -> anyhow::Result<Scene> {
+    let now = Timestamp::now();
+    let honest = pod(99, "honest");
+    let mut scene = Scene {
+        lines: answered(honest.address, now)?,
+        pods: vec![honest],
+        ..Scene::default()
+    };
+    for number in 1..=10 {
+        let pod = pod(number, &run_of(number));
+        for target in 0..12 {
+            scene.lines += &blocked(
+                pod.address,
+                host([172, 20], u16::from(number) * 256 + target),
+                22,
+                now,
+            );
+        }
+        scene.pods.push(pod);
+    }
+    Ok(scene)
+}
+
+#[tokio::test]
+async fn a_scan_shared_by_ten_pods_is_found_on_each_of_them_if_they_are_of_one_run()
+-> anyhow::Result<()> {
+    let shared = findings(shared_scan(|_| "sweep".to_owned())?, |found| {
+        count(found, Action::Quarantine) == 10
+    });
+    let apart = findings(
+        shared_scan(|number| format!("run-{number}"))?,
+        Findings::is_empty,
+    );
+    let (shared, apart) = tokio::try_join!(shared, apart)?;
+    assert_eq!(
+        count(&shared, Action::Quarantine),
+        10,
+        "of one run: {shared:?}"
+    );
+    assert_eq!(apart, Findings::new(), "of a run each");
+    Ok(())
+}
+
+/// A worker asks 59 others for their port, and none has opened it yet.
+fn ring(run_of: impl Fn(u8) -> String) -> anyhow::Result<Scene> {
+    let now = Timestamp::now();
+    let worker = pod(100, &run_of(100));
+    let mut scene = Scene {
+        lines: answered(worker.address, now)?,
+        ..Scene::default()
+    };
+    for number in 1..=59 {
+        let other = pod(number, &run_of(number));
+        scene.lines += &blocked(
+            worker.address,
+            host([10, 244], 7 * 256 + u16::from(number)),
+            29_500,
+            now,
+        );
+        scene.pods.push(other);
+    }
+    scene.pods.push(worker);
+    Ok(scene)
+}
+
+#[tokio::test]
+async fn a_worker_whose_59_siblings_are_not_there_yet_is_honest_and_one_that_asks_strangers_is_not()
+-> anyhow::Result<()> {
+    let siblings = findings(ring(|_| "grid".to_owned())?, Findings::is_empty);
+    let strangers = ring(|number| {
+        if number == 100 {
+            "worker".to_owned()
+        } else {
+            "grid".to_owned()
+        }
+    })?;
+    let strangers = findings(strangers, |found| count(found, Action::Quarantine) == 1);
+    let (siblings, strangers) = tokio::try_join!(siblings, strangers)?;
+    assert_eq!(siblings, Findings::new(), "siblings");
+    assert_eq!(
+        count(&strangers, Action::Quarantine),
+        1,
+        "strangers: {strangers:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn pods_that_have_just_ended_are_no_targets_and_hosts_that_never_were_are()
+-> anyhow::Result<()> {
+    let scene = |has_departed: bool| -> anyhow::Result<Scene> {
+        let mut scene = ring(|number| {
+            if number == 100 {
+                "worker".to_owned()
+            } else {
+                "gone".to_owned()
+            }
+        })?;
+        let others: Vec<_> = scene.pods.drain(..59).collect();
+        if has_departed {
+            scene.departed = others;
+        }
+        Ok(scene)
+    };
+    let departed = findings(scene(true)?, Findings::is_empty);
+    let never = findings(scene(false)?, |found| count(found, Action::Quarantine) == 1);
+    let (departed, never) = tokio::try_join!(departed, never)?;
+    assert_eq!(departed, Findings::new(), "departed");
+    assert_eq!(
+        count(&never, Action::Quarantine),
+        1,
+        "never there: {never:?}"
+    );
+    Ok(())
+}
+
+/// A line of Hubble's exporter.
+fn hubble(
+    node: &str,
+    source: IpAddr,
+    target: Ipv4Addr,
+    flags: &Value,
+    is_reply: bool,
+    time: Timestamp,
+) -> String {
+    let (from, to) = if is_reply {
+        (IpAddr::from(target), source)
+    } else {
+        (source, IpAddr::from(target))
+    };
+    let ports = if is_reply {
+        (8_443, 44_000)
+    } else {
+        (44_000, 8_443)
+    };
+    let line = json!({ "flow": {
+        "time": time,
+        "verdict": "FORWARDED",
+        "IP": { "source": from, "destination": to, "ipVersion": "IPv4" },
+        "l4": { "TCP": { "source_port": ports.0, "destination_port": ports.1, "flags": flags } },
+        "Type": "L3_L4",
+        "node_name": node,
+        "traffic_direction": if is_reply { "INGRESS" } else { "EGRESS" },
+        "is_reply": is_reply,
+        "event_type": { "type": 4, "sub_type": if is_reply { 0 } else { 3 } },
+    }, "node_name": node, "time": time });
+    format!("{line}\n")
+}
+
+/// Sixty hosts do not answer a pod on `node-1`, while the log loses records of some node.
+fn silent_scan(lossy_node: &str) -> Scene {
+    let now = Timestamp::now() - SignedDuration::from_secs(90);
+    let on = |number, node: &str| WantedPod {
+        node: Some(node.to_owned()),
+        ..pod(number, &format!("run-{number}"))
+    };
+    let (scanner, honest, other) = (on(1, "node-1"), on(2, "node-1"), on(3, "node-2"));
+    let at = |second: i64| now + SignedDuration::from_secs(second);
+    let syn = json!({ "SYN": true });
+    let mut lines = String::new();
+    for second in 0..60 {
+        for pod in [&honest, &other] {
+            let node = pod.node.as_deref().unwrap_or_default();
+            let target = host([192, 168], 1);
+            let reply = json!({ "SYN": true, "ACK": true });
+            lines += &hubble(node, pod.address, target, &syn, false, at(second));
+            lines += &hubble(node, pod.address, target, &reply, true, at(second));
+        }
+        let target = host([172, 20], u16::try_from(second).unwrap_or_default());
+        lines += &hubble("node-1", scanner.address, target, &syn, false, at(second));
+        if second % 10 == 0 {
+            let lost = json!({ "source": "PERF_EVENT_RING_BUFFER", "num_events_lost": 90 });
+            lines += &format!(
+                "{}\n",
+                json!({ "lost_events": lost, "node_name": lossy_node, "time": at(second) })
+            );
+        }
+    }
+    Scene {
+        pods: vec![scanner, honest, other],
+        lines,
+        ..Scene::default()
+    }
+}
+
+#[tokio::test]
+async fn records_lost_on_another_node_do_not_hide_a_scan_and_those_of_its_own_node_do()
+-> anyhow::Result<()> {
+    let elsewhere = findings(silent_scan("node-2"), |found| {
+        count(found, Action::Quarantine) == 1
+    });
+    let here = findings(silent_scan("node-1"), Findings::is_empty);
+    let (elsewhere, here) = tokio::try_join!(elsewhere, here)?;
+    assert_eq!(
+        count(&elsewhere, Action::Quarantine),
+        1,
+        "lost on another node: {elsewhere:?}"
+    );
+    assert_eq!(here, Findings::new(), "lost on its own node");
+    Ok(())
+}
+
+/// A pod is denied 60 hosts of a range that is not private.
+fn public_range(range: [u8; 2]) -> anyhow::Result<Scene> {
+    let now = Timestamp::now();
+    let scanner = WantedPod {
+        address: host(range, 7).into(),
+        ..pod(1, "scanner")
+    };
+    let honest = pod(2, "honest");
+    let targets =
+        (1_000..1_060).map(|number| blocked(scanner.address, host(range, number), 22, now));
+    Ok(Scene {
+        lines: answered(honest.address, now)? + &targets.collect::<String>(),
+        pods: vec![scanner, honest],
+        ..Scene::default()
+    })
+}
+
+#[tokio::test]
+async fn a_range_of_pods_that_the_nodes_alone_name_is_the_clusters_and_one_that_none_names_is_the_internets()
+-> anyhow::Result<()> {
+    let client = yellowjack_e2e::TestCluster::shared()?.client().await?;
+    let nodes: Api<Node> = Api::all(client);
+    let name = format!("parity-{}", std::process::id());
+    let node = json!({
+        "metadata": { "name": name },
+        "spec": { "podCIDR": "34.64.0.0/16", "podCIDRs": ["34.64.0.0/16"] },
+    });
+    nodes
+        .create(&PostParams::default(), &serde_json::from_value(node)?)
+        .await?;
+    let known = findings(public_range([34, 64])?, |found| {
+        count(found, Action::Quarantine) == 1
+    });
+    let unknown = findings(public_range([34, 65])?, |found| {
+        count(found, Action::Alert) == 1
+    });
+    let found = tokio::try_join!(known, unknown);
+    nodes.delete(&name, &DeleteParams::default()).await?;
+    let (known, unknown) = found?;
+    assert_eq!(
+        count(&known, Action::Quarantine),
+        1,
+        "a range that a node names: {known:?}"
+    );
+    assert_eq!(
+        count(&unknown, Action::Alert),
+        1,
+        "a range that none names: {unknown:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crawlers_dead_links_are_its_daily_bread_and_another_runs_are_not() -> anyhow::Result<()>
+{
+    let cases = case::folders()?;
+    let declared = cases
+        .into_iter()
+        .find(|case| case.name == "honest/crawler")
+        .expect("the crawler's case");
+    let mut silent = declared.clone();
+    silent.options.remove("--policy");
+    let (as_declared, as_silent) = (
+        replayed::by_engine(&declared)?,
+        replayed::by_engine(&silent)?,
+    );
+    let played = async |case: &case::Case, engine: &Outcome| live::by_operator(case, engine).await;
+    let (declared, silent) =
+        tokio::try_join!(played(&declared, &as_declared), played(&silent, &as_silent))?;
+    assert_eq!(
+        count(&declared.findings, Action::Quarantine),
+        0,
+        "declared: {:?}",
+        declared.findings
+    );
+    assert_eq!(
+        count(&silent.findings, Action::Quarantine),
+        1,
+        "not declared: {:?}",
+        silent.findings
+    );
+    Ok(())
+}
