@@ -62,6 +62,8 @@ pub struct LineCounters {
     pub beyond_bound: AtomicU64,
     /// Records that the producers said they lost.
     pub lost: AtomicU64,
+    /// Contacts that wait for an answer, now. What came since the last look counts as waiting.
+    pub contacts_waiting: AtomicU64,
     /// Samples of node metrics.
     pub samples: SampleCounters,
 }
@@ -152,6 +154,11 @@ impl Pipeline {
             }
             if Instant::now() >= next_tick {
                 self.tick(&mut progress);
+                let waiting = self.engine.waiting_contact_count();
+                let waiting = u64::try_from(waiting).unwrap_or(u64::MAX);
+                self.counters
+                    .contacts_waiting
+                    .store(waiting, Ordering::Relaxed);
                 next_tick = Instant::now() + TICK;
             }
             acknowledge(&mut progress.unacknowledged);
@@ -162,6 +169,8 @@ impl Pipeline {
 
     fn take(&mut self, batch: &Batch, progress: &mut Progress) {
         self.start_anew();
+        // Until the next tick counts them, what is in the batch counts as waiting.
+        count(&self.counters.contacts_waiting);
         progress.clock.set(wall_clock());
         let source = batch.source.0;
         // Held by the lines of this batch whose pod is not known yet.

@@ -388,6 +388,11 @@ impl Contacts {
         }
     }
 
+    /// Contacts that wait for an answer, or were answered and are not cleared away yet.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The logs in which contacts wait for an answer.
     pub(super) fn waiting_in(&self) -> impl Iterator<Item = OriginId> {
         self.pending.iter().map(|waiting| waiting.origin)

@@ -275,6 +275,13 @@ impl Engine {
             .map_or(0.0, |pod| pod.scan.highest_nats())
     }
 
+    /// Contacts of all pods that wait for an answer or for their time to run out.
+    #[must_use]
+    pub fn waiting_contact_count(&self) -> usize {
+        let waiting = self.pods.values().map(|pod| pod.contacts.waiting_count());
+        waiting.sum()
+    }
+
     /// Pods with state.
     #[must_use]
     pub fn pod_count(&self) -> usize {

@@ -84,6 +84,8 @@ metrics! {
     SignalsUnattributed: Counter "yellowjack_signals_unattributed", labels {};
     /// Signals that were left out because more pods have state than the engine may hold.
     SignalsBeyondBound: Counter "yellowjack_signals_beyond_bound", labels {};
+    /// First contacts that wait for an answer or for their time to run out. What was read less than a second ago counts too.
+    ContactsWaiting: Gauge "yellowjack_contacts_waiting", labels {};
     /// Records that the producers of the logs said they lost.
     EventsLost: Counter "yellowjack_events_lost", labels {};
     /// Findings by what became of them.

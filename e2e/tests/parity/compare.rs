@@ -72,11 +72,10 @@ impl fmt::Display for Difference {
 /// Differences between what a way came to and what the case expects.
 pub fn with_expected(case: &Case, way: Way, outcome: &Outcome) -> Vec<Difference> {
     let mut wanted = case.expected.clone();
-    if wanted.get("malformed").is_none() {
-        wanted["malformed"] = outcome.summary["malformed"].clone();
-    }
-    if wanted.get("flows").is_none() {
-        wanted["flows"] = outcome.summary["flows"].clone();
+    for counted in ["flows", "malformed"] {
+        if wanted.get(counted).is_none() {
+            wanted[counted] = outcome.summary[counted].clone();
+        }
     }
     let mut lines = expected::differences(&wanted, &outcome.summary);
     if let Some(exit) = outcome.exit.filter(|exit| *exit != case.exit) {
@@ -170,7 +169,8 @@ pub fn summary_of(findings: &BTreeMap<IpAddr, BTreeMap<String, Action>>, like: &
     json!({ "subjects": subjects })
 }
 
-fn verdict_of(signature: &str) -> &'static str {
+/// What a pod with this signature is taken for.
+pub fn verdict_of(signature: &str) -> &'static str {
     match signature {
         "HorizontalScan" | "VerticalScan" => "Scan",
         "Mining" => "Mining",

@@ -16,8 +16,8 @@ use yellowjack_e2e::{TestEnv, wait_for, with_namespace};
 
 use crate::case;
 use crate::compare::{Action, Outcome};
+use crate::engine;
 use crate::live;
-use crate::replayed;
 use crate::world::{LIMIT, WantedPod, World, make_pods, make_run};
 
 const LOG: &str = "egress.jsonl";
@@ -150,7 +150,7 @@ async fn watched(
     world
         .wait_metric("yellowjack_lines_total", scene.lines.lines().count() as u64)
         .await?;
-    world.wait_settled().await?;
+    let _ = world.wait_settled().await;
     let reached = wait_for("the result", Duration::from_secs(20), async || match world
         .findings()
         .await
@@ -437,10 +437,7 @@ async fn a_crawlers_dead_links_are_its_daily_bread_and_another_runs_are_not() ->
         .expect("the crawler's case");
     let mut silent = declared.clone();
     silent.options.remove("--policy");
-    let (as_declared, as_silent) = (
-        replayed::by_engine(&declared)?,
-        replayed::by_engine(&silent)?,
-    );
+    let (as_declared, as_silent) = (engine::by_engine(&declared)?, engine::by_engine(&silent)?);
     let played = async |case: &case::Case, engine: &Outcome| live::by_operator(case, engine).await;
     let (declared, silent) =
         tokio::try_join!(played(&declared, &as_declared), played(&silent, &as_silent))?;

@@ -95,7 +95,7 @@ async fn play(case: &Case, engine: &Outcome, env: &TestEnv) -> anyhow::Result<Ou
     }
     .run()
     .await?;
-    world.wait_settled().await?;
+    let _ = world.wait_settled().await;
     let reached = wait_for("the result", RESULT_LIMIT, async || {
         match world.findings().await {
             Ok(findings) if findings == engine.findings => Ok(()),
@@ -143,7 +143,7 @@ async fn signals(world: &World, wanted: &str) -> anyhow::Result<String> {
 
 /// The pods of a case. Each has a run of its own where the case does not say otherwise: an operator says nothing
 /// about pods of no run.
-fn pods_of(case: &Case, recorded: &Recorded) -> anyhow::Result<Vec<WantedPod>> {
+pub fn pods_of(case: &Case, recorded: &Recorded) -> anyhow::Result<Vec<WantedPod>> {
     let runs = runs_of(case)?;
     let start = recorded
         .span
@@ -358,15 +358,6 @@ impl Play<'_> {
     }
 
     fn pod_of(&self, named: &str) -> Option<(String, String)> {
-        let address: Option<IpAddr> = named.parse().ok();
-        if let Some(address) = address {
-            return self.names.get(&address).cloned();
-        }
-        let known = self.recorded.pods.iter().find(|(_, pod)| {
-            pod.named
-                .as_ref()
-                .is_some_and(|(namespace, name)| format!("{namespace}/{name}") == named)
-        });
-        known.and_then(|(address, _)| self.names.get(address).cloned())
+        self.names.get(&self.recorded.address_of(named)?).cloned()
     }
 }

@@ -12,6 +12,7 @@
 mod case;
 mod compare;
 mod controls;
+mod engine;
 #[path = "../../../tests/cases/expected.rs"]
 mod expected;
 mod live;
@@ -41,7 +42,7 @@ struct CaseResult {
 }
 
 async fn run(case: &Case) -> anyhow::Result<CaseResult> {
-    let engine = replayed::by_engine(case)?;
+    let engine = engine::by_engine(case)?;
     let program = replayed::by_program(case).await?;
     let mut differences = compare::with_expected(case, Way::Engine, &engine);
     differences.extend(compare::with_expected(case, Way::Replay, &program));

@@ -107,6 +107,22 @@ impl Recorded {
         Ok(recorded)
     }
 
+    /// The address of a pod that a sample names by it, or as the log does.
+    pub fn address_of(&self, named: &str) -> Option<IpAddr> {
+        let is_named = |pod: &RecordedPod| {
+            pod.named
+                .as_ref()
+                .is_some_and(|(namespace, name)| format!("{namespace}/{name}") == named)
+        };
+        let address = named.parse().ok();
+        address.or_else(|| {
+            self.pods
+                .iter()
+                .find(|(_, pod)| is_named(pod))
+                .map(|(address, _)| *address)
+        })
+    }
+
     /// The lines of a file with the time that each is due; one without a time follows the line before it.
     fn lines_of(&mut self, file: usize, text: &[u8]) -> Vec<(Due, Item)> {
         let mut decoder = None;

@@ -1,43 +1,15 @@
-//! Two of the three ways: the engine as a library over the case's files, and `yellowjack replay` as a program.
+//! The second way: `yellowjack replay`, as a user calls it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use yellowjack::replay::{self, Setup, SetupFiles};
 
 use crate::case::Case;
 use crate::compare::{Action, Outcome};
 use crate::expected;
-
-/// Decoders and engine, called in this process.
-pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
-    let file = |option: &str| case.option(option).map(Path::to_owned);
-    let (setup, _) = Setup::read(&SetupFiles {
-        pool_lists: file("--pool-list").into_iter().collect(),
-        policy: file("--policy"),
-        runs: file("--runs"),
-        ..SetupFiles::default()
-    })?;
-    let read = || -> Result<Value, replay::ReplayError> {
-        let captures = replay::find_captures(&case.paths, case.option("--samples"))?;
-        let mut results = Vec::new();
-        for capture in &captures {
-            results.push(replay::replay_capture(capture, &setup, &mut |_| {})?);
-        }
-        Ok(replay::json(&results, &setup.labels, None))
-    };
-    Ok(match read() {
-        Ok(report) => outcome(&report),
-        Err(error) => Outcome {
-            said: error.to_string(),
-            ..outcome(&json!({ "captures": [] }))
-        },
-    })
-}
 
 /// The program.
 pub async fn by_program(case: &Case) -> anyhow::Result<Outcome> {

@@ -23,6 +23,9 @@ use crate::compare::Action;
 /// How long a state may take; on a loaded machine everything is slow.
 pub const LIMIT: Duration = Duration::from_mins(2);
 
+/// How long the last contacts may take: 10 s for an answer, and some for a loaded machine.
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+
 /// The label of pods that names their run.
 const RUN_LABEL: &str = "parity-run";
 
@@ -207,15 +210,15 @@ impl World {
 
     /// Waits until nothing waits for an answer any more: what was read is judged to its end.
     pub async fn wait_settled(&self) -> anyhow::Result<()> {
-        let since = std::time::Instant::now();
-        wait_for("the last contacts to be judged", LIMIT, async || {
-            let waited = since.elapsed();
-            if waited >= Duration::from_secs(13) {
-                Ok(())
-            } else {
-                Err(format!("{waited:?}"))
-            }
-        })
+        wait_for(
+            "the last contacts to be judged",
+            SETTLE_LIMIT,
+            async || match self.metric("yellowjack_contacts_waiting", "").await {
+                Ok(0) => Ok(()),
+                Ok(waiting) => Err(format!("{waiting} wait")),
+                Err(error) => Err(format!("{error:#}")),
+            },
+        )
         .await
     }
 

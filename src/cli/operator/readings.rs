@@ -60,6 +60,7 @@ impl Operator {
             Reading::labelled(Metric::Lines, "malformed", count(&lines.malformed)),
             Reading::plain(Metric::SignalsUnattributed, count(&lines.unattributed)),
             Reading::plain(Metric::SignalsBeyondBound, count(&lines.beyond_bound)),
+            Reading::plain(Metric::ContactsWaiting, count(&lines.contacts_waiting)),
             Reading::plain(Metric::EventsLost, count(&lines.lost)),
             Reading::labelled(Metric::Findings, "recorded", count(&records.recorded)),
             Reading::labelled(Metric::Findings, "disabled", count(&records.disabled)),

@@ -1,0 +1,225 @@
+//! The first way: decoders, attribution and engine called in this process, line by line, without the shell of
+//! `replay` or of the operator around them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use yellowjack::detect::Engine;
+use yellowjack::model::{ComputeSample, EventTime, Finding, PodKey, RunKey, Severity, Signal};
+use yellowjack::replay::{Setup, SetupFiles, Terms};
+use yellowjack::signals::attribute::{Index, Membership, Named, PodFacts};
+use yellowjack::signals::decode::{Decoded, Decoder, sniff};
+
+use crate::case::Case;
+use crate::compare::{Action, Outcome};
+use crate::expected;
+use crate::live::pods_of;
+use crate::recorded::{Item, Recorded};
+
+/// How long after the last line nothing that came before can still be answered.
+const AFTER_THE_END_US: i64 = 60_000_000;
+
+/// The number of the source that samples come from.
+const SAMPLES: u16 = u16::MAX;
+
+/// What was found first and worst of one signature.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    action: Action,
+    alerted: u64,
+    quarantined: Option<u64>,
+}
+
+struct Played<'a> {
+    terms: &'a Terms,
+    index: Index,
+    engine: Engine,
+    addresses: BTreeMap<PodKey, IpAddr>,
+    found: BTreeMap<IpAddr, BTreeMap<&'static str, Found>>,
+    last: EventTime,
+}
+
+/// Plays a case to an engine.
+pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
+    let file = |option: &str| case.option(option).map(Path::to_owned);
+    let (setup, _) = Setup::read(&SetupFiles {
+        pool_lists: file("--pool-list").into_iter().collect(),
+        tunnel_lists: file("--tunnel-list").into_iter().collect(),
+        policy: file("--policy"),
+        runs: file("--runs"),
+        ..SetupFiles::default()
+    })?;
+    let recorded = Recorded::read(case)?;
+    let mut played = Played {
+        terms: &setup.terms,
+        index: Index::new(),
+        engine: Engine::new(setup.config.clone()),
+        addresses: BTreeMap::new(),
+        found: BTreeMap::new(),
+        last: EventTime::MIN,
+    };
+    played.enroll(case, &recorded)?;
+    let mut decoders: BTreeMap<usize, Decoder> = BTreeMap::new();
+    for item in &recorded.items {
+        match item {
+            Item::Line(file, line) => {
+                let known = decoders
+                    .get(file)
+                    .copied()
+                    .or_else(|| sniff(line).map(Decoder::new));
+                let Some(mut decoder) = known else { continue };
+                if let Decoded::Signal(signal) = decoder.decode(line) {
+                    played.step(u16::try_from(*file)?, &signal);
+                }
+                decoder.learn(line);
+                decoders.insert(*file, decoder);
+            }
+            Item::Sample(sample) => played.sample(&recorded, sample),
+        }
+    }
+    played.settle();
+    Ok(played.outcome())
+}
+
+impl Played<'_> {
+    fn enroll(&mut self, case: &Case, recorded: &Recorded) -> anyhow::Result<()> {
+        for pod in pods_of(case, recorded)? {
+            let key = PodKey::from(pod.address.to_string().as_str());
+            let named = recorded
+                .pods
+                .get(&pod.address)
+                .and_then(|pod| pod.named.clone());
+            let since = EventTime::from(pod.since);
+            let facts = PodFacts {
+                key: key.clone(),
+                namespace: named.map_or_else(String::new, |(namespace, _)| namespace),
+                name: pod.name,
+                ips: vec![pod.address],
+                host_network: false,
+                node: pod.node,
+                since,
+                ended_at: None,
+                workload: None,
+            };
+            self.index.apply(facts, since);
+            let membership = Membership {
+                run: Some(RunKey::from(pod.run.as_str())),
+                workload: self.terms.of(pod.address).workload,
+            };
+            self.index.enroll(&key, Some(membership));
+            self.addresses.insert(key, pod.address);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, source: u16, signal: &Signal<'_>) {
+        self.last = self.last.max(signal.time());
+        if let Signal::Lost(lost) = signal {
+            let origin = self.index.origin_of_loss(source, lost);
+            self.engine.lost(origin, lost.time, lost.count);
+            return;
+        }
+        // Records of hosts that are no pods are nobody's.
+        if let Ok(attributed) = self.index.attribute(source, signal, Named::Address) {
+            let findings = self.engine.step(&attributed);
+            self.record(findings);
+        }
+    }
+
+    /// A sample names its pod by address, or as the log does.
+    fn sample(&mut self, recorded: &Recorded, sample: &ComputeSample<'static>) {
+        let Some(address) = recorded.address_of(&sample.pod) else {
+            return;
+        };
+        let signal = Signal::Sample(sample.clone());
+        if let Ok(attributed) = self.index.attribute(SAMPLES, &signal, Named::By(address)) {
+            let findings = self.engine.step(&attributed);
+            self.record(findings);
+        }
+    }
+
+    fn settle(&mut self) {
+        let end = self.last.plus_micros(AFTER_THE_END_US);
+        let findings = self.engine.settle(|_| Some(end));
+        self.record(findings);
+    }
+
+    fn record(&mut self, findings: Vec<Finding>) {
+        for finding in findings {
+            let Some(address) = self.addresses.get(&finding.subject.pod).copied() else {
+                continue;
+            };
+            let in_force = self.terms.of(address);
+            if !in_force.is_reported(finding.signature) {
+                continue;
+            }
+            let is_held_back = in_force
+                .held_back(finding.signature, finding.severity)
+                .is_some();
+            let is_quarantine = finding.severity == Severity::Quarantine;
+            let contacts = finding.evidence.contact_count;
+            let of_pod = self.found.entry(address).or_default();
+            let found = of_pod.entry(finding.signature.name()).or_insert(Found {
+                alerted: contacts,
+                ..Found::default()
+            });
+            if is_quarantine {
+                found.quarantined = found.quarantined.or(Some(contacts));
+            }
+            found.action = if is_quarantine && !is_held_back {
+                Action::Quarantine
+            } else {
+                Action::Alert
+            };
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        let subjects: Vec<Value> = self
+            .found
+            .iter()
+            .map(|(address, of_pod)| {
+                let worst = of_pod.values().map(|found| found.action).max().unwrap_or_default();
+                let findings: Vec<_> = of_pod
+                    .iter()
+                    .map(|(signature, found)| {
+                        json!({
+                            "signature": signature,
+                            "action": format!("{:?}", found.action),
+                            "alerted": { "contacts": found.alerted },
+                            "quarantined": found.quarantined.map(|contacts| json!({ "contacts": contacts })),
+                        })
+                    })
+                    .collect();
+                let verdict = of_pod.iter().find(|(_, found)| found.action == worst).map(|(name, _)| *name);
+                json!({
+                    "subject": address.to_string(),
+                    "verdict": verdict.map(crate::compare::verdict_of),
+                    "action": format!("{worst:?}"),
+                    "findings": findings,
+                })
+            })
+            .collect();
+        let findings = self.found.into_iter().map(|(address, of_pod)| {
+            (
+                address,
+                of_pod
+                    .into_iter()
+                    .map(|(name, found)| (name.to_owned(), found.action))
+                    .collect(),
+            )
+        });
+        let mut summary = expected::summary(&json!({ "subjects": subjects }));
+        // The shells count records; this way has none.
+        if let Some(fields) = summary.as_object_mut() {
+            fields.retain(|name, _| name == "subjects");
+        }
+        Outcome {
+            findings: findings.collect(),
+            summary,
+            ..Outcome::default()
+        }
+    }
+}
