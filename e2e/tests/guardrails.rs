@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
-use yellowjack::api::{AgentRun, condition_of, labels};
+use yellowjack::api::{AgentRun, GuardrailPolicy, condition_of, labels};
 use yellowjack_e2e::{Operator, TestEnv, pod, wait_for, with_namespace};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -175,11 +175,12 @@ async fn drift_is_repaired_whoever_made_it() -> anyhow::Result<()> {
         let name = "yellowjack-run-train";
         wait_object::<NetworkPolicy>(&env, name, |_| true).await?;
         wait_object::<ResourceQuota>(&env, name, |_| true).await?;
-        // Into a field that we apply as an empty list, into one that we apply, and beside ours.
+        // Into lists that we apply, and beside ours.
         patch::<NetworkPolicy>(&env, name, json!({ "spec": { "ingress": [{}] } })).await?;
         wait_object::<NetworkPolicy>(&env, name, |policy| {
             let spec = policy.spec.clone().unwrap_or_default();
-            spec.ingress.unwrap_or_default().is_empty()
+            let rules = spec.ingress.unwrap_or_default();
+            !rules.is_empty() && rules.iter().all(|rule| rule.from.is_some())
         })
         .await?;
         patch::<NetworkPolicy>(&env, name, json!({ "spec": { "egress": [{}] } })).await?;
@@ -375,6 +376,59 @@ async fn a_template_waits_while_another_policy_widens_it() -> anyhow::Result<()>
             job.spec.as_ref().and_then(|spec| spec.suspend) == Some(false)
         })
         .await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_between_the_pods_of_a_run_is_no_hole_unless_the_run_keeps_them_apart()
+-> anyhow::Result<()> {
+    with_namespace(async |env| {
+        // What a Ray cluster needs under a namespace-wide deny.
+        let internal: NetworkPolicy = serde_json::from_value(json!({
+            "metadata": { "name": "ray-internal" },
+            "spec": {
+                "podSelector": { "matchLabels": { "app": "agent" } },
+                "policyTypes": ["Ingress"],
+                "ingress": [{ "from": [{ "podSelector": { "matchLabels": { "app": "agent" } } }] }],
+            },
+        }))?;
+        env.api().create(&PostParams::default(), &internal).await?;
+        let _operator = operator(&env).await?;
+        create_run(&env, "train", json!({ "target": by_label("agent") })).await?;
+        env.api::<Pod>()
+            .create(&PostParams::default(), &pod("p", &[("app", "agent")])?)
+            .await?;
+        wait_condition(&env, "train", "Ready", "True", "GuardrailsStand").await?;
+        let apart = json!({ "spec": { "network": { "allowWithinRun": false } } });
+        patch::<AgentRun>(&env, "train", apart).await?;
+        let said = wait_condition(&env, "train", "NetworkGuarded", "False", "UnionWidened").await?;
+        anyhow::ensure!(said.contains("ray-internal"), "{said}");
+        // Accepted on purpose by whoever writes the policies.
+        let policy: GuardrailPolicy = serde_json::from_value(json!({
+            "apiVersion": "yellowjack.dev/v1alpha1",
+            "kind": "GuardrailPolicy",
+            "metadata": { "name": env.namespace },
+            "spec": { "network": { "acceptedPolicies": ["ray-internal"] } },
+        }))?;
+        let policies: Api<GuardrailPolicy> = Api::all(env.client.clone());
+        policies.create(&PostParams::default(), &policy).await?;
+        let spec = json!({
+            "target": by_label("agent"),
+            "policy": env.namespace,
+            "network": { "allowWithinRun": false },
+        });
+        env.api::<AgentRun>()
+            .delete("train", &DeleteParams::default())
+            .await?;
+        create_run(&env, "again", spec).await?;
+        let said = wait_condition(&env, "again", "NetworkGuarded", "True", "PoliciesSelect").await;
+        policies
+            .delete(&env.namespace, &DeleteParams::default())
+            .await?;
+        let said = said?;
+        anyhow::ensure!(said.contains("accepts: ray-internal"), "{said}");
         Ok(())
     })
     .await

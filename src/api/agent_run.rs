@@ -54,7 +54,8 @@ pub struct AgentRunSpec {
     #[schemars(length(min = 1, max = 253))]
     pub policy: String,
 
-    /// What the run may reach. Left out, it reaches the cluster's DNS and nothing else.
+    /// What the run may reach and what may reach it. Left out, its pods reach each other and the
+    /// cluster's DNS, and nothing else reaches them.
     #[serde(default)]
     pub network: NetworkSpec,
 
@@ -173,6 +174,16 @@ pub struct PodTemplate {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkSpec {
+    /// Whether the pods of this run may reach each other, on every port, over IPv4 and IPv6. Left
+    /// out, they may, unless the GuardrailPolicy says otherwise. A quarantined pod is cut off from
+    /// the others in both directions either way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_within_run: Option<bool>,
+    /// What may open connections to the run's pods, besides the run's own pods. Left out, nothing
+    /// may.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub ingress: Vec<IngressRule>,
     /// The allow list. Everything else is denied but the cluster's DNS. The metadata address,
     /// node and cluster ranges stay blocked unless a rule lists them by themselves.
     #[serde(default)]
@@ -217,6 +228,38 @@ pub struct EgressRule {
         .message("namespaceSelector must not be empty: it would open every namespace"))]
     pub namespace_selector: Option<LabelSelector>,
     /// Ports. Left out, every port.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub ports: Vec<EgressPort>,
+}
+
+/// One source that may open connections to the pods of the run: exactly one of `cidr` and a pod or
+/// namespace selector.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.cidr) ? 1 : 0) + ((has(self.podSelector) || has(self.namespaceSelector)) ? 1 : 0) == 1")
+    .message("exactly one of cidr and podSelector/namespaceSelector must be set"))]
+pub struct IngressRule {
+    /// An IPv4 or IPv6 range in CIDR form, within the `allowedIngressCidrs` of the GuardrailPolicy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 49))]
+    #[x_kube(
+        validation = Rule::new("isCIDR(self)").message("cidr must be a range such as 203.0.113.0/24 or 2001:db8::/32"),
+        validation = Rule::new("!isCIDR(self) || cidr(self) == cidr(self).masked()")
+            .message("cidr must have no bits set behind its prefix: 203.0.113.7/24 would let in the whole of 203.0.113.0/24")
+    )]
+    pub cidr: Option<String>,
+    /// Pods that the labels select; in this namespace, or in those that `namespaceSelector`
+    /// selects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+    /// Namespaces that the labels select. An empty selector is refused: it would let in every
+    /// namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("(has(self.matchLabels) && self.matchLabels.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)")
+        .message("namespaceSelector must not be empty: it would let in every namespace"))]
+    pub namespace_selector: Option<LabelSelector>,
+    /// Ports of the run's pods. Left out, every port.
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub ports: Vec<EgressPort>,

@@ -14,10 +14,10 @@ mod policy;
 mod schema;
 
 pub use agent_run::{
-    AgentRun, AgentRunSpec, AgentRunStatus, DetectionSpec, EgressPort, EgressRule, Mode,
-    NetworkSpec, OwnerReferenceTarget, PodTemplate, PodsSummary, Profile, Protocol, QuotaSpec,
-    ResourceDefaults, ResourcesSpec, ResponseAction, ResponseScope, ResponseSpec, RunTemplate,
-    SignatureModes, Target, Trace,
+    AgentRun, AgentRunSpec, AgentRunStatus, DetectionSpec, EgressPort, EgressRule, IngressRule,
+    Mode, NetworkSpec, OwnerReferenceTarget, PodTemplate, PodsSummary, Profile, Protocol,
+    QuotaSpec, ResourceDefaults, ResourcesSpec, ResponseAction, ResponseScope, ResponseSpec,
+    RunTemplate, SignatureModes, Target, Trace,
 };
 pub use conditions::{
     AgentRunCondition, IncidentCondition, Reason, condition_is, condition_of, set_condition,
@@ -30,8 +30,8 @@ pub use incident::{
 };
 pub use page::conditions_page;
 pub use policy::{
-    GuardrailPolicy, GuardrailPolicySpec, PolicyDetection, PolicyNetwork, PolicyResources,
-    PolicyResponse,
+    CidrText, GuardrailPolicy, GuardrailPolicySpec, PolicyDetection, PolicyNetwork,
+    PolicyResources, PolicyResponse,
 };
 
 /// The API group.

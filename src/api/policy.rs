@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EgressRule, Mode, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes, schema,
+    EgressRule, IngressRule, Mode, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes,
+    schema,
 };
 
 /// Defaults and ceilings for the AgentRuns that name this policy.
@@ -82,6 +83,32 @@ pub struct PolicyNetwork {
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub default_egress: Vec<EgressRule>,
+    /// Whether the pods of a run may reach each other. Left out or true, they may unless the run
+    /// says no; false isolates every pod, and a run that asks for more is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_within_run: Option<bool>,
+    /// Ranges that the `cidr` rules of a run's `ingress` must lie within. Left out, no range may be
+    /// listed: what opens connections into a pod from outside the cluster gets around its egress
+    /// rules.
+    #[serde(default)]
+    #[schemars(length(max = 128))]
+    #[x_kube(
+        validation = Rule::new("self.all(c, isCIDR(c))").message("each entry must be a range such as 203.0.113.0/24"),
+        validation = Rule::new("self.all(c, !isCIDR(c) || cidr(c) == cidr(c).masked())")
+            .message("no entry may have bits set behind its prefix: write 203.0.113.0/24, not 203.0.113.7/24")
+    )]
+    pub allowed_ingress_cidrs: Vec<CidrText>,
+    /// Ingress rules that every run of this policy gets besides its own, for example for a metrics
+    /// scraper.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub default_ingress: Vec<IngressRule>,
+    /// Names of NetworkPolicies that may allow more than the guard does, in whatever namespace the
+    /// run is: the run is Ready with them, and its message names them. They are no excuse in a
+    /// quarantine. Whoever may write NetworkPolicies of such a name decides what they allow.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub accepted_policies: Vec<String>,
 }
 
 /// A range in CIDR form.

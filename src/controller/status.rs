@@ -224,7 +224,7 @@ fn network_guarded(validated: &Validated, applied: &Applied, open: &[&Arc<Incide
     }
     if !validated.widened_by.is_empty() {
         let message = format!(
-            "NetworkPolicies add up, and these let more through: {}",
+            "NetworkPolicies add up, and these let more through: {}; take them away, list what the run needs in its network rules, or accept their names in the GuardrailPolicy",
             validated.widened_by.join(", ")
         );
         return say(Some(false), Reason::UnionWidened, message);
@@ -253,11 +253,17 @@ fn network_guarded(validated: &Validated, applied: &Applied, open: &[&Arc<Incide
         };
         return say(None, Reason::Unverified, message);
     }
+    let others = if validated.accepted.is_empty() {
+        "no other NetworkPolicy widens them".to_owned()
+    } else {
+        let names = validated.accepted.join(", ");
+        format!("no NetworkPolicy widens them but those that the GuardrailPolicy accepts: {names}")
+    };
     say(
         Some(true),
         Reason::PoliciesSelect,
         format!(
-            "the guard is stored, selects {} pods, and no other policy widens them; whether the network backend enforces it is not probed",
+            "the guard is stored, selects {} pods, and {others}; whether the network backend enforces it is not probed",
             members.len()
         ),
     )

@@ -13,7 +13,7 @@ use super::dereference::{Observed, ObservedPod};
 use super::feed::has_ended;
 use crate::api::{AgentRun, labels};
 use crate::cluster::Pod;
-use crate::guardrails::audit::{Stance, selects, widening};
+use crate::guardrails::audit::{Stance, all_widening, selects, widening};
 use crate::guardrails::ceiling::{Quota, Ruling, judge};
 use crate::guardrails::membership::{Claim, Coverage, coverage, covers, overlap_message};
 use crate::guardrails::network::{run_network_policy, standing_deny_network_policy};
@@ -34,8 +34,10 @@ pub struct Validated {
     pub overlaps: Vec<String>,
     /// The objects that should be there.
     pub wanted: Wanted,
-    /// Policies that widen what the pods may do, of all pods together.
+    /// Policies that widen what the pods may do, of all pods together, without the accepted ones.
     pub widened_by: Vec<String>,
+    /// Policies that widen what pods outside a quarantine may do, and that the GuardrailPolicy accepts.
+    pub accepted: Vec<String>,
     /// The quota counts a PriorityClass that the template's pods will not carry.
     pub template_misses_quota: bool,
 }
@@ -100,7 +102,7 @@ pub fn validate(observed: &Observed) -> Validated {
     let ruling = judge(&run.spec, policy, &observed.facts);
     let effective = &ruling.effective;
     let wanted = Wanted {
-        network: run_network_policy(owner, &run.spec.target, &effective.egress, &observed.facts),
+        network: run_network_policy(owner, &run.spec.target, &effective.network, &observed.facts),
         standing_deny: standing_deny_network_policy(&owner.namespace),
         quota: effective.quota.as_ref().map(|q| resource_quota(owner, q)),
         limit_range: effective.defaults.as_ref().map(|d| limit_range(owner, d)),
@@ -116,7 +118,7 @@ pub fn validate(observed: &Observed) -> Validated {
         enrolled,
         overlaps,
     } = coverages(observed);
-    let widened_by = widened_by(observed, &members);
+    let (accepted, widened_by) = widened_by(observed, &members);
     Validated {
         template_misses_quota: template_misses_quota(observed, ruling.effective.quota.as_ref()),
         ruling,
@@ -125,6 +127,7 @@ pub fn validate(observed: &Observed) -> Validated {
         overlaps,
         wanted,
         widened_by,
+        accepted,
     }
 }
 
@@ -226,30 +229,40 @@ fn template_misses_quota(observed: &Observed, quota: Option<&Quota>) -> bool {
     counted.is_some() && counted != carried.and_then(Value::as_str)
 }
 
-/// The audit over all pods; before there are pods, over the labels that a template gives them.
-fn widened_by(observed: &Observed, members: &[Member]) -> Vec<String> {
+/// The audit over all pods; before there are pods, over the labels that a template gives them. Names
+/// of the policies that the GuardrailPolicy accepts, and of the others. In a quarantine none is accepted.
+fn widened_by(observed: &Observed, members: &[Member]) -> (Vec<String>, Vec<String>) {
     let policies = || observed.network_policies.iter().map(AsRef::as_ref);
     let guarded = Stance::Guarded(&observed.owner);
-    let mut names: Vec<String> = Vec::new();
+    let network = observed.policy.as_ref().map(|policy| &policy.spec.network);
+    let is_accepted =
+        |name: &String| network.is_some_and(|network| network.accepted_policies.contains(name));
+    let (mut guarded_by, mut names): (Vec<String>, Vec<String>) = Default::default();
     for member in members {
-        let stance = if is_quarantined(&member.pod) {
-            Stance::Quarantined {
+        let pod_labels = member.pod.labels();
+        if is_quarantined(&member.pod) {
+            let stance = Stance::Quarantined {
                 cluster_deny: observed.cluster_deny,
-            }
+            };
+            names.extend(widening(pod_labels, policies(), stance));
         } else {
-            guarded
-        };
-        names.extend(widening(member.pod.labels(), policies(), stance));
+            guarded_by.extend(all_widening(pod_labels, policies(), guarded));
+        }
     }
     if members.is_empty()
         && let Some(template) = &observed.run.spec.target.template
     {
         let mut future = template.pod.labels.clone();
         future.insert(labels::RUN.to_owned(), observed.owner.name.clone());
-        names.extend(widening(&future, policies(), guarded));
+        guarded_by.extend(all_widening(&future, policies(), guarded));
     }
-    names.sort();
-    names.dedup();
-    names.truncate(crate::limits::WIDENING_NAMES_MAX);
-    names
+    let (accepted, others): (Vec<_>, Vec<_>) = guarded_by.into_iter().partition(is_accepted);
+    names.extend(others);
+    let in_order = |mut names: Vec<String>| {
+        names.sort();
+        names.dedup();
+        names.truncate(crate::limits::WIDENING_NAMES_MAX);
+        names
+    };
+    (in_order(accepted), in_order(names))
 }

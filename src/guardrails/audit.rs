@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicySpec,
+    NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
 
+use crate::api::labels;
 use crate::limits;
 
 use super::{RunOwner, selector};
@@ -35,13 +36,25 @@ pub fn widening<'p>(
     policies: impl IntoIterator<Item = &'p NetworkPolicy>,
     stance: Stance<'_>,
 ) -> Vec<String> {
+    let mut names = all_widening(pod_labels, policies, stance);
+    names.truncate(limits::WIDENING_NAMES_MAX);
+    names
+}
+
+/// The same without a bound, for a caller that leaves some of them out.
+#[must_use]
+pub fn all_widening<'p>(
+    pod_labels: &BTreeMap<String, String>,
+    policies: impl IntoIterator<Item = &'p NetworkPolicy>,
+    stance: Stance<'_>,
+) -> Vec<String> {
     let selecting: Vec<&NetworkPolicy> = policies
         .into_iter()
         .filter(|policy| selects(policy, pod_labels))
         .collect();
     let allowed = match stance {
-        Stance::Guarded(owner) => guard_rules(&selecting, owner),
-        Stance::Quarantined { .. } => Vec::new(),
+        Stance::Guarded(owner) => GuardRules::of(&selecting, owner),
+        Stance::Quarantined { .. } => GuardRules::default(),
     };
     let mut names: Vec<String> = selecting
         .into_iter()
@@ -49,7 +62,6 @@ pub fn widening<'p>(
         .filter_map(|policy| policy.metadata.name.clone())
         .collect();
     names.sort();
-    names.truncate(limits::WIDENING_NAMES_MAX);
     names
 }
 
@@ -64,18 +76,15 @@ pub fn selects(policy: &NetworkPolicy, pod_labels: &BTreeMap<String, String>) ->
     })
 }
 
-fn widens(
-    policy: &NetworkPolicy,
-    stance: Stance<'_>,
-    allowed: &[&NetworkPolicyEgressRule],
-) -> bool {
+fn widens(policy: &NetworkPolicy, stance: Stance<'_>, allowed: &GuardRules<'_>) -> bool {
     let Some(spec) = &policy.spec else {
         return false;
     };
     match stance {
         // Ours by name and owner; that it still says what we wrote is for `drift` to see.
         Stance::Guarded(owner) => {
-            !is_guard_of(policy, owner) && (lets_out_more(spec, allowed) || lets_in(spec))
+            !is_guard_of(policy, owner)
+                && (lets_out_more(spec, &allowed.egress) || lets_in_more(spec, &allowed.ingress))
         }
         Stance::Quarantined {
             cluster_deny: false,
@@ -96,46 +105,89 @@ fn is_guard_of(policy: &NetworkPolicy, owner: &RunOwner) -> bool {
             .any(|reference| reference.uid == owner.uid)
 }
 
-/// What the guard itself lets out. A policy that allows no more (a namespace's usual policy for
-/// DNS) adds nothing to the union.
-fn guard_rules<'p>(
-    selecting: &[&'p NetworkPolicy],
-    owner: &RunOwner,
-) -> Vec<&'p NetworkPolicyEgressRule> {
-    selecting
-        .iter()
-        .filter(|policy| is_guard_of(policy, owner))
-        .filter_map(|policy| policy.spec.as_ref()?.egress.as_ref())
-        .flatten()
-        .collect()
+/// What the guard itself allows. A policy that allows no more (a namespace's usual policy for DNS, or
+/// one that lets the pods of a Ray cluster reach each other) adds nothing to the union.
+#[derive(Default)]
+struct GuardRules<'p> {
+    egress: Vec<Rule<'p>>,
+    ingress: Vec<Rule<'p>>,
 }
 
-fn lets_out_more(spec: &NetworkPolicySpec, allowed: &[&NetworkPolicyEgressRule]) -> bool {
-    lets_out(spec)
-        && spec
-            .egress
+/// Peers and ports of a rule. Without peers it allows every peer, without ports every port.
+#[derive(Clone, Copy)]
+struct Rule<'p> {
+    peers: &'p [NetworkPolicyPeer],
+    ports: &'p [NetworkPolicyPort],
+}
+
+impl<'p> GuardRules<'p> {
+    fn of(selecting: &[&'p NetworkPolicy], owner: &RunOwner) -> Self {
+        let specs = selecting
             .iter()
-            .flatten()
-            .any(|rule| !is_allowed(rule, allowed))
+            .filter(|policy| is_guard_of(policy, owner))
+            .filter_map(|policy| policy.spec.as_ref());
+        Self {
+            egress: specs.clone().flat_map(egress).collect(),
+            ingress: specs.flat_map(ingress).collect(),
+        }
+    }
+}
+
+fn egress(spec: &NetworkPolicySpec) -> impl Iterator<Item = Rule<'_>> {
+    spec.egress.iter().flatten().map(|rule| Rule {
+        peers: rule.to.as_deref().unwrap_or_default(),
+        ports: rule.ports.as_deref().unwrap_or_default(),
+    })
+}
+
+fn ingress(spec: &NetworkPolicySpec) -> impl Iterator<Item = Rule<'_>> {
+    spec.ingress.iter().flatten().map(|rule| Rule {
+        peers: rule.from.as_deref().unwrap_or_default(),
+        ports: rule.ports.as_deref().unwrap_or_default(),
+    })
+}
+
+fn lets_out_more(spec: &NetworkPolicySpec, allowed: &[Rule<'_>]) -> bool {
+    lets_out(spec) && egress(spec).any(|rule| !is_allowed(rule, allowed))
+}
+
+fn lets_in_more(spec: &NetworkPolicySpec, allowed: &[Rule<'_>]) -> bool {
+    lets_in(spec) && ingress(spec).any(|rule| !is_allowed(rule, allowed))
 }
 
 /// Whether every peer of the rule is a peer of one of these rules, word for word, with no more
 /// ports. Ranges are not compared by what they hold: said too often is better than not said.
-fn is_allowed(rule: &NetworkPolicyEgressRule, allowed: &[&NetworkPolicyEgressRule]) -> bool {
-    let peers = rule.to.as_deref().unwrap_or_default();
-    // Without peers the rule allows every peer.
-    !peers.is_empty()
-        && peers.iter().all(|peer| {
+fn is_allowed(rule: Rule<'_>, allowed: &[Rule<'_>]) -> bool {
+    !rule.peers.is_empty()
+        && rule.peers.iter().all(|peer| {
             allowed.iter().any(|ours| {
-                ours.to.iter().flatten().any(|known| known == peer) && has_no_more_ports(rule, ours)
+                ours.peers.iter().any(|known| is_covered(peer, known))
+                    && has_no_more_ports(rule.ports, ours.ports)
             })
         })
 }
 
-fn has_no_more_ports(rule: &NetworkPolicyEgressRule, ours: &NetworkPolicyEgressRule) -> bool {
-    let known = ours.ports.as_deref().unwrap_or_default();
-    let asked = rule.ports.as_deref().unwrap_or_default();
-    // Without ports a rule allows every port.
+/// Whether a peer is one that the guard knows. The guard leaves quarantined pods out of its peers,
+/// and a policy of somebody else need not: what a quarantined pod may do is judged at that pod.
+fn is_covered(peer: &NetworkPolicyPeer, known: &NetworkPolicyPeer) -> bool {
+    if peer == known {
+        return true;
+    }
+    let mut known = known.clone();
+    let selector = known.pod_selector.as_mut();
+    let Some(requirements) = selector.and_then(|chosen| chosen.match_expressions.as_mut()) else {
+        return false;
+    };
+    requirements.retain(|requirement| requirement.key != labels::QUARANTINE);
+    if requirements.is_empty()
+        && let Some(chosen) = known.pod_selector.as_mut()
+    {
+        chosen.match_expressions = None;
+    }
+    *peer == known
+}
+
+fn has_no_more_ports(asked: &[NetworkPolicyPort], known: &[NetworkPolicyPort]) -> bool {
     known.is_empty() || (!asked.is_empty() && asked.iter().all(|port| known.contains(port)))
 }
 
@@ -145,10 +197,6 @@ fn lets_out(spec: &NetworkPolicySpec) -> bool {
 
 fn lets_in(spec: &NetworkPolicySpec) -> bool {
     applies(spec, "Ingress") && ingress(spec).next().is_some()
-}
-
-fn ingress(spec: &NetworkPolicySpec) -> impl Iterator<Item = &NetworkPolicyIngressRule> {
-    spec.ingress.iter().flatten()
 }
 
 /// Rules of a direction that the policy does not name have no effect. Left out, the types are
@@ -161,9 +209,6 @@ fn applies(spec: &NetworkPolicySpec, direction: &str) -> bool {
 }
 
 /// From anywhere, or from a range of addresses.
-fn lets_in_from_outside(rule: &NetworkPolicyIngressRule) -> bool {
-    match rule.from.as_deref() {
-        None | Some([]) => true,
-        Some(peers) => peers.iter().any(|peer| peer.ip_block.is_some()),
-    }
+fn lets_in_from_outside(rule: Rule<'_>) -> bool {
+    rule.peers.is_empty() || rule.peers.iter().any(|peer| peer.ip_block.is_some())
 }

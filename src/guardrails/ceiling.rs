@@ -11,15 +11,15 @@ use crate::api::{
     PolicyResponse, Reason, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes,
 };
 
-use super::egress::{Author, EgressAllow, Yardstick};
+use super::allow_list::{Author, NetworkRules, Yardstick};
 use super::quantity::Amount;
 use super::{ClusterFacts, Problem, selector};
 
 /// What is in force for a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effective {
-    /// The allow list, the policy's own rules first.
-    pub egress: Vec<EgressAllow>,
+    /// What the guard allows.
+    pub network: NetworkRules,
     /// The quota, if any.
     pub quota: Option<Quota>,
     /// Requests and limits for containers that state none.
@@ -71,7 +71,7 @@ pub fn judge(
     let policy = policy.unwrap_or(&built_in);
     let mut problems = target_problems(run);
     let effective = Effective {
-        egress: allow_list(run, name, &policy.network, facts, &mut problems),
+        network: network_rules(run, name, &policy.network, facts, &mut problems),
         quota: quota(run, name, &policy.resources, &mut problems),
         defaults: defaults(run, &policy.resources, &mut problems),
         scan: mode(run, policy, "scan", |modes| modes.scan, &mut problems),
@@ -102,7 +102,7 @@ fn without_policy(run: &AgentRunSpec, built_in: &GuardrailPolicySpec) -> Ruling 
     }];
     problems.extend(target_problems(run));
     let effective = Effective {
-        egress: Vec::new(),
+        network: NetworkRules::default(),
         quota: quota(run, &run.policy, &built_in.resources, &mut problems),
         defaults: defaults(run, &built_in.resources, &mut problems),
         scan: Mode::Enforce,
@@ -140,27 +140,56 @@ fn target_problems(run: &AgentRunSpec) -> Vec<Problem> {
     problems
 }
 
-fn allow_list(
+fn network_rules(
     run: &AgentRunSpec,
     policy_name: &str,
     policy: &PolicyNetwork,
     facts: &ClusterFacts,
     problems: &mut Vec<Problem>,
-) -> Vec<EgressAllow> {
+) -> NetworkRules {
     let yardstick = Yardstick::new(policy_name, policy, facts);
-    let of_policy = policy.default_egress.iter().enumerate();
-    let of_run = run.network.egress.iter().enumerate();
-    let rules = of_policy
-        .map(|(index, rule)| (Author::Policy, index, rule))
-        .chain(of_run.map(|(index, rule)| (Author::Run, index, rule)));
-    let mut standing = Vec::new();
-    for (author, index, rule) in rules {
-        match yardstick.judge(author, index, rule) {
-            Ok(allow) => standing.push(allow),
+    let mut standing = NetworkRules {
+        within_run: within_run(run, policy_name, policy, problems),
+        ..NetworkRules::default()
+    };
+    for (author, index, rule) in in_order(&policy.default_egress, &run.network.egress) {
+        match yardstick.judge_egress(author, index, rule) {
+            Ok(allow) => standing.egress.push(allow),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    for (author, index, rule) in in_order(&policy.default_ingress, &run.network.ingress) {
+        match yardstick.judge_ingress(author, index, rule) {
+            Ok(allow) => standing.ingress.push(allow),
             Err(problem) => problems.push(problem),
         }
     }
     standing
+}
+
+/// The policy's own rules, then the run's, each with its place in its list.
+fn in_order<'r, Rule>(
+    of_policy: &'r [Rule],
+    of_run: &'r [Rule],
+) -> impl Iterator<Item = (Author, usize, &'r Rule)> {
+    let of = |author| move |(index, rule)| (author, index, rule);
+    let of_policy = of_policy.iter().enumerate().map(of(Author::Policy));
+    of_policy.chain(of_run.iter().enumerate().map(of(Author::Run)))
+}
+
+fn within_run(
+    run: &AgentRunSpec,
+    policy_name: &str,
+    policy: &PolicyNetwork,
+    problems: &mut Vec<Problem>,
+) -> bool {
+    let most = policy.allow_within_run.unwrap_or(true);
+    if run.network.allow_within_run == Some(true) && !most {
+        problems.push(exceeds(format!(
+            "network.allowWithinRun: true is more than GuardrailPolicy {policy_name} allows; the pods of the run do not reach each other"
+        )));
+    }
+    run.network.allow_within_run.unwrap_or(most) && most
 }
 
 fn quota(

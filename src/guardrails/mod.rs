@@ -5,7 +5,7 @@
 //! uses [`audit`] and the standing denies. In reading order:
 //!
 //! - [`quantity`], [`selector`]: what amounts and selectors mean.
-//! - [`ceiling`], [`egress`]: what of a run's wishes its policy lets stand.
+//! - [`ceiling`], [`allow_list`]: what of a run's wishes its policy lets stand.
 //! - [`network`], [`quota`], [`job`]: the objects.
 //! - [`membership`]: which run covers a pod.
 //! - [`audit`]: which other policies widen a pod.
@@ -14,8 +14,8 @@
 pub mod quantity;
 pub mod selector;
 
+pub mod allow_list;
 pub mod ceiling;
-pub mod egress;
 
 pub mod job;
 pub mod network;

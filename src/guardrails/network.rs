@@ -5,8 +5,8 @@
 //! quarantined pods out, so that nothing of ours lets their traffic through.
 
 use k8s_openapi::api::networking::v1::{
-    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort,
-    NetworkPolicySpec,
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
+    NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta,
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::api::{EgressPort, Protocol, Target, labels};
 
-use super::egress::{Destination, EgressAllow};
+use super::allow_list::{AllowRule, NetworkRules, Peer};
 use super::selector::NAMESPACE_NAME;
 use super::{ClusterFacts, DnsTarget, RunOwner};
 
@@ -27,31 +27,43 @@ pub const CLUSTER_POLICY_API_VERSION: &str = "policy.networking.k8s.io/v1alpha2"
 /// Its kind.
 pub const CLUSTER_POLICY_KIND: &str = "ClusterNetworkPolicy";
 
-/// The guard of a run: deny both directions, but DNS and the allow list outwards.
+/// The guard of a run: deny both directions, but DNS, the run's own pods and the allow lists.
 ///
-/// Nothing is let in: a connection that is opened into a pod is a way out around every egress
-/// rule, and the API has no field for it. What must reach the pod (a metrics scraper) needs a
-/// policy of its own, which `NetworkGuarded` then names.
+/// A connection that is opened into a pod is a way out around every egress rule, so nothing is let
+/// in that neither is of the run nor listed.
 #[must_use]
 pub fn run_network_policy(
     owner: &RunOwner,
     target: &Target,
-    allows: &[EgressAllow],
+    rules: &NetworkRules,
     facts: &ClusterFacts,
 ) -> NetworkPolicy {
+    let siblings = rules.within_run.then(|| NetworkPolicyPeer {
+        pod_selector: Some(guarded_pods(owner, target)),
+        ..NetworkPolicyPeer::default()
+    });
+    let to_siblings = siblings.clone().map(|peer| NetworkPolicyEgressRule {
+        to: Some(vec![peer]),
+        ports: None,
+    });
+    let from_siblings = siblings.map(|peer| NetworkPolicyIngressRule {
+        from: Some(vec![peer]),
+        ports: None,
+    });
     let egress = dns_rule(&facts.dns)
         .into_iter()
-        .chain(allows.iter().map(allow_rule))
-        .collect();
+        .chain(rules.egress.iter().map(egress_rule))
+        .chain(to_siblings);
+    let ingress = rules.ingress.iter().map(ingress_rule).chain(from_siblings);
     NetworkPolicy {
         metadata: owner.metadata(),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(guarded_pods(owner, target)),
             policy_types: Some(both_directions()),
-            // Written although empty: only a field that is applied can be taken back from
+            // Written even when empty: only a field that is applied can be taken back from
             // somebody who sets it.
-            ingress: Some(Vec::new()),
-            egress: Some(egress),
+            ingress: Some(ingress.collect()),
+            egress: Some(egress.collect()),
         }),
     }
 }
@@ -193,9 +205,23 @@ fn dns_rule(targets: &[DnsTarget]) -> Option<NetworkPolicyEgressRule> {
     })
 }
 
-fn allow_rule(allow: &EgressAllow) -> NetworkPolicyEgressRule {
-    let peer = match &allow.destination {
-        Destination::Range { cidr, except } => NetworkPolicyPeer {
+fn egress_rule(rule: &AllowRule) -> NetworkPolicyEgressRule {
+    NetworkPolicyEgressRule {
+        to: Some(vec![peer(&rule.peer)]),
+        ports: ports(&rule.ports),
+    }
+}
+
+fn ingress_rule(rule: &AllowRule) -> NetworkPolicyIngressRule {
+    NetworkPolicyIngressRule {
+        from: Some(vec![peer(&rule.peer)]),
+        ports: ports(&rule.ports),
+    }
+}
+
+fn peer(peer: &Peer) -> NetworkPolicyPeer {
+    match peer {
+        Peer::Range { cidr, except } => NetworkPolicyPeer {
             ip_block: Some(IPBlock {
                 cidr: cidr.to_string(),
                 except: (!except.is_empty())
@@ -203,16 +229,17 @@ fn allow_rule(allow: &EgressAllow) -> NetworkPolicyEgressRule {
             }),
             ..NetworkPolicyPeer::default()
         },
-        Destination::Pods { pods, namespaces } => NetworkPolicyPeer {
+        Peer::Pods { pods, namespaces } => NetworkPolicyPeer {
             pod_selector: pods.clone(),
             namespace_selector: namespaces.clone(),
             ip_block: None,
         },
-    };
-    NetworkPolicyEgressRule {
-        to: Some(vec![peer]),
-        ports: (!allow.ports.is_empty()).then(|| allow.ports.iter().map(port).collect()),
     }
+}
+
+/// A rule without ports means every port.
+fn ports(ports: &[EgressPort]) -> Option<Vec<NetworkPolicyPort>> {
+    (!ports.is_empty()).then(|| ports.iter().map(port).collect())
 }
 
 fn port(port: &EgressPort) -> NetworkPolicyPort {

@@ -21,7 +21,7 @@ async fn a_minimal_run_is_stored_with_every_default() -> anyhow::Result<()> {
             json!({
                 "target": target,
                 "policy": "default",
-                "network": { "egress": [] },
+                "network": { "egress": [], "ingress": [] },
                 "resources": {},
                 "detection": { "profile": "Standard", "modes": {} },
                 "response": {},
@@ -69,7 +69,7 @@ async fn a_null_is_as_good_as_nothing() -> anyhow::Result<()> {
         let spec = &stored.data["spec"];
         assert!(!spec.to_string().contains("null"), "{spec}");
         assert_eq!(spec["policy"], "default");
-        assert_eq!(spec["network"], json!({ "egress": [] }));
+        assert_eq!(spec["network"], json!({ "egress": [], "ingress": [] }));
         Ok(())
     })
     .await

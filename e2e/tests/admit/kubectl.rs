@@ -168,10 +168,7 @@ async fn a_wait_for_ready_ends_when_the_condition_is_true() -> anyhow::Result<()
 async fn explain_teaches_every_field() -> anyhow::Result<()> {
     with_namespace(async |env| {
         for (path, sentence) in [
-            (
-                "agentrun.spec.network",
-                "it reaches the cluster's DNS and nothing else",
-            ),
+            ("agentrun.spec.network", "nothing else reaches them"),
             (
                 "agentrun.spec.network.egress.cidr",
                 "An IPv4 or IPv6 range in CIDR form",

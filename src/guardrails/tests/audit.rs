@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 
+use super::super::allow_list::NetworkRules;
 use super::super::audit::{Stance, widening};
 use super::super::network::{run_network_policy, standing_deny_network_policy};
 use super::{facts, owner, run};
@@ -16,7 +17,12 @@ fn foreign(name: &str, spec: Value) -> NetworkPolicy {
 }
 
 fn guard() -> NetworkPolicy {
-    run_network_policy(&owner(), &run(json!({})).target, &[], &facts())
+    run_network_policy(
+        &owner(),
+        &run(json!({})).target,
+        &NetworkRules::default(),
+        &facts(),
+    )
 }
 
 fn agent() -> BTreeMap<String, String> {
@@ -92,7 +98,12 @@ fn rules_of_a_direction_that_the_policy_does_not_name_have_no_effect() {
 fn a_guard_of_another_run_or_of_an_older_run_of_the_name_is_foreign() {
     let mut older = super::owner();
     older.uid = "uid-0".into();
-    let policy = run_network_policy(&older, &run(json!({})).target, &[], &facts());
+    let policy = run_network_policy(
+        &older,
+        &run(json!({})).target,
+        &NetworkRules::default(),
+        &facts(),
+    );
     assert_eq!(check_guarded(&[policy]), ["yellowjack-run-train"]);
 }
 
@@ -183,4 +194,33 @@ fn a_policy_that_allows_no_more_than_the_guard_does_not_widen_it() {
         check_guarded(&[guard(), all_ports, more_ports]),
         ["all-ports", "more-ports"]
     );
+}
+
+#[test]
+fn a_policy_that_lets_the_pods_of_a_run_reach_each_other_widens_nothing() {
+    let rules = NetworkRules {
+        within_run: true,
+        ..NetworkRules::default()
+    };
+    let guard = run_network_policy(&owner(), &run(json!({})).target, &rules, &facts());
+    let within = |labels: Value, ports: Value| {
+        foreign(
+            "ray-internal",
+            json!({
+                "podSelector": { "matchLabels": { "app": "agent" } },
+                "policyTypes": ["Ingress"],
+                "ingress": [{ "from": [{ "podSelector": { "matchLabels": labels } }], "ports": ports }],
+            }),
+        )
+    };
+    let same = within(json!({ "app": "agent" }), json!([{ "port": 6379 }]));
+    assert!(check_guarded(&[guard.clone(), same.clone()]).is_empty());
+    let other = within(json!({ "app": "web" }), json!([]));
+    assert_eq!(check_guarded(&[guard, other]), ["ray-internal"]);
+    // Without the run's own rule it is a hole, and in a quarantine it always is.
+    assert_eq!(
+        check_guarded(&[self::guard(), same.clone()]),
+        ["ray-internal"]
+    );
+    assert_eq!(check_quarantined(&[same], false), ["ray-internal"]);
 }

@@ -11,7 +11,7 @@ fn without_a_word_from_either_the_strict_defaults_are_in_force() {
     let ruling = ceiling::judge(&run(json!({})), None, &facts());
     assert_eq!(ruling.problems, []);
     let effective = ruling.effective;
-    assert_eq!(effective.egress, []);
+    assert_eq!(effective.network.egress, []);
     assert_eq!(effective.quota, None);
     assert_eq!(
         (effective.scan, effective.mining, effective.tunnel),
@@ -31,7 +31,7 @@ fn a_named_policy_that_does_not_exist_leaves_dns_alone() {
     let ruling = ceiling::judge(&spec, None, &facts());
     assert_eq!(reasons(&ruling), [Reason::PolicyNotFound]);
     assert!(ruling.problems[0].message.contains("strict"));
-    assert_eq!(ruling.effective.egress, []);
+    assert_eq!(ruling.effective.network.egress, []);
     assert_eq!(ruling.effective.scan, Mode::Enforce);
 }
 

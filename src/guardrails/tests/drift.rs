@@ -17,10 +17,10 @@ use crate::api::ResourceDefaults;
 
 fn guard() -> NetworkPolicy {
     let spec = run(
-        json!({ "network": { "egress": [{ "cidr": "198.51.100.0/24", "ports": [{ "port": 443 }] }] } }),
+        json!({ "network": { "allowWithinRun": false, "egress": [{ "cidr": "198.51.100.0/24", "ports": [{ "port": 443 }] }] } }),
     );
     let ruling = ceiling::judge(&spec, None, &facts());
-    run_network_policy(&owner(), &spec.target, &ruling.effective.egress, &facts())
+    run_network_policy(&owner(), &spec.target, &ruling.effective.network, &facts())
 }
 
 /// The object as an API server gives it back, with one more change.

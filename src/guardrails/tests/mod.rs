@@ -5,10 +5,10 @@
 // Objects are written as `json!` literals at the call, which read better by value.
 #![allow(clippy::needless_pass_by_value)]
 
+mod allow_list;
 mod audit;
 mod ceiling;
 mod drift;
-mod egress;
 mod network;
 mod objects;
 

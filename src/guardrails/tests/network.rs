@@ -20,7 +20,7 @@ fn guard(fields: Value) -> NetworkPolicy {
 fn guard_in(fields: Value, facts: &ClusterFacts) -> NetworkPolicy {
     let spec = run(fields);
     let ruling = ceiling::judge(&spec, None, facts);
-    run_network_policy(&owner(), &spec.target, &ruling.effective.egress, facts)
+    run_network_policy(&owner(), &spec.target, &ruling.effective.network, facts)
 }
 
 fn pod(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -31,8 +31,9 @@ fn pod(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_run_that_lists_nothing_reaches_cluster_dns_and_nothing_else() {
-    let policy = serde_json::to_value(guard(json!({}))).unwrap();
+fn a_run_that_lists_nothing_and_keeps_its_pods_apart_reaches_cluster_dns_and_nothing_else() {
+    let apart = json!({ "network": { "allowWithinRun": false } });
+    let policy = serde_json::to_value(guard(apart)).unwrap();
     let spec = &policy["spec"];
     assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]));
     assert_eq!(spec["ingress"], json!([]), "nothing is let in");
@@ -56,7 +57,8 @@ fn a_run_that_lists_nothing_reaches_cluster_dns_and_nothing_else() {
 
 #[test]
 fn without_a_known_resolver_there_is_no_rule_rather_than_one_for_every_peer() {
-    let policy = guard_in(json!({}), &ClusterFacts::default());
+    let apart = json!({ "network": { "allowWithinRun": false } });
+    let policy = guard_in(apart, &ClusterFacts::default());
     assert_eq!(policy.spec.unwrap().egress.unwrap(), []);
 }
 
@@ -169,5 +171,39 @@ fn the_cluster_deny_stands_in_the_admin_tier_both_ways_and_for_both_families() {
     assert_eq!(
         spec["egress"][0]["to"],
         json!([{ "namespaces": {} }, { "networks": ["0.0.0.0/0", "::/0"] }])
+    );
+}
+
+#[test]
+fn pods_of_a_run_reach_each_other_and_no_quarantined_one_unless_the_run_says_no() {
+    let policy = serde_json::to_value(guard(json!({}))).unwrap();
+    let siblings = json!({ "podSelector": {
+        "matchLabels": { "app": "agent" },
+        "matchExpressions": [{ "key": labels::QUARANTINE, "operator": "DoesNotExist" }],
+    } });
+    assert_eq!(policy["spec"]["ingress"], json!([{ "from": [siblings] }]));
+    assert_eq!(policy["spec"]["egress"][1], json!({ "to": [siblings] }));
+    let isolated = guard(json!({ "network": { "allowWithinRun": false } }));
+    let spec = serde_json::to_value(isolated.spec.unwrap()).unwrap();
+    assert_eq!(spec["ingress"], json!([]));
+    assert_eq!(spec["egress"].as_array().unwrap().len(), 1, "DNS alone");
+}
+
+#[test]
+fn ingress_rules_follow_with_their_ports() {
+    let policy = serde_json::to_value(guard(json!({ "network": { "ingress": [
+        { "namespaceSelector": { "matchLabels": { "team": "monitoring" } }, "ports": [{ "port": 8080 }] },
+        { "podSelector": { "matchLabels": { "app": "submitter" } } },
+    ] } })))
+    .unwrap();
+    assert_eq!(
+        policy["spec"]["ingress"].as_array().unwrap()[..2],
+        [
+            json!({
+                "from": [{ "namespaceSelector": { "matchLabels": { "team": "monitoring" } } }],
+                "ports": [{ "port": 8080, "protocol": "TCP" }],
+            }),
+            json!({ "from": [{ "podSelector": { "matchLabels": { "app": "submitter" } } }] }),
+        ]
     );
 }

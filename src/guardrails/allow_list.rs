@@ -1,5 +1,5 @@
-//! The allow list of a run against its policy and the cluster: which rules stand, and what stays
-//! blocked inside them.
+//! The allow lists of a run, egress and ingress, against its policy and the cluster: which rules stand,
+//! and what stays blocked inside them.
 //!
 //! Called by `ceiling` only. A rule that cannot stand as it is written is dropped and named, never
 //! bent into another rule: a run that believes in an address it does not have is worse than one
@@ -8,7 +8,7 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::api::{EgressPort, EgressRule, PolicyNetwork, Reason};
+use crate::api::{CidrText, EgressPort, EgressRule, IngressRule, PolicyNetwork, Reason};
 use crate::limits;
 
 use super::{ClusterFacts, Problem, selector};
@@ -27,18 +27,29 @@ const LINK_AND_METADATA: &[&str] = &[
     "64:ff9b::a9fe:0/112",
 ];
 
-/// A rule of the allow list that stands.
+/// What the guard of a run allows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NetworkRules {
+    /// Whether the pods of the run may reach each other.
+    pub within_run: bool,
+    /// What they may reach, the policy's own rules first.
+    pub egress: Vec<AllowRule>,
+    /// What may open connections to them, the policy's own rules first.
+    pub ingress: Vec<AllowRule>,
+}
+
+/// A rule of an allow list that stands.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EgressAllow {
-    /// Where to.
-    pub destination: Destination,
+pub struct AllowRule {
+    /// The other side.
+    pub peer: Peer,
     /// Ports; empty means every port.
     pub ports: Vec<EgressPort>,
 }
 
-/// Where a rule leads.
+/// The other side of a rule: where egress leads, or where ingress comes from.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Destination {
+pub enum Peer {
     /// A range without what stays blocked inside it.
     Range {
         /// The range.
@@ -53,6 +64,13 @@ pub enum Destination {
         /// Labels of their namespaces; without, the run's own namespace.
         namespaces: Option<LabelSelector>,
     },
+}
+
+/// The direction of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Egress,
+    Ingress,
 }
 
 /// Who wrote a rule. The policy's own rules are not held against the policy's ceilings, and may
@@ -101,32 +119,77 @@ impl<'a> Yardstick<'a> {
         }
     }
 
-    /// The rule as it is in force, or why it is not.
-    pub fn judge(
+    /// The egress rule as it is in force, or why it is not.
+    pub fn judge_egress(
         &self,
         author: Author,
         index: usize,
         rule: &EgressRule,
-    ) -> Result<EgressAllow, Problem> {
-        let at = Place {
-            author,
-            index,
-            policy: self.policy_name,
-        };
-        let destination = if let Some(cidr) = &rule.cidr {
+    ) -> Result<AllowRule, Problem> {
+        let at = self.place(Direction::Egress, author, index);
+        let peer = if let Some(cidr) = &rule.cidr {
             self.range(at, cidr)?
         } else if let Some(fqdn) = &rule.fqdn {
             return Err(self.name(at, fqdn));
         } else {
-            self.pods(at, rule)?
+            self.pods(
+                at,
+                rule.pod_selector.as_ref(),
+                rule.namespace_selector.as_ref(),
+            )?
         };
-        Ok(EgressAllow {
-            destination,
+        Ok(AllowRule {
+            peer,
             ports: rule.ports.clone(),
         })
     }
 
-    fn range(&self, at: Place<'_>, text: &str) -> Result<Destination, Problem> {
+    /// The ingress rule as it is in force, or why it is not.
+    pub fn judge_ingress(
+        &self,
+        author: Author,
+        index: usize,
+        rule: &IngressRule,
+    ) -> Result<AllowRule, Problem> {
+        let at = self.place(Direction::Ingress, author, index);
+        let peer = match &rule.cidr {
+            Some(cidr) => self.range(at, cidr)?,
+            None => self.pods(
+                at,
+                rule.pod_selector.as_ref(),
+                rule.namespace_selector.as_ref(),
+            )?,
+        };
+        Ok(AllowRule {
+            peer,
+            ports: rule.ports.clone(),
+        })
+    }
+
+    const fn place(&self, direction: Direction, author: Author, index: usize) -> Place<'a> {
+        Place {
+            direction,
+            author,
+            index,
+            policy: self.policy_name,
+        }
+    }
+
+    /// The ranges of the policy that a run's own rule must lie within; `None` means any.
+    fn allowed(&self, at: Place<'_>) -> Option<(&'static str, &'a [CidrText])> {
+        match (at.author, at.direction) {
+            (Author::Policy, _) => None,
+            (Author::Run, Direction::Egress) => {
+                let allowed = self.policy.allowed_cidrs.as_deref()?;
+                Some(("allowedCidrs", allowed))
+            }
+            (Author::Run, Direction::Ingress) => {
+                Some(("allowedIngressCidrs", &self.policy.allowed_ingress_cidrs))
+            }
+        }
+    }
+
+    fn range(&self, at: Place<'_>, text: &str) -> Result<Peer, Problem> {
         let cidr = text
             .parse::<IpNet>()
             .ok()
@@ -134,15 +197,13 @@ impl<'a> Yardstick<'a> {
             .ok_or_else(|| at.problem(Reason::Invalid, text, "is not an IPv4 or IPv6 range"))?
             .trunc();
         let policy = self.policy_name;
-        if at.author == Author::Run
-            && let Some(allowed) = &self.policy.allowed_cidrs
-        {
+        if let Some((field, allowed)) = self.allowed(at) {
             let inside = allowed
                 .iter()
                 .filter_map(|text| text.0.parse::<IpNet>().ok())
                 .any(|range| range.contains(&cidr));
             if !inside {
-                let why = format!("lies outside the allowedCidrs of GuardrailPolicy {policy}");
+                let why = format!("lies outside the {field} of GuardrailPolicy {policy}");
                 return Err(at.problem(Reason::ExceedsPolicy, text, &why));
             }
         }
@@ -166,7 +227,7 @@ impl<'a> Yardstick<'a> {
             let why = "is blocked as a whole by the ranges inside it";
             return Err(at.problem(Reason::ExceedsPolicy, text, why));
         }
-        Ok(Destination::Range { cidr, except })
+        Ok(Peer::Range { cidr, except })
     }
 
     /// Plain NetworkPolicy knows no names, so a name is always refused; one that the policy would
@@ -190,13 +251,17 @@ impl<'a> Yardstick<'a> {
         )
     }
 
-    fn pods(&self, at: Place<'_>, rule: &EgressRule) -> Result<Destination, Problem> {
-        let (pods, namespaces) = (&rule.pod_selector, &rule.namespace_selector);
+    fn pods(
+        &self,
+        at: Place<'_>,
+        pods: Option<&LabelSelector>,
+        namespaces: Option<&LabelSelector>,
+    ) -> Result<Peer, Problem> {
         if pods.is_none() && namespaces.is_none() {
             // The schema refuses it. As a NetworkPolicy peer it would mean anywhere.
-            return Err(at.problem(Reason::Invalid, "rule", "names no destination"));
+            return Err(at.problem(Reason::Invalid, "rule", "names no peer"));
         }
-        for chosen in pods.iter().chain(namespaces) {
+        for chosen in pods.into_iter().chain(namespaces) {
             if let Some(defect) = selector::defect(chosen) {
                 return Err(at.problem(
                     Reason::Invalid,
@@ -205,10 +270,8 @@ impl<'a> Yardstick<'a> {
                 ));
             }
         }
-        let is_whole_cluster = namespaces
-            .as_ref()
-            .is_some_and(|chosen| !selector::names_something(chosen))
-            && !pods.as_ref().is_some_and(selector::names_something);
+        let is_whole_cluster = namespaces.is_some_and(|chosen| !selector::names_something(chosen))
+            && !pods.is_some_and(selector::names_something);
         if is_whole_cluster && !self.may_list_infrastructure(at.author) {
             let why = format!(
                 "selects the pods of the whole cluster, and GuardrailPolicy {} does not set \
@@ -217,9 +280,9 @@ impl<'a> Yardstick<'a> {
             );
             return Err(at.problem(Reason::ExceedsPolicy, "selector", &why));
         }
-        Ok(Destination::Pods {
-            pods: pods.clone(),
-            namespaces: namespaces.clone(),
+        Ok(Peer::Pods {
+            pods: pods.cloned(),
+            namespaces: namespaces.cloned(),
         })
     }
 
@@ -231,6 +294,7 @@ impl<'a> Yardstick<'a> {
 /// Where a rule stands, for messages.
 #[derive(Clone, Copy)]
 struct Place<'a> {
+    direction: Direction,
     author: Author,
     index: usize,
     policy: &'a str,
@@ -238,13 +302,16 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn problem(self, reason: Reason, what: &str, why: &str) -> Problem {
-        let index = self.index;
-        let path = match self.author {
-            Author::Run => format!("network.egress[{index}]"),
-            Author::Policy => format!(
-                "network.defaultEgress[{index}] of GuardrailPolicy {}",
-                self.policy
-            ),
+        let (index, policy) = (self.index, self.policy);
+        let path = match (self.author, self.direction) {
+            (Author::Run, Direction::Egress) => format!("network.egress[{index}]"),
+            (Author::Run, Direction::Ingress) => format!("network.ingress[{index}]"),
+            (Author::Policy, Direction::Egress) => {
+                format!("network.defaultEgress[{index}] of GuardrailPolicy {policy}")
+            }
+            (Author::Policy, Direction::Ingress) => {
+                format!("network.defaultIngress[{index}] of GuardrailPolicy {policy}")
+            }
         };
         Problem {
             reason,

@@ -4,8 +4,8 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::super::ClusterFacts;
+use super::super::allow_list::Peer;
 use super::super::ceiling::{self, Ruling};
-use super::super::egress::Destination;
 use super::{facts, judge, policy, reasons, run};
 use crate::api::Reason;
 use crate::limits;
@@ -19,7 +19,7 @@ fn egress(rule: Value, policy_network: Value) -> Ruling {
 
 fn excepts(ruling: &Ruling) -> Vec<String> {
     assert_eq!(ruling.problems, [], "the rule stands");
-    let Destination::Range { except, .. } = &ruling.effective.egress[0].destination else {
+    let Peer::Range { except, .. } = &ruling.effective.network.egress[0].peer else {
         panic!("expected a range");
     };
     except.iter().map(ToString::to_string).collect()
@@ -28,7 +28,7 @@ fn excepts(ruling: &Ruling) -> Vec<String> {
 fn refused(ruling: &Ruling, reason: Reason) -> String {
     assert_eq!(reasons(ruling), [reason]);
     assert_eq!(
-        ruling.effective.egress,
+        ruling.effective.network.egress,
         [],
         "a refused rule is not in force"
     );
@@ -173,14 +173,14 @@ fn a_refused_rule_leaves_the_others_in_force() {
         json!({}),
     );
     assert_eq!(reasons(&ruling), [Reason::FqdnNotEnforceable]);
-    assert_eq!(ruling.effective.egress.len(), 1);
-    assert_eq!(ruling.effective.egress[0].ports[0].port, 443);
+    assert_eq!(ruling.effective.network.egress.len(), 1);
+    assert_eq!(ruling.effective.network.egress[0].ports[0].port, 443);
 }
 
 #[test]
 fn host_bits_are_cut_off_and_mapped_addresses_refused() {
     let ruling = egress(json!({ "cidr": "198.51.100.9/24" }), json!({}));
-    let Destination::Range { cidr, .. } = &ruling.effective.egress[0].destination else {
+    let Peer::Range { cidr, .. } = &ruling.effective.network.egress[0].peer else {
         panic!("expected a range");
     };
     assert_eq!(cidr.to_string(), "198.51.100.0/24");
@@ -237,11 +237,12 @@ fn rules_of_the_policy_come_first_and_may_list_infrastructure() {
     assert_eq!(ruling.problems, []);
     let cidrs = ruling
         .effective
+        .network
         .egress
         .iter()
-        .map(|allow| match &allow.destination {
-            Destination::Range { cidr, .. } => cidr.to_string(),
-            Destination::Pods { .. } => "pods".to_owned(),
+        .map(|allow| match &allow.peer {
+            Peer::Range { cidr, .. } => cidr.to_string(),
+            Peer::Pods { .. } => "pods".to_owned(),
         });
     let cidrs: Vec<_> = cidrs.collect();
     assert_eq!(cidrs, ["10.96.0.1/32", "198.51.100.7/32"]);
@@ -270,7 +271,7 @@ fn thousands_of_nodes_fit_into_bounded_exceptions_that_still_cover_each() {
     };
     let spec = run(json!({ "network": { "egress": [{ "cidr": "0.0.0.0/0" }] } }));
     let ruling = ceiling::judge(&spec, Some(&policy(json!({}))), &facts);
-    let Destination::Range { cidr, except } = &ruling.effective.egress[0].destination else {
+    let Peer::Range { cidr, except } = &ruling.effective.network.egress[0].peer else {
         panic!("expected a range");
     };
     assert!(except.len() <= limits::EXCEPT_MAX, "{}", except.len());
@@ -282,4 +283,55 @@ fn thousands_of_nodes_fit_into_bounded_exceptions_that_still_cover_each() {
             .iter()
             .all(|range| range != cidr && cidr.contains(range))
     );
+}
+
+#[test]
+fn a_policy_keeps_the_pods_of_every_run_apart_and_names_a_run_that_asks_for_more() {
+    let of_policy = json!({ "network": { "allowWithinRun": false } });
+    let silent = judge(json!({}), of_policy.clone());
+    assert_eq!(silent.problems, []);
+    assert!(!silent.effective.network.within_run);
+    let asking = judge(json!({ "network": { "allowWithinRun": true } }), of_policy);
+    assert_eq!(reasons(&asking), [Reason::ExceedsPolicy]);
+    assert!(!asking.effective.network.within_run);
+    assert!(judge(json!({}), json!({})).effective.network.within_run);
+}
+
+#[test]
+fn a_range_may_be_let_in_only_where_the_policy_lists_it() {
+    let ingress = |cidr: &str, of_policy: Value| {
+        judge(
+            json!({ "network": { "ingress": [{ "cidr": cidr }] } }),
+            json!({ "network": of_policy }),
+        )
+    };
+    let refused = ingress("198.51.100.0/24", json!({}));
+    assert_eq!(reasons(&refused), [Reason::ExceedsPolicy]);
+    assert_eq!(refused.effective.network.ingress, []);
+    let message = &refused.problems[0].message;
+    assert!(message.contains("network.ingress[0]") && message.contains("allowedIngressCidrs"));
+    let allowed = json!({ "allowedIngressCidrs": ["198.51.100.0/22"] });
+    let stands = ingress("198.51.100.0/24", allowed.clone());
+    assert_eq!(stands.problems, []);
+    assert_eq!(stands.effective.network.ingress.len(), 1);
+    assert_eq!(
+        reasons(&ingress("203.0.113.0/24", allowed)),
+        [Reason::ExceedsPolicy]
+    );
+}
+
+#[test]
+fn the_whole_cluster_may_not_be_let_in_and_the_rules_of_the_policy_stand_first() {
+    let everybody = json!({ "network": { "ingress": [
+        { "namespaceSelector": { "matchExpressions": [
+            { "key": "kubernetes.io/metadata.name", "operator": "Exists" },
+        ] } },
+    ] } });
+    let scraper = json!({ "podSelector": { "matchLabels": { "app": "prometheus" } } });
+    let ruling = judge(
+        everybody,
+        json!({ "network": { "defaultIngress": [scraper] } }),
+    );
+    assert_eq!(reasons(&ruling), [Reason::ExceedsPolicy]);
+    assert_eq!(ruling.effective.network.ingress.len(), 1);
 }
