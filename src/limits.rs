@@ -96,7 +96,8 @@ pub const LOG_AHEAD_MAX_MICROS: i64 = 120_000_000;
 // One busy pod: contacts and DNS answers 2 x 2 x 512 slots x 8 B = 16 KiB, walks 2 x 40 x 240 B =
 // 19 KiB, pending 128 x 48 B = 6 KiB, spread 2 x 128 x 8 B = 2 KiB, tallies 8 x 350 B = 3 KiB,
 // latest failures 16 x 32 B = 0.5 KiB, outage 2 x 5 x 16 B, sessions, names and domains 11 KiB (see
-// there), listed pools 64 x 50 B = 3 KiB: at most 61 KiB. A quiet one holds a few entries: 2 KiB. A
+// there), listed pools and those of the starter list 2 x 64 x 50 B = 6 KiB, a catalogue of pools 1.5 KiB:
+// at most 66 KiB. A quiet one holds a few entries: 2 KiB. A
 // run beside its pods: contacts 2 x 1,024 slots x 8 B = 16 KiB, walks 2 x 40 x (170 + 128 x 4 B) =
 // 53 KiB, spread and failures 3 KiB, members 1,024 x 16 B = 16 KiB: at most 88 KiB.
 
@@ -163,6 +164,10 @@ pub const SESSIONS_MAX: usize = 16;
 
 /// Connections of a pod that may become sessions, in logs of packets: 32 x 32 B = 1 KiB.
 pub const SESSION_CANDIDATES_MAX: usize = 32;
+
+/// Targets on ports of pools that are remembered to notice a walk through a catalogue of pools. A walk is
+/// 8 hosts on 4 ports; what comes after pushes the oldest out: 64 x 24 B = 1.5 KiB.
+pub const CATALOGUE_CONTACTS_MAX: usize = 64;
 
 /// Hosts of a pod whose name is known to have been seen: 128 x 8 B = 1 KiB.
 pub const NAMED_HOSTS_MAX: usize = 128;

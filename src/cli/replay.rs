@@ -30,6 +30,13 @@ pub struct ReplayArgs {
     /// Tunnel services, in the same form. May be given several times.
     #[arg(long, value_name = "FILE")]
     tunnel_list: Vec<PathBuf>,
+    /// A starter list of mining pools, such as the one of the chart: a match is an alert and adds to no
+    /// other evidence. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    starter_pool_list: Vec<PathBuf>,
+    /// A starter list of tunnel services, in the same way. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    starter_tunnel_list: Vec<PathBuf>,
     /// Samples of processor and accelerator use: JSON lines of time, pod, cpu and gpu, where pod
     /// is the subject's address.
     #[arg(long, value_name = "FILE")]
@@ -91,6 +98,8 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
         labels: args.labels.clone(),
         pool_lists: args.pool_list.clone(),
         tunnel_lists: args.tunnel_list.clone(),
+        starter_pool_lists: args.starter_pool_list.clone(),
+        starter_tunnel_lists: args.starter_tunnel_list.clone(),
         policy: args.policy.clone(),
         runs: args.runs.clone(),
     })?;

@@ -41,13 +41,22 @@ pub struct SignalArgs {
     checkpoint_dir: Option<PathBuf>,
 
     /// A list of mining pools: one name, address, range or host:port a line. May be given several
-    /// times. None is shipped.
+    /// times.
     #[arg(long = "pool-list", value_name = "FILE")]
     pool_lists: Vec<PathBuf>,
 
-    /// A list of tunnel services, in the same form. May be given several times. None is shipped.
+    /// A list of tunnel services, in the same form. May be given several times.
     #[arg(long = "tunnel-list", value_name = "FILE")]
     tunnel_lists: Vec<PathBuf>,
+
+    /// A starter list of mining pools, such as the one of the chart: a match is an alert and adds to no
+    /// other evidence. May be given several times.
+    #[arg(long = "starter-pool-list", value_name = "FILE")]
+    starter_pool_lists: Vec<PathBuf>,
+
+    /// A starter list of tunnel services, in the same way. May be given several times.
+    #[arg(long = "starter-tunnel-list", value_name = "FILE")]
+    starter_tunnel_lists: Vec<PathBuf>,
 
     /// The namespace in which node agents keep their Leases: Yellowjack's own.
     #[arg(
@@ -131,6 +140,8 @@ impl SignalArgs {
             },
             pools: hosts(&self.pool_lists)?,
             tunnels: hosts(&self.tunnel_lists)?,
+            starter_pools: hosts(&self.starter_pool_lists)?,
+            starter_tunnels: hosts(&self.starter_tunnel_lists)?,
             threshold_nats: budget.threshold_nats(),
             alert_nats: budget.alert_nats(),
             hash_key: HashKey::from_seed(random_seed()),

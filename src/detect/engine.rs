@@ -77,6 +77,10 @@ pub struct EngineConfig {
     pub pools: PoolList,
     /// The user's list of tunnel services.
     pub tunnels: PoolList,
+    /// The starter list of pools: a match is an alert and adds to nothing else.
+    pub starter_pools: PoolList,
+    /// The starter list of tunnel services, in the same way.
+    pub starter_tunnels: PoolList,
     /// The line that a walk has to cross for a quarantine; see [`ErrorBudget`].
     pub threshold_nats: f64,
     /// The line for an alert.
@@ -92,6 +96,8 @@ impl Default for EngineConfig {
             scopes: Scopes::default(),
             pools: PoolList::default(),
             tunnels: PoolList::default(),
+            starter_pools: PoolList::default(),
+            starter_tunnels: PoolList::default(),
             threshold_nats: budget.threshold_nats(),
             alert_nats: budget.alert_nats(),
             hash_key: HashKey::default(),

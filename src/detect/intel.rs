@@ -1,4 +1,5 @@
-//! The pool list: names and addresses of mining pools that the user supplies. None is shipped.
+//! Lists of hosts: names and addresses of mining pools or tunnel services, from the user or from the
+//! starter list of the chart.
 //!
 //! Parsed once at the edge from the text of a file; read by `mining` for every name and flow.
 
@@ -79,6 +80,12 @@ impl PoolList {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entry_count == 0
+    }
+
+    /// Whether any entry is an address or a range: only then can a bare address match.
+    #[must_use]
+    pub fn has_addresses(&self) -> bool {
+        !self.networks.is_empty() || !self.ports.is_empty()
     }
 
     /// The entry that covers this name: the name itself or a parent of it.

@@ -51,7 +51,10 @@ impl Traffic {
             }
         }
         let session = seen.and_then(|seen| self.sessions.changed(seen));
-        if session.is_none() && entry.is_none() && config.tunnels.is_empty() {
+        let is_contact =
+            is_attempt && entry.is_none() && self.mining.concerns(flow, target, config);
+        let is_tunnel = is_attempt && self.tunnel.concerns(flow, config);
+        if session.is_none() && entry.is_none() && !is_contact && !is_tunnel {
             return Vec::new(); // nearly all flows
         }
         let mut crossings = Vec::new();
@@ -70,7 +73,10 @@ impl Traffic {
         } else if let Some(session) = session {
             crossings.extend(self.mining.observe_session(session, around));
         }
-        if is_attempt {
+        if is_contact {
+            crossings.extend(self.mining.observe_contact(flow, target, seen, around));
+        }
+        if is_tunnel {
             crossings.extend(self.tunnel.observe_flow(flow, target, pool_nats, around));
         }
         if let Some(session) = session {
@@ -177,7 +183,7 @@ mod tests {
     #[test]
     fn a_pod_without_sessions_takes_a_few_hundred_bytes() {
         let size = std::mem::size_of::<Traffic>();
-        assert!(size <= 320, "{size}");
+        assert!(size <= 352, "{size}");
         let mut traffic = Traffic::default();
         for n in 0..1_000 {
             traffic.observe_flow(&flow(n, 2), &EngineConfig::default(), &Told::default());

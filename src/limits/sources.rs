@@ -154,4 +154,12 @@ pub const SAMPLE_AHEAD_MAX_US: i64 = 600_000_000;
 /// metrics API some seconds.
 pub const SCRAPE_TIMEOUT_S: u64 = 10;
 
+/// How long the last owner of an accelerator is remembered. With time-slicing and MPS an exporter may
+/// name another of the pods on a device in each answer; two owners within this time share it.
+pub const DEVICE_OWNER_KEPT_US: i64 = 600_000_000;
+
+/// Accelerators and parts of them whose owner is remembered per source, at about 200 bytes each. A node
+/// has up to 16 devices with up to 8 parts; a source that covers a cluster of 64 such nodes fits.
+pub const DEVICES_MAX: usize = 8_192;
+
 const _: () = assert!(METRICS_TEXT_BYTES_MAX <= METRICS_LIST_BYTES_MAX);

@@ -16,7 +16,7 @@ pub use finding::{Evidence, Example, Finding, Severity, Signature};
 pub use flow::{
     DnsQuery, Flow, LostEvents, Neighbour, Outcome, PodHint, Signal, TlsName, Transport, Volume,
 };
-pub use sample::{ComputeSample, GpuSample};
+pub use sample::{ComputeSample, DeviceUse, GpuSample};
 pub use subject::{PodKey, RunKey, Subject};
 pub use text::{BoundedText, clean, clip};
 pub use time::EventTime;

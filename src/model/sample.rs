@@ -21,9 +21,25 @@ pub struct ComputeSample<'a> {
     pub gpu: Option<GpuSample>,
 }
 
+/// Who uses an accelerator, as far as its source shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceUse {
+    /// The sample does not say which device it is about, so the device may be shared.
+    #[default]
+    Unknown,
+    /// No other pod was seen on the device within [`crate::limits::DEVICE_OWNER_KEPT_US`].
+    Exclusive,
+    /// Several pods use the device, so its figures are about none of them in particular.
+    Shared,
+}
+
 /// How busy a pod's accelerator was. Activities are shares of the time, 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GpuSample {
+    /// A hash of the device's identity and of the part of it that the pod has.
+    pub device: Option<u64>,
+    /// Who uses that device. Only exclusive use makes its figures evidence.
+    pub device_use: DeviceUse,
     /// Share of the time in which some kernel was resident (`DCGM_FI_DEV_GPU_UTIL`).
     pub utilization: Option<f64>,
     /// `DCGM_FI_PROF_SM_ACTIVE`.

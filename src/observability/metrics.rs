@@ -130,7 +130,7 @@ metrics! {
     };
     /// Samples of node metrics by what became of them.
     Samples: Counter "yellowjack_samples", labels {
-        "result": ["attributed", "unattributed", "malformed", "shared_gpu", "beyond_bound", "ahead"]
+        "result": ["attributed", "unattributed", "malformed", "shared_gpu", "beyond_bound", "ahead", "impossible"]
     };
     /// AgentRuns.
     Runs: Gauge "yellowjack_runs", labels {};

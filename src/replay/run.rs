@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::ReplayError;
 use super::captures::Capture;
+use super::devices::{self, Known};
 use super::labels::Labels;
 use super::lines::{Line, LogFile, for_each_line};
 use super::setup::Setup;
@@ -18,7 +19,7 @@ use crate::model::{
     EventTime, Finding, Flow, Outcome, PodKey, RunKey, Severity, Signal, Signature,
 };
 use crate::signals::attribute::{Index, Membership, Named, PodFacts};
-use crate::signals::decode::{Decoded, Format, decode_sample};
+use crate::signals::decode::{Decoded, DeviceOwners, Format, read_sample};
 
 /// Lines between two reports of progress.
 const PROGRESS_LINES: u64 = 1 << 16;
@@ -38,6 +39,10 @@ pub struct CaptureResult {
     pub lost_count: u64,
     /// Signals that were not judged because there were too many subjects.
     pub refused_count: u64,
+    /// Figures of samples that no machine can have.
+    pub impossible_count: u64,
+    /// Samples of accelerators that do not say which device they are about.
+    pub unnamed_device_count: u64,
     /// The formats of its lines.
     pub formats: BTreeSet<Format>,
     /// Whether any DNS answer or TLS name was in it.
@@ -243,6 +248,7 @@ struct Replay<'a> {
     /// Addresses by `namespace/name`, where the log names pods and samples may.
     names: BTreeMap<String, IpAddr>,
     has_samples: bool,
+    device_owners: DeviceOwners,
     last: EventTime,
     result: CaptureResult,
 }
@@ -262,6 +268,7 @@ impl<'a> Replay<'a> {
             seen: BTreeMap::new(),
             names: BTreeMap::new(),
             has_samples: capture.samples.is_some(),
+            device_owners: DeviceOwners::default(),
             last: EventTime::MIN,
             result: CaptureResult {
                 capture: capture.name.clone(),
@@ -273,7 +280,7 @@ impl<'a> Replay<'a> {
     fn take(&mut self, source: u16, line: &Line<'_>) {
         let decoded = match line {
             Line::Text(decoder, text) => decoder.decode(text),
-            Line::Sample(text) => decode_sample(text),
+            Line::Sample(text) => self.sample(source, text),
             Line::Unusable => {
                 self.result.malformed_count += 1;
                 return;
@@ -290,6 +297,25 @@ impl<'a> Replay<'a> {
             Decoded::Unknown => self.result.unknown_count += 1,
             Decoded::Malformed(_) => self.result.malformed_count += 1,
         }
+    }
+
+    /// A line of a file of samples, with what is known of its accelerator.
+    fn sample<'l>(&mut self, source: u16, text: &'l [u8]) -> Decoded<'l> {
+        let line = read_sample(text);
+        self.result.impossible_count += line.impossible_count;
+        let Decoded::Signal(Signal::Sample(mut sample)) = line.decoded else {
+            return line.decoded;
+        };
+        let owner = match self.address_of(&sample.pod) {
+            Some(address) => address.to_string(),
+            None => sample.pod.to_string(),
+        };
+        let (known, withdrawn) = devices::attribute(&mut self.device_owners, &mut sample, &owner);
+        self.result.unnamed_device_count += u64::from(known == Known::Unnamed);
+        if let Some(withdrawn) = withdrawn {
+            self.step(source, &Signal::Sample(withdrawn));
+        }
+        Decoded::Signal(Signal::Sample(sample))
     }
 
     fn step(&mut self, file: u16, signal: &Signal<'_>) {

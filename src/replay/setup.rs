@@ -23,6 +23,10 @@ pub struct SetupFiles {
     pub pool_lists: Vec<PathBuf>,
     /// Tunnel services.
     pub tunnel_lists: Vec<PathBuf>,
+    /// Mining pools of a starter list, which lead to alerts only.
+    pub starter_pool_lists: Vec<PathBuf>,
+    /// Tunnel services of a starter list.
+    pub starter_tunnel_lists: Vec<PathBuf>,
     /// GuardrailPolicies and AgentRuns.
     pub policy: Option<PathBuf>,
     /// Which address belongs to which run.
@@ -49,6 +53,11 @@ impl Setup {
         let (pools, mut notes) = read_hosts("pool list", &files.pool_lists)?;
         let (tunnels, tunnel_notes) = read_hosts("tunnel list", &files.tunnel_lists)?;
         notes.extend(tunnel_notes);
+        let starter = "starter list";
+        let (starter_pools, starter_notes) = read_hosts(starter, &files.starter_pool_lists)?;
+        notes.extend(starter_notes);
+        let (starter_tunnels, starter_notes) = read_hosts(starter, &files.starter_tunnel_lists)?;
+        notes.extend(starter_notes);
         let manifests = files.policy.as_deref().map(Manifests::read).transpose()?;
         let runs = files.runs.as_deref().map(read_runs).transpose()?;
         let (terms, problems) = Terms::new(manifests.as_ref(), runs.unwrap_or_default())?;
@@ -58,6 +67,8 @@ impl Setup {
             config: EngineConfig {
                 pools,
                 tunnels,
+                starter_pools,
+                starter_tunnels,
                 ..EngineConfig::default()
             },
             labels: labels.unwrap_or_default(),

@@ -91,7 +91,13 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "yellowjack.fullname" 
 {{- end -}}
 
 {{- define "yellowjack.hasLists" -}}
-{{- if or .Values.detection.poolList .Values.detection.tunnelList -}}true{{- end -}}
+{{- if or .Values.detection.poolList .Values.detection.tunnelList .Values.detection.starterLists -}}true{{- end -}}
+{{- end -}}
+
+{{/* A change of a list restarts the pods that read it. */}}
+{{- define "yellowjack.listsHash" -}}
+{{- $starter := ternary (list (.Files.Get "files/starter/pools.txt") (.Files.Get "files/starter/tunnels.txt")) (list) .Values.detection.starterLists -}}
+{{- toJson (list .Values.detection.poolList .Values.detection.tunnelList $starter) | sha256sum | trunc 16 -}}
 {{- end -}}
 
 {{/* Flags that controller and agent share: both must reckon with the same budget, lists and ranges. */}}
@@ -120,6 +126,10 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "yellowjack.fullname" 
 {{- end }}
 {{- if .Values.detection.tunnelList }}
 - "--tunnel-list=/etc/yellowjack/lists/tunnels.txt"
+{{- end }}
+{{- if .Values.detection.starterLists }}
+- "--starter-pool-list=/etc/yellowjack/lists/starter-pools.txt"
+- "--starter-tunnel-list=/etc/yellowjack/lists/starter-tunnels.txt"
 {{- end }}
 {{- end -}}
 

@@ -91,6 +91,44 @@ fn one_value_makes_both_parts_observe_only() -> anyhow::Result<()> {
 }
 
 #[test]
+fn the_starter_lists_reach_both_parts_unless_they_are_switched_off() -> anyhow::Result<()> {
+    let flags = [
+        "--starter-pool-list=/etc/yellowjack/lists/starter-pools.txt",
+        "--starter-tunnel-list=/etc/yellowjack/lists/starter-tunnels.txt",
+    ];
+    let on = template(&[])?;
+    for flag in flags {
+        assert_eq!(on.matches(flag).count(), 2, "controller and agent: {flag}");
+    }
+    for (key, file) in [
+        ("starter-pools.txt: |", "pools.txt"),
+        ("starter-tunnels.txt: |", "tunnels.txt"),
+    ] {
+        assert_eq!(on.matches(key).count(), 1, "{key}");
+        let list = root().join("charts/yellowjack/files/starter").join(file);
+        for line in std::fs::read_to_string(list)?
+            .lines()
+            .filter(|line| !line.is_empty())
+        {
+            assert!(on.contains(line), "{file}: {line}");
+        }
+    }
+    assert_eq!(on.matches("mountPath: /etc/yellowjack/lists").count(), 2);
+    let off = template(&["--set", "detection.starterLists=false"])?;
+    assert!(!off.contains("starter-") && !off.contains("/etc/yellowjack/lists"));
+    let own = template(&[
+        "--set",
+        "detection.starterLists=false",
+        "--set",
+        "detection.poolList={a.example}",
+    ])?;
+    assert!(
+        !own.contains("starter-") && own.contains("--pool-list=/etc/yellowjack/lists/pools.txt")
+    );
+    Ok(())
+}
+
+#[test]
 fn no_role_reads_secrets_or_runs_commands_in_pods() -> anyhow::Result<()> {
     let rendered = template(&[
         "--show-only",

@@ -18,8 +18,9 @@ const STEP_S: u32 = 15;
 const IDLE_LOOKS: u32 = 10;
 const LOOKS: u32 = 100;
 
-/// A port of the web and no name: shape alone is no finding there.
-const POOL: (&str, u16) = ("198.51.100.77", 443);
+/// No usual port of a pool and no name: shape alone is no finding there. On a port of the web the log
+/// would have to hold names for more than an alert.
+const POOL: (&str, u16) = ("198.51.100.77", 7012);
 const CLIENT_IP: &str = "10.244.1.71";
 const WORKER_IP: &str = "10.244.1.72";
 
@@ -139,6 +140,58 @@ async fn an_agent_reads_its_kubelet_and_the_controller_acts_on_what_it_found() -
         assert_only_the_miner_is_found(scene, &kubelet).await
     })
     .await
+}
+
+/// What an operator finds about a session with a host that a list names, given the option for the list.
+async fn judged_by_list(option: Option<&str>) -> anyhow::Result<Vec<(String, bool)>> {
+    let folder = tempfile::tempdir()?;
+    let list = folder.path().join("list.txt");
+    std::fs::write(&list, format!("{} # the pool\n", POOL.0))?;
+    let list = list.display().to_string();
+    let flags: Vec<&str> = option
+        .iter()
+        .copied()
+        .flat_map(|option| [option, &list])
+        .collect();
+    let mut found = Vec::new();
+    let out = &mut found;
+    with_scene(&flags, async |scene| {
+        scene.run("rogue", json!({})).await?;
+        let new = pod("rogue", &[("app", "rogue")])?;
+        scene.pods().create(&PostParams::default(), &new).await?;
+        let (client, namespace) = (&scene.env.client, &scene.env.namespace);
+        let since = Timestamp::now() - STARTED_AGO;
+        set_pod_ip_since(client, namespace, "rogue", ROGUE_IP, since).await?;
+        scene.settle().await?;
+        let begin = Timestamp::now() - STORY_AGO;
+        scene
+            .log
+            .session(ROGUE_IP, POOL, begin, Duration::from_mins(20))?;
+        // Lines are read in their order: once the scan of the last line is known, so is the session.
+        scene.pod("scanner", "honest", "10.244.1.73").await?;
+        scene.log.scan_hosts("10.244.1.73", 0, crate::scene::MANY)?;
+        scene.wait_incident("scanner", "the scan", |_| true).await?;
+        for incident in scene.incidents_of("rogue").await? {
+            for evidence in &incident.spec.evidence {
+                let is_starter = evidence.summary.contains("starter list");
+                out.push((evidence.severity.clone(), is_starter));
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(found)
+}
+
+#[tokio::test]
+async fn a_starter_list_leads_to_an_alert_and_a_list_of_ones_own_to_a_quarantine()
+-> anyhow::Result<()> {
+    assert_eq!(judged_by_list(None).await?, vec![]);
+    let starter = judged_by_list(Some("--starter-pool-list")).await?;
+    assert_eq!(starter, [("Alert".to_owned(), true)]);
+    let own = judged_by_list(Some("--pool-list")).await?;
+    assert_eq!(own, [("Quarantine".to_owned(), false)]);
+    Ok(())
 }
 
 /// Waits for this word on the signals of the run `honest`, while the log goes on speaking.

@@ -185,6 +185,7 @@ impl Operator {
             ("shared_gpu", sum(|of| &of.shared_gpus)),
             ("beyond_bound", sum(|of| &of.beyond_bound)),
             ("ahead", sum(|of| &of.ahead)),
+            ("impossible", sum(|of| &of.impossible)),
         ] {
             readings.push(Reading::labelled(Metric::Samples, result, value));
         }

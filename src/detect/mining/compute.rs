@@ -33,7 +33,18 @@ const GAP_US: i64 = 300_000_000;
 /// single steps look the same.
 const SHORT_US: i64 = 300_000_000;
 const LONG_US: i64 = 600_000_000;
-const SAMPLES_MIN: u32 = 8;
+const SAMPLES_MIN: u32 = 5;
+
+/// So many samples before those off the plateau can break it.
+const BREAKABLE_SAMPLES_MIN: u32 = 8;
+
+/// A sample is an average over the time since the one before, up to this. It lets a plateau begin where
+/// its first sample began, so that a source with a sample a minute shows what one with four does.
+const AVERAGED_MAX_US: i64 = 60_000_000;
+
+/// From here on a pod's first sample may hold a step in its middle: what came before is then reckoned
+/// from the two levels.
+const SPANNING_US: i64 = 30_000_000;
 
 /// Lowest level that counts, in any unit, and as a share of the most that the pod ever used: an
 /// idle pod is flat too.
@@ -74,6 +85,8 @@ pub(super) struct Plateau {
 struct Row {
     /// Recent use when it began.
     before: f64,
+    /// When the use that its first sample averages began.
+    begin: EventTime,
     since: EventTime,
     count: u32,
     sum: f64,
@@ -89,6 +102,8 @@ pub(super) struct Compute {
     most: f64,
     /// Recent use, as a moving average.
     recent: Option<f64>,
+    /// The time of the sample before, and whether it is the only one so far.
+    previous: Option<(EventTime, bool)>,
     gpu: Gpu,
 }
 
@@ -112,9 +127,8 @@ impl Compute {
             .max_by(|a, b| a.0.total_cmp(&b.0));
         let gpu = self.gpu.nats(session);
         match cpu {
-            Some((nats, plateau)) if nats > 0.0 && nats >= gpu => (nats, Some(plateau.words())),
-            _ if gpu > 0.0 => (gpu, Some(self.gpu.words())),
-            _ => (0.0, None),
+            Some((nats, plateau)) if nats > 0.0 && nats >= gpu.0 => (nats, Some(plateau.words())),
+            _ => gpu,
         }
     }
 
@@ -142,6 +156,7 @@ impl Compute {
         self.follow(time, cpu);
         let recent = self.recent.unwrap_or(cpu);
         self.recent = Some(recent + (cpu - recent) * RECENT_GAIN);
+        self.previous = Some((time, self.previous.is_none()));
     }
 
     fn follow(&mut self, time: EventTime, cpu: f64) {
@@ -160,19 +175,18 @@ impl Compute {
             return;
         }
         plateau.off = plateau.off.saturating_add(1);
-        let before = self.recent.unwrap_or(cpu);
+        let begun = begin_and_level_before(time, cpu, self.previous, self.recent);
         let is_apart = |row: &Row| (cpu - row.mean()).abs() > TOLERANCE * row.mean();
-        let row = self.row.get_or_insert_with(|| Row::new(time, before));
+        let row = self.row.get_or_insert_with(|| Row::new(time, begun));
         if row.count > 0 && is_apart(row) {
-            *row = Row::new(time, before);
+            *row = Row::new(time, begun);
         }
         row.count = row.count.saturating_add(1);
         row.sum += cpu;
         let is_other = row.count >= OFF_ROW_MIN && time.micros_since(row.since) >= OFF_ROW_US;
         if is_other || plateau.is_broken() {
-            let (since, mean) = (row.since, row.mean());
-            let is_step = mean >= row.before * STEP_RATIO;
-            self.end(Plateau::new(since, mean, is_step));
+            let next = row.plateau(time);
+            self.end(next);
         }
     }
 
@@ -189,12 +203,23 @@ impl Compute {
 }
 
 impl Row {
-    fn new(since: EventTime, before: f64) -> Self {
+    fn new(since: EventTime, (begin, before): (EventTime, f64)) -> Self {
         Self {
             before,
+            begin,
             since,
             count: 0,
             sum: 0.0,
+        }
+    }
+
+    /// The plateau that it has become.
+    fn plateau(&self, last: EventTime) -> Plateau {
+        let mean = self.mean();
+        Plateau {
+            last,
+            on: self.count,
+            ..Plateau::new(self.begin, mean, mean >= self.before * STEP_RATIO)
         }
     }
 
@@ -227,7 +252,7 @@ impl Plateau {
         if is_on {
             self.on = self.on.saturating_add(1);
             self.level += (cpu - self.level) / f64::from(self.on.min(20));
-            if self.on == SAMPLES_MIN {
+            if self.on == BREAKABLE_SAMPLES_MIN {
                 self.anchor = self.level;
             }
             self.last = self.last.max(time);
@@ -237,7 +262,7 @@ impl Plateau {
 
     fn is_broken(&self) -> bool {
         let all = self.on.saturating_add(self.off);
-        all >= SAMPLES_MIN && f64::from(self.off) > OFF_SHARE_MAX * f64::from(all)
+        all >= BREAKABLE_SAMPLES_MIN && f64::from(self.off) > OFF_SHARE_MAX * f64::from(all)
     }
 
     fn words(&self) -> String {
@@ -252,6 +277,30 @@ impl Plateau {
             super::super::scan::span_us(self.span_us())
         )
     }
+}
+
+/// When the use that a sample averages began, and the level before it. A pod's first sample of a minute
+/// is a mixture of what was before a step and what is after it. Half of each is the guess that takes
+/// nothing from a flat line.
+fn begin_and_level_before(
+    time: EventTime,
+    cpu: f64,
+    previous: Option<(EventTime, bool)>,
+    recent: Option<f64>,
+) -> (EventTime, f64) {
+    let before = recent.unwrap_or(cpu);
+    let Some((at, is_only)) = previous else {
+        return (time, before);
+    };
+    let span_us = time.micros_since(at);
+    if span_us <= 0 {
+        return (time, before);
+    }
+    let begin = at.max(time.plus_micros(-AVERAGED_MAX_US));
+    if is_only && span_us >= SPANNING_US && cpu > before {
+        return (begin, (2.0 * before - cpu).max(0.0));
+    }
+    (begin, before)
 }
 
 /// How much of a span the session covers.

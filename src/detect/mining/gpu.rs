@@ -2,12 +2,13 @@
 //!
 //! Called by `compute`. Training uses tensor cores, loads data, reduces over links and dips at
 //! steps and checkpoints; hashing keeps all multiprocessors busy with integer work, draws even
-//! power and moves no data. A figure that is missing is no evidence. Renderers, genomics and
-//! molecular dynamics share parts of this, so it speaks only together with a session.
+//! power and moves no data. A figure that is missing is no evidence, and neither is a device that
+//! other pods use or may use. Renderers, genomics and molecular dynamics share parts of this, so it
+//! counts only together with a session.
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EventTime, GpuSample};
+use crate::model::{DeviceUse, EventTime, GpuSample};
 
 use super::super::session::Session;
 use super::compute::{share, shared_us};
@@ -28,10 +29,14 @@ const LINK_BYTES_MAX: f64 = 640_000_000.0;
 /// Memory in use that does not move.
 const MEMORY_SPREAD_MAX: f64 = 0.01;
 
-/// A time without samples, or without the pattern, that ends a run of it.
+/// A time without samples that ends a run of the pattern.
 const GAP_US: i64 = 300_000_000;
+/// So long without the pattern, and in so many samples, ends it too. The second keeps one odd sample
+/// of a source with a sample a minute from doing so.
 const OFF_US: i64 = 60_000_000;
-const SAMPLES_MIN: u32 = 8;
+const OFF_SAMPLES_MIN: u32 = 2;
+/// Samples that make evidence: with one a minute, a run of five minutes has as many.
+const SAMPLES_MIN: u32 = 5;
 
 /// What the signs add. All of them together are one family.
 const BUSY_WITHOUT_TENSOR_NATS: f64 = 2.5;
@@ -47,6 +52,10 @@ struct Run {
     start: EventTime,
     last: EventTime,
     count: u32,
+    /// Samples without the pattern since the last one with it.
+    off: u32,
+    /// The device of its samples; `None` where they are of several.
+    device: Option<u64>,
     power: Spread,
     memory: Spread,
     integer: Spread,
@@ -71,13 +80,35 @@ pub(super) struct Gpu {
 
 impl Gpu {
     pub(super) fn observe(&mut self, time: EventTime, sample: &GpuSample) {
+        match sample.device_use {
+            DeviceUse::Exclusive => self.observe_own(time, sample),
+            // What was taken for the pod's own work may have been another pod's.
+            DeviceUse::Shared => self.withdraw(sample.device),
+            DeviceUse::Unknown => {}
+        }
+    }
+
+    /// Drops the runs that hold samples of a device.
+    fn withdraw(&mut self, device: Option<u64>) {
+        let is_other = |run: &Run| run.device.is_some() && run.device != device;
+        self.run = self.run.filter(is_other);
+        self.over = self.over.filter(is_other);
+    }
+
+    fn observe_own(&mut self, time: EventTime, sample: &GpuSample) {
         let Some(is_busy) = is_busy_without_tensor(sample) else {
             return;
         };
-        if let Some(run) = self.run {
+        if let Some(run) = &mut self.run {
             let silent_us = time.micros_since(run.last);
-            let is_over = silent_us.abs() > GAP_US || (!is_busy && silent_us > OFF_US);
-            if is_over {
+            run.off = if is_busy {
+                0
+            } else {
+                run.off.saturating_add(1)
+            };
+            let is_off = run.off >= OFF_SAMPLES_MIN && silent_us > OFF_US;
+            if silent_us.abs() > GAP_US || is_off {
+                let run = *run;
                 let is_longest = self.over.is_none_or(|over| over.span_us() < run.span_us());
                 if is_longest {
                     self.over = Some(run);
@@ -93,32 +124,31 @@ impl Gpu {
             return;
         }
         self.run
-            .get_or_insert_with(|| Run::new(time))
+            .get_or_insert_with(|| Run::new(time, sample.device))
             .add(time, sample);
     }
 
-    /// What it adds to a session.
-    pub(super) fn nats(&self, session: &Session) -> f64 {
+    /// What it adds to a session, and in which words.
+    pub(super) fn nats(&self, session: &Session) -> (f64, Option<String>) {
         let runs = [self.run, self.over].into_iter().flatten();
-        runs.map(|run| run.nats(session)).fold(0.0, f64::max)
-    }
-
-    pub(super) fn words(&self) -> String {
-        let longest = self.run.into_iter().chain(self.over);
-        let span_us = longest.map(|run| run.span_us()).max().unwrap_or_default();
-        format!(
-            "Its accelerator was busy without tensor work and at even power for {}.",
-            super::super::scan::span_us(span_us)
-        )
+        let best = runs
+            .map(|run| (run.nats(session), run))
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        match best {
+            Some((nats, run)) if nats > 0.0 => (nats, Some(run.words())),
+            _ => (0.0, None),
+        }
     }
 }
 
 impl Run {
-    fn new(start: EventTime) -> Self {
+    fn new(start: EventTime, device: Option<u64>) -> Self {
         Self {
             start,
             last: start,
             count: 0,
+            off: 0,
+            device,
             power: Spread::default(),
             memory: Spread::default(),
             integer: Spread::default(),
@@ -130,6 +160,7 @@ impl Run {
     fn add(&mut self, time: EventTime, sample: &GpuSample) {
         self.last = self.last.max(time);
         self.count = self.count.saturating_add(1);
+        self.device = self.device.filter(|device| Some(*device) == sample.device);
         self.power.add(sample.power_watts);
         self.memory.add(sample.memory_used_mib);
         self.integer.add(sample.int_active);
@@ -147,23 +178,49 @@ impl Run {
         if self.count < SAMPLES_MIN || shared_us * 5 < span_us * 3 {
             return 0.0;
         }
-        let mut nats = BUSY_WITHOUT_TENSOR_NATS;
-        if self.integer.known().is_some_and(|mean| mean > INTEGER_MIN) {
-            nats += INTEGER_NATS;
-        }
-        if self.dram.known().is_some_and(|mean| mean > DRAM_MIN) {
-            nats += DRAM_NATS;
-        }
-        if self.power.is_even(POWER_SPREAD_MAX) {
-            nats += EVEN_POWER_NATS;
-        }
-        if self.link.known().is_some_and(|mean| mean < LINK_BYTES_MAX) {
-            nats += QUIET_LINK_NATS;
-        }
-        if self.memory.is_even(MEMORY_SPREAD_MAX) {
-            nats += STEADY_MEMORY_NATS;
-        }
+        let signs = self.signs();
+        let nats = BUSY_WITHOUT_TENSOR_NATS + signs.iter().map(|sign| sign.0).sum::<f64>();
         nats * share(span_us)
+    }
+
+    /// The signs that were measured and are those of hashing: what each adds, and its words.
+    fn signs(&self) -> Vec<(f64, &'static str)> {
+        let is_integer = self.integer.known().is_some_and(|mean| mean > INTEGER_MIN);
+        let is_memory_bound = self.dram.known().is_some_and(|mean| mean > DRAM_MIN);
+        let is_link_quiet = self.link.known().is_some_and(|mean| mean < LINK_BYTES_MAX);
+        [
+            (is_integer, INTEGER_NATS, "with integer work"),
+            (is_memory_bound, DRAM_NATS, "with its memory busy"),
+            (
+                self.power.is_even(POWER_SPREAD_MAX),
+                EVEN_POWER_NATS,
+                "at even power",
+            ),
+            (is_link_quiet, QUIET_LINK_NATS, "with a quiet link"),
+            (
+                self.memory.is_even(MEMORY_SPREAD_MAX),
+                STEADY_MEMORY_NATS,
+                "with steady memory use",
+            ),
+        ]
+        .into_iter()
+        .filter(|(is_seen, _, _)| *is_seen)
+        .map(|(_, nats, words)| (nats, words))
+        .collect()
+    }
+
+    /// Names only what was measured.
+    fn words(&self) -> String {
+        let signs: Vec<_> = self.signs().into_iter().map(|sign| sign.1).collect();
+        let listed = match signs.split_last() {
+            None => String::new(),
+            Some((last, [])) => format!(", {last},"),
+            Some((last, others)) => format!(", {} and {last},", others.join(", ")),
+        };
+        format!(
+            "Its accelerator was busy without tensor work{listed} for {}.",
+            super::super::scan::span_us(self.span_us())
+        )
     }
 }
 
@@ -188,7 +245,7 @@ impl Spread {
     }
 }
 
-/// `None` where the sample cannot tell: without a word on tensor work, training looks the same.
+/// `None` where the sample cannot tell: without a figure of tensor work, training looks the same.
 fn is_busy_without_tensor(sample: &GpuSample) -> Option<bool> {
     let tensor = sample.tensor_active?;
     let is_busy = match (sample.sm_active, sample.utilization) {

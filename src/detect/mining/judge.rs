@@ -11,11 +11,12 @@
 //!   from a miner in a log without names, so such a session is never more than an alert.
 //! - *The place.* Inside a cluster, long thin sessions are the rule.
 //!
-//! What remains: a miner that buys a plain name on port 443 is an alert, not a quarantine; one
+//! What remains: a miner that buys a plain name on port 443, or uses a port of the web where the log
+//! holds no names, is an alert, not a quarantine; one
 //! that sends more than it gets there is not found without accelerator evidence or a list.
 
 use super::super::contacts::Target;
-use super::super::fusion::{FAMILY_NATS_MAX, clipped, ruling};
+use super::super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, clipped, ruling};
 use super::super::names::NameClass;
 use super::super::scan::{Crossing, span_us};
 use super::super::scope::Scope;
@@ -24,7 +25,7 @@ use super::super::told::Word;
 use super::Around;
 use super::compute::Compute;
 use crate::limits;
-use crate::model::{BoundedText, Evidence, Example, Outcome, Signature};
+use crate::model::{BoundedText, Evidence, Example, Outcome, Severity, Signature};
 
 /// From here on a session is as long as sessions with pools are: nine real ones lasted 46 to
 /// 1,155 s when their recordings ended, and web requests are over long before.
@@ -68,10 +69,35 @@ const MANY_HOSTS: u32 = 24;
 /// Connections shorter than this on average are kept-alive requests; pools keep theirs.
 const PIECE_US: i64 = 120_000_000;
 
-/// Ports that pools commonly list and that hardly anything else uses.
-const STRATUM_PORTS: [u16; 25] = [
-    3333, 3334, 3335, 3336, 3357, 4444, 5555, 5556, 5588, 5730, 6666, 7777, 7778, 8333, 8899, 9332,
-    9999, 13333, 14433, 14444, 17777, 20535, 45560, 45700, 10128,
+/// Ports that pools commonly list and that hardly anything else uses. Bitcoin's own (8333), Litecoin's
+/// (9332) and Dash's (9999) are not among them, whatever lists of ports say: see [`NODE_PORTS`].
+const STRATUM_PORTS: [u16; 22] = [
+    3333, 3334, 3335, 3336, 3357, 4444, 5555, 5556, 5588, 5730, 6666, 7777, 7778, 8899, 13333,
+    14433, 14444, 17777, 20535, 45560, 45700, 10128,
+];
+
+/// More ports that pools have in their public documentation. Other software uses them too, so one alone
+/// says nothing; several of them within an hour do (see `catalogue`).
+const MORE_POOL_PORTS: [u16; 36] = [
+    1800, 3032, 3256, 3332, 3337, 3338, 3340, 3341, 3344, 3345, 3346, 3347, 3353, 3371, 3533, 4533,
+    7007, 7017, 10300, 10343, 12020, 13531, 15433, 15555, 16666, 18888, 20465, 20507, 20536, 20537,
+    20555, 20556, 20570, 20580, 45777, 51777,
+];
+
+/// Ports on which the nodes of currencies talk to each other or answer their users: Bitcoin and its
+/// test networks, Litecoin, Dash, Dogecoin, Zcash, Ravencoin, Monero, Ethereum, Kaspa, Lightning. Such
+/// sessions are long and thin without any mining.
+const NODE_PORTS: [u16; 41] = [
+    8332, 8333, 8334, 18332, 18333, 18443, 18444, 38332, 38333, 48332, 48333, 9332, 9333, 19332,
+    19333, 19335, 9998, 9999, 19998, 19999, 22555, 22556, 8232, 8233, 18232, 18233, 8766, 8767,
+    18080, 18081, 18089, 28080, 28081, 38080, 38081, 30303, 8545, 8546, 16110, 16111, 9735,
+];
+
+/// Ports on which people run the web besides the usual ones. Event streams, websockets and long polls
+/// are as common there.
+const OTHER_WEB_PORTS: [u16; 22] = [
+    81, 591, 2083, 2087, 2096, 3000, 3001, 4200, 4443, 5000, 5001, 5173, 7860, 8001, 8081, 8082,
+    8088, 8090, 8501, 9000, 9090, 9443,
 ];
 
 /// Ports of protocols whose sessions are long and thin: remote shells, mail, name and directory
@@ -81,6 +107,11 @@ const SERVICE_PORTS: [u16; 44] = [
     2049, 2181, 2379, 2380, 3306, 3389, 3478, 4222, 4317, 4318, 5222, 5223, 5228, 5349, 5432, 5671,
     5672, 6379, 6443, 8883, 9092, 9093, 9200, 9300, 27017,
 ];
+
+/// Whether pools are known to listen on this port.
+pub(super) fn is_pool_port(port: u16) -> bool {
+    STRATUM_PORTS.contains(&port) || MORE_POOL_PORTS.contains(&port)
+}
 
 /// Judges one session.
 pub(super) fn unlisted(
@@ -99,7 +130,12 @@ pub(super) fn unlisted(
     }
     // Nothing that is subtracted can make the rest more than its families allow.
     let score = (shape + compute + destination).min(FAMILY_NATS_MAX * 3.0);
-    let (severity, threshold) = ruling(score)?;
+    let (mut severity, mut threshold) = ruling(score)?;
+    let mut against = against;
+    if severity == Severity::Quarantine && may_be_named_stream(session, around) {
+        (severity, threshold) = (Severity::Alert, ALERT_NATS);
+        against.push("without its name, an event stream of a web service looks the same");
+    }
     let contact_count = u64::from(session.connection_count.max(1));
     let word = Word {
         signature: Signature::Mining,
@@ -187,6 +223,11 @@ fn destination_nats(session: &Session, around: Around<'_>) -> (f64, Vec<&'static
         tally.add(STRATUM_PORT_NATS);
     } else if is_web(port) {
         tally.take(WEB_PORT_NATS, "anything can be behind a port of the web");
+    } else if NODE_PORTS.contains(&port) {
+        tally.take(
+            SERVICE_PORT_NATS,
+            "the port is that of a currency's own nodes, which keep such sessions",
+        );
     } else if SERVICE_PORTS.contains(&port) {
         tally.take(
             SERVICE_PORT_NATS,
@@ -206,6 +247,16 @@ fn destination_nats(session: &Session, around: Around<'_>) -> (f64, Vec<&'static
         tally.added.min(UNLISTED_NATS_MAX) - tally.taken,
         tally.against,
     )
+}
+
+/// Whether the session may be an event stream, a websocket or a long poll of a web service whose name the
+/// log did not show. Beside a busy processor that is what an agent's own work looks like, so it is not
+/// enough to act on. Only where all names of the pod are known does a missing one say something.
+fn may_be_named_stream(session: &Session, around: Around<'_>) -> bool {
+    let target = session.target;
+    let is_web_like = is_web(target.port) || OTHER_WEB_PORTS.contains(&target.port);
+    let is_nameless = around.names.class(target.host).is_none() && !around.names.are_all_kept();
+    is_web_like && is_nameless
 }
 
 fn is_led_by_far_side(session: &Session) -> bool {

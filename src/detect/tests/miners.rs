@@ -2,9 +2,9 @@
 
 use super::story::*;
 use super::*;
-use crate::model::GpuSample;
 use crate::model::Severity::{Alert, Quarantine};
 use crate::model::Signature::Mining;
+use crate::model::{DeviceUse, GpuSample};
 
 #[test]
 fn a_miner_behind_an_unknown_proxy_on_443_with_a_plateau_at_half_is_quarantined() {
@@ -22,10 +22,17 @@ fn a_miner_behind_an_unknown_proxy_on_443_with_a_plateau_at_half_is_quarantined(
 }
 
 #[test]
-fn it_is_found_in_a_log_without_names_too() {
-    let mut bench = Bench::new();
-    bench.session(POOL).plateau(0.52, 0.01);
-    bench.check(Mining, Some(Quarantine));
+fn in_a_log_without_names_a_port_of_the_web_makes_it_an_alert_and_any_other_a_quarantine() {
+    for (port, expected) in [
+        (443, Alert),
+        (8_080, Alert),
+        (9_000, Alert),
+        (7_012, Quarantine),
+    ] {
+        let mut bench = Bench::new();
+        bench.session(Session { port, ..POOL }).plateau(0.52, 0.01);
+        bench.check(Mining, Some(expected));
+    }
 }
 
 #[test]
@@ -246,6 +253,8 @@ fn the_slices_of_one_connection_add_up() {
 /// Hashing as DCGM sees it.
 fn hashing(n: i64) -> GpuSample {
     GpuSample {
+        device: Some(1),
+        device_use: DeviceUse::Exclusive,
         utilization: Some(1.0),
         sm_active: Some(0.97),
         tensor_active: Some(0.0),
@@ -268,6 +277,61 @@ fn an_accelerator_that_hashes_during_the_session_makes_it_a_quarantine() {
     bench.check(Mining, Some(Quarantine));
     let summary = bench.findings.last().unwrap().evidence.summary.as_str();
     assert!(summary.contains("accelerator"), "{summary}");
+}
+
+#[test]
+fn figures_of_a_device_that_others_use_or_may_use_are_no_evidence() {
+    for device_use in [DeviceUse::Unknown, DeviceUse::Shared] {
+        let mut bench = Bench::new().with_names();
+        bench.session(POOL);
+        for seconds in (130..1_300).step_by(15) {
+            let sample = GpuSample {
+                device_use,
+                ..hashing(seconds)
+            };
+            bench.signal(&gpu(seconds, sample));
+        }
+        assert_eq!(bench.findings, vec![], "{device_use:?}");
+    }
+}
+
+#[test]
+fn what_a_device_showed_is_withdrawn_when_it_turns_out_to_be_shared() {
+    let shared = |device| GpuSample {
+        device: Some(device),
+        device_use: DeviceUse::Shared,
+        ..GpuSample::default()
+    };
+    for (device, expected) in [(1, None), (2, Some(Quarantine))] {
+        let mut bench = Bench::new().with_names();
+        for seconds in (130..1_300).step_by(15) {
+            bench.signal(&gpu(seconds, hashing(seconds)));
+        }
+        bench.signal(&gpu(1_300, shared(device)));
+        bench.session(POOL);
+        bench.check(Mining, expected);
+    }
+}
+
+#[test]
+fn the_evidence_speaks_of_what_was_measured_only() {
+    for (power_watts, words) in [(Some(290.0), true), (None, false)] {
+        let mut bench = Bench::new().with_names();
+        bench.session(POOL);
+        for seconds in (130..1_300).step_by(15) {
+            let sample = GpuSample {
+                power_watts,
+                link_bytes_per_second: None,
+                ..hashing(seconds)
+            };
+            bench.signal(&gpu(seconds, sample));
+        }
+        bench.check(Mining, Some(Quarantine));
+        let summary = bench.findings.last().unwrap().evidence.summary.as_str();
+        assert_eq!(summary.contains("even power"), words, "{summary}");
+        assert!(summary.contains("integer work"), "{summary}");
+        assert!(!summary.contains("link"), "{summary}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tests of the engine as its callers see it: signals in, findings out.
 
 mod causes;
+mod fair;
 mod lookalikes;
 mod miners;
 mod mining;

@@ -2,52 +2,38 @@
 //!
 //! Three families (`reverse`, `dns`, and the user's list of tunnel services), each clipped. One
 //! alone is an alert: developers use tunnels too. Two together, or one together with a connection
-//! to a listed mining pool, are a quarantine. Called by `engine`.
+//! to a listed mining pool, are a quarantine. A match of the starter list is an alert and adds to
+//! nothing. Called by `engine`.
 
 mod dns;
 mod domain;
 mod reverse;
-
-use std::net::IpAddr;
+mod service;
 
 use serde::{Deserialize, Serialize};
 
 use self::dns::{Domain, Domains};
+use self::service::Services;
 use super::contacts::Target;
+use super::engine::EngineConfig;
 use super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, clipped, ruling};
 use super::mining::Around;
-use super::saved;
 use super::scan::{Crossing, span_us};
-use super::scope::plain;
-use super::session::{Session, hash_host};
+use super::session::Session;
 use super::told::Word;
-use crate::limits;
 use crate::model::{
-    BoundedText, DnsQuery, EventTime, Evidence, Example, Flow, Outcome, Signature, TlsName,
-    Transport, clip,
+    BoundedText, DnsQuery, EventTime, Evidence, Example, Flow, Outcome, Signature, TlsName, clip,
 };
 
 /// A pod's tunnels. Nearly empty for nearly every pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tunnel {
     domains: Domains,
-    service: Option<Box<Service>>,
+    own: Services,
+    starter: Services,
     /// The strongest that the other two families reached.
     reverse_nats: f64,
     dns_nats: f64,
-}
-
-/// Contacts with a listed tunnel service.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Service {
-    entry: BoundedText,
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::POOL_ADDRESSES_MAX }>")]
-    hosts: Vec<u32>,
-    contact_count: u64,
-    first: EventTime,
-    last: EventTime,
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::EXAMPLES_MAX }>")]
-    examples: Vec<Example>,
 }
 
 impl Tunnel {
@@ -58,14 +44,12 @@ impl Tunnel {
         pool_nats: f64,
         around: Around<'_>,
     ) -> Vec<Crossing> {
+        let config = around.config;
         let mut crossings = Vec::new();
-        if let Some(entry) = around.config.tunnels.listed_name(&query.query) {
-            let entry = BoundedText::new(entry);
-            for ip in query.answers.iter().take(limits::DNS_ANSWERS_MAX) {
-                self.learn(plain(*ip), &entry, query.time);
-            }
-            self.count(query.time, &entry, None);
+        if self.own.observe_dns(query, &config.tunnels) {
             crossings.extend(self.judge_service(pool_nats, around));
+        } else if self.starter.observe_dns(query, &config.starter_tunnels) {
+            crossings.extend(self.judge_starter(around));
         }
         let others = self.others(pool_nats, self.dns_nats);
         let Some((domain, name)) = self.domains.observe(query) else {
@@ -86,22 +70,23 @@ impl Tunnel {
         pool_nats: f64,
         around: Around<'_>,
     ) -> Option<Crossing> {
-        let entry = around.config.tunnels.listed_name(&tls.server_name)?;
-        let entry = BoundedText::new(entry);
-        self.learn(plain(tls.destination), &entry, tls.time);
-        let example = Example {
-            time: tls.time,
-            destination: plain(tls.destination),
-            port: tls.destination_port,
-            transport: Transport::Tcp,
-            outcome: Outcome::Answered,
-            name: Some(entry.clone()),
-        };
-        self.count(tls.time, &entry, Some(example));
-        self.judge_service(pool_nats, around)
+        let config = around.config;
+        if self.own.observe_tls(tls, &config.tunnels) {
+            self.judge_service(pool_nats, around)
+        } else if self.starter.observe_tls(tls, &config.starter_tunnels) {
+            self.judge_starter(around)
+        } else {
+            None
+        }
     }
 
-    /// A flow, where the list of services names its destination.
+    /// Whether a list of services could name the destination of a flow: hardly ever.
+    pub(super) fn concerns(&self, flow: &Flow<'_>, config: &EngineConfig) -> bool {
+        self.own.may_match(flow, &config.tunnels)
+            || self.starter.may_match(flow, &config.starter_tunnels)
+    }
+
+    /// A flow, where a list of services may name its destination.
     pub(super) fn observe_flow(
         &mut self,
         flow: &Flow<'_>,
@@ -109,39 +94,17 @@ impl Tunnel {
         pool_nats: f64,
         around: Around<'_>,
     ) -> Option<Crossing> {
-        let tunnels = &around.config.tunnels;
-        if tunnels.is_empty() {
-            return None;
+        let config = around.config;
+        if self.own.observe_flow(flow, target, &config.tunnels) {
+            self.judge_service(pool_nats, around)
+        } else if self
+            .starter
+            .observe_flow(flow, target, &config.starter_tunnels)
+        {
+            self.judge_starter(around)
+        } else {
+            None
         }
-        let by_name = flow
-            .destination_name
-            .as_deref()
-            .and_then(|name| tunnels.listed_name(name));
-        let entry = match by_name {
-            Some(entry) => BoundedText::new(entry),
-            None if tunnels.lists_address(target.host, target.port) => {
-                BoundedText::new(&target.host.to_string())
-            }
-            None => {
-                let key = hash_host(target.host);
-                let service = self.service.as_ref().filter(|s| s.hosts.contains(&key))?;
-                service.entry.clone()
-            }
-        };
-        self.learn(target.host, &entry, flow.time);
-        let example = Example {
-            time: flow.time,
-            destination: target.host,
-            port: target.port,
-            transport: target.transport,
-            outcome: flow.outcome,
-            name: entry
-                .as_str()
-                .contains(char::is_alphabetic)
-                .then(|| entry.clone()),
-        };
-        self.count(flow.time, &entry, Some(example));
-        self.judge_service(pool_nats, around)
     }
 
     /// A session has changed.
@@ -151,11 +114,7 @@ impl Tunnel {
         pool_nats: f64,
         around: Around<'_>,
     ) -> Option<Crossing> {
-        let key = hash_host(session.target.host);
-        let is_listed = self
-            .service
-            .as_ref()
-            .is_some_and(|s| s.hosts.contains(&key));
+        let is_listed = self.own.holds(session.target.host);
         let (nats, words) = reverse::nats(session, is_listed, around);
         let nats = clipped(nats);
         self.reverse_nats = self.reverse_nats.max(nats);
@@ -177,7 +136,7 @@ impl Tunnel {
 
     /// What the families other than one of these nats add up to.
     fn others(&self, pool_nats: f64, own_nats: f64) -> f64 {
-        let service = if self.service.is_some() {
+        let service = if self.own.contacts().is_some() {
             FAMILY_NATS_MAX
         } else {
             0.0
@@ -185,70 +144,53 @@ impl Tunnel {
         service + self.reverse_nats + self.dns_nats + pool_nats - own_nats
     }
 
-    fn learn(&mut self, ip: IpAddr, entry: &BoundedText, time: EventTime) {
-        let key = hash_host(ip);
-        let service = self.service_or_new(entry, time);
-        if service.hosts.contains(&key) {
-            return;
-        }
-        if service.hosts.len() >= limits::POOL_ADDRESSES_MAX {
-            service.hosts.remove(0);
-        }
-        service.hosts.push(key);
-    }
-
-    fn count(&mut self, time: EventTime, entry: &BoundedText, example: Option<Example>) {
-        let service = self.service_or_new(entry, time);
-        service.contact_count = service.contact_count.saturating_add(1);
-        service.first = service.first.min(time);
-        service.last = service.last.max(time);
-        if let Some(example) = example
-            && service.examples.len() < limits::EXAMPLES_MAX
-        {
-            service.examples.push(example);
-        }
-    }
-
-    fn service_or_new(&mut self, entry: &BoundedText, time: EventTime) -> &mut Service {
-        self.service.get_or_insert_with(|| {
-            Box::new(Service {
-                entry: entry.clone(),
-                hosts: Vec::new(),
-                contact_count: 0,
-                first: time,
-                last: time,
-                examples: Vec::new(),
-            })
-        })
-    }
-
     fn judge_service(&self, pool_nats: f64, around: Around<'_>) -> Option<Crossing> {
-        let service = self.service.as_deref()?;
         let score = self.others(pool_nats, 0.0);
         let more = if score > FAMILY_NATS_MAX {
             "Together with other evidence of the pod this is more than use by a person."
         } else {
             "What went through it is not known."
         };
+        judge_services(&self.own, score, ("list of tunnel services", more), around)
+    }
+
+    fn judge_starter(&self, around: Around<'_>) -> Option<Crossing> {
+        let words = (
+            "starter list of tunnel services",
+            "The starter list alone never leads to a quarantine.",
+        );
+        judge_services(&self.starter, ALERT_NATS, words, around)
+    }
+}
+
+/// Judges the contacts with services of a list, given what it is called and what else there is to say.
+fn judge_services(
+    services: &Services,
+    score: f64,
+    (list, more): (&str, &str),
+    around: Around<'_>,
+) -> Option<Crossing> {
+    let contacts = services.contacts()?;
+    let draft = Draft {
+        signature: Signature::TunnelService,
+        score,
+        contact_count: contacts.contact_count,
+        first: contacts.first,
+        last: contacts.last,
+    };
+    draft.crossing(around, || {
         let summary = format!(
-            "{} looked-up names or connections match {} of the list of tunnel services. {more}",
-            service.contact_count,
-            clip(service.entry.as_str(), 100)
+            "{} looked-up names or connections match {} of the {list}. {more}",
+            contacts.contact_count,
+            contacts.entry_text()
         );
         let mut against = Vec::new();
-        if service.examples.is_empty() {
+        if contacts.examples.is_empty() {
             against.push("names were looked up, but no connection was seen");
         }
         against.push("developers use such services too");
-        let finding = Draft {
-            signature: Signature::TunnelService,
-            score,
-            contact_count: service.contact_count,
-            first: service.first,
-            last: service.last,
-        };
-        finding.crossing(around, || (summary, service.examples.clone(), against))
-    }
+        (summary, contacts.examples.clone(), against)
+    })
 }
 
 fn judge_dns(domain: &Domain, name: &str, score: f64, around: Around<'_>) -> Option<Crossing> {

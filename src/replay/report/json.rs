@@ -46,6 +46,8 @@ fn capture_json(result: &CaptureResult, labels: &Labels) -> Value {
         "unknown": result.unknown_count,
         "lost": result.lost_count,
         "refused": result.refused_count,
+        "impossible_figures": result.impossible_count,
+        "unnamed_devices": result.unnamed_device_count,
         "formats": result.formats.iter().map(|format| format.name()).collect::<Vec<_>>(),
         "cannot_show": cannot_show,
         "subjects": subjects,

@@ -213,5 +213,17 @@ fn left_out(result: &CaptureResult) -> Vec<String> {
             limits::PODS_MAX
         ));
     }
+    if result.impossible_count > 0 {
+        sentences.push(format!(
+            "{} figures of samples are impossible and were left out",
+            result.impossible_count
+        ));
+    }
+    if result.unnamed_device_count > 0 {
+        sentences.push(format!(
+            "{} samples of accelerators do not name their device, so they are no evidence: it may be shared",
+            result.unnamed_device_count
+        ));
+    }
     sentences
 }

@@ -1,18 +1,22 @@
-//! Node metrics: one answer of a kubelet, a DCGM exporter or the metrics API, to samples of pods.
+//! Node metrics: one answer of a kubelet, an accelerator exporter or the metrics API, to samples of pods.
 //!
 //! Called by `source::scrape` with each body that it fetched. Pure: the time of the fetch is a
 //! parameter. Counters become rates here, on the times in the text, because a kubelet's numbers are
 //! of other moments than the fetch. What a text does not say is no sample, never a zero.
 
-mod dcgm;
+mod accelerators;
 mod exposition;
 mod kubelet;
+mod owners;
+pub(super) mod plausible;
 mod pod_metrics;
 mod rates;
+mod vendors;
 
 use crate::limits;
 use crate::model::{ComputeSample, EventTime};
 
+pub use owners::{DeviceOwners, Ownership, device_key};
 use rates::Rates;
 
 /// Who answers.
@@ -20,7 +24,8 @@ use rates::Rates;
 pub enum MetricsFormat {
     /// A kubelet's `/metrics/resource`.
     Kubelet,
-    /// A DCGM exporter.
+    /// An exporter of accelerator metrics: NVIDIA's DCGM exporter, AMD's device metrics exporter or
+    /// Intel's XPU Manager. The text itself shows whose it is.
     Dcgm,
     /// A list of PodMetrics of `metrics.k8s.io`, as JSON.
     PodMetrics,
@@ -70,6 +75,8 @@ pub struct PodSample {
 pub struct MetricsRead {
     /// Samples that are new.
     pub samples: Vec<PodSample>,
+    /// Pods whose accelerator was found to be shared: what it said of them before is no evidence.
+    pub withdrawn: Vec<PodSample>,
     /// Whether the answer said anything that the one before did not: a source that repeats itself is
     /// as silent as one that is away.
     pub is_news: bool,
@@ -81,6 +88,8 @@ pub struct MetricsRead {
     pub beyond_bound: u64,
     /// Samples with a time that is yet to come.
     pub ahead: u64,
+    /// Figures that no machine can have.
+    pub impossible: u64,
 }
 
 /// Reads the answers of one source, in their order.
@@ -88,6 +97,7 @@ pub struct MetricsRead {
 pub struct MetricsReader {
     format: MetricsFormat,
     rates: Rates,
+    owners: DeviceOwners,
     newest: Option<EventTime>,
 }
 
@@ -112,6 +122,7 @@ impl MetricsReader {
         Self {
             format,
             rates: Rates::default(),
+            owners: DeviceOwners::default(),
             newest: None,
         }
     }
@@ -122,7 +133,7 @@ impl MetricsReader {
         let mut found = match std::str::from_utf8(body) {
             Ok(text) => match self.format {
                 MetricsFormat::Kubelet => kubelet::read(text, now, &mut self.rates),
-                MetricsFormat::Dcgm => dcgm::read(text, now),
+                MetricsFormat::Dcgm => accelerators::read(text, now, &mut self.owners),
                 MetricsFormat::PodMetrics => pod_metrics::read(text, &mut self.rates),
             },
             Err(_) => malformed(),
@@ -141,8 +152,10 @@ impl MetricsReader {
             .len()
             .saturating_sub(limits::SAMPLES_PER_READ_MAX);
         found.read.samples.truncate(limits::SAMPLES_PER_READ_MAX);
+        found.read.withdrawn.truncate(limits::SAMPLES_PER_READ_MAX);
         found.read.ahead = count(ahead);
         found.read.beyond_bound += count(over) + self.rates.take_refused();
+        found.read.impossible += self.rates.take_impossible();
         found.read
     }
 

@@ -2,32 +2,59 @@
 //!
 //! Called by `replay` for `--samples`. A few lines a minute, so it reads into a value and is
 //! liberal: times as numbers or dates, numbers as text, activities as shares or percents, short
-//! names or those of DCGM. What cannot be read is absent, which is no evidence.
+//! names or those of DCGM. What cannot be read is absent, which is no evidence. A figure that no
+//! machine can have is left out and counted; the others of its line stay.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use serde_json::{Map, Value};
 
 use super::field::Scalar;
+use super::metrics::device_key;
+use super::metrics::plausible::{Checked, Figure, USE_MAX, check};
 use super::{Decoded, Malformed, NoSignal, SkipReason, parse, text_of};
 use crate::limits;
-use crate::model::{ComputeSample, GpuSample, Signal, clip};
+use crate::model::{ComputeSample, DeviceUse, GpuSample, Signal, clip};
 
-/// DCGM marks a blank with a number near 2^63; no figure that is read here comes near this.
-const BLANK_MIN: f64 = 1e15;
+/// What a line of a sample file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleLine<'a> {
+    /// The sample. The use of its accelerator is unknown, or shared where the line says so.
+    pub decoded: Decoded<'a>,
+    /// Figures that no machine can have.
+    pub impossible_count: u64,
+}
 
 /// Decodes one line of a sample file.
 #[must_use]
 pub fn decode_sample(line: &[u8]) -> Decoded<'_> {
-    match read(line) {
+    read_sample(line).decoded
+}
+
+/// The same, with the count of what was left out.
+#[must_use]
+pub fn read_sample(line: &[u8]) -> SampleLine<'_> {
+    let figures = Figures::default();
+    let decoded = match read(line, &figures) {
         Ok(sample) => Decoded::Signal(Signal::Sample(sample)),
         Err(NoSignal::Skipped(reason)) => Decoded::Skipped(reason),
         Err(NoSignal::Unknown) => Decoded::Unknown,
         Err(NoSignal::Malformed(malformed)) => Decoded::Malformed(malformed),
+    };
+    SampleLine {
+        decoded,
+        impossible_count: figures.impossible_count.get(),
     }
 }
 
-fn read(line: &[u8]) -> Result<ComputeSample<'_>, NoSignal> {
+/// Reads figures and counts the impossible ones.
+#[derive(Default)]
+struct Figures {
+    impossible_count: Cell<u64>,
+}
+
+fn read<'a>(line: &'a [u8], figures: &Figures) -> Result<ComputeSample<'a>, NoSignal> {
     let text = text_of(line)?;
     if text.is_empty() {
         return Err(SkipReason::Blank.into());
@@ -46,53 +73,156 @@ fn read(line: &[u8]) -> Result<ComputeSample<'_>, NoSignal> {
     Ok(ComputeSample {
         time,
         pod: Cow::Owned(clip(pod, limits::NAME_BYTES_MAX).to_owned()),
-        cpu: first(&fields, &["cpu"]).and_then(number),
-        gpu: fields.get("gpu").and_then(gpu),
+        cpu: first(&fields, &["cpu"]).and_then(|value| figures.processor_use(value)),
+        gpu: fields.get("gpu").and_then(|value| figures.gpu(value)),
     })
 }
 
-fn gpu(value: &Value) -> Option<GpuSample> {
-    let fields = match value {
-        Value::Object(fields) => fields,
-        // Several accelerators: the first stands for all, as a job uses them alike.
-        Value::Array(list) => return list.iter().take(1).find_map(gpu),
-        other => {
-            return number(other).map(|share| GpuSample {
-                utilization: Some(as_share(share)),
-                ..GpuSample::default()
-            });
+impl Figures {
+    fn gpu(&self, value: &Value) -> Option<GpuSample> {
+        let fields = match value {
+            Value::Object(fields) => fields,
+            // Several accelerators: the first stands for all, as a job uses them alike.
+            Value::Array(list) => return list.iter().take(1).find_map(|value| self.gpu(value)),
+            other => {
+                return self.share(other).map(|share| GpuSample {
+                    utilization: Some(share),
+                    ..GpuSample::default()
+                });
+            }
+        };
+        let share = |names: &[&str]| first(fields, names).and_then(|value| self.share(value));
+        let plain = |names: &[&str], figure| {
+            first(fields, names).and_then(|value| self.plausible(figure, number(value)?))
+        };
+        let is_part = first(fields, &PART_FIELDS).is_some();
+        let whole = |names: &[&str], figure| plain(names, figure).filter(|_| !is_part);
+        let links = LINK_FIELDS.iter().map(|name| whole(&[name], Figure::Link));
+        let links: Vec<_> = links.flatten().collect();
+        Some(GpuSample {
+            device: device(fields),
+            device_use: if is_declared_shared(fields) {
+                DeviceUse::Shared
+            } else {
+                DeviceUse::Unknown
+            },
+            utilization: share(&[
+                "DCGM_FI_DEV_GPU_UTIL",
+                "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+                "utilization",
+                "util",
+            ]),
+            sm_active: share(&["DCGM_FI_PROF_SM_ACTIVE", "sm_active", "sm"]),
+            tensor_active: share(&["DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "tensor_active", "tensor"]),
+            dram_active: share(&["DCGM_FI_PROF_DRAM_ACTIVE", "dram_active", "dram"]),
+            int_active: share(&["DCGM_FI_PROF_PIPE_INT_ACTIVE", "int_active"]),
+            fp64_active: share(&["DCGM_FI_PROF_PIPE_FP64_ACTIVE", "fp64_active"]),
+            power_watts: whole(
+                &["DCGM_FI_DEV_POWER_USAGE", "power_watts", "power"],
+                Figure::Power,
+            ),
+            memory_used_mib: plain(
+                &["DCGM_FI_DEV_FB_USED", "memory_used_mib", "fb_used"],
+                Figure::Memory,
+            ),
+            link_bytes_per_second: (!links.is_empty()).then(|| links.iter().sum()),
+        })
+    }
+
+    /// Processor use in the file's own unit.
+    fn processor_use(&self, value: &Value) -> Option<f64> {
+        let value = number(value)?;
+        if (0.0..=USE_MAX).contains(&value) {
+            return Some(value);
         }
+        self.count();
+        None
+    }
+
+    /// An activity as a share: DCGM writes 0 to 1, NVML 0 to 100.
+    fn share(&self, value: &Value) -> Option<f64> {
+        let value = number(value)?;
+        let figure = if value > 1.0 {
+            Figure::Percent
+        } else {
+            Figure::Share
+        };
+        self.plausible(figure, value)
+    }
+
+    fn plausible(&self, figure: Figure, value: f64) -> Option<f64> {
+        match check(figure, value) {
+            Checked::Plausible(value) => Some(value),
+            Checked::Blank => None,
+            Checked::Impossible => {
+                self.count();
+                None
+            }
+        }
+    }
+
+    fn count(&self) {
+        self.impossible_count.set(self.impossible_count.get() + 1);
+    }
+}
+
+/// What names a device: only then can a second pod on it be noticed.
+const DEVICE_FIELDS: [&str; 7] = [
+    "UUID",
+    "uuid",
+    "gpu_uuid",
+    "device_uuid",
+    "device",
+    "serial_number",
+    "pci_bdf",
+];
+
+/// What names a part of a device.
+const PART_FIELDS: [&str; 5] = [
+    "GPU_I_ID",
+    "gpu_i_id",
+    "GPU_I_PROFILE",
+    "gpu_i_profile",
+    "mig",
+];
+
+const LINK_FIELDS: [&str; 9] = [
+    "DCGM_FI_PROF_PCIE_TX_BYTES",
+    "DCGM_FI_PROF_PCIE_RX_BYTES",
+    "DCGM_FI_PROF_NVLINK_TX_BYTES",
+    "DCGM_FI_PROF_NVLINK_RX_BYTES",
+    "pcie_tx_bytes",
+    "pcie_rx_bytes",
+    "nvlink_tx_bytes",
+    "nvlink_rx_bytes",
+    "link_bytes_per_second",
+];
+
+fn device(fields: &Map<String, Value>) -> Option<u64> {
+    let identity = plain_text(first(fields, &DEVICE_FIELDS)?)?;
+    let node = first(fields, &["Hostname", "hostname", "node"]).and_then(plain_text);
+    let part = first(fields, &PART_FIELDS).and_then(plain_text);
+    let identity = format!("{} {identity}", node.unwrap_or_default());
+    Some(device_key(&identity, &part.unwrap_or_default()))
+}
+
+/// A name, or a number that stands for one.
+fn plain_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn is_declared_shared(fields: &Map<String, Value>) -> bool {
+    let says_so = |value: &Value| match value {
+        Value::Bool(is_shared) => *is_shared,
+        Value::String(text) => !text.is_empty() && text != "false" && text != "none",
+        Value::Number(_) => true,
+        _ => false,
     };
-    let share = |names: &[&str]| first(fields, names).and_then(number).map(as_share);
-    let plain = |names: &[&str]| first(fields, names).and_then(number);
-    let links = [
-        "DCGM_FI_PROF_PCIE_TX_BYTES",
-        "DCGM_FI_PROF_PCIE_RX_BYTES",
-        "DCGM_FI_PROF_NVLINK_TX_BYTES",
-        "DCGM_FI_PROF_NVLINK_RX_BYTES",
-        "pcie_tx_bytes",
-        "pcie_rx_bytes",
-        "nvlink_tx_bytes",
-        "nvlink_rx_bytes",
-        "link_bytes_per_second",
-    ];
-    let links: Vec<_> = links.iter().filter_map(|name| plain(&[name])).collect();
-    Some(GpuSample {
-        utilization: share(&[
-            "DCGM_FI_DEV_GPU_UTIL",
-            "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
-            "utilization",
-            "util",
-        ]),
-        sm_active: share(&["DCGM_FI_PROF_SM_ACTIVE", "sm_active", "sm"]),
-        tensor_active: share(&["DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "tensor_active", "tensor"]),
-        dram_active: share(&["DCGM_FI_PROF_DRAM_ACTIVE", "dram_active", "dram"]),
-        int_active: share(&["DCGM_FI_PROF_PIPE_INT_ACTIVE", "int_active"]),
-        fp64_active: share(&["DCGM_FI_PROF_PIPE_FP64_ACTIVE", "fp64_active"]),
-        power_watts: plain(&["DCGM_FI_DEV_POWER_USAGE", "power_watts", "power"]),
-        memory_used_mib: plain(&["DCGM_FI_DEV_FB_USED", "memory_used_mib", "fb_used"]),
-        link_bytes_per_second: (!links.is_empty()).then(|| links.iter().sum()),
-    })
+    first(fields, &["shared", "vgpu", "sharing"]).is_some_and(says_so)
 }
 
 fn first<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v Value> {
@@ -103,20 +233,10 @@ fn first<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v Value
 }
 
 fn number(value: &Value) -> Option<f64> {
-    let number = match value {
+    match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
-    }?;
-    (number.is_finite() && (0.0..BLANK_MIN).contains(&number)).then_some(number)
-}
-
-/// An activity as a share: DCGM writes 0 to 1, NVML 0 to 100.
-fn as_share(activity: f64) -> f64 {
-    if activity > 1.0 {
-        (activity / 100.0).min(1.0)
-    } else {
-        activity
     }
 }
 
@@ -177,6 +297,50 @@ mod tests {
             r#"{"time":1,"pod":"p","cpu":-1,"gpu":{"power_watts":9223372036854775794,"sm_active":null}}"#,
         );
         assert_eq!((blank.cpu, blank.gpu), (None, Some(GpuSample::default())));
+    }
+
+    #[test]
+    fn figures_that_no_machine_can_have_are_left_out_and_counted() {
+        for (fields, count) in [
+            (r#""cpu":18446744074"#, 1),
+            (r#""cpu":-0.5"#, 1),
+            (r#""cpu":"NaN""#, 1),
+            (r#""cpu":"inf","gpu":{"sm_active":150,"power":-3}"#, 3),
+            (
+                r#""cpu":0.5,"gpu":{"sm_active":0.5,"power":9223372036854775794}"#,
+                0,
+            ),
+        ] {
+            let line = format!(r#"{{"time":1,"pod":"p",{fields}}}"#);
+            let read = read_sample(line.as_bytes());
+            assert_eq!(read.impossible_count, count, "{line}");
+            assert!(matches!(read.decoded, Decoded::Signal(_)), "{line}");
+        }
+        let rest = sample(r#"{"time":1,"pod":"p","cpu":-1,"gpu":{"sm_active":0.5,"power":-3}}"#);
+        assert_eq!(rest.gpu.unwrap().sm_active, Some(0.5));
+    }
+
+    #[test]
+    fn a_device_is_recognised_by_its_identity_and_its_part() {
+        let device = |fields: &str| {
+            let line = format!(r#"{{"time":1,"pod":"p","gpu":{{"sm":0.5{fields}}}}}"#);
+            sample(&line).gpu.unwrap().device
+        };
+        assert_eq!(device(""), None);
+        let whole = device(r#","UUID":"GPU-1""#);
+        assert!(whole.is_some());
+        assert_eq!(whole, device(r#","device":"GPU-1""#));
+        assert_ne!(whole, device(r#","UUID":"GPU-2""#));
+        assert_ne!(whole, device(r#","UUID":"GPU-1","GPU_I_ID":7"#));
+        assert_ne!(whole, device(r#","UUID":"GPU-1","Hostname":"n2""#));
+    }
+
+    #[test]
+    fn a_part_has_no_power_and_no_links_of_its_own() {
+        let line = r#"{"time":1,"pod":"p","gpu":{"GPU_I_PROFILE":"1g.10gb","sm":0.5,"power":250,"pcie_tx_bytes":9}}"#;
+        let gpu = sample(line).gpu.unwrap();
+        assert_eq!((gpu.power_watts, gpu.link_bytes_per_second), (None, None));
+        assert_eq!(gpu.sm_active, Some(0.5));
     }
 
     #[test]

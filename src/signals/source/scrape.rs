@@ -73,6 +73,8 @@ pub struct ScrapeCounters {
     pub beyond_bound: AtomicU64,
     /// Samples with a time that is yet to come.
     pub ahead: AtomicU64,
+    /// Figures that no machine can have.
+    pub impossible: AtomicU64,
 }
 
 /// Why a fetch brought nothing.
@@ -151,10 +153,14 @@ impl Scraper {
         count(&counters.shared_gpus, read.shared_gpus);
         count(&counters.beyond_bound, read.beyond_bound);
         count(&counters.ahead, read.ahead);
+        count(&counters.impossible, read.impossible);
+        // What is withdrawn comes first, so that it cannot take back a sample of this answer.
+        let mut samples = read.withdrawn;
+        samples.extend(read.samples);
         SampleBatch {
             source: self.source,
             is_news: read.is_news,
-            samples: read.samples,
+            samples,
         }
     }
 

@@ -4,8 +4,10 @@
 //! until the next one is there, so that a time that was seen is no news.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::super::time;
+use super::plausible::CORES_MAX;
 use super::rates::Rates;
 use super::{Found, cpu_sample, is_name, malformed};
 use crate::limits;
@@ -16,38 +18,54 @@ const WINDOW_MAX_US: i64 = 300_000_000;
 
 #[derive(Deserialize)]
 struct List {
-    items: Vec<Item>,
+    /// `null` where Go has an empty list.
+    items: Option<Vec<Entry>>,
+}
+
+/// An item, or anything else: one that is odd must not spoil the others.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Item(Item),
+    Odd(IgnoredAny),
 }
 
 #[derive(Deserialize)]
 struct Item {
     metadata: Metadata,
     #[serde(default)]
-    timestamp: String,
+    timestamp: Option<String>,
     #[serde(default)]
-    window: String,
+    window: Option<String>,
     #[serde(default)]
-    containers: Vec<Container>,
+    containers: Option<Vec<Container>>,
 }
 
 #[derive(Deserialize)]
 struct Metadata {
     #[serde(default)]
-    name: String,
+    name: Option<String>,
     #[serde(default)]
-    namespace: String,
+    namespace: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Container {
     #[serde(default)]
-    usage: Usage,
+    usage: Option<Usage>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Usage {
     #[serde(default)]
     cpu: Option<String>,
+}
+
+/// Why an item gives no sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bad {
+    Malformed,
+    Impossible,
 }
 
 pub(super) fn read(text: &str, rates: &mut Rates) -> Found {
@@ -55,40 +73,58 @@ pub(super) fn read(text: &str, rates: &mut Rates) -> Found {
         return malformed();
     };
     let mut found = Found::default();
-    for item in &list.items {
-        let (namespace, name) = (
-            item.metadata.namespace.as_str(),
-            item.metadata.name.as_str(),
-        );
-        let Some(time) =
-            time::parse(&item.timestamp).filter(|_| is_name(namespace) && is_name(name))
-        else {
-            found.read.malformed += 1;
-            continue;
+    for entry in list.items.unwrap_or_default() {
+        let read = match entry {
+            Entry::Item(item) => read_item(&item, rates, &mut found),
+            Entry::Odd(_) => Err(Bad::Malformed),
         };
-        found.saw(time);
-        if !rates.is_news([namespace, name, ""], time) {
-            continue;
-        }
-        if let Some(cores) = cores_of(&item.containers) {
-            let from = time.plus_micros(-window_us(&item.window));
-            found
-                .read
-                .samples
-                .push(cpu_sample(namespace, name, (from, time), cores));
-        } else {
-            found.read.malformed += 1;
+        match read {
+            Ok(()) => {}
+            Err(Bad::Malformed) => found.read.malformed += 1,
+            Err(Bad::Impossible) => found.read.impossible += 1,
         }
     }
     found
 }
 
+fn read_item(item: &Item, rates: &mut Rates, found: &mut Found) -> Result<(), Bad> {
+    let namespace = item.metadata.namespace.as_deref().unwrap_or_default();
+    let name = item.metadata.name.as_deref().unwrap_or_default();
+    let timestamp = item.timestamp.as_deref().ok_or(Bad::Malformed)?;
+    let time = time::parse(timestamp).ok_or(Bad::Malformed)?;
+    if !is_name(namespace) || !is_name(name) {
+        return Err(Bad::Malformed);
+    }
+    found.saw(time);
+    if !rates.is_news([namespace, name, ""], time) {
+        return Ok(());
+    }
+    let cores = cores_of(item.containers.as_deref().unwrap_or_default())?;
+    let window = item.window.as_deref().unwrap_or_default();
+    let from = time.plus_micros(-window_us(window));
+    let sample = cpu_sample(namespace, name, (from, time), cores);
+    found.read.samples.push(sample);
+    Ok(())
+}
+
 /// Use of all containers; unknown where that of one is, or where there is none.
-fn cores_of(containers: &[Container]) -> Option<f64> {
-    let cores = containers.iter().map(|c| quantity(c.usage.cpu.as_deref()?));
-    let all: Option<Vec<f64>> = cores.collect();
-    all.filter(|all| !all.is_empty())
-        .map(|all| all.iter().sum())
+fn cores_of(containers: &[Container]) -> Result<f64, Bad> {
+    if containers.is_empty() {
+        return Err(Bad::Malformed);
+    }
+    let mut sum = 0.0;
+    for container in containers {
+        let cpu = container
+            .usage
+            .as_ref()
+            .and_then(|usage| usage.cpu.as_deref());
+        sum += quantity(cpu.ok_or(Bad::Malformed)?)?;
+    }
+    if sum <= CORES_MAX {
+        Ok(sum)
+    } else {
+        Err(Bad::Impossible)
+    }
 }
 
 fn window_us(text: &str) -> i64 {
@@ -100,21 +136,31 @@ fn window_us(text: &str) -> i64 {
 }
 
 /// An amount of processors as the API writes it: `337160596n`, `250m`, `2`, `1e3`.
-fn quantity(text: &str) -> Option<f64> {
+fn quantity(text: &str) -> Result<f64, Bad> {
     if text.len() > limits::QUANTITY_BYTES_MAX {
-        return None;
+        return Err(Bad::Malformed);
+    }
+    // What is no number at all ends in letters too.
+    let is_infinite = |amount: &f64| !amount.is_finite();
+    if text.parse().is_ok_and(|amount| is_infinite(&amount)) {
+        return Err(Bad::Impossible);
     }
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match text.get(digits.len()..)? {
+    let scale = match text.get(digits.len()..).unwrap_or_default() {
         "n" => 1e-9,
         "u" => 1e-6,
         "m" => 1e-3,
         "" => 1.0,
         "k" => 1e3,
-        _ => return None,
+        _ => return Err(Bad::Malformed),
     };
-    let amount: f64 = digits.parse().ok()?;
-    (amount.is_finite() && amount >= 0.0).then_some(amount * scale)
+    let amount: f64 = digits.parse().map_err(|_| Bad::Malformed)?;
+    let cores = amount * scale;
+    if (0.0..=CORES_MAX).contains(&cores) {
+        Ok(cores)
+    } else {
+        Err(Bad::Impossible)
+    }
 }
 
 #[cfg(test)]
@@ -124,25 +170,27 @@ mod tests {
     #[test]
     fn quantities_are_read_as_the_api_writes_them() {
         for (text, cores) in [
-            ("337160596n", Some(0.337_160_596)),
-            ("15u", Some(0.000_015)),
-            ("1m", Some(0.001)),
-            ("250m", Some(0.25)),
-            ("0", Some(0.0)),
-            ("2", Some(2.0)),
-            ("1.5", Some(1.5)),
-            ("1e1", Some(10.0)),
-            ("1k", Some(1_000.0)),
-            ("-1", None),
-            ("NaN", None),
-            ("inf", None),
-            ("m", None),
-            ("", None),
-            ("1Ki", None),
+            ("337160596n", Ok(0.337_160_596)),
+            ("15u", Ok(0.000_015)),
+            ("1m", Ok(0.001)),
+            ("250m", Ok(0.25)),
+            ("0", Ok(0.0)),
+            ("2", Ok(2.0)),
+            ("1.5", Ok(1.5)),
+            ("1e1", Ok(10.0)),
+            ("1k", Ok(1_000.0)),
+            ("-1", Err(Bad::Impossible)),
+            ("NaN", Err(Bad::Impossible)),
+            ("inf", Err(Bad::Impossible)),
+            ("18446744074", Err(Bad::Impossible)),
+            ("18446744073709551615n", Err(Bad::Impossible)),
+            ("m", Err(Bad::Malformed)),
+            ("", Err(Bad::Malformed)),
+            ("1Ki", Err(Bad::Malformed)),
         ] {
             let read = quantity(text);
             let is_same = match (read, cores) {
-                (Some(read), Some(cores)) => (read - cores).abs() < 1e-12,
+                (Ok(read), Ok(cores)) => (read - cores).abs() < 1e-12,
                 (read, cores) => read == cores,
             };
             assert!(is_same, "{text}: {read:?}");

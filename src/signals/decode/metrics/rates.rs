@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::plausible::CORES_MAX;
 use crate::limits;
 use crate::model::EventTime;
 
@@ -17,9 +18,6 @@ const SPAN_MIN_US: i64 = 1_000_000;
 
 /// An average over a longer pause hides what happened in it.
 const SPAN_MAX_US: i64 = 300_000_000;
-
-/// No machine has as many processors.
-const CORES_MAX: f64 = 65_536.0;
 
 /// Whose counter: namespace, pod, container. The last is empty for a pod's own.
 type Key = (Box<str>, Box<str>, Box<str>);
@@ -56,11 +54,17 @@ pub(super) struct Rates {
     readings: HashMap<Key, Reading>,
     round: u64,
     refused: u64,
+    impossible: u64,
 }
 
 impl Rates {
     /// Takes in a counter of processor seconds.
     pub(super) fn step(&mut self, key: [&str; 3], seconds: f64, time: EventTime) -> Step {
+        // Also where it is no number.
+        if !(0.0..f64::INFINITY).contains(&seconds) {
+            self.impossible += 1;
+            return Step::Begun;
+        }
         let Some((entry, is_new)) = self.entry(key, seconds, time) else {
             return Step::Begun;
         };
@@ -74,10 +78,12 @@ impl Rates {
         }
         (entry.seconds, entry.time) = (seconds, time);
         let cores = (seconds - before.seconds) / time.seconds_since(before.time);
-        let is_rate = (SPAN_MIN_US..=SPAN_MAX_US).contains(&span_us)
-            && seconds >= before.seconds
-            && (0.0..=CORES_MAX).contains(&cores);
-        if is_rate {
+        let has_grown = (SPAN_MIN_US..=SPAN_MAX_US).contains(&span_us) && seconds >= before.seconds;
+        let is_possible = (0.0..=CORES_MAX).contains(&cores);
+        if has_grown && !is_possible {
+            self.impossible += 1;
+        }
+        if has_grown && is_possible {
             Step::Rate(Rate {
                 from: before.time,
                 time,
@@ -111,6 +117,11 @@ impl Rates {
     /// Counters that did not fit since this was asked last.
     pub(super) fn take_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
+    }
+
+    /// Counters and rates that no machine can have, since this was asked last.
+    pub(super) fn take_impossible(&mut self) -> u64 {
+        std::mem::take(&mut self.impossible)
     }
 
     /// The last reading of a key, and whether it is this one.
@@ -207,6 +218,7 @@ mod tests {
         for (second, seconds) in [(10, f64::NAN), (20, f64::INFINITY), (30, -1.0), (40, 1e300)] {
             assert_eq!(cores(rates.step(KEY, seconds, at(second))), None);
         }
+        assert_eq!((rates.take_impossible(), rates.take_impossible()), (4, 0));
     }
 
     #[test]

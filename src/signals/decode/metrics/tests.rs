@@ -1,6 +1,7 @@
 //! Tests of the readers, on text in the forms that kubelets, exporters and the metrics API write.
 
 use super::*;
+use crate::model::DeviceUse;
 
 const NOW: i64 = 1_790_000_000;
 
@@ -180,6 +181,202 @@ fn an_accelerator_of_several_pods_is_evidence_against_none_of_them() {
     assert_eq!((read.samples.len(), read.shared_gpus), (0, 1));
 }
 
+/// What an exporter says that names one of the pods on a device.
+fn alternating(pod: &str) -> String {
+    let labels = format!(r#",container="c",namespace="team-a",pod="{pod}""#);
+    dcgm("PROF_SM_ACTIVE", &labels, "0.97") + &dcgm("PROF_PIPE_TENSOR_ACTIVE", &labels, "0")
+}
+
+#[test]
+fn a_device_that_each_answer_gives_to_another_pod_is_shared_and_what_was_said_is_withdrawn() {
+    let mut reader = MetricsReader::new(MetricsFormat::Dcgm);
+    let mut read = |second: i64, pod: &str| {
+        let read = reader.read(alternating(pod).as_bytes(), at(NOW + second));
+        let named: Vec<_> = read.withdrawn.iter().map(|s| s.name.clone()).collect();
+        (read.samples.len(), read.shared_gpus, named)
+    };
+    assert_eq!(read(0, "a"), (1, 0, vec![]));
+    let withdrawn = vec!["b".to_owned(), "a".to_owned()];
+    assert_eq!(read(15, "b"), (0, 1, withdrawn));
+    assert_eq!(read(30, "b"), (0, 1, vec!["b".to_owned()]));
+    // Ten minutes after the last change it is one pod's again.
+    assert_eq!(read(15 + 600, "b").0, 0);
+    assert_eq!(read(15 + 601, "b"), (1, 0, vec![]));
+}
+
+#[test]
+fn a_device_that_the_exporter_declares_shared_is_nobodys_even_with_one_pod_on_it() {
+    let virtual_gpu = OF_POD.to_owned() + r#",vgpu="3""#;
+    let replica = dcgm("PROF_SM_ACTIVE", OF_POD, "0.99").replace("GPU-604ac76c", "GPU-604ac76c::2");
+    for text in [dcgm("PROF_SM_ACTIVE", &virtual_gpu, "0.99"), replica] {
+        let read = read(MetricsFormat::Dcgm, &text);
+        assert_eq!((read.samples.len(), read.shared_gpus), (0, 1), "{text}");
+    }
+}
+
+#[test]
+fn a_part_has_its_own_activity_and_not_the_power_and_links_of_the_whole_device() {
+    let part = r#",GPU_I_PROFILE="1g.10gb",GPU_I_ID="7",namespace="n",pod="a""#;
+    let text = dcgm("PROF_SM_ACTIVE", part, "0.9")
+        + &dcgm("PROF_PIPE_TENSOR_ACTIVE", part, "0.3")
+        + &dcgm("DEV_POWER_USAGE", part, "251.3")
+        + &dcgm("PROF_PCIE_TX_BYTES", part, "9e8")
+        + &dcgm("PROF_NVLINK_RX_BYTES", part, "9e8");
+    let read = read(MetricsFormat::Dcgm, &text);
+    let gpu = read.samples[0].sample.gpu.unwrap();
+    assert_eq!((gpu.sm_active, gpu.tensor_active), (Some(0.9), Some(0.3)));
+    assert_eq!((gpu.power_watts, gpu.link_bytes_per_second), (None, None));
+    let whole = dcgm("DEV_POWER_USAGE", OF_POD, "251.3");
+    let read = self::read(MetricsFormat::Dcgm, &whole);
+    assert_eq!(read.samples[0].sample.gpu.unwrap().power_watts, Some(251.3));
+}
+
+#[test]
+fn an_impossible_figure_is_left_out_and_counted_and_the_others_stay() {
+    let text = dcgm("PROF_SM_ACTIVE", OF_POD, "0.97")
+        + &dcgm("DEV_GPU_UTIL", OF_POD, "150")
+        + &dcgm("DEV_POWER_USAGE", OF_POD, "-1")
+        + &dcgm("PROF_DRAM_ACTIVE", OF_POD, "NaN")
+        + &dcgm("PROF_PCIE_TX_BYTES", OF_POD, "1e18")
+        + &dcgm("PROF_PIPE_TENSOR_ACTIVE", OF_POD, "0.1");
+    let read = read(MetricsFormat::Dcgm, &text);
+    assert_eq!((read.impossible, read.malformed), (4, 0));
+    let gpu = read.samples[0].sample.gpu.unwrap();
+    assert_eq!((gpu.sm_active, gpu.tensor_active), (Some(0.97), Some(0.1)));
+    assert_eq!(
+        (gpu.utilization, gpu.power_watts, gpu.dram_active),
+        (None, None, None)
+    );
+}
+
+#[test]
+fn a_kubelets_impossible_counters_are_counted() {
+    let text = |second: i64, seconds: &str| {
+        let ms = (NOW + second) * 1_000;
+        format!("pod_cpu_usage_seconds_total{{namespace=\"n\",pod=\"p\"}} {seconds} {ms}\n")
+    };
+    let mut reader = MetricsReader::new(MetricsFormat::Kubelet);
+    let mut read = |second, seconds: &str| {
+        let read = reader.read(text(second, seconds).as_bytes(), at(NOW + 100));
+        (read.samples.len(), read.impossible)
+    };
+    assert_eq!(read(0, "10"), (0, 0));
+    assert_eq!(read(10, "18446744074"), (0, 1));
+    assert_eq!(read(20, "NaN"), (0, 1));
+    assert_eq!(read(30, "-5"), (0, 1));
+    assert_eq!(read(40, "10"), (0, 0));
+    assert_eq!(read(50, "15"), (1, 0));
+}
+
+/// One line of AMD's exporter.
+fn amd(name: &str, labels: &str, value: &str) -> String {
+    format!(
+        "{name}{{card_model=\"102\",card_series=\"AMD Instinct MI300X OAM\",card_vendor=\"AMD\",gpu_id=\"2\",gpu_partition_id=\"0\",gpu_uuid=\"ccff74a1-0000\",hostname=\"n1\",serial_number=\"6924\"{labels}}} {value}\n"
+    )
+}
+
+#[test]
+fn the_names_of_amds_exporter_are_read() {
+    let labels =
+        r#",container="c",namespace="team-a",pod="agent-0",gpu_compute_partition_type="spx""#;
+    for prefix in ["", "amd_"] {
+        let text: String = [
+            ("gpu_gfx_activity", "99"),
+            ("gpu_umc_activity", "70"),
+            ("gpu_prof_sm_active", "97"),
+            ("gpu_prof_tensor_active_percent", "0"),
+            ("gpu_package_power", "612"),
+            ("gpu_used_vram", "4096"),
+            ("gpu_total_vram", "196592"),
+            ("gpu_ecc_correct_total", "0"),
+        ]
+        .iter()
+        .map(|(name, value)| amd(&format!("{prefix}{name}"), labels, value))
+        .collect();
+        let read = read(MetricsFormat::Dcgm, &text);
+        assert_eq!(named(&read), [("team-a/agent-0", None)], "{prefix}");
+        let gpu = read.samples[0].sample.gpu.unwrap();
+        assert_eq!(gpu.device_use, DeviceUse::Exclusive);
+        assert_eq!((gpu.utilization, gpu.sm_active), (Some(0.99), Some(0.97)));
+        assert_eq!((gpu.tensor_active, gpu.dram_active), (Some(0.0), Some(0.7)));
+        assert_eq!(
+            (gpu.power_watts, gpu.memory_used_mib),
+            (Some(612.0), Some(4096.0))
+        );
+    }
+}
+
+#[test]
+fn a_partition_of_an_amd_device_has_no_power_of_its_own() {
+    let labels = r#",namespace="n",pod="p",gpu_compute_partition_type="CPX""#;
+    let text = amd("gpu_gfx_activity", labels, "99") + &amd("gpu_package_power", labels, "612");
+    let read = read(MetricsFormat::Dcgm, &text);
+    let gpu = read.samples[0].sample.gpu.unwrap();
+    assert_eq!((gpu.utilization, gpu.power_watts), (Some(0.99), None));
+}
+
+#[test]
+fn the_names_of_intels_exporter_are_read_and_its_tiles_are_not_added() {
+    let line = |name: &str, more: &str, value: &str| {
+        format!(
+            "{name}{{uuid=\"01000000\",dev_name=\"Intel GPU\",pci_dev=\"0x56c0\",vendor=\"Intel\",pci_bdf=\"0000:4d:00.0\",node=\"n1\",kube_pod=\"agent-0\",kube_namespace=\"team-a\",kube_container=\"c\"{more}}} {value}\n"
+        )
+    };
+    let text = line("xpum_engine_ratio", "", "0.98")
+        + &line("xpum_engine_ratio", ",sub_dev=\"0\"", "0.5")
+        + &line("xpum_eu_active_ratio", "", "0.9")
+        + &line("xpum_power_watts", "", "118.5")
+        + &line("xpum_memory_used_bytes", "", "1073741824")
+        + &line("xpum_memory_bandwidth_ratio", "", "0.4");
+    let read = read(MetricsFormat::Dcgm, &text);
+    assert_eq!(named(&read), [("team-a/agent-0", None)]);
+    let gpu = read.samples[0].sample.gpu.unwrap();
+    assert_eq!((gpu.utilization, gpu.sm_active), (Some(0.98), Some(0.9)));
+    assert_eq!(
+        (gpu.power_watts, gpu.memory_used_mib),
+        (Some(118.5), Some(1024.0))
+    );
+    // It has no figure of matrix work, so that it is evidence for nothing.
+    assert_eq!((gpu.dram_active, gpu.tensor_active), (Some(0.4), None));
+}
+
+#[test]
+fn an_item_of_the_metrics_api_with_nothing_in_it_spoils_no_other() {
+    let whole = r#"{"metadata":{"name":"ok","namespace":"n"},"timestamp":"2026-09-21T14:13:20Z","window":"15s","containers":[{"name":"a","usage":{"cpu":"250m"}}]}"#;
+    for odd in [
+        r#"{"metadata":{"name":"x","namespace":"n"},"timestamp":null,"window":"0s","containers":null}"#,
+        r#"{"metadata":{"name":"x","namespace":"n"},"timestamp":"2026-09-21T14:13:20Z","window":null,"containers":null}"#,
+        r#"{"metadata":{"name":null},"timestamp":5,"containers":{}}"#,
+        r#"{"metadata":{"name":"x","namespace":"n"},"timestamp":"2026-09-21T14:13:20Z","containers":[{"name":"a","usage":null}]}"#,
+        "null",
+        "7",
+    ] {
+        for items in [format!("[{odd},{whole}]"), format!("[{whole},{odd}]")] {
+            let text = format!(r#"{{"kind":"PodMetricsList","items":{items}}}"#);
+            let read = read(MetricsFormat::PodMetrics, &text);
+            assert_eq!(named(&read), [("n/ok", Some(0.25))], "{text}");
+            assert_eq!(read.malformed, 1, "{text}");
+        }
+    }
+    let none = read(MetricsFormat::PodMetrics, r#"{"items":null}"#);
+    assert_eq!((none.malformed, none.samples.len()), (0, 0));
+}
+
+#[test]
+fn a_use_that_no_machine_has_is_left_out_for_its_pod_alone() {
+    let item = |name: &str, cpu: &str| {
+        format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"n"}},"timestamp":"2026-09-21T14:13:20Z","window":"15s","containers":[{{"usage":{{"cpu":"{cpu}"}}}}]}}"#
+        )
+    };
+    for cpu in ["18446744074", "18446744073709551615n", "-1", "NaN", "1e300"] {
+        let text = format!(r#"{{"items":[{},{}]}}"#, item("odd", cpu), item("ok", "2"));
+        let read = read(MetricsFormat::PodMetrics, &text);
+        assert_eq!(named(&read), [("n/ok", Some(2.0))], "{cpu}");
+        assert_eq!((read.impossible, read.malformed), (1, 0), "{cpu}");
+    }
+}
+
 #[test]
 fn parts_of_one_device_have_a_pod_each() {
     let part = |id: u8, pod: &str| {
@@ -273,7 +470,10 @@ fn the_metrics_api_gives_an_average_over_a_window_once() {
     assert_eq!(named(&first), [("team-a/agent-0", Some(0.338_161))]);
     let sample = &first.samples[0];
     assert_eq!(sample.sample.time.micros_since(sample.from), 10_016_000);
-    assert_eq!((first.is_news, first.malformed), (true, 2));
+    assert_eq!(
+        (first.is_news, first.malformed, first.impossible),
+        (true, 2, 0)
+    );
     let again = reader.read(POD_METRICS.as_bytes(), at(NOW + 15));
     assert_eq!((again.is_news, again.samples.len()), (false, 0));
 }

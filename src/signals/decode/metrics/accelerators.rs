@@ -1,0 +1,195 @@
+//! The text of an exporter of accelerator metrics: what each device did, and which pod has it.
+//!
+//! Called by `metrics`; `vendors` knows the names. The text has no times, so that a sample is of the
+//! moment of the fetch. Four traps, each of which would blame the wrong pod:
+//! - *Shared devices.* With time-slicing and MPS the exporter copies one device's figures to every pod
+//!   on it, or names another of them each time. Such a device says nothing about any of them; it is
+//!   left out and counted, and what it said of them before is withdrawn.
+//! - *Parts.* Power and links of a part of a device are those of the whole device.
+//! - *Relabelled text.* What comes by way of Prometheus carries the exporter's own pod in `pod` and
+//!   the user's in `exported_pod`. It is recognised by `job` and `instance` on every line, since a pod
+//!   whose labels are exported could put them on its own lines.
+//! - *Blanks and impossible figures*, see `plausible`.
+
+use std::collections::BTreeMap;
+
+use super::exposition::Series;
+use super::owners::{DeviceOwners, Ownership, device_key};
+use super::vendors::{Device, Traits, Vendor, vendor_of};
+use super::{Found, PodSample, is_name};
+use crate::limits;
+use crate::model::{ComputeSample, DeviceUse, EventTime, GpuSample};
+
+/// DCGM measures every 30 s unless told otherwise: the figures may be of that long ago, and the pod
+/// must have been there.
+const COLLECT_US: i64 = 30_000_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Owner {
+    namespace: String,
+    name: String,
+    uid: Option<String>,
+}
+
+/// A device's share of the text.
+#[derive(Clone, Debug, Default)]
+struct Share {
+    owners: BTreeMap<Owner, GpuSample>,
+    traits: Traits,
+}
+
+type Shares = BTreeMap<Device, Share>;
+
+pub(super) fn read(text: &str, now: EventTime, memory: &mut DeviceOwners) -> Found {
+    let mut found = Found::default();
+    let mut all = Vec::new();
+    for line in text.lines() {
+        match Series::read(line, |name| vendor_of(name).is_some()) {
+            Ok(Some(series)) if all.len() < limits::COUNTERS_MAX => all.push(series),
+            Ok(Some(_)) => found.read.beyond_bound += 1,
+            Ok(None) => {}
+            Err(_) => found.read.malformed += 1,
+        }
+    }
+    if !all.is_empty() {
+        found.saw(now);
+    }
+    let shares = shares(&all, &mut found);
+    let exclusive = part_with_shared(shares, now, memory, &mut found);
+    found.read.samples.extend(samples(exclusive, now));
+    found
+}
+
+/// The figures by device and owner.
+fn shares(all: &[Series<'_>], found: &mut Found) -> Shares {
+    let is_target = |series: &Series<'_>| series.has_label("job") && series.has_label("instance");
+    let is_relabelled = all.iter().all(is_target);
+    let mut shares = Shares::new();
+    for series in all {
+        let Some(vendor) = vendor_of(series.name).filter(|vendor| vendor.is_of_device(series))
+        else {
+            continue;
+        };
+        let Some(owner) = owner_of(vendor, series, is_relabelled) else {
+            continue;
+        };
+        let Some(device) = vendor.device(series) else {
+            found.read.malformed += 1;
+            continue;
+        };
+        let traits = vendor.traits(series);
+        let share = shares.entry(device).or_default();
+        share.traits.is_part |= traits.is_part;
+        share.traits.is_shared |= traits.is_shared;
+        let is_impossible = vendor.put(share.owners.entry(owner).or_default(), series);
+        found.read.impossible += u64::from(is_impossible);
+    }
+    shares
+}
+
+/// The pod that a line is about, if any.
+fn owner_of(vendor: Vendor, series: &Series<'_>, is_relabelled: bool) -> Option<Owner> {
+    let names = vendor.owner_labels(is_relabelled);
+    names.iter().find_map(|(pod, namespace)| {
+        let (name, namespace) = (series.label(pod)?, series.label(namespace)?);
+        let uid = series.label("pod_uid").filter(|uid| is_name(uid));
+        (is_name(name) && is_name(namespace)).then(|| Owner {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: uid.map(str::to_owned),
+        })
+    })
+}
+
+/// Keeps the samples of devices that one pod has alone. The others are counted, and withdrawn from all
+/// pods that they were ever given to.
+fn part_with_shared(
+    shares: Shares,
+    now: EventTime,
+    memory: &mut DeviceOwners,
+    found: &mut Found,
+) -> Vec<(Owner, GpuSample)> {
+    let mut exclusive = Vec::new();
+    for (device, share) in shares {
+        let key = device_key(&device.identity, &device.part);
+        let mut is_shared = share.traits.is_shared || share.owners.len() > 1;
+        let mut before = Vec::new();
+        for owner in share.owners.keys() {
+            let name = format!("{}/{}", owner.namespace, owner.name);
+            if let Ownership::Shared { before: other } = memory.observe(key, &name, now) {
+                is_shared = true;
+                before.extend(other);
+            }
+        }
+        if is_shared {
+            found.read.shared_gpus += 1;
+            let others = before.iter().filter_map(|name| owner_named(name));
+            let owners = share.owners.into_keys().chain(others);
+            let withdrawn = GpuSample {
+                device: Some(key),
+                device_use: DeviceUse::Shared,
+                ..GpuSample::default()
+            };
+            let samples = owners.map(|owner| sample_of(owner, withdrawn, now));
+            found.read.withdrawn.extend(samples);
+            continue;
+        }
+        for (owner, mut sample) in share.owners {
+            sample.device = Some(key);
+            sample.device_use = DeviceUse::Exclusive;
+            if share.traits.is_part {
+                sample.power_watts = None;
+                sample.link_bytes_per_second = None;
+            }
+            exclusive.push((owner, sample));
+        }
+    }
+    exclusive
+}
+
+fn owner_named(name: &str) -> Option<Owner> {
+    let (namespace, name) = name.split_once('/')?;
+    Some(Owner {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: None,
+    })
+}
+
+/// One sample per pod. Of several devices the one that looks most like hashing speaks: a miner may
+/// leave the others to honest work. In steps of 5 %, and by name among equals, so that the same
+/// device speaks again next time.
+fn samples(exclusive: Vec<(Owner, GpuSample)>, now: EventTime) -> Vec<PodSample> {
+    let mut chosen: BTreeMap<Owner, (u8, GpuSample)> = BTreeMap::new();
+    for (owner, sample) in exclusive {
+        let rank = rank(&sample);
+        let best = chosen.entry(owner).or_insert((rank, sample));
+        if rank > best.0 {
+            *best = (rank, sample);
+        }
+    }
+    let sample = |(owner, (_, gpu)): (Owner, (u8, GpuSample))| sample_of(owner, gpu, now);
+    chosen.into_iter().map(sample).collect()
+}
+
+fn sample_of(owner: Owner, gpu: GpuSample, now: EventTime) -> PodSample {
+    PodSample {
+        from: now.plus_micros(-COLLECT_US),
+        sample: ComputeSample {
+            time: now,
+            pod: format!("{}/{}", owner.namespace, owner.name).into(),
+            cpu: None,
+            gpu: Some(gpu),
+        },
+        namespace: owner.namespace,
+        name: owner.name,
+        uid: owner.uid,
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 20
+fn rank(sample: &GpuSample) -> u8 {
+    let busy = sample.sm_active.or(sample.utilization).unwrap_or_default();
+    let hashing = busy - sample.tensor_active.unwrap_or_default();
+    (hashing.clamp(0.0, 1.0) * 20.0).round() as u8
+}
