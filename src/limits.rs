@@ -16,6 +16,9 @@ pub use sources::*;
 /// Longest name that is kept from a log, in bytes. A DNS name has at most 253 (RFC 1035).
 pub const NAME_BYTES_MAX: usize = 256;
 
+/// Longest sentence that a node agent says of its logs, in bytes. Two paths and the words around them.
+pub const AGENT_SAYS_BYTES_MAX: usize = 600;
+
 /// Addresses that are kept from one DNS answer. Large answers of content networks have 8-16.
 pub const DNS_ANSWERS_MAX: usize = 32;
 

@@ -135,6 +135,11 @@ impl EgressLog {
         self.write([last])
     }
 
+    /// Adds text that need not be lines of ulogd.
+    pub fn append(&self, text: &str) -> anyhow::Result<()> {
+        append(&self.path(), text)
+    }
+
     fn write(&self, lines: impl IntoIterator<Item = Value>) -> anyhow::Result<()> {
         let mut text = String::new();
         for line in lines {

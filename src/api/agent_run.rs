@@ -34,9 +34,10 @@ use super::{DEFAULT_POLICY, schema};
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Guardrails stand and nothing is quarantined"}"#,
     printcolumn = r#"{"name":"Suspicious","type":"string","jsonPath":".status.conditions[?(@.type==\"Suspicious\")].status","description":"A finding is open"}"#,
     printcolumn = r#"{"name":"Quarantined","type":"string","jsonPath":".status.conditions[?(@.type==\"Quarantined\")].status","description":"At least one pod is contained"}"#,
+    printcolumn = r#"{"name":"Watched","type":"string","jsonPath":".status.conditions[?(@.type==\"SignalsFresh\")].status","description":"A log shows what the pods do; False: whatever they do is not seen"}"#,
     printcolumn = r#"{"name":"Pods","type":"integer","jsonPath":".status.pods.total","description":"Pods of the run"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason","description":"Why Ready is what it is"}"#,
-    printcolumn = r#"{"name":"Fresh","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"SignalsFresh\")].status","description":"Every configured source spoke lately"}"#,
+    printcolumn = r#"{"name":"Signals","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"SignalsFresh\")].reason","description":"Why Watched is what it is"}"#,
     printcolumn = r#"{"name":"Policy","type":"string","priority":1,"jsonPath":".spec.policy","description":"The GuardrailPolicy in force"}"#,
     printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].message","description":"The sentence behind the reason"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#

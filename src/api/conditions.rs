@@ -54,7 +54,7 @@ closed_names! {
         NetworkGuarded,
         /// The quota counts this run's pods.
         QuotaBound,
-        /// Every configured source spoke lately.
+        /// Every configured source spoke lately, and the lines of its logs become signals.
         SignalsFresh,
         /// A finding is open.
         Suspicious,
@@ -143,8 +143,9 @@ closed_names! {
         /// QuotaBound: Kubernetes has not counted yet.
         /// Do: wait.
         QuotaNotCounted,
-        /// SignalsFresh: every configured source spoke lately.
-        /// Do: nothing.
+        /// SignalsFresh: every configured source spoke lately, and its lines are of use.
+        /// Do: nothing; where the message names a log of which many lines cannot be read, look at what
+        /// else writes into it.
         SourcesSpeak,
         /// SignalsFresh: a flow source is silent or away.
         /// Do: look whether the log that the message names is still written, and read where it is
@@ -160,6 +161,22 @@ closed_names! {
         /// SignalsFresh: a source said that it lost events.
         /// Do: give the producer of the log a larger buffer, or less to write.
         EventsLost,
+        /// SignalsFresh: a log delivers lines, and none or almost none of them can be read in the format
+        /// that was named or recognised; nothing that the pods do is seen.
+        /// Do: name the format that the message names (`--source FORMAT:PATH`), or point the source at
+        /// the log of flows; `yellowjack doctor --source FORMAT:PATH` shows what the file holds.
+        NotUnderstood,
+        /// SignalsFresh: the lines of a log are dated more than 2 minutes ahead, so they are given to no pod.
+        /// Do: set the clock of the machine that writes the log, or of the one that reads it.
+        ClockAhead,
+        /// SignalsFresh: a log delivers lines in its format, and for five times --stale-after none
+        /// became a signal: a filter or a field mask of its writer leaves out what detection needs.
+        /// Do: change the log's writer as the message says; docs/sources.md has the recipe for each format.
+        NothingUsable,
+        /// SignalsFresh: a log delivers flows, and for five times --stale-after none was a known pod's:
+        /// the log of another node or cluster, addresses after translation, or the host's network.
+        /// Do: log the pods' own addresses on their nodes; for a log of several nodes give the agent --all-pods.
+        NothingAttributed,
         /// SignalsFresh: no source is configured.
         /// Do: give the controller --source, or run an agent on the node.
         NoSource,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use http::Uri;
 
+use super::nearest::near;
 use crate::signals::decode::Format;
 use crate::signals::source::relay::{RelayTarget, RelayTls};
 
@@ -115,7 +116,10 @@ pub fn source(text: &str) -> Result<SourceArg, String> {
         });
     }
     let (format, path) = match text.split_once(':') {
-        Some((name, path)) if Format::from_name(name).is_some() => (Format::from_name(name), path),
+        Some((name, path)) if is_word(name) => match Format::from_name(name) {
+            Some(format) => (Some(format), path),
+            None => return Err(unknown_format(name, text)),
+        },
         _ => (None, text),
     };
     if path.is_empty() {
@@ -130,6 +134,28 @@ pub fn source(text: &str) -> Result<SourceArg, String> {
         },
         format,
     })
+}
+
+/// Whether a text is meant as a name rather than as a part of a path.
+fn is_word(text: &str) -> bool {
+    let is_of_a_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    !text.is_empty() && text.bytes().all(is_of_a_word)
+}
+
+/// A name that is no format is a slip, and not the begin of a file's name: a log that is never there would be read.
+fn unknown_format(name: &str, text: &str) -> String {
+    let relay = RELAY.trim_end_matches(':');
+    let names: Vec<&str> = Format::ALL
+        .map(Format::name)
+        .into_iter()
+        .chain([relay])
+        .collect();
+    let near = near(&name.to_ascii_lowercase(), names.iter().copied());
+    let near = near.map(|near| format!("{near} ")).unwrap_or_default();
+    format!(
+        "{name:?} is no format: {near}The formats are {}; a file with such a name is given as ./{text}",
+        names.join(", ")
+    )
 }
 
 /// `HOST:PORT`, with `http://`, `grpc://` (the same) or `https://` in front or without. There is no
@@ -173,6 +199,25 @@ mod tests {
         assert_eq!(path(without), PathBuf::from("/var/log/a:b.json"));
         assert_eq!(source("hubble:-").unwrap().place, Place::Stdin);
         assert!(source("zeek:").is_err());
+    }
+
+    #[test]
+    fn a_slip_in_the_name_of_a_format_is_no_file() {
+        for (text, near) in [
+            ("hubbel:/var/log/a", "hubble"),
+            ("Zeek:/var/log/a", "zeek"),
+            ("ulog:-", "ulogd"),
+            ("suricatta:eve.json", "suricata"),
+            ("hubble_relay:host:80", "hubble-relay"),
+        ] {
+            let error = source(text).unwrap_err();
+            assert!(error.contains(&format!("did you mean {near}")), "{error}");
+            assert!(error.contains(&format!("./{text}")), "{error}");
+        }
+        let error = source("json:/var/log/a").unwrap_err();
+        assert!(error.contains("The formats are hubble, zeek"), "{error}");
+        let file = source("./hubbel:/x").unwrap();
+        assert_eq!(path(file), PathBuf::from("./hubbel:/x"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::api::labels;
 use crate::cluster::{Conflicts, FieldManager, Writer};
 use crate::limits;
 use crate::observability::chain;
-use crate::signals::health::{SignalHealth, SignalsVerdict};
+use crate::signals::health::{SignalHealth, SignalsVerdict, WhyUnusable};
 
 /// How often an agent renews its Lease. The kubelet renews its own every 10 s; a third of that rate
 /// is little beside it.
@@ -68,7 +68,11 @@ impl Agents {
     ) -> SignalsVerdict {
         let nodes: BTreeSet<&str> = nodes.into_iter().collect();
         let own = own.on_nodes(&nodes);
-        if self.0.is_empty() || matches!(own, SignalsVerdict::Stale(_)) {
+        let is_grave = matches!(
+            own,
+            SignalsVerdict::Stale(_) | SignalsVerdict::Unusable { .. }
+        );
+        if self.0.is_empty() || is_grave {
             return own;
         }
         // A run without pods is seen as soon as any agent sees.
@@ -80,10 +84,17 @@ impl Agents {
         };
         let (mut stale, mut unseen) = (Vec::new(), Vec::new());
         let (mut metrics, mut lossy) = (Vec::new(), Vec::new());
+        let (mut unusable, mut partly) = (Vec::new(), Vec::new());
         for node in &chosen {
             match self.of_node(node, now) {
-                SignalsVerdict::Fresh if is_anywhere => return own_or_fresh(own),
+                SignalsVerdict::Fresh | SignalsVerdict::PartlyUnreadable(_) if is_anywhere => {
+                    return own_or_fresh(own);
+                }
                 SignalsVerdict::Fresh => {}
+                SignalsVerdict::PartlyUnreadable(names) => partly.extend(names),
+                SignalsVerdict::Unusable { why, said } => {
+                    unusable.extend(said.into_iter().map(|said| (why, said)));
+                }
                 SignalsVerdict::NoSource => stale.push(format!("{node} (its agent has no source)")),
                 SignalsVerdict::Stale(names) => stale.extend(names),
                 SignalsVerdict::NodesUnseen { nodes, .. } => unseen.extend(nodes),
@@ -94,6 +105,12 @@ impl Agents {
         // The worst first, as of the controller's own sources.
         if !stale.is_empty() {
             SignalsVerdict::Stale(some_of(stale))
+        } else if let Some(why) = unusable.iter().map(|(why, _)| *why).min() {
+            let said = unusable.into_iter().map(|(_, said)| said).collect();
+            SignalsVerdict::Unusable {
+                why,
+                said: some_of(said),
+            }
         } else if !unseen.is_empty() {
             SignalsVerdict::NodesUnseen {
                 nodes: some_of(unseen),
@@ -103,6 +120,8 @@ impl Agents {
             SignalsVerdict::MetricsStale(some_of(metrics))
         } else if !lossy.is_empty() {
             SignalsVerdict::Lossy(some_of(lossy))
+        } else if !partly.is_empty() && own_or_fresh(own.clone()) == SignalsVerdict::Fresh {
+            SignalsVerdict::PartlyUnreadable(some_of(partly))
         } else {
             own_or_fresh(own)
         }
@@ -134,6 +153,13 @@ impl Agents {
             },
             SignalsVerdict::MetricsStale(names) => SignalsVerdict::MetricsStale(on_node(names)),
             SignalsVerdict::Lossy(names) => SignalsVerdict::Lossy(on_node(names)),
+            SignalsVerdict::Unusable { why, said } => SignalsVerdict::Unusable {
+                why: *why,
+                said: on_node(said),
+            },
+            SignalsVerdict::PartlyUnreadable(names) => {
+                SignalsVerdict::PartlyUnreadable(on_node(names))
+            }
             other => other.clone(),
         }
     }
@@ -173,13 +199,25 @@ fn write(verdict: &SignalsVerdict) -> String {
         }
         SignalsVerdict::MetricsStale(names) => format!("MetricsStale: {}", names.join(", ")),
         SignalsVerdict::Lossy(names) => format!("EventsLost: {}", names.join(", ")),
+        SignalsVerdict::Unusable { why, said } => {
+            let said = some_of(said.clone()).join("; ");
+            format!("{}: {said}", why.name())
+        }
+        // A controller of an earlier version reads the first word.
+        SignalsVerdict::PartlyUnreadable(names) => format!("Fresh: {}", names.join(", ")),
     }
 }
 
 fn read(text: &str) -> Option<SignalsVerdict> {
     let (word, names) = text.split_once(": ").unwrap_or((text, ""));
+    let said = crate::model::clip(names, limits::AGENT_SAYS_BYTES_MAX);
     let names = || vec![crate::model::clip(names, limits::NAME_BYTES_MAX).to_owned()];
+    if let Some(why) = WhyUnusable::ALL.into_iter().find(|why| why.name() == word) {
+        let said = vec![said.to_owned()];
+        return Some(SignalsVerdict::Unusable { why, said });
+    }
     match word {
+        "Fresh" if !said.is_empty() => Some(SignalsVerdict::PartlyUnreadable(names())),
         "Fresh" => Some(SignalsVerdict::Fresh),
         "NoSource" => Some(SignalsVerdict::NoSource),
         "FlowsStale" => Some(SignalsVerdict::Stale(names())),
@@ -306,6 +344,28 @@ mod tests {
         }
     }
 
+    fn unusable(said: &str) -> SignalsVerdict {
+        SignalsVerdict::Unusable {
+            why: WhyUnusable::NotUnderstood,
+            said: vec![said.to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_log_that_an_agent_cannot_use_concerns_the_runs_on_its_node_and_silence_leads() {
+        let leases = [
+            lease("n1", "NotUnderstood: a", NOW_S),
+            lease("n2", "Fresh: b", NOW_S),
+            lease("n3", "FlowsStale: c", NOW_S),
+        ];
+        check(&leases, &["n1", "n2"], unusable("n1: a"));
+        let partly = SignalsVerdict::PartlyUnreadable(vec!["n2: b".to_owned()]);
+        check(&leases, &["n2"], partly);
+        let stale = SignalsVerdict::Stale(vec!["n3: c".to_owned()]);
+        check(&leases, &["n1", "n3"], stale);
+        check(&leases, &[], SignalsVerdict::Fresh);
+    }
+
     #[allow(clippy::needless_pass_by_value)] // literals at the call
     fn check(leases: &[Lease], nodes: &[&str], expected: SignalsVerdict) {
         let agents = Agents::of(leases);
@@ -385,6 +445,8 @@ mod tests {
             },
             SignalsVerdict::MetricsStale(vec!["a".to_owned()]),
             SignalsVerdict::Lossy(vec!["a".to_owned()]),
+            SignalsVerdict::PartlyUnreadable(vec!["a".to_owned()]),
+            unusable("a delivers lines, none of them readable as zeek: look at it"),
         ] {
             assert_eq!(read(&write(&verdict)), Some(verdict));
         }

@@ -15,7 +15,7 @@ use crate::api::{AgentRun, GuardrailPolicy, Incident, Target};
 use crate::cluster::{OwnerError, Pod, Store};
 use crate::guardrails::membership::OwnerLink;
 use crate::guardrails::{ClusterFacts, RunOwner, selector};
-use crate::signals::health::SignalsVerdict;
+use crate::signals::health::{Certainty, SignalsVerdict};
 
 /// What is known about a run and around it.
 #[derive(Clone, Debug)]
@@ -46,8 +46,8 @@ pub struct Observed {
     pub cluster_deny: bool,
     /// What the sources do.
     pub signals: SignalsVerdict,
-    /// Whether it is too early to say anything of the sources: this process just started.
-    pub is_too_early: bool,
+    /// How much is known of the sources: little where this process has just started.
+    pub certainty: Certainty,
     /// What the node agents said last.
     pub agents: Arc<Agents>,
     /// Facts about the cluster.
@@ -100,7 +100,7 @@ impl Controller {
             incidents,
             cluster_deny: self.cluster_deny.stands(),
             signals: self.signals(),
-            is_too_early: self.is_too_early(),
+            certainty: self.certainty(),
             agents: self.agents(),
             facts: self.facts(),
             owner,

@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod clock;
+mod fate;
 mod malformed;
 mod samples;
 
@@ -26,7 +27,7 @@ use crate::model::{EventTime, Finding, Signal};
 use crate::respond::{Forgotten, Found, Spoken, Ticket, Witness};
 use crate::signals::attribute::{Index, Named, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, sniff};
-use crate::signals::health::SignalHealth;
+use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position};
 
@@ -87,6 +88,8 @@ pub struct Pipeline {
     pub witness: Witness,
     /// Whether the sources speak.
     pub health: SignalHealth,
+    /// Whether the index has the pods of one namespace alone: then a line of no known pod is nothing odd.
+    pub is_namespaced: bool,
     /// Pods whose state starts anew.
     pub forgotten: Forgotten,
     /// The sources, by index.
@@ -116,7 +119,7 @@ enum Whose {
     /// A pod's that may become known in a moment.
     NotKnownYet,
     /// Nobody's that could be named.
-    Nobodys,
+    Nobodys(LineFate),
 }
 
 impl Pipeline {
@@ -178,12 +181,14 @@ impl Pipeline {
         let mut tickets = vec![Arc::downgrade(&waiting)];
         let (mut newest, mut newest_alive) = (EventTime::MIN, None);
         let mut known = progress.decoders.get(&source).copied();
+        let mut tally = LineTally::default();
         for line in batch.lines() {
             if known.is_none() {
                 known = self.format_of(source, line).map(Decoder::new);
             }
             let Some(decoder) = &mut known else {
                 count(&self.counters.unknown);
+                tally.add(LineFate::Unreadable(None), line);
                 continue;
             };
             match decoder.decode(line) {
@@ -194,6 +199,9 @@ impl Pipeline {
                         newest_alive = newest_alive.max(Some(signal.time()));
                     }
                     let subject = self.signal(source, &signal, progress, &mut tickets);
+                    if let Some(fate) = subject.fate() {
+                        tally.add(fate, line);
+                    }
                     if subject == Whose::NotKnownYet {
                         let since = Instant::now();
                         let ticket = Arc::clone(&waiting);
@@ -207,13 +215,23 @@ impl Pipeline {
                                 ticket,
                             },
                             progress,
+                            &mut tally,
                         );
                     }
                 }
-                Decoded::Skipped(_) => count(&self.counters.skipped),
-                Decoded::Unknown => count(&self.counters.unknown),
+                Decoded::Skipped(reason) => {
+                    count(&self.counters.skipped);
+                    if let Some(fate) = LineFate::skipped(reason) {
+                        tally.add(fate, line);
+                    }
+                }
+                Decoded::Unknown => {
+                    count(&self.counters.unknown);
+                    tally.add(LineFate::Unreadable(None), line);
+                }
                 Decoded::Malformed(reason) => {
                     count(&self.counters.malformed);
+                    tally.add(LineFate::Unreadable(Some(reason)), line);
                     self.sample(source, line, reason.name(), progress);
                 }
             }
@@ -223,7 +241,8 @@ impl Pipeline {
             .decoders
             .extend(known.map(|decoder| (source, decoder)));
         let now = Instant::now();
-        self.health.spoke(source, now);
+        let format = self.sources.get(source).and_then(|info| info.format);
+        self.health.delivered(source, format, &tally, now);
         let spoken = Spoken {
             log_time: newest,
             alive_time: newest_alive,
@@ -291,11 +310,11 @@ impl Pipeline {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             let origin = index.origin_of_loss(id, lost);
             self.engine.lost(origin, lost.time, lost.count);
-            return Whose::Nobodys;
+            return Whose::Nobodys(LineFate::Neutral);
         }
         if progress.clock.is_ahead(signal.time()) {
             count(&self.counters.unattributed);
-            return Whose::Nobodys;
+            return Whose::Nobodys(LineFate::Unused(Unused::Ahead));
         }
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let attributed = match index.attribute(id, signal, Named::Address) {
@@ -303,10 +322,11 @@ impl Pipeline {
             Err(Why::UnknownAddress | Why::BeforePod | Why::AfterPod) => {
                 return Whose::NotKnownYet;
             }
-            Err(_) => {
+            Err(why) => {
+                let fate = self.fate_of(&index, signal, why);
                 drop(index);
                 count(&self.counters.unattributed);
-                return Whose::Nobodys;
+                return Whose::Nobodys(fate);
             }
         };
         let format = self.sources.get(source).and_then(|info| info.format);
@@ -332,16 +352,20 @@ impl Pipeline {
         Whose::Known
     }
 
-    fn defer(&self, deferred: Deferred, progress: &mut Progress) {
+    /// Keeps a line for later. Those that give way to it count as lines of no known pod.
+    fn defer(&self, deferred: Deferred, progress: &mut Progress, tally: &mut LineTally) {
         let dropped = progress.deferred.push(deferred);
-        self.counters
-            .unattributed
-            .fetch_add(dropped, Ordering::Relaxed);
+        if dropped > 0 {
+            let unattributed = &self.counters.unattributed;
+            unattributed.fetch_add(dropped, Ordering::Relaxed);
+            tally.add_unused(Unused::UnknownAddress, dropped);
+        }
     }
 
     /// Looks again for the pods of lines that wait. A line that waited for [`DEFER_MAX`], or `is_last`,
     /// is nobody's.
     fn retry_deferred(&mut self, progress: &mut Progress, is_last: bool) {
+        let mut tallies: HashMap<usize, LineTally> = HashMap::new();
         for deferred in progress.deferred.take() {
             let mut tickets = Vec::new();
             let Decoded::Signal(signal) = deferred.decoder.decode(&deferred.line) else {
@@ -351,14 +375,22 @@ impl Pipeline {
             if let Some(last) = progress.unacknowledged.back_mut() {
                 last.1.append(&mut tickets);
             }
-            if subject != Whose::NotKnownYet {
-                continue;
+            let is_over = is_last || deferred.since.elapsed() > DEFER_MAX;
+            let fate = match subject {
+                Whose::NotKnownYet if is_over => {
+                    count(&self.counters.unattributed);
+                    Some(self.fate_of_unknown(&signal))
+                }
+                subject => subject.fate(),
+            };
+            let tally = tallies.entry(deferred.source).or_default();
+            match fate {
+                Some(fate) => tally.add(fate, &deferred.line),
+                None => self.defer(deferred, progress, tally),
             }
-            if is_last || deferred.since.elapsed() > DEFER_MAX {
-                count(&self.counters.unattributed);
-            } else {
-                self.defer(deferred, progress);
-            }
+        }
+        for (source, tally) in tallies {
+            self.health.settled(source, &tally, Instant::now());
         }
     }
 

@@ -18,7 +18,7 @@ use crate::api::{
 };
 use crate::guardrails::quota::{self, QuotaPod};
 use crate::limits;
-use crate::signals::health::SignalsVerdict;
+use crate::signals::health::{Certainty, SignalsVerdict, WhyUnusable};
 
 /// What one condition says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -322,11 +322,15 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
         spec.node_name.as_deref()
     });
     let own = observed.signals.clone();
-    if observed.is_too_early
-        && let Some(before) = was_fresh(observed)
-    {
-        // An operator that starts again has heard nothing yet. What it said before holds for as long as a source may
-        // be silent; else each start would take the condition of every run back and forth.
+    // An operator that starts again has heard nothing yet. What it said before holds for as long as a source may be
+    // silent, and that a log is of no use until a line of it is or it was judged again; else each start would take the
+    // condition of every run back and forth.
+    let before = match (observed.certainty, &own) {
+        (Certainty::Known, _) | (_, SignalsVerdict::Unusable { .. }) => None,
+        (Certainty::NothingHeard, _) => was_fresh(observed).or_else(|| was_unusable(observed)),
+        (Certainty::NothingUsed, _) => was_unusable(observed),
+    };
+    if let Some(before) = before {
         return before;
     }
     match &observed.agents.verdict(own, nodes, now) {
@@ -357,6 +361,24 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
             let message = format!("sources that lost events: {}", names.join(", "));
             say(Some(false), Reason::EventsLost, message)
         }
+        SignalsVerdict::Unusable { why, said } => {
+            say(Some(false), reason_of(*why), said.join("; "))
+        }
+        SignalsVerdict::PartlyUnreadable(names) => {
+            let names = names.join(", ");
+            let message =
+                format!("every source spoke lately; many lines of these cannot be read: {names}");
+            say(Some(true), Reason::SourcesSpeak, message)
+        }
+    }
+}
+
+const fn reason_of(why: WhyUnusable) -> Reason {
+    match why {
+        WhyUnusable::NotUnderstood => Reason::NotUnderstood,
+        WhyUnusable::ClockAhead => Reason::ClockAhead,
+        WhyUnusable::NothingUsable => Reason::NothingUsable,
+        WhyUnusable::NothingAttributed => Reason::NothingAttributed,
     }
 }
 
@@ -366,6 +388,15 @@ fn was_fresh(observed: &Observed) -> Option<Said> {
     let stored = condition_of(&status.conditions, AgentRunCondition::SignalsFresh.name())?;
     let is_fresh = stored.status == "True" && stored.reason == Reason::SourcesSpeak.name();
     is_fresh.then(|| say(Some(true), Reason::SourcesSpeak, stored.message.clone()))
+}
+
+/// The stored SignalsFresh, where it says that a log is of no use.
+fn was_unusable(observed: &Observed) -> Option<Said> {
+    let status = observed.run.status.as_ref()?;
+    let stored = condition_of(&status.conditions, AgentRunCondition::SignalsFresh.name())?;
+    let mut whys = WhyUnusable::ALL.into_iter();
+    let why = whys.find(|why| why.name() == stored.reason)?;
+    Some(say(Some(false), reason_of(why), stored.message.clone()))
 }
 
 fn ready(

@@ -25,7 +25,7 @@ use crate::guardrails::network::{
 };
 use crate::limits;
 use crate::observability::chain;
-use crate::signals::health::SignalsVerdict;
+use crate::signals::health::{Certainty, SignalsVerdict};
 
 /// How often the cluster's facts and the standing deny are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -40,8 +40,8 @@ pub(super) struct Failing {
     facts: bool,
 }
 
-/// What the sources and the node agents do: too early to say, the controller's own, the agents'.
-pub(super) type Standing = (bool, SignalsVerdict, Vec<(String, SignalsVerdict)>);
+/// What the sources and the node agents do: how much is known, the controller's own, the agents'.
+pub(super) type Standing = (Certainty, SignalsVerdict, Vec<(String, SignalsVerdict)>);
 
 /// Why the cluster-wide deny is not known to stand.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +122,7 @@ impl Controller {
         let agents = Agents::of(self.stores.leases.state().iter().map(AsRef::as_ref));
         let of_agents = agents.standing(Timestamp::now());
         *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
-        (self.is_too_early(), self.signals(), of_agents)
+        (self.certainty(), self.signals(), of_agents)
     }
 
     /// Whether the cluster serves ClusterNetworkPolicies and ours stands.
@@ -239,9 +239,9 @@ impl Controller {
         Arc::clone(&self.agents.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn is_too_early(&self) -> bool {
+    pub(super) fn certainty(&self) -> Certainty {
         self.signal_health
-            .is_too_early(Instant::now(), self.signals_stale_after)
+            .certainty(Instant::now(), self.signals_stale_after)
     }
 
     /// What the sources do, now.

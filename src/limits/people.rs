@@ -34,6 +34,9 @@ pub const HELD_PAGES_MAX: usize = 400;
 /// Lines that are printed of what is held: a terminal's scrollback, and a hook's log.
 pub const HELD_LINES_MAX: usize = 100;
 
+/// What `doctor` reads of a log at its beginning, and as much at its end: some 400 lines of Hubble each.
+pub const LOG_SAMPLE_BYTES_MAX: u64 = 256 * 1024;
+
 /// Connections at once that the answering pod of a probe serves; its one caller has two.
 pub const PROBE_CONNECTIONS_MAX: usize = 16;
 

@@ -80,6 +80,12 @@ metrics! {
     Lines: Counter "yellowjack_lines", labels {
         "result": ["signal", "skipped", "unknown", "malformed"]
     };
+    /// Lines of one log by whether they are of use: signals of known pods; headers, statistics and the like; left out
+    /// or of no known pod; not readable in the format of the log.
+    SourceLines: Counter "yellowjack_source_lines", labels {
+        "source": [],
+        "result": ["attributed", "neutral", "unused", "unreadable"]
+    };
     /// Signals that no pod could be named for.
     SignalsUnattributed: Counter "yellowjack_signals_unattributed", labels {};
     /// Signals that were left out because more pods have state than the engine may hold.

@@ -1,10 +1,25 @@
-//! Whether the sources speak: silence of a log is not safety.
+//! Whether the sources speak and are of use: silence of a log is not safety, and neither are lines that become no
+//! signals.
 //!
 //! The pipeline notes what each source does; the controller turns it into SignalsFresh.
+
+mod usefulness;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+
+use crate::signals::decode::Format;
+
+use usefulness::Usefulness;
+pub use usefulness::{LineFate, LineTally, LineTotals, Trouble, Unreadable, Unused};
+
+/// The window over which the lines of a log are judged, where no other is set.
+const WINDOW: Duration = Duration::from_mins(5);
+
+/// For how many times the silence that makes a log stale lines that cannot be read are remembered, so that a log with
+/// few of them does not go back and forth between silent and not understood.
+const UNREADABLE_REMEMBERED: u32 = 5;
 
 /// How long a loss of events is remembered.
 const LOSS_REMEMBERED: Duration = Duration::from_mins(5);
@@ -13,7 +28,12 @@ const LOSS_REMEMBERED: Duration = Duration::from_mins(5);
 struct SourceNote {
     name: String,
     is_log: bool,
+    format: Option<Format>,
+    /// The last line that could be read, or the last fetch.
     last_line: Option<Instant>,
+    /// The last line that could not be read.
+    last_unreadable: Option<Instant>,
+    lines: Usefulness,
     last_loss: Option<Instant>,
     /// Nodes that it does not hear.
     unseen: BTreeSet<String>,
@@ -28,6 +48,13 @@ pub enum SignalsVerdict {
     NoSource,
     /// These logs are silent.
     Stale(Vec<String>),
+    /// Logs deliver lines that are of no use.
+    Unusable {
+        /// The gravest of the causes.
+        why: WhyUnusable,
+        /// What each of the logs does, and the first thing to do.
+        said: Vec<String>,
+    },
     /// The logs speak, but for those of these nodes, which a relay does not hear.
     NodesUnseen {
         /// The nodes, sorted.
@@ -39,6 +66,58 @@ pub enum SignalsVerdict {
     MetricsStale(Vec<String>),
     /// These sources said that they lost events.
     Lossy(Vec<String>),
+    /// The logs are of use, and many lines of these cannot be read.
+    PartlyUnreadable(Vec<String>),
+}
+
+/// Why a log that delivers lines is of no use, the gravest cause first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WhyUnusable {
+    /// Its lines are not in its format.
+    NotUnderstood,
+    /// Its lines are from the future.
+    ClockAhead,
+    /// Its lines are left out, by a filter or a mask of its writer.
+    NothingUsable,
+    /// Its lines belong to no known pod.
+    NothingAttributed,
+}
+
+impl WhyUnusable {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [
+        Self::NotUnderstood,
+        Self::ClockAhead,
+        Self::NothingUsable,
+        Self::NothingAttributed,
+    ];
+
+    /// The name of the reason that conditions and Leases give.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotUnderstood => "NotUnderstood",
+            Self::ClockAhead => "ClockAhead",
+            Self::NothingUsable => "NothingUsable",
+            Self::NothingAttributed => "NothingAttributed",
+        }
+    }
+}
+
+impl From<Trouble> for WhyUnusable {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::NotUnderstood(_) => Self::NotUnderstood,
+            Trouble::Unused(Unused::Ahead) => Self::ClockAhead,
+            Trouble::Unused(Unused::Skipped(_)) => Self::NothingUsable,
+            Trouble::Unused(
+                Unused::UnknownAddress
+                | Unused::HostNetwork
+                | Unused::OtherTime
+                | Unused::Ambiguous,
+            ) => Self::NothingAttributed,
+        }
+    }
 }
 
 impl SignalsVerdict {
@@ -59,11 +138,23 @@ impl SignalsVerdict {
     }
 }
 
+/// How much is known of the sources soon after the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// A log said nothing yet, and had less time for it than makes a log stale.
+    NothingHeard,
+    /// No line of a log became a signal yet, and there was no time to judge that.
+    NothingUsed,
+    /// What there is to know.
+    Known,
+}
+
 /// Notes about the sources. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct SignalHealth {
     notes: Arc<RwLock<Vec<SourceNote>>>,
     since: Instant,
+    window: Duration,
 }
 
 impl Default for SignalHealth {
@@ -89,7 +180,10 @@ impl SignalHealth {
             move |name| SourceNote {
                 name,
                 is_log,
+                format: None,
                 last_line: None,
+                last_unreadable: None,
+                lines: Usefulness::over(WINDOW),
                 last_loss: None,
                 unseen: BTreeSet::new(),
             }
@@ -99,10 +193,53 @@ impl SignalHealth {
         Self {
             notes: Arc::new(RwLock::new(notes.collect())),
             since: Instant::now(),
+            window: WINDOW,
         }
     }
 
-    /// The source of this index delivered lines.
+    /// The same with another window over which the lines of each log are judged.
+    #[must_use]
+    pub fn judged_over(mut self, window: Duration) -> Self {
+        self.window = window;
+        let mut notes = self.notes.write().unwrap_or_else(PoisonError::into_inner);
+        for note in notes.iter_mut() {
+            note.lines = Usefulness::over(window);
+        }
+        drop(notes);
+        self
+    }
+
+    /// The log of this index delivered lines, read in this format.
+    pub fn delivered(
+        &self,
+        source: usize,
+        format: Option<Format>,
+        tally: &LineTally,
+        now: Instant,
+    ) {
+        self.note(source, |note| {
+            note.format = format;
+            // A line that cannot be read is no sign of life of the log that was asked for.
+            if tally.readable() > 0 || tally.is_empty() {
+                note.last_line = Some(now);
+            }
+            if tally.unreadable() > 0 {
+                note.last_unreadable = Some(now);
+            }
+            if !tally.is_empty() {
+                note.lines.note(tally, now);
+            }
+        });
+    }
+
+    /// More is known of lines that the log of this index delivered before.
+    pub fn settled(&self, source: usize, tally: &LineTally, now: Instant) {
+        if !tally.is_empty() {
+            self.note(source, |note| note.lines.note(tally, now));
+        }
+    }
+
+    /// The source of this index delivered something.
     pub fn spoke(&self, source: usize, now: Instant) {
         self.note(source, |note| note.last_line = Some(now));
     }
@@ -131,8 +268,12 @@ impl SignalHealth {
     pub fn verdict(&self, now: Instant, stale_after: Duration) -> SignalsVerdict {
         let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
         let unseen: BTreeSet<&String> = notes.iter().flat_map(|note| &note.unseen).collect();
-        let verdict = verdict_of(&notes, now, stale_after);
-        if unseen.is_empty() || matches!(verdict, SignalsVerdict::Stale(_)) {
+        let verdict = verdict_of(&notes, self.since, now, stale_after);
+        let is_graver = matches!(
+            verdict,
+            SignalsVerdict::Stale(_) | SignalsVerdict::Unusable { .. }
+        );
+        if unseen.is_empty() || is_graver {
             return verdict;
         }
         SignalsVerdict::NodesUnseen {
@@ -141,14 +282,31 @@ impl SignalHealth {
         }
     }
 
-    /// Whether it is too early for a verdict: a log said nothing yet, and had less time than `stale_after` for it.
+    /// The lines of each log since the start, by what became of them.
     #[must_use]
-    pub fn is_too_early(&self, now: Instant, stale_after: Duration) -> bool {
+    pub fn totals(&self) -> Vec<(String, LineTotals)> {
         let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
-        let waits = notes
-            .iter()
-            .any(|note| note.is_log && note.last_line.is_none());
-        waits && now.saturating_duration_since(self.since) < stale_after
+        let logs = notes.iter().filter(|note| note.is_log);
+        logs.map(|note| (note.name.clone(), note.lines.totals()))
+            .collect()
+    }
+
+    /// How much is known, however the verdict is.
+    #[must_use]
+    pub fn certainty(&self, now: Instant, stale_after: Duration) -> Certainty {
+        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let is_within = |span| now.saturating_duration_since(self.since) < span;
+        let has_log =
+            |is: fn(&SourceNote) -> bool| notes.iter().any(|note| note.is_log && is(note));
+        if is_within(stale_after)
+            && has_log(|note| note.last_line.is_none() && !note.lines.is_judged())
+        {
+            Certainty::NothingHeard
+        } else if is_within(self.window) && has_log(|note| !note.lines.is_judged()) {
+            Certainty::NothingUsed
+        } else {
+            Certainty::Known
+        }
     }
 
     fn note(&self, source: usize, change: impl FnOnce(&mut SourceNote)) {
@@ -160,7 +318,12 @@ impl SignalHealth {
 }
 
 /// The verdict on the sources as such.
-fn verdict_of(notes: &[SourceNote], now: Instant, stale_after: Duration) -> SignalsVerdict {
+fn verdict_of(
+    notes: &[SourceNote],
+    since: Instant,
+    now: Instant,
+    stale_after: Duration,
+) -> SignalsVerdict {
     let names = |chosen: &dyn Fn(&SourceNote) -> bool| -> Vec<String> {
         notes
             .iter()
@@ -170,9 +333,33 @@ fn verdict_of(notes: &[SourceNote], now: Instant, stale_after: Duration) -> Sign
     };
     let within = |time: Option<Instant>, span| time.is_some_and(|time| now - time < span);
     let is_stale = |note: &SourceNote| !within(note.last_line, stale_after);
-    let stale = names(&|note| note.is_log && is_stale(note));
+    // Reading may begin in the middle of a line: at first one that cannot be read says nothing.
+    let had_time = |note: &SourceNote| note.last_line.is_some() || now - since >= stale_after;
+    let trouble = |note: &SourceNote| {
+        let is_unreadable = within(note.last_unreadable, stale_after * UNREADABLE_REMEMBERED);
+        match note.lines.trouble() {
+            Some(trouble) if is_unreadable || !is_stale(note) => Some(trouble),
+            None if is_unreadable && is_stale(note) && had_time(note) => {
+                Some(note.lines.unreadable())
+            }
+            Some(_) | None => None,
+        }
+    };
+    let is_stale_log = |note: &SourceNote| note.is_log && is_stale(note) && trouble(note).is_none();
+    let stale = names(&is_stale_log);
     if !stale.is_empty() {
         return SignalsVerdict::Stale(stale);
+    }
+    let troubled = notes.iter().filter_map(|note| Some((note, trouble(note)?)));
+    let troubled: Vec<(&SourceNote, Trouble)> = troubled.collect();
+    if let Some(why) = troubled.iter().map(|(_, trouble)| (*trouble).into()).min() {
+        let said = troubled
+            .iter()
+            .map(|(note, trouble)| trouble.sentence(&note.name, note.format));
+        return SignalsVerdict::Unusable {
+            why,
+            said: said.collect(),
+        };
     }
     let stale = names(&|note| !note.is_log && is_stale(note));
     if !stale.is_empty() {
@@ -183,10 +370,14 @@ fn verdict_of(notes: &[SourceNote], now: Instant, stale_after: Duration) -> Sign
         return SignalsVerdict::NoSource;
     }
     let lossy = names(&|note| within(note.last_loss, LOSS_REMEMBERED));
-    if lossy.is_empty() {
+    if !lossy.is_empty() {
+        return SignalsVerdict::Lossy(lossy);
+    }
+    let partly = names(&|note| note.lines.is_partly_unreadable());
+    if partly.is_empty() {
         SignalsVerdict::Fresh
     } else {
-        SignalsVerdict::Lossy(lossy)
+        SignalsVerdict::PartlyUnreadable(partly)
     }
 }
 
@@ -213,13 +404,20 @@ mod tests {
     }
 
     #[test]
-    fn it_is_too_early_to_judge_until_a_log_spoke_or_had_its_time() {
+    fn little_is_known_until_a_log_spoke_and_a_line_of_it_was_of_use_or_they_had_their_time() {
         let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
-        assert!(health.is_too_early(start, STALE));
-        assert!(!health.is_too_early(start + STALE * 2, STALE));
+        let certainty = |now| health.certainty(now, STALE);
+        assert_eq!(certainty(start), Certainty::NothingHeard);
+        assert_eq!(certainty(start + STALE * 2), Certainty::NothingUsed);
         health.spoke(0, start);
-        assert!(!health.is_too_early(start, STALE));
-        assert!(!SignalHealth::default().is_too_early(start, STALE));
+        assert_eq!(certainty(start), Certainty::NothingUsed);
+        assert_eq!(certainty(start + WINDOW * 2), Certainty::Known);
+        let mut tally = LineTally::default();
+        tally.add(LineFate::Attributed, b"x");
+        health.delivered(0, None, &tally, start);
+        assert_eq!(certainty(start), Certainty::Known);
+        let without_logs = SignalHealth::default();
+        assert_eq!(without_logs.certainty(start, STALE), Certainty::Known);
     }
 
     #[test]
@@ -285,5 +483,68 @@ mod tests {
         health.unseen(0, vec!["a".into()]);
         let stale = SignalsVerdict::Stale(vec!["relay".into()]);
         assert_eq!(health.verdict(now + STALE, STALE), stale);
+    }
+
+    fn unreadable(count: usize) -> LineTally {
+        let mut tally = LineTally::default();
+        for _ in 0..count {
+            tally.add(LineFate::Unreadable(None), b"x");
+        }
+        tally
+    }
+
+    #[test]
+    fn lines_that_cannot_be_read_are_not_a_log_that_speaks_and_are_said_to_be_that() {
+        let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
+        let format = Some(Format::Zeek);
+        let why = |now| match health.verdict(now, STALE) {
+            SignalsVerdict::Unusable { why, said } => {
+                assert!(said[0].starts_with("a delivers lines, none of them readable as zeek"));
+                why.name()
+            }
+            SignalsVerdict::Stale(_) => "Stale",
+            SignalsVerdict::Fresh => "Fresh",
+            other => panic!("{other:?}"),
+        };
+        // One may be the rest of a line, and few are enough after a while.
+        health.delivered(0, format, &unreadable(1), start);
+        assert_eq!(why(start), "Stale");
+        assert_eq!(why(start + STALE * 2), "NotUnderstood");
+        let mut good = LineTally::default();
+        good.add(LineFate::Attributed, b"x");
+        health.delivered(0, format, &good, start + STALE * 2);
+        assert_eq!(why(start + STALE * 2), "Fresh");
+        health.delivered(0, format, &unreadable(1), start + STALE * 4);
+        assert_eq!(why(start + STALE * 4), "NotUnderstood");
+        // At last it is silence like any other.
+        assert_eq!(why(start + STALE * 20), "Stale");
+    }
+
+    #[test]
+    fn a_log_that_is_not_understood_is_not_waited_for() {
+        let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
+        health.delivered(0, Some(Format::Zeek), &unreadable(5), start);
+        assert_eq!(health.certainty(start, STALE), Certainty::Known);
+        assert!(matches!(
+            health.verdict(start, STALE),
+            SignalsVerdict::Unusable { .. }
+        ));
+    }
+
+    #[test]
+    fn a_silent_log_leads_and_one_of_no_use_comes_before_metrics_and_losses() {
+        let health = SignalHealth::with_metrics(["a".into(), "b".into()], ["kubelet".into()]);
+        let now = Instant::now();
+        health.delivered(0, Some(Format::Zeek), &unreadable(9), now);
+        assert_eq!(
+            health.verdict(now, STALE),
+            SignalsVerdict::Stale(vec!["b".into()])
+        );
+        health.spoke(1, now);
+        health.lost(1, now);
+        let SignalsVerdict::Unusable { why, said } = health.verdict(now, STALE) else {
+            panic!("a is of no use");
+        };
+        assert_eq!((why, said.len()), (WhyUnusable::NotUnderstood, 1));
     }
 }

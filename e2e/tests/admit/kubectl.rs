@@ -81,15 +81,25 @@ async fn the_columns_tell_whether_a_run_is_safe() -> anyhow::Result<()> {
                     "READY",
                     "SUSPICIOUS",
                     "QUARANTINED",
+                    "WATCHED",
                     "PODS",
                     "REASON"
                 ],
-                vec!["rogue", "False", "True", "True", "3", "PodsQuarantined"],
+                vec![
+                    "rogue",
+                    "False",
+                    "True",
+                    "True",
+                    "True",
+                    "3",
+                    "PodsQuarantined"
+                ],
             ],
             "{text}"
         );
         let text = env.kubectl(&["get", "ar", "--output=wide"]).await?;
         assert!(text.contains("POLICY"), "{text}");
+        assert!(text.contains("SourcesSpeak"), "{text}");
         assert!(text.contains("1 of 3 pods is in quarantine"), "{text}");
         let text = env.kubectl(&["get", "inc"]).await?;
         assert_eq!(

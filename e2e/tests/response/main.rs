@@ -18,3 +18,4 @@ mod release;
 mod scene;
 mod tell;
 mod throttle;
+mod useful;

@@ -4,6 +4,7 @@
 mod check;
 mod clock;
 mod install;
+mod logs;
 mod network;
 mod probe;
 mod rights;
@@ -16,7 +17,8 @@ use jiff::Timestamp;
 
 use super::people::{Cluster, ClusterArgs, OutputFormat, PeopleError, answer, block_on, exit};
 use super::signals::duration;
-use check::{Report, Verdict};
+use super::sources::{SourceArg, source};
+use check::{Check, Report, Verdict};
 
 /// Arguments of `yellowjack doctor`.
 #[derive(clap::Args, Debug)]
@@ -32,6 +34,11 @@ pub struct DoctorArgs {
     /// The controller's service account, where its Deployment does not tell.
     #[arg(long, value_name = "NAME", default_value = "yellowjack-controller")]
     service_account: String,
+
+    /// A log to look at, as the controller's and the agents' --source takes it; `-` is standard input. Its beginning and
+    /// its end are read. May be given several times.
+    #[arg(long = "source", value_name = "[FORMAT:]PATH", value_parser = source)]
+    sources: Vec<SourceArg>,
 
     /// Find out whether a network policy takes effect: two pods in a namespace of their own, a deny
     /// between them. All of it is removed afterwards.
@@ -75,13 +82,29 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn examine(args: &DoctorArgs) -> Result<Report, PeopleError> {
+    let mut checks = logs::checks(&args.sources, Timestamp::now());
+    match examine_cluster(args, &mut checks).await {
+        Ok(()) => {}
+        // Logs can be looked at on a node that has no kubeconfig.
+        Err(error) if !args.sources.is_empty() => {
+            checks.push(Check::cannot(
+                "api-server",
+                "a cluster that answers",
+                &error,
+            ));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(Report { checks })
+}
+
+async fn examine_cluster(args: &DoctorArgs, checks: &mut Vec<Check>) -> Result<(), PeopleError> {
     let cluster = args.cluster.connect().await?;
     let context = Context {
         cluster: &cluster,
         args,
         now: Timestamp::now(),
     };
-    let mut checks = Vec::new();
     // Where the API server does not answer at all, nothing else is worth asking.
     let server = install::server(&context).await?;
     checks.push(server.check);
@@ -99,5 +122,5 @@ async fn examine(args: &DoctorArgs) -> Result<Report, PeopleError> {
     } else {
         checks.push(probe::not_asked());
     }
-    Ok(Report { checks })
+    Ok(())
 }

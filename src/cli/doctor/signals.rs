@@ -61,6 +61,16 @@ fn judge_agents(
         let todo = "look at the log's collector and the agent's pod on these nodes";
         return check(Verdict::Fail, found, todo);
     }
+    let unusable = said.iter().find_map(|(node, verdict)| match verdict {
+        SignalsVerdict::Unusable { said, .. } => Some((node, said)),
+        _ => None,
+    });
+    if let Some((node, sentences)) = unusable {
+        let count = chosen(|verdict| matches!(verdict, SignalsVerdict::Unusable { .. })).len();
+        let found = format!("{count} read a log of no use: {}", sentences.join("; "));
+        let todo = format!("do what it says of {node}: runs on these nodes are not watched");
+        return check(Verdict::Fail, found, &todo);
+    }
     let known: BTreeSet<&str> = said.iter().map(|(node, _)| node.as_str()).collect();
     let bare: Vec<&str> = nodes
         .into_iter()
@@ -75,7 +85,10 @@ fn judge_agents(
     }
     let partly = chosen(|verdict| *verdict != SignalsVerdict::Fresh);
     if !partly.is_empty() {
-        let found = format!("lost events, or metrics are silent: {}", some(&partly));
+        let found = format!(
+            "lost events, metrics are silent, or many lines cannot be read: {}",
+            some(&partly)
+        );
         let todo = "raise the collector's buffers; see docs/metrics-sources.md";
         return check(Verdict::Warn, found, todo);
     }

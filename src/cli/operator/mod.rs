@@ -73,6 +73,9 @@ pub struct Response {
     pub election: Option<election::Election>,
 }
 
+/// For how many times the silence that makes a source stale its lines are judged together.
+const JUDGED_OVER: u32 = 5;
+
 /// Everything that the command line decides.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
@@ -267,7 +270,8 @@ impl Operator {
         let writer = Writer::new(client, limit, lead::gate_of(&config.duty));
         let metrics = config.metrics.iter().map(|source| source.name.clone());
         let logs = config.sources.iter().map(SourceArg::name);
-        let health = SignalHealth::with_metrics(logs, metrics);
+        let window = config.stale_after * JUDGED_OVER;
+        let health = SignalHealth::with_metrics(logs, metrics).judged_over(window);
         let (roster, cluster_deny) = (Roster::default(), ClusterDeny::default());
         let index: Arc<RwLock<Index>> = Arc::default();
         let role = match config.duty {
@@ -469,6 +473,7 @@ impl Operator {
             index: Arc::clone(&self.index),
             witness: self.witness.clone(),
             health: self.health.clone(),
+            is_namespaced: self.config.namespace.is_some(),
             forgotten: self.forgotten.clone(),
             sources: self.config.sources.iter().map(info).collect(),
             findings,

@@ -111,6 +111,17 @@ impl Operator {
                 readings.extend(relay_readings(&source.name, counters));
             }
         }
+        for (source, totals) in self.health.totals() {
+            let of_result = |result, value| {
+                Reading::of_two(Metric::SourceLines, [source.as_str(), result], value)
+            };
+            readings.extend([
+                of_result("attributed", totals.attributed),
+                of_result("neutral", totals.neutral),
+                of_result("unused", totals.unused),
+                of_result("unreadable", totals.unreadable),
+            ]);
+        }
         readings.extend(self.metrics_readings());
         readings.extend(self.told_readings());
         readings.extend(self.leader_readings());

@@ -120,6 +120,7 @@ mod tests {
             index: Arc::new(RwLock::new(index)),
             witness: Witness::default(),
             health: SignalHealth::with_metrics([], ["kubelet".to_owned()]),
+            is_namespaced: false,
             forgotten: Forgotten::default(),
             sources: Vec::new(),
             findings: mpsc::channel(1).0,

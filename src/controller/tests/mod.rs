@@ -25,7 +25,7 @@ use crate::api::{AgentRun, AgentRunStatus, Incident, condition_of};
 use crate::cluster::Pod;
 use crate::guardrails::membership::OwnerLink;
 use crate::guardrails::{ClusterFacts, RunOwner};
-use crate::signals::health::SignalsVerdict;
+use crate::signals::health::{Certainty, SignalsVerdict};
 
 fn of<T: DeserializeOwned>(json: Value) -> T {
     serde_json::from_value(json).expect("an object")
@@ -115,7 +115,7 @@ fn observed(run: AgentRun) -> Observed {
         incidents: Vec::new(),
         cluster_deny: false,
         signals: SignalsVerdict::Fresh,
-        is_too_early: false,
+        certainty: Certainty::Known,
         facts: Arc::new(ClusterFacts::default()),
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::api::{AgentRunCondition, AgentRunStatus, labels};
 use crate::limits;
-use crate::signals::health::SignalsVerdict;
+use crate::signals::health::{Certainty, SignalsVerdict, WhyUnusable};
 
 fn agent_pod() -> crate::cluster::Pod {
     pod("p", json!({ "app": "agent" }))
@@ -67,16 +67,38 @@ fn an_operator_that_just_started_leaves_signals_as_they_were_and_says_nothing_be
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     let fresh = status_of(&seen, &standing());
     seen.signals = SignalsVerdict::Stale(vec!["log".into()]);
-    seen.is_too_early = true;
+    seen.certainty = Certainty::NothingHeard;
     let said = status_of(&seen, &standing());
     check(&said, "SignalsFresh", ("False", "FlowsStale"), "log");
     let mut stored = (*seen.run).clone();
     stored.status = Some(fresh.clone());
     seen.run = Arc::new(stored);
     assert_eq!(status_of(&seen, &standing()), fresh);
-    seen.is_too_early = false;
+    seen.certainty = Certainty::Known;
     let said = status_of(&seen, &standing());
     check(&said, "SignalsFresh", ("False", "FlowsStale"), "log");
+}
+
+#[test]
+fn an_operator_that_just_started_goes_on_saying_that_a_log_is_of_no_use() {
+    let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    seen.signals = SignalsVerdict::Unusable {
+        why: WhyUnusable::NothingUsable,
+        said: vec!["a sentence".into()],
+    };
+    let unusable = status_of(&seen, &standing());
+    let mut stored = (*seen.run).clone();
+    stored.status = Some(unusable.clone());
+    seen.run = Arc::new(stored);
+    // Lines come, and there was no time to judge them.
+    seen.signals = SignalsVerdict::Fresh;
+    for certainty in [Certainty::NothingHeard, Certainty::NothingUsed] {
+        seen.certainty = certainty;
+        assert_eq!(status_of(&seen, &standing()), unusable);
+    }
+    seen.certainty = Certainty::Known;
+    let said = status_of(&seen, &standing());
+    check(&said, "SignalsFresh", ("True", "SourcesSpeak"), "");
 }
 
 #[test]
@@ -275,12 +297,39 @@ fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() 
             "egress.log",
         ),
         (SignalsVerdict::NoSource, "NoSource", "no source"),
+        (
+            SignalsVerdict::Unusable {
+                why: WhyUnusable::NotUnderstood,
+                said: vec!["/x delivers lines, none of them readable as zeek".into()],
+            },
+            "NotUnderstood",
+            "none of them readable as zeek",
+        ),
     ] {
         seen.signals = verdict;
         let said = status_of(&seen, &standing());
         check(&said, "SignalsFresh", ("False", reason), word);
         check(&said, "Ready", ("True", "GuardrailsStand"), "");
     }
+}
+
+#[test]
+fn the_reasons_of_a_log_of_no_use_have_the_names_that_its_sentences_and_leases_have() {
+    let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    for why in WhyUnusable::ALL {
+        let said = vec!["a sentence".into()];
+        seen.signals = SignalsVerdict::Unusable { why, said };
+        let said = status_of(&seen, &standing());
+        check(&said, "SignalsFresh", ("False", why.name()), "a sentence");
+    }
+    seen.signals = SignalsVerdict::PartlyUnreadable(vec!["/x".into()]);
+    let said = status_of(&seen, &standing());
+    check(
+        &said,
+        "SignalsFresh",
+        ("True", "SourcesSpeak"),
+        "cannot be read: /x",
+    );
 }
 
 #[test]

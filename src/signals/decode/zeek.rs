@@ -55,6 +55,8 @@ record! {
         cipher: Scalar<'a> = "cipher",
         server_name: Scalar<'a> = "server_name",
         established: Scalar<'a> = "established",
+        // stats, capture_loss, weird, reporter
+        peer: Scalar<'a> = "peer",
     }
 }
 
@@ -92,7 +94,7 @@ pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
     }
     let log = match line.path.text() {
         Some(path) => Log::from_path(path).ok_or(SkipReason::OtherLog)?,
-        None => line.log_by_fields().ok_or(NoSignal::Unknown)?,
+        None => line.log_by_fields().ok_or_else(|| line.of_another_log())?,
     };
     line.signal(log)
 }
@@ -113,6 +115,20 @@ impl<'a> Line<'a> {
             Log::Conn => Ok(self.conn(&ends)),
             Log::Dns => self.dns(&ends),
             Log::Ssl => self.ssl(&ends),
+        }
+    }
+
+    /// A line without a name of its log and without what the three have. Zeek's word about itself is no sign that its
+    /// logs are of another program; a quiet network has nothing else.
+    fn of_another_log(&self) -> NoSignal {
+        if !self.ts.is_present() {
+            NoSignal::Unknown
+        } else if self.orig_host.is_present() {
+            SkipReason::OtherLog.into()
+        } else if self.peer.is_present() {
+            SkipReason::NotTraffic.into()
+        } else {
+            NoSignal::Unknown
         }
     }
 

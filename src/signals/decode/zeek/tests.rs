@@ -280,7 +280,7 @@ fn other_logs_of_zeek_are_passed_over() {
     let unnamed = line.replace(r#""_path":"http","#, "");
     assert_eq!(
         decode_line(Format::Zeek, unnamed.as_bytes()),
-        Decoded::Unknown
+        Decoded::Skipped(SkipReason::OtherLog)
     );
 }
 

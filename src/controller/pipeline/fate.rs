@@ -1,0 +1,58 @@
+//! What became of a line that belongs to nobody: evidence against its log, or nothing of the kind. Part of the
+//! pipeline.
+
+use std::sync::PoisonError;
+
+use super::{Pipeline, Whose};
+use crate::model::Signal;
+use crate::signals::attribute::{Attribution, Index, Why};
+use crate::signals::health::{LineFate, Unused};
+
+impl Whose {
+    /// What became of the line; `None` while it waits for its pod.
+    pub(super) const fn fate(self) -> Option<LineFate> {
+        match self {
+            Self::Known => Some(LineFate::Attributed),
+            Self::NotKnownYet => None,
+            Self::Nobodys(fate) => Some(fate),
+        }
+    }
+}
+
+impl Pipeline {
+    /// The fate of a signal whose pod did not become known in time.
+    pub(super) fn fate_of_unknown(&self, signal: &Signal<'_>) -> LineFate {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let hint = None;
+        let why = match signal
+            .source()
+            .map(|address| index.lookup(address, signal.time(), hint))
+        {
+            Some(Attribution::Unattributed(why)) => why,
+            Some(Attribution::Pod(_)) | None => return LineFate::Neutral,
+        };
+        self.fate_of(&index, signal, why)
+    }
+
+    /// The fate of a signal that no pod could be named for. The kubelet's probes and answers to the outside go to pods:
+    /// such a line shows that the log has the addresses of pods, so it does not count against it.
+    pub(super) fn fate_of(&self, index: &Index, signal: &Signal<'_>, why: Why) -> LineFate {
+        let is_of_interest = !self.is_namespaced && index.stats().pod_count > 0;
+        let goes_to_a_pod = match signal {
+            Signal::Flow(flow) => {
+                let to = index.lookup(flow.destination, flow.time, None);
+                matches!(to, Attribution::Pod(_))
+            }
+            _ => false,
+        };
+        if !is_of_interest || goes_to_a_pod {
+            return LineFate::Neutral;
+        }
+        LineFate::Unused(match why {
+            Why::UnknownAddress => Unused::UnknownAddress,
+            Why::HostNetwork => Unused::HostNetwork,
+            Why::BeforePod | Why::AfterPod => Unused::OtherTime,
+            Why::UnknownName | Why::Ambiguous | Why::HintContradicts => Unused::Ambiguous,
+        })
+    }
+}
