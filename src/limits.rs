@@ -384,6 +384,10 @@ pub const DEFERRED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Findings between the pipeline and the recorder. The pipeline waits when it is full.
 pub const FINDINGS_CHANNEL_MAX: usize = 256;
 
+/// Pods that wait for their detection state to be reset, 100 bytes each. They wait for half a second, and
+/// each had an Incident that was closed by hand.
+pub const RESETS_MAX: usize = 4_096;
+
 /// How long our own write may take to come through a watch. It takes milliseconds; a watch that failed is back within
 /// [`WATCH_RETRY_MAX`] and a list.
 pub const STORE_LAG_MAX: std::time::Duration = std::time::Duration::from_secs(15);
@@ -393,10 +397,6 @@ pub const STALE_RETRY: std::time::Duration = std::time::Duration::from_millis(20
 
 /// Reconcilers of one kind at the same time.
 pub const RECONCILE_CONCURRENCY: u16 = 16;
-
-/// Requests to reconcile that wait between a watch and a reconciler. The scheduler behind it holds
-/// each object once, so the queue only smooths bursts.
-pub const RECONCILE_QUEUE_MAX: usize = 1024;
 
 /// Longest chain of owners that is followed from a pod. The longest real one has 4 (pod, Job,
 /// JobSet, TrainJob, and what made that).

@@ -134,10 +134,10 @@ impl SignalArgs {
             ..ErrorBudget::default()
         };
         Ok(EngineConfig {
-            scopes: Scopes {
-                cluster: [self.pod_cidrs.as_slice(), &self.service_cidrs].concat(),
-                infrastructure: self.node_cidrs.clone(),
-            },
+            scopes: Scopes::new(
+                self.pod_cidrs.iter().chain(&self.service_cidrs),
+                &self.node_cidrs,
+            ),
             pools: hosts(&self.pool_lists)?,
             tunnels: hosts(&self.tunnel_lists)?,
             starter_pools: hosts(&self.starter_pool_lists)?,

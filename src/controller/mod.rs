@@ -42,6 +42,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use agents::{Heartbeat, agents_say};
@@ -56,6 +57,7 @@ use crate::api::AgentRun;
 use crate::cluster::{
     ClusterDeny, FieldManager, OwnerError, Owners, Pod, Roster, Stores, WriteError, Writer,
 };
+use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;
 use crate::guardrails::ceiling::{Effective, judge};
 use crate::guardrails::membership::{Claim, covers};
@@ -99,6 +101,8 @@ pub struct Parts {
     pub signals_stale_after: Duration,
     /// Facts that were configured; what the API server knows is added to them.
     pub configured_facts: ClusterFacts,
+    /// Where detection learns the cluster's ranges from.
+    pub scopes: watch::Sender<Scopes>,
 }
 
 /// Reconciles AgentRuns.
@@ -112,6 +116,7 @@ pub struct Controller {
     signal_health: SignalHealth,
     signals_stale_after: Duration,
     configured_facts: Arc<ClusterFacts>,
+    scopes: watch::Sender<Scopes>,
     facts: RwLock<Arc<ClusterFacts>>,
     agents: RwLock<Arc<Agents>>,
     owners: Owners,
@@ -155,6 +160,7 @@ impl Controller {
             facts: RwLock::new(Arc::clone(&configured_facts)),
             agents: RwLock::default(),
             configured_facts,
+            scopes: parts.scopes,
             owners: Owners::default(),
             runs: Wakeups::default(),
             pods: Wakeups::default(),
@@ -175,6 +181,8 @@ impl Controller {
         if self.role == Role::Operator {
             self.listen();
             self.look_around().await;
+        } else {
+            self.look_at_facts().await;
         }
         self.wake_all();
         for pod in self.stores.pods.state() {
@@ -189,7 +197,7 @@ impl Controller {
                         self.tell_malformed(),
                     );
                 }
-                Role::Observer => std::future::pending().await,
+                Role::Observer => self.keep_facts().await,
             }
         };
         let work = async {

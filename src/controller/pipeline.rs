@@ -9,6 +9,7 @@ mod acknowledge;
 mod clock;
 mod fate;
 mod malformed;
+mod reached;
 mod samples;
 
 use std::collections::{HashMap, VecDeque};
@@ -17,11 +18,11 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::deferred::{Deferred, DeferredLines};
-use crate::detect::Engine;
+use crate::detect::{Engine, Origin, Scopes};
 use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
 use crate::respond::{Forgotten, Found, Spoken, Ticket, Witness};
@@ -29,15 +30,18 @@ use crate::signals::attribute::{Index, Named, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, sniff};
 use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
-use crate::signals::source::{Batch, Position};
+use crate::signals::source::{Batch, Position, SourceHealth, SourceState};
 
 use acknowledge::{acknowledge, finish};
 use clock::wall_clock;
+use reached::Reached;
 pub use samples::SampleCounters;
 
-/// How often pods that fell silent are judged, lines whose pod was not known are looked at again, and
-/// the index forgets.
+/// How often pods that fell silent are judged, and lines whose pod was not known are looked at again.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How often pods that are gone are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// How long a line waits for its pod to become known. A pod's address reaches us a second or two after
 /// its first packet, on a busy cluster somewhat later.
@@ -70,12 +74,15 @@ pub struct LineCounters {
 }
 
 /// What a source is called, and how its lines are read.
-#[derive(Clone, Debug)]
 pub struct SourceInfo {
     /// Name.
     pub name: String,
     /// Format; `None` until the first line that can be told.
     pub format: Option<Format>,
+    /// How its reader is.
+    pub health: Box<dyn Fn() -> SourceHealth + Send>,
+    /// Gaps of the reader that were taken in.
+    pub gap_count: u64,
 }
 
 /// See the module.
@@ -90,7 +97,9 @@ pub struct Pipeline {
     pub health: SignalHealth,
     /// Whether the index has the pods of one namespace alone: then a line of no known pod is nothing odd.
     pub is_namespaced: bool,
-    /// Pods whose state starts anew.
+    /// The cluster's ranges, as they change.
+    pub scopes: watch::Receiver<Scopes>,
+    /// Pods whose state is reset.
     pub forgotten: Forgotten,
     /// The sources, by index.
     pub sources: Vec<SourceInfo>,
@@ -104,8 +113,10 @@ pub struct Pipeline {
 #[derive(Default)]
 struct Progress {
     unacknowledged: VecDeque<(Position, Vec<Weak<Ticket>>)>,
-    log_times: HashMap<usize, EventTime>,
+    reached: Reached,
     sampled: HashMap<usize, Instant>,
+    /// When pods that are gone were forgotten last.
+    swept: Option<Instant>,
     deferred: DeferredLines,
     decoders: HashMap<usize, Decoder>,
     clock: clock::Clock,
@@ -132,6 +143,7 @@ impl Pipeline {
         runtime: &Handle,
         stop: &CancellationToken,
     ) {
+        self.forgotten.open();
         let mut progress = Progress::default();
         let mut next_tick = Instant::now() + TICK;
         // Either may come to its end before the other, as standard input does.
@@ -156,7 +168,7 @@ impl Pipeline {
                 Next::Tick => {}
             }
             if Instant::now() >= next_tick {
-                self.tick(&mut progress);
+                self.tick(Instant::now(), batches.is_empty(), &mut progress);
                 let waiting = self.engine.waiting_contact_count();
                 let waiting = u64::try_from(waiting).unwrap_or(u64::MAX);
                 self.counters
@@ -168,6 +180,7 @@ impl Pipeline {
         }
         self.retry_deferred(&mut progress, true);
         finish(&mut progress.unacknowledged);
+        self.forgotten.close();
     }
 
     fn take(&mut self, batch: &Batch, progress: &mut Progress) {
@@ -268,9 +281,7 @@ impl Pipeline {
         let newest = spoken
             .log_time
             .min(wall_clock().plus_micros(AHEAD_MAX_MICROS));
-        let known = progress.log_times.entry(source).or_insert(newest);
-        *known = newest.max(*known);
-        let times = (newest, *known);
+        let times = (newest, progress.reached.come(source, newest, spoken.at));
         let info = self.sources.get(source);
         let format = info.and_then(|info| info.format);
         if let Some(off) = progress.clock.news(source, format, times, spoken.at) {
@@ -412,25 +423,25 @@ impl Pipeline {
         }
     }
 
-    /// Judges pods that fell silent, up to the time that every speaking source has reached.
-    fn tick(&mut self, progress: &mut Progress) {
+    /// Judges pods that fell silent, each up to the time that its source has reached. `is_idle`: no
+    /// batch waits.
+    fn tick(&mut self, now: Instant, is_idle: bool, progress: &mut Progress) {
         self.start_anew();
-        let now = wall_clock();
-        self.index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .expire(now);
+        self.forget_gone(progress, now);
         let beyond = self.engine.refused_signal_count();
         let said_before = self.counters.beyond_bound.swap(beyond, Ordering::Relaxed);
         if said_before == 0 && beyond > 0 {
             tracing::error!("More pods have state than the engine may hold; some are not watched.");
         }
         self.retry_deferred(progress, false);
-        let Some(read_up_to) = progress.log_times.values().min().copied() else {
-            return;
-        };
+        for source in 0..self.sources.len() {
+            if !self.look_at_reader(source, progress) || !is_idle {
+                progress.reached.lags(source, now);
+            }
+        }
         let mut tickets = Vec::new();
-        for finding in self.engine.settle(|_| Some(read_up_to)) {
+        let reached = &progress.reached;
+        for finding in self.engine.settle(|id| reached.of(usize::from(id), now)) {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             let facts = index.pod(&finding.subject.pod).cloned();
             drop(index);
@@ -443,7 +454,49 @@ impl Pipeline {
         }
     }
 
+    /// Takes in what the reader of a source has lost and what it does not hear. Returns whether it has
+    /// read all that is there.
+    fn look_at_reader(&mut self, source: usize, progress: &Progress) -> bool {
+        let Some(info) = self.sources.get_mut(source) else {
+            return false;
+        };
+        let health = (info.health)();
+        let gap_count = health.gaps.saturating_sub(info.gap_count);
+        info.gap_count = health.gaps;
+        if let Some(newest) = progress.reached.newest(source) {
+            let id = source_id(source);
+            let whole = Origin {
+                source: id,
+                node: None,
+            };
+            self.engine.lost(whole, newest, gap_count);
+            for node in self.health.unseen_nodes(source) {
+                let node = Some(node.as_str());
+                self.engine.lost(Origin { source: id, node }, newest, 1);
+            }
+        }
+        let reads = matches!(health.state, SourceState::Reading | SourceState::Ended);
+        reads && health.lag_bytes == 0
+    }
+
+    /// Drops what the index and the engine know of pods that ended longer ago than lines can be late.
+    fn forget_gone(&mut self, progress: &mut Progress, now: Instant) {
+        let since = *progress.swept.get_or_insert(now);
+        if now.saturating_duration_since(since) < SWEEP_EVERY {
+            return;
+        }
+        progress.swept = Some(now);
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.expire(wall_clock());
+        self.engine.retain(|pod| index.pod(pod).is_some());
+    }
+
+    /// Takes in what changed outside.
     fn start_anew(&mut self) {
+        if self.scopes.has_changed().unwrap_or(false) {
+            let scopes = self.scopes.borrow_and_update().clone();
+            self.engine.set_scopes(scopes);
+        }
         for pod in self.forgotten.take() {
             self.engine.forget(&pod);
         }
@@ -466,3 +519,6 @@ fn count(counter: &AtomicU64) {
 fn source_id(source: usize) -> u16 {
     u16::try_from(source).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,14 +10,15 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
-use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
+use kube::{Api, ResourceExt};
 
 use super::Controller;
 use super::agents::Agents;
 use crate::api::labels;
 use crate::cluster::{Conflicts, FieldManager, WriteError};
+use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;
 use crate::guardrails::drift::cluster_policy_stands;
 use crate::guardrails::network::{
@@ -32,6 +33,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// How often it is asked whether the sources speak.
 const SIGNALS_EVERY: Duration = Duration::from_secs(2);
+
+/// How often a node agent looks at the facts, for each node of the cluster; never more often and never more
+/// seldom than that.
+const AGENT_LOOK_PER_NODE: Duration = Duration::from_secs(2);
+const AGENT_LOOK_MIN: Duration = Duration::from_mins(1);
+const AGENT_LOOK_MAX: Duration = Duration::from_hours(2);
+
+/// A node's name and addresses.
+struct NodeFacts {
+    name: String,
+    addresses: Vec<IpAddr>,
+}
 
 /// What failed when it was looked at last, so that each streak is said once.
 #[derive(Debug, Default)]
@@ -91,17 +104,44 @@ impl Controller {
     pub async fn look_around(&self) {
         let stood = self.cluster_deny.stands();
         self.look_at_deny().await;
-        let facts = self.look_up_facts().await;
-        let failure = facts.as_ref().err().map(|error| chain(error));
-        say_once(
-            &mut self.surroundings.lock().await.facts,
-            failure,
-            "Facts about the cluster are not known anew.",
-        );
-        let changed = facts.is_ok_and(|facts| self.set_facts(facts));
+        let changed = self.look_at_facts().await;
         if changed || stood != self.cluster_deny.stands() {
             self.wake_all();
         }
+    }
+
+    /// Looks at the facts once: the guards and detection go by them. Returns whether they changed.
+    pub(super) async fn look_at_facts(&self) -> bool {
+        let found = self.look_up_facts().await;
+        let failure = found.as_ref().err().map(|error| chain(error));
+        say_once(
+            &mut self.surroundings.lock().await.facts,
+            failure,
+            "Failed to refresh the facts about the cluster.",
+        );
+        found.is_ok_and(|(facts, nodes)| {
+            self.set_nodes(&nodes);
+            self.set_facts(facts)
+        })
+    }
+
+    /// Keeps the facts alone, as a node agent does, for ever. There is one agent per node, and each of
+    /// them reads all nodes, so that it looks the more seldom the more there are.
+    pub(super) async fn keep_facts(&self) {
+        loop {
+            let ranges = self.facts().node_cidrs.len();
+            let per_node = AGENT_LOOK_PER_NODE * u32::try_from(ranges).unwrap_or(u32::MAX);
+            tokio::time::sleep(per_node.clamp(AGENT_LOOK_MIN, AGENT_LOOK_MAX)).await;
+            self.look_at_facts().await;
+        }
+    }
+
+    /// Tells attribution which names and addresses are nodes'.
+    fn set_nodes(&self, nodes: &[NodeFacts]) {
+        let names = nodes.iter().map(|node| node.name.as_str());
+        let addresses = nodes.iter().flat_map(|node| node.addresses.iter().copied());
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.set_nodes(names, addresses);
     }
 
     /// Wakes the runs when the sources fall silent or speak again, for ever.
@@ -182,15 +222,18 @@ impl Controller {
     }
 
     /// What was configured, and what the API server knows of nodes and services.
-    async fn look_up_facts(&self) -> Result<ClusterFacts, WriteError> {
+    async fn look_up_facts(&self) -> Result<(ClusterFacts, Vec<NodeFacts>), WriteError> {
         let mut facts = (*self.configured_facts).clone();
+        let mut known = Vec::new();
         let client = self.writer.client();
         let nodes: Api<Node> = Api::all(client.clone());
         let mut params = ListParams::default().limit(limits::NODES_PAGE);
         loop {
             let page = bounded(nodes.list(&params)).await?;
             for node in &page.items {
-                add_node(&mut facts, node);
+                if known.len() < limits::NODES_MAX {
+                    known.push(add_node(&mut facts, node));
+                }
             }
             match page.metadata.continue_ {
                 Some(next) if !next.is_empty() => params = params.continue_token(&next),
@@ -218,7 +261,7 @@ impl Controller {
             *ranges = IpNet::aggregate(ranges);
             ranges.sort();
         }
-        Ok(facts)
+        Ok((facts, known))
     }
 
     /// Returns whether they are others than before.
@@ -230,6 +273,9 @@ impl Controller {
         if **held == facts {
             return false;
         }
+        let cluster = facts.pod_cidrs.iter().chain(&facts.service_cidrs);
+        let scopes = Scopes::new(cluster, &facts.node_cidrs);
+        self.scopes.send_replace(scopes);
         *held = Arc::new(facts);
         true
     }
@@ -256,7 +302,7 @@ fn stands(wanted: &serde_json::Value, stored: &DynamicObject) -> bool {
 }
 
 /// Pod ranges and addresses of a node. Names among the addresses are no addresses.
-fn add_node(facts: &mut ClusterFacts, node: &Node) {
+fn add_node(facts: &mut ClusterFacts, node: &Node) -> NodeFacts {
     if let Some(spec) = &node.spec {
         let one = spec.pod_cidr.iter();
         let ranges: BTreeSet<&String> = one.chain(spec.pod_cidrs.iter().flatten()).collect();
@@ -268,7 +314,14 @@ fn add_node(facts: &mut ClusterFacts, node: &Node) {
         .iter()
         .flat_map(|status| status.addresses.iter().flatten());
     let addresses = addresses.filter_map(|address| address.address.parse::<IpAddr>().ok());
-    facts.node_cidrs.extend(addresses.map(IpNet::from));
+    let node = NodeFacts {
+        name: node.name_any(),
+        addresses: addresses.collect(),
+    };
+    facts
+        .node_cidrs
+        .extend(node.addresses.iter().copied().map(IpNet::from));
+    node
 }
 
 /// One line when it begins to fail and one when it works again.

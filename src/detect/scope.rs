@@ -37,25 +37,73 @@ impl Scope {
     }
 }
 
-/// Address ranges that only this cluster's user knows. The well-known ranges are built in.
-#[derive(Clone, Debug, Default)]
+/// Address ranges that only this cluster knows. The well-known ranges are built in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes {
-    /// Pod and service ranges.
-    pub cluster: Vec<IpNet>,
-    /// Node addresses and whatever else must be kept from pods.
-    pub infrastructure: Vec<IpNet>,
+    cluster: Ranges,
+    infrastructure: Ranges,
+}
+
+/// Ranges of addresses, sorted and apart from each other: a cluster has thousands of nodes, and each
+/// flow is looked up. IPv4 stands as IPv4-mapped IPv6.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Ranges(Vec<(u128, u128)>);
+
+impl Ranges {
+    fn new<'n>(nets: impl IntoIterator<Item = &'n IpNet>) -> Self {
+        let ends = |net: &IpNet| (bits(net.network()), bits(net.broadcast()));
+        let mut ranges: Vec<(u128, u128)> = nets.into_iter().map(ends).collect();
+        ranges.sort_unstable();
+        let mut apart: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match apart.last_mut() {
+                Some(before) if first <= before.1.saturating_add(1) => {
+                    before.1 = before.1.max(last);
+                }
+                _ => apart.push((first, last)),
+            }
+        }
+        Self(apart)
+    }
+
+    fn contain(&self, ip: IpAddr) -> bool {
+        let ip = bits(ip);
+        let after = self.0.partition_point(|(first, _)| *first <= ip);
+        let before = after.checked_sub(1).and_then(|index| self.0.get(index));
+        before.is_some_and(|(_, last)| ip <= *last)
+    }
+}
+
+fn bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
 }
 
 impl Scopes {
+    /// From the ranges of pods and services, and the addresses of nodes and whatever else must be
+    /// kept from pods.
+    #[must_use]
+    pub fn new<'n>(
+        cluster: impl IntoIterator<Item = &'n IpNet>,
+        infrastructure: impl IntoIterator<Item = &'n IpNet>,
+    ) -> Self {
+        Self {
+            cluster: Ranges::new(cluster),
+            infrastructure: Ranges::new(infrastructure),
+        }
+    }
+
     /// The scope of an address. What the user listed wins over the built-in ranges, and
     /// infrastructure over cluster: it is the stricter of the two.
     #[must_use]
     pub fn classify(&self, ip: IpAddr) -> Scope {
         let ip = plain(ip);
-        if self.infrastructure.iter().any(|net| net.contains(&ip)) || is_infrastructure(ip) {
+        if self.infrastructure.contain(ip) || is_infrastructure(ip) {
             return Scope::Infrastructure;
         }
-        if self.cluster.iter().any(|net| net.contains(&ip)) {
+        if self.cluster.contain(ip) {
             return Scope::Cluster;
         }
         if is_nobody(ip) {
@@ -112,16 +160,23 @@ mod tests {
     use super::*;
 
     fn check(ip: &str, expected: Scope) {
-        let scopes = Scopes {
-            cluster: vec!["10.244.0.0/16".parse().unwrap()],
-            infrastructure: vec!["10.0.0.0/24".parse().unwrap()],
+        let nets = |texts: &[&str]| -> Vec<IpNet> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
         };
+        let cluster = nets(&["10.244.0.0/17", "10.244.128.0/17", "fd00:10::/64"]);
+        let scopes = Scopes::new(&cluster, &nets(&["10.0.0.0/24", "203.0.113.9/32"]));
         assert_eq!(scopes.classify(ip.parse().unwrap()), expected, "{ip}");
     }
 
     #[test]
     fn the_users_ranges_win_over_the_built_in_ones() {
         check("10.244.3.4", Scope::Cluster);
+        check("10.244.255.255", Scope::Cluster);
+        check("10.243.255.255", Scope::Private);
+        check("10.245.0.0", Scope::Private);
+        check("fd00:10::7", Scope::Cluster);
+        check("203.0.113.9", Scope::Infrastructure);
+        check("203.0.113.10", Scope::Internet);
         check("10.0.0.7", Scope::Infrastructure);
         check("10.1.0.1", Scope::Private);
     }

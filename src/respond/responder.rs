@@ -1,6 +1,7 @@
 //! The responder: reconciles Incidents. Looks (view), plans, carries out, writes down; one step at a
 //! time, each recorded before the next (INV-5).
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,24 +36,39 @@ pub struct ResponderSettings {
     pub incident_ttl: Duration,
 }
 
-/// Pods whose detection state must start anew, on their way to the pipeline. Bounded by the number
-/// of Incidents that close between two batches of lines.
+/// Pods whose detection state must be reset, on their way to the pipeline. A set of at most
+/// [`limits::RESETS_MAX`], and empty where no pipeline runs.
 #[derive(Clone, Debug, Default)]
-pub struct Forgotten(Arc<Mutex<Vec<PodKey>>>);
+pub struct Forgotten(Arc<Mutex<Option<HashSet<PodKey>>>>);
 
 impl Forgotten {
-    /// This pod's state must start anew.
+    /// A pipeline runs, and will take what is pushed from now on.
+    pub fn open(&self) {
+        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.get_or_insert_default();
+    }
+
+    /// No pipeline runs any more.
+    pub fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// This pod's state must be reset. Where there is no room the pod keeps its state, and at most
+    /// it is found again for what it did before.
     pub fn push(&self, pod: PodKey) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(pod);
+        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pods) = pods.as_mut()
+            && pods.len() < limits::RESETS_MAX
+        {
+            pods.insert(pod);
+        }
     }
 
     /// Takes all that were pushed.
     #[must_use]
-    pub fn take(&self) -> Vec<PodKey> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn take(&self) -> HashSet<PodKey> {
+        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 
@@ -326,4 +342,24 @@ fn techniques_of(incident: &Incident) -> Vec<String> {
 /// The clock that only moves forward, for the witness.
 pub(super) fn monotonic_now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_wait_once_each_within_a_bound_and_only_for_a_pipeline() {
+        let resets = Forgotten::default();
+        let push = |n: usize| resets.push(PodKey::from(format!("pod-{n}").as_str()));
+        push(0);
+        assert!(resets.take().is_empty(), "nobody would take it");
+        resets.open();
+        (0..limits::RESETS_MAX + 10).for_each(push);
+        push(0);
+        assert_eq!(resets.take().len(), limits::RESETS_MAX);
+        push(1);
+        resets.close();
+        assert!(resets.take().is_empty());
+    }
 }

@@ -205,7 +205,7 @@ pub struct Index {
     members: HashMap<PodKey, Membership, RandomState>,
     addresses: HashMap<IpAddr, Address, RandomState>,
     nodes: HashSet<IpAddr, RandomState>,
-    /// Names of nodes that pods are on.
+    /// Names of the nodes, and of those that pods are on since.
     node_names: HashSet<Box<str>, RandomState>,
     names: names::Names,
     /// Ended pods, the longest ended first.
@@ -231,6 +231,8 @@ impl Index {
     /// Addresses that it no longer has end at `at`. An address that replaces another starts at
     /// `at`, because the API does not say when it changed; first ones start with the pod.
     pub fn apply(&mut self, mut facts: PodFacts, at: EventTime) {
+        // With each change, so that nothing else has to run for the index to stay small.
+        self.expire(at);
         self.normalise(&mut facts);
         let key = facts.key.clone();
         if !self.pods.contains_key(&key) {
@@ -274,6 +276,7 @@ impl Index {
 
     /// The pod is gone since `at`. It can still be found for lines that come late.
     pub fn delete(&mut self, pod: &PodKey, at: EventTime) {
+        self.expire(at);
         self.end(pod, at);
     }
 
@@ -294,9 +297,18 @@ impl Index {
         }
     }
 
-    /// Addresses of the nodes, all of them. They are never attributed to a pod: traffic that
-    /// leaves through the node's address can be anybody's on that node.
-    pub fn set_node_addresses(&mut self, addresses: impl Iterator<Item = IpAddr>) {
+    /// The nodes, all of them: their names, as records may name them, and their addresses. These are
+    /// never attributed to a pod: traffic that leaves through the node's address can be anybody's on
+    /// that node.
+    pub fn set_nodes<'n>(
+        &mut self,
+        names: impl IntoIterator<Item = &'n str>,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) {
+        self.node_names.clear();
+        for name in names.into_iter().take(limits::NODES_MAX) {
+            self.node_names.insert(name.into());
+        }
         self.nodes.clear();
         for address in addresses {
             if self.nodes.len() < limits::NODE_ADDRESSES_MAX {
@@ -370,6 +382,12 @@ impl Index {
             address_count: self.addresses.len(),
             ..self.stats
         }
+    }
+
+    /// Pods of which it is known that they belong to a run.
+    #[must_use]
+    pub fn member_count(&self) -> usize {
+        self.members.len()
     }
 
     fn knows_node(&self, name: &str) -> bool {

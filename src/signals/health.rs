@@ -254,6 +254,14 @@ impl SignalHealth {
         self.note(source, |note| note.unseen = nodes.into_iter().collect());
     }
 
+    /// The nodes that the source of this index does not hear.
+    #[must_use]
+    pub fn unseen_nodes(&self, source: usize) -> Vec<String> {
+        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let unseen = notes.get(source).into_iter().flat_map(|note| &note.unseen);
+        unseen.cloned().collect()
+    }
+
     /// Whether the source of this index does not hear this node.
     #[must_use]
     pub fn is_unseen(&self, source: usize, node: &str) -> bool {

@@ -3,6 +3,7 @@
 //! One engine per group: an engine keeps nothing across runs but losses, so this is the same as one
 //! for the whole cluster, and groups can run beside each other.
 
+use ipnet::IpNet;
 use yellowjack::detect::{Attributed, Engine, EngineConfig, Origin, Scopes, Workload};
 use yellowjack::model::{Finding, PodKey, RunKey, Severity, Subject};
 
@@ -30,12 +31,12 @@ impl Said {
 
 /// The engine's settings in the simulated cluster; the lines are the defaults.
 pub fn config() -> EngineConfig {
-    let nets = |texts: &[&str]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+    let nets = |texts: &[&str]| -> Vec<IpNet> {
+        texts.iter().filter_map(|text| text.parse().ok()).collect()
+    };
+    let cluster = nets(&["10.96.0.0/12", "10.244.0.0/15", "fd00:10:244::/56"]);
     EngineConfig {
-        scopes: Scopes {
-            cluster: nets(&["10.96.0.0/12", "10.244.0.0/15", "fd00:10:244::/56"]),
-            infrastructure: nets(&["192.168.0.0/24"]),
-        },
+        scopes: Scopes::new(&cluster, &nets(&["192.168.0.0/24"])),
         ..EngineConfig::default()
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ use crate::cluster::{
 use crate::controller::incidents::IncidentQueue;
 use crate::controller::pipeline::{LineCounters, Pipeline, SourceInfo};
 use crate::controller::{Controller, Heartbeat, Parts, Role};
-use crate::detect::{Engine, EngineConfig};
+use crate::detect::{Engine, EngineConfig, Scopes};
 use crate::guardrails::ClusterFacts;
 use crate::limits;
 use crate::notify::{Bell, NotifyCounters, NotifySettings};
@@ -122,6 +122,7 @@ struct Operator {
     health: SignalHealth,
     forgotten: Forgotten,
     index: Arc<RwLock<Index>>,
+    scopes: watch::Sender<Scopes>,
     controller: Arc<Controller>,
     incidents: IncidentQueue,
     lines: Arc<LineCounters>,
@@ -274,6 +275,7 @@ impl Operator {
         let health = SignalHealth::with_metrics(logs, metrics).judged_over(window);
         let (roster, cluster_deny) = (Roster::default(), ClusterDeny::default());
         let index: Arc<RwLock<Index>> = Arc::default();
+        let (scopes, _) = watch::channel(config.engine.scopes.clone());
         let role = match config.duty {
             Duty::Controller(_) => Role::Operator,
             Duty::Node { .. } => Role::Observer,
@@ -288,6 +290,7 @@ impl Operator {
             signal_health: health.clone(),
             signals_stale_after: config.stale_after,
             configured_facts: config.facts.clone(),
+            scopes: scopes.clone(),
         });
         let operator = Self {
             incidents: IncidentQueue::new(stores.incidents.clone()),
@@ -298,6 +301,7 @@ impl Operator {
             health,
             forgotten: Forgotten::default(),
             index,
+            scopes,
             controller,
             lines: Arc::default(),
             records: Arc::default(),
@@ -464,10 +468,19 @@ impl Operator {
             relay: handle.relay_counters(),
         });
         *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = readers.collect();
-        let info = |source: &SourceArg| SourceInfo {
-            name: source.name(),
-            format: source.format,
+        let info = |(source, handle): (&SourceArg, &SourceHandle)| {
+            let reader = handle.health_reader();
+            SourceInfo {
+                name: source.name(),
+                format: source.format,
+                health: Box::new(move || reader.snapshot()),
+                gap_count: 0,
+            }
         };
+        let sources = self.config.sources.iter().zip(&handles).map(info).collect();
+        // What the controller learnt before comes with the first tick.
+        let mut scopes = self.scopes.subscribe();
+        scopes.mark_changed();
         let pipeline = Pipeline {
             engine: Engine::new(self.config.engine.clone()),
             index: Arc::clone(&self.index),
@@ -475,7 +488,8 @@ impl Operator {
             health: self.health.clone(),
             is_namespaced: self.config.namespace.is_some(),
             forgotten: self.forgotten.clone(),
-            sources: self.config.sources.iter().map(info).collect(),
+            sources,
+            scopes,
             findings,
             counters: Arc::clone(&self.lines),
         };

@@ -199,7 +199,6 @@ impl Operator {
                     .write()
                     .unwrap_or_else(PoisonError::into_inner)
                     .delete(&key, now);
-                self.forgotten.push(key);
                 self.incidents.pod_seen(pod);
             }
             Seen::Listed => {

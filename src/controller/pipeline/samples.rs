@@ -71,7 +71,7 @@ mod tests {
     use std::sync::{Arc, RwLock};
     use std::time::Duration;
 
-    use tokio::sync::mpsc;
+    use tokio::sync::{mpsc, watch};
 
     use super::*;
     use crate::controller::pipeline::LineCounters;
@@ -121,6 +121,7 @@ mod tests {
             witness: Witness::default(),
             health: SignalHealth::with_metrics([], ["kubelet".to_owned()]),
             is_namespaced: false,
+            scopes: watch::channel(crate::detect::Scopes::default()).1,
             forgotten: Forgotten::default(),
             sources: Vec::new(),
             findings: mpsc::channel(1).0,

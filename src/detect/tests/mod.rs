@@ -105,13 +105,9 @@ impl Bench {
     }
 
     pub(super) fn with_pools(pools: &str) -> Self {
-        let scopes = Scopes {
-            cluster: vec![
-                "10.244.0.0/16".parse().unwrap(),
-                "10.96.0.0/12".parse().unwrap(),
-            ],
-            infrastructure: vec!["192.168.50.0/24".parse().unwrap()],
-        };
+        let nets = ["10.244.0.0/16", "10.96.0.0/12", "192.168.50.0/24"];
+        let nets = nets.map(|text| text.parse().unwrap());
+        let scopes = Scopes::new(&nets[..2], &nets[2..]);
         let pools = PoolList::parse(pools).0;
         let config = EngineConfig {
             scopes,

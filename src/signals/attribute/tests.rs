@@ -189,9 +189,9 @@ fn many_host_network_pods_on_one_node_take_no_more_room_than_one() {
 #[test]
 fn the_address_of_a_node_is_never_attributed() {
     let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
-    index.set_node_addresses([ip("::ffff:10.0.0.1")].into_iter());
+    index.set_nodes([], [ip("::ffff:10.0.0.1")]);
     assert_eq!(who(&index, "10.0.0.1", 10), "host_network");
-    index.set_node_addresses([ip("10.0.0.9")].into_iter());
+    index.set_nodes([], [ip("10.0.0.9")]);
     assert_eq!(who(&index, "10.0.0.1", 10), "a");
 }
 
@@ -476,4 +476,27 @@ fn a_record_is_of_the_pods_node_and_a_loss_of_the_node_that_it_names_if_pods_are
     };
     assert_eq!(lost_on("n1").as_deref(), Some("n1"));
     assert_eq!(lost_on("n1.example.net"), None, "it may be any node");
+}
+
+#[test]
+fn pods_that_come_and_go_leave_nothing_behind_whoever_else_runs() {
+    let mut index = Index::new();
+    let mut most = 0;
+    for n in 0..100_000_i64 {
+        let name = format!("p{n}");
+        let at = t(n * 36 / 1_000);
+        let address = format!("10.0.{}.{}", (n / 250) % 250, n % 250);
+        index.enroll(
+            &format!("uid-{name}").as_str().into(),
+            Some(member_of("team-a/1")),
+        );
+        index.apply(pod(&name, &[&address], n * 36 / 1_000), at);
+        index.delete(&format!("uid-{name}").as_str().into(), at);
+        most = most.max(index.stats().pod_count);
+    }
+    assert!(most < 17_000, "the pods of ten minutes, not {most}");
+    index.expire(t(3_600 + limits::POD_RETENTION_SECONDS + 1));
+    assert_eq!(index.stats().pod_count, 0);
+    assert_eq!(index.stats().address_count, 0);
+    assert_eq!(index.member_count(), 0);
 }

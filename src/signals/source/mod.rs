@@ -163,6 +163,12 @@ impl Position {
         Self { acked, offset }
     }
 
+    /// One that nothing rests on.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self::new(Arc::default(), 0)
+    }
+
     /// Everything up to here is dealt with: a restart need not read it again.
     ///
     /// In the order of the batches: acknowledging one acknowledges the earlier ones of its file.

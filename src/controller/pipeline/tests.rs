@@ -1,0 +1,318 @@
+//! The pipeline as the operator composes it: lines of a log in, findings out, with what the
+//! controller says of runs, nodes and ranges. Each value has a control without it.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::detect::{EngineConfig, Workload};
+use crate::model::{PodKey, RunKey, Severity};
+use crate::signals::attribute::Membership;
+
+const START: i64 = 1_771_922_619;
+
+/// What a reader says of itself in a test.
+fn reading(lag_bytes: u64) -> SourceHealth {
+    SourceHealth {
+        state: SourceState::Reading,
+        last_line_at: None,
+        batches: 0,
+        bytes: 0,
+        oversized_lines: 0,
+        rotations: 0,
+        truncations: 0,
+        gaps: 0,
+        unfollowed: 0,
+        checkpoint_failures: 0,
+        lag_bytes,
+    }
+}
+
+/// A pipeline, and what stands around it in the operator.
+struct World {
+    pipeline: Pipeline,
+    progress: Progress,
+    found: mpsc::Receiver<Found>,
+    scopes: watch::Sender<Scopes>,
+    health: Arc<Mutex<SourceHealth>>,
+    start: Instant,
+}
+
+impl World {
+    /// Pods `p0`, `p1`, ... with addresses 10.244.0.1, ..., of which the first of three is on node n0.
+    fn new(pod_count: usize) -> Self {
+        let mut index = Index::new();
+        for n in 0..pod_count {
+            index.apply(
+                facts(n, &address(n)),
+                EventTime::from_seconds(START - 60, 0),
+            );
+        }
+        let (sender, found) = mpsc::channel(1_000);
+        let (scopes, receiver) = watch::channel(Scopes::default());
+        let health = Arc::new(Mutex::new(reading(0)));
+        let source = |n: usize| {
+            let health = Arc::clone(&health);
+            SourceInfo {
+                name: format!("log-{n}"),
+                format: Some(Format::Hubble),
+                health: Box::new(move || health.lock().unwrap().clone()),
+                gap_count: 0,
+            }
+        };
+        let names = ["log-0".to_owned(), "log-1".to_owned()];
+        let pipeline = Pipeline {
+            engine: Engine::new(EngineConfig::default()),
+            index: Arc::new(RwLock::new(index)),
+            witness: Witness::default(),
+            health: SignalHealth::new(names),
+            is_namespaced: false,
+            scopes: receiver,
+            forgotten: Forgotten::default(),
+            sources: vec![source(0), source(1)],
+            findings: sender,
+            counters: Arc::default(),
+        };
+        Self {
+            pipeline,
+            progress: Progress::default(),
+            found,
+            scopes,
+            health,
+            start: Instant::now(),
+        }
+    }
+
+    /// All pods belong to one run from now on.
+    fn enroll(&mut self, pod_count: usize) {
+        let mut index = self.pipeline.index.write().unwrap();
+        for n in 0..pod_count {
+            let membership = Membership {
+                run: Some(RunKey::from("team/uid-run")),
+                workload: Workload::Standard,
+            };
+            index.enroll(&key(n), Some(membership));
+        }
+    }
+
+    fn read(&mut self, source: usize, lines: &[String]) {
+        let mut bytes = lines.join("\n").into_bytes();
+        bytes.push(b'\n');
+        let batch = Batch {
+            source: crate::signals::source::SourceId(source),
+            bytes,
+            position: Position::for_tests(),
+        };
+        self.pipeline.take(&batch, &mut self.progress);
+    }
+
+    /// So many seconds have passed since the last line.
+    fn wait(&mut self, seconds: u64, is_idle: bool) {
+        let now = Instant::now().max(self.start) + Duration::from_secs(seconds);
+        self.pipeline.tick(now, is_idle, &mut self.progress);
+    }
+
+    /// The most severe finding.
+    fn severity(&mut self) -> Option<Severity> {
+        let found = std::iter::from_fn(|| self.found.try_recv().ok());
+        found.map(|found| found.finding.severity).max()
+    }
+
+    /// Whose findings call for a quarantine.
+    fn quarantined(&mut self) -> Vec<String> {
+        let mut pods: Vec<String> = Vec::new();
+        while let Ok(found) = self.found.try_recv() {
+            if found.finding.severity == Severity::Quarantine && !pods.contains(&found.pod) {
+                pods.push(found.pod);
+            }
+        }
+        pods.sort();
+        pods
+    }
+}
+
+fn key(n: usize) -> PodKey {
+    PodKey::from(format!("uid-{n}").as_str())
+}
+
+fn address(n: usize) -> String {
+    format!("10.244.0.{}", n + 1)
+}
+
+fn facts(n: usize, ip: &str) -> PodFacts {
+    PodFacts {
+        key: key(n),
+        namespace: "team".into(),
+        name: format!("p{n}"),
+        ips: vec![ip.parse().unwrap()],
+        host_network: false,
+        node: Some(format!("n{}", n % 3)),
+        since: EventTime::from_seconds(START - 60, 0),
+        ended_at: None,
+        workload: None,
+    }
+}
+
+/// A record of Hubble about the first packet of a connection.
+fn record(from: &str, to: &str, second: i64, verdict: &str) -> String {
+    let time = EventTime::from_seconds(START + second, 0);
+    format!(
+        r#"{{"flow":{{"time":"{time}","verdict":"{verdict}","IP":{{"source":"{from}","destination":"{to}","ipVersion":"IPv4"}},"l4":{{"TCP":{{"source_port":40000,"destination_port":22,"flags":{{"SYN":true}}}}}},"traffic_direction":"EGRESS","is_reply":false,"drop_reason_desc":"POLICY_DENIED","trace_reason":"NEW"}},"node_name":"n0","time":"{time}"}}"#
+    )
+}
+
+fn denied(pod: usize, to: &str, second: i64) -> String {
+    record(&address(pod), to, second, "DROPPED")
+}
+
+fn silent(pod: usize, to: &str, second: i64) -> String {
+    record(&address(pod), to, second, "FORWARDED")
+        .replace(r#""drop_reason_desc":"POLICY_DENIED","#, "")
+}
+
+fn target(n: usize) -> String {
+    format!("10.9.{}.{}", n / 200, n % 200 + 1)
+}
+
+fn lost(node: Option<&str>, second: i64) -> String {
+    let time = EventTime::from_seconds(START + second, 0);
+    let node = node.map_or_else(String::new, |node| format!(r#""node_name":"{node}","#));
+    format!(r#"{{"lost_events":{{"num_events_lost":"90"}},{node}"time":"{time}"}}"#)
+}
+
+#[test]
+fn a_scan_that_ten_pods_of_a_run_share_is_found_and_without_the_run_it_is_not() {
+    for is_run in [true, false] {
+        let mut world = World::new(10);
+        if is_run {
+            world.enroll(10);
+        }
+        let lines: Vec<String> = (0..120)
+            .map(|n| denied(n % 10, &target(n), i64::try_from(n).unwrap()))
+            .collect();
+        world.read(0, &lines);
+        let expected: Vec<String> = (0..10).map(|n| format!("p{n}")).collect();
+        let expected = if is_run { expected } else { Vec::new() };
+        assert_eq!(world.quarantined(), expected);
+    }
+}
+
+#[test]
+fn a_worker_whose_siblings_refuse_is_left_alone_and_one_of_another_run_is_not() {
+    for is_run in [true, false] {
+        let mut world = World::new(60);
+        if is_run {
+            world.enroll(60);
+        }
+        let lines: Vec<String> = (1..60).map(|n| denied(0, &address(n), 0)).collect();
+        world.read(0, &lines);
+        let expected: &[&str] = if is_run { &[] } else { &["p0"] };
+        assert_eq!(world.quarantined(), expected);
+    }
+}
+
+#[test]
+fn the_sum_of_a_run_outlives_a_pod_that_ends_and_late_lines_of_it_still_count() {
+    let mut world = World::new(10);
+    world.enroll(10);
+    // Each pod lives for a dozen silent targets, and ends before their answers are overdue.
+    for pod in 0..10 {
+        let second = i64::try_from(pod).unwrap() * 20;
+        let lines: Vec<String> = (0..12)
+            .map(|n| silent(pod, &target(pod * 12 + n), second))
+            .collect();
+        let end = EventTime::from_seconds(START + second + 1, 0);
+        if pod < 9 {
+            world.pipeline.index.write().unwrap().delete(&key(pod), end);
+        }
+        world.read(0, &lines);
+    }
+    world.wait(11, true);
+    let found = world.quarantined();
+    assert!(found.contains(&"p9".to_owned()), "{found:?}");
+}
+
+#[test]
+fn the_losses_of_another_node_do_not_hide_a_scan_and_those_of_its_own_do() {
+    for (source, node, expected) in [
+        (0, Some("n0"), false),
+        (0, Some("prod/n1"), true),
+        (0, None, false),
+        // A name that no pod's node has may mean any of them.
+        (0, Some("n0.example.net"), false),
+        (1, Some("n1"), true),
+        (1, None, true),
+    ] {
+        let mut world = World::new(3);
+        let mut lines: Vec<String> = (0..60).map(|n| silent(0, &target(n), 0)).collect();
+        lines.push(silent(0, &target(0), 1));
+        world.read(source, &[lost(node, 1)]);
+        world.read(0, &lines);
+        world.wait(11, true);
+        let found = world.quarantined();
+        assert_eq!(found == ["p0"], expected, "{source} {node:?}: {found:?}");
+    }
+}
+
+#[test]
+fn a_scan_at_the_end_of_a_log_is_judged_by_the_clock_unless_lines_are_on_the_way() {
+    let scan: Vec<String> = (0..60).map(|n| silent(0, &target(n), 0)).collect();
+    let mut world = World::new(1);
+    world.read(0, &scan);
+    world.wait(9, true);
+    assert_eq!(world.quarantined(), [""; 0], "an answer may still come");
+    world.wait(11, true);
+    assert_eq!(world.quarantined(), ["p0"]);
+
+    // Batches wait, or bytes that the reader has not read.
+    for (is_idle, lag_bytes) in [(false, 0), (true, 1)] {
+        let mut world = World::new(1);
+        *world.health.lock().unwrap() = reading(lag_bytes);
+        world.read(0, &scan);
+        (1..60).for_each(|seconds| world.wait(seconds, is_idle));
+        assert_eq!(world.quarantined(), [""; 0]);
+        *world.health.lock().unwrap() = reading(0);
+        world.wait(80, true);
+        assert_eq!(world.quarantined(), ["p0"]);
+    }
+    // The reader lost lines: the answers may have been among them.
+    let mut world = World::new(1);
+    world.read(0, &scan);
+    world.health.lock().unwrap().gaps = 1;
+    world.wait(20, true);
+    assert_eq!(world.quarantined(), [""; 0]);
+}
+
+#[test]
+fn the_ranges_of_the_cluster_reach_detection_when_they_are_known() {
+    for is_known in [true, false] {
+        let mut world = World::new(1);
+        if is_known {
+            let pods = ["198.51.0.0/16".parse().unwrap()];
+            world.scopes.send_replace(Scopes::new(&pods, &[]));
+        }
+        let lines: Vec<String> = (0..60)
+            .map(|n| denied(0, &format!("198.51.100.{}", n + 1), n))
+            .collect();
+        world.read(0, &lines);
+        let expected = if is_known {
+            Severity::Quarantine
+        } else {
+            Severity::Alert
+        };
+        assert_eq!(world.severity(), Some(expected), "denied inside is a scan");
+    }
+}
+
+#[test]
+fn the_state_of_a_pod_goes_when_the_index_forgets_it_and_not_before() {
+    let mut world = World::new(1);
+    world.read(0, &[denied(0, &target(1), 0)]);
+    assert_eq!(world.pipeline.engine.pod_count(), 1);
+    world.wait(0, true);
+    world.wait(60, true);
+    assert_eq!(world.pipeline.engine.pod_count(), 1);
+    let end = EventTime::from_seconds(START + 10, 0);
+    world.pipeline.index.write().unwrap().delete(&key(0), end);
+    world.wait(120, true);
+    assert_eq!(world.pipeline.engine.pod_count(), 0, "it ended long ago");
+}
