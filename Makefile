@@ -26,6 +26,7 @@ test: ## Check what a change needs: format, clippy, unit tests, tests against a 
 	@$(STEP) 'unit and integration tests' $(MAKE) --no-print-directory unit
 	@$(STEP) 'control plane' $(MAKE) --no-print-directory cluster
 	@$(STEP) 'tests against the API server' $(MAKE) --no-print-directory e2e-api
+	@$(STEP) 'cases in engine, replay, operator' $(MAKE) --no-print-directory parity
 
 # What `make test` leaves out, in the order in which .ci/run takes it as far as its time goes.
 .PHONY: test-rest

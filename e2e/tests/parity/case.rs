@@ -51,17 +51,6 @@ struct Shared {
 }
 
 impl Case {
-    /// Why this case cannot be played to an operator, if it cannot.
-    pub fn not_live(&self) -> Option<String> {
-        let samples = self.options.get("--samples")?;
-        let text = std::fs::read_to_string(samples).unwrap_or_default();
-        text.contains("\"gpu\"").then(|| {
-            "samples of accelerators: a DCGM exporter's text has no times, so the operator dates each at the moment \
-             of the fetch, and the case's 40 minutes would have to pass"
-                .to_owned()
-        })
-    }
-
     /// The option's file.
     pub fn option(&self, name: &str) -> Option<&Path> {
         self.options.get(name).map(PathBuf::as_path)

@@ -69,6 +69,15 @@ impl fmt::Display for Difference {
     }
 }
 
+/// A case that could not be played to its end counts as a difference.
+pub fn failed(case: &Case, error: &anyhow::Error) -> Difference {
+    Difference {
+        case: case.name.clone(),
+        way: Way::Operator,
+        what: format!("failed: {error:#}"),
+    }
+}
+
 /// Differences between what a way came to and what the case expects.
 pub fn with_expected(case: &Case, way: Way, outcome: &Outcome) -> Vec<Difference> {
     let mut wanted = case.expected.clone();

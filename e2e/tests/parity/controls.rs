@@ -14,10 +14,7 @@ use serde_json::{Value, json};
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::{TestEnv, wait_for, with_namespace};
 
-use crate::case;
-use crate::compare::{Action, Outcome};
-use crate::engine;
-use crate::live;
+use crate::compare::Action;
 use crate::world::{LIMIT, WantedPod, World, make_pods, make_run};
 
 const LOG: &str = "egress.jsonl";
@@ -25,13 +22,32 @@ const LOG: &str = "egress.jsonl";
 /// Findings per pod.
 type Findings = BTreeMap<IpAddr, BTreeMap<String, Action>>;
 
+/// Lines of a log, as of a moment.
+type Lines = Box<dyn Fn(Timestamp) -> anyhow::Result<String>>;
+
 /// What an operator is shown.
-#[derive(Default)]
 struct Scene {
     pods: Vec<WantedPod>,
+    /// What the AgentRuns say besides their target.
+    spec: Value,
     /// Pods that are gone before the lines come.
     departed: Vec<WantedPod>,
-    lines: String,
+    /// Written when the operator knows all of this.
+    lines: Lines,
+}
+
+impl Scene {
+    fn new(
+        pods: Vec<WantedPod>,
+        lines: impl Fn(Timestamp) -> anyhow::Result<String> + 'static,
+    ) -> Self {
+        Self {
+            pods,
+            departed: Vec::new(),
+            spec: json!({}),
+            lines: Box::new(lines),
+        }
+    }
 }
 
 fn started() -> Timestamp {
@@ -117,7 +133,7 @@ async fn watched(
     runs.sort_unstable();
     runs.dedup();
     for run in runs {
-        make_run(env, run, &json!({})).await?;
+        make_run(env, run, &scene.spec).await?;
     }
     make_pods(env, &pods).await?;
     let folder = tempfile::tempdir()?;
@@ -146,11 +162,12 @@ async fn watched(
         }
     })
     .await?;
-    world.append(Path::new(LOG), scene.lines.as_bytes())?;
+    let lines = (scene.lines)(Timestamp::now())?;
+    world.append(Path::new(LOG), lines.as_bytes())?;
     world
-        .wait_metric("yellowjack_lines_total", scene.lines.lines().count() as u64)
+        .wait_metric("yellowjack_lines_total", lines.lines().count() as u64)
         .await?;
-    let _ = world.wait_settled().await;
+    world.wait_settled().await?;
     let reached = wait_for("the result", Duration::from_secs(20), async || match world
         .findings()
         .await
@@ -172,38 +189,41 @@ fn count(findings: &Findings, wanted: Action) -> usize {
         .count()
 }
 
+/// A honest pod whose connections are answered, and others whose contacts are denied.
+fn denied(
+    honest: WantedPod,
+    others: Vec<WantedPod>,
+    contacts: Vec<(IpAddr, Ipv4Addr, u16)>,
+) -> Scene {
+    let address = honest.address;
+    Scene::new([vec![honest], others].concat(), move |now| {
+        let denied = contacts
+            .iter()
+            .map(|(source, target, port)| blocked(*source, *target, *port, now));
+        Ok(answered(address, now)? + &denied.collect::<String>())
+    })
+}
+
 /// Ten pods try twelve hosts each, no host twice.
-fn shared_scan(run_of: impl Fn(u8) -> String) -> anyhow::Result<Scene> {
-    let now = Timestamp::now();
-    let honest = pod(99, "honest");
-    let mut scene = Scene {
-        lines: answered(honest.address, now)?,
-        pods: vec![honest],
-        ..Scene::default()
-    };
-    for number in 1..=10 {
-        let pod = pod(number, &run_of(number));
-        for target in 0..12 {
-            scene.lines += &blocked(
-                pod.address,
-                host([172, 20], u16::from(number) * 256 + target),
-                22,
-                now,
-            );
-        }
-        scene.pods.push(pod);
-    }
-    Ok(scene)
+fn shared_scan(run_of: impl Fn(u8) -> String) -> Scene {
+    let pods: Vec<_> = (1..=10)
+        .map(|number| pod(number, &run_of(number)))
+        .collect();
+    let contacts = pods.iter().zip(1_u16..).flat_map(|(pod, number)| {
+        (0..12).map(move |target| (pod.address, host([172, 20], number * 256 + target), 22))
+    });
+    let contacts = contacts.collect();
+    denied(pod(99, "honest"), pods, contacts)
 }
 
 #[tokio::test]
 async fn a_scan_shared_by_ten_pods_is_found_on_each_of_them_if_they_are_of_one_run()
 -> anyhow::Result<()> {
-    let shared = findings(shared_scan(|_| "sweep".to_owned())?, |found| {
+    let shared = findings(shared_scan(|_| "sweep".to_owned()), |found| {
         count(found, Action::Quarantine) == 10
     });
     let apart = findings(
-        shared_scan(|number| format!("run-{number}"))?,
+        shared_scan(|number| format!("run-{number}")),
         Findings::is_empty,
     );
     let (shared, apart) = tokio::try_join!(shared, apart)?;
@@ -217,38 +237,22 @@ async fn a_scan_shared_by_ten_pods_is_found_on_each_of_them_if_they_are_of_one_r
 }
 
 /// A worker asks 59 others for their port, and none has opened it yet.
-fn ring(run_of: impl Fn(u8) -> String) -> anyhow::Result<Scene> {
-    let now = Timestamp::now();
+fn ring(run_of: impl Fn(u8) -> String) -> Scene {
     let worker = pod(100, &run_of(100));
-    let mut scene = Scene {
-        lines: answered(worker.address, now)?,
-        ..Scene::default()
-    };
-    for number in 1..=59 {
-        let other = pod(number, &run_of(number));
-        scene.lines += &blocked(
-            worker.address,
-            host([10, 244], 7 * 256 + u16::from(number)),
-            29_500,
-            now,
-        );
-        scene.pods.push(other);
-    }
-    scene.pods.push(worker);
-    Ok(scene)
+    let others: Vec<_> = (1..=59)
+        .map(|number| pod(number, &run_of(number)))
+        .collect();
+    let contacts =
+        (1..=59).map(|number| (worker.address, host([10, 244], 7 * 256 + number), 29_500));
+    let contacts = contacts.collect();
+    denied(worker, others, contacts)
 }
 
 #[tokio::test]
 async fn a_worker_whose_59_siblings_are_not_there_yet_is_honest_and_one_that_asks_strangers_is_not()
 -> anyhow::Result<()> {
-    let siblings = findings(ring(|_| "grid".to_owned())?, Findings::is_empty);
-    let strangers = ring(|number| {
-        if number == 100 {
-            "worker".to_owned()
-        } else {
-            "grid".to_owned()
-        }
-    })?;
+    let siblings = findings(ring(|_| "grid".to_owned()), Findings::is_empty);
+    let strangers = ring(|number| if number == 100 { "worker" } else { "grid" }.to_owned());
     let strangers = findings(strangers, |found| count(found, Action::Quarantine) == 1);
     let (siblings, strangers) = tokio::try_join!(siblings, strangers)?;
     assert_eq!(siblings, Findings::new(), "siblings");
@@ -263,22 +267,16 @@ async fn a_worker_whose_59_siblings_are_not_there_yet_is_honest_and_one_that_ask
 #[tokio::test]
 async fn pods_that_have_just_ended_are_no_targets_and_hosts_that_never_were_are()
 -> anyhow::Result<()> {
-    let scene = |has_departed: bool| -> anyhow::Result<Scene> {
-        let mut scene = ring(|number| {
-            if number == 100 {
-                "worker".to_owned()
-            } else {
-                "gone".to_owned()
-            }
-        })?;
-        let others: Vec<_> = scene.pods.drain(..59).collect();
+    let scene = |has_departed: bool| {
+        let mut scene = ring(|number| if number == 100 { "worker" } else { "gone" }.to_owned());
+        let others = scene.pods.split_off(1);
         if has_departed {
             scene.departed = others;
         }
-        Ok(scene)
+        scene
     };
-    let departed = findings(scene(true)?, Findings::is_empty);
-    let never = findings(scene(false)?, |found| count(found, Action::Quarantine) == 1);
+    let departed = findings(scene(true), Findings::is_empty);
+    let never = findings(scene(false), |found| count(found, Action::Quarantine) == 1);
     let (departed, never) = tokio::try_join!(departed, never)?;
     assert_eq!(departed, Findings::new(), "departed");
     assert_eq!(
@@ -324,38 +322,44 @@ fn hubble(
 
 /// Sixty hosts do not answer a pod on `node-1`, while the log loses records of some node.
 fn silent_scan(lossy_node: &str) -> Scene {
-    let now = Timestamp::now() - SignedDuration::from_secs(90);
+    silent_hosts(lossy_node, &|second| host([172, 20], second), 60)
+}
+
+/// So many hosts do not answer a pod on `node-1`, while others of the log are answered and it loses records of
+/// some node.
+fn silent_hosts(lossy_node: &str, target: &dyn Fn(u16) -> Ipv4Addr, count: u16) -> Scene {
     let on = |number, node: &str| WantedPod {
         node: Some(node.to_owned()),
         ..pod(number, &format!("run-{number}"))
     };
     let (scanner, honest, other) = (on(1, "node-1"), on(2, "node-1"), on(3, "node-2"));
-    let at = |second: i64| now + SignedDuration::from_secs(second);
-    let syn = json!({ "SYN": true });
-    let mut lines = String::new();
-    for second in 0..60 {
-        for pod in [&honest, &other] {
-            let node = pod.node.as_deref().unwrap_or_default();
-            let target = host([192, 168], 1);
-            let reply = json!({ "SYN": true, "ACK": true });
-            lines += &hubble(node, pod.address, target, &syn, false, at(second));
-            lines += &hubble(node, pod.address, target, &reply, true, at(second));
+    let lossy_node = lossy_node.to_owned();
+    let targets: Vec<_> = (0..count).map(target).collect();
+    let pods = vec![scanner.clone(), honest.clone(), other.clone()];
+    Scene::new(pods, move |now| {
+        let start = now - SignedDuration::from_secs(90);
+        let (syn, reply) = (json!({ "SYN": true }), json!({ "SYN": true, "ACK": true }));
+        let mut lines = String::new();
+        for second in 0..60_u8 {
+            let time = start + SignedDuration::from_secs(second.into());
+            for pod in [&honest, &other] {
+                let (node, target) = (pod.node.as_deref().unwrap_or_default(), host([192, 168], 1));
+                lines += &hubble(node, pod.address, target, &syn, false, time);
+                lines += &hubble(node, pod.address, target, &reply, true, time);
+            }
+            if let Some(target) = targets.get(usize::from(second)) {
+                lines += &hubble("node-1", scanner.address, *target, &syn, false, time);
+            }
+            if second % 10 == 0 {
+                let lost = json!({ "source": "PERF_EVENT_RING_BUFFER", "num_events_lost": 90 });
+                lines += &format!(
+                    "{}\n",
+                    json!({ "lost_events": lost, "node_name": lossy_node, "time": time })
+                );
+            }
         }
-        let target = host([172, 20], u16::try_from(second).unwrap_or_default());
-        lines += &hubble("node-1", scanner.address, target, &syn, false, at(second));
-        if second % 10 == 0 {
-            let lost = json!({ "source": "PERF_EVENT_RING_BUFFER", "num_events_lost": 90 });
-            lines += &format!(
-                "{}\n",
-                json!({ "lost_events": lost, "node_name": lossy_node, "time": at(second) })
-            );
-        }
-    }
-    Scene {
-        pods: vec![scanner, honest, other],
-        lines,
-        ..Scene::default()
-    }
+        Ok(lines)
+    })
 }
 
 #[tokio::test]
@@ -376,20 +380,15 @@ async fn records_lost_on_another_node_do_not_hide_a_scan_and_those_of_its_own_no
 }
 
 /// A pod is denied 60 hosts of a range that is not private.
-fn public_range(range: [u8; 2]) -> anyhow::Result<Scene> {
-    let now = Timestamp::now();
+fn public_range(range: [u8; 2]) -> Scene {
     let scanner = WantedPod {
         address: host(range, 7).into(),
         ..pod(1, "scanner")
     };
-    let honest = pod(2, "honest");
-    let targets =
-        (1_000..1_060).map(|number| blocked(scanner.address, host(range, number), 22, now));
-    Ok(Scene {
-        lines: answered(honest.address, now)? + &targets.collect::<String>(),
-        pods: vec![scanner, honest],
-        ..Scene::default()
-    })
+    let contacts = (1_000..1_060)
+        .map(|number| (scanner.address, host(range, number), 22))
+        .collect();
+    denied(pod(2, "honest"), vec![scanner], contacts)
 }
 
 #[tokio::test]
@@ -405,10 +404,10 @@ async fn a_range_of_pods_that_the_nodes_alone_name_is_the_clusters_and_one_that_
     nodes
         .create(&PostParams::default(), &serde_json::from_value(node)?)
         .await?;
-    let known = findings(public_range([34, 64])?, |found| {
+    let known = findings(public_range([34, 64]), |found| {
         count(found, Action::Quarantine) == 1
     });
-    let unknown = findings(public_range([34, 65])?, |found| {
+    let unknown = findings(public_range([34, 65]), |found| {
         count(found, Action::Alert) == 1
     });
     let found = tokio::try_join!(known, unknown);
@@ -427,31 +426,30 @@ async fn a_range_of_pods_that_the_nodes_alone_name_is_the_clusters_and_one_that_
     Ok(())
 }
 
+/// A pod follows 45 links by address, all of them dead, in a log that shows what others are answered.
+fn dead_links(spec: Value) -> Scene {
+    let mut scene = silent_hosts("node-2", &|second| host([203, 0], 113 * 256 + second), 45);
+    scene.spec = spec;
+    scene
+}
+
 #[tokio::test]
-async fn a_crawlers_dead_links_are_its_daily_bread_and_another_runs_are_not() -> anyhow::Result<()>
-{
-    let cases = case::folders()?;
-    let declared = cases
-        .into_iter()
-        .find(|case| case.name == "honest/crawler")
-        .expect("the crawler's case");
-    let mut silent = declared.clone();
-    silent.options.remove("--policy");
-    let (as_declared, as_silent) = (engine::by_engine(&declared)?, engine::by_engine(&silent)?);
-    let played = async |case: &case::Case, engine: &Outcome| live::by_operator(case, engine).await;
-    let (declared, silent) =
-        tokio::try_join!(played(&declared, &as_declared), played(&silent, &as_silent))?;
+async fn a_crawlers_dead_links_weigh_half_and_those_of_another_run_do_not() -> anyhow::Result<()> {
+    let crawler = dead_links(json!({ "detection": { "profile": "Crawler" } }));
+    let declared = findings(crawler, |found| count(found, Action::Quarantine) == 0);
+    let silent = findings(dead_links(json!({})), |found| {
+        count(found, Action::Quarantine) == 1
+    });
+    let (declared, silent) = tokio::try_join!(declared, silent)?;
     assert_eq!(
-        count(&declared.findings, Action::Quarantine),
+        count(&declared, Action::Quarantine),
         0,
-        "declared: {:?}",
-        declared.findings
+        "declared: {declared:?}"
     );
     assert_eq!(
-        count(&silent.findings, Action::Quarantine),
+        count(&silent, Action::Quarantine),
         1,
-        "not declared: {:?}",
-        silent.findings
+        "not declared: {silent:?}"
     );
     Ok(())
 }

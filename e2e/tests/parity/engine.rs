@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use yellowjack::detect::Engine;
-use yellowjack::model::{ComputeSample, EventTime, Finding, PodKey, RunKey, Severity, Signal};
+use yellowjack::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal};
 use yellowjack::replay::{Setup, SetupFiles, Terms};
 use yellowjack::signals::attribute::{Index, Membership, Named, PodFacts};
-use yellowjack::signals::decode::{Decoded, Decoder, sniff};
+use yellowjack::signals::decode::{Decoded, Decoder, MetricsFormat, MetricsReader, sniff};
 
 use crate::case::Case;
 use crate::compare::{Action, Outcome};
 use crate::expected;
 use crate::live::pods_of;
-use crate::recorded::{Item, Recorded};
+use crate::recorded::{Item, Recorded, RecordedSample};
+use crate::samples::{Figures, PodName};
 
 /// How long after the last line nothing that came before can still be answered.
 const AFTER_THE_END_US: i64 = 60_000_000;
@@ -37,6 +39,10 @@ struct Played<'a> {
     index: Index,
     engine: Engine,
     addresses: BTreeMap<PodKey, IpAddr>,
+    /// Namespace and name of the pod with an address.
+    names: BTreeMap<IpAddr, PodName>,
+    figures: Figures,
+    readers: BTreeMap<&'static str, MetricsReader>,
     found: BTreeMap<IpAddr, BTreeMap<&'static str, Found>>,
     last: EventTime,
 }
@@ -57,12 +63,16 @@ pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
         index: Index::new(),
         engine: Engine::new(setup.config.clone()),
         addresses: BTreeMap::new(),
+        names: BTreeMap::new(),
+        figures: Figures::default(),
+        readers: BTreeMap::new(),
         found: BTreeMap::new(),
         last: EventTime::MIN,
     };
     played.enroll(case, &recorded)?;
     let mut decoders: BTreeMap<usize, Decoder> = BTreeMap::new();
-    for item in &recorded.items {
+    let mut items = recorded.items.iter().peekable();
+    while let Some(item) = items.next() {
         match item {
             Item::Line(file, line) => {
                 let known = decoders
@@ -76,7 +86,9 @@ pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
                 decoder.learn(line);
                 decoders.insert(*file, decoder);
             }
-            Item::Sample(sample) => played.sample(&recorded, sample),
+            Item::Sample(sample) => {
+                played.samples(&recorded, &Recorded::moment(sample, &mut items))
+            }
         }
     }
     played.settle();
@@ -91,10 +103,14 @@ impl Played<'_> {
                 .pods
                 .get(&pod.address)
                 .and_then(|pod| pod.named.clone());
+            // Where the log names none, any will do.
+            let namespace = named.map_or_else(|| "case".to_owned(), |(namespace, _)| namespace);
+            self.names
+                .insert(pod.address, (namespace.clone(), pod.name.clone()));
             let since = EventTime::from(pod.since);
             let facts = PodFacts {
                 key: key.clone(),
-                namespace: named.map_or_else(String::new, |(namespace, _)| namespace),
+                namespace: namespace.clone(),
                 name: pod.name,
                 ips: vec![pod.address],
                 host_network: false,
@@ -128,15 +144,64 @@ impl Played<'_> {
         }
     }
 
-    /// A sample names its pod by address, or as the log does.
-    fn sample(&mut self, recorded: &Recorded, sample: &ComputeSample<'static>) {
-        let Some(address) = recorded.address_of(&sample.pod) else {
+    /// The samples of one moment, through the readers of node metrics.
+    fn samples(&mut self, recorded: &Recorded, samples: &[&RecordedSample]) {
+        let Some(time) = samples.first().map(|sample| sample.time) else {
             return;
         };
-        let signal = Signal::Sample(sample.clone());
-        if let Ok(attributed) = self.index.attribute(SAMPLES, &signal, Named::By(address)) {
-            let findings = self.engine.step(&attributed);
-            self.record(findings);
+        let pod_of = |sample: &RecordedSample| {
+            let address = recorded.address_of(&sample.pod)?;
+            self.names.get(&address).cloned()
+        };
+        let cores: Vec<_> = samples
+            .iter()
+            .filter_map(|s| Some((pod_of(s)?, s.cores?)))
+            .collect();
+        let accelerators: Vec<_> = samples
+            .iter()
+            .filter_map(|s| Some((pod_of(s)?, s.gpu.clone()?)))
+            .collect();
+        let begun: Vec<_> = cores
+            .iter()
+            .map(|(pod, _)| self.figures.begin(pod, time))
+            .collect();
+        if begun.contains(&true) {
+            self.read(MetricsFormat::Kubelet);
+        }
+        for (pod, cores) in &cores {
+            self.figures.use_cores(pod, time, *cores);
+        }
+        if !cores.is_empty() {
+            self.read(MetricsFormat::Kubelet);
+        }
+        if !accelerators.is_empty() {
+            self.figures.use_accelerators(time, &accelerators);
+            self.read(MetricsFormat::Dcgm);
+        }
+    }
+
+    fn read(&mut self, format: MetricsFormat) {
+        let text = match format {
+            MetricsFormat::Dcgm => self.figures.exporter(),
+            _ => self.figures.kubelet(),
+        };
+        let reader = self
+            .readers
+            .entry(format.name())
+            .or_insert_with(|| MetricsReader::new(format));
+        let read = reader.read(text.as_bytes(), EventTime::from(Timestamp::now()));
+        for sample in read.withdrawn.into_iter().chain(read.samples) {
+            let signal = Signal::Sample(sample.sample.clone());
+            let named = Named::Pod {
+                namespace: &sample.namespace,
+                name: &sample.name,
+                uid: None,
+                span: (sample.from, sample.sample.time),
+            };
+            if let Ok(attributed) = self.index.attribute(SAMPLES, &signal, named) {
+                let findings = self.engine.step(&attributed);
+                self.record(findings);
+            }
         }
     }
 

@@ -16,13 +16,12 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use yellowjack::api::GuardrailPolicy;
-use yellowjack::model::ComputeSample;
 use yellowjack_e2e::{TestEnv, wait_for, with_namespace};
 
 use crate::case::Case;
 use crate::compare::{Outcome, summary_of};
-use crate::recorded::{Item, Recorded, runs_of};
-use crate::samples::Kubelet;
+use crate::recorded::{Item, Recorded, RecordedSample, runs_of};
+use crate::samples::Server;
 use crate::world::{WantedPod, World, make_pods, make_run};
 
 /// How long after everything was read a result may take until it is taken for final: recording and labelling
@@ -66,19 +65,14 @@ async fn play(case: &Case, engine: &Outcome, env: &TestEnv) -> anyhow::Result<Ou
         .iter()
         .map(|path| folder.path().join(path).display().to_string())
         .collect();
-    let kubelet = Kubelet::start().await?;
+    let server = Server::start().await?;
     let mut flags = Vec::new();
     for option in ["--pool-list", "--tunnel-list"] {
         let file = case.option(option).map(|file| file.display().to_string());
         flags.extend(file.into_iter().flat_map(|file| [option.to_owned(), file]));
     }
     if case.option("--samples").is_some() {
-        flags.extend([
-            "--metrics".to_owned(),
-            kubelet.flag(),
-            "--metrics-interval".to_owned(),
-            "10ms".to_owned(),
-        ]);
+        flags.extend(server.flags());
     }
     let mut world = World::start(env.clone(), folder, &sources, &pods, &flags).await?;
     let names = pods
@@ -88,14 +82,14 @@ async fn play(case: &Case, engine: &Outcome, env: &TestEnv) -> anyhow::Result<Ou
     Play {
         recorded: &recorded,
         world: &world,
-        kubelet: &kubelet,
+        server: &server,
         names,
         lines: 0,
-        fetches: 0,
+        fetches: BTreeMap::new(),
     }
     .run()
     .await?;
-    let _ = world.wait_settled().await;
+    world.wait_settled().await?;
     let reached = wait_for("the result", RESULT_LIMIT, async || {
         match world.findings().await {
             Ok(findings) if findings == engine.findings => Ok(()),
@@ -255,13 +249,13 @@ async fn manifests_of(case: &Case, env: &TestEnv) -> anyhow::Result<Vec<Value>> 
 struct Play<'a> {
     recorded: &'a Recorded,
     world: &'a World,
-    kubelet: &'a Kubelet,
+    server: &'a Server,
     /// Namespace and name of the pod with an address.
     names: BTreeMap<IpAddr, (String, String)>,
     /// Lines that were written.
     lines: u64,
-    /// Answers of the kubelet that said something new.
-    fetches: u64,
+    /// Answers with something new, by who gave them.
+    fetches: BTreeMap<&'static str, u64>,
 }
 
 impl Play<'_> {
@@ -281,15 +275,7 @@ impl Play<'_> {
                         .wait_metric("yellowjack_lines_total", self.lines)
                         .await?;
                 }
-                Item::Sample(sample) => {
-                    let mut moment = vec![sample];
-                    while let Some(Item::Sample(next)) = items.next_if(
-                        |next| matches!(next, Item::Sample(next) if next.time == sample.time),
-                    ) {
-                        moment.push(next);
-                    }
-                    self.show(&moment).await?;
-                }
+                Item::Sample(sample) => self.show(&Recorded::moment(sample, &mut items)).await?,
             }
         }
         Ok(())
@@ -314,7 +300,13 @@ impl Play<'_> {
             .filter_map(|pod| pod.named.as_ref())
             .collect();
         for (namespace, _) in named {
-            for (before, after) in [("\"namespace\":\"", "\""), ("\"namespace\": \"", "\"")] {
+            let forms = [
+                ("\"namespace\":\"", "\""),
+                ("\"namespace\": \"", "\""),
+                // Inside the line of a wrapper.
+                ("\\\"namespace\\\":\\\"", "\\\""),
+            ];
+            for (before, after) in forms {
                 let own = format!("{before}{}{after}", self.world.env.namespace);
                 text = text.replace(&format!("{before}{namespace}{after}"), &own);
             }
@@ -329,31 +321,44 @@ impl Play<'_> {
     }
 
     /// Lets the operator fetch the samples of one moment.
-    async fn show(&mut self, samples: &[&ComputeSample<'static>]) -> anyhow::Result<()> {
-        let of_pods: Vec<_> = samples
+    async fn show(&mut self, samples: &[&RecordedSample]) -> anyhow::Result<()> {
+        let Some(time) = samples.first().map(|sample| sample.time) else {
+            return Ok(());
+        };
+        let cores = samples
             .iter()
-            .filter_map(|sample| Some((self.pod_of(&sample.pod)?, sample.time, sample.cpu?)))
-            .collect();
-        let begun: Vec<_> = of_pods
+            .filter_map(|sample| Some((self.pod_of(&sample.pod)?, sample.cores?)));
+        let cores: Vec<_> = cores.collect();
+        let accelerators = samples
             .iter()
-            .map(|(pod, time, _)| self.kubelet.begin(pod, *time))
+            .filter_map(|sample| Some((self.pod_of(&sample.pod)?, sample.gpu.clone()?)));
+        let accelerators: Vec<_> = accelerators.collect();
+        let begun: Vec<_> = cores
+            .iter()
+            .map(|(pod, _)| self.server.figures().begin(pod, time))
             .collect();
         if begun.contains(&true) {
-            self.fetched().await?;
+            self.fetched("kubelet").await?;
         }
-        for (pod, time, cores) in &of_pods {
-            self.kubelet.show(pod, *time, *cores);
+        for (pod, cores) in &cores {
+            self.server.figures().use_cores(pod, time, *cores);
         }
-        if !of_pods.is_empty() {
-            self.fetched().await?;
+        if !cores.is_empty() {
+            self.fetched("kubelet").await?;
+        }
+        if !accelerators.is_empty() {
+            self.server.figures().use_accelerators(time, &accelerators);
+            self.fetched("dcgm").await?;
         }
         Ok(())
     }
 
-    async fn fetched(&mut self) -> anyhow::Result<()> {
-        self.fetches += 1;
+    async fn fetched(&mut self, kind: &'static str) -> anyhow::Result<()> {
+        let fetches = self.fetches.entry(kind).or_default();
+        *fetches += 1;
+        let news = self.server.news(kind);
         self.world
-            .wait_labelled("yellowjack_scrapes_total", "result=\"news\"", self.fetches)
+            .wait_labelled("yellowjack_scrapes_total", &news, *fetches)
             .await
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use yellowjack::model::{ComputeSample, EventTime, Signal};
+use yellowjack::model::{EventTime, Signal};
 use yellowjack::signals::decode::{Decoded, Decoder, decode_sample, sniff};
 
 use crate::case::Case;
@@ -27,8 +27,19 @@ const PODS_MAX: usize = 100;
 pub enum Item {
     /// A line of the log with this number.
     Line(usize, Vec<u8>),
-    /// A sample; its pod is an address.
-    Sample(ComputeSample<'static>),
+    /// A sample.
+    Sample(RecordedSample),
+}
+
+/// A sample of the case.
+#[derive(Clone, Debug)]
+pub struct RecordedSample {
+    pub time: EventTime,
+    /// The pod, by address or as the log names it.
+    pub pod: String,
+    pub cores: Option<f64>,
+    /// The accelerator, as the file has it.
+    pub gpu: Option<Value>,
 }
 
 /// A pod of the case.
@@ -123,6 +134,20 @@ impl Recorded {
         })
     }
 
+    /// The samples of one moment: the next ones of `items`, after the first.
+    pub fn moment<'a>(
+        first: &'a RecordedSample,
+        items: &mut std::iter::Peekable<std::slice::Iter<'a, Item>>,
+    ) -> Vec<&'a RecordedSample> {
+        let mut moment = vec![first];
+        while let Some(Item::Sample(next)) =
+            items.next_if(|next| matches!(next, Item::Sample(next) if next.time == first.time))
+        {
+            moment.push(next);
+        }
+        moment
+    }
+
     /// The lines of a file with the time that each is due; one without a time follows the line before it.
     fn lines_of(&mut self, file: usize, text: &[u8]) -> Vec<(Due, Item)> {
         let mut decoder = None;
@@ -158,9 +183,12 @@ impl Recorded {
                 );
             };
             self.cover(sample.time);
-            let sample = ComputeSample {
-                pod: sample.pod.into_owned().into(),
-                ..sample
+            let fields: Value = serde_json::from_slice(line)?;
+            let sample = RecordedSample {
+                time: sample.time,
+                pod: sample.pod.into_owned(),
+                cores: sample.cpu,
+                gpu: fields.get("gpu").filter(|gpu| gpu.is_object()).cloned(),
             };
             samples.push(((sample.time, 2), Item::Sample(sample)));
         }

@@ -24,7 +24,7 @@ use crate::compare::Action;
 pub const LIMIT: Duration = Duration::from_mins(2);
 
 /// How long the last contacts may take: 10 s for an answer, and some for a loaded machine.
-const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+const SETTLE_LIMIT: Duration = Duration::from_secs(40);
 
 /// The label of pods that names their run.
 const RUN_LABEL: &str = "parity-run";

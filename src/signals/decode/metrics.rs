@@ -142,6 +142,10 @@ impl MetricsReader {
         // Not "later than": after a clock was set back, a source speaks all the same.
         found.read.is_news = found.newest.is_some() && found.newest != self.newest;
         self.newest = found.newest.or(self.newest);
+        if self.format == MetricsFormat::Dcgm && !found.read.is_news {
+            // The same text again, with the times that it had.
+            found.read.samples.clear();
+        }
         let latest = now.plus_micros(limits::SAMPLE_AHEAD_MAX_US);
         let all = found.read.samples.len();
         found.read.samples.retain(|s| s.sample.time <= latest);

@@ -1,7 +1,7 @@
 //! The text of an exporter of accelerator metrics: what each device did, and which pod has it.
 //!
-//! Called by `metrics`; `vendors` knows the names. The text has no times, so that a sample is of the
-//! moment of the fetch. Four traps, each of which would blame the wrong pod:
+//! Called by `metrics`; `vendors` knows the names. An exporter's text has no times, so that a sample is of
+//! the moment of the fetch; what Prometheus hands on (`/federate`) has, and they count. Four traps, each of which would blame the wrong pod:
 //! - *Shared devices.* With time-slicing and MPS the exporter copies one device's figures to every pod
 //!   on it, or names another of them each time. Such a device says nothing about any of them; it is
 //!   left out and counted, and what it said of them before is withdrawn.
@@ -36,6 +36,8 @@ struct Owner {
 struct Share {
     owners: BTreeMap<Owner, GpuSample>,
     traits: Traits,
+    /// The latest time that its lines give, if they do.
+    time: Option<EventTime>,
 }
 
 type Shares = BTreeMap<Device, Share>;
@@ -52,11 +54,12 @@ pub(super) fn read(text: &str, now: EventTime, memory: &mut DeviceOwners) -> Fou
         }
     }
     if !all.is_empty() {
-        found.saw(now);
+        let newest = all.iter().filter_map(|series| series.time).max();
+        found.saw(newest.unwrap_or(now));
     }
     let shares = shares(&all, &mut found);
     let exclusive = part_with_shared(shares, now, memory, &mut found);
-    found.read.samples.extend(samples(exclusive, now));
+    found.read.samples.extend(samples(exclusive));
     found
 }
 
@@ -81,6 +84,7 @@ fn shares(all: &[Series<'_>], found: &mut Found) -> Shares {
         let share = shares.entry(device).or_default();
         share.traits.is_part |= traits.is_part;
         share.traits.is_shared |= traits.is_shared;
+        share.time = share.time.max(series.time);
         let is_impossible = vendor.put(share.owners.entry(owner).or_default(), series);
         found.read.impossible += u64::from(is_impossible);
     }
@@ -108,15 +112,16 @@ fn part_with_shared(
     now: EventTime,
     memory: &mut DeviceOwners,
     found: &mut Found,
-) -> Vec<(Owner, GpuSample)> {
+) -> Vec<(Owner, GpuSample, EventTime)> {
     let mut exclusive = Vec::new();
     for (device, share) in shares {
+        let time = share.time.unwrap_or(now);
         let key = device_key(&device.identity, &device.part);
         let mut is_shared = share.traits.is_shared || share.owners.len() > 1;
         let mut before = Vec::new();
         for owner in share.owners.keys() {
             let name = format!("{}/{}", owner.namespace, owner.name);
-            if let Ownership::Shared { before: other } = memory.observe(key, &name, now) {
+            if let Ownership::Shared { before: other } = memory.observe(key, &name, time) {
                 is_shared = true;
                 before.extend(other);
             }
@@ -130,7 +135,7 @@ fn part_with_shared(
                 device_use: DeviceUse::Shared,
                 ..GpuSample::default()
             };
-            let samples = owners.map(|owner| sample_of(owner, withdrawn, now));
+            let samples = owners.map(|owner| sample_of(owner, withdrawn, time));
             found.read.withdrawn.extend(samples);
             continue;
         }
@@ -141,7 +146,7 @@ fn part_with_shared(
                 sample.power_watts = None;
                 sample.link_bytes_per_second = None;
             }
-            exclusive.push((owner, sample));
+            exclusive.push((owner, sample, time));
         }
     }
     exclusive
@@ -159,24 +164,26 @@ fn owner_named(name: &str) -> Option<Owner> {
 /// One sample per pod. Of several devices the one that looks most like hashing speaks: a miner may
 /// leave the others to honest work. In steps of 5 %, and by name among equals, so that the same
 /// device speaks again next time.
-fn samples(exclusive: Vec<(Owner, GpuSample)>, now: EventTime) -> Vec<PodSample> {
-    let mut chosen: BTreeMap<Owner, (u8, GpuSample)> = BTreeMap::new();
-    for (owner, sample) in exclusive {
+fn samples(exclusive: Vec<(Owner, GpuSample, EventTime)>) -> Vec<PodSample> {
+    let mut chosen: BTreeMap<Owner, (u8, GpuSample, EventTime)> = BTreeMap::new();
+    for (owner, sample, time) in exclusive {
         let rank = rank(&sample);
-        let best = chosen.entry(owner).or_insert((rank, sample));
+        let best = chosen.entry(owner).or_insert((rank, sample, time));
         if rank > best.0 {
-            *best = (rank, sample);
+            *best = (rank, sample, time);
         }
     }
-    let sample = |(owner, (_, gpu)): (Owner, (u8, GpuSample))| sample_of(owner, gpu, now);
-    chosen.into_iter().map(sample).collect()
+    let samples = chosen.into_iter();
+    samples
+        .map(|(owner, (_, gpu, time))| sample_of(owner, gpu, time))
+        .collect()
 }
 
-fn sample_of(owner: Owner, gpu: GpuSample, now: EventTime) -> PodSample {
+fn sample_of(owner: Owner, gpu: GpuSample, time: EventTime) -> PodSample {
     PodSample {
-        from: now.plus_micros(-COLLECT_US),
+        from: time.plus_micros(-COLLECT_US),
         sample: ComputeSample {
-            time: now,
+            time,
             pod: format!("{}/{}", owner.namespace, owner.name).into(),
             cpu: None,
             gpu: Some(gpu),

@@ -515,3 +515,22 @@ proptest::proptest! {
         let _ = reader.read(text.as_bytes(), at(NOW));
     }
 }
+
+#[test]
+fn the_times_of_a_text_that_prometheus_hands_on_count_and_the_same_text_again_is_no_sample() {
+    let mut reader = MetricsReader::new(MetricsFormat::Dcgm);
+    let line = |ms: i64| {
+        format!(
+            "DCGM_FI_PROF_SM_ACTIVE{{UUID=\"GPU-1\",namespace=\"team-a\",pod=\"a\"}} 0.9 {ms}\n"
+        )
+    };
+    let mut times = |text: &str, now: i64| {
+        let read = reader.read(text.as_bytes(), EventTime::from_seconds(now, 0));
+        let times = read.samples.iter().map(|sample| sample.sample.time);
+        (read.is_news, times.collect::<Vec<_>>())
+    };
+    let at = |second| EventTime::from_seconds(second, 0);
+    assert_eq!(times(&line(100_000), 500), (true, vec![at(100)]));
+    assert_eq!(times(&line(100_000), 515), (false, Vec::new()));
+    assert_eq!(times(&line(160_000), 530), (true, vec![at(160)]));
+}
