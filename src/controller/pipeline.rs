@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod clock;
+mod counted;
 mod fate;
 mod malformed;
 mod reached;
@@ -34,6 +35,7 @@ use crate::signals::source::{Batch, Position, SourceHealth, SourceState};
 
 use acknowledge::{acknowledge, finish};
 use clock::wall_clock;
+pub use counted::{BySkipReason, Unattributed};
 use reached::Reached;
 pub use samples::SampleCounters;
 
@@ -55,14 +57,14 @@ const AHEAD_MAX_MICROS: i64 = 10 * 60 * 1_000_000;
 pub struct LineCounters {
     /// Decoded into a signal.
     pub signals: AtomicU64,
-    /// Well-formed and on purpose no signal.
-    pub skipped: AtomicU64,
+    /// Well-formed and on purpose no signal, by reason.
+    pub skipped: BySkipReason,
     /// Well-formed and of no known shape.
     pub unknown: AtomicU64,
     /// Not readable.
     pub malformed: AtomicU64,
-    /// Signals that no pod could be named for.
-    pub unattributed: AtomicU64,
+    /// Signals that no pod could be named for, by reason.
+    pub unattributed: Unattributed,
     /// Signals that were left out because more pods have state than the engine may hold.
     pub beyond_bound: AtomicU64,
     /// Records that the producers said they lost.
@@ -233,7 +235,7 @@ impl Pipeline {
                     }
                 }
                 Decoded::Skipped(reason) => {
-                    count(&self.counters.skipped);
+                    self.counters.skipped.count(reason);
                     if let Some(fate) = LineFate::skipped(reason) {
                         tally.add(fate, line);
                     }
@@ -324,7 +326,7 @@ impl Pipeline {
             return Whose::Nobodys(LineFate::Neutral);
         }
         if progress.clock.is_ahead(signal.time()) {
-            count(&self.counters.unattributed);
+            count(&self.counters.unattributed.ahead);
             return Whose::Nobodys(LineFate::Unused(Unused::Ahead));
         }
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
@@ -336,7 +338,7 @@ impl Pipeline {
             Err(why) => {
                 let fate = self.fate_of(&index, signal, why);
                 drop(index);
-                count(&self.counters.unattributed);
+                self.counters.unattributed.count(why);
                 return Whose::Nobodys(fate);
             }
         };
@@ -367,8 +369,8 @@ impl Pipeline {
     fn defer(&self, deferred: Deferred, progress: &mut Progress, tally: &mut LineTally) {
         let dropped = progress.deferred.push(deferred);
         if dropped > 0 {
-            let unattributed = &self.counters.unattributed;
-            unattributed.fetch_add(dropped, Ordering::Relaxed);
+            let overflowed = &self.counters.unattributed.overflowed;
+            overflowed.fetch_add(dropped, Ordering::Relaxed);
             tally.add_unused(Unused::UnknownAddress, dropped);
         }
     }
@@ -388,10 +390,7 @@ impl Pipeline {
             }
             let is_over = is_last || deferred.since.elapsed() > DEFER_MAX;
             let fate = match subject {
-                Whose::NotKnownYet if is_over => {
-                    count(&self.counters.unattributed);
-                    Some(self.fate_of_unknown(&signal))
-                }
+                Whose::NotKnownYet if is_over => Some(self.fate_of_unknown(&signal)),
                 subject => subject.fate(),
             };
             let tally = tallies.entry(deferred.source).or_default();

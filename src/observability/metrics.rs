@@ -86,8 +86,20 @@ metrics! {
         "source": [],
         "result": ["attributed", "neutral", "unused", "unreadable"]
     };
-    /// Signals that no pod could be named for.
-    SignalsUnattributed: Counter "yellowjack_signals_unattributed", labels {};
+    /// Well-formed lines that are no signal on purpose, by reason.
+    LinesSkipped: Counter "yellowjack_lines_skipped", labels {
+        "reason": ["Blank", "NotTraffic", "IngressView", "DuplicateObservation", "NoVerdict", "UnknownDirection", "ForgedSource", "IcmpHousekeeping", "OtherL7", "OtherLog", "NoName", "FieldsMissing", "Aggregated", "Header"]
+    };
+    /// Signals that no pod could be named for, by reason.
+    SignalsUnattributed: Counter "yellowjack_signals_unattributed", labels {
+        "reason": ["unknown_address", "unknown_name", "host_network", "before_pod", "after_pod", "ambiguous", "hint_contradicts", "ahead", "overflowed"]
+    };
+    /// Pods that attribution knows, also those that ended within ten minutes.
+    IndexPods: Gauge "yellowjack_index_pods", labels {};
+    /// What attribution could not keep for want of room, so that lines may be of nobody.
+    IndexDropped: Counter "yellowjack_index_dropped", labels {
+        "what": ["ended_pod", "earlier_holder", "refused"]
+    };
     /// Signals that were left out because more pods have state than the engine may hold.
     SignalsBeyondBound: Counter "yellowjack_signals_beyond_bound", labels {};
     /// First contacts that wait for an answer or for their time to run out. What was read less than a second ago counts too.

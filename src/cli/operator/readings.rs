@@ -32,10 +32,10 @@ impl Operator {
         let (lines, records) = (&self.lines, &self.records);
         tracing::info!(
             signals = count(&lines.signals),
-            skipped = count(&lines.skipped),
+            skipped = lines.skipped.total(),
             unknown = count(&lines.unknown),
             malformed = count(&lines.malformed),
-            unattributed = count(&lines.unattributed),
+            unattributed = lines.unattributed.total(),
             lost = count(&lines.lost),
             samples = count(&lines.samples.attributed),
             recorded = count(&records.recorded),
@@ -55,10 +55,9 @@ impl Operator {
         };
         let mut readings = vec![
             Reading::labelled(Metric::Lines, "signal", count(&lines.signals)),
-            Reading::labelled(Metric::Lines, "skipped", count(&lines.skipped)),
+            Reading::labelled(Metric::Lines, "skipped", lines.skipped.total()),
             Reading::labelled(Metric::Lines, "unknown", count(&lines.unknown)),
             Reading::labelled(Metric::Lines, "malformed", count(&lines.malformed)),
-            Reading::plain(Metric::SignalsUnattributed, count(&lines.unattributed)),
             Reading::plain(Metric::SignalsBeyondBound, count(&lines.beyond_bound)),
             Reading::plain(Metric::ContactsWaiting, count(&lines.contacts_waiting)),
             Reading::plain(Metric::EventsLost, count(&lines.lost)),
@@ -122,9 +121,33 @@ impl Operator {
                 of_result("unreadable", totals.unreadable),
             ]);
         }
+        readings.extend(self.attribution_readings());
         readings.extend(self.metrics_readings());
         readings.extend(self.told_readings());
         readings.extend(self.leader_readings());
+        readings
+    }
+
+    /// What became of lines and of what attribution keeps, by reason.
+    fn attribution_readings(&self) -> Vec<Reading> {
+        let size = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let of = |metric| move |(reason, value)| Reading::labelled(metric, reason, value);
+        let lines = &self.lines;
+        let skipped = lines.skipped.by_reason().map(of(Metric::LinesSkipped));
+        let unattributed = lines.unattributed.by_reason();
+        let unattributed = unattributed.map(of(Metric::SignalsUnattributed));
+        let stats = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            index.stats()
+        };
+        let dropped = [
+            ("ended_pod", stats.evicted_pods),
+            ("earlier_holder", stats.evicted_holders),
+            ("refused", stats.refused),
+        ];
+        let mut readings: Vec<Reading> = skipped.chain(unattributed).collect();
+        readings.push(Reading::plain(Metric::IndexPods, size(stats.pod_count)));
+        readings.extend(dropped.map(of(Metric::IndexDropped)));
         readings
     }
 

@@ -20,7 +20,7 @@ impl Whose {
 }
 
 impl Pipeline {
-    /// The fate of a signal whose pod did not become known in time.
+    /// The fate of a signal whose pod did not become known in time. Counts it.
     pub(super) fn fate_of_unknown(&self, signal: &Signal<'_>) -> LineFate {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let hint = None;
@@ -29,8 +29,12 @@ impl Pipeline {
             .map(|address| index.lookup(address, signal.time(), hint))
         {
             Some(Attribution::Unattributed(why)) => why,
-            Some(Attribution::Pod(_)) | None => return LineFate::Neutral,
+            Some(Attribution::Pod(_)) | None => {
+                self.counters.unattributed.count(Why::UnknownAddress);
+                return LineFate::Neutral;
+            }
         };
+        self.counters.unattributed.count(why);
         self.fate_of(&index, signal, why)
     }
 
