@@ -9,8 +9,9 @@ use yellowjack_e2e::{set_pod_ip, wait_for, with_namespace};
 
 use crate::scene::{HONEST_IP, LIMIT, Scene, with_agents};
 
-/// Long enough to write lines meanwhile; what is judged over five times as long is judged after 20 s.
-const STALE_AFTER: &str = "4s";
+/// What is judged over five times as long is judged after 20 s.
+const SHORT: &str = "4s";
+const LONG: &str = "1m";
 
 fn hubble_line(nth: u32, with_addresses: bool) -> String {
     let mut flow = json!({
@@ -59,9 +60,9 @@ fn lines(line: impl Fn(u32) -> String) -> String {
     (0..50).map(|nth| line(nth) + "\n").collect()
 }
 
-/// A run whose controller reads these lines in this format.
+/// A run whose controller reads these lines in this format, with this `--stale-after`.
 async fn reading(
-    format: &str,
+    (format, stale_after): (&str, &str),
     text: &str,
     test: impl AsyncFnOnce(&Scene) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -75,7 +76,7 @@ async fn reading(
             "--start-at",
             "beginning",
             "--stale-after",
-            STALE_AFTER,
+            stale_after,
         ];
         test(&Scene::start_with(env, log, &flags).await?).await
     })
@@ -99,7 +100,8 @@ async fn is_not_understood(scene: &Scene, format: &str, look: &str) -> anyhow::R
 async fn a_hubble_file_that_is_read_as_zeek_is_named_and_read_as_hubble_it_is_watched()
 -> anyhow::Result<()> {
     let text = lines(|nth| hubble_line(nth, true));
-    reading("zeek", &text, async |scene| {
+    reading(("zeek", LONG), &text, async |scene| {
+        scene.settle().await?;
         is_not_understood(
             scene,
             "zeek",
@@ -127,7 +129,7 @@ async fn a_hubble_file_that_is_read_as_zeek_is_named_and_read_as_hubble_it_is_wa
         Ok(())
     })
     .await?;
-    reading("hubble", &text, async |scene| {
+    reading(("hubble", LONG), &text, async |scene| {
         scene
             .run_says("honest", "SignalsFresh", "True", "SourcesSpeak")
             .await?;
@@ -139,15 +141,15 @@ async fn a_hubble_file_that_is_read_as_zeek_is_named_and_read_as_hubble_it_is_wa
 #[tokio::test]
 async fn an_applications_log_and_flows_of_another_kind_are_not_taken_for_a_log()
 -> anyhow::Result<()> {
-    reading("hubble", &lines(application_line), async |scene| {
+    reading(("hubble", LONG), &lines(application_line), async |scene| {
         is_not_understood(scene, "hubble", "they look like a program's own messages").await
     })
     .await?;
-    reading("zeek", &lines(netflow_line), async |scene| {
+    reading(("zeek", LONG), &lines(netflow_line), async |scene| {
         is_not_understood(scene, "zeek", "they look like JSON of another program").await
     })
     .await?;
-    reading("zeek", &lines(table_line), async |scene| {
+    reading(("zeek", LONG), &lines(table_line), async |scene| {
         is_not_understood(scene, "zeek", "they look like columns between tabs").await
     })
     .await
@@ -156,7 +158,7 @@ async fn an_applications_log_and_flows_of_another_kind_are_not_taken_for_a_log()
 #[tokio::test]
 async fn flows_whose_addresses_were_masked_are_of_no_use_until_they_have_them_again()
 -> anyhow::Result<()> {
-    reading("hubble", "", async |scene| {
+    reading(("hubble", SHORT), "", async |scene| {
         let mut nth = 0;
         let mut says = async |status: &str, with_addresses: bool| {
             wait_for(&format!("SignalsFresh={status}"), LIMIT, async || {
