@@ -28,7 +28,7 @@ use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
 use crate::respond::{Forgotten, Found, Spoken, Ticket, Witness};
 use crate::signals::attribute::{Index, Named, PodFacts, Why};
-use crate::signals::decode::{Decoded, Decoder, Format, sniff};
+use crate::signals::decode::{Decoded, Decoder, Format, Tracking, Unconfirmed, sniff};
 use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position, SourceHealth, SourceState};
@@ -121,6 +121,7 @@ struct Progress {
     swept: Option<Instant>,
     deferred: DeferredLines,
     decoders: HashMap<usize, Decoder>,
+    unconfirmed: HashMap<usize, Unconfirmed>,
     clock: clock::Clock,
 }
 
@@ -206,7 +207,8 @@ impl Pipeline {
                 tally.add(LineFate::Unreadable(None), line);
                 continue;
             };
-            match decoder.decode(line) {
+            let (decoded, tracking) = decoder.decode_tracked(line);
+            match decoded {
                 Decoded::Signal(signal) => {
                     count(&self.counters.signals);
                     newest = newest.max(signal.time());
@@ -216,6 +218,9 @@ impl Pipeline {
                     let subject = self.signal(source, &signal, progress, &mut tickets);
                     if let Some(fate) = subject.fate() {
                         tally.add(fate, line);
+                    }
+                    if let Some(tracking) = tracking {
+                        self.dropped(source, (&signal, tracking), progress, &mut tickets);
                     }
                     if subject == Whose::NotKnownYet {
                         let since = Instant::now();
@@ -363,6 +368,24 @@ impl Pipeline {
             self.hand_over(finding, &facts, tickets);
         }
         Whose::Known
+    }
+
+    /// Takes the contacts that a policy dropped, as this line makes known, for what they are.
+    fn dropped(
+        &mut self,
+        source: usize,
+        (signal, tracking): (&Signal<'_>, Tracking),
+        progress: &mut Progress,
+        tickets: &mut Vec<Weak<Ticket>>,
+    ) {
+        let Signal::Flow(flow) = signal else { return };
+        if progress.clock.is_ahead(flow.time) {
+            return;
+        }
+        let known = progress.unconfirmed.entry(source).or_default();
+        for denied in known.take(flow, tracking) {
+            self.signal(source, &Signal::Flow(denied), progress, tickets);
+        }
     }
 
     /// Keeps a line for later. Those that give way to it count as lines of no known pod.

@@ -19,7 +19,7 @@ use crate::model::{
     EventTime, Finding, Flow, Outcome, PodKey, RunKey, Severity, Signal, Signature,
 };
 use crate::signals::attribute::{Index, Membership, Named, PodFacts};
-use crate::signals::decode::{Decoded, DeviceOwners, Format, read_sample};
+use crate::signals::decode::{Decoded, DeviceOwners, Format, Unconfirmed, read_sample};
 
 /// Lines between two reports of progress.
 const PROGRESS_LINES: u64 = 1 << 16;
@@ -250,6 +250,8 @@ struct Replay<'a> {
     has_samples: bool,
     device_owners: DeviceOwners,
     last: EventTime,
+    /// By file, what NFLOG showed and NFCT has not confirmed.
+    unconfirmed: BTreeMap<u16, Unconfirmed>,
     result: CaptureResult,
 }
 
@@ -270,6 +272,7 @@ impl<'a> Replay<'a> {
             has_samples: capture.samples.is_some(),
             device_owners: DeviceOwners::default(),
             last: EventTime::MIN,
+            unconfirmed: BTreeMap::new(),
             result: CaptureResult {
                 capture: capture.name.clone(),
                 ..CaptureResult::default()
@@ -278,9 +281,9 @@ impl<'a> Replay<'a> {
     }
 
     fn take(&mut self, source: u16, line: &Line<'_>) {
-        let decoded = match line {
-            Line::Text(decoder, text) => decoder.decode(text),
-            Line::Sample(text) => self.sample(source, text),
+        let (decoded, tracking) = match line {
+            Line::Text(decoder, text) => decoder.decode_tracked(text),
+            Line::Sample(text) => (self.sample(source, text), None),
             Line::Unusable => {
                 self.result.malformed_count += 1;
                 return;
@@ -292,10 +295,25 @@ impl<'a> Replay<'a> {
             self.result.formats.insert(decoder.format());
         }
         match decoded {
-            Decoded::Signal(signal) => self.step(source, &signal),
+            Decoded::Signal(signal) => {
+                self.step(source, &signal);
+                if let (Some(tracking), Signal::Flow(flow)) = (tracking, &signal) {
+                    let known = self.unconfirmed.entry(source).or_default();
+                    let denied = known.take(flow, tracking);
+                    self.denied(source, denied);
+                }
+            }
             Decoded::Skipped(_) => {}
             Decoded::Unknown => self.result.unknown_count += 1,
             Decoded::Malformed(_) => self.result.malformed_count += 1,
+        }
+    }
+
+    /// Contacts that a policy dropped. Their packets were counted as flows before.
+    fn denied(&mut self, source: u16, denied: Vec<Flow<'static>>) {
+        for flow in denied {
+            self.step(source, &Signal::Flow(flow));
+            self.result.flow_count = self.result.flow_count.saturating_sub(1);
         }
     }
 
@@ -412,6 +430,9 @@ impl<'a> Replay<'a> {
     /// What waits for an answer at the end of the log waits in vain only if the log goes on long
     /// enough after it, so nothing is judged beyond the last record.
     fn finish(mut self, labels: &Labels) -> CaptureResult {
+        for (source, known) in std::mem::take(&mut self.unconfirmed) {
+            self.denied(source, known.finish());
+        }
         let last = self.last;
         let findings = self.engine.settle(|_| Some(last));
         self.record(findings);

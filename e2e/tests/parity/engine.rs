@@ -11,7 +11,9 @@ use yellowjack::detect::Engine;
 use yellowjack::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal};
 use yellowjack::replay::{Setup, SetupFiles, Terms};
 use yellowjack::signals::attribute::{Index, Membership, Named, PodFacts};
-use yellowjack::signals::decode::{Decoded, Decoder, MetricsFormat, MetricsReader, sniff};
+use yellowjack::signals::decode::{
+    Decoded, Decoder, MetricsFormat, MetricsReader, Unconfirmed, sniff,
+};
 
 use crate::case::Case;
 use crate::compare::{Action, Outcome};
@@ -71,6 +73,7 @@ pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
     };
     played.enroll(case, &recorded)?;
     let mut decoders: BTreeMap<usize, Decoder> = BTreeMap::new();
+    let mut unconfirmed: BTreeMap<usize, Unconfirmed> = BTreeMap::new();
     let mut items = recorded.items.iter().peekable();
     while let Some(item) = items.next() {
         match item {
@@ -80,8 +83,16 @@ pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
                     .copied()
                     .or_else(|| sniff(line).map(Decoder::new));
                 let Some(mut decoder) = known else { continue };
-                if let Decoded::Signal(signal) = decoder.decode(line) {
-                    played.step(u16::try_from(*file)?, &signal);
+                let (decoded, tracking) = decoder.decode_tracked(line);
+                if let Decoded::Signal(signal) = decoded {
+                    let source = u16::try_from(*file)?;
+                    played.step(source, &signal);
+                    if let (Some(tracking), Signal::Flow(flow)) = (tracking, &signal) {
+                        let known = unconfirmed.entry(*file).or_default();
+                        for denied in known.take(flow, tracking) {
+                            played.step(source, &Signal::Flow(denied));
+                        }
+                    }
                 }
                 decoder.learn(line);
                 decoders.insert(*file, decoder);
@@ -89,6 +100,11 @@ pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
             Item::Sample(sample) => {
                 played.samples(&recorded, &Recorded::moment(sample, &mut items))
             }
+        }
+    }
+    for (file, known) in unconfirmed {
+        for denied in known.finish() {
+            played.step(u16::try_from(file)?, &Signal::Flow(denied));
         }
     }
     played.settle();

@@ -11,7 +11,7 @@
 use super::suricata::{self, Drops};
 use super::vpc::{self, Columns};
 use super::zeek::tsv::{self, Header};
-use super::{Decoded, Format, SkipReason, decode, text_of};
+use super::{Decoded, Format, SkipReason, Tracking, decode, text_of, ulogd};
 use crate::model::{LostEvents, Signal};
 
 /// See the module.
@@ -73,6 +73,19 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// The same, and what the line says about the entry of its connection in connection tracking, where the format tells.
+    #[must_use]
+    pub fn decode_tracked<'a>(&self, line: &'a [u8]) -> (Decoded<'a>, Option<Tracking>) {
+        if self.format == Format::Ulogd
+            && let Ok(text) = text_of(line)
+            && text.starts_with('{')
+            && let Ok((signal, tracking)) = ulogd::decode_tracked(text)
+        {
+            return (Decoded::Signal(signal), tracking);
+        }
+        (self.decode(line), None)
     }
 
     /// Remembers what a line says about the lines after it. To be called once per line, in the

@@ -23,6 +23,7 @@ mod sniff;
 mod suricata;
 mod time;
 mod ulogd;
+mod unconfirmed;
 mod vpc;
 mod wrapper;
 mod zeek;
@@ -44,6 +45,7 @@ pub use samples::{SampleLine, decode_sample, read_sample};
 pub use shape::{LooksLike, looks_like, why_nothing};
 pub use shows::{Shown, Shows};
 pub use sniff::sniff;
+pub use unconfirmed::{Tracking, Unconfirmed};
 
 /// The log formats that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

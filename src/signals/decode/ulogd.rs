@@ -3,12 +3,13 @@
 //! NFLOG shows the first packet and never an answer. NFCT shows the answer in the packet counters,
 //! which are filled in when a connection ends. So the begin of a connection is `Unseen`, not
 //! `Pending`: a connection that lives for hours has no other line until its end, and silence says
-//! nothing about it. Blocked packets never become a connection; only NFLOG can show those. A rule of
+//! nothing about it. Blocked packets never become a connection; only NFLOG can show those: by its label, or
+//! because NFCT has no begin of it (see [`super::unconfirmed`]). A rule of
 //! NFLOG whose prefix is [`ALIVE_PREFIX`] tells of packets of connections that live on.
 
 use super::field::{Scalar, Skipped};
 use super::json::{read_line, record};
-use super::{Malformed, NoSignal, SkipReason, attempts, icmp, time};
+use super::{Malformed, NoSignal, SkipReason, Tracking, attempts, icmp, time};
 use crate::model::{EventTime, Flow, Outcome, Signal, Transport, Volume};
 
 record! {
@@ -37,7 +38,7 @@ record! {
         orig_bytes: Scalar<'a> = "orig.raw.pktlen",
         orig_packets: Scalar<'a> = "orig.raw.pktcount",
         reply_protocol: Skipped = "reply.ip.protocol",
-        reply_source_port: Skipped = "reply.l4.sport",
+        reply_source_port: Scalar<'a> = "reply.l4.sport",
         reply_destination_port: Skipped = "reply.l4.dport",
         reply_bytes: Scalar<'a> = "reply.raw.pktlen",
         reply_packets: Scalar<'a> = "reply.raw.pktcount",
@@ -87,7 +88,7 @@ record! {
         // both
         src_ip: Scalar<'a> = "src_ip",
         dest_ip: Scalar<'a> = "dest_ip",
-        reply_source: Skipped = "reply.ip.saddr.str",
+        reply_source: Scalar<'a> = "reply.ip.saddr.str",
         reply_destination: Skipped = "reply.ip.daddr.str",
         action: Scalar<'a> = "action",
     }
@@ -108,19 +109,29 @@ enum Event {
 
 /// Decodes one object of either stack.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
+    decode_tracked(text).map(|(signal, _)| signal)
+}
+
+/// The same, and what the line says about the entry of its connection in connection tracking.
+pub(super) fn decode_tracked(text: &str) -> Result<(Signal<'_>, Option<Tracking>), NoSignal> {
     let mut line = Line::default();
     read_line(text, &mut line)?;
-    let flow = if line.event.is_present() {
-        line.connection()?
+    let (flow, tracking) = if line.event.is_present() {
+        let flow = line.connection()?;
+        let tracking = line.confirmed(&flow);
+        (flow, Some(tracking))
     } else if [&line.hook, &line.prefix, &line.packet_bytes]
         .into_iter()
         .any(Scalar::is_present)
     {
-        line.packet()?
+        let flow = line.packet()?;
+        // A rule with a label stands behind the policies and says itself what became of the packet.
+        let is_open = flow.outcome == Outcome::Unseen && !line.action.is_present();
+        (flow, is_open.then_some(Tracking::Opened))
     } else {
         return Err(NoSignal::Unknown);
     };
-    Ok(Signal::Flow(flow))
+    Ok((Signal::Flow(flow), tracking))
 }
 
 impl<'a> Line<'a> {
@@ -187,6 +198,23 @@ impl<'a> Line<'a> {
             .volume
             .map_or(Outcome::Unseen, |volume| outcome(event, &flow, &volume));
         Ok(flow)
+    }
+
+    /// What an NFCT line says about the entry. NFLOG in FORWARD sees the target after translation, as the answer's source.
+    fn confirmed(&self, flow: &Flow<'_>) -> Tracking {
+        let port = self.reply_source_port.port().ok().flatten();
+        let port = port.unwrap_or(flow.destination_port);
+        let is_same =
+            port == flow.destination_port && self.reply_source.text() == self.dest_ip.text();
+        let host = if is_same {
+            None
+        } else {
+            self.reply_source.address().ok().flatten()
+        };
+        Tracking::Confirmed {
+            translated_to: host.map(|host| (host, port)),
+            is_begin: matches!(self.event.unsigned(), Ok(Some(1))),
+        }
     }
 
     /// The counters, where the kernel keeps them. Without accounting they are absent or 0; a

@@ -1,0 +1,300 @@
+//! Connections that ulogd2's NFLOG shows being opened and its NFCT never confirms: a policy dropped them.
+//!
+//! The rule of NFLOG stands before the policies. Where a policy drops or rejects the first packet, the kernel throws
+//! away the entry of connection tracking before it is confirmed, and NFCT tells nothing of it, neither a begin nor an
+//! end (tried with DROP of iptables, drop and reject of nf_tables). A connection that passes has its begin within a
+//! millisecond. So a first packet without a begin is a denied contact, where the same log shows the begins of others.
+//!
+//! Pure: time is that of the log. Of TCP only: a one-way UDP stream has a packet after packet that looks like a first
+//! one and a single begin. What is uncertain is left out:
+//!
+//! - no begin of any TCP connection was logged at or after the packet, so NFCT may be off, filtered or dead;
+//! - so many lines came in that second that the kernel may have dropped events;
+//! - so many connections were opened that an earlier begin may be forgotten, of which this is a repeated packet.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use crate::limits;
+use crate::model::{EventTime, Flow, Outcome, Signal, Transport};
+
+/// How long a begin may take to be in the log. It comes within a millisecond of the packet; ulogd2 hands over what
+/// the kernel has collected within seconds.
+const CONFIRMED_WITHIN_US: i64 = 10_000_000;
+
+/// How long a packet waits for the begin of another connection, which shows that begins are logged.
+const PROVEN_WITHIN_US: i64 = 60_000_000;
+
+/// How long a begin is remembered after its last packet: a SYN is repeated after up to 64 s.
+const REMEMBERED_US: i64 = 150_000_000;
+
+/// How much of the log must follow on a packet at its end.
+const AT_THE_END_US: i64 = 1_000_000;
+
+/// Lines in a second of the log from which on events may have been dropped by the kernel. ulogd2 writes some ten
+/// thousand.
+const LINES_PER_SECOND_MAX: u32 = 2_000;
+
+/// What a line says about the entry of a connection in connection tracking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracking {
+    /// A first packet, logged before the policies.
+    Opened,
+    /// There is an entry.
+    Confirmed {
+        /// Where its packets go after translation, where that is elsewhere.
+        translated_to: Option<(IpAddr, u16)>,
+        /// Whether the line is about its begin.
+        is_begin: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    source: (IpAddr, u16),
+    target: (IpAddr, u16),
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// A first packet without a begin.
+    Waiting(Box<Flow<'static>>),
+    /// The begin was logged; the last packet was at this time.
+    Confirmed(EventTime),
+}
+
+/// See the module. One per log.
+#[derive(Debug, Default)]
+pub struct Unconfirmed {
+    entries: HashMap<Key, Entry>,
+    /// When which packet is looked at again, and which begin is forgotten.
+    waiting_due: VecDeque<(EventTime, Key)>,
+    confirmed_due: VecDeque<(EventTime, Key)>,
+    waiting_of: HashMap<IpAddr, usize>,
+    waiting_count: usize,
+    /// The last begin, of IPv4 and of IPv6.
+    begins: [Option<EventTime>; 2],
+    newest: Option<EventTime>,
+    second: (i64, u32),
+    /// Until when nothing is believed.
+    doubtful_until: Option<EventTime>,
+}
+
+impl Unconfirmed {
+    /// Takes in a flow of the log, and returns the contacts that are known to be denied by now.
+    pub fn take(&mut self, flow: &Flow<'_>, tracking: Tracking) -> Vec<Flow<'static>> {
+        if flow.transport != Transport::Tcp {
+            return Vec::new();
+        }
+        let key = Key {
+            source: (flow.source, flow.source_port),
+            target: (flow.destination, flow.destination_port),
+        };
+        match tracking {
+            Tracking::Opened => {
+                self.count(flow.time);
+                self.opened(key, flow);
+            }
+            Tracking::Confirmed {
+                translated_to,
+                is_begin,
+            } => {
+                if is_begin {
+                    self.count(flow.time);
+                    let begin = self.begin_mut(flow.destination);
+                    *begin = (*begin).max(Some(flow.time));
+                }
+                self.confirm(key, flow.time);
+                if let Some(target) = translated_to {
+                    self.confirm(Key { target, ..key }, flow.time);
+                }
+            }
+        }
+        self.judge()
+    }
+
+    fn count(&mut self, time: EventTime) {
+        self.newest = self.newest.max(Some(time));
+        let second = time.as_micros() / 1_000_000;
+        if self.second.0 != second {
+            self.second = (second, 0);
+        }
+        self.second.1 = self.second.1.saturating_add(1);
+        if self.second.1 > LINES_PER_SECOND_MAX {
+            self.doubt(time.plus_micros(CONFIRMED_WITHIN_US));
+        }
+    }
+
+    /// Events may be missing: what waits may have been confirmed.
+    fn doubt(&mut self, until: EventTime) {
+        self.doubtful_until = self.doubtful_until.max(Some(until));
+        if self.waiting_count > 0 {
+            self.entries
+                .retain(|_, entry| matches!(entry, Entry::Confirmed(_)));
+            self.waiting_of.clear();
+            self.waiting_count = 0;
+        }
+    }
+
+    fn opened(&mut self, key: Key, flow: &Flow<'_>) {
+        match self.entries.get_mut(&key) {
+            Some(Entry::Confirmed(last)) => {
+                *last = flow.time.max(*last);
+                return;
+            }
+            Some(Entry::Waiting(_)) => return,
+            None => {}
+        }
+        let is_doubtful = self.doubtful_until.is_some_and(|until| flow.time < until);
+        let of_source = self.waiting_of.entry(flow.source).or_default();
+        if is_doubtful
+            || *of_source >= limits::PENDING_MAX
+            || self.waiting_count >= limits::UNCONFIRMED_MAX
+        {
+            if *of_source == 0 {
+                self.waiting_of.remove(&flow.source);
+            }
+            return;
+        }
+        let Signal::Flow(owned) = Signal::Flow(flow.clone()).into_owned() else {
+            return;
+        };
+        *of_source += 1;
+        self.waiting_count += 1;
+        self.entries.insert(key, Entry::Waiting(Box::new(owned)));
+        let due = flow.time.plus_micros(CONFIRMED_WITHIN_US);
+        self.waiting_due.push_back((due, key));
+    }
+
+    fn confirm(&mut self, key: Key, time: EventTime) {
+        let last = match self.entries.get(&key) {
+            Some(Entry::Confirmed(last)) => time.max(*last),
+            _ => time,
+        };
+        match self.entries.insert(key, Entry::Confirmed(last)) {
+            Some(Entry::Confirmed(_)) => return,
+            Some(Entry::Waiting(flow)) => self.leaves(flow.source),
+            None => {}
+        }
+        if self.entries.len() > limits::CONFIRMED_MAX {
+            // Which packets are repeated ones is not known until all that was forgotten is over.
+            *self = Self {
+                newest: self.newest,
+                doubtful_until: Some(time.plus_micros(REMEMBERED_US)),
+                ..Self::default()
+            };
+            return;
+        }
+        let due = time.plus_micros(REMEMBERED_US);
+        self.confirmed_due.push_back((due, key));
+    }
+
+    fn leaves(&mut self, source: IpAddr) {
+        self.waiting_count = self.waiting_count.saturating_sub(1);
+        if let Some(count) = self.waiting_of.get_mut(&source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.waiting_of.remove(&source);
+            }
+        }
+    }
+
+    fn judge(&mut self) -> Vec<Flow<'static>> {
+        let mut denied = Vec::new();
+        let Some(newest) = self.newest else {
+            return denied;
+        };
+        for _ in 0..self.waiting_due.len() {
+            let Some(key) = next_due(&mut self.waiting_due, newest) else {
+                break;
+            };
+            denied.extend(self.look_at(key, newest));
+        }
+        for _ in 0..self.confirmed_due.len() {
+            let Some(key) = next_due(&mut self.confirmed_due, newest) else {
+                break;
+            };
+            self.forget(key, newest);
+        }
+        denied
+    }
+
+    fn forget(&mut self, key: Key, newest: EventTime) {
+        let Some(Entry::Confirmed(last)) = self.entries.get(&key) else {
+            return;
+        };
+        let until = last.plus_micros(REMEMBERED_US);
+        if until > newest {
+            self.confirmed_due.push_back((until, key));
+        } else {
+            self.entries.remove(&key);
+        }
+    }
+
+    /// The contact of this packet, where it is known to be denied. It waits on where that may still be shown.
+    fn look_at(&mut self, key: Key, newest: EventTime) -> Option<Flow<'static>> {
+        let Some(Entry::Waiting(flow)) = self.entries.get(&key) else {
+            return None;
+        };
+        let (time, source) = (flow.time, flow.source);
+        let begin = self.begin(flow.destination);
+        let is_proven = begin.is_some_and(|begin| begin >= time);
+        if !is_proven && newest.micros_since(time) <= PROVEN_WITHIN_US {
+            let again = newest.plus_micros(CONFIRMED_WITHIN_US / 10);
+            self.waiting_due.push_back((again, key));
+            return None;
+        }
+        let Some(Entry::Waiting(flow)) = self.entries.remove(&key) else {
+            return None;
+        };
+        self.leaves(source);
+        is_proven.then(|| Flow {
+            outcome: Outcome::Denied,
+            forwarded: false,
+            ..*flow
+        })
+    }
+
+    /// What is denied at the end of a recorded log. A second is a thousand times what a begin takes.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Flow<'static>> {
+        let Some(newest) = self.newest else {
+            return Vec::new();
+        };
+        let waiting = std::mem::take(&mut self.waiting_due);
+        let is_old = |key: &Key| match self.entries.get(key) {
+            Some(Entry::Waiting(flow)) => newest.micros_since(flow.time) >= AT_THE_END_US,
+            _ => false,
+        };
+        let keys: Vec<Key> = waiting
+            .into_iter()
+            .map(|(_, key)| key)
+            .filter(is_old)
+            .collect();
+        keys.into_iter()
+            .filter_map(|key| self.look_at(key, newest))
+            .collect()
+    }
+
+    const fn begin(&self, target: IpAddr) -> Option<EventTime> {
+        let [v4, v6] = self.begins;
+        if target.is_ipv4() { v4 } else { v6 }
+    }
+
+    const fn begin_mut(&mut self, target: IpAddr) -> &mut Option<EventTime> {
+        let [v4, v6] = &mut self.begins;
+        if target.is_ipv4() { v4 } else { v6 }
+    }
+}
+
+/// The next one that is due by now.
+fn next_due(queue: &mut VecDeque<(EventTime, Key)>, now: EventTime) -> Option<Key> {
+    let (due, _) = queue.front()?;
+    if *due > now {
+        return None;
+    }
+    queue.pop_front().map(|(_, key)| key)
+}
+
+#[cfg(test)]
+mod tests;
