@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt};
 use super::Controller;
 use super::agents::Agents;
 use crate::api::labels;
-use crate::cluster::{Conflicts, FieldManager, WriteError};
+use crate::cluster::{Conflicts, FieldManager, WriteError, shares_devices};
 use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;
 use crate::guardrails::drift::cluster_policy_stands;
@@ -228,18 +228,25 @@ impl Controller {
         let client = self.writer.client();
         let nodes: Api<Node> = Api::all(client.clone());
         let mut params = ListParams::default().limit(limits::NODES_PAGE);
+        let mut sharing = Vec::new();
         loop {
             let page = bounded(nodes.list(&params)).await?;
             for node in &page.items {
                 if known.len() < limits::NODES_MAX {
                     known.push(add_node(&mut facts, node));
                 }
+                let name = node.metadata.name.clone().filter(|_| shares_devices(node));
+                sharing.extend(name.map(String::into_boxed_str));
             }
             match page.metadata.continue_ {
                 Some(next) if !next.is_empty() => params = params.continue_token(&next),
                 _ => break,
             }
         }
+        self.index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .set_nodes_sharing_devices(sharing.into_iter());
         let services: Api<ServiceCIDR> = Api::all(client.clone());
         match bounded(services.list(&ListParams::default())).await {
             Ok(list) => {

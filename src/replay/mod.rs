@@ -6,7 +6,6 @@
 //! `score`, `report` (JSON, text, Markdown). A subject is a source address: nothing here knows pods.
 
 mod captures;
-mod devices;
 mod labels;
 mod lines;
 mod manifests;

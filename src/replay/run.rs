@@ -7,7 +7,6 @@ use std::net::IpAddr;
 
 use super::ReplayError;
 use super::captures::Capture;
-use super::devices::{self, Known};
 use super::labels::Labels;
 use super::lines::{Line, LogFile, for_each_line};
 use super::setup::Setup;
@@ -328,9 +327,9 @@ impl<'a> Replay<'a> {
             Some(address) => address.to_string(),
             None => sample.pod.to_string(),
         };
-        let (known, withdrawn) = devices::attribute(&mut self.device_owners, &mut sample, &owner);
-        self.result.unnamed_device_count += u64::from(known == Known::Unnamed);
-        if let Some(withdrawn) = withdrawn {
+        let is_unnamed = sample.gpu.is_some_and(|gpu| gpu.device.is_none());
+        self.result.unnamed_device_count += u64::from(is_unnamed);
+        if let Some(withdrawn) = self.device_owners.attribute(&mut sample, &owner) {
             self.step(source, &Signal::Sample(withdrawn));
         }
         Decoded::Signal(Signal::Sample(sample))

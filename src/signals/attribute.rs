@@ -12,6 +12,7 @@
 //! [`limits::CLOCK_SKEW_MICROS`], because a log and the API run on different clocks; where the
 //! widened holds of two pods overlap, nobody is named.
 
+mod devices;
 mod names;
 mod neighbour;
 mod record;
@@ -208,6 +209,8 @@ pub struct Index {
     /// Names of the nodes, and of those that pods are on since.
     node_names: HashSet<Box<str>, RandomState>,
     names: names::Names,
+    /// Names of nodes that declare shared accelerators.
+    sharing_nodes: HashSet<Box<str>, RandomState>,
     /// Ended pods, the longest ended first.
     ended: BTreeSet<(EventTime, PodKey)>,
     stats: IndexStats,

@@ -216,7 +216,10 @@ impl Operator {
             ("attributed", count(&samples.attributed)),
             ("unattributed", count(&samples.unattributed)),
             ("malformed", sum(|of| &of.malformed)),
-            ("shared_gpu", sum(|of| &of.shared_gpus)),
+            (
+                "shared_gpu",
+                sum(|of| &of.shared_gpus) + count(&samples.shared_gpus),
+            ),
             ("beyond_bound", sum(|of| &of.beyond_bound)),
             ("ahead", sum(|of| &of.ahead)),
             ("impossible", sum(|of| &of.impossible)),

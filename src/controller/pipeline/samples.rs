@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::{Pipeline, Progress, source_id};
-use crate::model::{Finding, Signal};
+use crate::model::{DeviceUse, Finding, Signal};
 use crate::signals::attribute::{Named, PodFacts};
 use crate::signals::decode::PodSample;
 use crate::signals::source::scrape::SampleBatch;
@@ -20,6 +20,8 @@ pub struct SampleCounters {
     pub attributed: AtomicU64,
     /// Samples that no pod could be named for.
     pub unattributed: AtomicU64,
+    /// Samples of accelerators on nodes that declare them shared.
+    pub shared_gpus: AtomicU64,
 }
 
 impl Pipeline {
@@ -52,10 +54,17 @@ impl Pipeline {
         };
         // Sources of metrics are numbered after the logs.
         let id = source_id(self.sources.len() + source);
-        let Ok(attributed) = index.attribute(id, &signal, named) else {
+        let Ok(mut attributed) = index.attribute(id, &signal, named) else {
             counters.unattributed.fetch_add(1, Ordering::Relaxed);
             return Vec::new();
         };
+        let node = attributed.origin.node;
+        let shared =
+            as_shared(&signal).filter(|_| node.is_some_and(|node| index.shares_devices(node)));
+        if let Some(shared) = &shared {
+            counters.shared_gpus.fetch_add(1, Ordering::Relaxed);
+            attributed.signal = shared;
+        }
         counters.attributed.fetch_add(1, Ordering::Relaxed);
         let found = self.engine.step(&attributed);
         let facts_of = |finding: Finding| {
@@ -64,6 +73,16 @@ impl Pipeline {
         };
         found.into_iter().filter_map(facts_of).collect()
     }
+}
+
+/// A sample of an accelerator as one of a shared one.
+fn as_shared<'a>(signal: &Signal<'a>) -> Option<Signal<'a>> {
+    let Signal::Sample(sample) = signal else {
+        return None;
+    };
+    let mut sample = sample.clone();
+    sample.gpu.as_mut()?.device_use = DeviceUse::Shared;
+    Some(Signal::Sample(sample))
 }
 
 #[cfg(test)]
@@ -76,7 +95,7 @@ mod tests {
     use super::*;
     use crate::controller::pipeline::LineCounters;
     use crate::detect::{Engine, EngineConfig};
-    use crate::model::{ComputeSample, EventTime, PodKey};
+    use crate::model::{ComputeSample, EventTime, GpuSample, PodKey};
     use crate::respond::{Forgotten, Witness};
     use crate::signals::attribute::Index;
     use crate::signals::health::{SignalHealth, SignalsVerdict};
@@ -158,6 +177,26 @@ mod tests {
         ];
         assert_eq!(take(&mut pipeline, true, samples), (3, 2));
         assert_eq!(pipeline.engine.pod_count(), 2);
+    }
+
+    #[test]
+    fn an_accelerator_of_a_node_that_declares_it_shared_is_counted_as_shared() {
+        for (sharing, expected) in [("n1", 1), ("n2", 0)] {
+            let mut index = Index::new();
+            let on_node = PodFacts {
+                node: Some("n1".to_owned()),
+                ..pod("a", 0)
+            };
+            index.apply(on_node, at(0));
+            index.set_nodes_sharing_devices([sharing.into()].into_iter());
+            let mut pipeline = pipeline(index);
+            let mut of_gpu = sample(None, 80, 95);
+            of_gpu.sample.gpu = Some(GpuSample::default());
+            let of_cpu = sample(None, 80, 95);
+            assert_eq!(take(&mut pipeline, true, vec![of_gpu, of_cpu]), (2, 0));
+            let shared = &pipeline.counters.samples.shared_gpus;
+            assert_eq!(shared.load(Ordering::Relaxed), expected, "{sharing}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::limits;
-use crate::model::EventTime;
+use crate::model::{ComputeSample, DeviceUse, EventTime, GpuSample};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +85,39 @@ impl DeviceOwners {
                 Ownership::Exclusive
             }
         }
+    }
+
+    /// Says in a sample who uses its device; `owner` is its pod. Returns the sample that withdraws what was
+    /// said about the pod before, where there was one lately. A sample that names no device stays as it is: it
+    /// cannot show that the pod has its device alone.
+    pub fn attribute(
+        &mut self,
+        sample: &mut ComputeSample<'_>,
+        owner: &str,
+    ) -> Option<ComputeSample<'static>> {
+        let time = sample.time;
+        let gpu = sample.gpu.as_mut()?;
+        let device = gpu.device?;
+        let before = match self.observe(device, owner, time) {
+            Ownership::Exclusive if gpu.device_use != DeviceUse::Shared => {
+                gpu.device_use = DeviceUse::Exclusive;
+                return None;
+            }
+            Ownership::Exclusive => None,
+            Ownership::Shared { before } => before,
+        };
+        gpu.device_use = DeviceUse::Shared;
+        let withdrawn = GpuSample {
+            device: Some(device),
+            device_use: DeviceUse::Shared,
+            ..GpuSample::default()
+        };
+        Some(ComputeSample {
+            time,
+            pod: before?.into_string().into(),
+            cpu: None,
+            gpu: Some(withdrawn),
+        })
     }
 
     /// Devices that are remembered.
