@@ -362,9 +362,24 @@ fn silent_hosts(lossy_node: &str, target: &dyn Fn(u16) -> Ipv4Addr, count: u16) 
     })
 }
 
+/// The nodes that the lines name, as the API server knows them.
+async fn make_nodes() -> anyhow::Result<()> {
+    let nodes: Api<Node> = Api::all(yellowjack_e2e::TestCluster::shared()?.client().await?);
+    for name in ["node-1", "node-2"] {
+        let node = serde_json::from_value(json!({ "metadata": { "name": name } }))?;
+        match nodes.create(&PostParams::default(), &node).await {
+            // Another test made it.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            made => drop(made?),
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn records_lost_on_another_node_do_not_hide_a_scan_and_those_of_its_own_node_do()
 -> anyhow::Result<()> {
+    make_nodes().await?;
     let elsewhere = findings(silent_scan("node-2"), |found| {
         count(found, Action::Quarantine) == 1
     });
@@ -435,6 +450,7 @@ fn dead_links(spec: Value) -> Scene {
 
 #[tokio::test]
 async fn a_crawlers_dead_links_weigh_half_and_those_of_another_run_do_not() -> anyhow::Result<()> {
+    make_nodes().await?;
     let crawler = dead_links(json!({ "detection": { "profile": "Crawler" } }));
     let declared = findings(crawler, |found| count(found, Action::Quarantine) == 0);
     let silent = findings(dead_links(json!({})), |found| {

@@ -74,6 +74,8 @@ async fn play(case: &Case, engine: &Outcome, env: &TestEnv) -> anyhow::Result<Ou
     if case.option("--samples").is_some() {
         flags.extend(server.flags());
     }
+    let stale_after = if case.signals.is_some() { "5s" } else { "1h" };
+    flags.extend(["--stale-after", stale_after].map(str::to_owned));
     let mut world = World::start(env.clone(), folder, &sources, &pods, &flags).await?;
     let names = pods
         .iter()

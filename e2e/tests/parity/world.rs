@@ -114,14 +114,7 @@ impl World {
             "--agent-namespace",
             &env.namespace,
         ];
-        arguments.extend([
-            "--start-at",
-            "beginning",
-            "--listen",
-            "127.0.0.1:0",
-            "--stale-after",
-            "1h",
-        ]);
+        arguments.extend(["--start-at", "beginning", "--listen", "127.0.0.1:0"]);
         // What bounds automatic action is not what is compared.
         arguments.extend([
             "--breaker-pods",
