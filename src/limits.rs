@@ -226,8 +226,34 @@ const _: () = assert!(RUNS_MAX >= PODS_MAX, "see RUNS_MAX");
 
 // --- replay ----------------------------------------------------------------------------------
 
-/// Files of one capture that are merged by time; each holds one line in memory.
+/// Files of one capture that are open at once and merged by time. Each holds one line in memory, and a
+/// compressed one its window.
 pub const MERGE_FILES_MAX: usize = 64;
+
+/// Files of one log, rotated and compressed ones with it: an archive of Zeek's has 24 a day.
+pub const CHAIN_FILES_MAX: usize = 4_096;
+
+/// First bytes of each file that are kept to know a copy of it: 4,096 files take 16 MiB.
+pub const CHAIN_HEAD_BYTES: usize = 4 * 1024;
+
+/// First bytes of a file that are looked at for its time and its shape.
+pub const PEEK_BYTES: usize = 64 * 1024;
+
+/// Lines among them whose times are compared.
+pub const PEEK_LINES: usize = 64;
+
+/// Targets of one subject whose outcome is missing that replay counts. A scan needs 35; 16,384 subjects
+/// with 40 bytes for each target take 80 MiB at most.
+pub const OPEN_TARGETS_MAX: usize = 128;
+
+/// Files that the text output names per capture: those that gave nothing first.
+pub const FILES_SHOWN_MAX: usize = 5;
+
+/// The same in Markdown.
+pub const MARKDOWN_FILES_MAX: usize = 50;
+
+/// Files that were passed over that a message names.
+pub const LEFT_OUT_SHOWN_MAX: usize = 8;
 
 /// Captures of one call.
 pub const CAPTURES_MAX: usize = 10_000;

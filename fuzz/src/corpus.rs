@@ -64,6 +64,18 @@ DCGM_FI_DEV_FB_USED{gpu=\"1\",UUID=\"GPU-2\",GPU_I_ID=\"7\",namespace=\"n\",pod=
 ";
 const POD_METRICS: &str = r#"{"items":[{"metadata":{"name":"agent-0","namespace":"team-a"},"timestamp":"2026-09-21T14:13:20Z","window":"10.016s","containers":[{"name":"agent","usage":{"cpu":"337160596n","memory":"35664Ki"}},{"usage":{"cpu":"250m"}}]}]}"#;
 
+/// Logs in Zeek's columns: the header has to come with the lines.
+const COLUMNS: [&str; 2] = [
+    "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tduration\torig_bytes\tconn_state\thistory\torig_pkts\n1764403200.250000\t10.9.1.50\t52000\t10.30.0.4\t3389\ttcp\t0.5\t-\tREJ\tSr\t1\n#close\t2025-11-29\n",
+    "#separator \\x7c\n#set_separator|;\n#path|dns\n#fields|ts|id_orig_h|id_orig_p|id_resp_h|id_resp_p|query|answers|rcode_name\n1764403200.25|10.9.1.50|5|10.96.0.10|53|a\\x7cb.example|192.0.2.1;TXT x\\x3b|NOERROR\n",
+];
+
+/// A few lines, by gzip and by zstd.
+const COMPRESSED: [&[u8]; 2] = [
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x4b\x54\xc8\xc9\xcc\x4b\x55\xc8\x4f\x53\x48\x54\xc8\xc9\x4f\xe7\x4a\xcc\x4b\x51\x48\xcc\xcb\x2f\xc9\x48\x2d\x52\xc8\xcf\x4b\xe5\x02\x00\x59\x8d\x5a\x37\x20\x00\x00\x00",
+    b"\x28\xb5\x2f\xfd\x20\x07\x39\x00\x00\x61\x20\x6c\x69\x6e\x65\x0a",
+];
+
 /// A pool list with one entry of each kind.
 const POOLS: &str = "# pools\npool.example.org\n*.miner.example.net\n203.0.113.9:3333\n198.51.100.0/24\n2001:db8::/32\n[2001:db8::1]:443\n";
 
@@ -120,7 +132,13 @@ impl Corpus {
                 };
                 vec![answers.as_bytes().to_vec()]
             }
-            Target::Log(format) => of(Some(format)).flat_map(|lines| parts(lines)).collect(),
+            Target::Compressed => COMPRESSED.map(<[u8]>::to_vec).to_vec(),
+            Target::Log(format) => {
+                let columns = COLUMNS.map(|log| log.as_bytes().to_vec());
+                let columns = columns.into_iter().filter(|_| format == Format::Zeek);
+                let lines = of(Some(format)).flat_map(|lines| parts(lines));
+                lines.chain(columns).collect()
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::io::{Cursor, Read};
 use std::mem::discriminant;
 
 use yellowjack::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
@@ -9,8 +10,9 @@ use yellowjack::limits;
 use yellowjack::model::{EventTime, Finding, Neighbour, PodKey, Signal, Subject};
 use yellowjack::signals::decode::{
     Decoded, Decoder, Format, MetricsFormat, MetricsRead, MetricsReader, decode, decode_sample,
-    sniff,
+    looks_like, sniff,
 };
+use yellowjack::signals::source::compressed::{self, Compression};
 
 /// What one input led to, as a hash: the kind of result and which parts of it are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +33,10 @@ pub enum Target {
     Line(Format),
     /// A decoder with its memory, and the engine behind it, on several lines.
     Log(Format),
-    /// The guess of a format.
+    /// The guess of a format, and of what a log looks like that is none.
     Sniff,
+    /// Compressed logs.
+    Compressed,
     /// Pool lists.
     Pools,
     /// Samples of processors and accelerators.
@@ -52,7 +56,7 @@ impl Target {
         let logs = Format::ALL.into_iter().map(Self::Log);
         lines
             .chain(logs)
-            .chain([Self::Sniff, Self::Pools, Self::Samples])
+            .chain([Self::Sniff, Self::Compressed, Self::Pools, Self::Samples])
             .chain(MetricsFormat::ALL.into_iter().map(Self::Metrics))
             .collect()
     }
@@ -64,6 +68,7 @@ impl Target {
             Self::Line(format) => format.name().to_owned(),
             Self::Log(format) => format!("{}-log", format.name()),
             Self::Sniff => "sniff".to_owned(),
+            Self::Compressed => "compressed".to_owned(),
             Self::Pools => "pools".to_owned(),
             Self::Samples => "samples".to_owned(),
             Self::Metrics(format) => format!("{}-metrics", format.name()),
@@ -78,8 +83,14 @@ impl Target {
             Self::Sniff => {
                 let found = sniff(input);
                 ensure(sniff(input) == found, "the same line, two formats")?;
-                Ok(Behaviour::of(found))
+                let looks = looks_like(input);
+                ensure(
+                    found.is_none() || looks.is_some(),
+                    "a log of a known format looks like something",
+                )?;
+                Ok(Behaviour::of((found, looks.map(|looks| looks.name))))
             }
+            Self::Compressed => check_compressed(input),
             Self::Pools => check_pools(input),
             Self::Metrics(format) => check_metrics(format, input),
             Self::Samples => {
@@ -280,6 +291,32 @@ fn check_samples(read: &MetricsRead, now: EventTime) -> Result<(), String> {
         )?;
     }
     Ok(())
+}
+
+/// Bytes that are read from one compressed input: far more than a seed unfolds into.
+const UNFOLDED_BYTES_MAX: u64 = 1024 * 1024;
+
+fn check_compressed(input: &[u8]) -> Result<Behaviour, String> {
+    let unfold = || {
+        let mut text = Vec::new();
+        let reader = compressed::open(Cursor::new(input.to_vec()));
+        let read = reader.and_then(|reader| {
+            let mut bounded = reader.take(UNFOLDED_BYTES_MAX);
+            bounded.read_to_end(&mut text)
+        });
+        (read.is_ok(), text)
+    };
+    let (is_good, text) = unfold();
+    ensure(
+        unfold() == (is_good, text.clone()),
+        "the same bytes, the same text",
+    )?;
+    let kind = Compression::of(input);
+    ensure(
+        kind.is_some() || text == input,
+        "what is not compressed comes out as it is",
+    )?;
+    Ok(Behaviour::of((kind.is_some(), is_good, text.len().min(64))))
 }
 
 fn check_pools(input: &[u8]) -> Result<Behaviour, String> {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use super::incident::colour;
-use crate::replay::{self, ReplayError, Setup, SetupFiles};
+use crate::model::escape::for_terminal;
+use crate::replay::{self, CaptureResult, ReplayError, Setup, SetupFiles};
 use crate::signals::decode::Format;
 
 /// Arguments of `yellowjack replay`.
@@ -44,7 +45,8 @@ pub struct ReplayArgs {
     /// Form of the report.
     #[arg(long, value_enum, default_value_t = OutputArg::Text)]
     output: OutputArg,
-    /// Logs: a file, `-` for standard input, or a folder of logs or of such folders.
+    /// Logs: a file, `-` for standard input, or a folder of logs or of such folders; compressed ones
+    /// (gzip, zstd) too.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 }
@@ -116,9 +118,19 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     for (index, capture) in captures.iter().enumerate() {
         let mut say = |line_count| progress.say(index, line_count);
         say(0);
-        results.push(replay::replay_capture(capture, &setup, &mut say)?);
+        results.push(replay::replay_capture(capture, &setup, &mut say));
     }
     progress.clear();
+    let faults: Vec<_> = results.iter().flat_map(CaptureResult::faults).collect();
+    let is_readable =
+        |result: &CaptureResult| result.files.iter().any(|file| file.format.is_some());
+    if !results.iter().any(is_readable)
+        && let Some(fault) = faults.first()
+    {
+        // No log at all: a report would say of nobody that nothing was found.
+        say_all(faults.get(1..).unwrap_or_default());
+        return Err(ReplayError::Files(for_terminal(fault)).into());
+    }
     let labels = &setup.labels;
     let score = args
         .labels
@@ -133,7 +145,32 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     stdout
         .write_all(report.as_bytes())
         .and_then(|()| stdout.flush())
-        .context("failed to write to standard output")
+        .context("failed to write to standard output")?;
+    drop(stdout);
+    judge(&faults, &results)
+}
+
+/// The outcome of the subcommand: what is wrong with the files decides, once the report is printed.
+fn judge(faults: &[String], results: &[CaptureResult]) -> anyhow::Result<()> {
+    match faults {
+        [] => Ok(()),
+        [fault] => Err(ReplayError::Files(for_terminal(fault)).into()),
+        [..] => {
+            say_all(faults);
+            let file_count: usize = results.iter().map(|result| result.files.len()).sum();
+            let message = format!(
+                "{} of {file_count} files gave nothing or end early",
+                faults.len()
+            );
+            Err(ReplayError::Files(message).into())
+        }
+    }
+}
+
+fn say_all(faults: &[String]) {
+    for fault in faults {
+        eprintln!("note: {}", for_terminal(fault));
+    }
 }
 
 /// A line on the terminal that says how far the replay is.

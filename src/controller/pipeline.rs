@@ -8,6 +8,7 @@
 mod acknowledge;
 mod clock;
 mod counted;
+mod decoders;
 mod fate;
 mod malformed;
 mod reached;
@@ -31,7 +32,7 @@ use crate::signals::attribute::{Index, Named, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, Tracking, Unconfirmed, sniff};
 use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
-use crate::signals::source::{Batch, Position, SourceHealth, SourceState};
+use crate::signals::source::{Batch, Position, SourceHealth, SourceState, lines};
 
 use acknowledge::{acknowledge, finish};
 use clock::wall_clock;
@@ -120,7 +121,7 @@ struct Progress {
     /// When pods that are gone were forgotten last.
     swept: Option<Instant>,
     deferred: DeferredLines,
-    decoders: HashMap<usize, Decoder>,
+    decoders: decoders::Decoders,
     unconfirmed: HashMap<usize, Unconfirmed>,
     clock: clock::Clock,
 }
@@ -196,7 +197,8 @@ impl Pipeline {
         let waiting = Arc::new(Ticket);
         let mut tickets = vec![Arc::downgrade(&waiting)];
         let (mut newest, mut newest_alive) = (EventTime::MIN, None);
-        let mut known = progress.decoders.get(&source).copied();
+        let mut known = progress.decoders.of(source, &batch.position);
+        known = known.or_else(|| self.decoder_of(source, &batch.position));
         let mut tally = LineTally::default();
         for line in batch.lines() {
             if known.is_none() {
@@ -257,9 +259,9 @@ impl Pipeline {
             }
             decoder.learn(line);
         }
-        progress
-            .decoders
-            .extend(known.map(|decoder| (source, decoder)));
+        if let Some(decoder) = known {
+            progress.decoders.keep(source, &batch.position, decoder);
+        }
         let now = Instant::now();
         let format = self.sources.get(source).and_then(|info| info.format);
         self.health.delivered(source, format, &tally, now);
@@ -297,6 +299,13 @@ impl Pipeline {
         let log_time = newest;
         let spoken = Spoken { log_time, ..spoken };
         self.witness.source_spoke(source, spoken, wall_clock());
+    }
+
+    /// The decoder of a source's first file, where its beginning or the configuration tells the format.
+    fn decoder_of(&mut self, source: usize, position: &Position) -> Option<Decoder> {
+        let told = lines(position.header()).find_map(|line| self.format_of(source, line));
+        let format = told.or(self.sources.get(source)?.format)?;
+        Some(decoders::with_header(Decoder::new(format), position))
     }
 
     fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {

@@ -21,7 +21,7 @@ use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
 
 /// Silence after which an open contact has failed. Linux sends a SYN again after 1, 3 and 7 s;
 /// who has not answered by then does not.
-pub(super) const ANSWER_WAIT_US: i64 = 10_000_000;
+pub const ANSWER_WAIT_US: i64 = 10_000_000;
 
 /// What waits since this long after "now" is from before the clock went back, and is forgotten.
 /// Records of several logs, or of a connection's start, may well go back by less.

@@ -37,6 +37,7 @@ mod weight;
 mod wording;
 
 pub use attributed::{Attributed, Origin, Workload};
+pub use contacts::ANSWER_WAIT_US;
 pub use engine::{Engine, EngineConfig, ErrorBudget, RestoreError, Saving};
 pub use intel::{ParseProblem, PoolList};
 pub use scope::{Scope, Scopes};

@@ -16,6 +16,14 @@ pub const BATCH_QUEUE_MAX: usize = 16;
 /// the first lines of every log that is read here.
 pub const FILE_HEAD_BYTES_MAX: usize = 1024;
 
+/// First bytes of a file that are handed over with its lines where reading begins further behind. The
+/// header of Zeek's `conn` has 1 KiB, with packages that add columns 4 KiB.
+pub const FILE_HEADER_BYTES_MAX: usize = 8 * 1024;
+
+/// Files of one source whose decoder is kept: those of a folder twice, as a rotated one is read on
+/// beside the new one. About 250 bytes each.
+pub const FILE_DECODERS_MAX: usize = 2 * FOLLOWED_FILES_MAX;
+
 /// Fewest equal first bytes that let a file with another inode pass for a copy of a known one.
 pub const COPY_HEAD_BYTES_MIN: usize = 64;
 
@@ -71,6 +79,17 @@ pub const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
 
 /// First and longest pause before a file that cannot be opened is tried again.
 pub const OPEN_RETRY_MS: (u64, u64) = (500, 30_000);
+
+// --- compressed logs -------------------------------------------------------------------------
+
+/// Bytes that one compressed log may become. It is read as a stream, so this bounds time, not memory:
+/// a file of a megabyte that unfolds into a terabyte ends here. A day of 10,000 flows/s is 350 GiB of
+/// JSON, rotated by the hour 15 GiB.
+pub const DECOMPRESSED_BYTES_MAX: u64 = 32 * 1024 * 1024 * 1024;
+
+/// Largest window of a zstd frame, which its decoder holds in memory: that of `--long`, and four
+/// octaves above what `zstd -19` needs.
+pub const ZSTD_WINDOW_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 // --- Hubble Relay ----------------------------------------------------------------------------
 

@@ -1,23 +1,19 @@
 //! Captures: which files of the given paths belong together.
 //!
-//! A file is a capture. In a folder, the Zeek logs (`conn`, `dns`, `ssl`) are one capture, named
-//! by the folder, and any other log is one by itself; a folder of such folders holds one capture
-//! each. Called by `cli::replay` first; reads directories, not logs.
+//! A log with its rotated and compressed files is a capture. In a folder, the Zeek logs (`conn`, `dns`,
+//! `ssl`) are one capture, named by the folder, and any other log is one by itself; a folder of such
+//! folders holds one capture each. What lies beside them and holds no contacts is passed over by its
+//! name, and named. Called by `cli::replay` first; reads directories, not logs.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ReplayError;
+use super::names::{self, Name};
 use crate::limits;
-
-/// File name endings of logs. Other files in a folder (lists, scripts, notes) are passed over.
-const LOG_EXTENSIONS: [&str; 4] = ["log", "json", "jsonl", "ndjson"];
 
 /// Files that go with logs, by the names that they usually have. They are options, not logs.
 const COMPANIONS: [&str; 4] = ["labels.json", "expected.json", "runs.json", "samples.jsonl"];
-
-/// What a folder's Zeek logs are called before the first dot or dash.
-const ZEEK_LOGS: [&str; 3] = ["conn", "dns", "ssl"];
 
 /// Files that are replayed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +24,26 @@ pub struct Capture {
     pub files: Vec<PathBuf>,
     /// A file of samples that belongs to it.
     pub samples: Option<PathBuf>,
+    /// Files beside them that are not read.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A file that is not read, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which.
+    pub path: PathBuf,
+    /// Why, and what to do where there is anything to do.
+    pub why: String,
+}
+
+impl LeftOut {
+    fn new(path: PathBuf, why: &str) -> Self {
+        Self {
+            path,
+            why: why.to_owned(),
+        }
+    }
 }
 
 /// The captures of all paths, in their order; those of a folder by name. `samples` goes with each
@@ -52,39 +68,28 @@ pub fn find_captures(
 
 fn find_logs(paths: &[PathBuf]) -> Result<Vec<Capture>, ReplayError> {
     let mut captures = Vec::new();
-    for path in paths {
+    let mut rest = paths;
+    while let Some((path, after)) = rest.split_first() {
+        rest = after;
         if path.as_os_str() == "-" {
             captures.push(Capture {
                 name: "stdin".to_owned(),
                 files: Vec::new(),
                 samples: None,
+                left_out: Vec::new(),
             });
-            continue;
+        } else if path.is_dir() {
+            captures.extend(in_folders(path)?);
+        } else {
+            // Files of one folder, as a shell's pattern gives them, belong together as in the folder.
+            // One that is not there is a file all the same: reading it says so.
+            let is_beside = |other: &&PathBuf| other.parent() == path.parent() && !other.is_dir();
+            let beside = rest.iter().take_while(is_beside).count();
+            let (files, after) = rest.split_at(beside);
+            rest = after;
+            let files: Vec<_> = std::iter::once(path).chain(files).cloned().collect();
+            captures.extend(together(files, None, Vec::new())?);
         }
-        let read_error = |source| ReplayError::Read {
-            path: path.clone(),
-            source,
-        };
-        if !std::fs::metadata(path).map_err(read_error)?.is_dir() {
-            captures.push(Capture {
-                name: stem(path),
-                files: vec![path.clone()],
-                samples: None,
-            });
-            continue;
-        }
-        let mut found = in_folder(path)?;
-        for folder in entries(path)
-            .map_err(read_error)?
-            .into_iter()
-            .filter(|entry| entry.is_dir())
-        {
-            found.extend(in_folder(&folder)?);
-        }
-        if found.is_empty() {
-            return Err(ReplayError::NoLogs(path.clone()));
-        }
-        captures.extend(found);
         if captures.len() > limits::CAPTURES_MAX {
             return Err(ReplayError::TooMany {
                 what: "captures",
@@ -95,36 +100,138 @@ fn find_logs(paths: &[PathBuf]) -> Result<Vec<Capture>, ReplayError> {
     Ok(captures)
 }
 
+/// The captures of a folder and of the folders in it.
+fn in_folders(path: &Path) -> Result<Vec<Capture>, ReplayError> {
+    let read_error = |source| ReplayError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut found = in_folder(path)?;
+    let entries = entries(path).map_err(read_error)?;
+    for folder in entries.into_iter().filter(|entry| entry.is_dir()) {
+        found.extend(in_folder(&folder)?);
+    }
+    if found.iter().all(|capture| capture.files.is_empty()) {
+        let beside = found.into_iter().flat_map(|capture| capture.left_out);
+        let beside: Vec<_> = beside
+            .take(limits::LEFT_OUT_SHOWN_MAX)
+            .map(|file| format!("; {}: {}", file.path.display(), file.why))
+            .collect();
+        return Err(ReplayError::NoLogs(path.to_owned(), beside.concat()));
+    }
+    found.retain(|capture| !capture.files.is_empty());
+    Ok(found)
+}
+
 fn in_folder(folder: &Path) -> Result<Vec<Capture>, ReplayError> {
     let read_error = |source| ReplayError::Read {
         path: folder.to_owned(),
         source,
     };
-    let files = entries(folder).map_err(read_error)?;
-    let logs = files
-        .into_iter()
-        .filter(|path| path.is_file() && is_log(path));
-    let (zeek, others): (Vec<_>, Vec<_>) = logs.partition(|path| is_zeek(path));
-    if zeek.len() > limits::MERGE_FILES_MAX {
-        return Err(ReplayError::TooMany {
-            what: "files of one capture",
-            max: limits::MERGE_FILES_MAX,
-        });
+    let mut left_out = Vec::new();
+    let mut logs = Vec::new();
+    for path in entries(folder).map_err(read_error)? {
+        if !path.is_file() || is_companion(&path) {
+            continue;
+        }
+        if Name::of(&path).is_log {
+            logs.push(path);
+        } else if let Some(advice) = names::not_read(&path) {
+            left_out.push(LeftOut::new(path, &format!("not read: {advice}")));
+        }
+    }
+    let named: Vec<_> = logs.iter().map(|path| Name::of(path)).collect();
+    let has_zeek = named.iter().any(|name| name.zeek_kind().is_some());
+    let has_eve = named.iter().any(Name::is_eve);
+    let mut kept = Vec::new();
+    for (path, name) in logs.into_iter().zip(named) {
+        if has_zeek && name.is_other_of_zeek() {
+            left_out.push(LeftOut::new(path, "a log of Zeek's without connections"));
+        } else if has_eve && name.is_other_of_suricata() {
+            left_out.push(LeftOut::new(path, "a log of Suricata's beside its events"));
+        } else {
+            kept.push(path);
+        }
+    }
+    together(kept, Some(folder), left_out)
+}
+
+/// The captures of files of one folder: all of it, or those that the user named.
+fn together(
+    files: Vec<PathBuf>,
+    folder: Option<&Path>,
+    mut left_out: Vec<LeftOut>,
+) -> Result<Vec<Capture>, ReplayError> {
+    let mut groups: Vec<(Option<String>, Vec<PathBuf>)> = Vec::new();
+    for path in without_copies(files, &mut left_out) {
+        let name = Name::of(&path);
+        // None: the logs of Zeek, which are one capture.
+        let key = name.zeek_kind().is_none().then_some(name.family);
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, files)) => files.push(path),
+            None => groups.push((key, vec![path])),
+        }
+    }
+    // Those of Zeek first, as they are named by the folder.
+    groups.sort_by_key(|(key, _)| key.is_some());
+    if groups.is_empty() && !left_out.is_empty() {
+        groups.push((None, Vec::new()));
     }
     let mut captures = Vec::new();
-    if !zeek.is_empty() {
+    for (key, files) in groups {
+        if files.len() > limits::CHAIN_FILES_MAX {
+            return Err(ReplayError::TooMany {
+                what: "files of one capture",
+                max: limits::CHAIN_FILES_MAX,
+            });
+        }
+        let parent = files.first().and_then(|file| file.parent());
+        let name = match (files.as_slice(), folder) {
+            (_, Some(folder)) if key.is_none() => folder_name(folder),
+            ([only], _) => stem(only),
+            (_, None) if key.is_none() => folder_name(parent.unwrap_or(Path::new("."))),
+            ([first, ..], _) => Name::of(first).stem,
+            ([], _) => String::new(),
+        };
         captures.push(Capture {
-            name: folder_name(folder),
-            files: zeek,
+            name,
+            files,
             samples: None,
+            left_out: std::mem::take(&mut left_out),
         });
     }
-    captures.extend(others.into_iter().map(|path| Capture {
-        name: stem(&path),
-        files: vec![path],
-        samples: None,
-    }));
     Ok(captures)
+}
+
+/// The files without those that hold the lines of another one: a compressed file beside the one that
+/// it was made of, and what json-streaming-logs writes beside Zeek's own log.
+fn without_copies(files: Vec<PathBuf>, left_out: &mut Vec<LeftOut>) -> Vec<PathBuf> {
+    let named: Vec<_> = files.iter().map(|path| Name::of(path)).collect();
+    let is_there = |name: &Name| {
+        let same = |other: &Name| !other.is_compressed && other.uncompressed == name.uncompressed;
+        named.iter().any(same)
+    };
+    let has_own_log = |name: &Name| {
+        let same = |other: &Name| !other.is_streaming() && other.zeek_kind() == name.zeek_kind();
+        named.iter().any(same)
+    };
+    let mut kept = Vec::new();
+    for (path, name) in files.into_iter().zip(&named) {
+        if name.is_compressed && is_there(name) {
+            left_out.push(LeftOut::new(
+                path,
+                "the same lines as the file that it was made of",
+            ));
+        } else if name.is_streaming() && name.zeek_kind().is_some() && has_own_log(name) {
+            left_out.push(LeftOut::new(
+                path,
+                "the same lines as Zeek's own log beside it",
+            ));
+        } else {
+            kept.push(path);
+        }
+    }
+    kept
 }
 
 fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -134,27 +241,17 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn is_log(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
+/// Whether a file goes with logs and is none itself.
+fn is_companion(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
-    let is_companion = name.is_some_and(|name| COMPANIONS.contains(&name));
-    !is_companion && extension.is_some_and(|extension| LOG_EXTENSIONS.contains(&extension))
+    name.is_some_and(|name| COMPANIONS.contains(&name))
 }
 
-fn is_zeek(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let kind = name.split(['.', '-', '_']).next().unwrap_or_default();
-    ZEEK_LOGS.contains(&kind)
-}
-
+/// The name of a file without its ending and that of its compression.
 fn stem(path: &Path) -> String {
-    path.file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    let name = Name::of(path).uncompressed;
+    let stem = Path::new(&name).file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
 }
 
 /// The name of a folder, also of one that is given as `.` or ends with `..`.

@@ -1,14 +1,19 @@
 //! Replay: recorded logs through the operator's own decoders and engine, without a cluster.
 //!
 //! Called by `cli::replay` and by tests. Reading order: `setup` (what the user gave besides the
-//! logs) with `manifests` and `terms` (the policy in force), `captures` (what a path holds), `lines`
-//! (bounded reading, merging by time), `run` (one capture through the engine), `labels` and
-//! `score`, `report` (JSON, text, Markdown). A subject is a source address: nothing here knows pods.
+//! logs) with `manifests` and `terms` (the policy in force), `captures` and `names` (what a path holds),
+//! `peek` and `lines` (bounded reading, merging by time), `files` (what became of each file's lines),
+//! `run` and `outcomes` (one capture through the engine), `labels` and `score`, `report` (JSON, text,
+//! Markdown). A subject is a source address: nothing here knows pods.
 
 mod captures;
+mod files;
 mod labels;
 mod lines;
 mod manifests;
+mod names;
+mod outcomes;
+mod peek;
 mod report;
 mod run;
 mod score;
@@ -16,7 +21,8 @@ mod setup;
 mod terms;
 mod timeline;
 
-pub use captures::{Capture, find_captures};
+pub use captures::{Capture, LeftOut, find_captures};
+pub use files::FileResult;
 pub use labels::{Label, LabelKind, Labels};
 pub use report::{Colour, json, markdown, text};
 pub use run::{CaptureResult, Recorded, SubjectResult, Tally, Verdict, replay_capture};
@@ -40,8 +46,8 @@ pub enum ReplayError {
         source: std::io::Error,
     },
     /// A folder without any log.
-    #[error("unable to find a log in {}", .0.display())]
-    NoLogs(PathBuf),
+    #[error("unable to find a log in {}{}", .0.display(), .1)]
+    NoLogs(PathBuf, String),
     /// More captures or files than are read in one call.
     #[error("unable to read more than {max} {what} in one call")]
     TooMany {
@@ -50,9 +56,9 @@ pub enum ReplayError {
         /// The bound.
         max: usize,
     },
-    /// No line was of a known format.
-    #[error("unable to tell the format of {}: no line of it is of a known one", .0.display())]
-    UnknownFormat(PathBuf),
+    /// Files that could not be read, or gave nothing.
+    #[error("{0}")]
+    Files(String),
     /// A file that goes with the logs could not be read.
     #[error("failed to read the {what} {}", path.display())]
     ReadSetup {

@@ -5,14 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::ReplayError;
-use super::captures::Capture;
+use super::captures::{Capture, LeftOut};
+use super::files::{Fate, FileResult};
 use super::labels::Labels;
-use super::lines::{Line, LogFile, for_each_line};
+use super::lines::{Files, Line, TOO_LONG, fate_of};
+use super::outcomes::OpenTargets;
 use super::setup::Setup;
 use super::terms::{HeldBack, Terms};
 use super::timeline::Timeline;
-use crate::detect::Engine;
+use crate::detect::{ANSWER_WAIT_US, Engine};
 use crate::limits;
 use crate::model::{
     EventTime, Finding, Flow, Outcome, PodKey, RunKey, Severity, Signal, Signature,
@@ -42,6 +43,10 @@ pub struct CaptureResult {
     pub impossible_count: u64,
     /// Samples of accelerators that do not say which device they are about.
     pub unnamed_device_count: u64,
+    /// Its files, and what became of their lines.
+    pub files: Vec<FileResult>,
+    /// Files beside them that were not read.
+    pub left_out: Vec<LeftOut>,
     /// The formats of its lines.
     pub formats: BTreeSet<Format>,
     /// Whether any DNS answer or TLS name was in it.
@@ -65,6 +70,12 @@ pub struct SubjectResult {
     pub timeline: Timeline,
     /// What became of them.
     pub tally: Tally,
+    /// Targets whose outcome the log does not show.
+    pub open_target_count: usize,
+    /// Whether a scan would have been found, had those targets not answered, or nothing at all is
+    /// known of its connections.
+    pub is_unknown: bool,
+    open: OpenTargets,
 }
 
 /// What the log says about a subject's connections, record by record.
@@ -91,6 +102,8 @@ pub struct Recorded {
     pub latest: Finding,
     /// What kept it from the action that its severity calls for.
     pub held_back: Option<HeldBack>,
+    /// Whether the first word came after the last line, from contacts that still waited for an answer.
+    pub is_at_end: bool,
 }
 
 impl Recorded {
@@ -116,6 +129,8 @@ impl Recorded {
 pub enum Verdict {
     /// Nothing was found.
     Clean,
+    /// Nothing was found, and the log does not show what became of its connections.
+    Unknown,
     /// A scan, horizontal or vertical.
     Scan,
     /// Mining.
@@ -130,6 +145,7 @@ impl Verdict {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Clean => "Clean",
+            Self::Unknown => "Unknown",
             Self::Scan => "Scan",
             Self::Mining => "Mining",
             Self::Tunnel => "Tunnel",
@@ -153,9 +169,14 @@ impl SubjectResult {
     pub fn verdict(&self) -> Verdict {
         let mut findings: Vec<_> = self.findings.iter().collect();
         findings.sort_by_key(|recorded| std::cmp::Reverse(recorded.latest.severity));
-        findings.first().map_or(Verdict::Clean, |recorded| {
-            Verdict::of(recorded.latest.signature)
-        })
+        let nothing = if self.is_unknown {
+            Verdict::Unknown
+        } else {
+            Verdict::Clean
+        };
+        findings
+            .first()
+            .map_or(nothing, |recorded| Verdict::of(recorded.latest.signature))
     }
 
     /// What would have been done.
@@ -185,6 +206,7 @@ impl SubjectResult {
             return;
         }
         self.timeline.count(flow.time);
+        self.open.observe(flow);
         let counter = match flow.outcome.success() {
             Some(true) => &mut self.tally.answered,
             Some(false) => &mut self.tally.failed,
@@ -193,7 +215,20 @@ impl SubjectResult {
         *counter += 1;
     }
 
-    fn record(&mut self, finding: Finding, held_back: Option<HeldBack>) {
+    /// After the last line: whether too little is known of it to call it clean.
+    fn judge_outcomes(&mut self, line_nats: f64) {
+        let Tally {
+            answered,
+            failed,
+            unknown,
+            ..
+        } = self.tally;
+        self.open_target_count = self.open.count();
+        self.is_unknown = (unknown > 0 && answered + failed == 0)
+            || self.open.could_cross(self.highest_walk_nats, line_nats);
+    }
+
+    fn record(&mut self, finding: Finding, held_back: Option<HeldBack>, is_at_end: bool) {
         let at = (finding.evidence.last, finding.evidence.contact_count);
         let is_quarantine = finding.severity == Severity::Quarantine;
         let known = self
@@ -213,28 +248,48 @@ impl SubjectResult {
                 quarantined: is_quarantine.then_some(at),
                 latest: finding,
                 held_back,
+                is_at_end,
             }),
         }
     }
 }
 
-/// Replays one capture. `progress` is told now and then how many lines were read.
+/// Replays one capture. `progress` is told now and then how many lines were read. A file that cannot
+/// be read is a fault of the result, and hides nothing of the others.
 pub fn replay_capture(
     capture: &Capture,
     setup: &Setup,
     progress: &mut dyn FnMut(u64),
-) -> Result<CaptureResult, ReplayError> {
-    let files = LogFile::open_all(capture, setup.format)?;
+) -> CaptureResult {
+    let mut files = Files::of(capture, setup.format);
     let mut replay = Replay::new(capture, setup);
     let mut line_count = 0_u64;
-    for_each_line(files, |source, line| {
-        replay.take(source, line);
+    let results = files.for_each_line(|source, line| {
         line_count += 1;
         if line_count.is_multiple_of(PROGRESS_LINES) {
             progress(line_count);
         }
-    })?;
-    Ok(replay.finish(&setup.labels))
+        replay.take(source, line)
+    });
+    let mut result = replay.finish(&setup.labels);
+    result.files = results;
+    result.left_out.clone_from(&capture.left_out);
+    let copies = files.copies.into_iter().map(|(path, holder)| LeftOut {
+        path,
+        why: format!("its lines stand in {}", holder.display()),
+    });
+    result.left_out.extend(copies);
+    result
+}
+
+impl CaptureResult {
+    /// What is wrong with its files, and what to do about it.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let is_alone = self.files.iter().all(|file| file.signal_count == 0);
+        let faults = self.files.iter().filter_map(|file| file.fault(is_alone));
+        faults.collect()
+    }
 }
 
 struct Replay<'a> {
@@ -251,6 +306,9 @@ struct Replay<'a> {
     last: EventTime,
     /// By file, what NFLOG showed and NFCT has not confirmed.
     unconfirmed: BTreeMap<u16, Unconfirmed>,
+    is_at_end: bool,
+    /// The line of a walk.
+    line_nats: f64,
     result: CaptureResult,
 }
 
@@ -272,6 +330,8 @@ impl<'a> Replay<'a> {
             device_owners: DeviceOwners::default(),
             last: EventTime::MIN,
             unconfirmed: BTreeMap::new(),
+            is_at_end: false,
+            line_nats: setup.config.threshold_nats,
             result: CaptureResult {
                 capture: capture.name.clone(),
                 ..CaptureResult::default()
@@ -279,15 +339,20 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn take(&mut self, source: u16, line: &Line<'_>) {
+    fn take(&mut self, source: u16, line: &Line<'_>) -> Fate {
         let (decoded, tracking) = match line {
             Line::Text(decoder, text) => decoder.decode_tracked(text),
             Line::Sample(text) => (self.sample(source, text), None),
-            Line::Unusable => {
+            Line::TooLong => {
                 self.result.malformed_count += 1;
-                return;
+                return TOO_LONG;
+            }
+            Line::Unrecognised => {
+                self.result.unknown_count += 1;
+                return Fate::Unknown;
             }
         };
+        let fate = fate_of(&decoded);
         if let Line::Text(decoder, _) = line
             && matches!(decoded, Decoded::Signal(_))
         {
@@ -306,6 +371,7 @@ impl<'a> Replay<'a> {
             Decoded::Unknown => self.result.unknown_count += 1,
             Decoded::Malformed(_) => self.result.malformed_count += 1,
         }
+        fate
     }
 
     /// Contacts that a policy dropped. Their packets were counted as flows before.
@@ -421,13 +487,14 @@ impl<'a> Replay<'a> {
             if in_force.is_reported(finding.signature) {
                 let held_back = in_force.held_back(finding.signature, finding.severity);
                 let subject = self.result.subjects.entry(source).or_default();
-                subject.record(finding, held_back);
+                subject.record(finding, held_back, self.is_at_end);
             }
         }
     }
 
-    /// What waits for an answer at the end of the log waits in vain only if the log goes on long
-    /// enough after it, so nothing is judged beyond the last record.
+    /// What still waits for an answer at the end of the log is judged as the operator judges it once a
+    /// log says nothing more: when the time for an answer is over. Those findings are marked, because
+    /// a log that was cut there cannot show the answers.
     fn finish(mut self, labels: &Labels) -> CaptureResult {
         for (source, known) in std::mem::take(&mut self.unconfirmed) {
             self.denied(source, known.finish());
@@ -435,10 +502,17 @@ impl<'a> Replay<'a> {
         let last = self.last;
         let findings = self.engine.settle(|_| Some(last));
         self.record(findings);
+        self.is_at_end = true;
+        if last > EventTime::MIN {
+            let over = last.plus_micros(ANSWER_WAIT_US);
+            let findings = self.engine.settle(|_| Some(over));
+            self.record(findings);
+        }
         for source in self.seen.keys() {
             let result = self.result.subjects.entry(*source).or_default();
             result.highest_walk_nats = self.engine.highest_walk_nats(&key_of(*source));
             result.run = self.terms.run_of(*source).map(ToOwned::to_owned);
+            result.judge_outcomes(self.line_nats);
         }
         for listed in labels.listed(&self.result.capture) {
             self.result.subjects.entry(listed).or_default();

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
+use super::super::files::FileResult;
 use super::super::labels::{LabelKind, Labels};
 use super::super::run::{CaptureResult, Recorded, SubjectResult};
 use super::super::score::Score;
-use super::{action, cannot_show, example_target};
+use super::{action, at_end, cannot_show, example_target, file_notes};
 use crate::limits;
 use crate::model::{EventTime, Example};
 
@@ -32,7 +33,9 @@ fn capture_json(result: &CaptureResult, labels: &Labels) -> Value {
         .subjects
         .iter()
         .filter(|(ip, subject)| {
-            !subject.findings.is_empty() || labels.kind(&result.capture, **ip).is_some()
+            !subject.findings.is_empty()
+                || subject.is_unknown
+                || labels.kind(&result.capture, **ip).is_some()
         })
         .map(|(ip, subject)| {
             let label = labels.kind(&result.capture, *ip);
@@ -50,7 +53,40 @@ fn capture_json(result: &CaptureResult, labels: &Labels) -> Value {
         "unnamed_devices": result.unnamed_device_count,
         "formats": result.formats.iter().map(|format| format.name()).collect::<Vec<_>>(),
         "cannot_show": cannot_show,
+        "files": result.files.iter().map(file_json).collect::<Vec<_>>(),
+        "left_out": result.left_out.iter().map(|file| json!({
+            "path": file.path.to_string_lossy(),
+            "why": file.why,
+        })).collect::<Vec<_>>(),
+        "notes": file_notes(result),
         "subjects": subjects,
+    })
+}
+
+fn file_json(file: &FileResult) -> Value {
+    let skipped: Map<_, _> = file
+        .skipped
+        .iter()
+        .map(|(why, count)| (why.name().to_owned(), json!(count)))
+        .collect();
+    let malformed: Map<_, _> = file
+        .malformed
+        .iter()
+        .map(|(why, count)| (why.name().to_owned(), json!(count)))
+        .collect();
+    json!({
+        "path": file.path.to_string_lossy(),
+        "format": file.format.map(|format| format.name()),
+        "lines": file.line_count,
+        "signals": file.signal_count,
+        "skipped": skipped,
+        "unknown": file.unknown_count,
+        "malformed": malformed,
+        "trouble": file.trouble,
+        "looks_like": file.looks_like.map(|looks| json!({
+            "name": looks.name,
+            "advice": looks.advice,
+        })),
     })
 }
 
@@ -76,6 +112,7 @@ fn subject_json(
             "answered": subject.tally.answered,
             "failed": subject.tally.failed,
             "unknown": subject.tally.unknown,
+            "open_targets": subject.open_target_count,
         },
         "timeline": {
             "start": timeline.start().to_string(),
@@ -91,6 +128,8 @@ fn finding_json(recorded: &Recorded, cannot_show: &[String]) -> Value {
     let examples = evidence.examples.iter().take(limits::EXAMPLES_MAX);
     let mut sentences = vec![evidence.summary.to_string()];
     sentences.extend(examples.map(example_line));
+    let mut against: Vec<_> = evidence.against.iter().map(ToString::to_string).collect();
+    against.extend(at_end(recorded).map(str::to_owned));
     json!({
         "signature": recorded.latest.signature.name(),
         "severity": recorded.latest.severity.name(),
@@ -106,7 +145,7 @@ fn finding_json(recorded: &Recorded, cannot_show: &[String]) -> Value {
         "alerted": moment(recorded.alerted),
         "quarantined": recorded.quarantined.map(moment),
         "evidence": sentences,
-        "against": evidence.against.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "against": against,
         "cannot_show": cannot_show,
     })
 }

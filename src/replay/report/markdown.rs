@@ -10,8 +10,8 @@ use super::super::labels::{LabelKind, Labels};
 use super::super::run::{CaptureResult, Recorded, SubjectResult};
 use super::super::score::Score;
 use super::{
-    action, by_severity, cannot_show, count_of, crossing, example_target, left_out, moments,
-    span_us, why_not,
+    action, at_end, by_severity, cannot_show, count_of, crossing, example_target, file_lines,
+    file_notes, left_out, moments, span_us, why_not,
 };
 use crate::detect::EngineConfig;
 use crate::limits;
@@ -85,6 +85,13 @@ fn capture_section(
     for sentence in left_out(result) {
         let _ = writeln!(out, "- {sentence}");
     }
+    for file in file_lines(result).iter().take(limits::MARKDOWN_FILES_MAX) {
+        let _ = writeln!(out, "- {}", for_markdown(file));
+    }
+    for note in file_notes(result).iter().take(limits::MARKDOWN_FILES_MAX) {
+        let _ = writeln!(out, "- note: {}", for_markdown(note));
+    }
+    out.push('\n');
     let subjects = by_severity(result);
     let found_count = subjects.iter().filter(|(_, s)| s.severity().is_some());
     let shown_max =
@@ -151,6 +158,9 @@ fn finding_section(out: &mut String, recorded: &Recorded) {
     }
     for against in &evidence.against {
         let _ = writeln!(out, "against: {}", for_terminal(against.as_str()));
+    }
+    if let Some(sentence) = at_end(recorded) {
+        let _ = writeln!(out, "against: {sentence}");
     }
     out.push_str("```\n\n");
 }

@@ -13,6 +13,8 @@ mod tests;
 
 use std::net::IpAddr;
 
+use super::files::FileResult;
+use super::outcomes::FAILURE_NATS;
 use super::run::{CaptureResult, Recorded, SubjectResult};
 use crate::detect::EngineConfig;
 use crate::limits;
@@ -23,9 +25,6 @@ pub use crate::report::Colour;
 pub use json::json;
 pub use markdown::markdown;
 pub use text::text;
-
-/// What one failed first contact adds to a walk: ln(0.9 / 0.5), see `detect::walk`.
-const FAILURE_NATS: f64 = 0.588;
 
 /// Subjects by what would have been done about them, then by how near they are to a line.
 fn by_severity(result: &CaptureResult) -> Vec<(IpAddr, &SubjectResult)> {
@@ -67,6 +66,50 @@ fn moments(recorded: &Recorded) -> String {
     }
 }
 
+/// What must be known about a finding that came after the last line.
+fn at_end(recorded: &Recorded) -> Option<&'static str> {
+    recorded.is_at_end.then_some(
+        "the log ends before these contacts had 10 s for an answer; they are judged as when a log falls silent, and a log that was cut there cannot show the answers",
+    )
+}
+
+/// The files of a capture, those that gave nothing first, a line each.
+fn file_lines(result: &CaptureResult) -> Vec<String> {
+    let mut files: Vec<&FileResult> = result.files.iter().collect();
+    files.sort_by_key(|file| file.signal_count > 0);
+    let named = |file: &&FileResult| {
+        let name = file.path.file_name().unwrap_or(file.path.as_os_str());
+        format!("{}: {}", name.to_string_lossy(), file.summary())
+    };
+    files.iter().map(named).collect()
+}
+
+/// What should be known about the files of a capture: faults, advice, and what was not read.
+fn file_notes(result: &CaptureResult) -> Vec<String> {
+    let mut notes = result.faults();
+    notes.extend(result.files.iter().filter_map(|file| {
+        let advice = file.advice()?;
+        Some(format!("{}: {advice}", file.path.display()))
+    }));
+    if !result.left_out.is_empty() {
+        let shown = result.left_out.iter().take(limits::LEFT_OUT_SHOWN_MAX);
+        let shown: Vec<_> = shown
+            .map(|file| {
+                let name = file.path.file_name().unwrap_or(file.path.as_os_str());
+                format!("{} ({})", name.to_string_lossy(), file.why)
+            })
+            .collect();
+        let more = result.left_out.len().saturating_sub(shown.len());
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        notes.push(format!("not read: {}{more}", shown.join(", ")));
+    }
+    notes
+}
+
 /// The line, and how far it was crossed.
 fn crossing(evidence: &Evidence) -> String {
     let Evidence {
@@ -96,6 +139,12 @@ fn why_not(subject: &SubjectResult, config: &EngineConfig) -> Vec<String> {
         sentences.push(format!(
             "connections: {} answered, {} failed, {} without an outcome in the log",
             tally.answered, tally.failed, tally.unknown
+        ));
+    }
+    if subject.is_unknown {
+        sentences.push(format!(
+            "{} targets have no outcome in the log, so it does not show whether they were a scan; docs/sources.md says what the log must hold",
+            subject.open_target_count
         ));
     }
     if tally.names > 0 {

@@ -52,6 +52,7 @@ fn subject(signatures: &[Signature]) -> SubjectResult {
             quarantined: Some((at(200), 35)),
             latest: finding(*signature, Severity::Quarantine),
             held_back: None,
+            is_at_end: false,
         });
     }
     subject

@@ -6,12 +6,12 @@
 use std::net::IpAddr;
 
 use super::super::labels::{LabelKind, Labels};
-use super::super::run::{CaptureResult, Recorded, SubjectResult};
+use super::super::run::{CaptureResult, Recorded, SubjectResult, Verdict};
 use super::super::score::Score;
 use super::super::timeline::Timeline;
 use super::{
-    action, by_severity, cannot_show_in_short, crossing, example_target, left_out, moments,
-    span_us, why_not,
+    action, at_end, by_severity, cannot_show_in_short, crossing, example_target, file_lines,
+    file_notes, left_out, moments, span_us, why_not,
 };
 use crate::detect::EngineConfig;
 use crate::limits;
@@ -104,6 +104,18 @@ fn head_lines(result: &CaptureResult, colour: Colour) -> Vec<String> {
     for sentence in left_out(result) {
         lines.extend(wrapped("  ", &sentence, 2));
     }
+    let files = file_lines(result);
+    for file in files.iter().take(limits::FILES_SHOWN_MAX) {
+        lines.extend(wrapped("  file ", &for_terminal(file), 2));
+    }
+    if let Some(more @ 1..) = files.len().checked_sub(limits::FILES_SHOWN_MAX) {
+        lines.push(format!(
+            "  and {more} more files; --output json has them all"
+        ));
+    }
+    for note in file_notes(result).iter().take(limits::FILES_SHOWN_MAX) {
+        lines.extend(wrapped("  note: ", &for_terminal(note), 4));
+    }
     lines.extend(wrapped("  log: ", &cannot_show_in_short(result), 2));
     lines
 }
@@ -120,15 +132,19 @@ fn subject_lines(
         let run: String = for_terminal(run).chars().take(24).collect();
         format!(", run {run}")
     });
-    let verdict = subject.verdict().name();
-    let action = paint_action(colour, action(subject));
+    let verdict = subject.verdict();
+    let action = match action(subject) {
+        "None" if verdict == Verdict::Unknown => colour.paint("33", "None"),
+        action => paint_action(colour, action),
+    };
+    let verdict = verdict.name();
     let mut lines = vec![format!("  {ip}  {verdict}, action {action}{label}{run}")];
     lines.extend(timeline_lines(subject));
     if subject.findings.is_empty() {
         lines.extend(wrapped(
             "    why not: ",
             &why_not(subject, config).join("; "),
-            3,
+            4,
         ));
     }
     for recorded in &subject.findings {
@@ -162,6 +178,9 @@ fn finding_lines(recorded: &Recorded) -> Vec<String> {
     for against in &evidence.against {
         let against = for_terminal(against.as_str());
         lines.extend(wrapped("      against it: ", &against, 2));
+    }
+    if let Some(sentence) = at_end(recorded) {
+        lines.extend(wrapped("      against it: ", sentence, 3));
     }
     lines
 }

@@ -36,20 +36,17 @@ fn outcome(case: &Path, restart_every: Option<u64>) -> (String, u64) {
     let (mut restart_count, mut random) = (0, 0x9e37_79b9_7f4a_7c15_u64);
     for capture in captures {
         let mut replay = Replay::new(&capture, &setup);
-        for_each_line(
-            LogFile::open_all(&capture, None).unwrap(),
-            |source, line| {
-                replay.take(source, line);
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                if restart_every.is_some_and(|every| random.is_multiple_of(every)) {
-                    replay.engine = restarted(&replay.engine, &setup.config);
-                    restart_count += 1;
-                }
-            },
-        )
-        .unwrap();
+        Files::of(&capture, None).for_each_line(|source, line| {
+            let fate = replay.take(source, line);
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            if restart_every.is_some_and(|every| random.is_multiple_of(every)) {
+                replay.engine = restarted(&replay.engine, &setup.config);
+                restart_count += 1;
+            }
+            fate
+        });
         text += &format!("{:#?}", replay.finish(&setup.labels));
     }
     (text, restart_count)

@@ -116,6 +116,18 @@ impl Decoder {
     }
 }
 
+impl Decoder {
+    /// The decoder of another file of the same source. Columns belong to a file; what counts on from
+    /// file to file is kept, and so is the order of fields of a log that names them once.
+    #[must_use]
+    pub fn for_next_file(&self) -> Self {
+        match self.memory {
+            Memory::Zeek(_) => Self::new(self.format),
+            Memory::Nothing | Memory::Vpc(_) | Memory::Suricata(_) => *self,
+        }
+    }
+}
+
 /// Whether a line is not JSON, with or without a container runtime's prefix.
 fn is_text(line: &[u8]) -> bool {
     line.first() != Some(&b'{') && !text_of(line).is_ok_and(|text| text.starts_with('{'))

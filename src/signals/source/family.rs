@@ -74,6 +74,15 @@ pub(super) fn backup_tag<'a>(base: &str, name: &'a str) -> Option<&'a str> {
     (is_tag(tag) && tag.len() >= DATE_BYTES).then_some(tag)
 }
 
+/// Whether `name` is that of a compressed backup of the log `base`. Those are not read: a log is read
+/// on to its end before its writer's tools compress it.
+pub(super) fn is_compressed_backup(base: &str, name: &str) -> bool {
+    let plain = [".gz", ".zst"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end));
+    plain.is_some_and(|plain| plain == base || backup_tag(base, plain).is_some())
+}
+
 /// `20260224`.
 const DATE_BYTES: usize = 8;
 
@@ -139,6 +148,19 @@ mod tests {
             ("noextension", "noextension.1", Some("1")),
         ] {
             assert_eq!(backup_tag(base, name), tag, "{name} of {base}");
+        }
+    }
+
+    #[test]
+    fn compressed_backups_are_known_by_their_names() {
+        for (name, is_backup) in [
+            ("a.log.1.gz", true),
+            ("a.log.gz", true),
+            ("a-2026-02-24T08-43-39.070.log.zst", true),
+            ("a.log.1", false),
+            ("b.log.1.gz", false),
+        ] {
+            assert_eq!(is_compressed_backup("a.log", name), is_backup, "{name}");
         }
     }
 

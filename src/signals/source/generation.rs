@@ -137,6 +137,17 @@ fn read_head(file: &File) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
+/// The whole lines at the beginning of a file, before `offset`.
+fn read_header(file: &File, offset: u64) -> io::Result<Arc<[u8]>> {
+    let length = usize::try_from(offset).unwrap_or(usize::MAX);
+    let mut header = vec![0; length.min(limits::FILE_HEADER_BYTES_MAX)];
+    let count = read_full_at(file, &mut header, 0)?;
+    header.truncate(count);
+    let end = memchr::memrchr(b'\n', &header).map_or(0, |last| last + 1);
+    header.truncate(end);
+    Ok(header.into())
+}
+
 /// Fills `buffer` as far as the file reaches.
 fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut count = 0;
@@ -164,6 +175,9 @@ pub(super) enum Look {
     Truncated,
 }
 
+/// The number of the next file that is read; 0 is that of a stream.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
 /// A file that is being read.
 #[derive(Debug)]
 pub(super) struct Generation {
@@ -185,6 +199,10 @@ pub(super) struct Generation {
     pub(super) superseded_at: Option<Instant>,
     /// Whether no name leads to it any more.
     pub(super) is_unlinked: bool,
+    /// Tells its lines from those of every other file.
+    number: u64,
+    /// Its first lines, where reading began behind them.
+    header: Option<Arc<[u8]>>,
 }
 
 impl Generation {
@@ -197,7 +215,14 @@ impl Generation {
         // An offset amid a line is the end of a line that was still being written when reading
         // began there, or lies in one that is too long. Zeros are a hole, not a line.
         let is_line_start = matches!(before, [b'\n' | 0]);
+        let header = if offset > 0 {
+            Some(read_header(&open.file, offset)?)
+        } else {
+            None
+        };
         Ok(Self {
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            header,
             file: open.file,
             id: open.id,
             head: open.head,
@@ -318,6 +343,7 @@ impl Generation {
     pub(super) fn mark_sent(&mut self) -> super::Position {
         self.sent = self.read_to();
         super::Position::new(Arc::clone(&self.acked), self.sent)
+            .of_file(self.number, self.header.clone())
     }
 
     /// Up to where complete lines were read.

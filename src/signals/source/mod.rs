@@ -16,6 +16,7 @@
 //! A source must not look into a line; that is the decoder's matter.
 
 mod checkpoint;
+pub mod compressed;
 mod family;
 mod follower;
 mod generation;
@@ -156,11 +157,39 @@ impl Batch {
 pub struct Position {
     acked: Arc<AtomicU64>,
     offset: u64,
+    file: u64,
+    header: Option<Arc<[u8]>>,
 }
 
 impl Position {
     fn new(acked: Arc<AtomicU64>, offset: u64) -> Self {
-        Self { acked, offset }
+        Self {
+            acked,
+            offset,
+            file: 0,
+            header: None,
+        }
+    }
+
+    /// The same place in a file of this number, whose beginning was not handed over as lines.
+    fn of_file(self, file: u64, header: Option<Arc<[u8]>>) -> Self {
+        Self {
+            file,
+            header,
+            ..self
+        }
+    }
+
+    /// The number of the file: another one for each file that this process reads, 0 for a stream.
+    #[must_use]
+    pub fn file(&self) -> u64 {
+        self.file
+    }
+
+    /// Whole lines from the beginning of the file, where reading began behind them.
+    #[must_use]
+    pub fn header(&self) -> &[u8] {
+        self.header.as_deref().unwrap_or_default()
     }
 
     /// One that nothing rests on.

@@ -1,3 +1,5 @@
+//! Shapes that are named, and those that are not.
+
 use super::*;
 
 #[track_caller]

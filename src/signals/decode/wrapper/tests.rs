@@ -1,3 +1,5 @@
+//! Wrappers that are taken off, and texts that must not pass for one.
+
 use super::super::tests::{shared, summary};
 use super::super::{Format, decode, sniff};
 

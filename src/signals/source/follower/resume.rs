@@ -29,10 +29,29 @@ impl Follower {
             match opened {
                 Some(Ok(generation)) => follower.push(generation, ctx.now),
                 _ if wanted.identity.is_of_empty_file() => {}
-                _ => ctx.health.count(Count::Gaps, 1),
+                _ => {
+                    ctx.health.count(Count::Gaps, 1);
+                    follower.name_compressed();
+                }
             }
         }
         follower
+    }
+
+    /// Says that lines are missing because the file that had them was compressed meanwhile: whoever
+    /// wants to know what was in them replays it.
+    fn name_compressed(&self) {
+        let files = family::files(&family::folder_of(&self.path));
+        let base = family::name_of(&self.path);
+        let compressed = files.iter().map(|(path, _)| family::name_of(path));
+        let is_backup = |name: &&str| family::is_compressed_backup(base, name);
+        if let Some(file) = compressed.filter(is_backup).max() {
+            tracing::warn!(
+                log = %self.path.display(),
+                file,
+                "Lines of a log that was rotated and compressed while nothing read it are missing; replay the compressed file to judge them."
+            );
+        }
     }
 
     /// The file of a checkpoint: under any name in its folder, or as a copy under the name of a

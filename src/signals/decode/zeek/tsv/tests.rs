@@ -1,3 +1,5 @@
+//! Zeek's columns: headers of every kind, and lines that do not fit theirs.
+
 use super::*;
 use crate::signals::decode::tests::{shared, summary};
 use crate::signals::decode::{Decoder, Format, decode as decode_alone, sniff};

@@ -1,0 +1,318 @@
+//! Files: what became of the lines of each file of a capture. Filled by `lines`, printed by `report`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::limits;
+use crate::signals::decode::{Format, LooksLike, Malformed, SkipReason, looks_like, why_nothing};
+
+/// What became of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Signal,
+    Skipped(SkipReason),
+    Unknown,
+    Malformed(Malformed),
+}
+
+/// A file, and its lines by what became of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileResult {
+    /// Which; `-` is standard input.
+    pub path: PathBuf,
+    /// The format that was named, or that its lines told.
+    pub format: Option<Format>,
+    /// Whether it holds samples and no log.
+    pub is_samples: bool,
+    /// Lines, blank ones too.
+    pub line_count: u64,
+    /// Lines that said something.
+    pub signal_count: u64,
+    /// Well-formed lines that on purpose are no signal.
+    pub skipped: BTreeMap<SkipReason, u64>,
+    /// Well-formed lines of no shape of the format, and lines before the format was known.
+    pub unknown_count: u64,
+    /// Broken lines.
+    pub malformed: BTreeMap<Malformed, u64>,
+    /// Why reading ended before the end of the file.
+    pub trouble: Option<String>,
+    /// What the first line looks like.
+    pub looks_like: Option<LooksLike>,
+    /// The beginning of the first line that is not blank.
+    first: Vec<u8>,
+}
+
+impl FileResult {
+    pub(super) fn new(path: &Path, format: Option<Format>, is_samples: bool) -> Self {
+        Self {
+            path: path.to_owned(),
+            format,
+            is_samples,
+            ..Self::default()
+        }
+    }
+
+    /// Keeps the first line, to say what the file looks like if it gives nothing.
+    pub(super) fn see(&mut self, line: &[u8]) {
+        self.line_count += 1;
+        if self.first.is_empty() && !line.trim_ascii().is_empty() {
+            let beginning = line.get(..limits::PEEK_BYTES).unwrap_or(line);
+            self.first = beginning.to_vec();
+        }
+    }
+
+    pub(super) fn count(&mut self, fate: Fate) {
+        match fate {
+            Fate::Signal => self.signal_count += 1,
+            Fate::Skipped(reason) => *self.skipped.entry(reason).or_default() += 1,
+            Fate::Unknown => self.unknown_count += 1,
+            Fate::Malformed(reason) => *self.malformed.entry(reason).or_default() += 1,
+        }
+    }
+
+    /// After the last line.
+    pub(super) fn finish(mut self) -> Self {
+        if self.signal_count == 0 {
+            self.looks_like = looks_like(&self.first);
+        }
+        self.first = Vec::new();
+        self
+    }
+
+    /// Lines that were skipped, for whatever reason.
+    #[must_use]
+    pub fn skipped_count(&self) -> u64 {
+        self.skipped.values().sum()
+    }
+
+    /// Lines that are broken, for whatever reason.
+    #[must_use]
+    pub fn malformed_count(&self) -> u64 {
+        self.malformed.values().sum()
+    }
+
+    /// What is wrong with the file, and what to do; `None` where it gave what such a file gives. A log
+    /// without records beside others (`is_alone` is false) is none: nothing happened in its hour.
+    #[must_use]
+    pub fn fault(&self, is_alone: bool) -> Option<String> {
+        if let Some(trouble) = &self.trouble {
+            let path = self.path.display();
+            return Some(match self.line_count {
+                0 => format!("failed to read {path}: {trouble}"),
+                count => format!("failed to read {path} beyond line {count}: {trouble}"),
+            });
+        }
+        if self.signal_count > 0 {
+            return None;
+        }
+        let path = self.path.display();
+        let has_records = self.line_count > self.records_none();
+        if !has_records {
+            let what = if self.line_count == 0 {
+                "it is empty"
+            } else {
+                "it holds a header or blank lines, and no records"
+            };
+            return is_alone.then(|| format!("{path} gave nothing: {what}"));
+        }
+        let what = match self.format {
+            Some(format) => format!(
+                "{path} gave nothing: none of its {} lines can be used as {}",
+                self.line_count,
+                format.name()
+            ),
+            None if self.is_samples => {
+                format!(
+                    "{path} gave nothing: none of its {} lines is a sample",
+                    self.line_count
+                )
+            }
+            None => format!("unable to tell the format of {path}: no line of it is of a known one"),
+        };
+        Some(match self.reason() {
+            Some(LooksLike { name, advice }) => {
+                format!("{what}; they look like {name}; hint: {advice}")
+            }
+            None => format!("{what}; hint: docs/sources.md lists the formats and their set-up"),
+        })
+    }
+
+    /// What most lines that gave nothing have in common, where a set-up can change it. Also for a file
+    /// that gave something.
+    #[must_use]
+    pub fn advice(&self) -> Option<String> {
+        let (format, (reason, count)) = (self.format?, self.most_skipped()?);
+        let is_telling = matches!(
+            reason,
+            SkipReason::UnknownDirection
+                | SkipReason::FieldsMissing
+                | SkipReason::NoVerdict
+                | SkipReason::Aggregated
+        );
+        let is_most = count.saturating_mul(2) > self.line_count;
+        (is_telling && is_most && self.signal_count > 0).then(|| {
+            let LooksLike { name, advice } = why_nothing(format, reason);
+            format!(
+                "{count} of {} lines were skipped ({}): they look like {name}; hint: {advice}",
+                self.line_count,
+                reason.name()
+            )
+        })
+    }
+
+    fn reason(&self) -> Option<LooksLike> {
+        let is_of_format = self.looks_like.is_some_and(|looks| {
+            self.format
+                .is_some_and(|format| looks.name == format.name())
+        });
+        if !is_of_format {
+            return self.looks_like;
+        }
+        let (reason, _) = self.most_skipped()?;
+        Some(why_nothing(self.format?, reason))
+    }
+
+    fn most_skipped(&self) -> Option<(SkipReason, u64)> {
+        let most = self.skipped.iter().max_by_key(|(_, count)| **count);
+        most.map(|(reason, count)| (*reason, *count))
+    }
+
+    /// Lines that hold no record by their nature.
+    fn records_none(&self) -> u64 {
+        [SkipReason::Blank, SkipReason::Header]
+            .iter()
+            .filter_map(|reason| self.skipped.get(reason))
+            .sum()
+    }
+
+    /// The lines by what became of them, in words.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let kind = match self.format {
+            _ if self.is_samples => "samples",
+            Some(format) => format.name(),
+            None => "unknown format",
+        };
+        let of = |counts: Vec<(&str, u64)>| {
+            let counts = counts.into_iter();
+            let counts: Vec<_> = counts
+                .map(|(name, count)| format!("{name} {count}"))
+                .collect();
+            if counts.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", counts.join(", "))
+            }
+        };
+        let skipped = self.skipped.iter().map(|(why, count)| (why.name(), *count));
+        let malformed = self
+            .malformed
+            .iter()
+            .map(|(why, count)| (why.name(), *count));
+        format!(
+            "{kind}, {} lines: {} signals, {} skipped{}, {} unknown, {} malformed{}",
+            self.line_count,
+            self.signal_count,
+            self.skipped_count(),
+            of(skipped.collect()),
+            self.unknown_count,
+            self.malformed_count(),
+            of(malformed.collect()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(format: Option<Format>, first: &str, fates: &[Fate]) -> FileResult {
+        let mut file = FileResult::new(Path::new("a.log"), format, false);
+        for fate in fates {
+            file.see(first.as_bytes());
+            file.count(*fate);
+        }
+        file.finish()
+    }
+
+    #[track_caller]
+    fn check(file: &FileResult, expected: &[&str]) {
+        let fault = file.fault(true).unwrap();
+        for part in expected {
+            assert!(fault.contains(part), "no {part:?} in {fault}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_gave_nothing_says_what_it_looks_like_and_what_to_do() {
+        let masked = file(
+            Some(Format::Hubble),
+            r#"{"flow":{}}"#,
+            &[Fate::Skipped(SkipReason::UnknownDirection); 3],
+        );
+        check(
+            &masked,
+            &[
+                "none of its 3 lines can be used as hubble",
+                "is_reply",
+                "hint: add",
+            ],
+        );
+        let netflow = file(
+            Some(Format::Suricata),
+            r#"{"timestamp":"2025-11-29T08:00:00Z","event_type":"netflow"}"#,
+            &[Fate::Skipped(SkipReason::OtherLog)],
+        );
+        check(&netflow, &["netflow", "add - flow to the types of eve-log"]);
+        let wrong = file(Some(Format::Zeek), r#"{"raw.pktlen":60}"#, &[Fate::Unknown]);
+        check(
+            &wrong,
+            &["as zeek; they look like ulogd; hint: name the format ulogd"],
+        );
+        check(
+            &file(None, "a,b", &[Fate::Unknown]),
+            &["unable to tell the format", "CSV"],
+        );
+        check(
+            &file(None, "hello there", &[Fate::Unknown]),
+            &["hint: docs/sources.md"],
+        );
+    }
+
+    #[test]
+    fn a_log_without_records_is_no_fault_beside_others() {
+        let header = file(
+            Some(Format::Zeek),
+            "#fields\tts",
+            &[Fate::Skipped(SkipReason::Header)],
+        );
+        assert_eq!(header.fault(false), None);
+        check(&header, &["a header or blank lines"]);
+        let empty = file(None, "", &[]);
+        assert_eq!(empty.fault(false), None);
+        check(&empty, &["it is empty"]);
+        let good = file(Some(Format::Zeek), "x", &[Fate::Signal, Fate::Unknown]);
+        assert_eq!(good.fault(true), None);
+    }
+
+    #[test]
+    fn trouble_is_a_fault_whatever_came_before() {
+        let mut torn = file(Some(Format::Zeek), "x", &[Fate::Signal; 2]);
+        torn.trouble = Some("it ends in the middle".to_owned());
+        check(&torn, &["failed to read a.log beyond line 2: it ends"]);
+    }
+
+    #[test]
+    fn mostly_skipped_lines_are_told_where_a_set_up_can_change_it() {
+        let mut fates = vec![Fate::Skipped(SkipReason::UnknownDirection); 9];
+        fates.push(Fate::Signal);
+        let advice = file(Some(Format::Vpc), "x", &fates).advice().unwrap();
+        assert!(
+            advice.starts_with("9 of 10 lines were skipped (UnknownDirection)"),
+            "{advice}"
+        );
+        assert!(advice.contains("tcp-flags"), "{advice}");
+        let replies = [Fate::Skipped(SkipReason::IngressView), Fate::Signal];
+        assert_eq!(file(Some(Format::Hubble), "x", &replies).advice(), None);
+    }
+}
