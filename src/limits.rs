@@ -126,6 +126,14 @@ pub const TABLE_SLOTS_MIN: usize = 8;
 /// takes, so a scan faster than this is judged from the part that fits.
 pub const PENDING_MAX: usize = 128;
 
+/// Contacts of a pod that wait until their log is seen to show answers: more than the 35 that a
+/// quarantine takes.
+pub const UNSHOWN_MAX: usize = 48;
+
+/// Sources of a log whose latest SYN is remembered, where SYN-ACKs are told by their flags alone: 24 B
+/// each, for twice the pods of a node.
+pub const ASKED_SLOTS: usize = 256;
+
 /// Horizontal walks per pod, and as many vertical ones; the same for a run. A target that gets
 /// more than 1/40 of a pod's failed contacts always has a walk (see `detect::walk`). More than the
 /// 35 failures that a quarantine takes: a scan of fewer ports than that has a horizontal walk for

@@ -155,6 +155,9 @@ closed_names! {
         /// Do: look whether Cilium's agent on the node that the message names is up, and reachable for
         /// Hubble Relay.
         NodesUnseen,
+        /// SignalsFresh: a log has contacts and does not show whether they succeed, so nobody is quarantined for silence or denials in it.
+        /// Do: let the log's writer export replies and allowed flows too, with is_reply and TCP flags; docs/sources.md names the settings.
+        AnswersNotShown,
         /// SignalsFresh: a source of node metrics is silent or away.
         /// Do: look whether the source that the message names answers.
         MetricsStale,

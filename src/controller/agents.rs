@@ -16,7 +16,7 @@ use crate::api::labels;
 use crate::cluster::{Conflicts, FieldManager, Writer};
 use crate::limits;
 use crate::observability::chain;
-use crate::signals::health::{SignalHealth, SignalsVerdict, WhyUnusable};
+use crate::signals::health::{Lacking, SignalHealth, SignalsVerdict, WhyUnusable};
 
 /// How often an agent renews its Lease. The kubelet renews its own every 10 s; a third of that rate
 /// is little beside it.
@@ -85,6 +85,7 @@ impl Agents {
         let (mut stale, mut unseen) = (Vec::new(), Vec::new());
         let (mut metrics, mut lossy) = (Vec::new(), Vec::new());
         let (mut unusable, mut partly) = (Vec::new(), Vec::new());
+        let mut not_shown = Vec::new();
         for node in &chosen {
             match self.of_node(node, now) {
                 SignalsVerdict::Fresh | SignalsVerdict::PartlyUnreadable(_) if is_anywhere => {
@@ -98,6 +99,7 @@ impl Agents {
                 SignalsVerdict::NoSource => stale.push(format!("{node} (its agent has no source)")),
                 SignalsVerdict::Stale(names) => stale.extend(names),
                 SignalsVerdict::NodesUnseen { nodes, .. } => unseen.extend(nodes),
+                SignalsVerdict::AnswersNotShown { lacking, .. } => not_shown.extend(lacking),
                 SignalsVerdict::MetricsStale(names) => metrics.extend(names),
                 SignalsVerdict::Lossy(names) => lossy.extend(names),
             }
@@ -114,6 +116,11 @@ impl Agents {
         } else if !unseen.is_empty() {
             SignalsVerdict::NodesUnseen {
                 nodes: some_of(unseen),
+                others: Box::new(own_or_fresh(own)),
+            }
+        } else if !not_shown.is_empty() {
+            SignalsVerdict::AnswersNotShown {
+                lacking: not_shown,
                 others: Box::new(own_or_fresh(own)),
             }
         } else if !metrics.is_empty() {
@@ -151,6 +158,16 @@ impl Agents {
                 nodes: on_node(nodes),
                 others: others.clone(),
             },
+            SignalsVerdict::AnswersNotShown { lacking, others } => {
+                let on_node = |lacking: &Lacking| Lacking {
+                    node: Some(node.to_owned()),
+                    what: format!("{node}: {}", lacking.what),
+                };
+                SignalsVerdict::AnswersNotShown {
+                    lacking: lacking.iter().map(on_node).collect(),
+                    others: others.clone(),
+                }
+            }
             SignalsVerdict::MetricsStale(names) => SignalsVerdict::MetricsStale(on_node(names)),
             SignalsVerdict::Lossy(names) => SignalsVerdict::Lossy(on_node(names)),
             SignalsVerdict::Unusable { why, said } => SignalsVerdict::Unusable {
@@ -179,6 +196,11 @@ fn own_or_fresh(own: SignalsVerdict) -> SignalsVerdict {
     }
 }
 
+/// What logs do not show, in words.
+pub(super) fn said_of(lacking: &[Lacking]) -> Vec<String> {
+    some_of(lacking.iter().map(|lacking| lacking.what.clone()).collect())
+}
+
 pub(super) fn some_of(mut names: Vec<String>) -> Vec<String> {
     let more = names.len().saturating_sub(NODES_NAMED_MAX);
     names.truncate(NODES_NAMED_MAX);
@@ -196,6 +218,9 @@ fn write(verdict: &SignalsVerdict) -> String {
         SignalsVerdict::Stale(names) => format!("FlowsStale: {}", names.join(", ")),
         SignalsVerdict::NodesUnseen { nodes, .. } => {
             format!("NodesUnseen: {}", some_of(nodes.clone()).join(", "))
+        }
+        SignalsVerdict::AnswersNotShown { lacking, .. } => {
+            format!("AnswersNotShown: {}", said_of(lacking).join(", "))
         }
         SignalsVerdict::MetricsStale(names) => format!("MetricsStale: {}", names.join(", ")),
         SignalsVerdict::Lossy(names) => format!("EventsLost: {}", names.join(", ")),
@@ -223,6 +248,13 @@ fn read(text: &str) -> Option<SignalsVerdict> {
         "FlowsStale" => Some(SignalsVerdict::Stale(names())),
         "NodesUnseen" => Some(SignalsVerdict::NodesUnseen {
             nodes: names(),
+            others: Box::new(SignalsVerdict::Fresh),
+        }),
+        "AnswersNotShown" => Some(SignalsVerdict::AnswersNotShown {
+            lacking: vec![Lacking {
+                node: None,
+                what: said.to_owned(),
+            }],
             others: Box::new(SignalsVerdict::Fresh),
         }),
         "MetricsStale" => Some(SignalsVerdict::MetricsStale(names())),
@@ -446,6 +478,13 @@ mod tests {
             SignalsVerdict::MetricsStale(vec!["a".to_owned()]),
             SignalsVerdict::Lossy(vec!["a".to_owned()]),
             SignalsVerdict::PartlyUnreadable(vec!["a".to_owned()]),
+            SignalsVerdict::AnswersNotShown {
+                lacking: vec![Lacking {
+                    node: None,
+                    what: "a shows no answers over tcp".to_owned(),
+                }],
+                others: Box::new(SignalsVerdict::Fresh),
+            },
             unusable("a delivers lines, none of them readable as zeek: look at it"),
         ] {
             assert_eq!(read(&write(&verdict)), Some(verdict));

@@ -10,6 +10,7 @@ mod clock;
 mod counted;
 mod decoders;
 mod fate;
+mod lacking;
 mod malformed;
 mod reached;
 mod samples;
@@ -346,10 +347,12 @@ impl Pipeline {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let attributed = match index.attribute(id, signal, Named::Address) {
             Ok(attributed) => attributed,
-            Err(Why::UnknownAddress | Why::BeforePod | Why::AfterPod) => {
-                return Whose::NotKnownYet;
-            }
             Err(why) => {
+                // It still shows what the log shows of answers.
+                self.engine.heard(index.origin_of_other(id, signal), signal);
+                if matches!(why, Why::UnknownAddress | Why::BeforePod | Why::AfterPod) {
+                    return Whose::NotKnownYet;
+                }
                 let fate = self.fate_of(&index, signal, why);
                 drop(index);
                 self.counters.unattributed.count(why);
@@ -483,6 +486,7 @@ impl Pipeline {
         if let Some(last) = progress.unacknowledged.back_mut() {
             last.1.append(&mut tickets);
         }
+        self.say_lacking();
     }
 
     /// Takes in what the reader of a source has lost and what it does not hear. Returns whether it has

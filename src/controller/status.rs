@@ -353,6 +353,11 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
             let message = format!("nodes that the relay does not hear: {}", nodes.join(", "));
             say(Some(false), Reason::NodesUnseen, message)
         }
+        SignalsVerdict::AnswersNotShown { lacking, .. } => {
+            let said = super::agents::said_of(lacking).join(", ");
+            let message = format!("{said}: silence and denials there lead to no quarantine");
+            say(Some(false), Reason::AnswersNotShown, message)
+        }
         SignalsVerdict::MetricsStale(names) => {
             let message = format!("silent metrics: {}", names.join(", "));
             say(Some(false), Reason::MetricsStale, message)

@@ -16,6 +16,7 @@ use super::recent::{Mark, Recent};
 use super::saved;
 use super::scope::plain;
 use super::sketch::HashKey;
+use super::visibility::{KEPT_US, Shown};
 use crate::limits;
 use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
 
@@ -44,6 +45,9 @@ const QUIC_PORT: u16 = 443;
 /// The port of FTP's control connection, and the lowest on which a server opens passive ones.
 const FTP_PORT: u16 = 21;
 const FTP_DATA_PORT_MIN: u16 = 1_024;
+
+/// First port that Linux gives to clients (`net.ipv4.ip_local_port_range`).
+const CLIENT_PORT_MIN: u16 = 32_768;
 
 fn is_quic(target: Target) -> bool {
     target.transport == Transport::Udp && target.port == QUIC_PORT
@@ -91,6 +95,13 @@ impl Target {
     }
 }
 
+/// Whether the silence in a flow is one only if its log shows answers. Over TCP a record of a whole
+/// connection proves it by itself: who is answered acknowledges, and decoders say `Unseen` of that. And
+/// what the node could not send is a fact.
+fn needs_proof(flow: &Flow<'_>) -> bool {
+    flow.outcome == Outcome::Unanswered && flow.forwarded && flow.transport != Transport::Tcp
+}
+
 /// What a contact turned out to be, said once per change.
 #[allow(clippy::struct_excessive_bools)] // independent facts about one contact
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +126,23 @@ pub(super) struct Judged {
     pub(super) is_in_outage: bool,
     /// Whether it failed on a high port of a host that had answered as an FTP server.
     pub(super) is_ftp_data: bool,
+    /// From when on the log has shown flows that passed, and for [`Change::Unshown`] answers; `None`: not
+    /// lately. Then successes may be missing beside this failure.
+    pub(super) shown_since: Option<EventTime>,
+    /// Whether it looks like a server's answer whose request is not in the log.
+    pub(super) is_server_answer: bool,
+}
+
+impl Judged {
+    /// Whether it answered, or may have: in a log that shows no answers a contact that passed is taken
+    /// for a success beside denials. Where answers are shown, one record without its other side is not.
+    pub(super) fn may_have_answered(&self) -> bool {
+        match self.change {
+            Change::Answered | Change::Recovered => true,
+            Change::Unshown => self.shown_since.is_none(),
+            Change::Failed => false,
+        }
+    }
 }
 
 /// How a contact's verdict changed.
@@ -126,6 +154,19 @@ pub(super) enum Change {
     Failed,
     /// It had counted as a failure, and then it answered after all.
     Recovered,
+    /// The log cannot show what became of it, so it may have answered.
+    Unshown,
+}
+
+/// Whether a datagram may be a server's: from a service's port to one that clients get. One-way
+/// datagrams like this are answers to requests that the log does not have, and their ports are those
+/// of the clients. A scan from port 53 or 161 to ports of services is none.
+fn is_server_answer(flow: &Flow<'_>) -> bool {
+    let is_client_port = |port: u16| port >= CLIENT_PORT_MIN;
+    flow.transport == Transport::Udp
+        && flow.source_port > 0
+        && !is_client_port(flow.source_port)
+        && is_client_port(flow.destination_port)
 }
 
 /// A contact without an answer so far.
@@ -139,6 +180,11 @@ struct Waiting {
     time: EventTime,
     /// When its wait began: later than `time` where the clock jumped meanwhile.
     since: EventTime,
+    is_server_answer: bool,
+    /// Whether it was said to be [`Change::Unshown`].
+    is_unshown: bool,
+    /// Whether the log was seen to show answers at its time, where time jumped since.
+    is_shown: bool,
 }
 
 /// A pod's contacts and the addresses that DNS gave it.
@@ -150,6 +196,11 @@ pub(super) struct Contacts {
     pending: VecDeque<Waiting>,
     #[serde(deserialize_with = "saved::count::<_, { limits::PENDING_MAX + 1 }>")]
     pending_open_count: usize,
+    /// What waits until its log is seen to show answers.
+    #[serde(deserialize_with = "saved::queue::<_, _, { limits::UNSHOWN_MAX }>")]
+    unshown: VecDeque<Waiting>,
+    /// Contacts of which the log has not shown what became of them.
+    unshown_count: u32,
     /// Up to when time had passed at the last look.
     now: EventTime,
     has_dns: bool,
@@ -165,6 +216,8 @@ impl Default for Contacts {
             resolved: Recent::new(limits::DNS_GENERATION_MAX),
             pending: VecDeque::new(),
             pending_open_count: 0,
+            unshown: VecDeque::new(),
+            unshown_count: 0,
             now: EventTime::MIN,
             has_dns: false,
             has_names: false,
@@ -188,14 +241,22 @@ impl Contacts {
         self.has_dns
     }
 
+    /// Contacts of which the log has not shown, or not yet, what became of them.
+    pub(super) fn unjudged_count(&self) -> usize {
+        let unshown = usize::try_from(self.unshown_count).unwrap_or(usize::MAX);
+        let waits = |waiting: &&Waiting| !waiting.is_unshown;
+        unshown.saturating_add(self.pending.iter().filter(waits).count())
+    }
+
     /// Takes in a flow and says what changed, if anything.
     pub(super) fn observe(
         &mut self,
         flow: &Flow<'_>,
         (neighbour, origin): (Neighbour, OriginId),
+        read: &Read<'_>,
         key: HashKey,
     ) -> Option<Judged> {
-        if matches!(flow.outcome, Outcome::NotAnAttempt | Outcome::Unseen) {
+        if flow.outcome == Outcome::NotAnAttempt || self.says_nothing(flow, origin, read) {
             return None;
         }
         // A name that the log itself gives comes from the pod's DNS answers too (Hubble).
@@ -208,18 +269,31 @@ impl Contacts {
             return None;
         }
         let id = target.id(key);
+        let waiting = Waiting {
+            target,
+            origin,
+            neighbour,
+            id,
+            time: flow.time,
+            since: flow.time,
+            is_server_answer: is_server_answer(flow),
+            is_unshown: false,
+            is_shown: false,
+        };
         let Some(success) = flow.outcome.success() else {
-            self.wait_for(Waiting {
-                target,
-                origin,
-                neighbour,
-                id,
-                time: flow.time,
-                since: flow.time,
-            });
-            return None;
+            return self.wait_for(waiting, flow.outcome, read);
         };
         let before = self.targets.touch(id);
+        // The other side can send a SYN-ACK to whom it likes.
+        if flow.is_inferred && before.is_none() {
+            return None;
+        }
+        if !success
+            && needs_proof(flow)
+            && read.answers(origin, target.transport, flow.time) != Shown::Yes
+        {
+            return self.wait_for_proof(waiting, before, read);
+        }
         if before == Some(Mark::Good) {
             self.outage.told(id, flow.time, success);
         }
@@ -231,44 +305,159 @@ impl Contacts {
         };
         if before == Some(Mark::Open) {
             self.pending_open_count = self.pending_open_count.saturating_sub(1);
+            self.shown(id);
         }
+        let judged = Judged {
+            // A deny is a fact, but the successes beside it must be in the log too.
+            shown_since: read
+                .allowed_since(origin, target.transport, flow.time)
+                .or(flow.forwarded.then_some(flow.time)),
+            ..self.judged(&waiting, flow.outcome, change)
+        };
         if success {
             self.has_v6 |= target.host.is_ipv6();
             self.targets.insert(id, Mark::Good);
-            Some(self.judged((flow, origin), target, id, change))
+            Some(Judged {
+                neighbour: Neighbour::Stranger,
+                ..judged
+            })
         } else {
-            let failed = self.judged((flow, origin), target, id, change);
-            self.failed(
-                Judged {
-                    neighbour,
-                    ..failed
-                },
-                key,
-            )
+            self.failed(judged, key)
         }
     }
 
-    fn judged(
-        &self,
-        (flow, origin): (&Flow<'_>, OriginId),
-        target: Target,
-        id: u64,
-        change: Change,
-    ) -> Judged {
+    /// What became of an open contact is known after all.
+    fn shown(&mut self, id: u64) {
+        if self.unshown_count == 0 {
+            return;
+        }
+        let mut waiting = self.pending.iter().chain(&self.unshown);
+        if waiting.find(|w| w.id == id).is_none_or(|w| w.is_unshown) {
+            self.unshown_count = self.unshown_count.saturating_sub(1);
+        }
+    }
+
+    /// Whether a flow without a shown outcome is the begin of a connection whose end the log will
+    /// have. One that ended that way, or in a log without answers, has no later word.
+    fn says_nothing(&self, flow: &Flow<'_>, origin: OriginId, read: &Read<'_>) -> bool {
+        let is_ended = flow.volume.is_some_and(|volume| volume.is_final);
+        flow.outcome == Outcome::Unseen
+            && (!flow.forwarded
+                || (!is_ended && read.shows_answers(origin, flow.transport, flow.time)))
+    }
+
+    fn judged(&self, waiting: &Waiting, outcome: Outcome, change: Change) -> Judged {
         Judged {
-            target,
-            id,
-            time: flow.time,
-            origin,
-            outcome: flow.outcome,
+            target: waiting.target,
+            id: waiting.id,
+            time: waiting.time,
+            origin: waiting.origin,
+            outcome,
             change,
             is_lossy: false,
-            neighbour: Neighbour::Stranger,
+            neighbour: waiting.neighbour,
             has_names: self.has_dns || self.has_names,
             is_v6_unproven: false,
             is_in_outage: false,
             is_ftp_data: false,
+            shown_since: Some(waiting.time),
+            is_server_answer: waiting.is_server_answer,
         }
+    }
+
+    /// Says once that the log has not shown what became of a contact.
+    fn say_unshown(&mut self, waiting: &mut Waiting, read: &Read<'_>) -> Option<Judged> {
+        let Waiting {
+            target,
+            origin,
+            time,
+            ..
+        } = *waiting;
+        // What looks like a server's answer waits for none.
+        if waiting.is_unshown
+            || waiting.is_server_answer
+            || read.shows_answers(origin, target.transport, time)
+        {
+            return None;
+        }
+        waiting.is_unshown = true;
+        self.unshown_count = self.unshown_count.saturating_add(1);
+        Some(Judged {
+            shown_since: None,
+            ..self.judged(waiting, Outcome::Unseen, Change::Unshown)
+        })
+    }
+
+    /// A silent contact whose log has not been seen to show answers waits for one to anybody.
+    fn wait_for_proof(
+        &mut self,
+        mut waiting: Waiting,
+        before: Option<Mark>,
+        read: &Read<'_>,
+    ) -> Option<Judged> {
+        if !matches!(before, Some(Mark::Open) | None) {
+            return None;
+        }
+        // What was open has been said, or waits.
+        waiting.is_unshown = before.is_some();
+        let said = self.say_unshown(&mut waiting, read);
+        self.keep_unshown(waiting);
+        said
+    }
+
+    fn keep_unshown(&mut self, waiting: Waiting) {
+        let is_kept = |known: &Waiting| known.id == waiting.id;
+        if self.unshown.iter().any(is_kept) {
+            return;
+        }
+        if self.unshown.len() >= limits::UNSHOWN_MAX {
+            let targets = &mut self.targets;
+            self.unshown
+                .retain(|known| targets.touch(known.id) == Some(Mark::Open));
+        }
+        if self.unshown.len() >= limits::UNSHOWN_MAX
+            && let Some(oldest) = self.unshown.pop_front()
+        {
+            self.targets.remove(oldest.id);
+        }
+        self.targets.insert(waiting.id, Mark::Open);
+        self.unshown.push_back(waiting);
+    }
+
+    /// The next contact whose silence the log has meanwhile been seen to show. What waits for longer
+    /// than answers are remembered counts when it is tried again.
+    fn next_shown(&mut self, read: &Read<'_>, key: HashKey) -> Option<Judged> {
+        let mut position = 0;
+        while let Some(&waiting) = self.unshown.get(position) {
+            let Waiting {
+                target,
+                origin,
+                time,
+                id,
+                ..
+            } = waiting;
+            let shown = read.answers(origin, target.transport, time);
+            let is_old = read.now.micros_since(time) > KEPT_US;
+            if !read.has(origin) || (shown == Shown::NotYet && !is_old) {
+                position += 1;
+                continue;
+            }
+            self.unshown.remove(position);
+            if self.targets.touch(id) != Some(Mark::Open) {
+                continue;
+            }
+            let is_resolved = self.resolved.touch(key.host(target.host)).is_some();
+            if shown != Shown::Yes || read.is_lossy(origin, time) || is_resolved {
+                self.targets.remove(id);
+                continue;
+            }
+            self.unshown_count = self.unshown_count.saturating_sub(1);
+            let contact = self.judged(&waiting, Outcome::Unanswered, Change::Failed);
+            if let Some(contact) = self.failed(contact, key) {
+                return Some(contact);
+            }
+        }
+        None
     }
 
     /// Books a failure, unless what else is known of the host explains it.
@@ -308,7 +497,7 @@ impl Contacts {
             port,
         } = answered.target;
         let is_web = transport == Transport::Tcp && WEB_PORTS.contains(&port);
-        if answered.change == Change::Failed || !is_web {
+        if !matches!(answered.change, Change::Answered | Change::Recovered) || !is_web {
             return None;
         }
         let target = Target {
@@ -336,6 +525,9 @@ impl Contacts {
             for waiting in &mut self.pending {
                 if waiting.since == waiting.time && read.has(waiting.origin) {
                     waiting.since = read.now;
+                    let transport = waiting.target.transport;
+                    let shown = read.answers(waiting.origin, transport, waiting.time);
+                    waiting.is_shown = shown == Shown::Yes;
                 }
             }
         }
@@ -343,13 +535,19 @@ impl Contacts {
     }
 
     /// The next open contact whose answer is overdue. Where that log may miss records of that time,
-    /// silence says nothing and the contact is forgotten.
+    /// silence says nothing and the contact is forgotten; where it has not been seen to show answers,
+    /// the contact waits on.
     pub(super) fn overdue(&mut self, read: &Read<'_>, key: HashKey) -> Option<Judged> {
         self.outage.pass(read);
+        self.next_overdue(read, key)
+            .or_else(|| self.next_shown(read, key))
+    }
+
+    fn next_overdue(&mut self, read: &Read<'_>, key: HashKey) -> Option<Judged> {
         loop {
             // In order of time, also for each log alone.
             let position = self.pending.iter().position(|w| read.has(w.origin))?;
-            let waiting = *self.pending.get(position)?;
+            let mut waiting = *self.pending.get(position)?;
             let waited_us = read.now.micros_since(waiting.since);
             let is_from_the_future = waited_us < -CLOCK_SLACK_US;
             if waited_us < ANSWER_WAIT_US && !is_from_the_future {
@@ -362,26 +560,25 @@ impl Contacts {
                 continue;
             }
             self.pending_open_count = self.pending_open_count.saturating_sub(1);
-            let host = key.host(waiting.target.host);
+            let (host, transport) = (key.host(waiting.target.host), waiting.target.transport);
             let is_lossy = read.is_lossy(waiting.origin, waiting.time);
             if is_from_the_future || is_lossy || self.resolved.touch(host).is_some() {
                 self.targets.remove(waiting.id);
                 continue;
             }
-            let contact = Judged {
-                target: waiting.target,
-                id: waiting.id,
-                time: waiting.time,
-                origin: waiting.origin,
-                outcome: Outcome::Unanswered,
-                change: Change::Failed,
-                is_lossy: false,
-                neighbour: waiting.neighbour,
-                has_names: self.has_dns || self.has_names,
-                is_v6_unproven: false,
-                is_in_outage: false,
-                is_ftp_data: false,
-            };
+            let shown = read.answers(waiting.origin, transport, waiting.time);
+            if !waiting.is_shown && shown != Shown::Yes {
+                let said = self.say_unshown(&mut waiting, read);
+                self.keep_unshown(waiting);
+                match said {
+                    Some(said) => return Some(said),
+                    None => continue,
+                }
+            }
+            if waiting.is_unshown {
+                self.unshown_count = self.unshown_count.saturating_sub(1);
+            }
+            let contact = self.judged(&waiting, Outcome::Unanswered, Change::Failed);
             if let Some(contact) = self.failed(contact, key) {
                 return Some(contact);
             }
@@ -395,25 +592,48 @@ impl Contacts {
 
     /// The logs in which contacts wait for an answer.
     pub(super) fn waiting_in(&self) -> impl Iterator<Item = OriginId> {
-        self.pending.iter().map(|waiting| waiting.origin)
+        let waiting = self.pending.iter().chain(&self.unshown);
+        waiting.map(|waiting| waiting.origin)
     }
 
     /// When the queue is full the new contact is left out, not an old one: those that wait will
     /// be judged, and what was left out counts when it is tried again.
-    fn wait_for(&mut self, waiting: Waiting) {
+    fn wait_for(
+        &mut self,
+        mut waiting: Waiting,
+        outcome: Outcome,
+        read: &Read<'_>,
+    ) -> Option<Judged> {
         match self.targets.touch(waiting.id) {
-            Some(Mark::Good) => {
-                return self.outage.asked(waiting.id, waiting.origin, waiting.time);
+            Some(Mark::Good) if outcome == Outcome::Pending => {
+                self.outage.asked(waiting.id, waiting.origin, waiting.time);
+                return None;
             }
-            Some(_) => return,
+            Some(_) => return None,
             None => {}
         }
-        if self.pending.len() >= limits::PENDING_MAX && !self.make_room(waiting.time) {
-            return;
+        let is_pending = outcome == Outcome::Pending;
+        if is_pending && self.pending.len() >= limits::PENDING_MAX && !self.make_room(waiting.time)
+        {
+            return None;
         }
         self.targets.insert(waiting.id, Mark::Open);
-        self.pending.push_back(waiting);
-        self.pending_open_count += 1;
+        let said = if is_pending {
+            self.say_unshown(&mut waiting, read)
+        } else {
+            // It ended, or its log shows no end: nothing more will be known.
+            self.unshown_count = self.unshown_count.saturating_add(1);
+            let shows = read.shows_answers(waiting.origin, waiting.target.transport, waiting.time);
+            Some(Judged {
+                shown_since: shows.then_some(waiting.time),
+                ..self.judged(&waiting, outcome, Change::Unshown)
+            })
+        };
+        if is_pending {
+            self.pending.push_back(waiting);
+            self.pending_open_count += 1;
+        }
+        said
     }
 
     /// Drops from the queue what was answered meanwhile, and what a clock that went back has left

@@ -9,13 +9,14 @@ mod saved;
 use std::collections::HashMap;
 
 use super::attributed::{Attributed, Origin, Workload};
-use super::contacts::{CLOCK_JUMP_US, Judged, LOG_GAP_US};
+use super::contacts::{CLOCK_JUMP_US, Change, Judged, LOG_GAP_US};
 use super::intel::PoolList;
-use super::origin::{Origins, Read};
+use super::origin::{OriginId, Origins, Read};
 use super::pod::Pod;
 use super::run::Run;
 use super::scope::Scopes;
 use super::sketch::{HashKey, KeyedState};
+use super::visibility::Lack;
 use crate::limits;
 use crate::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal, Subject};
 
@@ -171,6 +172,7 @@ impl Engine {
         } else {
             let id = self.origins.id(origin, pod.origin);
             pod.come_from(id, &self.origins);
+            self.origins.observe(id, signal, self.config.hash_key);
             let read = pod.read_by(signal.time(), &self.origins);
             let mut crossings =
                 pod.take_in(signal, neighbour, (&self.config, &read), &mut self.judged);
@@ -178,6 +180,7 @@ impl Engine {
             crossings
         };
         let mut findings = pod.news(crossings);
+        self.note_lacks();
         if !self.judged.is_empty() && subject.run.is_some() {
             let judged = std::mem::take(&mut self.judged);
             for contact in &judged {
@@ -207,6 +210,9 @@ impl Engine {
             let of_pod = |contact: &Judged| (*contact, pod.subject.clone(), pod.workload);
             contacts.extend(self.judged.iter().map(of_pod));
         }
+        for (contact, ..) in &contacts {
+            note_lack(&mut self.origins, contact);
+        }
         // The map's order depends on its past; what a run sees first must not.
         contacts.sort_by(|(a, x, _), (b, y, _)| (a.time, &x.pod).cmp(&(b.time, &y.pod)));
         for (contact, subject, workload) in &contacts {
@@ -219,6 +225,26 @@ impl Engine {
             });
         }
         findings
+    }
+
+    /// A record of this log that belongs to no pod, or to none that is known. It says nothing about
+    /// anybody, but shows what the log shows.
+    pub fn heard(&mut self, origin: Origin<'_>, signal: &Signal<'_>) {
+        if matches!(signal, Signal::Flow(_)) {
+            let id = self.origins.id(origin, OriginId::default());
+            self.origins.observe(id, signal, self.config.hash_key);
+        }
+    }
+
+    /// What logs do not show although contacts needed it to be judged: source, node, what.
+    pub fn lacking(&self) -> impl Iterator<Item = (u16, Option<&str>, Lack)> {
+        self.origins.lacking()
+    }
+
+    fn note_lacks(&mut self) {
+        for contact in &self.judged {
+            note_lack(&mut self.origins, contact);
+        }
     }
 
     /// Adds a contact to its pod's run, and the run's findings to the others.
@@ -288,6 +314,14 @@ impl Engine {
         waiting.sum()
     }
 
+    /// How many contacts of a pod could not be judged, because its log has not shown, or not yet, what
+    /// became of them.
+    #[must_use]
+    pub fn unjudged_count(&self, pod: &PodKey) -> usize {
+        let pod = self.pods.get(pod);
+        pod.map_or(0, |pod| pod.contacts.unjudged_count())
+    }
+
     /// Pods with state.
     #[must_use]
     pub fn pod_count(&self) -> usize {
@@ -306,6 +340,19 @@ impl Engine {
     pub fn refused_signal_count(&self) -> u64 {
         self.refused_pod_count
     }
+}
+
+fn note_lack(origins: &mut Origins, contact: &Judged) {
+    if contact.is_server_answer {
+        return;
+    }
+    let transport = contact.target.transport;
+    let lack = match contact.change {
+        Change::Unshown if contact.shown_since.is_none() => Lack::Answers(transport),
+        Change::Failed if contact.shown_since.is_none() => Lack::AllowedFlows(transport),
+        _ => return,
+    };
+    origins.lacks(contact.origin, lack, contact.time);
 }
 
 fn join(runs: &mut HashMap<RunKey, Run, KeyedState>, key: Option<&RunKey>) {

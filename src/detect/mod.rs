@@ -1,7 +1,8 @@
 //! Detection: pure functions of signals and event time that turn what a pod did into findings.
 //!
 //! Called by the operator and by `replay` alike, through [`Engine::step`]. Reading order:
-//! `attributed` (what comes in), `engine` (one state per `pod`), `origin` (which log, and its gaps),
+//! `attributed` (what comes in), `engine` (one state per `pod`), `origin` (which log, its gaps, and
+//! with `visibility` what it shows),
 //! `contacts` (what is a first contact, and did it fail; with
 //! `outage`), `scan`
 //! with `walk`, `spread` and `tally`, `run` (the same walks over the pods of a run), `traffic` with
@@ -32,6 +33,7 @@ mod tally;
 mod told;
 mod traffic;
 mod tunnel;
+mod visibility;
 mod walk;
 mod weight;
 mod wording;
@@ -42,6 +44,7 @@ pub use engine::{Engine, EngineConfig, ErrorBudget, RestoreError, Saving};
 pub use intel::{ParseProblem, PoolList};
 pub use scope::{Scope, Scopes};
 pub use sketch::HashKey;
+pub use visibility::Lack;
 
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::attributed::Origin;
 use super::loss::Loss;
 use super::saved;
+use super::sketch::HashKey;
+use super::visibility::{Lack, Shown, Visibility};
 use crate::limits;
-use crate::model::EventTime;
+use crate::model::{EventTime, Signal, Transport};
 
 /// The number of an origin. Zero stands for all that did not fit into [`limits::ORIGINS_MAX`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,6 +25,7 @@ pub(super) struct Log {
     source: u16,
     node: Option<Box<str>>,
     loss: Loss,
+    visibility: Visibility,
 }
 
 /// What is known of a source over all its nodes.
@@ -94,6 +97,45 @@ impl<'a> Read<'a> {
     pub(super) fn is_lossy(&self, id: OriginId, time: EventTime) -> bool {
         self.origins.gaps(id).cover(time)
     }
+
+    /// Whether this log could have shown an answer to a contact of this time.
+    pub(super) fn answers(&self, id: OriginId, transport: Transport, time: EventTime) -> Shown {
+        let best = |best: Shown, seen: &Visibility| best.max(seen.answers(transport, time));
+        let own = self
+            .origins
+            .seen(id)
+            .map_or(Shown::NotYet, |seen| seen.answers(transport, time));
+        match own {
+            Shown::Yes => own,
+            _ => self
+                .origins
+                .unplaced(id)
+                .map_or(own, |seen| best(own, seen)),
+        }
+    }
+
+    /// Whether this log has shown answers lately before this time.
+    pub(super) fn shows_answers(
+        &self,
+        id: OriginId,
+        transport: Transport,
+        time: EventTime,
+    ) -> bool {
+        let shows = |seen: &Visibility| seen.shows_answers(transport, time);
+        self.origins.seen(id).is_some_and(shows) || self.origins.unplaced(id).is_some_and(shows)
+    }
+
+    /// From when on this log has shown flows that passed, if it did lately at this time.
+    pub(super) fn allowed_since(
+        &self,
+        id: OriginId,
+        transport: Transport,
+        time: EventTime,
+    ) -> Option<EventTime> {
+        let since = |seen: &Visibility| seen.allowed_since(transport, time);
+        let own = self.origins.seen(id).and_then(since);
+        own.or_else(|| self.origins.unplaced(id).and_then(since))
+    }
 }
 
 /// See the module.
@@ -139,10 +181,45 @@ impl Origins {
             source: origin.source,
             node: origin.node.map(Into::into),
             loss: Loss::default(),
+            visibility: Visibility::default(),
         });
         let source = self.sources.entry(origin.source).or_default();
         source.nodes.insert(name.into(), OriginId(next));
         OriginId(next)
+    }
+
+    /// Learns from a record about anybody what its log shows.
+    pub(super) fn observe(&mut self, id: OriginId, signal: &Signal<'_>, key: HashKey) {
+        if let Some(log) = self.logs.get_mut(usize::from(id.0)) {
+            log.visibility.observe(signal, key);
+        }
+    }
+
+    /// Notes that a log has not shown something that was needed to judge a contact.
+    pub(super) fn lacks(&mut self, id: OriginId, lack: Lack, time: EventTime) {
+        if let Some(log) = self.logs.get_mut(usize::from(id.0)) {
+            log.visibility.lacks(lack, time);
+        }
+    }
+
+    /// What each log does not show although it was needed: source, node, what.
+    pub(super) fn lacking(&self) -> impl Iterator<Item = (u16, Option<&str>, Lack)> {
+        self.logs.iter().flat_map(|log| {
+            let lacks = log.visibility.lacking();
+            lacks.map(|lack| (log.source, log.node.as_deref(), lack))
+        })
+    }
+
+    /// What was seen in this log.
+    fn seen(&self, id: OriginId) -> Option<&Visibility> {
+        Some(&self.logs.get(usize::from(id.0))?.visibility)
+    }
+
+    /// What was seen in the records of the same source that name no node: the log may be of any.
+    fn unplaced(&self, id: OriginId) -> Option<&Visibility> {
+        let source = self.sources.get(&self.source(id)?)?;
+        let unplaced = source.nodes.get("").filter(|unplaced| **unplaced != id)?;
+        self.seen(*unplaced)
     }
 
     /// The source of an origin.

@@ -109,7 +109,7 @@ impl Pod {
                 }
                 let key = config.hash_key;
                 let from = (neighbour, self.origin);
-                if let Some(mut contact) = self.contacts.observe(flow, from, key) {
+                if let Some(mut contact) = self.contacts.observe(flow, from, read, key) {
                     contact.is_lossy = read.is_lossy(contact.origin, contact.time);
                     let taken_back = self.contacts.taken_back(&contact, key);
                     for contact in [Some(contact), taken_back].into_iter().flatten() {

@@ -133,6 +133,16 @@ impl Run {
             let host = config.hash_key.host(placed.host);
             self.spread.observe(contact.target, host);
         }
+        if contact.change == Change::Unshown {
+            if before.is_none() {
+                self.targets.insert(contact.id, Mark::Open);
+                if contact.may_have_answered() {
+                    self.horizontal
+                        .answer(placed.service, contact, placed.weight);
+                }
+            }
+            return Vec::new();
+        }
         if contact.change != Change::Failed {
             if before != Some(Mark::Good) {
                 self.count_use(placed.service, contact.time);
@@ -144,7 +154,7 @@ impl Run {
             }
             return Vec::new();
         }
-        if before.is_some() {
+        if matches!(before, Some(Mark::Failed | Mark::Good)) {
             return Vec::new();
         }
         self.targets.insert(contact.id, Mark::Failed);

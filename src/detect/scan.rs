@@ -84,7 +84,9 @@ impl Placed {
             } else {
                 weight
             },
-            is_port: target.transport != Transport::Icmp && !is_traceroute,
+            is_port: target.transport != Transport::Icmp
+                && !is_traceroute
+                && !contact.is_server_answer,
             is_neighbour: contact.neighbour != Neighbour::Stranger,
         }
     }
@@ -207,10 +209,15 @@ impl Scan {
             .into_iter()
             .collect();
         if contact.change != Change::Failed {
-            self.horizontal
-                .answer(placed.service, contact, placed.weight);
-            self.vertical
-                .answer(placed.host, contact, placed.port_weight);
+            if contact.may_have_answered() {
+                self.horizontal
+                    .answer(placed.service, contact, placed.weight);
+            }
+            // Else datagrams that nobody answers would hide a scan of the same host over TCP.
+            if contact.change != Change::Unshown {
+                self.vertical
+                    .answer(placed.host, contact, placed.port_weight);
+            }
             return crossings;
         }
         remember(&mut self.failures, contact);

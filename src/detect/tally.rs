@@ -34,6 +34,8 @@ const TALLY_US: i64 = 3_600_000_000;
 enum What {
     Answered(Service),
     Failed(Scope),
+    /// The log cannot show whether they answered.
+    Unshown(Service),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,14 +61,14 @@ impl Tallies {
         service: Service,
         around: Surroundings<'_>,
     ) -> Option<Crossing> {
-        let (what, hash) = if contact.change == Change::Failed {
-            (What::Failed(service.scope), contact.id)
-        } else {
-            let host = around.config.hash_key.host(contact.target.host);
-            (What::Answered(service), host)
+        let host = || around.config.hash_key.host(contact.target.host);
+        let (what, hash) = match contact.change {
+            Change::Failed => (What::Failed(service.scope), contact.id),
+            Change::Unshown => (What::Unshown(service), host()),
+            Change::Answered | Change::Recovered => (What::Answered(service), host()),
         };
         let is_neighbour = contact.neighbour != Neighbour::Stranger;
-        if is_neighbour || !is_counted(what, around) {
+        if is_neighbour || contact.is_server_answer || !is_counted(what, around) {
             return None;
         }
         let tally = self.tally(what, contact.time)?;
@@ -124,12 +126,12 @@ impl Tallies {
 /// there, dead links and peers, is the walks' matter alone.
 fn is_counted(what: What, around: Surroundings<'_>) -> bool {
     match what {
-        What::Answered(service) if service.scope == Scope::Internet => {
+        What::Answered(service) | What::Unshown(service) if service.scope == Scope::Internet => {
             around.has_dns
                 && around.workload != Workload::Crawler
                 && !matches!(service.port, 80 | 443)
         }
-        What::Answered(_) => true,
+        What::Answered(_) | What::Unshown(_) => true,
         What::Failed(scope) => scope != Scope::Internet,
     }
 }
@@ -159,6 +161,15 @@ impl Tally {
                     service.port,
                 ),
                 "the targets answered, as those of service discovery and parallel reads do",
+            ),
+            What::Unshown(service) => (
+                format!(
+                    "About {count} {} hosts were tried on {}/{} within {span}, none of them known from a DNS answer. The log has not shown whether they answered. An inventory of a network looks like this.",
+                    service.scope.adjective(),
+                    service.transport.name(),
+                    service.port,
+                ),
+                "the log has shown no answers over this transport lately, so all of them may have answered",
             ),
             What::Failed(scope) => (
                 format!(

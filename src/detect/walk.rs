@@ -129,6 +129,10 @@ pub(super) struct Walk {
     pub(super) score_nats: f64,
     /// The sum for an alert.
     pub(super) alert_score_nats: f64,
+    /// What failures would have added to the sum for a quarantine at which the log had not shown
+    /// what passes, and the first of those.
+    held_nats: f64,
+    held_since: EventTime,
     pub(super) failures: Failures,
     pub(super) answered: u32,
     pub(super) first: EventTime,
@@ -156,6 +160,8 @@ impl Walk {
         Self {
             score_nats: 0.0,
             alert_score_nats: 0.0,
+            held_nats: 0.0,
+            held_since: contact.time,
             failures: Failures::default(),
             answered: 0,
             first: contact.time,
@@ -209,6 +215,29 @@ impl Walk {
         self.score_nats.max(self.alert_score_nats)
     }
 
+    /// Whether failures are held back, because the log has not shown what passes.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_nats > 0.0
+    }
+
+    /// Adds to the sum for a quarantine, or to what is held back from it. What is held counts once the
+    /// log is seen to show what passes, unless it began to do so long after.
+    fn add(&mut self, contact: &Judged, nats: f64) {
+        let Some(since) = contact.shown_since else {
+            if !self.is_held() {
+                self.held_since = contact.time;
+            }
+            self.held_since = self.held_since.min(contact.time);
+            self.held_nats += nats;
+            return;
+        };
+        if self.is_held() && since <= self.held_since {
+            self.score_nats += self.held_nats;
+        }
+        self.held_nats = 0.0;
+        self.score_nats += nats;
+    }
+
     /// Books so many failures at once.
     fn fail(&mut self, contact: &Judged, failures: f64, weight: Weight) {
         if weight.fades {
@@ -218,7 +247,7 @@ impl Walk {
             self.score_nats = score.max(0.0);
             self.alert_score_nats = alert_score.max(0.0);
         }
-        self.score_nats += failure_nats() * failures * weight.quarantine;
+        self.add(contact, failure_nats() * failures * weight.quarantine);
         self.alert_score_nats += alert_failure_nats() * failures * weight.alert;
         self.failures.count(contact.outcome);
         self.weight = self.weight.saturating_add(1);
@@ -227,7 +256,7 @@ impl Walk {
     }
 
     /// Books an answer, which takes back so many failures of this weight.
-    fn answer(&mut self, failures: f64, weight: Weight) {
+    fn answer(&mut self, failures: f64, weight: Weight, change: Change) {
         let (taken, alert_taken) = (failures * weight.quarantine, failures * weight.alert);
         let score = self.score_nats - success_nats() * weight.answer - failure_nats() * taken;
         let alert_score = self.alert_score_nats
@@ -235,7 +264,10 @@ impl Walk {
             - alert_failure_nats() * alert_taken;
         self.score_nats = score.max(0.0);
         self.alert_score_nats = alert_score.max(0.0);
-        self.answered = self.answered.saturating_add(1);
+        self.held_nats = (self.held_nats - success_nats() * weight.answer).max(0.0);
+        if change != Change::Unshown {
+            self.answered = self.answered.saturating_add(1);
+        }
     }
 
     #[allow(clippy::cast_precision_loss)] // microseconds of years
@@ -402,7 +434,7 @@ impl<K: Ord + Copy> Walks<K> {
         } else {
             0.0
         };
-        walk.answer(taken_back, weight);
+        walk.answer(taken_back, weight, contact.change);
         if walk.alert_score_nats <= 0.0 && walk.score_nats <= 0.0 {
             self.keys.swap_remove(index);
             self.list.swap_remove(index);
@@ -463,7 +495,12 @@ impl Walk {
         } else {
             0
         };
-        let scores = [self.score_nats, self.alert_score_nats, self.burst_nats];
+        let scores = [
+            self.score_nats,
+            self.alert_score_nats,
+            self.burst_nats,
+            self.held_nats,
+        ];
         self.counted.len() <= rules.counted_max
             && self.members.len() == member_count
             && scores.iter().all(|nats| (0.0..1e9).contains(nats))

@@ -143,6 +143,12 @@ pub(super) fn against(
     if is_lossy && walk.failures.unanswered > 0 {
         against.push("the log lost records at the time, so some silence may be loss".to_owned());
     }
+    if walk.is_held() {
+        against.push(
+            "the log has shown no flows that passed lately, so successes may be missing: this is an alert at most"
+                .to_owned(),
+        );
+    }
     if !has_dns {
         against.push(
             "no DNS answer of this pod is in the log, so names may stand behind these addresses"

@@ -21,6 +21,10 @@ use crate::model::{
 use crate::signals::attribute::{Index, Membership, Named, PodFacts};
 use crate::signals::decode::{Decoded, DeviceOwners, Format, Unconfirmed, read_sample};
 
+/// Contacts without a shown outcome from which on nobody is called clean: 24 straight failures are an
+/// alert.
+const UNJUDGED_MIN: usize = 24;
+
 /// Lines between two reports of progress.
 const PROGRESS_LINES: u64 = 1 << 16;
 
@@ -51,6 +55,8 @@ pub struct CaptureResult {
     pub formats: BTreeSet<Format>,
     /// Whether any DNS answer or TLS name was in it.
     pub has_names: bool,
+    /// What the log has not shown although it was needed to judge contacts, in words.
+    pub lacking: BTreeSet<String>,
     /// The first and the last event time.
     pub span: Option<(EventTime, EventTime)>,
     /// Everybody who started something, and everybody whom the labels list.
@@ -64,6 +70,8 @@ pub struct SubjectResult {
     pub findings: Vec<Recorded>,
     /// Where its highest walk stood at the end.
     pub highest_walk_nats: f64,
+    /// Its contacts that could not be judged, because the log has not shown what became of them.
+    pub unjudged_count: usize,
     /// The run that the user put it into.
     pub run: Option<String>,
     /// When it began connections.
@@ -129,7 +137,7 @@ impl Recorded {
 pub enum Verdict {
     /// Nothing was found.
     Clean,
-    /// Nothing was found, and the log does not show what became of its connections.
+    /// Nothing was found, and the log does not show what became of many of its contacts, or of any.
     Unknown,
     /// A scan, horizontal or vertical.
     Scan,
@@ -169,14 +177,11 @@ impl SubjectResult {
     pub fn verdict(&self) -> Verdict {
         let mut findings: Vec<_> = self.findings.iter().collect();
         findings.sort_by_key(|recorded| std::cmp::Reverse(recorded.latest.severity));
-        let nothing = if self.is_unknown {
-            Verdict::Unknown
-        } else {
-            Verdict::Clean
-        };
-        findings
-            .first()
-            .map_or(nothing, |recorded| Verdict::of(recorded.latest.signature))
+        match findings.first() {
+            Some(recorded) => Verdict::of(recorded.latest.signature),
+            None if self.is_unknown => Verdict::Unknown,
+            None => Verdict::Clean,
+        }
     }
 
     /// What would have been done.
@@ -224,7 +229,11 @@ impl SubjectResult {
             ..
         } = self.tally;
         self.open_target_count = self.open.count();
-        self.is_unknown = (unknown > 0 && answered + failed == 0)
+        // As many contacts as an alert takes, or all that there are.
+        let is_unjudged = self.unjudged_count >= UNJUDGED_MIN
+            || (self.unjudged_count > 0 && answered == 0);
+        self.is_unknown = is_unjudged
+            || (unknown > 0 && answered + failed == 0)
             || self.open.could_cross(self.highest_walk_nats, line_nats);
     }
 
@@ -511,9 +520,12 @@ impl<'a> Replay<'a> {
         for source in self.seen.keys() {
             let result = self.result.subjects.entry(*source).or_default();
             result.highest_walk_nats = self.engine.highest_walk_nats(&key_of(*source));
+            result.unjudged_count = self.engine.unjudged_count(&key_of(*source));
             result.run = self.terms.run_of(*source).map(ToOwned::to_owned);
             result.judge_outcomes(self.line_nats);
         }
+        let lacking = self.engine.lacking().map(|(.., lack)| lack.to_string());
+        self.result.lacking = lacking.collect();
         for listed in labels.listed(&self.result.capture) {
             self.result.subjects.entry(listed).or_default();
         }

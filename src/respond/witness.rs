@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::plan::Witnessed;
 use crate::api::Observation;
 use crate::limits;
-use crate::model::{EventTime, Flow, Outcome, PodKey};
+use crate::model::{EventTime, Flow, Outcome, PodKey, Volume};
 use crate::signals::health::SignalHealth;
 
 /// A source that said nothing for this long counts as silent.
@@ -191,13 +191,18 @@ pub(super) fn told(observation: &Observation, now: Timestamp) -> Witnessed {
 
 /// Whether a record shows that traffic got out. A packet that was only logged on its way to the
 /// policy (`Unseen`) shows nothing, and a denied one shows the opposite. A later packet of a
-/// connection, which a log of packets has as `NotAnAttempt` without volume, shows that it lives.
-/// Whoever calls has left out records that do not say how old they are (`Format::dates`).
-const fn passed(flow: &Flow<'_>) -> bool {
+/// connection, which a log of packets has as `NotAnAttempt` without volume, shows that it lives; so
+/// does a later window of one that has not ended. A SYN-ACK that only its flags call an answer may
+/// come from anybody. Whoever calls has left out records that do not say how old they are
+/// (`Format::dates`).
+fn passed(flow: &Flow<'_>) -> bool {
+    let lives =
+        |volume: Volume| !volume.is_final && (volume.packets_out > 0 || volume.packets_in > 0);
     flow.forwarded
+        && !flow.is_inferred
         && match flow.outcome {
             Outcome::Pending | Outcome::Answered | Outcome::Refused | Outcome::Unanswered => true,
-            Outcome::NotAnAttempt => flow.volume.is_none(),
+            Outcome::NotAnAttempt => flow.volume.is_none_or(lives),
             Outcome::Unseen | Outcome::Denied => false,
         }
 }
@@ -261,6 +266,29 @@ mod tests {
             proof_after(&[flow(105, Outcome::Answered, true)], 112),
             Proof::Survives(at(105))
         );
+    }
+
+    #[test]
+    fn a_later_window_of_an_open_connection_is_a_survivor_and_a_claimed_answer_is_none() {
+        let window = |is_final, packets_out| Flow {
+            volume: Some(Volume {
+                is_final,
+                packets_out,
+                ..Volume::default()
+            }),
+            ..flow(105, Outcome::NotAnAttempt, true)
+        };
+        assert_eq!(
+            proof_after(&[window(false, 9)], 112),
+            Proof::Survives(at(105))
+        );
+        assert_eq!(proof_after(&[window(true, 9)], 112), Proof::Stopped);
+        assert_eq!(proof_after(&[window(false, 0)], 112), Proof::Stopped);
+        let claimed = Flow {
+            is_inferred: true,
+            ..flow(105, Outcome::Answered, true)
+        };
+        assert_eq!(proof_after(&[claimed], 112), Proof::Stopped);
     }
 
     #[test]

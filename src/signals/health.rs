@@ -37,6 +37,17 @@ struct SourceNote {
     last_loss: Option<Instant>,
     /// Nodes that it does not hear.
     unseen: BTreeSet<String>,
+    /// What it does not show although contacts needed it to be judged.
+    lacking: Vec<Lacking>,
+}
+
+/// Something that a log does not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// The node of the pods whose contacts could not be judged, where it is known.
+    pub node: Option<String>,
+    /// What is missing, in words, with the log's name where it is said.
+    pub what: String,
 }
 
 /// What can be said about all sources together.
@@ -60,6 +71,13 @@ pub enum SignalsVerdict {
         /// The nodes, sorted.
         nodes: Vec<String>,
         /// What there is to say of the others.
+        others: Box<SignalsVerdict>,
+    },
+    /// The logs speak, but do not show whether contacts succeed.
+    AnswersNotShown {
+        /// Which log does not show what.
+        lacking: Vec<Lacking>,
+        /// What there is to say beside that.
         others: Box<SignalsVerdict>,
     },
     /// The logs speak; these sources of node metrics are silent.
@@ -127,10 +145,24 @@ impl SignalsVerdict {
         match self {
             Self::NodesUnseen { mut nodes, others } if !wanted.is_empty() => {
                 nodes.retain(|node| wanted.contains(node.as_str()));
+                let others = others.on_nodes(wanted);
                 if nodes.is_empty() {
+                    others
+                } else {
+                    let others = Box::new(others);
+                    Self::NodesUnseen { nodes, others }
+                }
+            }
+            Self::AnswersNotShown {
+                mut lacking,
+                others,
+            } if !wanted.is_empty() => {
+                let is_wanted = |node: &String| wanted.contains(node.as_str());
+                lacking.retain(|lacking| lacking.node.as_ref().is_none_or(is_wanted));
+                if lacking.is_empty() {
                     *others
                 } else {
-                    Self::NodesUnseen { nodes, others }
+                    Self::AnswersNotShown { lacking, others }
                 }
             }
             other => other,
@@ -186,6 +218,7 @@ impl SignalHealth {
                 lines: Usefulness::over(WINDOW),
                 last_loss: None,
                 unseen: BTreeSet::new(),
+                lacking: Vec::new(),
             }
         };
         let logs = logs.into_iter().map(note(true));
@@ -262,6 +295,11 @@ impl SignalHealth {
         unseen.cloned().collect()
     }
 
+    /// What the source of this index does not show now.
+    pub fn lacks(&self, source: usize, lacking: Vec<Lacking>) {
+        self.note(source, |note| note.lacking = lacking);
+    }
+
     /// Whether the source of this index does not hear this node.
     #[must_use]
     pub fn is_unseen(&self, source: usize, node: &str) -> bool {
@@ -281,7 +319,19 @@ impl SignalHealth {
             verdict,
             SignalsVerdict::Stale(_) | SignalsVerdict::Unusable { .. }
         );
-        if unseen.is_empty() || is_graver {
+        if is_graver {
+            return verdict;
+        }
+        let lacking = lacking(&notes);
+        let verdict = if lacking.is_empty() {
+            verdict
+        } else {
+            SignalsVerdict::AnswersNotShown {
+                lacking,
+                others: Box::new(verdict),
+            }
+        };
+        if unseen.is_empty() {
             return verdict;
         }
         SignalsVerdict::NodesUnseen {
@@ -323,6 +373,19 @@ impl SignalHealth {
             change(note);
         }
     }
+}
+
+/// What logs do not show, with their names.
+fn lacking(notes: &[SourceNote]) -> Vec<Lacking> {
+    let of = |note: &SourceNote| {
+        let name = note.name.clone();
+        let named = move |lacking: Lacking| Lacking {
+            what: format!("{name} shows {}", lacking.what),
+            ..lacking
+        };
+        note.lacking.clone().into_iter().map(named)
+    };
+    notes.iter().flat_map(of).collect()
 }
 
 /// The verdict on the sources as such.
@@ -468,6 +531,34 @@ mod tests {
             SignalHealth::default().verdict(later, STALE),
             SignalsVerdict::NoSource
         );
+    }
+
+    #[test]
+    fn a_log_that_shows_no_answers_concerns_who_has_pods_on_its_node() {
+        let (health, now) = (SignalHealth::new(["log".into()]), Instant::now());
+        health.spoke(0, now);
+        let on_a = Lacking {
+            node: Some("a".into()),
+            what: "no answers over tcp".into(),
+        };
+        health.lacks(0, vec![on_a.clone()]);
+        let verdict = health.verdict(now, STALE);
+        let on = |node| verdict.clone().on_nodes(&BTreeSet::from([node]));
+        let said = Lacking {
+            what: "log shows no answers over tcp".into(),
+            ..on_a
+        };
+        let not_shown = SignalsVerdict::AnswersNotShown {
+            lacking: vec![said],
+            others: Box::new(SignalsVerdict::Fresh),
+        };
+        assert_eq!(on("a"), not_shown);
+        assert_eq!(on("b"), SignalsVerdict::Fresh);
+        // A silent log is the greater trouble.
+        let stale = SignalsVerdict::Stale(vec!["log".into()]);
+        assert_eq!(health.verdict(now + STALE * 6, STALE), stale);
+        health.lacks(0, Vec::new());
+        assert_eq!(health.verdict(now, STALE), SignalsVerdict::Fresh);
     }
 
     #[test]

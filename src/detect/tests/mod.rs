@@ -96,6 +96,8 @@ pub(super) struct Bench {
     pub(super) engine: Engine,
     pub(super) findings: Vec<Finding>,
     pub(super) workload: Workload,
+    /// Whether somebody else's contacts are answered in the log meanwhile, over every transport.
+    pub(super) log_shows_answers: bool,
     seconds: i64,
 }
 
@@ -118,13 +120,31 @@ impl Bench {
             engine: Engine::new(config),
             findings: Vec::new(),
             workload: Workload::Standard,
+            log_shows_answers: true,
             seconds: 0,
         }
     }
 
     pub(super) fn signal(&mut self, signal: &Signal<'_>) -> &mut Self {
+        if let Signal::Flow(flow) = signal
+            && self.log_shows_answers
+        {
+            self.answer_to_somebody(flow);
+        }
         let found = self.engine.step(&by(&pod("agent"), self.workload, signal));
         self.findings.extend(found);
+        self
+    }
+
+    /// Somebody else's contact over the same transport is answered at the same time.
+    pub(super) fn answer_to_somebody(&mut self, like: &Flow<'_>) -> &mut Self {
+        let answered = Flow {
+            time: like.time,
+            transport: like.transport,
+            source: "10.244.0.99".parse().unwrap(),
+            ..flow("203.0.113.200", 443, Outcome::Answered, 0)
+        };
+        self.engine.heard(LOG, &Signal::Flow(answered));
         self
     }
 

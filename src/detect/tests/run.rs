@@ -306,7 +306,9 @@ fn open_contacts_of_several_pods_are_judged_together_when_the_log_has_gone_on() 
         for pod in 0..4 {
             // Each pod's next record says that its last contact is overdue.
             let target = inner(n * 4 + pod);
-            let signal = Signal::Flow(flow(&target, 22, Outcome::Pending, seconds));
+            let flow = flow(&target, 22, Outcome::Pending, seconds);
+            team.bench.answer_to_somebody(&flow);
+            let signal = Signal::Flow(flow);
             let engine = &mut team.bench.engine;
             let found = engine.step(&by(&member("run", pod), Workload::Standard, &signal));
             team.bench.findings.extend(found);

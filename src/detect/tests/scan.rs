@@ -265,6 +265,8 @@ fn the_losses_of_another_node_or_source_do_not_hide_a_scan() {
 fn a_contact_waits_for_the_log_that_it_is_in_and_not_for_another() {
     let mut bench = Bench::new();
     let slow = Origin { source: 1, ..LOG };
+    let answered = flow("203.0.113.200", 443, Outcome::Answered, 6);
+    bench.engine.heard(slow, &Signal::Flow(answered));
     for n in 0..60 {
         let signal = Signal::Flow(flow(&host(n), 23, Outcome::Pending, 5));
         bench.engine.step(&Attributed {

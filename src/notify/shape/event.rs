@@ -203,7 +203,12 @@ pub fn run_events(run: &AgentRun) -> Vec<EventText> {
             note: plain(&condition.message, limits::EVENT_NOTE_BYTES_MAX),
         })
     };
-    let stale = [Reason::FlowsStale, Reason::MetricsStale, Reason::EventsLost];
+    let stale = [
+        Reason::FlowsStale,
+        Reason::AnswersNotShown,
+        Reason::MetricsStale,
+        Reason::EventsLost,
+    ];
     [
         of(
             AgentRunCondition::SignalsFresh,

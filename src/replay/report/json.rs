@@ -114,6 +114,7 @@ fn subject_json(
             "unknown": subject.tally.unknown,
             "open_targets": subject.open_target_count,
         },
+        "unjudged": subject.unjudged_count,
         "timeline": {
             "start": timeline.start().to_string(),
             "bucket_s": timeline.width_us() / 1_000_000,

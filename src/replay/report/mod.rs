@@ -129,9 +129,16 @@ fn why_not(subject: &SubjectResult, config: &EngineConfig) -> Vec<String> {
     let nats = subject.highest_walk_nats;
     let line = config.threshold_nats;
     let missing_count = ((line - nats).max(0.0) / FAILURE_NATS).ceil();
-    let mut sentences = vec![format!(
+    let mut sentences = Vec::new();
+    if subject.unjudged_count > 0 {
+        sentences.push(format!(
+            "the log does not show whether {} of its contacts were answered, so they could not be judged",
+            subject.unjudged_count
+        ));
+    }
+    sentences.push(format!(
         "highest walk at {nats:.1} of {line:.1} nats for a quarantine, {missing_count:.0} more failed first contacts in a row away"
-    )];
+    ));
     let tally = subject.tally;
     if tally.answered + tally.failed + tally.unknown == 0 {
         sentences.push("it began no connection".to_owned());
@@ -173,7 +180,18 @@ fn cannot_show(result: &CaptureResult) -> Vec<String> {
     if !result.has_names {
         sentences.push(NO_NAMES.to_owned());
     }
+    sentences.extend(lacking(result));
     sentences
+}
+
+/// What this log has not shown, although its format can.
+fn lacking(result: &CaptureResult) -> impl Iterator<Item = String> + '_ {
+    let lacks = result.lacking.iter();
+    lacks.map(|lack| {
+        format!(
+            "this log has shown {lack} lately, so silence or denials there lead to no quarantine"
+        )
+    })
 }
 
 const NO_NAMES: &str = "this log holds no DNS answer and no TLS name";
@@ -201,6 +219,7 @@ fn cannot_show_in_short(result: &CaptureResult) -> String {
     if !result.has_names {
         parts.push(NO_NAMES.to_owned());
     }
+    parts.extend(lacking(result));
     parts.join("; ")
 }
 

@@ -102,4 +102,17 @@ impl Index {
             node: node.filter(|node| self.knows_node(node)),
         }
     }
+
+    /// Which log a record is in that belongs to no known pod: it still shows what the log shows.
+    #[must_use]
+    pub fn origin_of_other<'a>(&self, source: u16, signal: &'a Signal<'_>) -> Origin<'a> {
+        let node = match signal {
+            Signal::Flow(flow) => flow.node.as_deref(),
+            _ => None,
+        };
+        Origin {
+            source,
+            node: node.filter(|node| self.knows_node(node)),
+        }
+    }
 }

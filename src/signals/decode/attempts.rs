@@ -18,7 +18,7 @@ pub(super) const fn header_bytes(is_v4: bool) -> u64 {
 /// are SYNs. `header` is what stands in front of the options.
 pub(super) fn are_all(volume: &Volume, header: u64, connections: u64) -> bool {
     let sent = volume.packets_out;
-    sent <= connections
+    (1..=connections).contains(&sent)
         || (sent <= connections.saturating_mul(SYN_COUNT_MAX)
             && have_one_size_of_syns(sent, volume.bytes_out, header))
 }

@@ -118,21 +118,29 @@ impl Format {
             .filter(move |(name, _)| looks_at.iter().any(|part| part.name == *name))
     }
 
-    /// Whether this record shows that its log tells, within seconds or with its next window, of a
-    /// connection that was open before a deny and lives on. Only then is silence about a pod proof
-    /// that nothing of it lives. Zeek and Suricata write a connection when it ends.
+    /// Whether this record shows that its log has, within seconds or with its next window, what a
+    /// connection sends that was open before a deny and lives on. Only then is silence about a pod
+    /// proof that nothing of it lives. No format is trusted to: a Hubble exporter may write drops
+    /// only, and a VPC log may have no flags that tell an old connection from a new one.
     #[must_use]
     pub fn shows_survivors(self, signal: &Signal<'_>) -> bool {
+        let Signal::Flow(flow) = signal else {
+            return false;
+        };
+        let is_later = flow.forwarded && flow.outcome == Outcome::NotAnAttempt;
         match self {
-            Self::Hubble | Self::Vpc | Self::Calico => true,
-            Self::Zeek | Self::Suricata => false,
-            // Only the rule for living connections makes such lines.
-            Self::Ulogd => {
-                let is_alive = |flow: &Flow<'_>| {
-                    flow.outcome == Outcome::NotAnAttempt && flow.volume.is_none()
-                };
-                matches!(signal, Signal::Flow(flow) if is_alive(flow))
+            // A packet with ACK that passed and that the datapath does not call new; the packets of
+            // ulogd that only the rule for living connections logs.
+            Self::Hubble | Self::Ulogd => is_later && flow.volume.is_none(),
+            // A later window of a connection: no SYN among its flags.
+            Self::Vpc => is_later && flow.transport == Transport::Tcp,
+            // One that neither began nor ended in the window.
+            Self::Calico => {
+                let spans = |volume: Volume| volume.duration_us > 0 && !volume.is_final;
+                flow.forwarded && flow.volume.is_some_and(spans)
             }
+            // They write a connection when it ends.
+            Self::Zeek | Self::Suricata => false,
         }
     }
 
@@ -295,7 +303,75 @@ const SURICATA: Shows = Shows {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Decoded, Decoder};
     use super::*;
+
+    /// Whether a log with these lines is seen to show connections that live on.
+    fn shows_survivors(format: Format, lines: &[&str]) -> bool {
+        let mut decoder = Decoder::new(format);
+        lines.iter().any(|line| {
+            let shows = match decoder.decode(line.as_bytes()) {
+                Decoded::Signal(signal) => format.shows_survivors(&signal),
+                _ => false,
+            };
+            decoder.learn(line.as_bytes());
+            shows
+        })
+    }
+
+    #[test]
+    fn a_hubble_log_is_seen_to_show_survivors_by_a_later_packet_that_passed_and_by_nothing_else() {
+        let line = |verdict: &str, flags: &str, rest: &str| {
+            format!(
+                r#"{{"flow":{{"time":"2026-02-24T08:43:39Z","verdict":"{verdict}","IP":{{"source":"10.0.1.5","destination":"203.0.113.7"}},"l4":{{"TCP":{{"source_port":40000,"destination_port":443,"flags":{{{flags}}}}}}},"traffic_direction":"EGRESS"{rest}}}}}"#
+            )
+        };
+        let (syn, ack) = (r#""SYN":true"#, r#""ACK":true"#);
+        let original = r#","is_reply":false"#;
+        let denied =
+            r#","drop_reason_desc":"POLICY_DENIED","event_type":{"type":1,"sub_type":133}"#;
+        let shows = |line: String| shows_survivors(Format::Hubble, &[&line]);
+        assert!(shows(line("FORWARDED", ack, original)));
+        assert!(!shows(line("FORWARDED", syn, original)));
+        assert!(!shows(line("FORWARDED", ack, "")), "whose packet is it");
+        assert!(!shows(line("DROPPED", syn, denied)));
+        assert!(!shows(line("DROPPED", ack, &format!("{denied}{original}"))));
+        // A probe with ACK that opens: a policy verdict is about first packets only.
+        let verdict = format!(r#"{original},"event_type":{{"type":5}}"#);
+        assert!(!shows(line("FORWARDED", ack, &verdict)));
+        let new = format!(r#"{original},"trace_reason":"NEW""#);
+        assert!(!shows(line("FORWARDED", ack, &new)));
+    }
+
+    #[test]
+    fn a_vpc_log_is_seen_to_show_survivors_by_a_window_without_a_syn() {
+        let header = "srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status tcp-flags";
+        let record = |action: &str, flags: u8| {
+            format!(
+                "10.0.1.5 198.51.100.7 41000 443 6 9 900 1700000000 1700000060 {action} OK {flags}"
+            )
+        };
+        let shows = |record: &str| shows_survivors(Format::Vpc, &[header, record]);
+        assert!(shows(&record("ACCEPT", 0)));
+        assert!(!shows(&record("ACCEPT", 2)) && !shows(&record("ACCEPT", 3)));
+        assert!(!shows(&record("REJECT", 0)));
+        // Without flags an old connection looks like a new one.
+        let default = "2 123456789010 eni-1 10.0.1.5 198.51.100.7 41000 443 6 9 900 1700000000 1700000060 ACCEPT OK";
+        assert!(!shows_survivors(Format::Vpc, &[default]));
+    }
+
+    #[test]
+    fn a_calico_log_is_seen_to_show_survivors_by_a_connection_that_spans_a_window() {
+        let record = |action: &str, started: u8, completed: u8| {
+            format!(
+                r#"{{"start_time":1659621542,"end_time":1659621842,"source_ip":"10.48.1.5","source_type":"wep","dest_ip":"10.48.1.6","dest_port":5050,"proto":"tcp","action":"{action}","reporter":"src","bytes_in":900,"bytes_out":540,"num_flows":1,"num_flows_started":{started},"num_flows_completed":{completed},"packets_in":9,"packets_out":9}}"#
+            )
+        };
+        let shows = |record: String| shows_survivors(Format::Calico, &[&record]);
+        assert!(shows(record("allow", 0, 0)));
+        assert!(!shows(record("allow", 1, 0)) && !shows(record("allow", 0, 1)));
+        assert!(!shows(record("deny", 0, 0)));
+    }
 
     #[test]
     fn every_part_of_every_format_is_named() {

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use super::field::{Addresses, Scalar, Skipped, duration_us};
 use super::json::{read_line, record};
-use super::{Malformed, NoSignal, SkipReason, icmp};
+use super::{Malformed, NoSignal, SkipReason, attempts, icmp};
 use crate::model::{DnsQuery, EventTime, Flow, Outcome, Signal, TlsName, Transport, Volume};
 
 record! {
@@ -187,13 +187,13 @@ impl<'a> Line<'a> {
 
     fn outcome(&self, transport: Transport, ends: &Ends) -> Outcome {
         match transport {
-            Transport::Tcp => self.tcp_outcome(),
+            Transport::Tcp => self.tcp_outcome(ends.destination.is_ipv4()),
             Transport::Icmp => self.icmp_outcome(ends),
             _ => self.datagram_outcome(),
         }
     }
 
-    fn tcp_outcome(&self) -> Outcome {
+    fn tcp_outcome(&self, is_v4: bool) -> Outcome {
         // `^`: Zeek turned the direction round because it saw an answer first, so `orig` did not
         // open anything (answers to spoofed traffic look like this). A side that sent no packet
         // at all opened nothing either.
@@ -209,7 +209,7 @@ impl<'a> Line<'a> {
         match self.conn_state.text() {
             // SH and RSTOS0: the originator closed or reset before any SYN-ACK. SHR: a SYN-ACK
             // with FIN, and nothing ever stood.
-            Some("S0" | "SH" | "SHR" | "RSTOS0") if self.is_one_sided(resp_spoke) => {
+            Some("S0" | "SH" | "SHR" | "RSTOS0") if self.is_one_sided(resp_spoke, is_v4) => {
                 Outcome::Unseen
             }
             Some("S0" | "SH" | "SHR" | "RSTOS0") => Outcome::Unanswered,
@@ -226,10 +226,15 @@ impl<'a> Line<'a> {
 
     /// Whether the originator acknowledged or sent data, and no packet came back: nobody does without
     /// an answer, so Zeek sees one direction only.
-    fn is_one_sided(&self, resp_spoke: bool) -> bool {
+    fn is_one_sided(&self, resp_spoke: bool, is_v4: bool) -> bool {
         let went_on = match self.history.text() {
             Some(history) => history.contains(['A', 'D']),
-            None => self.orig_bytes.count().is_some_and(|count| count > 0),
+            // Some converters count the headers, so a SYN that is sent again has bytes too.
+            None => {
+                let volume = self.volume().unwrap_or_default();
+                let header = attempts::header_bytes(is_v4);
+                volume.bytes_out > 0 && !attempts::are_all(&volume, header, 1)
+            }
         };
         went_on && !resp_spoke
     }

@@ -126,6 +126,10 @@ fn an_originator_that_goes_on_without_an_answer_shows_a_log_of_one_direction() {
     let bytes = |count: u64| format!(r#""conn_state":"S0","orig_bytes":{count},"resp_pkts":0"#);
     check_outcome("tcp", &bytes(812), Outcome::Unseen);
     check_outcome("tcp", &bytes(0), Outcome::Unanswered);
+    let one = format!(r#"{},"orig_pkts":1"#, bytes(60));
+    check_outcome("tcp", &one, Outcome::Unanswered);
+    let again = format!(r#"{},"orig_pkts":2"#, bytes(120));
+    check_outcome("tcp", &again, Outcome::Unanswered);
 }
 
 #[test]
