@@ -26,7 +26,7 @@ fn input(name: &str) -> Option<PathBuf> {
 fn replay(path: PathBuf) -> CaptureResult {
     let captures = find_captures(&[path], None).unwrap();
     assert_eq!(captures.len(), 1);
-    replay_capture(&captures[0], &Setup::default(), &mut |_| {}).unwrap()
+    replay_capture(&captures[0], &Setup::default(), &mut |_| {})
 }
 
 /// The verdict on the only subject that began so many connections, with its findings' severity.

@@ -230,8 +230,8 @@ impl SubjectResult {
         } = self.tally;
         self.open_target_count = self.open.count();
         // As many contacts as an alert takes, or all that there are.
-        let is_unjudged = self.unjudged_count >= UNJUDGED_MIN
-            || (self.unjudged_count > 0 && answered == 0);
+        let is_unjudged =
+            self.unjudged_count >= UNJUDGED_MIN || (self.unjudged_count > 0 && answered == 0);
         self.is_unknown = is_unjudged
             || (unknown > 0 && answered + failed == 0)
             || self.open.could_cross(self.highest_walk_nats, line_nats);
