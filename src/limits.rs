@@ -32,6 +32,39 @@ pub const KEY_BYTES_MAX: usize = 512;
 /// 80 B besides, and 1,536 contacts of 8 B is 113 KiB; a busy pod has 40 KiB.
 pub const STATE_PIECE_BYTES_MAX: usize = 256 * 1024;
 
+/// Largest state file. 1,600 pods as busy as can be, with 40 KiB each; a cluster of 10,000 pods takes about 10 MiB. What is
+/// larger is not kept, which is counted and logged. With its successor and [`STATES_ASIDE_MAX`] others the folder takes
+/// 256 MiB at most; the chart's `sizeLimit` is above that.
+pub const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What one step of a pass writes at least, so that the pipeline is kept for a millisecond or two at a time.
+pub const STATE_SLICE_BYTES: usize = 256 * 1024;
+
+/// Pause between two steps of a pass: at most 12.5 MiB a second, and 5 to 10 % of the pipeline's time while one lasts.
+pub const STATE_SLICE_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Shortest pause between two passes: what a walk of a log that cannot be read again can lose.
+pub const STATE_PAUSE_MIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Bytes a second that passes write on average: a state of 10 MiB is written every 5 s.
+pub const STATE_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
+
+/// Longest pause in a log between the saved state and the first line after a restart that is no gap: as long as a
+/// contact waits for its answer.
+pub const STATE_LOG_GAP_US: i64 = 10_000_000;
+
+/// Chunks on their way to the disk, of a slice and a piece each at most: 4 x 512 KiB.
+pub const STATE_CHUNKS_MAX: usize = 4;
+
+/// Findings on their way to the recorder that are kept: all that it and its channel hold.
+pub const STATE_FINDINGS_MAX: usize = FINDINGS_QUEUE_MAX + FINDINGS_CHANNEL_MAX;
+
+/// How long the last pass may take when the program stops. Kubernetes gives it 30 s.
+pub const STATE_LAST_WRITE_MAX: std::time::Duration = std::time::Duration::from_secs(8);
+
+/// States that could not be used and lie beside the one in use.
+pub const STATES_ASIDE_MAX: usize = 2;
+
 // --- log lines -------------------------------------------------------------------------------
 
 /// Longest line that is read, in bytes. The longest real lines seen are 5 KiB (Hubble with L7 and

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
 
 use stats_alloc::Region;
 use yellowjack::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
@@ -16,6 +17,9 @@ use super::lines::{Random, START_SECONDS};
 /// Pods of one kind whose mean is taken.
 const SAMPLE_COUNT: u32 = 100;
 
+/// Pods of one run.
+const RUN_PODS: u32 = 10;
+
 /// Signals that flood a pod. Every bound is reached after some thousands.
 const FLOOD_COUNT: u64 = 60_000;
 
@@ -24,19 +28,52 @@ pub fn measure() {
     let kib = |bytes: f64| bytes / 1024.0;
     let quiet = bytes_per_pod(SAMPLE_COUNT, |engine, pod| talk(engine, pod, 5, 40));
     println!("figure state.quiet {:.2} KiB", kib(quiet));
-    let busy = bytes_per_pod(5, flood);
+    let busy = bytes_per_pod(RUN_PODS, flood);
     println!("figure state.busy {:.2} KiB", kib(busy));
     let alone = bytes_per_pod(5, |engine, pod| flood_by(engine, &alone(pod), FLOOD_COUNT));
     println!("figure state.busy_without_run {:.2} KiB", kib(alone));
-    let mixed = bytes_per_pod(10_000, |engine, pod| match pod % 100 {
-        0 => flood_by(engine, &subject(pod), 8_000),
-        1..20 => talk(engine, pod, 60, 300),
-        _ => talk(engine, pod, 5, 40),
-    });
+    let mixed = bytes_per_pod(10_000, mixed);
     println!(
         "figure state.pods_10k {:.1} MiB",
         mixed * 10_000.0 / 1024.0 / 1024.0
     );
+    measure_saving();
+}
+
+/// A pod of a cluster in which one in a hundred is as busy as can be.
+fn mixed(engine: &mut Engine, pod: u32) {
+    match pod % 100 {
+        0 => flood_by(engine, &subject(pod), 8_000),
+        1..20 => talk(engine, pod, 60, 300),
+        _ => talk(engine, pod, 5, 40),
+    }
+}
+
+/// What it takes to save the state of 10,000 pods for a restart: bytes, time in all, and the longest time for which one
+/// slice keeps the pipeline.
+fn measure_saving() {
+    let mut engine = Engine::new(EngineConfig::default());
+    (0..10_000).for_each(|pod| mixed(&mut engine, pod));
+    let mut best = (f64::MAX, f64::MAX, 0);
+    for _ in 0..5 {
+        let (mut saving, mut piece) = (engine.saving(), Vec::new());
+        let (mut byte_count, mut slice_bytes, mut longest) = (0, 0, 0.0_f64);
+        let (start, mut slice) = (Instant::now(), Instant::now());
+        while engine.save_next(&mut saving, &mut piece).unwrap_or(false) {
+            byte_count += piece.len();
+            slice_bytes += piece.len();
+            if slice_bytes >= yellowjack::limits::STATE_SLICE_BYTES {
+                longest = longest.max(slice.elapsed().as_secs_f64());
+                (slice, slice_bytes) = (Instant::now(), 0);
+            }
+        }
+        let all = start.elapsed().as_secs_f64();
+        best = (best.0.min(all), best.1.min(longest), byte_count);
+    }
+    let mib = super::as_f64(best.2) / 1024.0 / 1024.0;
+    println!("figure state.saved_10k {mib:.1} MiB");
+    println!("figure state.save_10k {:.1} ms", best.0 * 1e3);
+    println!("figure state.save_slice {:.2} ms", best.1 * 1e3);
 }
 
 /// Bytes of an engine after `fill` was called for each of `count` pods, per pod.
@@ -61,7 +98,7 @@ fn bytes_per_pod(count: u32, fill: impl Fn(&mut Engine, u32)) -> f64 {
 fn subject(pod: u32) -> Subject {
     Subject {
         pod: PodKey::from(format!("6f1c4d9e-0000-4000-8000-{pod:012}").as_str()),
-        run: Some(RunKey::from(format!("agents/{pod}").as_str())),
+        run: Some(RunKey::from(format!("agents/{}", pod / RUN_PODS).as_str())),
     }
 }
 
@@ -133,7 +170,8 @@ fn talk(engine: &mut Engine, pod: u32, target_count: u64, signal_count: u64) {
 }
 
 fn flood(engine: &mut Engine, pod: u32) {
-    flood_by(engine, &subject(pod), FLOOD_COUNT);
+    // Each pod with targets of its own, so that the run has as many as there are.
+    flood_by(engine, &subject(pod), FLOOD_COUNT + u64::from(pod));
 }
 
 /// Everything that a pod can do to fill its state: new hosts, new ports, every transport, attempts

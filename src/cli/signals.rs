@@ -36,7 +36,7 @@ pub struct SignalArgs {
     #[arg(long, value_enum, default_value_t = StartArg::End)]
     start_at: StartArg,
 
-    /// Folder in which the place in each log is kept over restarts.
+    /// Folder in which the place in each log and the state of detection are kept over restarts.
     #[arg(long, value_name = "FOLDER")]
     checkpoint_dir: Option<PathBuf>,
 

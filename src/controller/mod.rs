@@ -14,6 +14,7 @@
 
 pub mod feed;
 pub mod incidents;
+pub mod memory;
 pub mod pipeline;
 
 mod agents;

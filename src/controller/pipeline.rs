@@ -13,6 +13,7 @@ mod fate;
 mod lacking;
 mod malformed;
 mod reached;
+mod restart;
 mod samples;
 
 use std::collections::{HashMap, VecDeque};
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::deferred::{Deferred, DeferredLines};
+use super::memory::Memory;
 use crate::detect::{Engine, Origin, Scopes};
 use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
@@ -35,10 +37,11 @@ use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position, SourceHealth, SourceState, lines};
 
-use acknowledge::{acknowledge, finish};
-use clock::wall_clock;
+use acknowledge::{Unacknowledged, acknowledge, wait_for_records};
+pub(in crate::controller) use clock::wall_clock;
 pub use counted::{BySkipReason, Unattributed};
 use reached::Reached;
+use restart::log_times;
 pub use samples::SampleCounters;
 
 /// How often pods that fell silent are judged, and lines whose pod was not known are looked at again.
@@ -111,12 +114,16 @@ pub struct Pipeline {
     pub findings: mpsc::Sender<Found>,
     /// Lines by what became of them.
     pub counters: Arc<LineCounters>,
+    /// What is kept over a restart.
+    pub memory: Memory,
+    /// Findings that an earlier process handed over and that may not be recorded.
+    pub unrecorded: Vec<Found>,
 }
 
 /// What the pipeline keeps between batches.
 #[derive(Default)]
 struct Progress {
-    unacknowledged: VecDeque<(Position, Vec<Weak<Ticket>>)>,
+    unacknowledged: VecDeque<Unacknowledged>,
     reached: Reached,
     sampled: HashMap<usize, Instant>,
     /// When pods that are gone were forgotten last.
@@ -150,11 +157,18 @@ impl Pipeline {
     ) {
         self.forgotten.open();
         let mut progress = Progress::default();
+        for found in std::mem::take(&mut self.unrecorded) {
+            self.send(found);
+        }
         let mut next_tick = Instant::now() + TICK;
         // Either may come to its end before the other, as standard input does.
         let (mut has_batches, mut has_samples) = (true, true);
         while has_batches || has_samples {
-            let wait = next_tick.saturating_duration_since(Instant::now());
+            let next = self
+                .memory
+                .next()
+                .map_or(next_tick, |next| next.min(next_tick));
+            let wait = next.saturating_duration_since(Instant::now());
             let next = runtime.block_on(async {
                 tokio::select! {
                     biased;
@@ -181,10 +195,17 @@ impl Pipeline {
                     .store(waiting, Ordering::Relaxed);
                 next_tick = Instant::now() + TICK;
             }
-            acknowledge(&mut progress.unacknowledged);
+            let (sources, reached) = (&self.sources, &progress.reached);
+            self.memory
+                .work(&self.engine, &|| log_times(sources, reached));
+            acknowledge(&mut progress.unacknowledged, self.memory.kept());
         }
         self.retry_deferred(&mut progress, true);
-        finish(&mut progress.unacknowledged);
+        wait_for_records(&progress.unacknowledged);
+        let (sources, reached) = (&self.sources, &progress.reached);
+        self.memory
+            .finish(&self.engine, &|| log_times(sources, reached));
+        acknowledge(&mut progress.unacknowledged, self.memory.kept());
         self.forgotten.close();
     }
 
@@ -201,6 +222,7 @@ impl Pipeline {
         let mut known = progress.decoders.of(source, &batch.position);
         known = known.or_else(|| self.decoder_of(source, &batch.position));
         let mut tally = LineTally::default();
+        let mut restored = self.restored_time(source);
         for line in batch.lines() {
             if known.is_none() {
                 known = self.format_of(source, line).map(Decoder::new);
@@ -215,6 +237,7 @@ impl Pipeline {
                 Decoded::Signal(signal) => {
                     count(&self.counters.signals);
                     newest = newest.max(signal.time());
+                    self.find_gap(restored.take(), signal.time());
                     if decoder.format().shows_survivors(&signal) {
                         newest_alive = newest_alive.max(Some(signal.time()));
                     }
@@ -277,9 +300,11 @@ impl Pipeline {
             // promise to read these lines again after a crash is given up.
             progress.unacknowledged.pop_front();
         }
-        progress
-            .unacknowledged
-            .push_back((batch.position.clone(), tickets));
+        progress.unacknowledged.push_back(Unacknowledged {
+            number: self.memory.took_batch(),
+            position: batch.position.clone(),
+            tickets,
+        });
     }
 
     /// Notes how far a log has come.
@@ -421,7 +446,7 @@ impl Pipeline {
             };
             let subject = self.signal(deferred.source, &signal, progress, &mut tickets);
             if let Some(last) = progress.unacknowledged.back_mut() {
-                last.1.append(&mut tickets);
+                last.tickets.append(&mut tickets);
             }
             let is_over = is_last || deferred.since.elapsed() > DEFER_MAX;
             let fate = match subject {
@@ -441,7 +466,7 @@ impl Pipeline {
 
     /// Hands a finding to the recorder. Waits while its queue is full: the sources then stop
     /// reading, and their files keep the lines.
-    fn hand_over(&self, finding: Finding, facts: &PodFacts, tickets: &mut Vec<Weak<Ticket>>) {
+    fn hand_over(&mut self, finding: Finding, facts: &PodFacts, tickets: &mut Vec<Weak<Ticket>>) {
         let ticket = Arc::new(Ticket);
         tickets.push(Arc::downgrade(&ticket));
         let found = Found {
@@ -452,6 +477,11 @@ impl Pipeline {
             ips: facts.ips.clone(),
             ticket,
         };
+        self.send(found);
+    }
+
+    fn send(&mut self, found: Found) {
+        self.memory.handed_over(&found);
         if self.findings.blocking_send(found).is_err() {
             tracing::debug!("The recorder is gone; this finding comes again after a restart.");
         }
@@ -484,7 +514,7 @@ impl Pipeline {
             }
         }
         if let Some(last) = progress.unacknowledged.back_mut() {
-            last.1.append(&mut tickets);
+            last.tickets.append(&mut tickets);
         }
         self.say_lacking();
     }
@@ -534,6 +564,7 @@ impl Pipeline {
         }
         for pod in self.forgotten.take() {
             self.engine.forget(&pod);
+            self.memory.changed();
         }
     }
 }

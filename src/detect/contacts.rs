@@ -596,6 +596,27 @@ impl Contacts {
         waiting.map(|waiting| waiting.origin)
     }
 
+    /// Forgets what waits for an answer: it counts when it is tried again.
+    pub(super) fn forget_waiting(&mut self) {
+        for waiting in std::mem::take(&mut self.pending) {
+            if self.targets.touch(waiting.id) == Some(Mark::Open) {
+                self.targets.remove(waiting.id);
+            }
+        }
+        self.pending_open_count = 0;
+        self.outage.forget_asked();
+    }
+
+    /// Forgets also what waits until its log is seen to show answers.
+    pub(super) fn forget_logs(&mut self) {
+        self.forget_waiting();
+        for waiting in std::mem::take(&mut self.unshown) {
+            if self.targets.touch(waiting.id) == Some(Mark::Open) {
+                self.targets.remove(waiting.id);
+            }
+        }
+    }
+
     /// When the queue is full the new contact is left out, not an old one: those that wait will
     /// be judged, and what was left out counts when it is tried again.
     fn wait_for(

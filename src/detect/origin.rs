@@ -50,12 +50,13 @@ impl Gaps {
     }
 }
 
-/// The losses of each source, and of all.
+/// The losses of each source, and of all; and what was seen in the logs that did not fit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct SavedLosses {
     #[serde(deserialize_with = "saved::list::<_, _, { limits::SAVED_SOURCES_MAX }>")]
     sources: Vec<(u16, Loss, Loss)>,
     anywhere: Loss,
+    beyond: Visibility,
 }
 
 /// Up to when which logs have been read.
@@ -228,7 +229,7 @@ impl Origins {
         (id != OriginId::default()).then_some(log.source)
     }
 
-    /// What is saved of all logs together: the losses of each source, and of all.
+    /// What is saved of all logs together.
     pub(super) fn saved(&self) -> SavedLosses {
         let sources = self.sources.iter();
         SavedLosses {
@@ -236,6 +237,7 @@ impl Origins {
                 .map(|(number, source)| (*number, source.unplaced, source.all))
                 .collect(),
             anywhere: self.anywhere,
+            beyond: self.seen(OriginId::default()).cloned().unwrap_or_default(),
         }
     }
 
@@ -260,7 +262,10 @@ impl Origins {
         Self {
             sources: saved.sources.into_iter().map(entry).collect(),
             anywhere: saved.anywhere,
-            ..Self::default()
+            logs: vec![Log {
+                visibility: saved.beyond,
+                ..Log::default()
+            }],
         }
     }
 

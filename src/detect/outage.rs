@@ -54,6 +54,11 @@ impl Outage {
         }
     }
 
+    /// Forgets who was asked: the answers may have passed unseen.
+    pub(super) fn forget_asked(&mut self) {
+        self.asked.clear();
+    }
+
     /// Time has passed: who has not answered by now does not.
     pub(super) fn pass(&mut self, read: &Read<'_>) {
         let is_overdue = |(_, origin, time): &(u32, OriginId, EventTime)| {

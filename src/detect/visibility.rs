@@ -12,7 +12,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::saved;
 use super::sketch::HashKey;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, Signal, Transport};
@@ -154,7 +153,7 @@ impl Lacking {
 }
 
 /// The latest SYN of one source address.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 struct Asked {
     ends: u64,
     time: EventTime,
@@ -165,8 +164,9 @@ struct Asked {
 pub(super) struct Visibility {
     by_transport: [Seen; 5],
     /// The latest SYNs, each source at its own place, so that a pod that floods the log with SYNs
-    /// hides those of few others. Empty unless the log has answers that are inferred from flags.
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::ASKED_SLOTS }>")]
+    /// hides those of few others. Empty unless the log has answers that are inferred from flags. Not
+    /// kept over a restart: it holds ten seconds, and would be most of the state.
+    #[serde(skip)]
     asked: Vec<Option<Asked>>,
     /// The newest record.
     now: Option<EventTime>,

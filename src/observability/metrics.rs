@@ -141,6 +141,20 @@ metrics! {
     };
     /// Nodes that a relay does not hear.
     RelayNodesUnseen: Gauge "yellowjack_relay_nodes_unseen", labels { "source": [] };
+    /// Times that the detection state was saved, or could not be.
+    StateWrites: Counter "yellowjack_state_writes", labels { "result": ["written", "failed"] };
+    /// Bytes of the saved detection state.
+    StateBytes: Gauge "yellowjack_state_bytes", labels {};
+    /// Pods whose detection goes on from the saved state since the start of this process.
+    StateRestoredPods: Gauge "yellowjack_state_restored_pods", labels {};
+    /// The longest time in microseconds for which saving kept lines waiting.
+    StateLongestStep: Gauge "yellowjack_state_longest_step_microseconds", labels {};
+    /// Saved states that could not be used and were left aside, by reason.
+    StateUnreadable: Counter "yellowjack_state_unreadable", labels {
+        "reason": [
+            "unreadable", "not_a_state", "other_layout", "damaged", "too_large", "out_of_bounds"
+        ]
+    };
     /// Fetches of node metrics by what became of them.
     Scrapes: Counter "yellowjack_scrapes", labels {
         "source": [],

@@ -6,6 +6,7 @@ mod input;
 mod kill;
 mod leader;
 mod malformed;
+mod memory;
 mod outage;
 mod replicas;
 mod world;

@@ -200,7 +200,8 @@ impl World {
         Ok(pid)
     }
 
-    fn checkpoints(&self) -> PathBuf {
+    /// The folder of `--checkpoint-dir`.
+    pub fn checkpoints(&self) -> PathBuf {
         self.folder.path().join("checkpoints")
     }
 

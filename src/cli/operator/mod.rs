@@ -3,6 +3,7 @@
 //! Nothing is decided here. The parts know nothing of each other but what they are given.
 
 mod lead;
+mod memory;
 mod metrics;
 mod readings;
 mod telling;
@@ -26,9 +27,10 @@ use crate::cluster::{
     ClusterDeny, Owners, Roster, StoreWriters, Stores, WatchHealth, Writer, connect,
 };
 use crate::controller::incidents::IncidentQueue;
+use crate::controller::memory::MemoryCounters;
 use crate::controller::pipeline::{LineCounters, Pipeline, SourceInfo};
 use crate::controller::{Controller, Heartbeat, Parts, Role};
-use crate::detect::{Engine, EngineConfig, Scopes};
+use crate::detect::{EngineConfig, Scopes};
 use crate::guardrails::ClusterFacts;
 use crate::limits;
 use crate::notify::{Bell, NotifyCounters, NotifySettings};
@@ -126,6 +128,7 @@ struct Operator {
     controller: Arc<Controller>,
     incidents: IncidentQueue,
     lines: Arc<LineCounters>,
+    memory: Arc<MemoryCounters>,
     records: Arc<RecordCounters>,
     bell: Bell,
     notified: Arc<NotifyCounters>,
@@ -304,6 +307,7 @@ impl Operator {
             scopes,
             controller,
             lines: Arc::default(),
+            memory: Arc::default(),
             records: Arc::default(),
             bell: Bell::default(),
             notified: Arc::default(),
@@ -481,8 +485,9 @@ impl Operator {
         // What the controller learnt before comes with the first tick.
         let mut scopes = self.scopes.subscribe();
         scopes.mark_changed();
+        let (engine, memory, unrecorded) = self.remember();
         let pipeline = Pipeline {
-            engine: Engine::new(self.config.engine.clone()),
+            engine,
             index: Arc::clone(&self.index),
             witness: self.witness.clone(),
             health: self.health.clone(),
@@ -492,6 +497,8 @@ impl Operator {
             scopes,
             findings,
             counters: Arc::clone(&self.lines),
+            memory,
+            unrecorded,
         };
         let runtime = tokio::runtime::Handle::current();
         let draining = draining.clone();

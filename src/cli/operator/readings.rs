@@ -122,6 +122,7 @@ impl Operator {
             ]);
         }
         readings.extend(self.attribution_readings());
+        readings.extend(self.memory_readings());
         readings.extend(self.metrics_readings());
         readings.extend(self.told_readings());
         readings.extend(self.leader_readings());

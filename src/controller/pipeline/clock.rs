@@ -73,7 +73,7 @@ impl Clock {
     }
 }
 
-pub(super) fn wall_clock() -> EventTime {
+pub(in crate::controller) fn wall_clock() -> EventTime {
     EventTime::from(Timestamp::now())
 }
 

@@ -30,6 +30,7 @@ impl Pipeline {
         if batch.is_news {
             self.health.spoke(batch.source, Instant::now());
         }
+        self.memory.changed();
         let mut tickets = Vec::new();
         for sample in batch.samples {
             for (finding, facts) in self.sample_of_pod(batch.source, sample) {
@@ -38,7 +39,7 @@ impl Pipeline {
         }
         // What a sample led to rests on lines too: they are read again if it is not recorded.
         if let Some(last) = progress.unacknowledged.back_mut() {
-            last.1.append(&mut tickets);
+            last.tickets.append(&mut tickets);
         }
     }
 
@@ -145,6 +146,8 @@ mod tests {
             sources: Vec::new(),
             findings: mpsc::channel(1).0,
             counters: Arc::new(LineCounters::default()),
+            memory: crate::controller::memory::Memory::default(),
+            unrecorded: Vec::new(),
         }
     }
 

@@ -71,6 +71,8 @@ impl World {
             sources: vec![source(0), source(1)],
             findings: sender,
             counters: Arc::default(),
+            memory: crate::controller::memory::Memory::default(),
+            unrecorded: Vec::new(),
         };
         Self {
             pipeline,
@@ -169,6 +171,20 @@ fn silent(pod: usize, to: &str, second: i64) -> String {
         .replace(r#""drop_reason_desc":"POLICY_DENIED","#, "")
 }
 
+/// A connection of somebody else that is let through and answered: the log shows both.
+fn others(second: i64) -> [String; 2] {
+    let (client, server) = ("10.244.9.9", "203.0.113.7");
+    let anywhere = |line: String| line.replace(r#""node_name":"n0","#, "");
+    let forwarded = |from, to| {
+        record(from, to, second, "FORWARDED").replace(r#""drop_reason_desc":"POLICY_DENIED","#, "")
+    };
+    let reply = forwarded(server, client)
+        .replace(r#""is_reply":false"#, r#""is_reply":true"#)
+        .replace(r#""SYN":true"#, r#""SYN":true,"ACK":true"#)
+        .replace(r#""trace_reason":"NEW""#, r#""trace_reason":"REPLY""#);
+    [anywhere(forwarded(client, server)), anywhere(reply)]
+}
+
 fn target(n: usize) -> String {
     format!("10.9.{}.{}", n / 200, n % 200 + 1)
 }
@@ -186,6 +202,7 @@ fn a_scan_that_ten_pods_of_a_run_share_is_found_and_without_the_run_it_is_not() 
         if is_run {
             world.enroll(10);
         }
+        world.read(0, &others(0));
         let lines: Vec<String> = (0..120)
             .map(|n| denied(n % 10, &target(n), i64::try_from(n).unwrap()))
             .collect();
@@ -203,6 +220,7 @@ fn a_worker_whose_siblings_refuse_is_left_alone_and_one_of_another_run_is_not() 
         if is_run {
             world.enroll(60);
         }
+        world.read(0, &others(0));
         let lines: Vec<String> = (1..60).map(|n| denied(0, &address(n), 0)).collect();
         world.read(0, &lines);
         let expected: &[&str] = if is_run { &[] } else { &["p0"] };
@@ -224,6 +242,7 @@ fn the_sum_of_a_run_outlives_a_pod_that_ends_and_late_lines_of_it_still_count() 
         if pod < 9 {
             world.pipeline.index.write().unwrap().delete(&key(pod), end);
         }
+        world.read(0, &others(second));
         world.read(0, &lines);
     }
     world.wait(11, true);
@@ -243,6 +262,7 @@ fn the_losses_of_another_node_do_not_hide_a_scan_and_those_of_its_own_do() {
         (1, None, true),
     ] {
         let mut world = World::new(3);
+        world.read(0, &others(0));
         let mut lines: Vec<String> = (0..60).map(|n| silent(0, &target(n), 0)).collect();
         lines.push(silent(0, &target(0), 1));
         world.read(source, &[lost(node, 1)]);
@@ -255,7 +275,8 @@ fn the_losses_of_another_node_do_not_hide_a_scan_and_those_of_its_own_do() {
 
 #[test]
 fn a_scan_at_the_end_of_a_log_is_judged_by_the_clock_unless_lines_are_on_the_way() {
-    let scan: Vec<String> = (0..60).map(|n| silent(0, &target(n), 0)).collect();
+    let mut scan = others(0).to_vec();
+    scan.extend((0..60).map(|n| silent(0, &target(n), 0)));
     let mut world = World::new(1);
     world.read(0, &scan);
     world.wait(9, true);
@@ -290,6 +311,7 @@ fn the_ranges_of_the_cluster_reach_detection_when_they_are_known() {
             let pods = ["198.51.0.0/16".parse().unwrap()];
             world.scopes.send_replace(Scopes::new(&pods, &[]));
         }
+        world.read(0, &others(0));
         let lines: Vec<String> = (0..60)
             .map(|n| denied(0, &format!("198.51.100.{}", n + 1), n))
             .collect();
@@ -300,6 +322,17 @@ fn the_ranges_of_the_cluster_reach_detection_when_they_are_known() {
             Severity::Alert
         };
         assert_eq!(world.severity(), Some(expected), "denied inside is a scan");
+    }
+}
+
+#[test]
+fn without_records_of_others_silence_and_denials_convict_nobody() {
+    for of_pod in [silent, denied] {
+        let mut world = World::new(1);
+        let scan: Vec<String> = (0..60).map(|n| of_pod(0, &target(n), 0)).collect();
+        world.read(0, &scan);
+        world.wait(11, true);
+        assert_eq!(world.quarantined(), [""; 0]);
     }
 }
 

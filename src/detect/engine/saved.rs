@@ -2,7 +2,7 @@
 //!
 //! Called by `controller/memory`, which writes the pieces into a file. A restored engine gives exactly the findings
 //! that the one before would have given on the same further signals (tests/restart.rs), with the limits and lists of
-//! the new configuration. The key of the hashes is part of the state: what is remembered are hashes.
+//! the new configuration; only SYNs of the last seconds that a SYN-ACK may still prove are left out. The key of the hashes is part of the state: what is remembered are hashes.
 //!
 //! State is written in pieces, pods before runs, while signals go on coming in between. A run's piece is then at
 //! least as new as those of its pods. So a contact that is in a run but not yet in its pod is judged once more when
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::origin::{Log, Origins, SavedLosses};
+use super::super::origin::{Log, OriginId, Origins, SavedLosses};
 use super::super::pod::Pod;
 use super::super::run::Run;
 use super::super::sketch::{HashKey, KeyedState};
@@ -168,6 +168,23 @@ impl Engine {
             return Err(RestoreError::Misplaced("too many runs"));
         }
         Ok(())
+    }
+
+    /// Part of the log was not seen: contacts that wait for an answer may have had it, and are forgotten.
+    pub fn forget_waiting(&mut self) {
+        for pod in self.pods.values_mut() {
+            pod.contacts.forget_waiting();
+        }
+    }
+
+    /// The numbers of the logs mean other logs than before: forgets what each of them has shown and lost, and the
+    /// contacts that wait for one. What one log shows must not convict by the silence of another.
+    pub fn forget_logs(&mut self) {
+        self.origins = Origins::default();
+        for pod in self.pods.values_mut() {
+            pod.contacts.forget_logs();
+            pod.origin = OriginId::default();
+        }
     }
 
     /// Forgets all pods for which `is_known` is false: they are gone since the state was saved.
