@@ -31,6 +31,6 @@ pub use metrics::RequestCounts;
 pub use operator::{Operator, binary, forget_package};
 pub use pods::{delete_pod, pod, set_pod_ip, set_pod_ip_since};
 pub use recording::{Isolated, Recording, recording_path};
-pub use scan_lines::{ScanLines, other_line};
+pub use scan_lines::{LINES_OF_NEIGHBOUR, ScanLines, other_line};
 pub use supervise::Supervised;
 pub use wait::wait_for;

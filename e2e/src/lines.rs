@@ -179,6 +179,11 @@ pub(crate) fn alive(pod: &str, host: &str, port: u64, time: Timestamp) -> Value 
     })
 }
 
+/// A connection of this address now that is answered: begin and end.
+pub(crate) fn answered_now(address: &str) -> [Value; 2] {
+    connection(address, "203.0.113.80", 443, Timestamp::now(), ANSWERED)
+}
+
 /// Begin and end of a TCP connection of 2 ms.
 fn connection(pod: &str, host: &str, port: u16, start: Timestamp, reply: Reply) -> [Value; 2] {
     let end = start + Duration::from_millis(2);

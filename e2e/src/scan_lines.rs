@@ -1,16 +1,25 @@
 //! Generates lines of a ulogd2 log in which a pod scans, for tests that need no recording.
 //!
-//! Each line is a packet that was blocked: one failed first contact, judged at once.
+//! Each line is a packet that was blocked: one failed first contact, judged at once. A connection of a
+//! neighbour that passed comes first: in a log of drops alone a scan is an alert at most.
 
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::lines::answered_now;
+
 /// The first address that is scanned: a private one. What a policy denies on its way to the Internet is
 /// an alert at most.
 const FIRST_TARGET: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 1);
 const PORT: u16 = 22;
+
+/// Who has the connection that passes. No pod of a test has this address.
+const NEIGHBOUR: &str = "10.255.0.2";
+
+/// Lines that are written before those of the first target.
+pub const LINES_OF_NEIGHBOUR: u32 = 1;
 
 /// The scan of one pod over one port. Every target comes once.
 #[derive(Clone, Debug)]
@@ -29,16 +38,17 @@ impl ScanLines {
         }
     }
 
-    /// The lines of the next `count` targets, each with its newline, as logged now.
+    /// The lines of the next `count` targets, each with its newline, as logged now. Before the first of all is
+    /// the neighbour's line.
     pub fn take(&mut self, count: u32) -> String {
         let lines = self.next..self.next + count;
+        let neighbour = (self.next == 0).then(passed);
         self.next += count;
-        lines
-            .map(|nth| {
-                let target = Ipv4Addr::from_bits(FIRST_TARGET.to_bits() + nth);
-                blocked(&self.source, &target.to_string(), PORT)
-            })
-            .collect()
+        let scan = lines.map(|nth| {
+            let target = Ipv4Addr::from_bits(FIRST_TARGET.to_bits() + nth);
+            blocked(&self.source, &target.to_string(), PORT)
+        });
+        neighbour.into_iter().chain(scan).collect()
     }
 }
 
@@ -46,6 +56,13 @@ impl ScanLines {
 #[must_use]
 pub fn other_line(source: &str) -> String {
     blocked(source, "203.0.113.9", 443)
+}
+
+/// The end of a connection that was answered.
+fn passed() -> String {
+    let [_, mut line] = answered_now(NEIGHBOUR).map(|line| line.to_string());
+    line.push('\n');
+    line
 }
 
 fn blocked(source: &str, target: &str, port: u16) -> String {
@@ -78,11 +95,17 @@ mod tests {
     use yellowjack::signals::decode::{Decoded, Format, decode};
 
     #[test]
-    fn each_line_is_a_denied_contact_of_a_new_target() {
+    fn after_a_neighbours_connection_each_line_is_a_denied_contact_of_a_new_target() {
         let mut lines = ScanLines::new("10.244.9.1");
         let text = lines.take(2) + &lines.take(1);
+        let first = text.lines().next().unwrap();
+        match decode(Format::Ulogd, first.as_bytes()) {
+            Decoded::Signal(Signal::Flow(flow)) => assert_eq!(flow.outcome, Outcome::Answered),
+            other => panic!("{other:?}"),
+        }
         let targets: Vec<_> = text
             .lines()
+            .skip(1)
             .map(|line| match decode(Format::Ulogd, line.as_bytes()) {
                 Decoded::Signal(Signal::Flow(flow)) => {
                     assert_eq!(flow.outcome, Outcome::Denied);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use kube::Client;
-use yellowjack_e2e::{ScanLines, other_line};
+use yellowjack_e2e::{LINES_OF_NEIGHBOUR, ScanLines, other_line};
 
 use crate::world::{SCAN, World, in_cluster};
 
@@ -28,7 +28,7 @@ fn a_scan_between_lines_that_are_none_is_found() -> anyhow::Result<()> {
         quarantined(&mut world).await?;
         let malformed = totals(&world, "malformed")?;
         ensure!(malformed >= 3, "{malformed} malformed lines were counted");
-        ensure!(totals(&world, "signals")? == u64::from(2 * HALF));
+        ensure!(totals(&world, "signals")? == u64::from(2 * HALF + LINES_OF_NEIGHBOUR));
         world.end().await
     })
 }
@@ -83,7 +83,7 @@ fn a_rotation_by_rename_in_the_middle_of_a_scan_loses_nothing() -> anyhow::Resul
         fs::rename(&world.log, rotated(&world))?;
         world.write(scan.take(HALF))?;
         quarantined(&mut world).await?;
-        ensure!(totals(&world, "signals")? == u64::from(2 * HALF));
+        ensure!(totals(&world, "signals")? == u64::from(2 * HALF + LINES_OF_NEIGHBOUR));
         world.end().await
     })
 }
@@ -101,7 +101,7 @@ fn a_rotation_by_copy_and_truncation_in_the_middle_of_a_scan_loses_nothing() -> 
             .set_len(0)?;
         world.write(scan.take(HALF))?;
         quarantined(&mut world).await?;
-        ensure!(totals(&world, "signals")? == u64::from(2 * HALF));
+        ensure!(totals(&world, "signals")? == u64::from(2 * HALF + LINES_OF_NEIGHBOUR));
         world.end().await
     })
 }

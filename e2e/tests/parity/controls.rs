@@ -313,7 +313,8 @@ fn hubble(
         "l4": { "TCP": { "source_port": ports.0, "destination_port": ports.1, "flags": flags } },
         "Type": "L3_L4",
         "node_name": node,
-        "traffic_direction": if is_reply { "INGRESS" } else { "EGRESS" },
+        // The direction of the connection, as Hubble has it for answers too.
+        "traffic_direction": "EGRESS",
         "is_reply": is_reply,
         "event_type": { "type": 4, "sub_type": if is_reply { 0 } else { 3 } },
     }, "node_name": node, "time": time });

@@ -22,8 +22,32 @@ const DROPPED: i32 = 2;
 const EGRESS: i32 = 2;
 const POLICY_DENIED: i32 = 133;
 
+/// A later packet of a connection that lives: only a log with such packets can show the end of one.
+fn later_packet(scene: &Scene, pod: (&str, &str), host: &str, ahead_s: i64) -> Sent {
+    let later = TcpFlags {
+        ack: true,
+        ..TcpFlags::default()
+    };
+    packet_with(scene, pod, host, ahead_s, FORWARDED, later)
+}
+
 /// A first packet of a pod, so many seconds from now, and what became of it.
 fn packet(scene: &Scene, pod: (&str, &str), host: &str, ahead_s: i64, verdict: i32) -> Sent {
+    let first = TcpFlags {
+        syn: true,
+        ..TcpFlags::default()
+    };
+    packet_with(scene, pod, host, ahead_s, verdict, first)
+}
+
+fn packet_with(
+    scene: &Scene,
+    pod: (&str, &str),
+    host: &str,
+    ahead_s: i64,
+    verdict: i32,
+    flags: TcpFlags,
+) -> Sent {
     let now = i64::try_from(Calendar::now().as_nanosecond()).unwrap_or(i64::MAX);
     let time_ns = now + ahead_s * 1_000_000_000;
     let time = Some(Timestamp::from_nanos(time_ns));
@@ -40,10 +64,7 @@ fn packet(scene: &Scene, pod: (&str, &str), host: &str, ahead_s: i64, verdict: i
             tcp: Some(Tcp {
                 source_port: 40_000,
                 destination_port: 22,
-                flags: Some(TcpFlags {
-                    syn: true,
-                    ..TcpFlags::default()
-                }),
+                flags: Some(flags),
             }),
             ..Layer4::default()
         }),
@@ -101,6 +122,9 @@ async fn a_scan_that_relay_shows_is_contained_and_its_end_proven_over_a_break() 
         scene.rogue_pod(json!({})).await?;
 
         let (rogue, honest) = (("rogue", ROGUE_IP), ("honest-1", HONEST_IP));
+        // What passes is in the log too: one of drops alone would be good for an alert at most.
+        let (time, message) = packet(&scene, honest, "203.0.113.80", 0, FORWARDED);
+        relay.state.flow(time, message);
         for host in 1..=MANY {
             let target = format!("172.20.0.{host}");
             let (time, message) = packet(&scene, rogue, &target, 0, DROPPED);
@@ -129,6 +153,8 @@ async fn a_scan_that_relay_shows_is_contained_and_its_end_proven_over_a_break() 
         // The log goes on without the rogue: others speak, later and later.
         for second in 0..=i64::try_from(QUIET.as_secs())? {
             let (time, message) = packet(&scene, honest, "203.0.113.80", second, FORWARDED);
+            relay.state.flow(time, message);
+            let (time, message) = later_packet(&scene, honest, "203.0.113.80", second);
             relay.state.flow(time, message);
         }
         scene

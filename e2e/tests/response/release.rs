@@ -47,7 +47,8 @@ async fn a_release_takes_the_label_off_and_old_contacts_no_longer_count() -> any
         scene
             .incident_says("marker", "Contained", "True", "Isolated")
             .await?;
-        assert_eq!(scene.incidents_of("rogue").await?.len(), 1);
+        let incidents = scene.incidents_of("rogue").await?;
+        assert_eq!(incidents.len(), 1, "{incidents:#?}");
         scene.label_is("rogue", None).await?;
 
         scene.log.scan_hosts(ROGUE_IP, 2, MANY)?;
