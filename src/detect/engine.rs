@@ -291,11 +291,16 @@ impl Engine {
 
     /// Forgets a pod that is gone or was released: its state starts anew. What it did as part of its run stays in
     /// the run's walks, else a scan by one short-lived pod after another would never be seen; but
-    /// nothing is said about the pod any more.
+    /// nothing is said about the pod for it any more.
     pub fn forget(&mut self, pod: &PodKey) {
-        if let Some(pod) = self.pods.remove(pod) {
-            leave(&mut self.runs, pod.subject.run.as_ref());
+        let Some(state) = self.pods.remove(pod) else {
+            return;
+        };
+        let key = state.subject.run.as_ref();
+        if let Some(run) = key.and_then(|key| self.runs.get_mut(key)) {
+            run.disown(pod);
         }
+        leave(&mut self.runs, key);
     }
 
     /// The score of the highest walk of a pod as it stands now, for "why not": compare it with

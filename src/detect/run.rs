@@ -44,6 +44,9 @@ const MEMBER_FAILURES_MIN: usize = 4;
 const USES_MIN: u32 = 10;
 const USE_US: i64 = 21_600_000_000;
 
+/// The key of what a pod did that was forgotten. No pod has it.
+const NO_POD: &str = "";
+
 /// What is known about the pods of one run together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Run {
@@ -200,6 +203,14 @@ impl Run {
             }));
         }
         crossings
+    }
+
+    /// Books what a pod did so far on no pod: it stays in the sums, and a pod of that key that comes again
+    /// is a new member.
+    pub(super) fn disown(&mut self, pod: &PodKey) {
+        for member in self.members.iter_mut().filter(|known| *known == pod) {
+            *member = PodKey::from(NO_POD);
+        }
     }
 
     /// Lets its members' keys be those that the pods have, where they have state: one text instead of two.

@@ -87,6 +87,28 @@ fn twelve_targets_for_each_of_four_pods_are_a_scan_by_all_four() {
     assert_eq!(evidence.examples.len(), limits::EXAMPLES_MAX);
 }
 
+/// Else the scan of a sibling would hold a pod again that a human has just released.
+#[test]
+fn what_a_pod_did_before_it_was_released_counts_for_its_run_and_not_for_the_pod() {
+    let mut team = Team::new();
+    let (released, sibling) = (member("run", 0), member("run", 1));
+    for n in 0..20 {
+        team.contact(&released, &inner(n), 22, Outcome::Refused);
+    }
+    team.bench.engine.forget(&released.pod);
+    for n in 20..23 {
+        team.contact(&released, &inner(n), 22, Outcome::Refused);
+    }
+    for n in 23..38 {
+        team.contact(&sibling, &inner(n), 22, Outcome::Refused);
+    }
+    team.check(&sibling, Some(Quarantine));
+    team.check(&released, None);
+    // With its fourth new target it is part of it again.
+    team.contact(&released, &inner(38), 22, Outcome::Refused);
+    team.check(&released, Some(Quarantine));
+}
+
 #[test]
 fn a_shared_scan_of_one_target_per_minute_for_days_is_found() {
     let mut team = Team::new();
