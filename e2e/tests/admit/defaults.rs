@@ -78,13 +78,21 @@ async fn a_null_is_as_good_as_nothing() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_policy_that_says_nothing_observes_at_least() -> anyhow::Result<()> {
     with_namespace(async |env| {
-        let params = PostParams { dry_run: true, ..PostParams::default() };
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
         let api = Kind::GuardrailPolicy.api(&env);
-        let stored = api.create(&params, &Kind::GuardrailPolicy.object("case", &json!({}))).await?;
+        let stored = api
+            .create(&params, &Kind::GuardrailPolicy.object("case", &json!({})))
+            .await?;
         assert_eq!(
             stored.data["spec"],
             json!({
-                "network": { "allowInfrastructure": false, "blockedCidrs": [], "defaultEgress": [] },
+                "network": {
+                    "allowInfrastructure": false, "blockedCidrs": [], "defaultEgress": [],
+                    "allowedIngressCidrs": [], "defaultIngress": [], "acceptedPolicies": [],
+                },
                 "resources": { "defaultQuota": {}, "maxQuota": {} },
                 "detection": { "minimum": "Observe", "modes": {} },
                 "response": {},

@@ -40,12 +40,20 @@ fn egress() -> Value {
     ])
 }
 
+fn ingress() -> Value {
+    let ports = json!([{ "port": 80, "endPort": 90, "protocol": "TCP" }]);
+    json!([
+        { "cidr": "203.0.113.0/24", "ports": ports },
+        { "podSelector": labels(), "namespaceSelector": labels() },
+    ])
+}
+
 fn run_spec(target: &Value) -> Value {
     let amounts = json!({ "cpu": "1" });
     json!({
         "target": target,
         "policy": "default",
-        "network": { "egress": egress() },
+        "network": { "egress": egress(), "ingress": ingress(), "allowWithinRun": true },
         "resources": {
             "quota": { "hard": { "pods": "10" }, "priorityClassName": "agents" },
             "defaults": { "requests": amounts, "limits": amounts },
@@ -63,6 +71,8 @@ fn policy_spec() -> Value {
             "allowedCidrs": ["203.0.113.0/24"], "allowedFqdns": ["a.example"],
             "blockedCidrs": ["198.51.100.0/24"], "allowInfrastructure": false,
             "defaultEgress": egress(),
+            "allowWithinRun": true, "allowedIngressCidrs": ["203.0.113.0/24"],
+            "defaultIngress": ingress(), "acceptedPolicies": ["mesh"],
         },
         "resources": {
             "defaultQuota": amounts, "maxQuota": amounts,

@@ -83,6 +83,24 @@ fn destinations() -> Vec<Case> {
             "a default destination",
             network("defaultEgress", json!([{ "fqdn": "pypi.example" }])),
         ),
+        yes(
+            "ranges that may be let in",
+            network("allowedIngressCidrs", json!(["203.0.113.0/24"])),
+        ),
+        no(
+            "a word that may be let in",
+            RANGE,
+            network("allowedIngressCidrs", json!(["anybody"])),
+        ),
+        no(
+            "bits in a range that may be let in",
+            HOST_BITS,
+            network("allowedIngressCidrs", json!(["203.0.113.7/24"])),
+        ),
+        yes(
+            "a policy of a mesh that is accepted",
+            network("acceptedPolicies", json!(["mesh"])),
+        ),
         no(
             "a default destination that is none",
             ONE,

@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
         names(),
         selectors(),
         mixtures(),
+        sources(),
         ports_and_amounts(),
     ]
     .into_iter()
@@ -169,6 +170,51 @@ fn mixtures() -> Vec<Case> {
             "null pods",
             ONE_DESTINATION,
             egress(json!({ "podSelector": null })),
+        ),
+    ]
+}
+
+/// Rules for what may reach the run's pods.
+fn sources() -> Vec<Case> {
+    const HOST_BITS: &str = "cidr must have no bits set behind its prefix: 203.0.113.7/24 would let in the whole of 203.0.113.0/24";
+    const ONE: &str = "exactly one of cidr and podSelector/namespaceSelector must be set";
+    const EMPTY_NAMESPACES: &str =
+        "namespaceSelector must not be empty: it would let in every namespace";
+    let ingress = |rule: Value| with("network", json!({ "ingress": [rule] }));
+    let labels = json!({ "matchLabels": { "team": "data" } });
+    vec![
+        yes(
+            "a range that lets in",
+            ingress(json!({ "cidr": "2001:db8::/32", "ports": [{ "port": 8080 }] })),
+        ),
+        yes(
+            "pods of a namespace that lets in",
+            ingress(json!({ "namespaceSelector": labels, "podSelector": {} })),
+        ),
+        yes(
+            "pods of a run apart from each other",
+            with("network", json!({ "allowWithinRun": false })),
+        ),
+        no(
+            "an address that lets in",
+            NO_CIDR,
+            ingress(json!({ "cidr": "203.0.113.7" })),
+        ),
+        no(
+            "bits behind a prefix that lets in",
+            HOST_BITS,
+            ingress(json!({ "cidr": "203.0.113.7/24" })),
+        ),
+        no("no source", ONE, ingress(json!({}))),
+        no(
+            "a range and pods as a source",
+            ONE,
+            ingress(json!({ "cidr": "203.0.113.0/24", "podSelector": {} })),
+        ),
+        no(
+            "every namespace as a source",
+            EMPTY_NAMESPACES,
+            ingress(json!({ "namespaceSelector": {} })),
         ),
     ]
 }
