@@ -2,7 +2,8 @@
 //!
 //! Called by `controller/memory`, which writes the pieces into a file. A restored engine gives exactly the findings
 //! that the one before would have given on the same further signals (tests/restart.rs), with the limits and lists of
-//! the new configuration; only SYNs of the last seconds that a SYN-ACK may still prove are left out. The key of the hashes is part of the state: what is remembered are hashes.
+//! the new configuration; only SYNs of the last seconds that a SYN-ACK may still prove are left out. The key of the
+//! hashes is part of the state: what is remembered are hashes.
 //!
 //! State is written in pieces, pods before runs, while signals go on coming in between. A run's piece is then at
 //! least as new as those of its pods. So a contact that is in a run but not yet in its pod is judged once more when
