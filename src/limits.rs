@@ -194,6 +194,19 @@ pub const RUN_MEMBERS_MAX: usize = 1_024;
 /// least used one go.
 pub const RUN_SERVICES_MAX: usize = 16;
 
+/// Failed contacts that one engine contributes to a run on several nodes: twice what a walk of the
+/// run knows by heart, because they may belong to several walks. With the answers below and 80
+/// bytes each 30 KiB, kept for runs with such contacts only.
+pub const CONTRIBUTION_FAILED_MAX: usize = 256;
+
+/// Answered contacts beside them. An answer weighs as much as 2.7 failures, so these outweigh any
+/// walk.
+pub const CONTRIBUTION_ANSWERED_MAX: usize = 128;
+
+/// How long a contact is contributed, in event time. The other nodes keep it in their walks; this
+/// is for nodes on which the run's first pod starts later.
+pub const CONTRIBUTION_KEPT_US: i64 = 21_600_000_000;
+
 /// Runs with state. As many as there may be pods, so that a run with a pod always has its place.
 pub const RUNS_MAX: usize = PODS_MAX;
 
@@ -264,6 +277,14 @@ const _: () = assert!(WALK_TARGETS_MAX > 35, "see WALK_TARGETS_MAX");
 const _: () = assert!(ORIGINS_MAX <= u16::MAX as usize, "an origin is a u16");
 const _: () = assert!(RUN_MEMBERS_MAX <= u16::MAX as usize, "a member is a u16");
 const _: () = assert!(RUNS_MAX >= PODS_MAX, "see RUNS_MAX");
+const _: () = assert!(
+    CONTACT_REPORT_PODS_MAX * 4 >= CONTRIBUTION_FAILED_MAX,
+    "see CONTACT_REPORT_PODS_MAX"
+);
+const _: () = assert!(
+    CONTRIBUTION_FAILED_MAX >= RUN_WALK_TARGETS_MAX,
+    "a whole walk can be contributed"
+);
 
 // --- replay ----------------------------------------------------------------------------------
 
@@ -497,6 +518,26 @@ pub const OPEN_INCIDENTS_MAX: usize = 20;
 /// Longest wait before a run that failed is looked at again, in seconds. The waits double from 1 s:
 /// after nine failures in a row this is reached.
 pub const RETRY_WAIT_MAX_S: u64 = 300;
+
+/// ContactReports that a process holds. One exists per run and node for which pods failed on
+/// several targets lately, so few are full: 256 failed and 128 answered contacts of 80 bytes are 30
+/// KiB, and 1,024 full ones 30 MiB.
+pub const CONTACT_REPORTS_MAX: usize = 1024;
+
+/// Pods in one ContactReport; the schema holds as many. A pod counts with 4 failures, and
+/// [`CONTRIBUTION_FAILED_MAX`] are as many as 64 pods have then.
+pub const CONTACT_REPORT_PODS_MAX: usize = 64;
+
+/// Writes of ContactReports per second by one process, and as many at once. A node has up to 110
+/// pods, mostly of a few runs.
+pub const CONTACT_REPORTS_PER_SECOND: f64 = 5.0;
+
+/// Shortest time between two writes of one ContactReport. It doubles with each write in a row up to
+/// [`CONTACT_REPORT_PAUSE_MAX`], so a run that goes on failing costs a write in 8 s per node.
+pub const CONTACT_REPORT_PAUSE_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// See [`CONTACT_REPORT_PAUSE_MIN`].
+pub const CONTACT_REPORT_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(8);
 
 /// Malformed objects that are remembered, so that each version is said once, at about 200 bytes
 /// each. More than a handful means a broken tool; then some are said again.

@@ -6,12 +6,17 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{AgentRun, GuardrailPolicy, Incident};
+use super::{AgentRun, ContactReport, GuardrailPolicy, Incident};
 
 /// All CRDs, in the order in which a reader meets them.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![AgentRun::crd(), GuardrailPolicy::crd(), Incident::crd()];
+    let mut crds = vec![
+        AgentRun::crd(),
+        GuardrailPolicy::crd(),
+        Incident::crd(),
+        ContactReport::crd(),
+    ];
     let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
     for schema in versions.filter_map(|version| version.schema.as_mut()) {
         if let Some(root) = &mut schema.open_api_v3_schema {

@@ -6,6 +6,7 @@
 
 mod agent_run;
 mod conditions;
+mod contact_report;
 mod crds;
 mod incident;
 pub mod labels;
@@ -21,6 +22,10 @@ pub use agent_run::{
 };
 pub use conditions::{
     AgentRunCondition, IncidentCondition, Reason, condition_is, condition_of, set_condition,
+};
+pub use contact_report::{
+    ContactAttribute, ContactHash, ContactOutcome, ContactReport, ContactReportSpec,
+    ContactReportStatus, ContactScope, ContactingPod, FirstContact,
 };
 pub use crds::{all as crds, to_yaml as crds_to_yaml};
 pub use incident::{

@@ -145,6 +145,7 @@ impl SignalArgs {
             threshold_nats: budget.threshold_nats(),
             alert_nats: budget.alert_nats(),
             hash_key: HashKey::from_seed(random_seed()),
+            shares_runs: true,
         })
     }
 

@@ -47,6 +47,12 @@ impl FieldManager {
         Self::telling(&format!("yellowjack/agent-{node}"))
     }
 
+    /// What one observer reports of the contacts of a run's pods.
+    #[must_use]
+    pub fn contacts(observer: &str) -> Self {
+        Self::telling(&format!("yellowjack/contacts-{observer}"))
+    }
+
     /// What one observer saw of contained pods. Not the manager of its evidence: an apply takes back
     /// what it leaves out.
     #[must_use]

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use kube::runtime::reflector::{self, ObjectRef};
@@ -68,6 +69,10 @@ pub struct StoreWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
     is_filled: bool,
     /// What the list that is under way has named so far.
     listed: HashSet<ObjectRef<K>>,
+    /// The most objects that it holds, and those that were left out because of that.
+    max: usize,
+    first_list: usize,
+    left_out: Arc<AtomicU64>,
 }
 
 /// A change of one object: as it was, if it was known, and as it is.
@@ -85,11 +90,43 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for StoreWriter<K>
             store,
             is_filled: false,
             listed: HashSet::new(),
+            max: usize::MAX,
+            first_list: 0,
+            left_out: Arc::default(),
         }
     }
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
+    /// The same for a store of at most `max` objects.
+    #[must_use]
+    pub fn bounded(max: usize) -> Self {
+        Self {
+            max,
+            ..Self::default()
+        }
+    }
+
+    /// Counts changes of objects that had no room.
+    #[must_use]
+    pub fn left_out(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.left_out)
+    }
+
+    /// Whether this object is known or has room; counts it where it has none.
+    pub fn has_room_for(&self, object: &K) -> bool {
+        let held = if self.is_filled {
+            self.store.len()
+        } else {
+            self.first_list
+        };
+        let has_room = held < self.max || self.store.get(&ObjectRef::from_obj(object)).is_some();
+        if !has_room {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+
     /// A reading end.
     #[must_use]
     pub fn as_reader(&self) -> Store<K> {
@@ -131,6 +168,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
     /// A list begins.
     pub fn list_begins(&mut self) {
         self.listed = HashSet::new();
+        self.first_list = 0;
         if !self.is_filled {
             self.writer.apply_watcher_event(&Event::Init);
         }
@@ -139,6 +177,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
     /// An object of the list. What changed since the last list is told at once; of the first list nothing is.
     pub fn listed(&mut self, object: K) -> Option<Change<K>> {
         if !self.is_filled {
+            self.first_list += 1;
             self.writer.apply_watcher_event(&Event::InitApply(object));
             return None;
         }
@@ -222,6 +261,24 @@ mod tests {
         }
         assert!(writer.list_ends().is_empty());
         writer
+    }
+
+    #[test]
+    fn a_bounded_store_has_no_room_for_more_and_counts_what_it_leaves_out() {
+        let mut writer = StoreWriter::bounded(2);
+        writer.list_begins();
+        for name in ["a", "b", "c"] {
+            if writer.has_room_for(&pod("ns", name, "1")) {
+                writer.listed(pod("ns", name, "1"));
+            }
+        }
+        writer.list_ends();
+        assert_eq!(names(&writer.as_reader().within("ns")), ["a", "b"]);
+        assert!(writer.has_room_for(&pod("ns", "a", "2")), "known");
+        assert!(!writer.has_room_for(&pod("ns", "d", "1")));
+        assert_eq!(writer.left_out().load(Ordering::Relaxed), 2);
+        writer.remove(pod("ns", "a", "1"));
+        assert!(writer.has_room_for(&pod("ns", "d", "1")));
     }
 
     fn names(objects: &[Arc<Pod>]) -> Vec<String> {

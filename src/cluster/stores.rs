@@ -16,7 +16,8 @@ use tokio::sync::OnceCell;
 
 use super::pod::Pod;
 use super::store::{Store, StoreWriter};
-use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
+use crate::api::{AgentRun, ContactReport, GuardrailPolicy, Incident, labels};
+use crate::limits;
 
 /// One store per kind.
 #[derive(Clone)]
@@ -39,11 +40,12 @@ pub struct Stores {
     pub limit_ranges: Store<LimitRange>,
     /// Leases of node agents.
     pub leases: Store<Lease>,
+    /// ContactReports, at most [`limits::CONTACT_REPORTS_MAX`].
+    pub contact_reports: Store<ContactReport>,
     ready: Arc<OnceCell<bool>>,
 }
 
 /// The writing ends of [`Stores`], each for its watch.
-#[derive(Default)]
 pub struct StoreWriters {
     /// AgentRuns.
     pub runs: StoreWriter<AgentRun>,
@@ -63,6 +65,25 @@ pub struct StoreWriters {
     pub limit_ranges: StoreWriter<LimitRange>,
     /// Leases.
     pub leases: StoreWriter<Lease>,
+    /// ContactReports.
+    pub contact_reports: StoreWriter<ContactReport>,
+}
+
+impl Default for StoreWriters {
+    fn default() -> Self {
+        Self {
+            runs: StoreWriter::default(),
+            policies: StoreWriter::default(),
+            incidents: StoreWriter::default(),
+            pods: StoreWriter::default(),
+            network_policies: StoreWriter::default(),
+            jobs: StoreWriter::default(),
+            quotas: StoreWriter::default(),
+            limit_ranges: StoreWriter::default(),
+            leases: StoreWriter::default(),
+            contact_reports: StoreWriter::bounded(limits::CONTACT_REPORTS_MAX),
+        }
+    }
 }
 
 impl StoreWriters {
@@ -98,6 +119,7 @@ impl Stores {
             quotas: writers.quotas.as_reader(),
             limit_ranges: writers.limit_ranges.as_reader(),
             leases: writers.leases.as_reader(),
+            contact_reports: writers.contact_reports.as_reader(),
             ready: Arc::default(),
         };
         (stores, writers)
@@ -123,7 +145,8 @@ impl Stores {
         self.jobs.wait_until_ready().await?;
         self.quotas.wait_until_ready().await?;
         self.limit_ranges.wait_until_ready().await?;
-        self.leases.wait_until_ready().await
+        self.leases.wait_until_ready().await?;
+        self.contact_reports.wait_until_ready().await
     }
 }
 

@@ -217,6 +217,9 @@ where
     match event {
         Event::Apply(DeserializeGuard(Ok(mut object))) => {
             prune(&mut object);
+            if !writer.has_room_for(&object) {
+                return Vec::new();
+            }
             vec![changed(writer.apply(object))]
         }
         Event::Delete(DeserializeGuard(Ok(mut object))) => {
@@ -238,6 +241,9 @@ where
         }
         Event::InitApply(DeserializeGuard(Ok(mut object))) => {
             prune(&mut object);
+            if !writer.has_room_for(&object) {
+                return Vec::new();
+            }
             writer.listed(object).map(changed).into_iter().collect()
         }
         Event::InitDone => {

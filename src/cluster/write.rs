@@ -325,7 +325,29 @@ impl Writer {
         self.delete_in(&api, name, uid, None).await
     }
 
-    /// The same for a pod, which may take so many seconds to end, or its own grace period. One that
+    /// Deletes the object, if it is as it was read. Gone already is success.
+    pub async fn delete_unchanged<K>(&self, object: &K) -> Result<(), WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let meta = object.meta();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let params = DeleteParams::background().preconditions(Preconditions {
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+        });
+        let name = meta.name.as_deref().unwrap_or_default();
+        match self.bounded(None, api.delete(name, &params)).await {
+            Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a pod with this UID, which may take so many seconds to end, or its own grace period. One that
     /// is being deleted already gets less time by this, never more.
     pub async fn delete_pod(
         &self,

@@ -10,8 +10,10 @@
 //! `surroundings` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
 //! through `cluster` alone (INV-4), and a run at rest costs none.
 //!
-//! `feed` and `pipeline` are the way of the signals: from watches and logs to findings.
+//! `feed` and `pipeline` are the way of the signals: from watches and logs to findings;
+//! `contact_reports` carries what they found on one node to the run's other nodes.
 
+pub mod contact_reports;
 pub mod feed;
 pub mod incidents;
 pub mod memory;

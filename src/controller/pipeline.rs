@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::contact_reports::ContactReports;
 use super::deferred::{Deferred, DeferredLines};
 use super::memory::Memory;
 use crate::detect::{Engine, Origin, Scopes};
@@ -110,6 +111,8 @@ pub struct Pipeline {
     pub forgotten: Forgotten,
     /// The sources, by index.
     pub sources: Vec<SourceInfo>,
+    /// What other nodes saw of the same runs.
+    pub reports: ContactReports,
     /// Where findings go.
     pub findings: mpsc::Sender<Found>,
     /// Lines by what became of them.
@@ -505,7 +508,14 @@ impl Pipeline {
         }
         let mut tickets = Vec::new();
         let reached = &progress.reached;
-        for finding in self.engine.settle(|id| reached.of(usize::from(id), now)) {
+        let mut findings = self.engine.settle(|id| reached.of(usize::from(id), now));
+        {
+            let read = (0..self.sources.len()).filter_map(|source| reached.of(source, now));
+            let read_up_to = read.min().unwrap_or(EventTime::MIN);
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            findings.extend(self.reports.exchange(&mut self.engine, &index, read_up_to));
+        }
+        for finding in findings {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             let facts = index.pod(&finding.subject.pod).cloned();
             drop(index);

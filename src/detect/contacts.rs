@@ -84,6 +84,11 @@ impl Target {
 
     /// Its keyed hash, which stands for it where many are remembered.
     fn id(self, key: HashKey) -> u64 {
+        key.target(self.host, self.service_word())
+    }
+
+    /// Transport and port in one word.
+    pub(super) fn service_word(self) -> u64 {
         let transport = match self.transport {
             Transport::Tcp => 6,
             Transport::Udp => 17,
@@ -91,7 +96,7 @@ impl Target {
             Transport::Sctp => 132,
             Transport::Other(number) => 256 + u64::from(number),
         };
-        key.target(self.host, (transport << 16) | u64::from(self.port))
+        (transport << 16) | u64::from(self.port)
     }
 }
 
@@ -114,6 +119,9 @@ pub(super) struct Judged {
     pub(super) origin: OriginId,
     pub(super) outcome: Outcome,
     pub(super) change: Change,
+    /// Whether the engine of another node saw it. Its host is not known here then, and
+    /// `target.host` is unspecified.
+    pub(super) is_elsewhere: bool,
     /// Whether that log lost records at the time.
     pub(super) is_lossy: bool,
     /// Who the target is, if it failed.
@@ -354,6 +362,7 @@ impl Contacts {
             origin: waiting.origin,
             outcome,
             change,
+            is_elsewhere: false,
             is_lossy: false,
             neighbour: waiting.neighbour,
             has_names: self.has_dns || self.has_names,

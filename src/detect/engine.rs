@@ -4,6 +4,7 @@
 //! knows event time only, so a replay gives the same findings as the live stream did. A signal
 //! touches the state of its own pod and, with the contacts that it brings, that of the pod's run.
 
+mod contributions;
 mod saved;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use super::contacts::{CLOCK_JUMP_US, Change, Judged, LOG_GAP_US};
 use super::intel::PoolList;
 use super::origin::{OriginId, Origins, Read};
 use super::pod::Pod;
-use super::run::Run;
+use super::run::{Run, RunCrossing};
 use super::scope::Scopes;
 use super::sketch::{HashKey, KeyedState};
 use super::visibility::Lack;
@@ -88,6 +89,9 @@ pub struct EngineConfig {
     pub alert_nats: f64,
     /// The secret under which targets are hashed.
     pub hash_key: HashKey,
+    /// Whether engines of other nodes may see pods of the same runs: then this one keeps what it
+    /// contributes to them ([`Engine::take_contributions`]).
+    pub shares_runs: bool,
 }
 
 impl Default for EngineConfig {
@@ -102,6 +106,7 @@ impl Default for EngineConfig {
             threshold_nats: budget.threshold_nats(),
             alert_nats: budget.alert_nats(),
             hash_key: HashKey::default(),
+            shares_runs: false,
         }
     }
 }
@@ -162,7 +167,7 @@ impl Engine {
         if pod.subject.run != subject.run {
             leave(&mut self.runs, pod.subject.run.as_ref());
             pod.subject.run.clone_from(&subject.run);
-            join(&mut self.runs, subject.run.as_ref());
+            join(&mut self.runs, subject.run.as_ref(), &self.config);
         }
         self.judged.clear();
         let crossings = if let Signal::Sample(sample) = signal {
@@ -258,26 +263,7 @@ impl Engine {
         let run = subject.run.as_ref().and_then(|key| self.runs.get_mut(key));
         let Some(run) = run else { return };
         for rise in run.observe(&subject.pod, contact, &self.config, workload) {
-            for (member, key) in rise.pods() {
-                // A pod that is gone stays in the sums, but nobody can be told about it.
-                let Some(pod) = self.pods.get_mut(key) else {
-                    continue;
-                };
-                if !pod.told.is_news(rise.word(rise.severity)) || !rise.is_shared() {
-                    continue;
-                }
-                let peers = rise.peers_around(&pod.scan);
-                let severity = if peers.is_some() {
-                    Severity::Alert
-                } else {
-                    rise.severity
-                };
-                if pod.told.is_news(rise.word(severity)) {
-                    let has_dns = pod.contacts.has_dns();
-                    let crossing = rise.crossing(member, severity, peers, has_dns, &self.config);
-                    findings.extend(pod.news(vec![crossing]));
-                }
-            }
+            name_pods(&rise, &mut self.pods, &self.config, findings);
         }
     }
 
@@ -360,7 +346,36 @@ fn note_lack(origins: &mut Origins, contact: &Judged) {
     origins.lacks(contact.origin, lack, contact.time);
 }
 
-fn join(runs: &mut HashMap<RunKey, Run, KeyedState>, key: Option<&RunKey>) {
+/// Findings about the pods that a walk of their run is about.
+fn name_pods(
+    rise: &RunCrossing<'_>,
+    pods: &mut HashMap<PodKey, Box<Pod>, KeyedState>,
+    config: &EngineConfig,
+    findings: &mut Vec<Finding>,
+) {
+    for (member, key) in rise.pods() {
+        // A pod that is gone or on another node stays in the sums, but nothing is said about it here.
+        let Some(pod) = pods.get_mut(key) else {
+            continue;
+        };
+        if !pod.told.is_news(rise.word(rise.severity)) || !rise.is_shared() {
+            continue;
+        }
+        let peers = rise.peers_around(&pod.scan);
+        let severity = if peers.is_some() {
+            Severity::Alert
+        } else {
+            rise.severity
+        };
+        if pod.told.is_news(rise.word(severity)) {
+            let has_dns = pod.contacts.has_dns();
+            let crossing = rise.crossing(member, severity, peers, has_dns, config);
+            findings.extend(pod.news(vec![crossing]));
+        }
+    }
+}
+
+fn join(runs: &mut HashMap<RunKey, Run, KeyedState>, key: Option<&RunKey>, config: &EngineConfig) {
     let Some(key) = key else { return };
     if !runs.contains_key(key) && runs.len() >= limits::RUNS_MAX {
         // As many runs as there may be pods, so one of them has no pod any more.
@@ -371,7 +386,8 @@ fn join(runs: &mut HashMap<RunKey, Run, KeyedState>, key: Option<&RunKey>) {
             None => return,
         };
     }
-    runs.entry(key.clone()).or_default().pod_count += 1;
+    let new = || Run::new(key, config.shares_runs);
+    runs.entry(key.clone()).or_insert_with(new).pod_count += 1;
 }
 
 fn leave(runs: &mut HashMap<RunKey, Run, KeyedState>, key: Option<&RunKey>) {

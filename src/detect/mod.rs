@@ -5,13 +5,15 @@
 //! with `visibility` what it shows),
 //! `contacts` (what is a first contact, and did it fail; with
 //! `outage`), `scan`
-//! with `walk`, `spread` and `tally`, `run` (the same walks over the pods of a run), `traffic` with
+//! with `walk`, `spread` and `tally`, `run` (the same walks over the pods of a run;
+//! with `contribution`, for runs on several nodes), `traffic` with
 //! `session` and `names`, `mining` with `intel`, `tunnel`, `fusion`. Nothing here may see a client,
 //! a clock, a file or the environment. One pod's signals never touch another pod's state; they
 //! touch that of their own run.
 
 mod attributed;
 mod contacts;
+mod contribution;
 mod engine;
 mod fusion;
 mod intel;
@@ -40,6 +42,7 @@ mod wording;
 
 pub use attributed::{Attributed, Origin, Workload};
 pub use contacts::ANSWER_WAIT_US;
+pub use contribution::{Contribution, SharedContact};
 pub use engine::{Engine, EngineConfig, ErrorBudget, RestoreError, Saving};
 pub use intel::{ParseProblem, PoolList};
 pub use scope::{Scope, Scopes};

@@ -15,15 +15,20 @@
 //! attacker in one pod can incriminate another only together with failures of that pod's own, and
 //! of its own run. The line is that of the pods' walks: a run's contacts are its pods' contacts, so
 //! all runs together make no more of them in a day than the error budget reckons with.
+//!
+//! Where the pods of a run are spread over nodes with one engine each, the contacts that count are
+//! handed from engine to engine (see `contribution`) and taken in here like those of own pods, so
+//! that each engine has the walks that one engine over all logs would have. A target has the same
+//! identity in all of them, so a contact that comes twice counts once.
 //! Called by `engine`.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::attributed::Workload;
 use super::contacts::{Change, Judged};
+use super::contribution::{Contribution, Ledger, RunHash, SharedContact};
 use super::engine::EngineConfig;
 use super::recent::{Mark, Recent};
 use super::saved;
@@ -33,7 +38,7 @@ use super::spread::Spread;
 use super::walk::{Bursts, Member, Rules, Seen, Walk, Walks};
 use super::wording::{self, Account};
 use crate::limits;
-use crate::model::{EventTime, PodKey, Severity, Signature};
+use crate::model::{EventTime, Outcome, PodKey, RunKey, Severity, Signature};
 
 /// Failures of a pod in one walk from which on they count. In a ring or a grid each worker has two
 /// to six neighbours, seldom more than three of which are late at the same time.
@@ -55,9 +60,13 @@ pub(super) struct Run {
     pub(super) pod_count: usize,
     /// The last contact.
     pub(super) last: EventTime,
+    /// What the pods' owner said that they do, as of the last contact.
+    workload: Workload,
+    hash: RunHash,
     targets: Recent,
     horizontal: Walks<Service>,
-    vertical: Walks<IpAddr>,
+    /// By the hash of the host.
+    vertical: Walks<u64>,
     spread: Spread,
     #[serde(deserialize_with = "saved::queue::<_, _, { limits::LATEST_FAILURES_MAX }>")]
     failures: VecDeque<Seen>,
@@ -67,6 +76,29 @@ pub(super) struct Run {
     /// The pods that failures are booked on, by number.
     #[serde(deserialize_with = "saved::list::<_, _, { limits::RUN_MEMBERS_MAX }>")]
     members: Vec<PodKey>,
+    /// What other engines need to know; only where there may be others.
+    ledger: Option<Box<Ledger>>,
+}
+
+/// Who saw a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SeenBy {
+    /// This engine, in its log.
+    Here,
+    /// This engine, before it was started again: it comes back from what it had contributed.
+    HereBefore,
+    /// The engine of another node.
+    Elsewhere,
+}
+
+/// A contact on its way into the walks.
+struct Incoming<'a> {
+    /// On whom a failure is booked. An answer is booked on no pod.
+    pod: Option<&'a PodKey>,
+    /// Under its identity in the run.
+    contact: Judged,
+    shared: SharedContact,
+    seen_by: SeenBy,
 }
 
 /// A walk of a run above a line.
@@ -85,7 +117,22 @@ pub(super) struct RunCrossing<'a> {
 struct Cause {
     contact: Judged,
     placed: Placed,
+    /// The hash of its host.
+    host: u64,
     by: Member,
+}
+
+impl Placed {
+    /// Whether a contact counts in the walk of its service over a run. What honest pods have all day
+    /// is not added up: a run has any number of pods.
+    const fn is_horizontal(&self) -> bool {
+        !self.is_neighbour && !self.weight.fades
+    }
+
+    /// Whether a contact counts in the walk of its host over a run.
+    const fn is_vertical(&self) -> bool {
+        self.is_port && !self.port_weight.fades
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -93,10 +140,12 @@ struct RunView<'a> {
     spread: &'a Spread,
     failures: &'a VecDeque<Seen>,
     members: &'a [PodKey],
+    hash: RunHash,
 }
 
-impl Default for Run {
-    fn default() -> Self {
+impl Run {
+    /// A run without contacts. `is_shared` says whether other engines may see pods of it.
+    pub(super) fn new(key: &RunKey, is_shared: bool) -> Self {
         let rules = Rules {
             counted_max: limits::RUN_WALK_TARGETS_MAX,
             member_min: MEMBER_FAILURES_MIN,
@@ -105,6 +154,8 @@ impl Default for Run {
         Self {
             pod_count: 0,
             last: EventTime::MIN,
+            workload: Workload::default(),
+            hash: RunHash::of(key),
             targets: Recent::new(limits::RUN_CONTACTS_GENERATION_MAX),
             horizontal: Walks::new(Rules {
                 bursts: Bursts::InOutage,
@@ -115,11 +166,10 @@ impl Default for Run {
             failures: VecDeque::new(),
             in_use: Vec::new(),
             members: Vec::new(),
+            ledger: is_shared.then(Box::default),
         }
     }
-}
 
-impl Run {
     /// Takes in a contact that a pod of the run made; returns the walks that stand above a line
     /// and rest on several pods.
     pub(super) fn observe(
@@ -129,75 +179,259 @@ impl Run {
         config: &EngineConfig,
         workload: Workload,
     ) -> Vec<RunCrossing<'_>> {
+        self.workload = workload;
+        let scope = config.scopes.classify(contact.target.host);
+        let shared = self.hash.shared(contact, scope);
+        let incoming = Incoming {
+            pod: Some(pod),
+            contact: Judged {
+                id: config.hash_key.word(shared.target),
+                ..*contact
+            },
+            shared,
+            seen_by: SeenBy::Here,
+        };
+        self.take_in(incoming, config)
+    }
+
+    /// Takes in a contact that another engine saw, or this one before it was started again.
+    pub(super) fn observe_shared(
+        &mut self,
+        pod: Option<&PodKey>,
+        shared: &SharedContact,
+        is_own: bool,
+        config: &EngineConfig,
+    ) -> Vec<RunCrossing<'_>> {
+        let incoming = Incoming {
+            pod,
+            contact: shared.judged(config.hash_key.word(shared.target)),
+            shared: *shared,
+            seen_by: if is_own {
+                SeenBy::HereBefore
+            } else {
+                SeenBy::Elsewhere
+            },
+        };
+        self.take_in(incoming, config)
+    }
+
+    /// The score of the highest walk.
+    #[cfg(test)]
+    pub(super) fn highest_nats(&self) -> f64 {
+        self.horizontal
+            .highest_nats()
+            .max(self.vertical.highest_nats())
+    }
+
+    /// Comes out of a saved state, into an engine that shares runs or does not.
+    pub(super) fn restored(&mut self, is_shared: bool) {
+        let ledger = self.ledger.take().filter(|_| is_shared);
+        self.ledger = ledger.or_else(|| is_shared.then(Box::default));
+        if let Some(ledger) = &mut self.ledger {
+            ledger.repeat();
+        }
+    }
+
+    /// What this engine's pods contribute, if it may have changed since the last call.
+    pub(super) fn take_contribution(&mut self, now: EventTime) -> Option<Contribution> {
+        let spread = &self.spread;
+        let looks_like_peers = |service: Service| {
+            service.scope == Scope::Internet
+                && spread
+                    .peers_around(service.transport, service.port)
+                    .is_some()
+        };
+        self.ledger
+            .as_mut()?
+            .take_changed(now, MEMBER_FAILURES_MIN, looks_like_peers)
+    }
+
+    fn take_in(&mut self, incoming: Incoming<'_>, config: &EngineConfig) -> Vec<RunCrossing<'_>> {
+        let Incoming {
+            pod,
+            mut contact,
+            shared,
+            seen_by,
+        } = incoming;
         self.last = self.last.max(contact.time);
         let before = self.targets.touch(contact.id);
-        let placed = Placed::of(contact, config, workload);
-        if placed.service.scope == Scope::Internet && before.is_none() {
-            let host = config.hash_key.host(placed.host);
+        let placed = Placed::within(shared.scope, &contact, self.workload);
+        let host = config.hash_key.word(shared.host);
+        if shared.scope == Scope::Internet && before.is_none() {
             self.spread.observe(contact.target, host);
         }
         if contact.change == Change::Unshown {
             if before.is_none() {
                 self.targets.insert(contact.id, Mark::Open);
                 if contact.may_have_answered() {
-                    self.horizontal
-                        .answer(placed.service, contact, placed.weight);
+                    self.may_have_answered(&contact, &shared, placed, seen_by);
                 }
             }
             return Vec::new();
         }
         if contact.change != Change::Failed {
             if before != Some(Mark::Good) {
-                self.count_use(placed.service, contact.time);
-                self.targets.insert(contact.id, Mark::Good);
-                self.horizontal
-                    .answer(placed.service, contact, placed.weight);
-                self.vertical
-                    .answer(placed.host, contact, placed.port_weight);
+                self.answer(&contact, &shared, placed, (before, seen_by), host);
             }
             return Vec::new();
         }
         if matches!(before, Some(Mark::Failed | Mark::Good)) {
+            if before == Some(Mark::Failed)
+                && seen_by == SeenBy::HereBefore
+                && let (Some(pod), Some(ledger)) = (pod, &mut self.ledger)
+            {
+                let counts = (placed.is_horizontal(), placed.is_vertical());
+                ledger.restore(pod, &shared, counts, MEMBER_FAILURES_MIN);
+            }
+            if before == Some(Mark::Good)
+                && seen_by == SeenBy::Elsewhere
+                && let Some(ledger) = &mut self.ledger
+            {
+                // The other engine does not know that the target answers.
+                ledger.contest(&shared);
+                ledger.answer(&SharedContact {
+                    outcome: Outcome::Answered,
+                    ..shared
+                });
+            }
             return Vec::new();
         }
         self.targets.insert(contact.id, Mark::Failed);
-        let Some(member) = self.member(pod) else {
+        let Some((pod, member)) = pod.and_then(|pod| Some((pod, self.member(pod)?))) else {
             return Vec::new();
         };
-        remember(&mut self.failures, contact);
-        let mut contact = *contact;
         contact.is_in_outage |= self.is_in_use(placed.service);
-        let contact = &contact;
+        let cause = Cause {
+            contact,
+            placed,
+            host,
+            by: member,
+        };
+        self.note_failure(pod, cause, &shared, seen_by);
+        self.fail(cause, config)
+    }
+
+    fn answer(
+        &mut self,
+        contact: &Judged,
+        shared: &SharedContact,
+        placed: Placed,
+        (before, seen_by): (Option<Mark>, SeenBy),
+        host: u64,
+    ) {
+        let has_failed = before == Some(Mark::Failed);
+        let matters = has_failed || self.horizontal.has(placed.service) || self.vertical.has(host);
+        self.count_use(placed.service, contact.time);
+        self.targets.insert(contact.id, Mark::Good);
+        let contact = &Judged {
+            change: if has_failed {
+                Change::Recovered
+            } else {
+                contact.change
+            },
+            ..*contact
+        };
+        self.horizontal
+            .answer(placed.service, contact, placed.weight);
+        self.vertical.answer(host, contact, placed.port_weight);
+        let Some(ledger) = self.ledger.as_mut().filter(|_| matters) else {
+            return;
+        };
+        if seen_by == SeenBy::Elsewhere {
+            ledger.forget(shared.target);
+        } else {
+            ledger.answer(shared);
+        }
+        if !self.horizontal.has(placed.service) {
+            ledger.service_ended(placed.service);
+        }
+        if !self.vertical.has(host) {
+            ledger.host_ended(shared.host);
+        }
+    }
+
+    /// A contact that may have been answered, for all that its log shows, pays for failures of the
+    /// same service like an answer. It says nothing of its host.
+    fn may_have_answered(
+        &mut self,
+        contact: &Judged,
+        shared: &SharedContact,
+        placed: Placed,
+        seen_by: SeenBy,
+    ) {
+        let matters = self.horizontal.has(placed.service);
+        self.horizontal
+            .answer(placed.service, contact, placed.weight);
+        let Some(ledger) = self.ledger.as_mut().filter(|_| matters) else {
+            return;
+        };
+        if seen_by != SeenBy::Elsewhere {
+            ledger.answer(&SharedContact {
+                outcome: Outcome::Unseen,
+                ..*shared
+            });
+        }
+        if !self.horizontal.has(placed.service) {
+            ledger.service_ended(placed.service);
+        }
+    }
+
+    /// Keeps a failure for evidence and for other engines.
+    fn note_failure(
+        &mut self,
+        pod: &PodKey,
+        cause: Cause,
+        shared: &SharedContact,
+        seen_by: SeenBy,
+    ) {
+        if !cause.contact.is_elsewhere {
+            remember(&mut self.failures, &cause.contact);
+        }
+        let Some(ledger) = &mut self.ledger else {
+            return;
+        };
+        if seen_by == SeenBy::Elsewhere {
+            return ledger.contest(shared);
+        }
+        let shared = SharedContact {
+            is_in_outage: cause.contact.is_in_outage,
+            ..*shared
+        };
+        let counts = (cause.placed.is_horizontal(), cause.placed.is_vertical());
+        ledger.fail(pod, &shared, counts, MEMBER_FAILURES_MIN);
+    }
+
+    fn fail(&mut self, cause: Cause, config: &EngineConfig) -> Vec<RunCrossing<'_>> {
         let Self {
             horizontal,
             vertical,
             spread,
             failures,
             members,
+            hash,
             ..
         } = self;
         let run = RunView {
             spread,
             failures,
             members,
+            hash: *hash,
         };
-        let cause = Cause {
-            contact: *contact,
+        let Cause {
+            contact,
             placed,
-            by: member,
-        };
-        // What honest pods have all day is not added up: a run has any number of pods.
-        let walk = if placed.is_neighbour || placed.weight.fades {
-            None
-        } else {
-            horizontal.fail(placed.service, contact, placed.weight, member)
-        };
-        let mut crossings: Vec<_> = walk
-            .and_then(|walk| RunCrossing::new(Signature::HorizontalScan, walk, cause, run, config))
-            .into_iter()
-            .collect();
-        if placed.is_port && !placed.port_weight.fades {
-            let walk = vertical.fail(placed.host, contact, placed.port_weight, member);
+            host,
+            by,
+        } = &cause;
+        let mut crossings = Vec::new();
+        if cause.placed.is_horizontal() {
+            let walk = horizontal.fail(placed.service, contact, placed.weight, *by);
+            crossings.extend(walk.and_then(|walk| {
+                RunCrossing::new(Signature::HorizontalScan, walk, cause, run, config)
+            }));
+        }
+        if cause.placed.is_vertical() {
+            let walk = vertical.fail(*host, contact, placed.port_weight, *by);
             crossings.extend(walk.and_then(|walk| {
                 RunCrossing::new(Signature::VerticalScan, walk, cause, run, config)
             }));
@@ -356,14 +590,20 @@ impl<'a> RunCrossing<'a> {
         );
         let placed = self.cause.placed;
         let is_vertical = self.signature == Signature::VerticalScan;
+        let is_host = |seen: &Seen| {
+            config.hash_key.word(self.run.hash.host(seen.target.host)) == self.cause.host
+        };
         let what = if is_vertical {
-            wording::ports_tried(placed.host, placed.service.scope, &by)
+            // Whoever is named tried the host itself, mostly not long ago.
+            let seen = self.run.failures.iter().rev().find(|seen| is_host(seen));
+            let host = seen.map(|seen| seen.target.host);
+            wording::ports_tried(host, placed.service.scope, &by)
         } else {
             wording::hosts_tried(placed.service, &by)
         };
         let is_alike = |seen: &&Seen| {
             if is_vertical {
-                seen.target.host == placed.host
+                is_host(seen)
             } else {
                 placed.is_same_service(seen, config)
             }

@@ -66,8 +66,13 @@ pub(super) struct Placed {
 impl Placed {
     /// Where a contact of such a pod belongs.
     pub(super) fn of(contact: &Judged, config: &EngineConfig, workload: Workload) -> Self {
+        let scope = config.scopes.classify(contact.target.host);
+        Self::within(scope, contact, workload)
+    }
+
+    /// The same where the scope of the target is known.
+    pub(super) fn within(scope: Scope, contact: &Judged, workload: Workload) -> Self {
         let target = contact.target;
-        let scope = config.scopes.classify(target.host);
         let is_traceroute =
             target.transport == Transport::Udp && TRACEROUTE_PORTS.contains(&target.port);
         let weight = weigh(contact, scope, workload);
@@ -282,7 +287,7 @@ impl Scan {
             signature: Signature::VerticalScan,
             severity,
             walk,
-            what: wording::ports_tried(host, service.scope, ""),
+            what: wording::ports_tried(Some(host), service.scope, ""),
             against: wording::against(walk, None, contact.is_lossy, around.has_dns),
             latest: self.failures.iter().filter(is_alike).copied().collect(),
         };

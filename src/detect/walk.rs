@@ -137,8 +137,8 @@ pub(super) struct Walk {
     pub(super) answered: u32,
     pub(super) first: EventTime,
     pub(super) last: EventTime,
-    /// How it began. Later examples come from the pod's own list of failures.
-    pub(super) begin: Seen,
+    /// How it began, unless another node saw that. Later examples come from the list of failures.
+    pub(super) begin: Option<Seen>,
     /// What is left for the current burst, at the last failure; for walks of a run, and in outages.
     burst_nats: f64,
     /// 16 bits of the keyed hash of each failed target, so that a target that is tried again
@@ -166,7 +166,7 @@ impl Walk {
             answered: 0,
             first: contact.time,
             last: contact.time,
-            begin: Seen::of(contact),
+            begin: (!contact.is_elsewhere).then(|| Seen::of(contact)),
             burst_nats: BURST_NATS,
             counted: Vec::new(),
             members: Vec::new(),
@@ -221,8 +221,17 @@ impl Walk {
     }
 
     /// Adds to the sum for a quarantine, or to what is held back from it. What is held counts once the
-    /// log is seen to show what passes, unless it began to do so long after.
+    /// log is seen to show what passes, unless it began to do so long after. What the log of another
+    /// node shows proves nothing of this one's, and what is held there counts for an alert alone here.
     fn add(&mut self, contact: &Judged, nats: f64) {
+        if contact.is_elsewhere {
+            self.score_nats += if contact.shown_since.is_some() {
+                nats
+            } else {
+                0.0
+            };
+            return;
+        }
         let Some(since) = contact.shown_since else {
             if !self.is_held() {
                 self.held_since = contact.time;
@@ -441,6 +450,11 @@ impl<K: Ord + Copy> Walks<K> {
         }
     }
 
+    /// Whether there is a walk for this key.
+    pub(super) fn has(&self, key: K) -> bool {
+        self.keys.contains(&key)
+    }
+
     /// The highest score of all walks; 0 without any.
     pub(super) fn highest_nats(&self) -> f64 {
         self.list
@@ -531,15 +545,23 @@ impl Walk {
         failures
     }
 
-    /// Drops the oldest failure of the member with the fewest, if those are too few to count:
-    /// many members with one each cannot keep others from getting there. There is none when all
-    /// count, and then the walk is far above its line.
+    /// Drops a failure from the list, not from the sums: the oldest one of the member with the
+    /// fewest, if those are too few to count, so that many members with one each cannot keep others
+    /// from getting there; else the oldest one of the member with the most, which still counts
+    /// without it. There is none when all have just enough to count.
     fn make_room_for_member(&mut self, rules: Rules) -> Option<()> {
-        let counts = self.members.iter().map(|member| self.count_of(*member));
-        let (position, count) = counts.enumerate().min_by_key(|(_, count)| *count)?;
-        if count >= rules.member_min {
-            return None;
-        }
+        let counts: Vec<usize> = self.members.iter().map(|m| self.count_of(*m)).collect();
+        let counts = || counts.iter().copied().enumerate();
+        let (fewest, count) = counts().min_by_key(|(_, count)| *count)?;
+        let position = if count < rules.member_min {
+            fewest
+        } else {
+            let (most, count) = counts().min_by_key(|(_, count)| std::cmp::Reverse(*count))?;
+            if count <= rules.member_min {
+                return None;
+            }
+            most
+        };
         self.counted.remove(position);
         self.members.remove(position);
         Some(())

@@ -63,7 +63,7 @@ impl Account<'_> {
 
     /// How it began, and what came last.
     fn examples(&self) -> Vec<Example> {
-        let mut examples: Vec<Seen> = vec![self.walk.begin];
+        let mut examples: Vec<Seen> = self.walk.begin.into_iter().collect();
         let room = limits::EXAMPLES_MAX.saturating_sub(examples.len());
         let is_new = |seen: &&Seen| !examples.contains(seen);
         let later: Vec<Seen> = self.latest.iter().filter(is_new).copied().collect();
@@ -116,12 +116,13 @@ pub(super) fn hosts_tried(service: Service, by: &str) -> String {
     }
 }
 
-/// "... ports of this host were tried".
-pub(super) fn ports_tried(host: IpAddr, scope: Scope, by: &str) -> String {
-    format!(
-        "ports of the {} host {host} were tried{by}",
-        scope.adjective()
-    )
+/// "... ports of this host were tried", of one host whose address is not known where `None`.
+pub(super) fn ports_tried(host: Option<IpAddr>, scope: Scope, by: &str) -> String {
+    let scope = scope.adjective();
+    match host {
+        Some(host) => format!("ports of the {scope} host {host} were tried{by}"),
+        None => format!("ports of one {scope} host were tried{by}"),
+    }
 }
 
 /// What speaks against a walk's judgement.

@@ -169,6 +169,18 @@ impl Transport {
         }
     }
 
+    /// The IP protocol number; that of ICMP for both versions.
+    #[must_use]
+    pub const fn ip_protocol(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Icmp => 1,
+            Self::Sctp => 132,
+            Self::Other(number) => number,
+        }
+    }
+
     /// Lower-case name, as logs and `/etc/protocols` write it; `ip` for the unnamed ones.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -110,6 +110,16 @@ metrics! {
     Findings: Counter "yellowjack_findings", labels {
         "result": ["recorded", "disabled", "without_run", "retried", "refused", "overflowed"]
     };
+    /// ContactReports by what became of them: written, a write that failed and is tried again, left
+    /// out because too many wait to be written, or not held because there are too many.
+    ContactReports: Counter "yellowjack_contact_reports", labels {
+        "result": ["written", "failed", "left_out", "beyond_bound"]
+    };
+    /// Contacts in the ContactReports of other nodes: taken in, or refused because their pod was not
+    /// found on that node or they are not what an observer writes.
+    ReportedContacts: Counter "yellowjack_reported_contacts", labels {
+        "result": ["taken", "refused"]
+    };
     /// Writes to the API server by how they ended.
     ApiWrites: Counter "yellowjack_api_writes", labels {
         "outcome": ["accepted", "rejected", "timed_out", "not_leader"]

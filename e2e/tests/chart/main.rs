@@ -7,6 +7,7 @@
 )]
 
 mod admission;
+mod contact_reports;
 mod docs;
 mod helm;
 mod leases;

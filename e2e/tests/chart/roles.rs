@@ -25,7 +25,7 @@ const NODE: &str = "node-1";
 const SCANNED_COUNT: u8 = 60;
 
 /// Rules that no scenario here uses, and why they stay: role, verb, resource, reason.
-const IDLE: [(&str, &str, &str, &str); 4] = [
+const IDLE: [(&str, &str, &str, &str); 5] = [
     (
         "controller",
         "patch",
@@ -43,6 +43,12 @@ const IDLE: [(&str, &str, &str, &str); 4] = [
         "update",
         "agentruns/finalizers",
         "asked for by an admission plugin that is off here",
+    ),
+    (
+        "controller",
+        "delete",
+        "contactreports",
+        "only for reports that are empty or old",
     ),
     (
         "controller",

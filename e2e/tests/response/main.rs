@@ -9,6 +9,7 @@ mod isolate;
 
 mod ladder;
 mod node_metrics;
+mod nodes;
 mod owners;
 mod relay;
 #[path = "../../../tests/relay/server.rs"]

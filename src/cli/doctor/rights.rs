@@ -15,7 +15,7 @@ use crate::cluster::{Deed, WriteError, may_account, may_i};
 use crate::observability::chain;
 
 /// Group, resource and verb of what the controller cannot do without.
-const NEEDED: [(&str, &str, &str); 18] = [
+const NEEDED: [(&str, &str, &str); 21] = [
     ("yellowjack.dev", "agentruns", "list"),
     ("yellowjack.dev", "agentruns", "watch"),
     ("yellowjack.dev", "agentruns/status", "patch"),
@@ -23,6 +23,9 @@ const NEEDED: [(&str, &str, &str); 18] = [
     ("yellowjack.dev", "incidents", "list"),
     ("yellowjack.dev", "incidents", "watch"),
     ("yellowjack.dev", "incidents/status", "patch"),
+    ("yellowjack.dev", "contactreports", "list"),
+    ("yellowjack.dev", "contactreports", "watch"),
+    ("yellowjack.dev", "contactreports/status", "patch"),
     ("", "pods", "list"),
     ("", "pods", "watch"),
     ("", "pods", "patch"),
@@ -45,10 +48,11 @@ const LEVERS: [(&str, &str, &str); 4] = [
 ];
 
 /// The ends of the names of the chart's admission policies.
-const POLICIES: [&str; 5] = [
+const POLICIES: [&str; 6] = [
     "quarantine-label",
     "guardrails",
     "incidents",
+    "contact-reports",
     "quarantined-debug",
     "quarantined-connect",
 ];

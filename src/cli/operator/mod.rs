@@ -11,6 +11,7 @@ mod watches;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ use super::metrics::MetricsSource;
 use super::sources::{Place, SourceArg};
 use crate::cluster::{
     ClusterDeny, Owners, Roster, StoreWriters, Stores, WatchHealth, Writer, connect,
+};
+use crate::controller::contact_reports::{
+    ContactReports, ReportKeeper, ReportObserver, ReportWriter,
 };
 use crate::controller::incidents::IncidentQueue;
 use crate::controller::memory::MemoryCounters;
@@ -127,6 +131,8 @@ struct Operator {
     scopes: watch::Sender<Scopes>,
     controller: Arc<Controller>,
     incidents: IncidentQueue,
+    reports: ContactReports,
+    reports_left_out: Arc<AtomicU64>,
     lines: Arc<LineCounters>,
     memory: Arc<MemoryCounters>,
     records: Arc<RecordCounters>,
@@ -236,6 +242,18 @@ fn unexpected_end(part: &str, ended: Result<(), tokio::task::JoinError>) -> anyh
     }
 }
 
+/// The name under which this process says what it saw.
+fn observer_name(duty: &Duty) -> String {
+    match duty {
+        // Two replicas with one name would take back each other's entries.
+        Duty::Controller(response) => response
+            .election
+            .as_ref()
+            .map_or_else(|| "controller".to_owned(), |e| e.replica.clone()),
+        Duty::Node { name, .. } => name.clone(),
+    }
+}
+
 /// Waits for a reader to stop.
 fn stop(handle: &mut SourceHandle) {
     if let Err(error) = handle.stop() {
@@ -297,6 +315,14 @@ impl Operator {
         });
         let operator = Self {
             incidents: IncidentQueue::new(stores.incidents.clone()),
+            reports: ContactReports::new(
+                ReportObserver {
+                    name: observer_name(&config.duty),
+                    is_controller: matches!(config.duty, Duty::Controller(_)),
+                },
+                stores.contact_reports.clone(),
+            ),
+            reports_left_out: writers.contact_reports.left_out(),
             writer,
             stores,
             roster,
@@ -337,11 +363,23 @@ impl Operator {
             done.cancelled().await;
         });
         tasks.spawn(Arc::clone(&self.controller).run(shutdown.clone()));
+        let reports = ReportWriter {
+            reports: self.reports.clone(),
+            stores: self.stores.clone(),
+            writer: self.writer.clone(),
+        };
+        tasks.spawn(reports.run());
         match &self.config.duty {
             Duty::Controller(response) => {
                 let incidents = self.incidents.clone();
                 tasks.spawn(incidents.run(self.responder(response), shutdown.clone()));
                 tasks.spawn(Arc::clone(self).lead());
+                let keeper = ReportKeeper {
+                    stores: self.stores.clone(),
+                    roster: self.roster.clone(),
+                    writer: self.writer.clone(),
+                };
+                tasks.spawn(keeper.run());
             }
             Duty::Node { name, .. } => {
                 tasks.spawn(self.observer(name).run());
@@ -371,14 +409,7 @@ impl Operator {
             stores: self.stores.clone(),
             roster: self.roster.clone(),
             writer: self.writer.clone(),
-            observer: match &self.config.duty {
-                // Two replicas with one name would take back each other's entries.
-                Duty::Controller(response) => response
-                    .election
-                    .as_ref()
-                    .map_or_else(|| "controller".to_owned(), |e| e.replica.clone()),
-                Duty::Node { name, .. } => name.clone(),
-            },
+            observer: observer_name(&self.config.duty),
             settings: Arc::new(move |run| controller.effective(run)),
             observe_all: self.config.observe_all,
             counters: Arc::clone(&self.records),
@@ -495,6 +526,7 @@ impl Operator {
             forgotten: self.forgotten.clone(),
             sources,
             scopes,
+            reports: self.reports.clone(),
             findings,
             counters: Arc::clone(&self.lines),
             memory,

@@ -123,6 +123,7 @@ impl Operator {
         }
         readings.extend(self.attribution_readings());
         readings.extend(self.memory_readings());
+        readings.extend(self.report_readings());
         readings.extend(self.metrics_readings());
         readings.extend(self.told_readings());
         readings.extend(self.leader_readings());
@@ -150,6 +151,26 @@ impl Operator {
         readings.push(Reading::plain(Metric::IndexPods, size(stats.pod_count)));
         readings.extend(dropped.map(of(Metric::IndexDropped)));
         readings
+    }
+
+    /// What became of ContactReports.
+    fn report_readings(&self) -> Vec<Reading> {
+        let counters = self.reports.counters();
+        let reports = [
+            ("written", &counters.written),
+            ("failed", &counters.failed),
+            ("left_out", &counters.left_out),
+            ("beyond_bound", &*self.reports_left_out),
+        ];
+        let contacts = [("taken", &counters.taken), ("refused", &counters.refused)];
+        let reading = |metric| {
+            move |(result, counter): (&str, &AtomicU64)| {
+                Reading::labelled(metric, result, counter.load(Relaxed))
+            }
+        };
+        let reports = reports.map(reading(Metric::ContactReports));
+        let contacts = contacts.map(reading(Metric::ReportedContacts));
+        reports.into_iter().chain(contacts).collect()
     }
 
     /// Whether this controller leads. An agent has nothing to lead.

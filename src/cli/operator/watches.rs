@@ -21,20 +21,21 @@ use crate::controller::feed::{facts_of, has_ended};
 use crate::model::{EventTime, PodKey};
 
 /// The kinds that are watched.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "AgentRun",
     "GuardrailPolicy",
     "Incident",
     "Pod",
     "Job",
+    "ContactReport",
     "NetworkPolicy",
     "ResourceQuota",
     "LimitRange",
     "Lease",
 ];
 
-/// Of these, what a node agent needs to tell which run a pod belongs to: the first ones.
-const NODE_KIND_COUNT: usize = 5;
+/// Of these, what a node agent needs: the first ones.
+const NODE_KIND_COUNT: usize = 6;
 
 /// The kinds that a process with this duty watches.
 pub(super) fn kinds(duty: &Duty) -> &'static [&'static str] {
@@ -101,6 +102,13 @@ impl Operator {
         // A pod of a `template` names its Job, and only that Job names the run.
         let jobs = if is_node { ours() } else { all() };
         watch!("Job", writers.jobs, jobs, prune_job, job_seen);
+        watch!(
+            "ContactReport",
+            writers.contact_reports,
+            all(),
+            prune_metadata,
+            report_seen
+        );
         if is_node {
             return;
         }
@@ -208,6 +216,10 @@ impl Operator {
             Seen::Malformed { .. } => {}
         }
         self.controller.pod_seen(seen);
+    }
+
+    fn report_seen(&self, seen: &Seen<crate::api::ContactReport>) {
+        self.reports.report_seen(seen);
     }
 
     fn network_policy_seen(&self, seen: &Seen<k8s_openapi::api::networking::v1::NetworkPolicy>) {

@@ -88,6 +88,8 @@ fn as_shared<'a>(signal: &Signal<'a>) -> Option<Signal<'a>> {
 
 #[cfg(test)]
 mod tests {
+    use crate::cluster::StoreWriter;
+    use crate::controller::contact_reports::{ContactReports, ReportObserver};
     use std::sync::{Arc, RwLock};
     use std::time::Duration;
 
@@ -144,6 +146,13 @@ mod tests {
             scopes: watch::channel(crate::detect::Scopes::default()).1,
             forgotten: Forgotten::default(),
             sources: Vec::new(),
+            reports: ContactReports::new(
+                ReportObserver {
+                    name: "node-1".into(),
+                    is_controller: false,
+                },
+                StoreWriter::default().as_reader(),
+            ),
             findings: mpsc::channel(1).0,
             counters: Arc::new(LineCounters::default()),
             memory: crate::controller::memory::Memory::default(),

@@ -4,6 +4,8 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::cluster::StoreWriter;
+use crate::controller::contact_reports::ReportObserver;
 use crate::detect::{EngineConfig, Workload};
 use crate::model::{PodKey, RunKey, Severity};
 use crate::signals::attribute::Membership;
@@ -69,6 +71,13 @@ impl World {
             scopes: receiver,
             forgotten: Forgotten::default(),
             sources: vec![source(0), source(1)],
+            reports: ContactReports::new(
+                ReportObserver {
+                    name: "node-1".into(),
+                    is_controller: false,
+                },
+                StoreWriter::default().as_reader(),
+            ),
             findings: sender,
             counters: Arc::default(),
             memory: crate::controller::memory::Memory::default(),

@@ -150,7 +150,7 @@ impl Engine {
             return Err(RestoreError::Misplaced("too many pods, or one twice"));
         }
         let run = pod.subject.run.take();
-        join(&mut self.runs, run.as_ref());
+        join(&mut self.runs, run.as_ref(), &self.config);
         // One text for all pods of a run.
         let shared = run.as_ref().and_then(|key| self.runs.get_key_value(key));
         pod.subject.run = shared.map(|(key, _)| key.clone()).or(run);
@@ -159,6 +159,7 @@ impl Engine {
     }
 
     fn restore_run(&mut self, key: &RunKey, mut run: Run) -> Result<(), RestoreError> {
+        run.restored(self.config.shares_runs);
         run.share_keys(|member| self.pods.get_key_value(member).map(|(key, _)| key.clone()));
         if let Some(known) = self.runs.get_mut(key) {
             run.pod_count = known.pod_count;

@@ -37,6 +37,11 @@ impl HashKey {
         self.target(ip, u64::MAX)
     }
 
+    /// The hash of a word.
+    pub(in crate::detect) fn word(self, word: u64) -> u64 {
+        fold(fold(word ^ self.first, self.second) ^ self.third, self.last)
+    }
+
     /// The hash of an address with something that tells its services apart.
     pub(in crate::detect) fn target(self, ip: IpAddr, service: u64) -> u64 {
         let bits = match ip {

@@ -5,6 +5,7 @@ mod fair;
 mod lookalikes;
 mod miners;
 mod mining;
+mod nodes;
 mod properties;
 mod robust;
 mod run;
