@@ -45,6 +45,14 @@ pub fn honest(tally: &Tally, took: Duration) {
     );
     println!("figure budget.pod_days {} pod-days", total.pod_days);
     println!(
+        "figure budget.blind_pod_days {} pod-days",
+        total.blind_pod_days
+    );
+    println!(
+        "figure budget.shared_accelerator_pod_days {} pod-days",
+        total.shared_pod_days
+    );
+    println!(
         "figure budget.false_quarantines {} quarantines",
         total.quarantines
     );

@@ -8,7 +8,7 @@ use super::honest::Profile;
 use super::judge::{Said, judge};
 use super::part::beside;
 use super::pod::{Pod, in_range};
-use super::tape::{DAY, Event, Fate, HOUR, Load, MINUTE, SECOND, Target, Word};
+use super::tape::{Answers, DAY, Event, Fate, HOUR, Load, MINUTE, SECOND, Target, Word};
 
 /// Longest that an attack lasts, and the most contacts it makes.
 const LASTS_MAX: i64 = 3 * DAY;
@@ -157,6 +157,9 @@ fn plan(attack: Attack, origin: Origin) -> Plan {
     let mut plan = Plan::of(origin, profile, pod_count);
     plan.day_count = if attack.pace.gap() < MINUTE / 2 { 1 } else { 3 };
     plan.is_declared_crawler = false;
+    // Where nothing is seen of answers, nobody is quarantined for what failed.
+    plan.view.answers = Answers::Seen;
+    plan.shares_accelerator = false;
     if attack.manner == Manner::Hidden {
         plan.view.shows_dns = false;
         plan.view.shows_tls = false;

@@ -3,10 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::accelerator;
 use super::honest::Profile;
 use super::pod::{Pod, V6};
 use super::random::Random;
-use super::tape::{Broken, DAY, Event, HOUR, Log, MINUTE, Outage, Tape, View};
+use super::tape::{Answers, Broken, DAY, Event, HOUR, Log, MINUTE, Outage, Tape, View};
 
 /// Nodes of the simulated cluster: 5,000 pods at some 50 each.
 const NODE_COUNT: usize = 100;
@@ -36,6 +37,8 @@ pub struct Plan {
     pub v6: V6,
     /// Whether its owner declared it a crawler.
     pub is_declared_crawler: bool,
+    /// Whether its pods share an accelerator with a neighbour that mines.
+    pub shares_accelerator: bool,
     /// Node of each pod.
     pub nodes: Vec<usize>,
 }
@@ -53,6 +56,7 @@ impl Plan {
     pub fn of(origin: Origin, profile: Profile, pod_count: usize) -> Self {
         let mut random = origin.random(2);
         let log = *random.pick(&Log::ALL).unwrap_or(&Log::Zeek);
+        let answers = answers(origin, log);
         // More than a third of all logs show no name: NFLOG and VPC logs never do.
         let shows_dns = log != Log::Conntrack && random.chance(0.8) || random.chance(0.2);
         let shows_tls = log == Log::Zeek && random.chance(0.8);
@@ -70,11 +74,14 @@ impl Plan {
             day_count,
             view: View {
                 log,
-                shows_dns,
+                answers,
+                // What comes back is what names are learned from.
+                shows_dns: shows_dns && answers == Answers::Seen,
                 shows_tls,
             },
             v6,
             is_declared_crawler: profile == Profile::Crawler && random.chance(0.5),
+            shares_accelerator: origin.random(5).chance(0.1),
             nodes: (0..pod_count)
                 .map(|_| random.count(0, NODE_COUNT - 1))
                 .collect(),
@@ -98,8 +105,14 @@ impl Plan {
         for index in 0..self.pod_count {
             let mut pod = self.pod(index, outages);
             self.profile.play(&mut pod);
+            if self.shares_accelerator {
+                accelerator::track(&mut pod);
+            }
             extend(&mut pod);
             events.append(&mut pod.tape.events);
+        }
+        if self.shares_accelerator {
+            events.append(&mut accelerator::looks(self.pod_count, self.day_count));
         }
         events.sort_by_key(|event| event.arrival);
         events
@@ -130,6 +143,21 @@ impl Plan {
             group: self.origin.random(3),
             siblings,
         }
+    }
+}
+
+/// Of the logs that can be set up so, a third show no answers. Drawn by itself, so that what else is
+/// drawn stays what it was.
+fn answers(origin: Origin, log: Log) -> Answers {
+    let mut random = origin.random(4);
+    let blind = [Answers::VerdictsOnly, Answers::DropsOnly, Answers::OneSided];
+    let possible: Vec<_> = blind
+        .into_iter()
+        .filter(|answers| answers.are_possible_in(log))
+        .collect();
+    match random.pick(&possible) {
+        Some(answers) if random.chance(0.33) => *answers,
+        _ => Answers::Seen,
     }
 }
 

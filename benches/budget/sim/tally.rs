@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::group::{Origin, Plan};
 use super::honest::Profile;
 use super::judge::Said;
-use super::tape::{MINUTE, Outage};
+use super::tape::{Answers, MINUTE, Outage};
 
 /// Counts of one stratum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
     pub pod_days: usize,
+    /// Of those, pod-days whose log shows no answers.
+    pub blind_pod_days: usize,
+    /// Of all, pod-days beside a miner on the same accelerator.
+    pub shared_pod_days: usize,
     /// Pods that the engine would quarantine.
     pub quarantines: usize,
     /// Of those, pods that the circuit breaker would have let through.
@@ -26,6 +30,8 @@ pub struct Row {
 impl Row {
     pub fn add(&mut self, other: &Self) {
         self.pod_days += other.pod_days;
+        self.blind_pod_days += other.blind_pod_days;
+        self.shared_pod_days += other.shared_pod_days;
         self.quarantines += other.quarantines;
         self.acted += other.acted;
         self.in_outage += other.in_outage;
@@ -82,8 +88,11 @@ impl Tally {
             }
         }
         let alerted: BTreeSet<usize> = said.iter().map(|word| word.pod).collect();
+        let if_so = |is_so: bool| if is_so { plan.pod_day_count() } else { 0 };
         let row = Row {
             pod_days: plan.pod_day_count(),
+            blind_pod_days: if_so(plan.view.answers != Answers::Seen),
+            shared_pod_days: if_so(plan.shares_accelerator),
             quarantines: quarantined.len(),
             acted: 0,
             in_outage: tally.quarantines.iter().filter(|q| q.in_outage).count(),

@@ -76,10 +76,36 @@ impl Log {
     }
 }
 
+/// What the log shows of what became of contacts. Real logs of each kind are set up so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answers {
+    /// Answers, refusals, silence and drops.
+    Seen,
+    /// Cilium without trace events: verdicts on first packets, and no answers.
+    VerdictsOnly,
+    /// An exporter whose allow list has drops only.
+    DropsOnly,
+    /// A tap or mirror that sees what pods send and nothing that comes back.
+    OneSided,
+}
+
+impl Answers {
+    /// Whether a log of this kind can be set up so.
+    pub const fn are_possible_in(self, log: Log) -> bool {
+        match self {
+            Self::Seen => true,
+            Self::VerdictsOnly | Self::DropsOnly => matches!(log, Log::Hubble),
+            Self::OneSided => matches!(log, Log::Zeek),
+        }
+    }
+}
+
 /// What the log shows of a group.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     pub log: Log,
+    /// What it shows of what became of contacts.
+    pub answers: Answers,
     /// Whether DNS answers are in the log at all.
     pub shows_dns: bool,
     /// Whether server names of TLS handshakes are.
@@ -365,14 +391,22 @@ impl Tape {
         load: Load,
         name: Option<&str>,
     ) {
+        let is_one_sided = self.view.answers == Answers::OneSided;
         let (outcome, lasts) = match fate {
+            // It acknowledges and sends data: somebody answered, and the log did not see it.
+            Fate::Answers if is_one_sided => (Outcome::Unseen, self.length(load)),
             Fate::Answers => (Outcome::Answered, self.length(load)),
+            Fate::Refuses if is_one_sided => (Outcome::Unanswered, 5 * SECOND),
             Fate::Refuses => (Outcome::Refused, 2_000),
             Fate::Silent => (Outcome::Unanswered, 5 * SECOND),
             Fate::Denied => return,
         };
         let mut flow = self.flow(at, target, outcome);
-        flow.volume = Some(volume(load, lasts, fate));
+        let mut volume = volume(load, lasts, fate);
+        if is_one_sided {
+            (volume.bytes_in, volume.packets_in) = (0, 0);
+        }
+        flow.volume = Some(volume);
         let is_tls = fate == Fate::Answers && target.port == 443 && self.view.shows_tls;
         if let Some(name) = name.filter(|_| is_tls) {
             let tls = TlsName {
@@ -390,6 +424,9 @@ impl Tape {
 
     /// Linux sends a SYN again after 1, 3 and 7 s; each is a record, and so is each drop.
     fn write_packets(&mut self, at: i64, target: Target, fate: Fate, name: Option<&str>) {
+        if self.view.answers == Answers::DropsOnly && fate != Fate::Denied {
+            return;
+        }
         let name = name.filter(|_| self.view.shows_dns);
         let name = name.map(|name| Cow::Owned(name.to_owned()));
         let (first, again) = match fate {
@@ -402,6 +439,9 @@ impl Tape {
             let mut flow = self.flow(at.saturating_add(wait * SECOND), target, first);
             flow.destination_name.clone_from(&name);
             self.write(at.saturating_add(wait * SECOND), Signal::Flow(flow));
+        }
+        if self.view.answers == Answers::VerdictsOnly {
+            return;
         }
         let answer = match fate {
             Fate::Answers => Outcome::Answered,
