@@ -59,11 +59,16 @@ fn capture(path: &Path, flow_count: u64) -> Value {
 
 #[track_caller]
 fn assert_scan(capture: &Value, subject: &str) {
+    assert_said(capture, subject, "Quarantine");
+}
+
+#[track_caller]
+fn assert_said(capture: &Value, subject: &str, action: &str) {
     let found = &capture["subjects"][0];
     let found = (&found["subject"], &found["verdict"], &found["action"]);
     assert_eq!(
         found,
-        (&subject.into(), &"Scan".into(), &"Quarantine".into()),
+        (&subject.into(), &"Scan".into(), &action.into()),
         "{capture:#}"
     );
 }
@@ -227,9 +232,10 @@ fn compressed_logs_are_known_by_their_bytes() {
     let Some(path) = shared("in/v10-gz.log.gz") else {
         return;
     };
+    // A log of rejected traffic alone, which quarantines nobody: it is not known to show the rest.
     let found = capture(&path, 60);
     assert_eq!(found["capture"], "v10-gz");
-    assert_scan(&found, "10.9.1.70");
+    assert_said(&found, "10.9.1.70", "Alert");
 }
 
 #[test]

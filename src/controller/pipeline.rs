@@ -33,7 +33,7 @@ use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
 use crate::respond::{Forgotten, Found, Spoken, Ticket, Witness};
 use crate::signals::attribute::{Index, Named, PodFacts, Why};
-use crate::signals::decode::{Decoded, Decoder, Format, Tracking, Unconfirmed, sniff};
+use crate::signals::decode::{Decoded, Decoder, Format, SkipReason, Tracking, Unconfirmed, sniff};
 use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position, SourceHealth, SourceState, lines};
@@ -137,6 +137,18 @@ struct Progress {
     clock: clock::Clock,
 }
 
+impl Progress {
+    /// Keeps a batch until its findings are recorded.
+    fn has_read(&mut self, batch: Unacknowledged) {
+        if self.unacknowledged.len() >= limits::UNACKNOWLEDGED_BATCHES_MAX {
+            // Findings wait for an API server that is away for very long. They are kept; only the
+            // promise to read these lines again after a crash is given up.
+            self.unacknowledged.pop_front();
+        }
+        self.unacknowledged.push_back(batch);
+    }
+}
+
 /// Whose a signal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whose {
@@ -235,8 +247,8 @@ impl Pipeline {
                 tally.add(LineFate::Unreadable(None), line);
                 continue;
             };
-            let (decoded, tracking) = decoder.decode_tracked(line);
-            match decoded {
+            let (said, tracking) = decoder.decode_tracked(line);
+            match said {
                 Decoded::Signal(signal) => {
                     count(&self.counters.signals);
                     newest = newest.max(signal.time());
@@ -252,28 +264,17 @@ impl Pipeline {
                         self.dropped(source, (&signal, tracking), progress, &mut tickets);
                     }
                     if subject == Whose::NotKnownYet {
-                        let since = Instant::now();
-                        let ticket = Arc::clone(&waiting);
-                        let line = line.to_vec();
-                        self.defer(
-                            Deferred {
-                                source,
-                                decoder: *decoder,
-                                line,
-                                since,
-                                ticket,
-                            },
-                            progress,
-                            &mut tally,
-                        );
+                        let deferred = Deferred {
+                            source,
+                            decoder: *decoder,
+                            line: line.to_vec(),
+                            since: Instant::now(),
+                            ticket: Arc::clone(&waiting),
+                        };
+                        self.defer(deferred, progress, &mut tally);
                     }
                 }
-                Decoded::Skipped(reason) => {
-                    self.counters.skipped.count(reason);
-                    if let Some(fate) = LineFate::skipped(reason) {
-                        tally.add(fate, line);
-                    }
-                }
+                Decoded::Skipped(reason) => self.skipped(reason, line, &mut tally),
                 Decoded::Unknown => {
                     count(&self.counters.unknown);
                     tally.add(LineFate::Unreadable(None), line);
@@ -298,16 +299,19 @@ impl Pipeline {
             at: now,
         };
         self.has_come(source, spoken, progress);
-        if progress.unacknowledged.len() >= limits::UNACKNOWLEDGED_BATCHES_MAX {
-            // Findings wait for an API server that is away for very long. They are kept; only the
-            // promise to read these lines again after a crash is given up.
-            progress.unacknowledged.pop_front();
-        }
-        progress.unacknowledged.push_back(Unacknowledged {
+        progress.has_read(Unacknowledged {
             number: self.memory.took_batch(),
             position: batch.position.clone(),
             tickets,
         });
+    }
+
+    /// Counts a line that is understood and means nothing here.
+    fn skipped(&self, reason: SkipReason, line: &[u8], tally: &mut LineTally) {
+        self.counters.skipped.count(reason);
+        if let Some(fate) = LineFate::skipped(reason) {
+            tally.add(fate, line);
+        }
     }
 
     /// Notes how far a log has come.

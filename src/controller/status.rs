@@ -16,6 +16,7 @@ use super::validate::{Stamp, Validated, is_quarantined, is_selected};
 use crate::api::{
     AgentRunCondition, AgentRunStatus, Incident, PodsSummary, Reason, condition_of, set_condition,
 };
+use crate::cluster::Pod;
 use crate::guardrails::quota::{self, QuotaPod};
 use crate::limits;
 use crate::signals::health::{Certainty, SignalsVerdict, WhyUnusable};
@@ -212,10 +213,7 @@ fn network_guarded(validated: &Validated, applied: &Applied, open: &[&Arc<Incide
         }
     }
     let members = &validated.members;
-    let on_host = members
-        .iter()
-        .find(|member| member.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true));
-    if let Some(member) = on_host {
+    if let Some(member) = members.iter().find(|member| is_on_host(&member.pod)) {
         let message = format!(
             "pod {} uses the host's network, which no policy holds",
             member.pod.name_any()
@@ -253,12 +251,7 @@ fn network_guarded(validated: &Validated, applied: &Applied, open: &[&Arc<Incide
         };
         return say(None, Reason::Unverified, message);
     }
-    let others = if validated.accepted.is_empty() {
-        "no other NetworkPolicy widens them".to_owned()
-    } else {
-        let names = validated.accepted.join(", ");
-        format!("no NetworkPolicy widens them but those that the GuardrailPolicy accepts: {names}")
-    };
+    let others = said_of_others(&validated.accepted);
     say(
         Some(true),
         Reason::PoliciesSelect,
@@ -267,6 +260,20 @@ fn network_guarded(validated: &Validated, applied: &Applied, open: &[&Arc<Incide
             members.len()
         ),
     )
+}
+
+fn is_on_host(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true)
+}
+
+/// Whether other NetworkPolicies widen the run's.
+fn said_of_others(accepted: &[String]) -> String {
+    if accepted.is_empty() {
+        "no other NetworkPolicy widens them".to_owned()
+    } else {
+        let names = accepted.join(", ");
+        format!("no NetworkPolicy widens them but those that the GuardrailPolicy accepts: {names}")
+    }
 }
 
 fn quota_bound(observed: &Observed, validated: &Validated, applied: &Applied) -> Said {

@@ -12,6 +12,7 @@
 //! [`limits::CLOCK_SKEW_MICROS`], because a log and the API run on different clocks; where the
 //! widened holds of two pods overlap, nobody is named.
 
+mod address;
 mod devices;
 mod names;
 mod neighbour;
@@ -26,6 +27,7 @@ use foldhash::fast::RandomState;
 use crate::detect::Workload;
 use crate::limits;
 use crate::model::{EventTime, PodHint, PodKey, RunKey, Subject};
+use address::{Address, Hold};
 use names::agrees;
 pub use record::Named;
 
@@ -153,32 +155,6 @@ pub struct IndexStats {
     pub evicted_holders: u64,
     /// Pods, addresses of pods and addresses of nodes that did not fit at all.
     pub refused: u64,
-}
-
-/// A span of time in which a pod has an address. Open while `until` is `None`.
-#[derive(Clone, Debug)]
-struct Hold {
-    /// Shared with the pod's entry, so that a look-up needs no second map.
-    known: Arc<Known>,
-    from: EventTime,
-    until: Option<EventTime>,
-}
-
-/// The span in which an address was a node's, over all hostNetwork pods that showed it. One span,
-/// not one per pod: a node runs any number of them.
-#[derive(Clone, Copy, Debug)]
-struct HostSpan {
-    from: EventTime,
-    until: Option<EventTime>,
-    live_count: usize,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Address {
-    holds: Vec<Hold>,
-    host: Option<HostSpan>,
-    /// A holder did not fit, so that the one that is left may not be the only one.
-    is_contested: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -575,29 +551,6 @@ impl Index {
             address.holds.retain(|hold| hold.known.facts.key != key);
             if address.holds.is_empty() && address.host.is_none_or(|host| host.live_count == 0) {
                 self.addresses.remove(&held.ip);
-            }
-        }
-    }
-}
-
-impl Address {
-    fn add_host(&mut self, from: EventTime) {
-        let host = self.host.get_or_insert(HostSpan {
-            from,
-            until: None,
-            live_count: 0,
-        });
-        // A gap between two hostNetwork pods is no gap for the node.
-        host.from = host.from.min(from);
-        host.until = None;
-        host.live_count += 1;
-    }
-
-    fn remove_host(&mut self, at: EventTime) {
-        if let Some(host) = &mut self.host {
-            host.live_count = host.live_count.saturating_sub(1);
-            if host.live_count == 0 {
-                host.until = Some(at);
             }
         }
     }

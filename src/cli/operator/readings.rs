@@ -48,7 +48,7 @@ impl Operator {
     pub(super) fn readings(&self) -> Vec<Reading> {
         let count = |counter: &AtomicU64| counter.load(Relaxed);
         let size = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        let (lines, records, writes) = (&self.lines, &self.records, self.writer.counters());
+        let lines = &self.lines;
         let is_open = |incident: &Incident| {
             let status = incident.status.as_ref();
             !status.is_some_and(|status| condition_is(&status.conditions, "Closed"))
@@ -61,32 +61,6 @@ impl Operator {
             Reading::plain(Metric::SignalsBeyondBound, count(&lines.beyond_bound)),
             Reading::plain(Metric::ContactsWaiting, count(&lines.contacts_waiting)),
             Reading::plain(Metric::EventsLost, count(&lines.lost)),
-            Reading::labelled(Metric::Findings, "recorded", count(&records.recorded)),
-            Reading::labelled(Metric::Findings, "disabled", count(&records.disabled)),
-            Reading::labelled(Metric::Findings, "without_run", count(&records.without_run)),
-            Reading::labelled(Metric::Findings, "retried", count(&records.retried)),
-            Reading::labelled(Metric::Findings, "refused", count(&records.refused)),
-            Reading::labelled(Metric::Findings, "overflowed", count(&records.overflowed)),
-            Reading::labelled(
-                Metric::ApiWrites,
-                "accepted",
-                writes.count(Outcome::Accepted),
-            ),
-            Reading::labelled(
-                Metric::ApiWrites,
-                "rejected",
-                writes.count(Outcome::Rejected),
-            ),
-            Reading::labelled(
-                Metric::ApiWrites,
-                "timed_out",
-                writes.count(Outcome::TimedOut),
-            ),
-            Reading::labelled(
-                Metric::ApiWrites,
-                "not_leader",
-                writes.count(Outcome::NotLeader),
-            ),
             Reading::plain(Metric::ObjectsMalformed, self.controller.malformed_count()),
             Reading::plain(Metric::Runs, size(self.stores.runs.len())),
             Reading::plain(Metric::Pods, size(self.roster.pod_count())),
@@ -121,6 +95,7 @@ impl Operator {
                 of_result("unreadable", totals.unreadable),
             ]);
         }
+        readings.extend(self.outcome_readings());
         readings.extend(self.attribution_readings());
         readings.extend(self.memory_readings());
         readings.extend(self.report_readings());
@@ -128,6 +103,40 @@ impl Operator {
         readings.extend(self.told_readings());
         readings.extend(self.leader_readings());
         readings
+    }
+
+    /// What became of findings and of writes.
+    fn outcome_readings(&self) -> [Reading; 10] {
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let (records, writes) = (&self.records, self.writer.counters());
+        [
+            Reading::labelled(Metric::Findings, "recorded", count(&records.recorded)),
+            Reading::labelled(Metric::Findings, "disabled", count(&records.disabled)),
+            Reading::labelled(Metric::Findings, "without_run", count(&records.without_run)),
+            Reading::labelled(Metric::Findings, "retried", count(&records.retried)),
+            Reading::labelled(Metric::Findings, "refused", count(&records.refused)),
+            Reading::labelled(Metric::Findings, "overflowed", count(&records.overflowed)),
+            Reading::labelled(
+                Metric::ApiWrites,
+                "accepted",
+                writes.count(Outcome::Accepted),
+            ),
+            Reading::labelled(
+                Metric::ApiWrites,
+                "rejected",
+                writes.count(Outcome::Rejected),
+            ),
+            Reading::labelled(
+                Metric::ApiWrites,
+                "timed_out",
+                writes.count(Outcome::TimedOut),
+            ),
+            Reading::labelled(
+                Metric::ApiWrites,
+                "not_leader",
+                writes.count(Outcome::NotLeader),
+            ),
+        ]
     }
 
     /// What became of lines and of what attribution keeps, by reason.

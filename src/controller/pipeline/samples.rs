@@ -204,8 +204,9 @@ mod tests {
             let mut pipeline = pipeline(index);
             let mut of_gpu = sample(None, 80, 95);
             of_gpu.sample.gpu = Some(GpuSample::default());
-            let of_cpu = sample(None, 80, 95);
-            assert_eq!(take(&mut pipeline, true, vec![of_gpu, of_cpu]), (2, 0));
+            let without_gpu = sample(None, 80, 95);
+            let both = vec![of_gpu, without_gpu];
+            assert_eq!(take(&mut pipeline, true, both), (2, 0));
             let shared = &pipeline.counters.samples.shared_gpus;
             assert_eq!(shared.load(Ordering::Relaxed), expected, "{sharing}");
         }

@@ -54,7 +54,7 @@ pub struct Saving {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// Not what was written, or beyond a bound.
-    #[error("failed to decode a piece of the state: {0}")]
+    #[error("failed to decode a piece of the state")]
     Decode(#[from] postcard::Error),
     /// It does not belong where it stands.
     #[error("failed to put a piece of the state in its place: {0}")]

@@ -169,9 +169,9 @@ pub struct GetFlowsResponse {
     #[prost(message, optional, tag = "3")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_events: Option<LostEvent>,
-    /// The node, as `cluster/node`. The decoder does not look at it.
+    /// The node, as `cluster/node`.
     #[prost(string, tag = "1000")]
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub node_name: String,
     /// When.
     #[prost(message, optional, tag = "1001")]
@@ -260,6 +260,10 @@ pub struct Flow {
     #[prost(message, optional, tag = "9")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Endpoint>,
+    /// The node that saw it. Older nodes of Cilium say it only here.
+    #[prost(string, tag = "11")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub node_name: String,
     /// Names of the sender.
     #[prost(string, repeated, tag = "13")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,3 +1,5 @@
+//! First packets whose connections the log never confirms, line by line.
+
 use super::super::{Decoded, Decoder, Format};
 use super::*;
 

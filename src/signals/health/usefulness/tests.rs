@@ -1,3 +1,5 @@
+//! The two judgements over a window of lines, with the time as a parameter.
+
 use super::*;
 
 const WINDOW: Duration = Duration::from_mins(5);

@@ -9,9 +9,9 @@ fn read(log: &str) -> Vec<String> {
     let mut decoder = Decoder::new(Format::Zeek);
     let mut found = Vec::new();
     for line in log.lines() {
-        let decoded = decoder.decode(line.as_bytes());
-        if decoded != Decoded::Skipped(SkipReason::Header) {
-            found.push(summary(&decoded));
+        let said = decoder.decode(line.as_bytes());
+        if said != Decoded::Skipped(SkipReason::Header) {
+            found.push(summary(&said));
         }
         decoder.learn(line.as_bytes());
     }
