@@ -12,7 +12,7 @@ use yellowjack::model::{
 };
 
 use super::group::Plan;
-use super::tape::{DAY, Event, HOUR, MINUTE, SECOND, Word, event_time};
+use super::tape::{Answers, DAY, Event, HOUR, MINUTE, SECOND, Word, event_time};
 
 /// Event time between two calls of the engine's `settle`.
 const SETTLE_EVERY: i64 = 15 * SECOND;
@@ -108,8 +108,9 @@ pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
             });
         }
     };
+    let shows_answers = plan.view.answers == Answers::Seen;
     for event in events {
-        while event.arrival.saturating_sub(answered) >= NEIGHBOURS_EVERY {
+        while shows_answers && event.arrival.saturating_sub(answered) >= NEIGHBOURS_EVERY {
             answered = answered.saturating_add(NEIGHBOURS_EVERY);
             for transport in [Transport::Tcp, Transport::Udp] {
                 let answer = answer_to_neighbour(answered, transport);
