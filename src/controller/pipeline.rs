@@ -15,6 +15,7 @@ mod malformed;
 mod reached;
 mod restart;
 mod samples;
+mod take;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,7 +34,7 @@ use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
 use crate::respond::{Forgotten, Found, Spoken, Ticket, Witness};
 use crate::signals::attribute::{Index, Named, PodFacts, Why};
-use crate::signals::decode::{Decoded, Decoder, Format, SkipReason, Tracking, Unconfirmed, sniff};
+use crate::signals::decode::{Decoded, Decoder, Format, Tracking, Unconfirmed, sniff};
 use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position, SourceHealth, SourceState, lines};
@@ -222,96 +223,6 @@ impl Pipeline {
             .finish(&self.engine, &|| log_times(sources, reached));
         acknowledge(&mut progress.unacknowledged, self.memory.kept());
         self.forgotten.close();
-    }
-
-    fn take(&mut self, batch: &Batch, progress: &mut Progress) {
-        self.start_anew();
-        // Until the next tick counts them, what is in the batch counts as waiting.
-        count(&self.counters.contacts_waiting);
-        progress.clock.set(wall_clock());
-        let source = batch.source.0;
-        // Held by the lines of this batch whose pod is not known yet.
-        let waiting = Arc::new(Ticket);
-        let mut tickets = vec![Arc::downgrade(&waiting)];
-        let (mut newest, mut newest_alive) = (EventTime::MIN, None);
-        let mut known = progress.decoders.of(source, &batch.position);
-        known = known.or_else(|| self.decoder_of(source, &batch.position));
-        let mut tally = LineTally::default();
-        let mut restored = self.restored_time(source);
-        for line in batch.lines() {
-            if known.is_none() {
-                known = self.format_of(source, line).map(Decoder::new);
-            }
-            let Some(decoder) = &mut known else {
-                count(&self.counters.unknown);
-                tally.add(LineFate::Unreadable(None), line);
-                continue;
-            };
-            let (said, tracking) = decoder.decode_tracked(line);
-            match said {
-                Decoded::Signal(signal) => {
-                    count(&self.counters.signals);
-                    newest = newest.max(signal.time());
-                    self.find_gap(restored.take(), signal.time());
-                    if decoder.format().shows_survivors(&signal) {
-                        newest_alive = newest_alive.max(Some(signal.time()));
-                    }
-                    let subject = self.signal(source, &signal, progress, &mut tickets);
-                    if let Some(fate) = subject.fate() {
-                        tally.add(fate, line);
-                    }
-                    if let Some(tracking) = tracking {
-                        self.dropped(source, (&signal, tracking), progress, &mut tickets);
-                    }
-                    if subject == Whose::NotKnownYet {
-                        let deferred = Deferred {
-                            source,
-                            decoder: *decoder,
-                            line: line.to_vec(),
-                            since: Instant::now(),
-                            ticket: Arc::clone(&waiting),
-                        };
-                        self.defer(deferred, progress, &mut tally);
-                    }
-                }
-                Decoded::Skipped(reason) => self.skipped(reason, line, &mut tally),
-                Decoded::Unknown => {
-                    count(&self.counters.unknown);
-                    tally.add(LineFate::Unreadable(None), line);
-                }
-                Decoded::Malformed(reason) => {
-                    count(&self.counters.malformed);
-                    tally.add(LineFate::Unreadable(Some(reason)), line);
-                    self.sample(source, line, reason.name(), progress);
-                }
-            }
-            decoder.learn(line);
-        }
-        if let Some(decoder) = known {
-            progress.decoders.keep(source, &batch.position, decoder);
-        }
-        let now = Instant::now();
-        let format = self.sources.get(source).and_then(|info| info.format);
-        self.health.delivered(source, format, &tally, now);
-        let spoken = Spoken {
-            log_time: newest,
-            alive_time: newest_alive,
-            at: now,
-        };
-        self.has_come(source, spoken, progress);
-        progress.has_read(Unacknowledged {
-            number: self.memory.took_batch(),
-            position: batch.position.clone(),
-            tickets,
-        });
-    }
-
-    /// Counts a line that is understood and means nothing here.
-    fn skipped(&self, reason: SkipReason, line: &[u8], tally: &mut LineTally) {
-        self.counters.skipped.count(reason);
-        if let Some(fate) = LineFate::skipped(reason) {
-            tally.add(fate, line);
-        }
     }
 
     /// Notes how far a log has come.

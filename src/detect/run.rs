@@ -22,6 +22,8 @@
 //! identity in all of them, so a contact that comes twice counts once.
 //! Called by `engine`.
 
+mod crossing;
+
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
@@ -32,13 +34,14 @@ use super::contribution::{Contribution, Ledger, RunHash, SharedContact};
 use super::engine::EngineConfig;
 use super::recent::{Mark, Recent};
 use super::saved;
-use super::scan::{Crossing, Placed, Scan, Service, remember, standing};
+use super::scan::{Placed, Service, remember};
 use super::scope::Scope;
 use super::spread::Spread;
-use super::walk::{Bursts, Member, Rules, Seen, Walk, Walks};
-use super::wording::{self, Account};
+use super::walk::{Bursts, Member, Rules, Seen, Walks};
 use crate::limits;
-use crate::model::{EventTime, Outcome, PodKey, RunKey, Severity, Signature};
+use crate::model::{EventTime, Outcome, PodKey, RunKey, Signature};
+
+pub(super) use crossing::RunCrossing;
 
 /// Failures of a pod in one walk from which on they count. In a ring or a grid each worker has two
 /// to six neighbours, seldom more than three of which are late at the same time.
@@ -99,17 +102,6 @@ struct Incoming<'a> {
     contact: Judged,
     shared: SharedContact,
     seen_by: SeenBy,
-}
-
-/// A walk of a run above a line.
-pub(super) struct RunCrossing<'a> {
-    pub(super) signature: Signature,
-    pub(super) severity: Severity,
-    walk: &'a Walk,
-    cause: Cause,
-    /// Whether it may be news for every member, not only for the one that caused it.
-    is_turn: bool,
-    run: RunView<'a>,
 }
 
 /// The contact that brought a walk to where it is.
@@ -505,117 +497,5 @@ impl Run {
             position
         };
         Member::try_from(position).ok()
-    }
-}
-
-impl<'a> RunCrossing<'a> {
-    fn new(
-        signature: Signature,
-        walk: &'a mut Walk,
-        cause: Cause,
-        run: RunView<'a>,
-        config: &EngineConfig,
-    ) -> Option<Self> {
-        let severity = standing(walk, config)?;
-        let count = walk.count_of(cause.by);
-        if count < MEMBER_FAILURES_MIN {
-            return None;
-        }
-        // With its fourth failure a member begins to count.
-        let is_turn = walk.is_turn(severity) || count == MEMBER_FAILURES_MIN;
-        Some(Self {
-            signature,
-            severity,
-            walk,
-            cause,
-            is_turn,
-            run,
-        })
-    }
-
-    /// For whom it may be news.
-    pub(super) fn pods(&self) -> Vec<(Member, &'a PodKey)> {
-        let members = if self.is_turn {
-            self.counting()
-        } else {
-            vec![self.cause.by]
-        };
-        let named = |member: Member| Some((member, self.run.members.get(usize::from(member))?));
-        members.into_iter().filter_map(named).collect()
-    }
-
-    /// Whether it rests on several pods. One pod alone is the matter of its own walks.
-    pub(super) fn is_shared(&self) -> bool {
-        self.counting().len() >= 2
-    }
-
-    /// Whom it is about.
-    fn counting(&self) -> Vec<Member> {
-        let counts = |member: &Member| self.walk.count_of(*member) >= MEMBER_FAILURES_MIN;
-        self.walk.members().into_iter().filter(counts).collect()
-    }
-
-    /// If the contacts of this pod, or those of the run together, look like peer-to-peer traffic.
-    pub(super) fn peers_around(&self, scan: &Scan) -> Option<(usize, usize)> {
-        let Service {
-            scope,
-            transport,
-            port,
-        } = self.cause.placed.service;
-        if self.signature == Signature::VerticalScan || scope != Scope::Internet {
-            return None;
-        }
-        scan.peers_around(self.cause.placed.service)
-            .or_else(|| self.run.spread.peers_around(transport, port))
-    }
-
-    /// The size of the judgement.
-    pub(super) fn word(&self, severity: Severity) -> super::told::Word {
-        wording::word_of(self.signature, severity, self.walk)
-    }
-
-    /// The judgement about one of its pods.
-    pub(super) fn crossing(
-        &self,
-        member: Member,
-        severity: Severity,
-        peers: Option<(usize, usize)>,
-        has_dns: bool,
-        config: &EngineConfig,
-    ) -> Crossing {
-        let by = format!(
-            " by {} pods of the run, {} of them by this one,",
-            self.counting().len(),
-            self.walk.count_of(member)
-        );
-        let placed = self.cause.placed;
-        let is_vertical = self.signature == Signature::VerticalScan;
-        let is_host = |seen: &Seen| {
-            config.hash_key.word(self.run.hash.host(seen.target.host)) == self.cause.host
-        };
-        let what = if is_vertical {
-            // Whoever is named tried the host itself, mostly not long ago.
-            let seen = self.run.failures.iter().rev().find(|seen| is_host(seen));
-            let host = seen.map(|seen| seen.target.host);
-            wording::ports_tried(host, placed.service.scope, &by)
-        } else {
-            wording::hosts_tried(placed.service, &by)
-        };
-        let is_alike = |seen: &&Seen| {
-            if is_vertical {
-                is_host(seen)
-            } else {
-                placed.is_same_service(seen, config)
-            }
-        };
-        let account = Account {
-            signature: self.signature,
-            severity,
-            walk: self.walk,
-            what,
-            against: wording::against(self.walk, peers, self.cause.contact.is_lossy, has_dns),
-            latest: self.run.failures.iter().filter(is_alike).copied().collect(),
-        };
-        account.crossing(config)
     }
 }

@@ -77,6 +77,22 @@ fn answer_to_neighbour(at: i64, transport: Transport) -> Signal<'static> {
     })
 }
 
+/// Shows answers to other pods of each node, up to a time. Returns when the next are due.
+fn answer_neighbours(
+    engine: &mut Engine,
+    (mut last, now): (i64, i64),
+    nodes: &[Origin<'_>],
+) -> i64 {
+    while now.saturating_sub(last) >= NEIGHBOURS_EVERY {
+        last = last.saturating_add(NEIGHBOURS_EVERY);
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let answer = answer_to_neighbour(last, transport);
+            nodes.iter().for_each(|node| engine.heard(*node, &answer));
+        }
+    }
+    last
+}
+
 /// Everything that the engine says about these records.
 pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
     let mut engine = Engine::new(config());
@@ -109,13 +125,10 @@ pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
         }
     };
     let shows_answers = plan.view.answers == Answers::Seen;
+    let origins: Vec<_> = (0..plan.pod_count).map(origin).collect();
     for event in events {
-        while shows_answers && event.arrival.saturating_sub(answered) >= NEIGHBOURS_EVERY {
-            answered = answered.saturating_add(NEIGHBOURS_EVERY);
-            for transport in [Transport::Tcp, Transport::Udp] {
-                let answer = answer_to_neighbour(answered, transport);
-                (0..plan.pod_count).for_each(|pod| engine.heard(origin(pod), &answer));
-            }
+        if shows_answers {
+            answered = answer_neighbours(&mut engine, (answered, event.arrival), &origins);
         }
         if event.arrival.saturating_sub(settled) >= SETTLE_EVERY {
             settled = event.arrival;

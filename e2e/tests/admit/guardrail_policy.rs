@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         .collect()
 }
 
+#[allow(clippy::too_many_lines)] // a table of cases
 fn destinations() -> Vec<Case> {
     const RANGE: &str = "each entry must be a range such as 203.0.113.0/24";
     const HOST_BITS: &str =

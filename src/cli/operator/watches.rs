@@ -51,6 +51,7 @@ impl Operator {
         known.map(|(_, health)| health.clone()).unwrap_or_default()
     }
 
+    #[allow(clippy::too_many_lines)] // a table of watches
     pub(super) fn spawn_watches(
         self: &Arc<Self>,
         client: &Client,

@@ -1,3 +1,5 @@
+//! Tests of the memory: what is kept, what is found again after a restart, and what is left aside.
+
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
