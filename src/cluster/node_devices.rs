@@ -40,8 +40,8 @@ pub fn shares_devices(node: &Node) -> bool {
             .filter(|(_, quantity)| quantity.0 != "0")
             .any(|(name, _)| name.contains('/') && name.ends_with(".shared"))
     });
-    STRATEGY_LABELS.iter().any(|name| names_strategy(name))
-        || COUNT_LABELS.iter().any(|name| counts_several(name))
+    STRATEGY_LABELS.iter().any(names_strategy)
+        || COUNT_LABELS.iter().any(counts_several)
         || is_product_shared
         || has_shared_resource
 }

@@ -105,6 +105,14 @@ impl Default for Contacts {
     }
 }
 
+/// Whether a flow without a shown outcome is the begin of a connection whose end the log will
+/// have. One that ended that way, or in a log without answers, has no later word.
+fn says_nothing(flow: &Flow<'_>, origin: OriginId, read: &Read<'_>) -> bool {
+    let is_ended = flow.volume.is_some_and(|volume| volume.is_final);
+    flow.outcome == Outcome::Unseen
+        && (!flow.forwarded || (!is_ended && read.shows_answers(origin, flow.transport, flow.time)))
+}
+
 impl Contacts {
     /// A DNS answer gave the pod these addresses.
     pub(super) fn resolved(&mut self, answers: &[IpAddr], key: HashKey) {
@@ -134,7 +142,7 @@ impl Contacts {
         read: &Read<'_>,
         key: HashKey,
     ) -> Option<Judged> {
-        if flow.outcome == Outcome::NotAnAttempt || self.says_nothing(flow, origin, read) {
+        if flow.outcome == Outcome::NotAnAttempt || says_nothing(flow, origin, read) {
             return None;
         }
         // A name that the log itself gives comes from the pod's DNS answers too (Hubble).
@@ -213,15 +221,6 @@ impl Contacts {
         if waiting.find(|w| w.id == id).is_none_or(|w| w.is_unshown) {
             self.unshown_count = self.unshown_count.saturating_sub(1);
         }
-    }
-
-    /// Whether a flow without a shown outcome is the begin of a connection whose end the log will
-    /// have. One that ended that way, or in a log without answers, has no later word.
-    fn says_nothing(&self, flow: &Flow<'_>, origin: OriginId, read: &Read<'_>) -> bool {
-        let is_ended = flow.volume.is_some_and(|volume| volume.is_final);
-        flow.outcome == Outcome::Unseen
-            && (!flow.forwarded
-                || (!is_ended && read.shows_answers(origin, flow.transport, flow.time)))
     }
 
     fn judged(&self, waiting: &Waiting, outcome: Outcome, change: Change) -> Judged {

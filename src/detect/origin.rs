@@ -59,14 +59,21 @@ pub(super) struct SavedLosses {
     beyond: Visibility,
 }
 
+/// The sources that something is said of.
+#[derive(Clone, Copy, Debug)]
+enum Sources {
+    All,
+    /// One source; `None`: the logs that did not fit.
+    Of(Option<u16>),
+}
+
 /// Up to when which logs have been read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Read<'a> {
     origins: &'a Origins,
     /// Up to when.
     pub(super) now: EventTime,
-    /// Only the logs of this source; `None`: all logs.
-    source: Option<Option<u16>>,
+    of: Sources,
 }
 
 impl<'a> Read<'a> {
@@ -75,7 +82,7 @@ impl<'a> Read<'a> {
         Self {
             origins,
             now,
-            source: None,
+            of: Sources::All,
         }
     }
 
@@ -84,14 +91,16 @@ impl<'a> Read<'a> {
         Self {
             origins,
             now,
-            source: Some(origins.source(id)),
+            of: Sources::Of(origins.source(id)),
         }
     }
 
     /// Whether this log is among them.
     pub(super) fn has(&self, id: OriginId) -> bool {
-        self.source
-            .is_none_or(|source| self.origins.source(id) == source)
+        match self.of {
+            Sources::All => true,
+            Sources::Of(source) => self.origins.source(id) == source,
+        }
     }
 
     /// Whether this log may miss records of this time.

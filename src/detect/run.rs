@@ -95,6 +95,7 @@ enum SeenBy {
 }
 
 /// A contact on its way into the walks.
+#[derive(Clone, Copy)]
 struct Incoming<'a> {
     /// On whom a failure is booked. An answer is booked on no pod.
     pod: Option<&'a PodKey>,

@@ -87,10 +87,20 @@ fn answer_neighbours(
         last = last.saturating_add(NEIGHBOURS_EVERY);
         for transport in [Transport::Tcp, Transport::Udp] {
             let answer = answer_to_neighbour(last, transport);
-            nodes.iter().for_each(|node| engine.heard(*node, &answer));
+            for node in nodes {
+                engine.heard(*node, &answer);
+            }
         }
     }
     last
+}
+
+fn workload(plan: &Plan) -> Workload {
+    if plan.is_declared_crawler {
+        Workload::Crawler
+    } else {
+        Workload::Standard
+    }
 }
 
 /// Everything that the engine says about these records.
@@ -102,11 +112,7 @@ pub fn judge(plan: &Plan, events: &[Event]) -> Vec<Said> {
         source: 0,
         node: nodes.get(pod).map(String::as_str),
     };
-    let workload = if plan.is_declared_crawler {
-        Workload::Crawler
-    } else {
-        Workload::Standard
-    };
+    let workload = workload(plan);
     let mut said = Vec::new();
     let mut attack_count = 0_u64;
     let (mut settled, mut answered) = (0, 0);

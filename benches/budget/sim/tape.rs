@@ -43,6 +43,7 @@ pub struct Event {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // nearly all are signals
 pub enum Word {
     Signal(Signal<'static>),
     /// The producer of the log lost records.

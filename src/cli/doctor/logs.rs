@@ -42,7 +42,7 @@ fn check(source: &SourceArg, now: EventTime) -> Check {
     for text in &texts {
         sample.take(text);
     }
-    sample.judge(&name, wanted, now)
+    sample.judge(&name, &wanted, now)
 }
 
 /// Why nothing was read.
@@ -201,9 +201,9 @@ impl Sample {
         decoder.learn(line);
     }
 
-    fn judge(&self, name: &str, wanted: String, now: EventTime) -> Check {
+    fn judge(&self, name: &str, wanted: &str, now: EventTime) -> Check {
         let check = |verdict, found: String, todo: &str| {
-            Check::new("log", verdict, wanted.clone(), found, todo)
+            Check::new("log", verdict, wanted.to_owned(), found, todo)
         };
         if self.tally.is_empty() {
             let found = format!("{name} is empty");

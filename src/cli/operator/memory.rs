@@ -22,7 +22,7 @@ impl Operator {
             return (fresh(), Memory::default(), Vec::new());
         };
         let restored = restore(folder, &self.config.engine, &self.memory);
-        let mut memory = Memory::in_folder(folder.clone(), Arc::clone(&self.memory));
+        let mut memory = Memory::in_folder(folder, Arc::clone(&self.memory));
         let Some(mut restored) = restored else {
             return (fresh(), memory, Vec::new());
         };

@@ -386,12 +386,12 @@ fn keeper(pods: &[(&str, &str, bool)]) -> ReportKeeper {
 fn reported(names: &[&str]) -> ContactReport {
     let (_, report) = busy("node-1", 0);
     let pod = report.spec.pods[0].clone();
-    let named = |name: &&str| crate::api::ContactingPod {
+    let contacting = |name: &&str| crate::api::ContactingPod {
         name: (*name).to_owned(),
         uid: format!("uid-{name}"),
         ..pod.clone()
     };
-    let pods = names.iter().map(named).collect();
+    let pods = names.iter().map(contacting).collect();
     ContactReport {
         spec: ContactReportSpec {
             pods,

@@ -164,7 +164,7 @@ pub(super) fn load(path: &Path, config: &EngineConfig) -> Result<Option<Restored
 
 /// Checks name, layout and sum.
 fn check(file: &mut File, bytes: u64) -> Result<(), LoadError> {
-    let mut head = [0; HEAD_BYTES as usize];
+    let mut head = [0; 24];
     file.read_exact(&mut head)
         .map_err(|_| LoadError::NotAState)?;
     let Some((magic, layout)) = head.split_first_chunk::<16>() else {
@@ -184,7 +184,7 @@ fn check(file: &mut File, bytes: u64) -> Result<(), LoadError> {
     hash.update(head);
     let mut body = BufReader::with_capacity(limits::STATE_SLICE_BYTES, &mut *file);
     io::copy(&mut body.by_ref().take(rest), &mut hash)?;
-    let mut sum = [0; SUM_BYTES as usize];
+    let mut sum = [0; 32];
     body.read_exact(&mut sum).map_err(|_| LoadError::Damaged)?;
     if hash.finalize().as_slice() != sum {
         return Err(LoadError::Damaged);

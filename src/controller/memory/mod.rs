@@ -21,7 +21,7 @@ mod file;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ pub type LogTimes<'a> = &'a dyn Fn() -> SourceTimes;
 impl Memory {
     /// Memory in a folder.
     #[must_use]
-    pub fn in_folder(folder: PathBuf, counters: Arc<MemoryCounters>) -> Self {
+    pub fn in_folder(folder: &Path, counters: Arc<MemoryCounters>) -> Self {
         Self(Some(Keeper {
             writer: StateWriter::start(folder.join(file::NAME)),
             counters,

@@ -59,7 +59,7 @@ fn no_times() -> SourceTimes {
 
 fn save(folder: &Path, engine: &Engine) -> Arc<MemoryCounters> {
     let counters = Arc::new(MemoryCounters::default());
-    let mut memory = Memory::in_folder(folder.to_owned(), Arc::clone(&counters));
+    let mut memory = Memory::in_folder(folder, Arc::clone(&counters));
     let taken = memory.took_batch();
     assert!(memory.kept() < taken, "not before it is written");
     memory.finish(engine, &no_times);
@@ -129,7 +129,7 @@ fn a_pass_that_is_written_bit_by_bit_while_lines_come_in_is_whole() {
     let pods: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut engine = engine(&pods, 12);
     let counters = Arc::new(MemoryCounters::default());
-    let mut memory = Memory::in_folder(folder.path().to_owned(), Arc::clone(&counters));
+    let mut memory = Memory::in_folder(folder.path(), Arc::clone(&counters));
     let taken = memory.took_batch();
     let (until, mut steps) = (Instant::now() + Duration::from_mins(1), 0);
     while memory.kept() < taken {
@@ -162,7 +162,7 @@ fn a_finding_that_is_not_recorded_comes_again_and_one_that_is_does_not() {
     });
     let found: Vec<_> = found.collect();
     assert!(!found.is_empty());
-    let mut memory = Memory::in_folder(folder.path().to_owned(), Arc::default());
+    let mut memory = Memory::in_folder(folder.path(), Arc::default());
     found.iter().for_each(|found| memory.handed_over(found));
     memory.took_batch();
     memory.finish(&engine, &no_times);
@@ -185,7 +185,7 @@ fn what_one_log_has_shown_does_not_count_for_another_that_has_its_number_now() {
         let mut engine = Engine::new(EngineConfig::default());
         contact_with(&mut engine, ("other", Outcome::Answered), 0);
         let times = || HashMap::from([("flows".to_owned(), (0, EventTime::MIN))]);
-        let mut memory = Memory::in_folder(folder.path().to_owned(), Arc::default());
+        let mut memory = Memory::in_folder(folder.path(), Arc::default());
         memory.took_batch();
         memory.finish(&engine, &times);
         let mut restored = load(folder.path()).0.unwrap();
@@ -291,7 +291,7 @@ fn a_folder_that_cannot_be_written_keeps_no_batch_waiting() {
     let no_folder = folder.path().join("file");
     std::fs::write(&no_folder, "").unwrap();
     let counters = Arc::new(MemoryCounters::default());
-    let mut memory = Memory::in_folder(no_folder, Arc::clone(&counters));
+    let mut memory = Memory::in_folder(&no_folder, Arc::clone(&counters));
     let taken = memory.took_batch();
     memory.finish(&engine(&["a"], 3), &no_times);
     assert_eq!(memory.kept(), taken);
@@ -308,7 +308,7 @@ fn without_a_folder_every_batch_is_kept_at_once() {
 
 /// The definitions of everything that is saved, as the sources have them: without comments and spaces.
 fn definitions() -> String {
-    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() && !path.ends_with("tests") {

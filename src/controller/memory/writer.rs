@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -56,7 +56,7 @@ impl StateWriter {
     /// Starts the thread. It ends when this is dropped.
     pub(super) fn start(path: PathBuf) -> Self {
         let (jobs, todo) = sync_channel(limits::STATE_CHUNKS_MAX);
-        let (tell, news) = channel();
+        let (tell, news) = sync_channel(limits::STATE_CHUNKS_MAX);
         // A spawn that fails shows as a channel that is closed, and that as a failed write.
         let spawned = std::thread::Builder::new()
             .name("state".to_owned())

@@ -26,6 +26,7 @@ use crate::model::{PodKey, RunKey};
 
 /// A part of the state that is written on its own. Generic, so that one definition serves to write what is borrowed
 /// and to read what is owned.
+#[allow(clippy::large_enum_variant)] // one at a time, and nearly all are the others
 #[derive(Debug, Serialize, Deserialize)]
 enum Piece<P, R, L> {
     /// What belongs to no pod and no run. Comes first.
@@ -197,7 +198,9 @@ impl Engine {
             .filter(|key| !is_known(key))
             .cloned()
             .collect();
-        gone.iter().for_each(|key| self.forget(key));
+        for key in &gone {
+            self.forget(key);
+        }
         gone.len()
     }
 }

@@ -76,7 +76,7 @@ fn file_json(file: &FileResult) -> Value {
         .collect();
     json!({
         "path": file.path.to_string_lossy(),
-        "format": file.format.map(|format| format.name()),
+        "format": file.format.map(crate::signals::decode::Format::name),
         "lines": file.line_count,
         "signals": file.signal_count,
         "skipped": skipped,

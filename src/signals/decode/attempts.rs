@@ -32,7 +32,7 @@ pub(super) fn are_syns(count: u64, bytes: u64, header: u64) -> bool {
 /// Windows and scanners send. A SYN and the ACKs after it do not come to such a mean, save
 /// at 44 bytes (48 + 40, 52 + 40 + 40), so there only a single packet counts.
 fn have_one_size_of_syns(count: u64, bytes: u64, header: u64) -> bool {
-    if count == 0 || bytes % count != 0 {
+    if count == 0 || !bytes.is_multiple_of(count) {
         return false;
     }
     match (bytes / count).checked_sub(header) {

@@ -52,12 +52,11 @@ impl Decoder {
     #[must_use]
     pub fn decode<'a>(&self, line: &'a [u8]) -> Decoded<'a> {
         match &self.memory {
-            Memory::Nothing => decode(self.format, line),
             Memory::Vpc(columns) => vpc::decode(line, columns),
             Memory::Zeek(header) if header.has_columns() && is_text(line) => {
                 tsv::decode(line, header)
             }
-            Memory::Zeek(_) => decode(self.format, line),
+            Memory::Nothing | Memory::Zeek(_) => decode(self.format, line),
             Memory::Suricata(drops) => {
                 let decoded = decode(self.format, line);
                 if decoded != Decoded::Skipped(SkipReason::NotTraffic) {

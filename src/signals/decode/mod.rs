@@ -96,6 +96,7 @@ impl Format {
 }
 
 /// What became of one line.
+#[allow(clippy::large_enum_variant)] // lives on the stack for one line, and nearly always is a signal
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decoded<'a> {
     /// The line says something.

@@ -248,7 +248,7 @@ impl Unconfirmed {
             return None;
         };
         self.leaves(source);
-        is_proven.then(|| Flow {
+        is_proven.then_some(Flow {
             outcome: Outcome::Denied,
             forwarded: false,
             ..*flow

@@ -227,14 +227,13 @@ impl<'a> Line<'a> {
     /// Whether the originator acknowledged or sent data, and no packet came back: nobody does without
     /// an answer, so Zeek sees one direction only.
     fn is_one_sided(&self, resp_spoke: bool, is_v4: bool) -> bool {
-        let went_on = match self.history.text() {
-            Some(history) => history.contains(['A', 'D']),
+        let went_on = if let Some(history) = self.history.text() {
+            history.contains(['A', 'D'])
+        } else {
             // Some converters count the headers, so a SYN that is sent again has bytes too.
-            None => {
-                let volume = self.volume().unwrap_or_default();
-                let header = attempts::header_bytes(is_v4);
-                volume.bytes_out > 0 && !attempts::are_all(&volume, header, 1)
-            }
+            let volume = self.volume().unwrap_or_default();
+            let header = attempts::header_bytes(is_v4);
+            volume.bytes_out > 0 && !attempts::are_all(&volume, header, 1)
         };
         went_on && !resp_spoke
     }

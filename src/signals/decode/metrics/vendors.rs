@@ -84,15 +84,14 @@ impl Vendor {
             Self::Amd => ("gpu_uuid", "gpu_id", label("gpu_partition_id")),
             Self::Intel => ("uuid", "pci_bdf", ""),
         };
-        let identity = match series.label(global) {
-            Some(global) => global.to_owned(),
+        let identity = if let Some(global) = series.label(global) {
+            global.to_owned()
+        } else {
             // Counted from zero on each node.
-            None => {
-                let node = ["Hostname", "hostname", "node"]
-                    .iter()
-                    .find_map(|name| series.label(name));
-                format!("{} {}", node.unwrap_or_default(), series.label(local)?)
-            }
+            let node = ["Hostname", "hostname", "node"]
+                .iter()
+                .find_map(|name| series.label(name));
+            format!("{} {}", node.unwrap_or_default(), series.label(local)?)
         };
         Some(Device {
             // A replica of a shared device has the device's identity and its number.
