@@ -378,19 +378,22 @@ fn a_log_that_gives_nothing_is_told_with_what_to_do() {
 #[test]
 fn records_in_wrappers_are_read() {
     let folder = Folder::new();
-    let docker: String = json(0..60)
+    let docker: Vec<String> = json(0..60)
         .lines()
         .map(|line| {
             let log = serde_json::to_string(&format!("{line}\n")).unwrap();
             format!("{{\"log\":{log},\"stream\":\"stdout\",\"time\":\"2025-11-29T08:00:00Z\"}}\n")
         })
         .collect();
-    let syslog: String = json(0..60)
+    let syslog: Vec<String> = json(0..60)
         .lines()
         .map(|line| format!("<134>Nov 29 08:00:00 node1 zeek[7]: {line}\n"))
         .collect();
     for (name, text) in [("docker.log", docker), ("syslog.log", syslog)] {
-        assert_scan(&capture(&folder.write(name, text), 60), "10.9.1.50");
+        assert_scan(
+            &capture(&folder.write(name, text.concat()), 60),
+            "10.9.1.50",
+        );
     }
     let Some(path) = shared("in/u03-at-timestamp.json") else {
         return;

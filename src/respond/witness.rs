@@ -272,8 +272,8 @@ mod tests {
     fn a_later_window_of_an_open_connection_is_a_survivor_and_a_claimed_answer_is_none() {
         let window = |is_final, packets_out| Flow {
             volume: Some(Volume {
-                is_final,
                 packets_out,
+                is_final,
                 ..Volume::default()
             }),
             ..flow(105, Outcome::NotAnAttempt, true)

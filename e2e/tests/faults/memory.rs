@@ -8,6 +8,9 @@ use yellowjack_e2e::ScanLines;
 
 use crate::world::{World, in_cluster};
 
+/// What happens while no agent runs.
+type Meanwhile<'a> = &'a dyn Fn(&World) -> anyhow::Result<()>;
+
 const BEFORE: u32 = 30;
 const AFTER: u32 = 5;
 
@@ -80,7 +83,6 @@ fn without_the_state_it_is_not_found_and_a_state_that_cannot_be_used_is_left_asi
             *byte ^= 0x40;
             Ok(std::fs::write(state(world), bytes)?)
         };
-        type Meanwhile<'a> = &'a dyn Fn(&World) -> anyhow::Result<()>;
         let cases: [(&str, Meanwhile<'_>); 4] = [
             ("", &|world| Ok(std::fs::remove_file(state(world))?)),
             ("its checksum does not fit", &|world| flip(world, 100)),

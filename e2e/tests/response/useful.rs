@@ -64,7 +64,7 @@ fn lines(line: impl Fn(u32) -> String) -> String {
 async fn reading(
     (format, stale_after): (&str, &str),
     text: &str,
-    test: impl AsyncFnOnce(&Scene) -> anyhow::Result<()>,
+    body: impl AsyncFnOnce(&Scene) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     with_namespace(async |env| {
         let log = EgressLog::create()?;
@@ -78,7 +78,7 @@ async fn reading(
             "--stale-after",
             stale_after,
         ];
-        test(&Scene::start_with(env, log, &flags).await?).await
+        body(&Scene::start_with(env, log, &flags).await?).await
     })
     .await
 }

@@ -163,7 +163,9 @@ fn a_finding_that_is_not_recorded_comes_again_and_one_that_is_does_not() {
     let found: Vec<_> = found.collect();
     assert!(!found.is_empty());
     let mut memory = Memory::in_folder(folder.path(), Arc::default());
-    found.iter().for_each(|found| memory.handed_over(found));
+    for found in &found {
+        memory.handed_over(found);
+    }
     memory.took_batch();
     memory.finish(&engine, &no_times);
     let again = memory.take_over(&load(folder.path()).0.unwrap());

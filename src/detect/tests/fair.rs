@@ -137,7 +137,11 @@ fn a_match_of_the_starter_list_is_an_alert_whatever_the_session_looks_like() {
     bench.check(Mining, Some(Alert));
     let evidence = &bench.findings.first().unwrap().evidence;
     assert!(evidence.summary.as_str().contains("starter list"));
-    let against: Vec<_> = evidence.against.iter().map(|a| a.as_str()).collect();
+    let against: Vec<_> = evidence
+        .against
+        .iter()
+        .map(crate::model::BoundedText::as_str)
+        .collect();
     assert!(
         against.iter().any(|a| a.contains("never leads")),
         "{against:?}"

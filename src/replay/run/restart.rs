@@ -47,7 +47,11 @@ fn outcome(case: &Path, restart_every: Option<u64>) -> (String, u64) {
             }
             fate
         });
-        text += &format!("{:#?}", replay.finish(&setup.labels));
+        std::fmt::Write::write_fmt(
+            &mut text,
+            format_args!("{:#?}", replay.finish(&setup.labels)),
+        )
+        .unwrap();
     }
     (text, restart_count)
 }

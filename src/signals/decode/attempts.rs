@@ -48,8 +48,8 @@ mod tests {
 
     fn sent(packets_out: u64, bytes_out: u64) -> bool {
         let volume = Volume {
-            packets_out,
             bytes_out,
+            packets_out,
             ..Volume::default()
         };
         are_all(&volume, header_bytes(true), 1)
