@@ -85,7 +85,7 @@ impl Target {
                 ensure(sniff(input) == found, "the same line, two formats")?;
                 let looks = looks_like(input);
                 ensure(
-                    found.is_none() || looks.is_some(),
+                    found.is_none() || looks.is_some() || input.contains(&b'\n'),
                     "a log of a known format looks like something",
                 )?;
                 Ok(Behaviour::of((found, looks.map(|looks| looks.name))))

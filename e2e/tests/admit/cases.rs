@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use yellowjack::api::{AgentRun, GuardrailPolicy, Incident};
+use yellowjack::api::{AgentRun, ContactReport, GuardrailPolicy, Incident};
 use yellowjack_e2e::TestEnv;
 
 /// The kind that a case is about.
@@ -13,6 +13,7 @@ pub enum Kind {
     AgentRun,
     GuardrailPolicy,
     Incident,
+    ContactReport,
 }
 
 impl Kind {
@@ -21,6 +22,7 @@ impl Kind {
             Self::AgentRun => ApiResource::erase::<AgentRun>(&()),
             Self::GuardrailPolicy => ApiResource::erase::<GuardrailPolicy>(&()),
             Self::Incident => ApiResource::erase::<Incident>(&()),
+            Self::ContactReport => ApiResource::erase::<ContactReport>(&()),
         }
     }
 

@@ -13,6 +13,7 @@
 mod agent_run;
 mod bounds;
 mod cases;
+mod contact_report;
 mod defaults;
 mod examples;
 mod guardrail_policy;
@@ -32,6 +33,7 @@ fn all_cases() -> Vec<Case> {
         reach::cases(),
         guardrail_policy::cases(),
         incident::cases(),
+        contact_report::cases(),
     ]
     .into_iter()
     .flatten()
@@ -39,10 +41,14 @@ fn all_cases() -> Vec<Case> {
 }
 
 fn all_changes() -> Vec<Change> {
-    [agent_run::changes(), incident::changes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        agent_run::changes(),
+        incident::changes(),
+        contact_report::changes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[tokio::test]
