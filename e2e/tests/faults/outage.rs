@@ -110,8 +110,8 @@ fn crds_that_are_missing_are_named_once_and_used_as_soon_as_they_come() -> anyho
         world.make_job().await?;
         world.start().await?;
         let hint = "install the CRDs with `yellowjack crds | kubectl apply -f -`";
-        // AgentRun, GuardrailPolicy and Incident.
-        world.wait_until_printed(hint, 3).await?;
+        // AgentRun, GuardrailPolicy, Incident and ContactReport.
+        world.wait_until_printed(hint, 4).await?;
         install_crds(&client).await?;
         world.wait_until_printed("Yellowjack is ready", 1).await?;
         world.make_run("rogue").await?;
@@ -119,7 +119,7 @@ fn crds_that_are_missing_are_named_once_and_used_as_soon_as_they_come() -> anyho
         world.write(ScanLines::new(&world.address).take(SCAN))?;
         quarantined(&mut world).await?;
         let said = world.printed().matches(hint).count();
-        ensure!(said == 3, "it was said {said} times");
+        ensure!(said == 4, "it was said {said} times");
         Ok(())
     })
 }

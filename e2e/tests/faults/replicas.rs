@@ -17,7 +17,7 @@ use crate::world::{LIMIT, World};
 pub const LEASE: &str = "yellowjack-controller";
 
 /// In the managers, as a URL has them, that only tell what was seen, which every replica may.
-const TELLING: &str = "yellowjack%2Fevidence-";
+const TELLING: [&str; 2] = ["yellowjack%2Fevidence-", "yellowjack%2Fcontacts-"];
 
 /// One operator.
 pub struct Replica {
@@ -200,7 +200,7 @@ impl Replica {
     pub fn acts(&self) -> Vec<Write> {
         let tells = |write: &Write| {
             let manager = write.field_manager.as_deref().unwrap_or_default();
-            manager.starts_with(TELLING)
+            TELLING.iter().any(|prefix| manager.starts_with(prefix))
         };
         let writes = self.proxy.writes().into_iter();
         writes

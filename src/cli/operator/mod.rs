@@ -156,13 +156,15 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     operator.spawn_work(found, &shutdown, &mut tasks);
     operator.start_telling(&mut tasks)?;
     let endpoints = operator.endpoints(&shutdown);
-    tokio::pin!(endpoints);
+    // One listener for the whole time: a signal that comes between two of them would be lost.
+    let stopped = stop_signal();
+    tokio::pin!(endpoints, stopped);
     tokio::select! {
         is_ready = operator.stores.wait_until_ready() => {
             anyhow::ensure!(is_ready, "a watch ended before its first list");
         }
         result = &mut endpoints => result?,
-        () = stop_signal() => return Ok(()),
+        () = &mut stopped => return Ok(()),
     }
     operator.settle_index();
     tracing::info!(
@@ -176,8 +178,6 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let samples = operator.start_metrics(&client, &mut tasks).await?;
     let (handles, mut pipeline) = operator.start_signals(findings, samples, &reading, &draining)?;
     let mut election = operator.start_election(&client);
-    let stopped = stop_signal();
-    tokio::pin!(stopped);
     let mut has_ended = false;
     let result = loop {
         tokio::select! {
