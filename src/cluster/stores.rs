@@ -94,6 +94,33 @@ impl StoreWriters {
         fill_with_nothing(&mut self.limit_ranges);
         fill_with_nothing(&mut self.leases);
     }
+
+    /// Marks every store as filled once, empty. It names each field, so that a new store cannot be left out.
+    #[cfg(test)]
+    pub(crate) fn fill_all_with_nothing(&mut self) {
+        let Self {
+            runs,
+            policies,
+            incidents,
+            pods,
+            network_policies,
+            jobs,
+            quotas,
+            limit_ranges,
+            leases,
+            contact_reports,
+        } = self;
+        fill_with_nothing(runs);
+        fill_with_nothing(policies);
+        fill_with_nothing(incidents);
+        fill_with_nothing(pods);
+        fill_with_nothing(network_policies);
+        fill_with_nothing(jobs);
+        fill_with_nothing(quotas);
+        fill_with_nothing(limit_ranges);
+        fill_with_nothing(leases);
+        fill_with_nothing(contact_reports);
+    }
 }
 
 fn fill_with_nothing<K>(writer: &mut StoreWriter<K>)

@@ -193,14 +193,7 @@ impl World {
     async fn new(incidents: &[Incident], api: Script) -> Self {
         use base64::Engine as _;
         let (stores, mut writers) = Stores::new();
-        writers.leave_empty_for_node();
-        macro_rules! fill {
-            ($($kind:ident),*) => { $(
-                writers.$kind.list_begins();
-                writers.$kind.list_ends();
-            )* };
-        }
-        fill!(runs, policies, pods, jobs, incidents);
+        writers.fill_all_with_nothing();
         let api = serve(api).await;
         let client = connect_plain(&api.url).unwrap();
         let secret = tempfile::NamedTempFile::new().unwrap();
