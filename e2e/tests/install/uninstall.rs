@@ -14,8 +14,9 @@ use crate::site::{AGENTS, LIMIT, SYSTEM, Site, run};
 /// The page that a person follows. Its second block of commands removes what is left.
 const PAGE: &str = "docs/uninstall.md";
 /// What the page says stays, as `inventory` names it. A star stands for the rest of a name.
-const STAYS: [&str; 9] = [
+const STAYS: [&str; 10] = [
     "CustomResourceDefinition /agentruns.yellowjack.dev",
+    "CustomResourceDefinition /contactreports.yellowjack.dev",
     "CustomResourceDefinition /guardrailpolicies.yellowjack.dev",
     "CustomResourceDefinition /incidents.yellowjack.dev",
     "APIService /v1alpha1.yellowjack.dev",
