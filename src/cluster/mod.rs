@@ -1,25 +1,16 @@
-//! The only place that writes to the API server (INV-4), and the watches that feed everything else.
+//! The only place that writes to the API server (INV-4), and the watches that fill the stores.
 //!
-//! `controller` and `respond` read from [`Stores`] and write through [`Writer`]. Nothing here knows
-//! what a write means; it knows how to make one safely: with a field manager, a time limit and a
-//! counted outcome, and where it acts, only while this process leads (`election`, `lease`, `gate`).
+//! `controller` and `respond` read from [`Stores`] and write through [`Writer`]. This module does not
+//! decide what to write. It adds to each write a field manager, a time limit and a counted outcome,
+//! and lets a write that acts through only while this process is the leader.
 
-mod catch_up;
 mod client;
-mod election;
-mod events;
-mod gate;
-mod lease;
-mod manager;
+mod cluster_deny;
+mod error;
+mod leader;
 mod node_devices;
-mod outcome;
-mod owners;
-mod pod;
-mod review;
-mod roster;
-mod standing;
+mod read;
 mod store;
-mod stores;
 mod watch;
 mod write;
 
@@ -27,19 +18,16 @@ pub use client::{
     Chosen, ClientError, KubeletTrust, connect, connect_chosen, connect_kubelet, connect_plain,
     connect_receiver,
 };
-pub use election::{BadTerms, Terms};
-pub use events::{EventNote, Events};
-pub use gate::Gate;
-pub use lease::{Candidate, identity};
-pub use manager::FieldManager;
+pub use cluster_deny::ClusterDeny;
+pub use error::WriteError;
+pub use leader::{BadTerms, Candidate, Gate, Terms, identity};
 pub use node_devices::shares_devices;
-pub use outcome::{Outcome, WriteCounters, WriteError};
-pub use owners::{Chain, OwnerError, Owners, kind_of};
-pub use pod::{Pod, prune_pod};
-pub use review::{Deed, may_account, may_i, who_am_i};
-pub use roster::{Roster, RunId};
-pub use standing::ClusterDeny;
-pub use store::{Store, StoreWriter};
-pub use stores::{StoreWriters, Stores, prune_job, prune_metadata, prune_quota};
+pub use read::{Chain, Deed, OwnerError, Owners, kind_of, may_account, may_i, who_am_i};
+pub use store::{
+    Pod, Roster, RunId, Store, StoreWriter, StoreWriters, Stores, prune_job, prune_metadata,
+    prune_pod, prune_quota,
+};
 pub use watch::{Seen, WatchHealth, follow};
-pub use write::{Conflicts, Writer};
+pub use write::{
+    Conflicts, EventNote, Events, FieldManager, Outcome, Pacer, WriteCounters, Writer,
+};

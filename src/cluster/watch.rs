@@ -17,8 +17,8 @@ use kube::runtime::{WatchStreamExt, watcher as start_watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use super::store::{Change, StoreWriter};
 use crate::api::AgentRun;
+use crate::cluster::store::{Change, StoreWriter};
 use crate::limits;
 
 /// What a watch saw. The store already holds the new state when a follower hears of it.

@@ -12,10 +12,9 @@ use tokio::time::Instant;
 
 use super::shape::{EventText, incident_events, passed, run_events};
 use super::{Gate, Notifier, NotifyCounters};
-use crate::cluster::{EventNote, Events, Stores, WriteError};
+use crate::cluster::{EventNote, Events, Pacer, Stores, WriteError};
 use crate::limits;
 use crate::observability::chain;
-use crate::respond::Pacer;
 
 const RECHECK: Duration = Duration::from_secs(30);
 const GATE_RECHECK: Duration = Duration::from_secs(1);

@@ -5,23 +5,17 @@
 
 pub mod plan;
 
-mod evidence;
 mod execute;
-mod hold;
-mod isolating;
-mod observer;
-mod owner;
-mod pacing;
+mod in_flight;
 mod record;
-mod resize;
+mod reset_queue;
 mod responder;
-mod view;
-mod witness;
+mod snapshot;
+pub mod verify;
 
-pub use isolating::Isolating;
-pub use observer::Observer;
-pub use owner::lever_of;
-pub use pacing::Pacer;
+pub use execute::lever_of;
+pub use in_flight::Isolating;
 pub use record::{Found, RecordCounters, Recorder, Ticket, mode_of};
-pub use responder::{Forgotten, RespondError, Responder, ResponderSettings};
-pub use witness::{STALE, Spoken, Witness};
+pub use reset_queue::Forgotten;
+pub use responder::{RespondError, Responder, ResponderSettings};
+pub use verify::{Observer, STALE, Spoken, Witness};

@@ -1,8 +1,7 @@
 //! The responder: reconciles Incidents. Looks (view), plans, carries out, writes down; one step at a
 //! time, each recorded before the next (INV-5).
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -11,14 +10,18 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
 use super::execute::Outcome;
+use super::in_flight::Isolating;
 use super::plan::{BreakerLimits, Plan, Step, plan};
-use super::view::Known;
-use super::{Isolating, Pacer, Witness};
+use super::reset_queue::Forgotten;
+use super::snapshot::Known;
+use super::verify::Witness;
 use crate::api::{
     ActionRecord, AgentRun, Incident, IncidentCondition, IncidentStatus, RestoreEntry,
     condition_is, set_condition,
 };
-use crate::cluster::{ClusterDeny, FieldManager, Owners, Roster, Stores, WriteError, Writer};
+use crate::cluster::{
+    ClusterDeny, FieldManager, Owners, Pacer, Roster, Stores, WriteError, Writer,
+};
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{PodKey, Signature};
@@ -34,42 +37,6 @@ pub struct ResponderSettings {
     pub breaker: BreakerLimits,
     /// How long a closed Incident is kept.
     pub incident_ttl: Duration,
-}
-
-/// Pods whose detection state must be reset, on their way to the pipeline. A set of at most
-/// [`limits::RESETS_MAX`], and empty where no pipeline runs.
-#[derive(Clone, Debug, Default)]
-pub struct Forgotten(Arc<Mutex<Option<HashSet<PodKey>>>>);
-
-impl Forgotten {
-    /// A pipeline runs, and will take what is pushed from now on.
-    pub fn open(&self) {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.get_or_insert_default();
-    }
-
-    /// No pipeline runs any more.
-    pub fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// This pod's state must be reset. Where there is no room the pod keeps its state, and at most
-    /// it is found again for what it did before.
-    pub fn push(&self, pod: PodKey) {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pods) = pods.as_mut()
-            && pods.len() < limits::RESETS_MAX
-        {
-            pods.insert(pod);
-        }
-    }
-
-    /// Takes all that were pushed.
-    #[must_use]
-    pub fn take(&self) -> HashSet<PodKey> {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.as_mut().map(std::mem::take).unwrap_or_default()
-    }
 }
 
 /// Everything that a response needs.
@@ -342,24 +309,4 @@ fn techniques_of(incident: &Incident) -> Vec<String> {
 /// The clock that only moves forward, for the witness.
 pub(super) fn monotonic_now() -> Instant {
     Instant::now()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resets_wait_once_each_within_a_bound_and_only_for_a_pipeline() {
-        let resets = Forgotten::default();
-        let push = |n: usize| resets.push(PodKey::from(format!("pod-{n}").as_str()));
-        push(0);
-        assert!(resets.take().is_empty(), "nobody would take it");
-        resets.open();
-        (0..limits::RESETS_MAX + 10).for_each(push);
-        push(0);
-        assert_eq!(resets.take().len(), limits::RESETS_MAX);
-        push(1);
-        resets.close();
-        assert!(resets.take().is_empty());
-    }
 }

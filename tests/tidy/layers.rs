@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 11] = [
     &[
         "guardrails",
         "respond/plan",
-        "respond/backend",
+        "respond/verify/proof",
         "notify/shape",
     ],
     &["observability"],
@@ -56,7 +56,7 @@ const PURE: [&str; 10] = [
     "detect",
     "guardrails",
     "respond/plan",
-    "respond/backend",
+    "respond/verify/proof",
     "notify/shape",
     "report",
 ];

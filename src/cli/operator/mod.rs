@@ -25,7 +25,7 @@ use super::election;
 use super::metrics::MetricsSource;
 use super::sources::{Place, SourceArg};
 use crate::cluster::{
-    ClusterDeny, Owners, Roster, StoreWriters, Stores, WatchHealth, Writer, connect,
+    ClusterDeny, Owners, Pacer, Roster, StoreWriters, Stores, WatchHealth, Writer, connect,
 };
 use crate::controller::contact_reports::{
     ContactReports, ReportKeeper, ReportObserver, ReportWriter,
@@ -40,8 +40,8 @@ use crate::limits;
 use crate::notify::{Bell, NotifyCounters, NotifySettings};
 use crate::observability::{EndpointError, Missing, Read, serve};
 use crate::respond::{
-    Forgotten, Found, Isolating, Observer, Pacer, RecordCounters, Recorder, Responder,
-    ResponderSettings, Witness,
+    Forgotten, Found, Isolating, Observer, RecordCounters, Recorder, Responder, ResponderSettings,
+    Witness,
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;

@@ -11,9 +11,9 @@ use crate::api::{
 use crate::limits;
 use crate::model::EventTime;
 use crate::respond::plan::{
-    Bounds, Breaker, BreakerLimits, Cpu, Deny, Lever, PodView, QUIET, Said, Situation, Step,
-    Witnessed, plan,
+    Bounds, Breaker, BreakerLimits, Cpu, Deny, Lever, PodView, Said, Situation, Step, plan,
 };
+use crate::respond::verify::proof::{QUIET, Witnessed};
 
 /// What is known of the pod and its surroundings.
 #[derive(Clone, Debug)]

@@ -12,11 +12,10 @@ use kube::{Resource, ResourceExt};
 use super::convert::{Outgoing, report_name};
 use super::{ContactReports, count};
 use crate::api::{AgentRun, ContactReport, ContactReportSpec, RunReference, labels};
-use crate::cluster::{Conflicts, FieldManager, Stores, WriteError, Writer};
+use crate::cluster::{Conflicts, FieldManager, Pacer, Stores, WriteError, Writer};
 use crate::limits;
 use crate::model::RunKey;
 use crate::observability::chain;
-use crate::respond::Pacer;
 
 /// After so long without a write, a report may be written as fast as a new one.
 const REST: Duration = Duration::from_mins(1);

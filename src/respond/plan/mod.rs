@@ -6,10 +6,9 @@
 
 mod breaker;
 mod capture;
-mod ladder;
-pub mod lever;
-mod proof;
+mod escalation;
 mod release;
+pub mod suspension;
 pub mod throttle;
 
 use std::time::Duration;
@@ -21,11 +20,11 @@ use crate::api::{
     ResponseScope, RestoreEntry, Verdict, condition_is, condition_of,
 };
 use crate::model::Severity;
+use crate::respond::verify::proof::Witnessed;
 
 pub use breaker::{BREAKER_WINDOW, Breaker, BreakerLimits};
 pub use capture::captured_pod;
-pub use lever::Hold;
-pub use proof::{Proof, QUIET, Witnessed, prove};
+pub use suspension::Hold;
 pub use throttle::Cpu;
 
 /// How soon to look again where only time can tell.
@@ -264,8 +263,8 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
         .map(|d| d.verdict);
     match verdict {
         Some(Verdict::Release) => release::release(situation),
-        Some(Verdict::Terminate) => ladder::terminate_for_human(situation),
-        Some(Verdict::Confirm) | None => ladder::respond(situation),
+        Some(Verdict::Terminate) => escalation::terminate_for_human(situation),
+        Some(Verdict::Confirm) | None => escalation::respond(situation),
     }
 }
 

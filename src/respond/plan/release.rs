@@ -2,7 +2,7 @@
 //!
 //! No limit is asked here: neither the circuit breaker nor the cap ever blocks a release.
 
-use super::{OtherIncident, Plan, PodView, Situation, Step, lever};
+use super::{OtherIncident, Plan, PodView, Situation, Step, suspension};
 use crate::api::{ActionKind, ActionResult, IncidentCondition, Reason, RestoreEntry};
 
 /// The next thing to undo; closes the Incident when nothing is left.
@@ -67,7 +67,7 @@ fn holder_of(situation: &Situation<'_>, entry: &RestoreEntry) -> Option<String> 
     let may_rest_on = |other: &&OtherIncident| {
         // Kueue's Workload stands in no chain of owners.
         let is_owner = |owners: &Vec<String>| {
-            owners.contains(&entry.target.uid) || entry.target.kind == lever::WORKLOAD
+            owners.contains(&entry.target.uid) || entry.target.kind == suspension::WORKLOAD
         };
         entry.target.kind != "Pod"
             && other.pod_is_gone

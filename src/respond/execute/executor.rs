@@ -8,20 +8,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::plan::{HASTENED_S, PodView, Step, captured_pod};
-use super::responder::Responder;
-use super::view::Known;
 use crate::api::{ActionKind, ActionRecord, ActionResult, Capture, Incident, ObjectTarget, labels};
 use crate::cluster::{FieldManager, WriteError};
 use crate::guardrails::audit::selects;
 use crate::limits;
+use crate::respond::plan::{HASTENED_S, PodView, Step, captured_pod};
+use crate::respond::responder::Responder;
+use crate::respond::snapshot::Known;
 
 /// What a step left to write down, or what failed.
-pub(super) type Outcome = Result<Done, Box<Failed>>;
+pub(in crate::respond) type Outcome = Result<Done, Box<Failed>>;
 
 /// A step that failed: its record, and why.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(in crate::respond) struct Failed {
     /// What to write down.
     pub record: ActionRecord,
     /// Why.
@@ -30,7 +30,7 @@ pub(super) struct Failed {
 
 /// What a step left to write down.
 #[derive(Debug, Default)]
-pub(super) struct Done {
+pub(in crate::respond) struct Done {
     /// Records of what was done.
     pub records: Vec<ActionRecord>,
     /// What was captured.
@@ -41,7 +41,7 @@ pub(super) struct Done {
 
 impl Responder {
     /// Carries out one step.
-    pub(super) async fn carry_out(
+    pub(in crate::respond) async fn carry_out(
         &self,
         incident: &Incident,
         step: &Step,
@@ -183,7 +183,7 @@ impl Responder {
     }
 
     /// The same, now: another one is about to delete the pod.
-    pub(super) async fn shorten(
+    pub(in crate::respond) async fn shorten(
         &self,
         namespace: &str,
         pod: &PodView,
@@ -265,8 +265,8 @@ impl Responder {
         }
     }
 
-    pub(super) async fn wait_for_turn(&self) {
-        let delay = self.pacer.take(super::responder::monotonic_now());
+    pub(in crate::respond) async fn wait_for_turn(&self) {
+        let delay = self.pacer.take(crate::respond::responder::monotonic_now());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
@@ -288,7 +288,7 @@ fn summarise(records: Vec<ActionRecord>) -> Vec<ActionRecord> {
         .collect()
 }
 
-pub(super) fn pod_target(pod: &PodView) -> ObjectTarget {
+pub(in crate::respond) fn pod_target(pod: &PodView) -> ObjectTarget {
     ObjectTarget {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
@@ -297,7 +297,7 @@ pub(super) fn pod_target(pod: &PodView) -> ObjectTarget {
     }
 }
 
-pub(super) fn record(
+pub(in crate::respond) fn record(
     kind: ActionKind,
     target: ObjectTarget,
     result: ActionResult,
@@ -313,14 +313,18 @@ pub(super) fn record(
     }
 }
 
-pub(super) fn done(records: Vec<ActionRecord>) -> Done {
+pub(in crate::respond) fn done(records: Vec<ActionRecord>) -> Done {
     Done {
         records,
         ..Done::default()
     }
 }
 
-pub(super) fn failed(kind: ActionKind, target: ObjectTarget, error: WriteError) -> Box<Failed> {
+pub(in crate::respond) fn failed(
+    kind: ActionKind,
+    target: ObjectTarget,
+    error: WriteError,
+) -> Box<Failed> {
     let message = crate::observability::chain(&error);
     Box::new(Failed {
         record: record(kind, target, ActionResult::Failed, &message),

@@ -5,10 +5,10 @@ use kube::api::DynamicObject;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
-use super::plan::Lever;
-use super::plan::lever::{self, Choice, Hold};
 use crate::cluster::{OwnerError, Owners};
 use crate::guardrails::membership::OwnerLink;
+use crate::respond::plan::Lever;
+use crate::respond::plan::suspension::{self as lever, Choice, Hold};
 
 /// An owner as it was read.
 enum Read {
@@ -148,6 +148,6 @@ impl Place<'_> {
 }
 
 /// The object as the API server sent it, but for its metadata.
-pub(super) const fn data_of(object: &DynamicObject) -> &Value {
+pub(in crate::respond) const fn data_of(object: &DynamicObject) -> &Value {
     &object.data
 }

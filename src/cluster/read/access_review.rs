@@ -11,7 +11,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::WriteError;
+use crate::cluster::error::WriteError;
 use crate::limits;
 
 /// An action on a kind of object.

@@ -5,17 +5,17 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::execute::{Done, Outcome, done, failed, pod_target, record};
-use super::plan::throttle::{CPU_LIMIT, cpu_of};
-use super::plan::{Cpu, PodView};
-use super::responder::Responder;
-use super::view::Known;
+use super::executor::{Done, Outcome, done, failed, pod_target, record};
 use crate::api::{ActionKind, ActionResult, RestoreEntry};
 use crate::cluster::{FieldManager, WriteError};
+use crate::respond::plan::throttle::{CPU_LIMIT, cpu_of};
+use crate::respond::plan::{Cpu, PodView};
+use crate::respond::responder::Responder;
+use crate::respond::snapshot::Known;
 
 impl Responder {
     /// Finds out what CPU can be taken from a pod.
-    pub(super) async fn look_at_cpu(
+    pub(in crate::respond) async fn look_at_cpu(
         &self,
         namespace: &str,
         pod: &PodView,
@@ -35,7 +35,7 @@ impl Responder {
 
     /// Gives a pod's containers the resources that the entries set. The pod runs on; whether its node
     /// follows stands in the pod's status.
-    pub(super) async fn throttle(
+    pub(in crate::respond) async fn throttle(
         &self,
         namespace: &str,
         pod: &PodView,
@@ -73,7 +73,7 @@ impl Responder {
     }
 
     /// Gives a container back what was taken.
-    pub(super) async fn give_back(
+    pub(in crate::respond) async fn give_back(
         &self,
         namespace: &str,
         entry: &RestoreEntry,

@@ -9,14 +9,13 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::Resource;
 use kube::runtime::reflector;
-use kube::{Resource, ResourceExt};
 use tokio::sync::OnceCell;
 
+use super::indexed::{Store, StoreWriter};
 use super::pod::Pod;
-use super::store::{Store, StoreWriter};
-use crate::api::{AgentRun, ContactReport, GuardrailPolicy, Incident, labels};
+use crate::api::{AgentRun, ContactReport, GuardrailPolicy, Incident};
 use crate::limits;
 
 /// One store per kind.
@@ -174,35 +173,5 @@ impl Stores {
         self.limit_ranges.wait_until_ready().await?;
         self.leases.wait_until_ready().await?;
         self.contact_reports.wait_until_ready().await
-    }
-}
-
-/// Takes away what nobody looks at: who wrote which field, which is the largest part of a small object, and the copy that
-/// `kubectl apply` keeps.
-pub fn prune_metadata<K: Resource<DynamicType = ()>>(object: &mut K) {
-    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-    object.meta_mut().managed_fields = None;
-    if let Some(annotations) = &mut object.meta_mut().annotations {
-        annotations.remove(LAST_APPLIED);
-    }
-}
-
-/// Keeps of a ResourceQuota everything but the fields of other writers: of our own the keys are looked at.
-pub fn prune_quota(quota: &mut ResourceQuota) {
-    let is_ours = |entry: &ManagedFieldsEntry| {
-        let manager = entry.manager.as_deref().unwrap_or_default();
-        manager.starts_with(labels::FIELD_MANAGER_PREFIX)
-    };
-    let mut entries = std::mem::take(quota.managed_fields_mut());
-    entries.retain(is_ours);
-    prune_metadata(quota);
-    quota.metadata.managed_fields = Some(entries);
-}
-
-/// Keeps of a Job what Yellowjack uses: everything but managed fields and the pods' spec.
-pub fn prune_job(job: &mut Job) {
-    prune_metadata(job);
-    if let Some(spec) = &mut job.spec {
-        spec.template.spec = None;
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::plan::Witnessed;
+use super::proof::Witnessed;
 use crate::api::Observation;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, PodKey, Volume};
@@ -158,7 +158,7 @@ impl Witness {
 }
 
 /// What the logs of two pods show together: the worse of each.
-pub(super) fn worst(one: Witnessed, other: Witnessed) -> Witnessed {
+pub(in crate::respond) fn worst(one: Witnessed, other: Witnessed) -> Witnessed {
     Witnessed {
         since: one.since.max(other.since),
         log_time: one.log_time.min(other.log_time),
@@ -170,7 +170,7 @@ pub(super) fn worst(one: Witnessed, other: Witnessed) -> Witnessed {
 
 /// What two logs show of the same pods: the worse of each, but one that would show a connection that
 /// lives on is enough.
-pub(super) fn together(one: Witnessed, other: Witnessed) -> Witnessed {
+pub(in crate::respond) fn together(one: Witnessed, other: Witnessed) -> Witnessed {
     Witnessed {
         shows_survivors: one.shows_survivors || other.shows_survivors,
         ..worst(one, other)
@@ -178,7 +178,7 @@ pub(super) fn together(one: Witnessed, other: Witnessed) -> Witnessed {
 }
 
 /// What a node's agent told; `now` is the clock on the wall.
-pub(super) fn told(observation: &Observation, now: Timestamp) -> Witnessed {
+pub(in crate::respond) fn told(observation: &Observation, now: Timestamp) -> Witnessed {
     let age = now.duration_since(observation.observed_at.0);
     Witnessed {
         since: observation.since.0.into(),
@@ -211,7 +211,7 @@ fn passed(flow: &Flow<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::model::Transport;
-    use crate::respond::plan::{Proof, prove};
+    use crate::respond::verify::proof::{Proof, prove};
 
     fn at(second: i64) -> EventTime {
         EventTime::from_seconds(second, 0)

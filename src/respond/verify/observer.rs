@@ -14,14 +14,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
-use super::plan::{Proof, Witnessed, isolated_at, prove};
-use super::responder::monotonic_now;
-use super::witness::{Witness, worst};
+use super::monitor::{Witness, worst};
+use super::proof::{Proof, Witnessed, prove};
 use crate::api::{Incident, IncidentCondition, Observation, condition_is, labels};
 use crate::cluster::{Conflicts, FieldManager, Pod, Stores, WriteError, Writer};
 use crate::limits;
 use crate::model::{EventTime, PodKey};
 use crate::observability::chain;
+use crate::respond::plan::isolated_at;
+use crate::respond::responder::monotonic_now;
 
 /// How often the Incidents are gone through.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

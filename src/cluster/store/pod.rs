@@ -5,10 +5,8 @@
 
 use k8s_openapi::api::core::v1::PodIP;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use serde::{Deserialize, Serialize};
-
-use super::stores::prune_metadata;
 
 /// A pod.
 #[derive(Resource, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -65,68 +63,9 @@ pub struct PodCondition {
     pub last_transition_time: Option<Time>,
 }
 
-/// Takes away what the type still holds and nobody looks at.
-pub fn prune_pod(pod: &mut Pod) {
-    /// Set by the kubelet on the API object of a static pod.
-    const MIRROR: &str = "kubernetes.io/config.mirror";
-    prune_metadata(pod);
-    pod.annotations_mut().retain(|key, _| key == MIRROR);
-    if let Some(status) = &mut pod.status {
-        let conditions = status.conditions.iter_mut();
-        conditions.for_each(|all| all.retain(|one| one.type_ == "PodReadyToStartContainers"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn of_a_pod_what_is_looked_at_is_kept_and_the_rest_is_not() {
-        let mut pod: Pod = serde_json::from_value(json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": "p",
-                "labels": { "app": "agent" },
-                "annotations": { "kubernetes.io/config.mirror": "x", "other": "y" },
-                "managedFields": [{ "manager": "kubelet" }],
-            },
-            "spec": {
-                "nodeName": "n", "hostNetwork": true, "priorityClassName": "low",
-                "containers": [{ "name": "c", "env": [{ "name": "A", "value": "B" }] }],
-            },
-            "status": {
-                "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{ "ip": "10.0.0.1" }],
-                "startTime": "2026-01-01T00:00:00Z",
-                "conditions": [
-                    { "type": "Ready", "status": "True" },
-                    { "type": "PodReadyToStartContainers", "status": "True" },
-                ],
-            },
-        }))
-        .unwrap();
-        prune_pod(&mut pod);
-        let kept = serde_json::to_value(&pod).unwrap();
-        let expected = json!({
-            "metadata": {
-                "name": "p",
-                "labels": { "app": "agent" },
-                "annotations": { "kubernetes.io/config.mirror": "x" },
-            },
-            "spec": { "nodeName": "n", "hostNetwork": true, "priorityClassName": "low" },
-            "status": {
-                "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{ "ip": "10.0.0.1" }],
-                "startTime": "2026-01-01T00:00:00Z",
-                "conditions": [{
-                    "type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": null,
-                }],
-            },
-        });
-        assert_eq!(kept, expected);
-    }
 
     #[test]
     fn a_pod_takes_less_than_a_kibibyte_without_its_texts() {

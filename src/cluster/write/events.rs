@@ -16,7 +16,9 @@ use kube::core::ApiResource;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{FieldManager, WriteError, Writer};
+use super::field_manager::FieldManager;
+use super::writer::Writer;
+use crate::cluster::error::WriteError;
 use crate::limits;
 use crate::model::clip;
 

@@ -18,8 +18,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::outcome::{Outcome, WriteCounters, WriteError};
-use super::{FieldManager, Gate};
+use super::field_manager::FieldManager;
+use super::outcome::{Outcome, WriteCounters};
+use crate::cluster::error::WriteError;
+use crate::cluster::leader::Gate;
 
 /// What a server-side apply does about fields that another manager owns with another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -438,7 +440,7 @@ mod tests {
     /// Nobody listens there.
     fn writer(gate: Gate) -> Writer {
         let nowhere = http::Uri::from_static("http://127.0.0.1:1/");
-        let client = super::super::connect_plain(&nowhere).unwrap();
+        let client = crate::cluster::connect_plain(&nowhere).unwrap();
         Writer::new(client, Duration::from_secs(5), gate)
     }
 

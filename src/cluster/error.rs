@@ -1,7 +1,5 @@
-//! How a write ends: why it did not happen, and how often which end was met. Made by `write`, read by
-//! whoever wrote.
+//! Why a request to the API server failed. Returned by `read`, `write` and `leader`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Why a write did not happen, or is not known to have happened.
@@ -70,44 +68,5 @@ impl WriteError {
             let mut causes = details.causes.iter();
             causes.any(|cause| cause.reason == "NamespaceTerminating")
         })
-    }
-}
-
-/// How a write ended, as counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The API server accepted it.
-    Accepted,
-    /// The API server answered with an error.
-    Rejected,
-    /// No answer within the time limit.
-    TimedOut,
-    /// Not sent: this process does not lead.
-    NotLeader,
-}
-
-/// Writes by outcome, since the start.
-#[derive(Debug, Default)]
-pub struct WriteCounters {
-    accepted: AtomicU64,
-    rejected: AtomicU64,
-    timed_out: AtomicU64,
-    not_leader: AtomicU64,
-}
-
-impl WriteCounters {
-    /// Writes that ended so.
-    #[must_use]
-    pub fn count(&self, outcome: Outcome) -> u64 {
-        self.counter(outcome).load(Ordering::Relaxed)
-    }
-
-    pub(super) const fn counter(&self, outcome: Outcome) -> &AtomicU64 {
-        match outcome {
-            Outcome::Accepted => &self.accepted,
-            Outcome::Rejected => &self.rejected,
-            Outcome::TimedOut => &self.timed_out,
-            Outcome::NotLeader => &self.not_leader,
-        }
     }
 }

@@ -14,9 +14,9 @@ use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 
-use super::pod::Pod;
-use super::{Stores, WriteError};
 use crate::api::{GROUP, OwnerReferenceTarget};
+use crate::cluster::error::WriteError;
+use crate::cluster::store::{Pod, Stores};
 use crate::guardrails::membership::OwnerLink;
 use crate::limits;
 

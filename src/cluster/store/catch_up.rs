@@ -9,8 +9,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource};
 use tokio::time::Instant;
 
-use super::{Stores, WriteError};
+use super::stores::Stores;
 use crate::api::Incident;
+use crate::cluster::error::WriteError;
 use crate::limits;
 
 /// How often the store is looked at meanwhile.

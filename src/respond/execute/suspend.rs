@@ -10,19 +10,19 @@ use kube::api::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::execute::{Done, Outcome, done, failed, record};
+use super::executor::{Done, Outcome, done, failed, record};
 use super::owner::{data_of, lever_of};
-use super::plan::lever::{self, Hold};
-use super::plan::{HASTENED_S, Lever, PodView};
-use super::responder::{Responder, save};
-use super::view::{Known, may_hold};
 use crate::api::{ActionKind, ActionResult, Incident, ObjectTarget, RestoreEntry};
 use crate::cluster::{FieldManager, OwnerError, WriteError, kind_of};
 use crate::limits;
+use crate::respond::plan::suspension::{self as lever, Hold};
+use crate::respond::plan::{HASTENED_S, Lever, PodView};
+use crate::respond::responder::{Responder, save};
+use crate::respond::snapshot::{Known, may_hold};
 
 impl Responder {
     /// Finds out what can be done about the owner of the Incident's pod.
-    pub(super) async fn look_at_owner(
+    pub(in crate::respond) async fn look_at_owner(
         &self,
         incident: &Incident,
         namespace: &str,
@@ -35,7 +35,7 @@ impl Responder {
             }
             Err(error) => {
                 let subject = &incident.spec.subject;
-                let target = super::execute::pod_target(&PodView {
+                let target = super::executor::pod_target(&PodView {
                     name: subject.name.clone(),
                     uid: subject.uid.clone(),
                     node: None,
@@ -62,7 +62,7 @@ impl Responder {
 
     /// Sets the field that holds an owner, unless the owner changed since it was looked at.
     /// The pods are deleted at once then, before the owner's controller does it in its way.
-    pub(super) async fn suspend(
+    pub(in crate::respond) async fn suspend(
         &self,
         namespace: &str,
         hold: &Hold,
@@ -162,7 +162,7 @@ impl Responder {
 
     /// Sets a field back to what it was, unless somebody changed it since or another Incident
     /// still holds it.
-    pub(super) async fn restore(
+    pub(in crate::respond) async fn restore(
         &self,
         namespace: &str,
         entry: &RestoreEntry,
@@ -255,7 +255,7 @@ impl Responder {
     }
 
     /// A pod, whole and as it is now; `None` where it is gone.
-    pub(super) async fn read_pod(
+    pub(in crate::respond) async fn read_pod(
         &self,
         namespace: &str,
         pod: &PodView,

@@ -9,10 +9,11 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::plan::{
-    Bounds, Breaker, Cpu, Deny, Lever, OtherIncident, PodView, Situation, Witnessed, isolated_at,
+    Bounds, Breaker, Cpu, Deny, Lever, OtherIncident, PodView, Situation, isolated_at,
 };
 use super::responder::{RespondError, Responder, monotonic_now};
-use super::witness::{together, told, worst};
+use super::verify::proof::Witnessed;
+use super::verify::{together, told, worst};
 use crate::api::{
     AgentRun, Incident, IncidentCondition, Observation, ResponseAction, ResponseScope, Verdict,
     condition_is, condition_of, labels,

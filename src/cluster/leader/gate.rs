@@ -40,7 +40,7 @@ pub struct Gate {
 }
 
 /// Leave for one write. Held until it has ended.
-pub(super) struct Pass {
+pub(in crate::cluster) struct Pass {
     /// How long the write may take.
     pub limit: Duration,
     _under_way: OwnedRwLockReadGuard<()>,
@@ -131,7 +131,7 @@ impl Gate {
     }
 
     /// The Lease is not held any more. No write begins from here on.
-    pub(super) fn shut_now(&self) {
+    pub(in crate::cluster) fn shut_now(&self) {
         self.state.send_modify(|state| state.hold = None);
     }
 
@@ -147,7 +147,7 @@ impl Gate {
     }
 
     /// Leave for one write that is to begin now.
-    pub(super) async fn pass(&self) -> Option<Pass> {
+    pub(in crate::cluster) async fn pass(&self) -> Option<Pass> {
         let under_way = Arc::clone(&self.under_way).read_owned().await;
         let limit = self.left(Instant::now())?;
         Some(Pass {

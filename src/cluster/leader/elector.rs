@@ -14,10 +14,10 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use super::WriteError;
-use super::election::{Move, Sightings, Terms, held, released};
 use super::gate::{Gate, Hold};
+use super::lease_observer::{Move, Sightings, Terms, held, released};
 use crate::api::labels;
+use crate::cluster::error::WriteError;
 use crate::limits;
 use crate::observability::chain;
 

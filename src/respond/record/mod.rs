@@ -4,6 +4,8 @@
 //! and is tried again; of one pod and signature only the latest is kept, so the queue is bounded
 //! and nothing that matters is lost.
 
+mod evidence;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use kube::api::ObjectMeta;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::evidence::{carry_on, evidence_entry, incident_name};
+use self::evidence::{carry_on, evidence_entry, incident_name};
 use crate::api::{
     AgentRun, EvidenceEntry, Incident, IncidentCondition, IncidentSpec, Mode, RunReference,
     SubjectReference, condition_is, labels,

@@ -3,11 +3,12 @@
 //! replacement that does the same.
 
 use super::{
-    HASTENED_S, Hold, Lever, Plan, PodView, Proof, RECHECK, RECHECK_SLOWLY, Situation, Step,
+    HASTENED_S, Hold, Lever, Plan, PodView, RECHECK, RECHECK_SLOWLY, Situation, Step,
     asks_for_action, has_done, has_done_to, has_settled, has_tried, newest_evidence, pod_target,
-    prove, reason_of, throttle,
+    reason_of, throttle,
 };
 use crate::api::{ActionKind, IncidentCondition, Reason, ResponseAction, RestoreEntry};
+use crate::respond::verify::proof::{Proof, prove};
 
 /// The next thing to do about an open Incident that no human decided on.
 pub fn respond(situation: &Situation<'_>) -> Plan {

@@ -1,0 +1,10 @@
+//! Leader election with a Lease: `elector` keeps the Lease, `lease_observer` decides what to do with
+//! it, and `gate` lets writes through only while this process is the leader.
+
+mod elector;
+mod gate;
+mod lease_observer;
+
+pub use elector::{Candidate, identity};
+pub use gate::Gate;
+pub use lease_observer::{BadTerms, Terms};

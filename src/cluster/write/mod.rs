@@ -1,0 +1,14 @@
+//! Every write to the API server (INV-4): with a field manager, a time limit, a counted outcome, and
+//! where it acts, only while this process is the leader.
+
+mod events;
+mod field_manager;
+mod outcome;
+mod rate_limiter;
+mod writer;
+
+pub use events::{EventNote, Events};
+pub use field_manager::FieldManager;
+pub use outcome::{Outcome, WriteCounters};
+pub use rate_limiter::Pacer;
+pub use writer::{Conflicts, Writer};
