@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use yellowjack::api;
-use yellowjack::notify::shape::events_section;
+use yellowjack::notify::payload::events_section;
 use yellowjack::observability::{Kind, Metric, metrics_page};
 use yellowjack::signals::decode::blind_spots_page;
 

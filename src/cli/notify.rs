@@ -7,7 +7,7 @@ use http::Uri;
 
 use crate::limits;
 use crate::model::Severity;
-use crate::notify::shape::Format;
+use crate::notify::payload::Format;
 use crate::notify::{NotifySettings, WebhookSettings};
 
 /// Arguments about notifications.

@@ -1,14 +1,12 @@
 //! Tells people about Incidents: Kubernetes Events, Alertmanager, a webhook.
 //!
-//! `shape` is pure and says what is told; the tasks here and in `send` say it, each driven by the
+//! `payload` is pure and says what is told; the tasks here and in `deliver` say it, each driven by the
 //! store of Incidents and none by a queue of its own: what was not told yet is told from the Incident,
 //! however long a receiver was away and however often the controller was started meanwhile. See
 //! docs/decisions/0010-notifications.md. Nothing here decides or delays a response.
 
-pub mod send;
-pub mod shape;
-
-mod events;
+pub mod deliver;
+pub mod payload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,8 +19,8 @@ use tokio::task::JoinSet;
 use crate::api::Incident;
 use crate::cluster::{ClientError, Stores, Writer};
 use crate::model::Severity;
-use send::{Alertmanager, Post, Signer, Times, Traces, Webhook};
-use shape::{Format, Origin};
+use deliver::{Alertmanager, Post, Signer, Teller, Times, Traces, Webhook};
+use payload::{Format, Origin};
 
 /// Whether this process is the one that tells. Asked before each thing told, so that a replica that
 /// lost its lead stops at once.
@@ -124,7 +122,7 @@ impl Notifier {
             cluster: settings.cluster.clone(),
         };
         let level_min = settings.level_min.unwrap_or(Severity::Alert);
-        tasks.spawn(events::Teller::new(self).run(self.bell.0.subscribe()));
+        tasks.spawn(Teller::new(self).run(self.bell.0.subscribe()));
         for url in &settings.alertmanagers {
             let url = below(url, "/api/v2/alerts");
             let task = Alertmanager {

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 11] = [
         "guardrails",
         "respond/plan",
         "respond/verify/proof",
-        "notify/shape",
+        "notify/payload",
     ],
     &["observability"],
     &["cluster"],
@@ -57,7 +57,7 @@ const PURE: [&str; 10] = [
     "guardrails",
     "respond/plan",
     "respond/verify/proof",
-    "notify/shape",
+    "notify/payload",
     "report",
 ];
 

@@ -25,7 +25,7 @@ use crate::cluster::{Conflicts, FieldManager, Roster, RunId, Stores, WriteError,
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{EventTime, Finding, Signature};
-use crate::notify::shape::trace_id;
+use crate::notify::payload::trace_id;
 
 /// How long a finding waits for its pod to become known to a run.
 const UNKNOWN_RUN_WAIT: Duration = Duration::from_mins(1);

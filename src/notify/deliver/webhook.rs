@@ -22,7 +22,7 @@ use crate::api::Incident;
 use crate::cluster::{FieldManager, WriteError, Writer};
 use crate::limits;
 use crate::model::Severity;
-use crate::notify::shape::{
+use crate::notify::payload::{
     Format, Origin, Passed, cloud_event, level_of, passed, told_name, was_told,
 };
 use crate::notify::{Gate, Incidents, NotifyCounters};

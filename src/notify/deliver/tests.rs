@@ -22,7 +22,7 @@ use super::*;
 use crate::api::Incident;
 use crate::cluster::{Gate, StoreWriters, Stores, Writer, connect_plain};
 use crate::model::Severity;
-use crate::notify::shape::{Format, Origin};
+use crate::notify::payload::{Format, Origin};
 use crate::notify::{Bell, Incidents, NotifyCounters};
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::shape::{EventText, incident_events, passed, run_events};
-use super::{Gate, Notifier, NotifyCounters};
+use crate::notify::payload::{EventText, incident_events, passed, run_events};
+use crate::notify::{Gate, Notifier, NotifyCounters};
 use crate::cluster::{EventNote, Events, Pacer, Stores, WriteError};
 use crate::limits;
 use crate::observability::chain;
@@ -20,7 +20,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const GATE_RECHECK: Duration = Duration::from_secs(1);
 
 /// The task that writes Events.
-pub(super) struct Teller {
+pub(in crate::notify) struct Teller {
     stores: Stores,
     events: Events,
     pacer: Pacer,
@@ -31,7 +31,7 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    pub(super) fn new(notifier: &Notifier) -> Self {
+    pub(in crate::notify) fn new(notifier: &Notifier) -> Self {
         Self {
             stores: notifier.stores.clone(),
             events: Events::new(notifier.writer.clone(), &notifier.instance),
@@ -42,7 +42,7 @@ impl Teller {
         }
     }
 
-    pub(super) async fn run(mut self, mut bell: watch::Receiver<()>) {
+    pub(in crate::notify) async fn run(mut self, mut bell: watch::Receiver<()>) {
         if !self.stores.wait_until_ready().await {
             return;
         }

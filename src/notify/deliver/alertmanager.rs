@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Post, PostError, Times};
 use crate::limits;
 use crate::model::Severity;
-use crate::notify::shape::{Alert, Origin, alerts};
+use crate::notify::payload::{Alert, Origin, alerts};
 use crate::notify::{Gate, Incidents, NotifyCounters};
 use crate::observability::chain;
 

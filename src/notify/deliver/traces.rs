@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{Post, Times};
 use crate::limits;
-use crate::notify::shape::{Origin, Span, level_of, spans, spans_request};
+use crate::notify::payload::{Origin, Span, level_of, spans, spans_request};
 use crate::notify::{Gate, Incidents, NotifyCounters};
 use crate::observability::chain;
 
