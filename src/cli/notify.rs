@@ -70,7 +70,7 @@ impl NotifyArgs {
         let webhook = self.webhook.zip(self.webhook_secret_file);
         Ok(NotifySettings {
             cluster: self.cluster_name,
-            level_min: Some(match self.notify_min_level {
+            severity_min: Some(match self.notify_min_level {
                 LevelArg::Alert => Severity::Alert,
                 LevelArg::Quarantine => Severity::Quarantine,
             }),

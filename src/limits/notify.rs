@@ -25,7 +25,7 @@ pub const EVENT_AGE_MAX_S: i64 = 600;
 
 /// Events that are remembered as written, at about 100 bytes each: three for each of the eight
 /// transitions of some hundred Incidents. When it is full, some are tried again and are there already.
-pub const EVENTS_SAID_MAX: usize = 8_192;
+pub const EVENTS_WRITTEN_MAX: usize = 8_192;
 
 /// Series of Events that are counted on. Other reporters keep about as many.
 pub const EVENT_SERIES_MAX: usize = 1_024;

@@ -11,6 +11,7 @@ mod sample;
 mod subject;
 mod text;
 mod time;
+mod trace_id;
 
 pub use finding::{Evidence, Example, Finding, Severity, Signature};
 pub use flow::{
@@ -20,3 +21,4 @@ pub use sample::{ComputeSample, DeviceUse, GpuSample};
 pub use subject::{PodKey, RunKey, Subject};
 pub use text::{BoundedText, clean, clip};
 pub use time::EventTime;
+pub use trace_id::{hex_digest, trace_id};

@@ -37,7 +37,7 @@ use crate::controller::{Controller, Heartbeat, Parts, Role};
 use crate::detect::{EngineConfig, Scopes};
 use crate::guardrails::ClusterFacts;
 use crate::limits;
-use crate::notify::{Bell, NotifyCounters, NotifySettings};
+use crate::notify::{NotifyCounters, NotifySettings, Wakeup};
 use crate::observability::{EndpointError, Missing, Read, serve};
 use crate::respond::{
     Forgotten, Found, Isolating, Observer, RecordCounters, Recorder, Responder, ResponderSettings,
@@ -136,7 +136,7 @@ struct Operator {
     lines: Arc<LineCounters>,
     memory: Arc<MemoryCounters>,
     records: Arc<RecordCounters>,
-    bell: Bell,
+    wakeup: Wakeup,
     notified: Arc<NotifyCounters>,
     watches: Vec<(&'static str, WatchHealth)>,
     reads_lease: ReadsLease,
@@ -335,7 +335,7 @@ impl Operator {
             lines: Arc::default(),
             memory: Arc::default(),
             records: Arc::default(),
-            bell: Bell::default(),
+            wakeup: Wakeup::default(),
             notified: Arc::default(),
             watches: watches::kinds(&config.duty)
                 .iter()

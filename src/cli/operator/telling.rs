@@ -20,8 +20,8 @@ impl Operator {
             writer: self.writer.clone(),
             settings: response.notify.as_ref().clone(),
             instance: std::env::var("HOSTNAME").unwrap_or_else(|_| "yellowjack".to_owned()),
-            bell: self.bell.clone(),
-            gate: Arc::new(move || gate.is_open()),
+            wakeup: self.wakeup.clone(),
+            is_leader: Arc::new(move || gate.is_open()),
             counters: Arc::clone(&self.notified),
         };
         notifier.start(tasks)?;

@@ -167,7 +167,7 @@ impl Operator {
 
     fn run_seen(&self, seen: &Seen<crate::api::AgentRun>) {
         self.controller.run_seen(seen);
-        self.bell.ring();
+        self.wakeup.wake();
     }
 
     fn policy_seen(&self, seen: &Seen<crate::api::GuardrailPolicy>) {
@@ -189,7 +189,7 @@ impl Operator {
         }
         self.incidents.incident_seen(seen);
         self.controller.incident_seen(seen);
-        self.bell.ring();
+        self.wakeup.wake();
     }
 
     fn pod_seen(&self, seen: &Seen<Pod>) {

@@ -1,88 +1,79 @@
-//! Writes Events about transitions that are new. Best effort: what cannot be written in ten minutes
-//! is left out, and the Incident says it all the same.
+//! Writes Kubernetes Events about new transitions. Best effort: an Event that cannot be written within ten minutes is
+//! dropped. The Incident keeps the record.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::notify::payload::{EventText, incident_events, passed, run_events};
-use crate::notify::{Gate, Notifier, NotifyCounters};
-use crate::cluster::{EventNote, Events, Pacer, Stores, WriteError};
+use super::Context;
+use super::context::{LEADER_RECHECK, Wakeups, oldest_event};
+use crate::cluster::{EventNote, Events, Pacer, WriteError, Writer};
 use crate::limits;
+use crate::notify::payload::{EventText, incident_events, run_events, transitions_of};
 use crate::observability::chain;
 
 const RECHECK: Duration = Duration::from_secs(30);
-const GATE_RECHECK: Duration = Duration::from_secs(1);
 
 /// The task that writes Events.
-pub(in crate::notify) struct Teller {
-    stores: Stores,
+pub struct EventWriter {
+    context: Context,
     events: Events,
     pacer: Pacer,
-    gate: Gate,
-    counters: Arc<NotifyCounters>,
-    /// What was written, by id and object.
-    said: HashSet<String>,
+    /// Events that were written, by id and kind of object.
+    written: HashSet<String>,
 }
 
-impl Teller {
-    pub(in crate::notify) fn new(notifier: &Notifier) -> Self {
+impl EventWriter {
+    pub(in crate::notify) fn new(context: Context, writer: Writer, instance: &str) -> Self {
         Self {
-            stores: notifier.stores.clone(),
-            events: Events::new(notifier.writer.clone(), &notifier.instance),
+            context,
+            events: Events::new(writer, instance),
             pacer: Pacer::new(limits::EVENTS_PER_SECOND),
-            gate: Arc::clone(&notifier.gate),
-            counters: Arc::clone(&notifier.counters),
-            said: HashSet::new(),
+            written: HashSet::new(),
         }
     }
 
-    pub(in crate::notify) async fn run(mut self, mut bell: watch::Receiver<()>) {
-        if !self.stores.wait_until_ready().await {
+    pub(in crate::notify) async fn run(mut self, mut wakeups: Wakeups) {
+        if !self.context.stores.wait_until_ready().await {
             return;
         }
         loop {
-            let next = self.round().await;
-            tokio::select! {
-                rung = bell.changed() => if rung.is_err() { return },
-                () = tokio::time::sleep_until(next) => {}
+            let next = self.write_pending().await;
+            if !wakeups.wait_until(next).await {
+                return;
             }
         }
     }
 
-    /// Writes what is new; returns when to look again.
-    async fn round(&mut self) -> Instant {
-        let waiting = self.waiting();
+    /// Writes the pending Events. Returns when to check again.
+    async fn write_pending(&mut self) -> Instant {
+        let pending = self.pending();
         let mut next = Instant::now() + RECHECK;
-        for (key, event) in waiting {
-            if !(self.gate)() {
-                return Instant::now() + GATE_RECHECK;
+        for (key, event) in pending {
+            if !self.context.is_leader() {
+                return Instant::now() + LEADER_RECHECK;
             }
             let wait = self.pacer.take(std::time::Instant::now());
             tokio::time::sleep(wait).await;
+            let counters = &self.context.counters.events;
             match self.events.publish(&note(&event), Timestamp::now()).await {
                 Ok(()) => {
-                    self.counters.events.sent.fetch_add(1, Ordering::Relaxed);
+                    counters.sent.fetch_add(1, Ordering::Relaxed);
                     self.remember(key);
                 }
                 Err(error) => {
-                    self.counters.events.failed.fetch_add(1, Ordering::Relaxed);
+                    counters.failed.fetch_add(1, Ordering::Relaxed);
                     if matches!(error, WriteError::Refused(_)) {
-                        // A namespace on its way out, or a role without this right.
-                        self.counters
-                            .events
-                            .dead_lettered
-                            .fetch_add(1, Ordering::Relaxed);
+                        // The namespace is being deleted, or the role lacks the permission.
+                        counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
                         self.remember(key);
                     }
                     let (reason, error) = (event.reason.name(), chain(&error));
-                    tracing::debug!(reason, error, "An Event is not written.");
-                    next = Instant::now() + GATE_RECHECK;
+                    tracing::debug!(reason, error, "Failed to write an Event.");
+                    next = Instant::now() + LEADER_RECHECK;
                 }
             }
         }
@@ -90,33 +81,30 @@ impl Teller {
     }
 
     fn remember(&mut self, key: String) {
-        if self.said.len() >= limits::EVENTS_SAID_MAX {
-            self.said.clear();
+        if self.written.len() >= limits::EVENTS_WRITTEN_MAX {
+            self.written.clear();
         }
-        self.said.insert(key);
+        self.written.insert(key);
     }
 
-    /// What happened lately and was not written, the oldest first.
-    fn waiting(&self) -> Vec<(String, EventText)> {
-        let age_max = SignedDuration::from_secs(limits::EVENT_AGE_MAX_S);
-        let oldest = Timestamp::now()
-            .checked_sub(age_max)
-            .unwrap_or(Timestamp::MIN);
-        let incidents = self.stores.incidents.state();
+    /// The recent Events that were not written yet, oldest first.
+    fn pending(&self) -> Vec<(String, EventText)> {
+        let oldest = oldest_event();
+        let incidents = self.context.stores.incidents.state();
         let of_incidents = incidents.iter().flat_map(|incident| {
-            let passed = passed(incident).into_iter();
-            let lately = passed.filter(|passed| passed.since >= oldest);
-            lately.flat_map(|passed| incident_events(incident, &passed))
+            let transitions = transitions_of(incident).into_iter();
+            let recent = transitions.filter(|occurred| occurred.since >= oldest);
+            recent.flat_map(|occurred| incident_events(incident, &occurred))
         });
-        let runs = self.stores.runs.state();
+        let runs = self.context.stores.runs.state();
         let of_runs = runs.iter().flat_map(|run| run_events(run));
-        let mut waiting: Vec<(String, EventText)> = of_incidents
+        let mut pending: Vec<(String, EventText)> = of_incidents
             .chain(of_runs.filter(|event| event.since >= oldest))
             .map(|event| (key(&event), event))
-            .filter(|(key, _)| !self.said.contains(key))
+            .filter(|(key, _)| !self.written.contains(key))
             .collect();
-        waiting.sort_by_key(|(_, event)| event.since);
-        waiting
+        pending.sort_by_key(|(_, event)| event.since);
+        pending
     }
 }
 

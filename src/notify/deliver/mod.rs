@@ -1,11 +1,12 @@
-//! Sends what `payload` made to Alertmanagers, a webhook and a collector of traces, with retries, time
-//! limits and counters.
+//! Delivers what `payload` builds: writes Events, and posts to Alertmanagers, a webhook and a collector of traces,
+//! with retries, timeouts and counters.
 //!
-//! Started by `Notifier::start`. Redirects are not followed: a receiver that moved is a setting to
-//! mend, and a signed body must not go where an answer points to.
+//! Started by `Notifier::start`. Redirects are not followed: a signed body must not go to an address that a response
+//! names.
 
 mod alertmanager;
 mod backoff;
+mod context;
 mod events;
 mod post;
 mod sign;
@@ -15,10 +16,12 @@ mod webhook;
 #[cfg(test)]
 mod tests;
 
-pub use alertmanager::Alertmanager;
-pub use backoff::Times;
-pub(super) use events::Teller;
-pub use post::{Post, PostError};
-pub use sign::{SecretError, Signer};
-pub use traces::Traces;
-pub use webhook::Webhook;
+pub use context::{Context, Deliveries, IsLeader, NotifyCounters, Wakeup, Wakeups};
+
+pub(super) use alertmanager::Alertmanager;
+pub(super) use backoff::Timeouts;
+pub(super) use events::EventWriter;
+pub(super) use post::{Post, PostError};
+pub(super) use sign::{SecretError, Signer};
+pub(super) use traces::Traces;
+pub(super) use webhook::Webhook;

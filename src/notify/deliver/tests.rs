@@ -1,5 +1,4 @@
-//! Sending to real servers on this machine: ones that fail, hang, redirect, ask to be left alone, go
-//! away and come back.
+//! Delivery to real servers on this machine: ones that fail, hang, redirect, ask for a pause, go away and come back.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,21 +22,20 @@ use crate::api::Incident;
 use crate::cluster::{Gate, StoreWriters, Stores, Writer, connect_plain};
 use crate::model::Severity;
 use crate::notify::payload::{Format, Origin};
-use crate::notify::{Bell, Incidents, NotifyCounters};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-/// A request as a server saw it.
+/// A request as a server received it.
 #[derive(Clone, Debug)]
-struct Heard {
+struct Received {
     method: String,
     path: String,
     headers: http::HeaderMap,
     body: Bytes,
 }
 
-impl Heard {
+impl Received {
     fn id(&self) -> String {
         self.header("webhook-id")
     }
@@ -55,7 +53,7 @@ impl Heard {
 /// A server that hands every request to the test and answers what the script says to its number.
 struct Server {
     url: http::Uri,
-    heard: mpsc::Receiver<Heard>,
+    received: mpsc::Receiver<Received>,
     task: JoinHandle<()>,
 }
 
@@ -65,7 +63,7 @@ impl Drop for Server {
     }
 }
 
-type Script = fn(usize, &Heard) -> Option<Response>;
+type Script = fn(usize, &Received) -> Option<Response>;
 
 async fn serve(script: Script) -> Server {
     serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
@@ -73,13 +71,13 @@ async fn serve(script: Script) -> Server {
 
 fn serve_on(listener: TcpListener, script: Script) -> Server {
     let address = listener.local_addr().unwrap();
-    let (sender, heard) = mpsc::channel(1024);
+    let (sender, received) = mpsc::channel(1024);
     let count = Arc::new(Mutex::new(0));
     let router = Router::new().fallback(move |request: Request| {
         let (sender, count) = (sender.clone(), Arc::clone(&count));
         async move {
             let (parts, body) = request.into_parts();
-            let heard = Heard {
+            let received = Received {
                 method: parts.method.to_string(),
                 path: parts.uri.path().to_owned(),
                 headers: parts.headers,
@@ -90,8 +88,8 @@ fn serve_on(listener: TcpListener, script: Script) -> Server {
                 *count += 1;
                 *count
             };
-            let answer = script(number, &heard);
-            drop(sender.send(heard).await);
+            let answer = script(number, &received);
+            drop(sender.send(received).await);
             match answer {
                 Some(answer) => answer,
                 None => std::future::pending().await,
@@ -100,26 +98,30 @@ fn serve_on(listener: TcpListener, script: Script) -> Server {
     });
     let task = tokio::spawn(async move { drop(axum::serve(listener, router).await) });
     let url = format!("http://{address}/hook").parse().unwrap();
-    Server { url, heard, task }
+    Server {
+        url,
+        received,
+        task,
+    }
 }
 
 impl Server {
-    async fn next(&mut self) -> Heard {
-        let next = tokio::time::timeout(LIMIT, self.heard.recv()).await;
+    async fn next(&mut self) -> Received {
+        let next = tokio::time::timeout(LIMIT, self.received.recv()).await;
         next.expect("a request within the limit").unwrap()
     }
 }
 
 // Of the type of every other script.
 #[allow(clippy::unnecessary_wraps)]
-fn fine(_: usize, _: &Heard) -> Option<Response> {
+fn fine(_: usize, _: &Received) -> Option<Response> {
     Some(StatusCode::OK.into_response())
 }
 
 /// An API server that takes every patch.
 #[allow(clippy::unnecessary_wraps)]
-fn takes_all(_: usize, heard: &Heard) -> Option<Response> {
-    let name = heard.path.split('/').nth(7).unwrap_or_default();
+fn takes_all(_: usize, received: &Received) -> Option<Response> {
+    let name = received.path.split('/').nth(7).unwrap_or_default();
     let object = json!({
         "apiVersion": "yellowjack.dev/v1alpha1",
         "kind": "Incident",
@@ -170,26 +172,27 @@ fn detected(name: &str) -> Incident {
     incident(name, &[("Detected", "True", "FindingCrossed")])
 }
 
-/// What a sender runs on: stores that the test fills, an API server, a secret.
-struct World {
+/// What a delivery task runs on: stores that the test fills, an API server, a secret.
+struct Fixture {
     stores: Stores,
     writers: StoreWriters,
     api: Server,
     writer: Writer,
     secret: tempfile::NamedTempFile,
-    bell: Bell,
+    wakeup: Wakeup,
+    severity_min: Severity,
     leads: Arc<AtomicBool>,
     counters: Arc<NotifyCounters>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Drop for World {
+impl Drop for Fixture {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-impl World {
+impl Fixture {
     async fn new(incidents: &[Incident], api: Script) -> Self {
         use base64::Engine as _;
         let (stores, mut writers) = Stores::new();
@@ -199,92 +202,79 @@ impl World {
         let secret = tempfile::NamedTempFile::new().unwrap();
         let encoded = base64::engine::general_purpose::STANDARD.encode(SECRET);
         std::fs::write(secret.path(), format!("whsec_{encoded}\n")).unwrap();
-        let mut world = Self {
+        let mut fixture = Self {
             stores,
             writers,
             writer: Writer::new(client, Duration::from_secs(5), Gate::open()),
             api,
             secret,
-            bell: Bell::default(),
+            wakeup: Wakeup::default(),
+            severity_min: Severity::Alert,
             leads: Arc::new(AtomicBool::new(true)),
             counters: Arc::default(),
             tasks: Vec::new(),
         };
         for incident in incidents {
-            world.put(incident);
+            fixture.put(incident);
         }
-        world
+        fixture
     }
 
     fn put(&mut self, incident: &Incident) {
         self.writers.incidents.apply(incident.clone());
-        self.bell.ring();
+        self.wakeup.wake();
     }
 
-    fn times() -> Times {
-        Times {
+    fn timeouts() -> Timeouts {
+        Timeouts {
             retry_min: Duration::from_millis(1),
             retry_max: Duration::from_millis(20),
-            timeout: Duration::from_secs(5),
+            request: Duration::from_secs(5),
             resend: Duration::from_hours(1),
             age_max: SignedDuration::from_hours(24),
         }
     }
 
-    fn gate(&self) -> crate::notify::Gate {
+    fn context(&self, timeouts: Timeouts) -> Context {
         let leads = Arc::clone(&self.leads);
-        Arc::new(move || leads.load(Ordering::Relaxed))
+        Context {
+            stores: self.stores.clone(),
+            origin: Origin::default(),
+            severity_min: self.severity_min,
+            is_leader: Arc::new(move || leads.load(Ordering::Relaxed)),
+            counters: Arc::clone(&self.counters),
+            timeouts,
+        }
     }
 
-    fn webhook(&mut self, url: &http::Uri, times: Times) {
+    fn webhook(&mut self, url: &http::Uri, timeouts: Timeouts) {
         let task = Webhook {
             post: Post::connect(url, None).unwrap(),
             signer: Signer::new(self.secret.path().to_owned()),
             format: Format::Cloudevents,
-            incidents: Incidents {
-                stores: self.stores.clone(),
-            },
             writer: self.writer.clone(),
-            origin: Origin::default(),
-            level_min: Severity::Alert,
-            gate: self.gate(),
-            counters: Arc::clone(&self.counters),
-            times,
+            context: self.context(timeouts),
         };
-        let bell = self.bell.0.subscribe();
-        self.tasks.push(tokio::spawn(task.run(bell)));
+        let wakeups = self.wakeup.subscribe();
+        self.tasks.push(tokio::spawn(task.run(wakeups)));
     }
 
-    fn alertmanager(&mut self, url: &http::Uri, times: Times) {
+    fn alertmanager(&mut self, url: &http::Uri, timeouts: Timeouts) {
         let task = Alertmanager {
             post: Post::connect(url, None).unwrap(),
-            incidents: Incidents {
-                stores: self.stores.clone(),
-            },
-            origin: Origin::default(),
-            level_min: Severity::Alert,
-            gate: self.gate(),
-            counters: Arc::clone(&self.counters),
-            times,
+            context: self.context(timeouts),
         };
-        let bell = self.bell.0.subscribe();
-        self.tasks.push(tokio::spawn(task.run(bell)));
+        let wakeups = self.wakeup.subscribe();
+        self.tasks.push(tokio::spawn(task.run(wakeups)));
     }
 
     fn traces(&mut self, url: &http::Uri) {
         let task = Traces {
             post: Post::connect(url, None).unwrap(),
-            incidents: Incidents {
-                stores: self.stores.clone(),
-            },
-            origin: Origin::default(),
-            level_min: Severity::Alert,
-            gate: self.gate(),
-            counters: Arc::clone(&self.counters),
-            times: Self::times(),
+            context: self.context(Self::timeouts()),
         };
-        let bell = self.bell.0.subscribe();
-        self.tasks.push(tokio::spawn(task.run(bell)));
+        let wakeups = self.wakeup.subscribe();
+        self.tasks.push(tokio::spawn(task.run(wakeups)));
     }
 
     fn stop(&mut self) {
@@ -324,50 +314,53 @@ fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_transition_is_posted_signed_and_then_noted_in_its_incident() {
+async fn a_transition_is_posted_signed_and_then_recorded_in_its_incident() {
     use base64::Engine as _;
     let mut receiver = serve(fine).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    world.webhook(&receiver.url, World::times());
-    let heard = receiver.next().await;
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    fixture.webhook(&receiver.url, Fixture::timeouts());
+    let received = receiver.next().await;
     assert_eq!(
-        (heard.method.as_str(), heard.path.as_str()),
+        (received.method.as_str(), received.path.as_str()),
         ("POST", "/hook")
     );
-    let content_type = heard.header("content-type");
+    let content_type = received.header("content-type");
     assert!(
         content_type.starts_with("application/cloudevents+json"),
         "{content_type}"
     );
     let signed = [
-        heard.id().as_bytes(),
+        received.id().as_bytes(),
         b".",
-        heard.header("webhook-timestamp").as_bytes(),
+        received.header("webhook-timestamp").as_bytes(),
         b".",
-        &heard.body,
+        &received.body,
     ]
     .concat();
     let expected = base64::engine::general_purpose::STANDARD.encode(hmac(SECRET, &signed));
-    assert_eq!(heard.header("webhook-signature"), format!("v1,{expected}"));
-    let event = heard.json();
-    assert_eq!(event["id"], heard.id());
+    assert_eq!(
+        received.header("webhook-signature"),
+        format!("v1,{expected}")
+    );
+    let event = received.json();
+    assert_eq!(event["id"], received.id());
     assert_eq!(event["type"], "dev.yellowjack.incident.detected");
-    let noted = world.api.next().await;
-    assert_eq!(noted.method, "PATCH");
+    let recorded = fixture.api.next().await;
+    assert_eq!(recorded.method, "PATCH");
     assert!(
-        noted
+        recorded
             .path
             .ends_with("/namespaces/agents/incidents/a/status"),
         "{}",
-        noted.path
+        recorded.path
     );
-    assert_eq!(noted.json()["metadata"]["uid"], "uid-a");
-    assert!(noted.json()["status"]["notified"]["Detected"].is_string());
+    assert_eq!(recorded.json()["metadata"]["uid"], "uid-a");
+    assert!(recorded.json()["status"]["notified"]["Detected"].is_string());
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_gets_the_same_id_until_it_takes_it() {
-    let script = |number, _: &Heard| {
+async fn a_receiver_that_fails_receives_the_same_id_until_it_accepts() {
+    let script = |number, _: &Received| {
         Some(
             if number < 3 {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -378,8 +371,8 @@ async fn a_receiver_that_fails_gets_the_same_id_until_it_takes_it() {
         )
     };
     let mut receiver = serve(script).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    world.webhook(&receiver.url, World::times());
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    fixture.webhook(&receiver.url, Fixture::timeouts());
     let ids = [
         receiver.next().await.id(),
         receiver.next().await.id(),
@@ -390,79 +383,83 @@ async fn a_receiver_that_fails_gets_the_same_id_until_it_takes_it() {
             .all(|id| *id == ids[0] && id.starts_with("uid-a-detected-")),
         "{ids:?}"
     );
-    world.api.next().await;
-    let told = &world.counters.webhook;
+    fixture.api.next().await;
+    let counters = &fixture.counters.webhook;
     assert_eq!(
-        (of(&told.failed), of(&told.sent), of(&told.dead_lettered)),
+        (
+            of(&counters.failed),
+            of(&counters.sent),
+            of(&counters.dead_lettered)
+        ),
         (2, 1, 0)
     );
 }
 
 #[tokio::test]
-async fn a_receiver_that_asks_for_a_pause_is_asked_again_when_it_said() {
-    let script = |number, _: &Heard| {
+async fn a_receiver_that_asks_for_a_pause_is_retried_after_that_pause() {
+    let script = |number, _: &Received| {
         Some(match number {
             1 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")]).into_response(),
             _ => StatusCode::OK.into_response(),
         })
     };
     let mut receiver = serve(script).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    // Without its word it would be an hour.
-    let times = Times {
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    // Without the header it would be an hour.
+    let timeouts = Timeouts {
         retry_min: Duration::from_hours(1),
         retry_max: Duration::from_hours(1),
-        ..World::times()
+        ..Fixture::timeouts()
     };
-    world.webhook(&receiver.url, times);
+    fixture.webhook(&receiver.url, timeouts);
     let first = receiver.next().await.id();
     assert_eq!(receiver.next().await.id(), first);
 }
 
 #[tokio::test]
-async fn a_receiver_that_hangs_is_given_up_for_the_moment() {
-    let script = |number, _: &Heard| (number > 1).then(|| StatusCode::OK.into_response());
+async fn a_receiver_that_hangs_is_retried_after_a_timeout() {
+    let script = |number, _: &Received| (number > 1).then(|| StatusCode::OK.into_response());
     let mut receiver = serve(script).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    let times = Times {
-        timeout: Duration::from_millis(100),
-        ..World::times()
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    let timeouts = Timeouts {
+        request: Duration::from_millis(100),
+        ..Fixture::timeouts()
     };
-    world.webhook(&receiver.url, times);
+    fixture.webhook(&receiver.url, timeouts);
     let first = receiver.next().await.id();
     assert_eq!(receiver.next().await.id(), first);
-    world
+    fixture
         .until(|counters| of(&counters.webhook.failed) >= 1)
         .await;
 }
 
 #[tokio::test]
 async fn a_redirect_is_a_failure_and_not_followed() {
-    let script = |_, heard: &Heard| {
-        Some(if heard.path == "/hook" {
+    let script = |_, received: &Received| {
+        Some(if received.path == "/hook" {
             (StatusCode::TEMPORARY_REDIRECT, [("location", "/stolen")]).into_response()
         } else {
             StatusCode::OK.into_response()
         })
     };
     let mut receiver = serve(script).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    world.webhook(&receiver.url, World::times());
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    fixture.webhook(&receiver.url, Fixture::timeouts());
     for _ in 0..3 {
         assert_eq!(receiver.next().await.path, "/hook");
     }
-    assert_eq!(of(&world.counters.webhook.sent), 0);
+    assert_eq!(of(&fixture.counters.webhook.sent), 0);
 }
 
 #[tokio::test]
-async fn a_receiver_that_was_away_is_told_everything_once_it_is_back() {
+async fn a_receiver_that_was_unavailable_receives_everything_once_it_is_back() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let url = format!("http://{address}/hook").parse().unwrap();
-    let mut world = World::new(&[detected("a"), detected("b")], takes_all).await;
-    world.webhook(&url, World::times());
-    world
+    let mut fixture = Fixture::new(&[detected("a"), detected("b")], takes_all).await;
+    fixture.webhook(&url, Fixture::timeouts());
+    fixture
         .until(|counters| of(&counters.webhook.failed) >= 3)
         .await;
     let mut receiver = serve_on(TcpListener::bind(address).await.unwrap(), fine);
@@ -475,9 +472,9 @@ async fn a_receiver_that_was_away_is_told_everything_once_it_is_back() {
 }
 
 #[tokio::test]
-async fn what_a_receiver_refuses_for_good_is_given_up_and_holds_up_nobody() {
-    let script = |_, heard: &Heard| {
-        let is_bad = heard.id().starts_with("uid-bad-");
+async fn a_notification_that_is_rejected_for_good_is_dropped_and_blocks_no_other() {
+    let script = |_, received: &Received| {
+        let is_bad = received.id().starts_with("uid-bad-");
         Some(
             if is_bad {
                 StatusCode::UNPROCESSABLE_ENTITY
@@ -488,82 +485,82 @@ async fn what_a_receiver_refuses_for_good_is_given_up_and_holds_up_nobody() {
         )
     };
     let receiver = serve(script).await;
-    let mut world = World::new(&[detected("bad"), detected("good")], takes_all).await;
-    world.webhook(&receiver.url, World::times());
-    world
+    let mut fixture = Fixture::new(&[detected("bad"), detected("good")], takes_all).await;
+    fixture.webhook(&receiver.url, Fixture::timeouts());
+    fixture
         .until(|counters| {
             of(&counters.webhook.dead_lettered) == 1 && of(&counters.webhook.sent) == 1
         })
         .await;
-    assert_eq!(of(&world.counters.webhook.failed), 3);
+    assert_eq!(of(&fixture.counters.webhook.failed), 3);
 }
 
 #[tokio::test]
-async fn what_was_accepted_and_not_noted_is_told_again_after_a_restart_under_the_same_id() {
-    let refuses = |_, _: &Heard| Some(StatusCode::INTERNAL_SERVER_ERROR.into_response());
+async fn an_accepted_notification_without_a_record_is_repeated_after_a_restart_under_the_same_id() {
+    let refuses = |_, _: &Received| Some(StatusCode::INTERNAL_SERVER_ERROR.into_response());
     let mut receiver = serve(fine).await;
-    let mut world = World::new(&[detected("a")], refuses).await;
-    world.webhook(&receiver.url, World::times());
+    let mut fixture = Fixture::new(&[detected("a")], refuses).await;
+    fixture.webhook(&receiver.url, Fixture::timeouts());
     let first = receiver.next().await.id();
-    // It is noted again and again, and delivered once.
+    // The record is retried, and the notification is delivered once.
     for _ in 0..3 {
-        assert_eq!(world.api.next().await.method, "PATCH");
+        assert_eq!(fixture.api.next().await.method, "PATCH");
     }
-    assert_eq!(of(&world.counters.webhook.sent), 1);
-    world.stop();
-    world.webhook(&receiver.url, World::times());
+    assert_eq!(of(&fixture.counters.webhook.sent), 1);
+    fixture.stop();
+    fixture.webhook(&receiver.url, Fixture::timeouts());
     assert_eq!(receiver.next().await.id(), first);
 }
 
 #[tokio::test]
-async fn what_an_incident_notes_as_told_is_not_told_again() {
+async fn a_transition_that_the_incident_records_as_delivered_is_not_repeated() {
     let mut receiver = serve(fine).await;
     let conditions = [
         ("Detected", "True", "FindingCrossed"),
         ("Contained", "True", "Isolated"),
     ];
-    let mut told = incident("a", &conditions);
-    let status = told.status.as_mut().unwrap();
+    let mut recorded = incident("a", &conditions);
+    let status = recorded.status.as_mut().unwrap();
     let since = status.conditions[0].last_transition_time.clone();
     status.notified.insert("Detected".to_owned(), since);
-    let mut world = World::new(&[told], takes_all).await;
-    world.webhook(&receiver.url, World::times());
+    let mut fixture = Fixture::new(&[recorded], takes_all).await;
+    fixture.webhook(&receiver.url, Fixture::timeouts());
     assert!(receiver.next().await.id().starts_with("uid-a-contained-"));
 }
 
 #[tokio::test]
-async fn what_was_long_ago_is_not_told_when_a_webhook_is_set_up() {
+async fn old_transitions_are_not_delivered_when_a_webhook_is_set_up() {
     let mut receiver = serve(fine).await;
     let mut old = detected("old");
     let two_days_ago = Timestamp::now() - SignedDuration::from_hours(48);
     for condition in &mut old.status.as_mut().unwrap().conditions {
         condition.last_transition_time.0 = two_days_ago;
     }
-    let mut world = World::new(&[old, detected("new")], takes_all).await;
-    world.webhook(&receiver.url, World::times());
+    let mut fixture = Fixture::new(&[old, detected("new")], takes_all).await;
+    fixture.webhook(&receiver.url, Fixture::timeouts());
     assert!(receiver.next().await.id().starts_with("uid-new-"));
-    assert_eq!(of(&world.counters.webhook.dead_lettered), 0);
+    assert_eq!(of(&fixture.counters.webhook.dead_lettered), 0);
 }
 
 #[tokio::test]
-async fn only_the_process_that_leads_tells() {
+async fn only_the_leader_delivers() {
     let mut receiver = serve(fine).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    world.leads.store(false, Ordering::Relaxed);
-    world.webhook(&receiver.url, World::times());
-    world.alertmanager(&receiver.url, World::times());
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    fixture.leads.store(false, Ordering::Relaxed);
+    fixture.webhook(&receiver.url, Fixture::timeouts());
+    fixture.alertmanager(&receiver.url, Fixture::timeouts());
     for _ in 0..100 {
-        world.bell.ring();
+        fixture.wakeup.wake();
         tokio::task::yield_now().await;
     }
     assert_eq!(
         (
-            of(&world.counters.webhook.sent),
-            of(&world.counters.alertmanager.sent)
+            of(&fixture.counters.webhook.sent),
+            of(&fixture.counters.alertmanager.sent)
         ),
         (0, 0)
     );
-    world.leads.store(true, Ordering::Relaxed);
+    fixture.leads.store(true, Ordering::Relaxed);
     receiver.next().await;
     receiver.next().await;
 }
@@ -571,23 +568,23 @@ async fn only_the_process_that_leads_tells() {
 #[tokio::test]
 async fn nothing_is_sent_unsigned_and_a_secret_that_comes_later_is_used() {
     let mut receiver = serve(fine).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    let secret = std::fs::read(world.secret.path()).unwrap();
-    std::fs::write(world.secret.path(), "not a secret").unwrap();
-    world.webhook(&receiver.url, World::times());
-    world
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    let secret = std::fs::read(fixture.secret.path()).unwrap();
+    std::fs::write(fixture.secret.path(), "not a secret").unwrap();
+    fixture.webhook(&receiver.url, Fixture::timeouts());
+    fixture
         .until(|counters| of(&counters.webhook.failed) >= 2)
         .await;
-    assert!(receiver.heard.try_recv().is_err());
-    std::fs::write(world.secret.path(), secret).unwrap();
+    assert!(receiver.received.try_recv().is_err());
+    std::fs::write(fixture.secret.path(), secret).unwrap();
     assert!(!receiver.next().await.header("webhook-signature").is_empty());
 }
 
 #[tokio::test]
-async fn an_alertmanager_gets_what_holds_at_once_and_the_end_when_it_ends() {
+async fn alertmanager_receives_an_open_incident_at_once_and_its_end_when_it_is_closed() {
     let mut receiver = serve(fine).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    world.alertmanager(&receiver.url, World::times());
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    fixture.alertmanager(&receiver.url, Fixture::timeouts());
     let first = receiver.next().await.json();
     assert_eq!(first[0]["labels"]["alertname"], "YellowjackIncident");
     let ends = |alert: &Value| -> Timestamp { alert["endsAt"].as_str().unwrap().parse().unwrap() };
@@ -596,45 +593,45 @@ async fn an_alertmanager_gets_what_holds_at_once_and_the_end_when_it_ends() {
         ("Detected", "True", "FindingCrossed"),
         ("Closed", "True", "Released"),
     ];
-    world.put(&incident("a", &conditions));
+    fixture.put(&incident("a", &conditions));
     let last = receiver.next().await.json();
     assert_eq!(last[0]["labels"], first[0]["labels"]);
     assert!(ends(&last[0]) <= Timestamp::now());
 }
 
 #[tokio::test]
-async fn alerts_are_sent_again_while_they_hold() {
+async fn alerts_are_sent_again_while_the_incident_is_open() {
     let mut receiver = serve(fine).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    let times = Times {
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    let timeouts = Timeouts {
         resend: Duration::from_millis(5),
-        ..World::times()
+        ..Fixture::timeouts()
     };
-    world.alertmanager(&receiver.url, times);
+    fixture.alertmanager(&receiver.url, timeouts);
     for _ in 0..3 {
         assert_eq!(receiver.next().await.json()[0]["labels"]["incident"], "a");
     }
 }
 
 #[tokio::test]
-async fn one_alertmanager_that_fails_does_not_keep_another_from_being_told() {
-    let away = "http://127.0.0.1:1/api/v2/alerts".parse().unwrap();
+async fn an_alertmanager_that_fails_does_not_affect_another() {
+    let unavailable = "http://127.0.0.1:1/api/v2/alerts".parse().unwrap();
     let mut receiver = serve(fine).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    world.alertmanager(&away, World::times());
-    world
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    fixture.alertmanager(&unavailable, Fixture::timeouts());
+    fixture
         .until(|counters| of(&counters.alertmanager.failed) >= 2)
         .await;
-    world.alertmanager(&receiver.url, World::times());
+    fixture.alertmanager(&receiver.url, Fixture::timeouts());
     receiver.next().await;
 }
 
 #[tokio::test]
-async fn many_alerts_go_in_posts_of_a_bounded_size() {
+async fn many_alerts_are_split_into_requests_of_a_bounded_size() {
     let mut receiver = serve(fine).await;
     let many: Vec<Incident> = (0..150).map(|n| detected(&format!("a{n}"))).collect();
-    let mut world = World::new(&many, takes_all).await;
-    world.alertmanager(&receiver.url, World::times());
+    let mut fixture = Fixture::new(&many, takes_all).await;
+    fixture.alertmanager(&receiver.url, Fixture::timeouts());
     let mut count = 0;
     while count < 150 {
         let batch = receiver.next().await.json().as_array().unwrap().len();
@@ -645,8 +642,8 @@ async fn many_alerts_go_in_posts_of_a_bounded_size() {
 }
 
 #[tokio::test]
-async fn a_collector_that_fails_gets_each_span_once_it_works() {
-    let script = |number, _: &Heard| {
+async fn a_collector_that_failed_receives_each_span_once() {
+    let script = |number, _: &Received| {
         let status = if number == 1 {
             StatusCode::BAD_GATEWAY
         } else {
@@ -655,17 +652,37 @@ async fn a_collector_that_fails_gets_each_span_once_it_works() {
         Some(status.into_response())
     };
     let mut receiver = serve(script).await;
-    let mut world = World::new(&[detected("a")], takes_all).await;
-    world.traces(&receiver.url);
+    let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
+    fixture.traces(&receiver.url);
     let first = receiver.next().await.json();
     assert_eq!(receiver.next().await.json(), first);
     let conditions = [
         ("Detected", "True", "FindingCrossed"),
         ("Contained", "True", "Isolated"),
     ];
-    world.put(&incident("a", &conditions));
+    fixture.put(&incident("a", &conditions));
     let later = receiver.next().await.json();
     let spans = later["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array();
     let names: Vec<&Value> = spans.unwrap().iter().map(|span| &span["name"]).collect();
     assert_eq!(names, ["contain"], "the rest was sent");
+}
+
+#[tokio::test]
+async fn an_incident_below_the_lowest_severity_is_not_delivered() {
+    let mut receiver = serve(fine).await;
+    let mut weak = detected("weak");
+    weak.spec.evidence[0].severity = Severity::Alert.name().to_owned();
+    let mut fixture = Fixture::new(&[weak, detected("strong")], takes_all).await;
+    fixture.severity_min = Severity::Quarantine;
+    fixture.webhook(&receiver.url, Fixture::timeouts());
+    assert!(receiver.next().await.id().starts_with("uid-strong-"));
+    fixture.alertmanager(&receiver.url, Fixture::timeouts());
+    let alerts = receiver.next().await.json();
+    let names: Vec<&Value> = alerts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alert| &alert["labels"]["incident"])
+        .collect();
+    assert_eq!(names, ["strong"]);
 }

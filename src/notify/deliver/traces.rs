@@ -1,42 +1,28 @@
 //! Sends the spans of Incidents to an OpenTelemetry collector, as OTLP over HTTP in JSON.
 //!
-//! Best effort, as telemetry is: what could not be sent in ten minutes is left out. What was sent is
-//! remembered by id and not over restarts; a span that is sent twice is the same span.
+//! Best effort: spans that cannot be sent within ten minutes are dropped. Sent spans are remembered by id, and not over
+//! restarts; a span that is sent twice has the same id.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Post, Times};
+use super::context::{LEADER_RECHECK, Wakeups, oldest_event};
+use super::{Context, Post};
 use crate::limits;
-use crate::notify::payload::{Origin, Span, level_of, spans, spans_request};
-use crate::notify::{Gate, Incidents, NotifyCounters};
+use crate::notify::payload::{Span, spans, spans_request};
 use crate::observability::chain;
 
-const GATE_RECHECK: Duration = Duration::from_secs(1);
-const IDLE_RECHECK: Duration = Duration::from_mins(1);
+const RECHECK: Duration = Duration::from_mins(1);
 
 /// The task of the collector.
 pub struct Traces {
-    /// Where it is.
+    /// Sends requests to it.
     pub post: Post,
-    /// The Incidents.
-    pub incidents: Incidents,
-    /// Which cluster this is.
-    pub origin: Origin,
-    /// The weakest finding that is told.
-    pub level_min: crate::model::Severity,
-    /// Whether this process tells.
-    pub gate: Gate,
-    /// What became of it.
-    pub counters: Arc<NotifyCounters>,
-    /// Time limits.
-    pub times: Times,
+    /// What all deliveries share.
+    pub context: Context,
 }
 
 #[derive(Default)]
@@ -47,75 +33,72 @@ struct State {
 }
 
 impl Traces {
-    /// Runs for ever.
-    pub async fn run(self, mut bell: watch::Receiver<()>) {
-        if !self.incidents.are_there().await {
+    /// Runs until it is aborted.
+    pub async fn run(self, mut wakeups: Wakeups) {
+        if !self.context.stores.wait_until_ready().await {
             return;
         }
         let mut state = State::default();
         loop {
-            let next = self.round(&mut state).await;
-            tokio::select! {
-                rung = bell.changed() => if rung.is_err() { return },
-                () = tokio::time::sleep_until(next) => {}
+            let next = self.send_pending(&mut state).await;
+            if !wakeups.wait_until(next).await {
+                return;
             }
         }
     }
 
-    async fn round(&self, state: &mut State) -> Instant {
+    /// Sends the pending spans. Returns when to check again.
+    async fn send_pending(&self, state: &mut State) -> Instant {
         let now = Instant::now();
-        if !(self.gate)() {
-            return now + GATE_RECHECK;
+        if !self.context.is_leader() {
+            return now + LEADER_RECHECK;
         }
         if let Some(until) = state.paused_until.filter(|until| *until > now) {
             return until;
         }
-        let waiting = self.waiting(state);
-        for batch in waiting.chunks(limits::SPANS_PER_POST) {
-            let body = spans_request(batch, &self.origin).to_string().into_bytes();
+        let timeouts = &self.context.timeouts;
+        let counters = &self.context.counters.otlp;
+        let pending = self.pending(state);
+        for batch in pending.chunks(limits::SPANS_PER_POST) {
+            let request = spans_request(batch, &self.context.origin);
+            let body = request.to_string().into_bytes();
             let sent = self
                 .post
-                .send("application/json", Vec::new(), body, self.times.timeout)
+                .send("application/json", Vec::new(), body, timeouts.request)
                 .await;
             if let Err(error) = sent {
-                self.counters.otlp.failed.fetch_add(1, Ordering::Relaxed);
+                counters.failed.fetch_add(1, Ordering::Relaxed);
                 state.failures = state.failures.saturating_add(1);
                 if state.failures == 1 {
                     let (host, error) = (self.post.host(), chain(&error));
                     tracing::warn!(
                         host,
                         error,
-                        "A collector takes no spans; it is tried again."
+                        "Failed to send spans to the collector; retrying."
                     );
                 }
-                let wait = self.times.wait(state.failures, error.retry_after());
+                let wait = timeouts.backoff(state.failures, error.retry_after());
                 let until = Instant::now() + wait;
                 state.paused_until = Some(until);
                 return until;
             }
-            self.counters.otlp.sent.fetch_add(1, Ordering::Relaxed);
+            counters.sent.fetch_add(1, Ordering::Relaxed);
             state.failures = 0;
             if state.sent.len() + batch.len() > limits::SPANS_SENT_MAX {
                 state.sent.clear();
             }
             state.sent.extend(batch.iter().map(|span| span.id.clone()));
         }
-        Instant::now() + IDLE_RECHECK
+        Instant::now() + RECHECK
     }
 
-    /// Spans of what went on lately that were not sent.
-    fn waiting(&self, state: &State) -> Vec<Span> {
-        let age_max = SignedDuration::from_secs(limits::EVENT_AGE_MAX_S);
-        let oldest = Timestamp::now()
-            .checked_sub(age_max)
-            .unwrap_or(Timestamp::MIN);
-        let incidents = self.incidents.store().state();
-        let told = incidents
-            .iter()
-            .filter(|incident| level_of(incident) >= self.level_min);
-        let spans = told.flat_map(|incident| {
+    /// Spans of Incidents with recent activity that were not sent yet.
+    fn pending(&self, state: &State) -> Vec<Span> {
+        let oldest = oldest_event();
+        let incidents = self.context.incidents();
+        let spans = incidents.iter().flat_map(|incident| {
             let spans = spans(incident);
-            // The evidence is older than the Incident: the whole way goes with its newest part.
+            // The evidence is older than the Incident, so all spans are sent with the newest one.
             let is_recent = spans.iter().any(|span| span.end >= oldest);
             if is_recent { spans } else { Vec::new() }
         });

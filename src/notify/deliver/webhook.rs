@@ -1,9 +1,9 @@
-//! Keeps the webhook told: each transition of each Incident at least once, with an id that stays.
+//! Delivers each transition of each Incident to the webhook at least once, with a stable id.
 //!
-//! What waits is read from the Incidents. What was accepted is noted in the Incident's status, and
-//! only then forgotten here; a crash between the two repeats a delivery under the same id. A receiver
-//! that fails is left alone for a while, and then gets first the Incident that was tried least, so that
-//! one that it chokes on does not hold up the rest. Transitions of one Incident keep their order.
+//! The pending transitions are computed from the Incidents. An accepted one is recorded in the Incident's status, and
+//! only then forgotten here; a crash between the two repeats the delivery under the same id. After a failure the
+//! webhook is left alone for a while, and then receives the Incident with the fewest attempts first, so that one
+//! payload that it cannot process does not block the others. Transitions of one Incident keep their order.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,50 +14,35 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::ApiResource;
 use serde_json::json;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Post, PostError, SecretError, Signer, Times};
+use super::context::{LEADER_RECHECK, Wakeups};
+use super::{Context, Post, PostError, SecretError, Signer};
 use crate::api::Incident;
 use crate::cluster::{FieldManager, WriteError, Writer};
 use crate::limits;
-use crate::model::Severity;
-use crate::notify::payload::{
-    Format, Origin, Passed, cloud_event, level_of, passed, told_name, was_told,
-};
-use crate::notify::{Gate, Incidents, NotifyCounters};
+use crate::notify::payload::{Format, OccurredTransition, cloud_event, transitions_of};
 use crate::observability::chain;
 
-const GATE_RECHECK: Duration = Duration::from_secs(1);
+/// How often to check for what only the clock changes.
+const RECHECK: Duration = Duration::from_mins(1);
 
-/// How soon something is looked at again that only a clock can change.
-const IDLE_RECHECK: Duration = Duration::from_mins(1);
-
-/// How often what the receiver refuses is tried: it may be the one that is wrong, and mended.
-const FINAL_TRIES: u32 = 3;
+/// How often a notification is sent that the receiver rejects as invalid: the receiver may be the one that is wrong,
+/// and be fixed.
+const REJECTED_ATTEMPTS_MAX: u32 = 3;
 
 /// The task of the webhook.
 pub struct Webhook {
-    /// Where it is.
+    /// Sends requests to it.
     pub post: Post,
-    /// Signs what is sent.
+    /// Signs the requests.
     pub signer: Signer,
-    /// What the data of an event is.
+    /// Format of the data in each CloudEvent.
     pub format: Format,
-    /// The Incidents.
-    pub incidents: Incidents,
-    /// Notes in Incidents what was told.
+    /// Records deliveries in Incidents.
     pub writer: Writer,
-    /// Which cluster this is.
-    pub origin: Origin,
-    /// The weakest finding that is told.
-    pub level_min: Severity,
-    /// Whether this process tells.
-    pub gate: Gate,
-    /// What became of it.
-    pub counters: Arc<NotifyCounters>,
-    /// Time limits.
-    pub times: Times,
+    /// What all deliveries share.
+    pub context: Context,
 }
 
 /// Why a delivery failed.
@@ -66,72 +51,71 @@ enum DeliveryError {
     /// There is no signature.
     #[error("failed to sign a notification")]
     Sign(#[source] SecretError),
-    /// The receiver did not take it.
+    /// The receiver did not accept it.
     #[error("failed to deliver a notification")]
     Post(#[source] PostError),
 }
 
-/// What is known about notifications beyond what Incidents say. Each is bounded by
-/// [`limits::NOTIFICATIONS_MAX`].
+/// What the Incidents do not record. Each collection is bounded by [`limits::NOTIFICATIONS_MAX`].
 #[derive(Default)]
 struct State {
-    /// Failed tries by id.
-    tries: HashMap<String, u32>,
-    /// Accepted, and not seen in the Incident's status yet; whether it was written there.
+    /// Failed attempts by id.
+    attempts: HashMap<String, u32>,
+    /// Accepted, and not seen in the Incident's status yet; whether it was recorded there.
     accepted: HashMap<String, bool>,
-    /// Given up, until the next start.
+    /// Not retried before the next start.
     dead: HashSet<String>,
     /// Failures in a row.
     failures: u32,
     paused_until: Option<Instant>,
 }
 
-struct Waiting {
+/// A transition that is not delivered yet.
+struct Pending {
     id: String,
     incident: Arc<Incident>,
-    passed: Passed,
+    occurred: OccurredTransition,
 }
 
 impl Webhook {
-    /// Runs for ever.
-    pub async fn run(self, mut bell: watch::Receiver<()>) {
-        if !self.incidents.are_there().await {
+    /// Runs until it is aborted.
+    pub async fn run(self, mut wakeups: Wakeups) {
+        if !self.context.stores.wait_until_ready().await {
             return;
         }
         if let Err(error) = self.signer.check().await {
             let error = chain(&error);
             tracing::error!(
                 error,
-                "The webhook is told nothing until its secret is there."
+                "The webhook receives nothing until its signing secret can be read."
             );
         }
         let mut state = State::default();
         loop {
-            let next = self.round(&mut state).await;
-            tokio::select! {
-                rung = bell.changed() => if rung.is_err() { return },
-                () = tokio::time::sleep_until(next) => {}
+            let next = self.deliver_pending(&mut state).await;
+            if !wakeups.wait_until(next).await {
+                return;
             }
         }
     }
 
-    /// Delivers what waits; returns when to look again.
-    async fn round(&self, state: &mut State) -> Instant {
-        if !(self.gate)() {
-            return Instant::now() + GATE_RECHECK;
+    /// Delivers the pending transitions. Returns when to check again.
+    async fn deliver_pending(&self, state: &mut State) -> Instant {
+        if !self.context.is_leader() {
+            return Instant::now() + LEADER_RECHECK;
         }
-        let mut waiting = self.waiting(state);
-        self.mark_again(state, &waiting).await;
-        waiting.retain(|one| !state.accepted.contains_key(&one.id));
-        self.bury(state, &mut waiting);
-        sort(&mut waiting, &state.tries);
-        for one in &waiting {
+        let mut pending = self.pending(state);
+        self.record_again(state, &pending).await;
+        pending.retain(|one| !state.accepted.contains_key(&one.id));
+        self.drop_expired(state, &mut pending);
+        sort(&mut pending, &state.attempts);
+        for one in &pending {
             let now = Instant::now();
             if let Some(until) = state.paused_until.filter(|until| *until > now) {
                 return until;
             }
-            if !(self.gate)() || state.accepted.len() >= limits::NOTIFICATIONS_MAX {
-                return now + GATE_RECHECK;
+            if !self.context.is_leader() || state.accepted.len() >= limits::NOTIFICATIONS_MAX {
+                return now + LEADER_RECHECK;
             }
             match self.deliver(one).await {
                 Ok(()) => self.accepted(state, one).await,
@@ -139,147 +123,149 @@ impl Webhook {
             }
         }
         let now = Instant::now();
-        let is_unmarked = state.accepted.values().any(|is_marked| !is_marked);
+        let is_unrecorded = state.accepted.values().any(|is_recorded| !is_recorded);
         let is_open =
-            |one: &Waiting| !state.accepted.contains_key(&one.id) && !state.dead.contains(&one.id);
+            |one: &Pending| !state.accepted.contains_key(&one.id) && !state.dead.contains(&one.id);
         match state.paused_until {
-            Some(until) if waiting.iter().any(is_open) => until,
-            _ if is_unmarked => now + self.times.retry_min,
-            _ => now + IDLE_RECHECK,
+            Some(until) if pending.iter().any(is_open) => until,
+            _ if is_unrecorded => now + self.context.timeouts.retry_min,
+            _ => now + RECHECK,
         }
     }
 
-    /// What Incidents say that was not told yet. Forgets what is known of Incidents that are gone.
-    fn waiting(&self, state: &mut State) -> Vec<Waiting> {
+    /// The transitions that are not delivered yet. Forgets what is known of Incidents that are gone.
+    fn pending(&self, state: &mut State) -> Vec<Pending> {
         let now = Timestamp::now();
-        let mut waiting = Vec::new();
-        for incident in self.incidents.store().state() {
-            if level_of(&incident) < self.level_min {
-                continue;
-            }
-            for passed in passed(&incident) {
-                let age = now.duration_since(passed.since);
-                let id = passed.id(&incident);
-                // What was tried is buried with a word; what is old and was not, is old.
-                let is_known = state.tries.contains_key(&id);
-                if was_told(&incident, &passed) || (age > self.times.age_max && !is_known) {
+        let mut pending = Vec::new();
+        for incident in self.context.incidents() {
+            for occurred in transitions_of(&incident) {
+                let age = now.duration_since(occurred.since);
+                let id = occurred.id(&incident);
+                // One that was attempted is dropped with a log line; one that was too old at the start is left out.
+                let is_attempted = state.attempts.contains_key(&id);
+                let is_expired = age > self.context.timeouts.age_max && !is_attempted;
+                if occurred.is_notified(&incident) || is_expired {
                     continue;
                 }
-                waiting.push(Waiting {
+                pending.push(Pending {
                     id,
                     incident: Arc::clone(&incident),
-                    passed,
+                    occurred,
                 });
             }
         }
-        let ids: HashSet<&str> = waiting.iter().map(|one| one.id.as_str()).collect();
-        state.tries.retain(|id, _| ids.contains(id.as_str()));
+        let ids: HashSet<&str> = pending.iter().map(|one| one.id.as_str()).collect();
+        state.attempts.retain(|id, _| ids.contains(id.as_str()));
         state.accepted.retain(|id, _| ids.contains(id.as_str()));
         state.dead.retain(|id| ids.contains(id.as_str()));
-        waiting
+        pending
     }
 
-    /// Gives up what is too old, and leaves out what was given up before.
-    fn bury(&self, state: &mut State, waiting: &mut Vec<Waiting>) {
+    /// Drops what is too old, and leaves out what was dropped before.
+    fn drop_expired(&self, state: &mut State, pending: &mut Vec<Pending>) {
         let now = Timestamp::now();
-        for one in waiting.iter() {
-            let age = now.duration_since(one.passed.since);
-            if age > self.times.age_max && !state.dead.contains(&one.id) {
-                self.give_up(state, one, "it is too old");
+        for one in pending.iter() {
+            let age = now.duration_since(one.occurred.since);
+            if age > self.context.timeouts.age_max && !state.dead.contains(&one.id) {
+                self.dead_letter(state, one, "it is too old");
             }
         }
-        waiting.retain(|one| !state.dead.contains(&one.id));
+        pending.retain(|one| !state.dead.contains(&one.id));
     }
 
-    async fn deliver(&self, one: &Waiting) -> Result<(), DeliveryError> {
-        let event = cloud_event(&one.incident, &one.passed, &self.origin, self.format);
+    async fn deliver(&self, one: &Pending) -> Result<(), DeliveryError> {
+        let event = cloud_event(
+            &one.incident,
+            &one.occurred,
+            &self.context.origin,
+            self.format,
+        );
         let body = event.to_string().into_bytes();
         let second = Timestamp::now().as_second();
         let headers = self.signer.headers(&one.id, second, &body).await;
         let headers = headers.map_err(DeliveryError::Sign)?;
         let content_type = "application/cloudevents+json; charset=utf-8";
+        let timeout = self.context.timeouts.request;
         self.post
-            .send(content_type, headers, body, self.times.timeout)
+            .send(content_type, headers, body, timeout)
             .await
             .map_err(DeliveryError::Post)
     }
 
-    async fn accepted(&self, state: &mut State, one: &Waiting) {
-        self.counters.webhook.sent.fetch_add(1, Ordering::Relaxed);
+    async fn accepted(&self, state: &mut State, one: &Pending) {
+        let counters = &self.context.counters.webhook;
+        counters.sent.fetch_add(1, Ordering::Relaxed);
         if state.failures > 0 {
-            tracing::info!(
-                host = self.post.host(),
-                "The webhook takes notifications again."
-            );
+            let host = self.post.host();
+            tracing::info!(host, "The webhook accepts notifications again.");
         }
         state.failures = 0;
-        state.tries.remove(&one.id);
-        tracing::debug!(id = one.id, "The webhook was told.");
-        let is_marked = self.mark(one).await;
-        state.accepted.insert(one.id.clone(), is_marked);
+        state.attempts.remove(&one.id);
+        tracing::debug!(id = one.id, "The webhook accepted a notification.");
+        let is_recorded = self.record(one).await;
+        state.accepted.insert(one.id.clone(), is_recorded);
     }
 
-    fn failed(&self, state: &mut State, one: &Waiting, error: &DeliveryError) {
-        self.counters.webhook.failed.fetch_add(1, Ordering::Relaxed);
-        let (asked_for, is_final) = match error {
+    fn failed(&self, state: &mut State, one: &Pending, error: &DeliveryError) {
+        let counters = &self.context.counters.webhook;
+        counters.failed.fetch_add(1, Ordering::Relaxed);
+        let (retry_after, is_final) = match error {
             DeliveryError::Post(error) => (error.retry_after(), error.is_final()),
             DeliveryError::Sign(_) => (None, false),
         };
-        let tries = state.tries.get(&one.id).copied().unwrap_or(0);
-        let tries = tries.saturating_add(1);
+        let attempts = state.attempts.get(&one.id).copied().unwrap_or(0);
+        let attempts = attempts.saturating_add(1);
         if state.failures == 0 {
             let (host, error) = (self.post.host(), chain(error));
             tracing::warn!(
                 host,
                 id = one.id,
                 error,
-                "The webhook is not told; it is tried again."
+                "Failed to deliver a notification to the webhook; retrying."
             );
         }
         state.failures = state.failures.saturating_add(1);
-        let wait = self.times.wait(state.failures, asked_for);
+        let wait = self.context.timeouts.backoff(state.failures, retry_after);
         state.paused_until = Some(Instant::now() + wait);
-        if is_final && tries >= FINAL_TRIES {
-            self.give_up(state, one, &chain(error));
-        } else if state.tries.len() < limits::NOTIFICATIONS_MAX {
-            state.tries.insert(one.id.clone(), tries);
+        if is_final && attempts >= REJECTED_ATTEMPTS_MAX {
+            self.dead_letter(state, one, &chain(error));
+        } else if state.attempts.len() < limits::NOTIFICATIONS_MAX {
+            state.attempts.insert(one.id.clone(), attempts);
         }
     }
 
-    fn give_up(&self, state: &mut State, one: &Waiting, why: &str) {
-        self.counters
-            .webhook
-            .dead_lettered
-            .fetch_add(1, Ordering::Relaxed);
+    fn dead_letter(&self, state: &mut State, one: &Pending, why: &str) {
+        let counters = &self.context.counters.webhook;
+        counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             id = one.id,
             host = self.post.host(),
             why,
-            "A notification is given up; its Incident says what it would have said."
+            "Dropped a notification; its content is in the Incident."
         );
         if state.dead.len() < limits::NOTIFICATIONS_MAX {
             state.dead.insert(one.id.clone());
         }
     }
 
-    /// Notes what was accepted and could not be noted so far.
-    async fn mark_again(&self, state: &mut State, waiting: &[Waiting]) {
-        for one in waiting {
-            if let Some(is_marked) = state.accepted.get_mut(&one.id)
-                && !*is_marked
+    /// Records accepted deliveries that could not be recorded before.
+    async fn record_again(&self, state: &mut State, pending: &[Pending]) {
+        for one in pending {
+            if let Some(is_recorded) = state.accepted.get_mut(&one.id)
+                && !*is_recorded
             {
-                *is_marked = self.mark(one).await;
+                *is_recorded = self.record(one).await;
             }
         }
     }
 
-    /// Notes in the Incident that this was told. One key of a map, so that it takes nothing from
+    /// Records the delivery in the Incident's status. The patch sets one key of a map, so it does not conflict with
     /// what the responder writes at the same time.
-    async fn mark(&self, one: &Waiting) -> bool {
+    async fn record(&self, one: &Pending) -> bool {
         let meta = &one.incident.metadata;
         let patch = json!({
             "metadata": { "uid": meta.uid },
-            "status": { "notified": { (told_name(one.passed.transition)): Time(one.passed.since) } },
+            "status": { "notified": { (one.occurred.notified_key()): Time(one.occurred.since) } },
         });
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let name = meta.name.as_deref().unwrap_or_default();
@@ -290,30 +276,34 @@ impl Webhook {
             .status_dynamic(&manager, &resource, namespace, name, &patch)
             .await;
         match written {
-            // Gone, or another one of its name: there is nothing to note.
+            // The Incident is gone, or another one has its name: there is nothing to record.
             Ok(_) | Err(WriteError::NotFound(_) | WriteError::Conflict(_)) => true,
             Err(error) => {
                 let error = chain(&error);
-                tracing::warn!(id = one.id, error, "What was told is not noted yet.");
+                tracing::warn!(
+                    id = one.id,
+                    error,
+                    "Delivered, but the delivery record is not stored yet; retrying."
+                );
                 false
             }
         }
     }
 }
 
-/// The least tried Incident first, and of each the oldest transition.
-fn sort(waiting: &mut [Waiting], tries: &HashMap<String, u32>) {
+/// Sorts by the attempts of the Incident, fewest first, and then by the time of the transition.
+fn sort(pending: &mut [Pending], attempts: &HashMap<String, u32>) {
     let mut of_incident: HashMap<String, u32> = HashMap::new();
-    let uid = |one: &Waiting| one.incident.metadata.uid.clone().unwrap_or_default();
-    for one in waiting.iter() {
-        let count = tries.get(&one.id).copied().unwrap_or(0);
+    let uid = |one: &Pending| one.incident.metadata.uid.clone().unwrap_or_default();
+    for one in pending.iter() {
+        let count = attempts.get(&one.id).copied().unwrap_or(0);
         *of_incident.entry(uid(one)).or_default() += count;
     }
-    // Stable: what was seen in one second keeps the order in which it is told.
-    waiting.sort_by_key(|one| {
+    // Stable: transitions of one second keep their order.
+    pending.sort_by_key(|one| {
         (
             of_incident.get(&uid(one)).copied(),
-            one.passed.since.as_second(),
+            one.occurred.since.as_second(),
         )
     });
 }

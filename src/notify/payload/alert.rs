@@ -1,8 +1,7 @@
 //! Incidents as alerts of Alertmanager's API v2.
 //!
-//! Alertmanager knows an alert by its labels, so these are few, fixed, and the same for the life of
-//! an Incident. What changes stands in the annotations. An alert that is not sent again ends by
-//! itself at `endsAt`.
+//! Alertmanager identifies an alert by its labels, so the labels do not change during the life of an Incident. What
+//! changes is in the annotations. An alert that is not sent again ends at `endsAt`.
 
 use std::collections::BTreeMap;
 
@@ -10,62 +9,60 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::text::plain;
-use super::{Origin, Transition, level_of, passed};
+use super::{Origin, Transition, severity_of, transitions_of};
 use crate::api::Incident;
 use crate::limits;
 use crate::model::{Severity, Signature};
 
-/// One alert, as Alertmanager takes it.
+/// One alert in the format of Alertmanager.
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Alert {
-    /// What it is known by.
+    /// Labels, which identify the alert.
     pub labels: BTreeMap<&'static str, String>,
-    /// What people read.
+    /// Annotations, which people read.
     pub annotations: BTreeMap<&'static str, String>,
-    /// Since when.
+    /// When it started.
     pub starts_at: Timestamp,
-    /// Until when: in the future while it holds, in the past once it is over.
+    /// When it ends: in the future while it is firing, in the past once it is resolved.
     pub ends_at: Timestamp,
 }
 
-/// The alerts that hold now, and those that ended lately.
+/// The alerts that are firing, and those that were resolved recently.
 pub fn alerts<'i>(
     incidents: impl Iterator<Item = &'i Incident>,
     origin: &Origin,
-    level_min: Severity,
     now: Timestamp,
 ) -> Vec<Alert> {
     let mut alerts: Vec<Alert> = incidents
-        .filter(|incident| level_of(incident) >= level_min)
         .filter_map(|incident| alert(incident, origin, now))
         .collect();
-    // The oldest open ones must not fall out when there are too many: they are the ones known.
+    // When there are too many, the oldest open alerts are kept: Alertmanager knows them already.
     alerts.sort_by_key(|alert| (alert.ends_at <= now, alert.starts_at));
     alerts.truncate(limits::ALERTS_MAX);
     alerts
 }
 
-/// An Incident as an alert; `None` before it is detected, and some time after it was closed.
+/// An Incident as an alert. `None` before it is detected, and some time after it was closed.
 #[must_use]
 pub fn alert(incident: &Incident, origin: &Origin, now: Timestamp) -> Option<Alert> {
-    let passed = passed(incident);
-    let detected = passed
+    let all = transitions_of(incident);
+    let detected = all
         .iter()
-        .find(|passed| passed.transition == Transition::Detected)?;
-    let ended = passed.iter().find(|passed| passed.transition.is_end());
+        .find(|occurred| occurred.transition == Transition::Detected)?;
+    let ended = all.iter().find(|occurred| occurred.transition.is_end());
     let ends_at = match ended {
         Some(ended) if now.duration_since(ended.since) > RESOLVED_FOR => return None,
         Some(ended) => ended.since.min(now),
-        None => now.checked_add(HOLDS_FOR).unwrap_or(Timestamp::MAX),
+        None => now.checked_add(FIRING_FOR).unwrap_or(Timestamp::MAX),
     };
-    let state = passed
+    let state = all
         .iter()
-        .max_by_key(|passed| {
+        .max_by_key(|occurred| {
             (
-                passed.transition.is_end(),
-                passed.since.as_second(),
-                passed.transition,
+                occurred.transition.is_end(),
+                occurred.since.as_second(),
+                occurred.transition,
             )
         })
         .unwrap_or(detected);
@@ -77,13 +74,13 @@ pub fn alert(incident: &Incident, origin: &Origin, now: Timestamp) -> Option<Ale
     })
 }
 
-const HOLDS_FOR: SignedDuration = SignedDuration::from_secs(limits::ALERT_HOLDS_S);
+const FIRING_FOR: SignedDuration = SignedDuration::from_secs(limits::ALERT_HOLDS_S);
 const RESOLVED_FOR: SignedDuration = SignedDuration::from_secs(limits::ALERT_RESOLVED_S);
 
 fn labels(incident: &Incident, origin: &Origin) -> BTreeMap<&'static str, String> {
     let name = |text: &str| plain(text, limits::NOTIFIED_NAME_BYTES_MAX);
     let (meta, spec) = (&incident.metadata, &incident.spec);
-    let severity = match level_of(incident) {
+    let severity = match severity_of(incident) {
         Severity::Quarantine => "critical",
         Severity::Alert => "warning",
     };
@@ -103,7 +100,7 @@ fn labels(incident: &Incident, origin: &Origin) -> BTreeMap<&'static str, String
             name(origin.cluster.as_deref().unwrap_or_default()),
         ),
     ];
-    // A label without a value is no label there.
+    // Alertmanager treats a label without a value as absent.
     labels
         .into_iter()
         .filter(|(_, value)| !value.is_empty())

@@ -1,17 +1,17 @@
-//! A transition as a CloudEvent 1.0 in structured JSON. The data is the Incident in our own words, or
-//! an OCSF finding.
+//! A transition as a CloudEvent 1.0 in structured JSON. The data is the Incident in Yellowjack's own format, or an
+//! OCSF finding.
 
 use serde_json::{Value, json};
 
 use super::text::plain;
-use super::{Origin, Passed, level_of, ocsf};
+use super::{OccurredTransition, Origin, ocsf, severity_of};
 use crate::api::{ActionRecord, EvidenceEntry, ExampleFlow, Incident, Trace};
 use crate::limits;
 
-/// What the data of a CloudEvent is.
+/// The format of the data of a CloudEvent.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// The Incident in Yellowjack's own words.
+    /// The Incident in Yellowjack's own format.
     #[default]
     Cloudevents,
     /// An OCSF Detection Finding (class 2004).
@@ -20,7 +20,12 @@ pub enum Format {
 
 /// One transition of an Incident as a CloudEvent.
 #[must_use]
-pub fn cloud_event(incident: &Incident, passed: &Passed, origin: &Origin, format: Format) -> Value {
+pub fn cloud_event(
+    incident: &Incident,
+    occurred: &OccurredTransition,
+    origin: &Origin,
+    format: Format,
+) -> Value {
     let meta = &incident.metadata;
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     let name = meta.name.as_deref().unwrap_or_default();
@@ -30,17 +35,17 @@ pub fn cloud_event(incident: &Incident, passed: &Passed, origin: &Origin, format
     };
     let mut event = json!({
         "specversion": "1.0",
-        "id": passed.id(incident),
+        "id": occurred.id(incident),
         "source": source,
-        "type": format!("dev.yellowjack.incident.{}", passed.transition.slug()),
+        "type": format!("dev.yellowjack.incident.{}", occurred.transition.slug()),
         "subject": format!("namespaces/{namespace}/incidents/{name}"),
-        "time": passed.since.to_string(),
+        "time": occurred.since.to_string(),
         "datacontenttype": "application/json",
     });
     let (data, schema) = match format {
-        Format::Cloudevents => (data(incident, passed, origin), None),
+        Format::Cloudevents => (data(incident, occurred, origin), None),
         Format::Ocsf => (
-            ocsf::finding(incident, passed, origin),
+            ocsf::finding(incident, occurred, origin),
             Some(ocsf::SCHEMA_URL),
         ),
     };
@@ -53,16 +58,16 @@ pub fn cloud_event(incident: &Incident, passed: &Passed, origin: &Origin, format
     event
 }
 
-fn data(incident: &Incident, passed: &Passed, origin: &Origin) -> Value {
+fn data(incident: &Incident, occurred: &OccurredTransition, origin: &Origin) -> Value {
     let (meta, spec) = (&incident.metadata, &incident.spec);
     let status = incident.status.clone().unwrap_or_default();
     let evidence = spec.evidence.iter().take(limits::NOTIFIED_EVIDENCE_MAX);
     let actions = status.actions.iter().rev();
     json!({
-        "transition": passed.transition.name(),
-        "reason": plain(&passed.reason, limits::NOTIFIED_NAME_BYTES_MAX),
-        "message": plain(&passed.message, limits::NOTIFIED_TEXT_BYTES_MAX),
-        "level": level_of(incident).name(),
+        "transition": occurred.transition.name(),
+        "reason": plain(&occurred.reason, limits::NOTIFIED_NAME_BYTES_MAX),
+        "message": plain(&occurred.message, limits::NOTIFIED_TEXT_BYTES_MAX),
+        "level": severity_of(incident).name(),
         "cluster": origin.cluster,
         "incident": {
             "namespace": meta.namespace,
@@ -125,7 +130,7 @@ fn action(action: &ActionRecord) -> Value {
     })
 }
 
-/// The identifiers of the training side, cleaned.
+/// The identifiers of the training job, cleaned.
 pub(super) fn trace(trace: &Trace) -> Value {
     let text = |id: &Option<String>| {
         id.as_deref()

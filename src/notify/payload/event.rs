@@ -1,24 +1,24 @@
-//! Transitions as Kubernetes Events, on the Incident, the pod and the run: for whoever describes one
-//! of them. Best effort, and gone after an hour; the Incident is the record.
+//! Transitions as Kubernetes Events, on the Incident, the pod and the run, which `kubectl describe` shows. Best
+//! effort, and deleted by the API server after an hour; the Incident keeps the record.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource, ResourceExt};
 
-use super::{Passed, Transition, text::plain};
+use super::{OccurredTransition, Transition, text::plain};
 use crate::api::{AgentRun, AgentRunCondition, Incident, Reason, condition_of};
 use crate::limits;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $variant:ident: $action:literal,)*) => {
-        /// Why an Event is there. Closed set, in the order in which the docs list them.
+        /// The reason of an Event. Closed set, in the order in which the docs list them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum EventReason {
             $($(#[doc = $doc])* $variant,)*
         }
 
         impl EventReason {
-            /// All of them.
+            /// All reasons.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The name in the Event.
@@ -27,13 +27,13 @@ macro_rules! reasons {
                 match self { $(Self::$variant => stringify!($variant),)* }
             }
 
-            /// What was done or found out when it came about.
+            /// The action of the Event.
             #[must_use]
             pub const fn action(self) -> &'static str {
                 match self { $(Self::$variant => $action,)* }
             }
 
-            /// What it means.
+            /// The description in the docs.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*).trim(),)* }
@@ -43,23 +43,23 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A finding crossed a line, and there is an Incident.
+    /// A finding crossed its threshold, and there is an Incident.
     IncidentDetected: "Detect",
     /// The pod is isolated, suspended or gone.
     PodContained: "Contain",
-    /// An action failed and is tried again.
+    /// An action failed and is retried.
     ContainmentFailed: "Contain",
-    /// Too many pods crossed at once, so nothing is done to this one.
+    /// Too many pods crossed their threshold at once, so nothing is done to this one.
     BreakerOpen: "Contain",
-    /// The log showed that the traffic stopped.
+    /// The log shows that the traffic stopped.
     ContainmentVerified: "Verify",
-    /// Traffic was seen after the deny stood.
+    /// The log shows traffic after the isolation.
     ConnectionsSurvive: "Verify",
     /// A human released it, and what was changed is restored.
     IncidentReleased: "Release",
     /// A human ended it.
     IncidentTerminated: "Terminate",
-    /// A source is silent or lost events, so what the run's pods do is not seen.
+    /// A source is silent or lost events, so the traffic of the run's pods is not visible.
     SignalsStale: "Observe",
     /// Another policy allows the run's pods more than its guardrails do.
     GuardrailWidened: "Audit",
@@ -110,26 +110,26 @@ pub fn events_section() -> String {
     page
 }
 
-/// What an Event says about one object.
+/// One Event about one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventText {
-    /// Tells this occurrence from others, for ever.
+    /// Identifies this occurrence; it never changes.
     pub id: String,
-    /// When it came about.
+    /// When it happened.
     pub since: Timestamp,
-    /// Why.
+    /// The reason.
     pub reason: EventReason,
-    /// The object.
+    /// The object that the Event is about.
     pub regarding: ObjectReference,
-    /// The Incident, where the object is another one.
+    /// The Incident, if the Event is about another object.
     pub related: Option<ObjectReference>,
-    /// The sentence.
+    /// The text.
     pub note: String,
 }
 
 /// The Events of one transition: about the Incident, its pod and its run.
 #[must_use]
-pub fn incident_events(incident: &Incident, passed: &Passed) -> Vec<EventText> {
+pub fn incident_events(incident: &Incident, occurred: &OccurredTransition) -> Vec<EventText> {
     let spec = &incident.spec;
     let itself = incident.object_ref(&());
     let namespace = incident.namespace();
@@ -149,12 +149,12 @@ pub fn incident_events(incident: &Incident, passed: &Passed) -> Vec<EventText> {
         namespace,
         ..ObjectReference::default()
     });
-    let message = match (passed.transition, spec.evidence.first()) {
+    let message = match (occurred.transition, spec.evidence.first()) {
         (Transition::Detected, Some(entry)) => &entry.summary,
-        _ => &passed.message,
+        _ => &occurred.message,
     };
     let about = |regarding: ObjectReference, related: Option<ObjectReference>| {
-        let whose = match related {
+        let prefix = match related {
             Some(_) => format!(
                 "Incident {}: pod {}: ",
                 incident.name_any(),
@@ -163,12 +163,12 @@ pub fn incident_events(incident: &Incident, passed: &Passed) -> Vec<EventText> {
             None => format!("pod {}: ", spec.subject.name),
         };
         EventText {
-            id: passed.id(incident),
-            since: passed.since,
-            reason: EventReason::of(passed.transition),
+            id: occurred.id(incident),
+            since: occurred.since,
+            reason: EventReason::of(occurred.transition),
             regarding,
             related,
-            note: plain(&(whose + message), limits::EVENT_NOTE_BYTES_MAX),
+            note: plain(&(prefix + message), limits::EVENT_NOTE_BYTES_MAX),
         }
     };
     let others = [Some(pod), run].into_iter().flatten();
@@ -177,18 +177,18 @@ pub fn incident_events(incident: &Incident, passed: &Passed) -> Vec<EventText> {
         .collect()
 }
 
-/// The Events that a run's conditions are worth.
+/// The Events about a run's conditions.
 #[must_use]
 pub fn run_events(run: &AgentRun) -> Vec<EventText> {
     let conditions = run.status.as_ref().map_or(&[][..], |s| &s.conditions);
     let of = |type_: AgentRunCondition, reasons: &[Reason], event: EventReason| {
         let condition = condition_of(conditions, type_.name())?;
-        let is_meant = condition.status != "True"
+        let matches = condition.status != "True"
             && reasons
                 .iter()
                 .any(|reason| reason.name() == condition.reason);
         let since = condition.last_transition_time.0;
-        is_meant.then(|| EventText {
+        matches.then(|| EventText {
             id: format!(
                 "{}-{}-{}-{}",
                 run.uid().unwrap_or_default(),

@@ -1,8 +1,8 @@
-//! What people are told, as data: Incidents and runs in, texts and JSON out. Pure (INV-1); called by
-//! the tasks beside it, which decide when, to whom and how often.
+//! The content of notifications: builds texts and JSON from Incidents and runs. Pure (INV-1). Called by the tasks in
+//! `deliver`, which decide when and how often each receiver gets them.
 //!
-//! Names, summaries and messages may hold what an agent chose. They are cut and cleaned here once
-//! more (INV-6), because the readers are chat windows and not only terminals.
+//! Names, summaries and messages may contain text that an agent chose. They are cut and cleaned here again (INV-6),
+//! because notifications are read in chat windows and not only in terminals.
 
 mod alert;
 mod cloud_event;
@@ -18,12 +18,12 @@ mod tests;
 pub use alert::{Alert, alert, alerts};
 pub use cloud_event::{Format, cloud_event};
 pub use event::{EventReason, EventText, events_section, incident_events, run_events};
-pub use trace::{Span, spans, spans_request, trace_id};
-pub use transition::{Passed, Transition, level_of, passed, told_name, was_told};
+pub use trace::{Span, spans, spans_request};
+pub use transition::{OccurredTransition, Transition, severity_of, transitions_of};
 
-/// Where notifications come from.
+/// The cluster that sends notifications.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The cluster's name, where it was given one.
+    /// The cluster's name, if one is configured.
     pub cluster: Option<String>,
 }

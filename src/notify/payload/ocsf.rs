@@ -1,8 +1,8 @@
 //! A transition as an OCSF Detection Finding: class 2004 of schema 1.8.0.
 //!
-//! The first transition creates the finding, later ones update it, and the human's word closes it;
-//! `finding_info.uid` is the Incident's UID in all of them. Checked against the schema with
-//! `ocsf-json-schema` when it was written; the test beside it keeps the attributes that it requires.
+//! The first transition creates the finding, later ones update it, and the human's decision closes it;
+//! `finding_info.uid` is the Incident's UID in all of them. The output was validated against the schema with
+//! `ocsf-json-schema`; a test checks the attributes that the schema requires.
 
 use std::net::IpAddr;
 
@@ -10,25 +10,28 @@ use serde_json::{Map, Value, json};
 
 use super::cloud_event::trace;
 use super::text::plain;
-use super::{Origin, Passed, Transition, level_of};
+use super::{OccurredTransition, Origin, Transition, severity_of};
 use crate::api::{EvidenceEntry, ExampleFlow, Incident};
 use crate::limits;
 use crate::model::{Severity, Signature};
 
-/// The version of the schema.
+/// Version of the OCSF schema.
 pub(super) const VERSION: &str = "1.8.0";
 
-/// Where the class is described.
+/// Address of the schema of the class.
 pub(super) const SCHEMA_URL: &str = "https://schema.ocsf.io/1.8.0/classes/detection_finding";
 
 const CLASS: i64 = 2004;
 
-pub(super) fn finding(incident: &Incident, passed: &Passed, origin: &Origin) -> Value {
-    let (activity, activity_name) = activity(passed.transition);
-    let (severity, severity_name) = severity(incident, passed.transition);
-    let (status, status_name) = status(passed.transition);
-    let level = level_of(incident);
-    let (confidence, confidence_name) = match level {
+pub(super) fn finding(
+    incident: &Incident,
+    occurred: &OccurredTransition,
+    origin: &Origin,
+) -> Value {
+    let (activity, activity_name) = activity(occurred.transition);
+    let (severity, severity_name) = severity(incident, occurred.transition);
+    let (status, status_name) = status(occurred.transition);
+    let (confidence, confidence_name) = match severity_of(incident) {
         Severity::Quarantine => (3, "High"),
         Severity::Alert => (2, "Medium"),
     };
@@ -42,22 +45,22 @@ pub(super) fn finding(incident: &Incident, passed: &Passed, origin: &Origin) -> 
         "class_name": "Detection Finding",
         "type_uid": CLASS * 100 + activity,
         "type_name": format!("Detection Finding: {activity_name}"),
-        "time": passed.since.as_millisecond(),
+        "time": occurred.since.as_millisecond(),
         "severity_id": severity,
         "severity": severity_name,
         "status_id": status,
         "status": status_name,
-        "status_detail": plain(&passed.reason, limits::NOTIFIED_NAME_BYTES_MAX),
-        "message": plain(&passed.message, limits::NOTIFIED_TEXT_BYTES_MAX),
+        "status_detail": plain(&occurred.reason, limits::NOTIFIED_NAME_BYTES_MAX),
+        "message": plain(&occurred.message, limits::NOTIFIED_TEXT_BYTES_MAX),
         "confidence_id": confidence,
         "confidence": confidence_name,
-        "is_alert": !passed.transition.is_end(),
-        "metadata": metadata(incident, passed, origin),
+        "is_alert": !occurred.transition.is_end(),
+        "metadata": metadata(incident, occurred, origin),
         "finding_info": finding_info(incident),
         "evidences": evidences(incident),
         "resources": resources(incident),
         "unmapped": {
-            "transition": passed.transition.name(),
+            "transition": occurred.transition.name(),
             "trace": spec.trace.as_ref().map(trace),
         },
     })
@@ -72,7 +75,7 @@ const fn activity(transition: Transition) -> (i64, &'static str) {
 }
 
 fn severity(incident: &Incident, transition: Transition) -> (i64, &'static str) {
-    match level_of(incident) {
+    match severity_of(incident) {
         Severity::Quarantine if transition.is_trouble() => (5, "Critical"),
         Severity::Quarantine => (4, "High"),
         Severity::Alert => (3, "Medium"),
@@ -87,12 +90,12 @@ const fn status(transition: Transition) -> (i64, &'static str) {
     }
 }
 
-fn metadata(incident: &Incident, passed: &Passed, origin: &Origin) -> Value {
+fn metadata(incident: &Incident, occurred: &OccurredTransition, origin: &Origin) -> Value {
     let mut metadata = json!({
         "version": VERSION,
-        "uid": passed.id(incident),
+        "uid": occurred.id(incident),
         "correlation_uid": incident.metadata.uid,
-        "event_code": passed.transition.name(),
+        "event_code": occurred.transition.name(),
         "product": {
             "name": "Yellowjack",
             "vendor_name": "Yellowjack",
@@ -122,7 +125,7 @@ fn finding_info(incident: &Incident) -> Value {
         "desc": plain(summary, limits::NOTIFIED_TEXT_BYTES_MAX),
         "types": types,
         "attacks": attacks(incident),
-        // Behavioural: it rests on what the pod did, not on what it holds.
+        // Behavioral: based on what the pod did, not on its content.
         "analytic": { "name": types.first(), "uid": types.first(), "type_id": 2, "type": "Behavioral" },
     });
     let known = [
@@ -140,7 +143,7 @@ fn finding_info(incident: &Incident) -> Value {
     info
 }
 
-/// The signature's own name; whatever else stands there is some other version's, and cleaned.
+/// The signature's name. A name that this version does not know is cleaned.
 fn signature(entry: &EvidenceEntry) -> String {
     Signature::from_name(&entry.signature).map_or_else(
         || plain(&entry.signature, limits::NOTIFIED_NAME_BYTES_MAX),
@@ -148,7 +151,7 @@ fn signature(entry: &EvidenceEntry) -> String {
     )
 }
 
-/// Techniques of ATT&CK and ATLAS with what they are called and what they are for.
+/// Techniques of ATT&CK and ATLAS with names and tactics.
 fn attacks(incident: &Incident) -> Vec<Value> {
     let known = incident
         .spec
@@ -173,7 +176,7 @@ fn attack(id: &str) -> Value {
     };
     let mut attack = Map::new();
     let named = |uid: &str| json!({ "uid": uid, "name": name });
-    // `T1496.001` is sub-technique 001 of T1496; ATLAS counts alike behind its prefix.
+    // `T1496.001` is sub-technique 001 of T1496. ATLAS ids have the same form after their prefix.
     match id.rsplit_once('.') {
         Some((parent, _)) if id.starts_with('T') || parent.contains('.') => {
             attack.insert("technique".to_owned(), json!({ "uid": parent }));
@@ -231,7 +234,7 @@ fn example(source: &Value, flow: &ExampleFlow) -> Value {
         target.insert("port".to_owned(), flow.port.into());
     }
     if let Some(name) = &flow.name {
-        // `hostname` is a type with a pattern; what an agent asked for need not fit it.
+        // `hostname` is a type with a pattern, which a name that an agent looked up may not match.
         let key = if is_host_name(name) {
             "hostname"
         } else {

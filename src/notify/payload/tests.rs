@@ -1,4 +1,4 @@
-//! What notifications say of an Incident, hostile ones included.
+//! The content of notifications about Incidents, including hostile ones.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::{AgentRun, Incident};
 use crate::limits;
-use crate::model::Severity;
 
 const UID: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -91,7 +90,10 @@ fn closed() -> Incident {
 }
 
 fn transitions(incident: &Incident) -> Vec<Transition> {
-    passed(incident).iter().map(|p| p.transition).collect()
+    transitions_of(incident)
+        .iter()
+        .map(|p| p.transition)
+        .collect()
 }
 
 #[test]
@@ -120,12 +122,12 @@ fn conditions_become_transitions_in_the_order_of_time() {
 }
 
 #[test]
-fn an_id_stays_while_the_message_changes_and_differs_when_it_happens_again() {
+fn an_id_does_not_depend_on_the_message_and_changes_with_each_occurrence() {
     let id = |second, message: &str| {
         let mut survive = condition("Verified", "False", "ConnectionsSurvive", second);
         survive["message"] = message.into();
         let incident = incident(&json!([survive]));
-        passed(&incident)[0].id(&incident)
+        transitions_of(&incident)[0].id(&incident)
     };
     assert_eq!(id(10, "one flow"), id(10, "two flows"));
     assert_ne!(id(10, "one flow"), id(20, "one flow"));
@@ -133,34 +135,34 @@ fn an_id_stays_while_the_message_changes_and_differs_when_it_happens_again() {
 }
 
 #[test]
-fn what_the_status_notes_was_told_and_a_later_occurrence_was_not() {
+fn a_recorded_transition_is_notified_and_a_later_occurrence_is_not() {
     let mut incident = contained();
-    let first = passed(&incident).remove(0);
-    assert!(!was_told(&incident, &first));
+    let first = transitions_of(&incident).remove(0);
+    assert!(!first.is_notified(&incident));
     let status = incident.status.as_mut().unwrap();
     let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(first.since);
     status.notified.insert("Detected".to_owned(), time);
-    assert!(was_told(&incident, &first));
-    let later = Passed {
+    assert!(first.is_notified(&incident));
+    let later = OccurredTransition {
         since: at(1_790_000_999),
         ..first
     };
-    assert!(!was_told(&incident, &later));
+    assert!(!later.is_notified(&incident));
 }
 
 #[test]
 fn a_cloud_event_has_the_attributes_that_the_specification_requires() {
     let incident = contained();
-    let passed = passed(&incident).remove(0);
+    let occurred = transitions_of(&incident).remove(0);
     let origin = Origin {
         cluster: Some("prod".to_owned()),
     };
-    let event = cloud_event(&incident, &passed, &origin, Format::Cloudevents);
+    let event = cloud_event(&incident, &occurred, &origin, Format::Cloudevents);
     assert_eq!(event["specversion"], "1.0");
     assert_eq!(event["type"], "dev.yellowjack.incident.detected");
     assert_eq!(event["source"], "https://yellowjack.dev/clusters/prod");
     assert_eq!(event["subject"], "namespaces/agents/incidents/rogue-1");
-    assert_eq!(event["id"], passed.id(&incident));
+    assert_eq!(event["id"], occurred.id(&incident));
     assert!(event["time"].as_str().unwrap().parse::<Timestamp>().is_ok());
     assert_eq!(event["datacontenttype"], "application/json");
     let names: Vec<&String> = event.as_object().unwrap().keys().collect();
@@ -179,8 +181,8 @@ fn a_cloud_event_has_the_attributes_that_the_specification_requires() {
 #[test]
 fn an_ocsf_finding_has_the_attributes_that_the_schema_requires() {
     let incident = contained();
-    let all = passed(&incident);
-    let finding = |passed| cloud_event(&incident, passed, &Origin::default(), Format::Ocsf);
+    let all = transitions_of(&incident);
+    let finding = |occurred| cloud_event(&incident, occurred, &Origin::default(), Format::Ocsf);
     let event = finding(&all[0]);
     let schema = "https://schema.ocsf.io/1.8.0/classes/detection_finding";
     assert_eq!(event["dataschema"], schema);
@@ -227,7 +229,7 @@ fn an_ocsf_finding_has_the_attributes_that_the_schema_requires() {
     assert_eq!(types, ["Pod", "AgentRun"]);
     assert_eq!(finding(&all[1])["data"]["activity_id"], 2);
     let end = closed();
-    let last = passed(&end).remove(2);
+    let last = transitions_of(&end).remove(2);
     let event = cloud_event(&end, &last, &Origin::default(), Format::Ocsf);
     assert_eq!(
         (&event["data"]["activity_id"], &event["data"]["status_id"]),
@@ -240,7 +242,7 @@ fn an_ocsf_finding_has_the_attributes_that_the_schema_requires() {
 }
 
 #[test]
-fn an_alert_holds_while_the_incident_is_open_and_ends_when_it_is_closed() {
+fn an_alert_fires_while_the_incident_is_open_and_ends_when_it_is_closed() {
     let now = at(1_790_001_000);
     let open = alert(&contained(), &Origin::default(), now).unwrap();
     let names: Vec<&str> = open.labels.keys().copied().collect();
@@ -267,7 +269,7 @@ fn an_alert_holds_while_the_incident_is_open_and_ends_when_it_is_closed() {
 }
 
 #[test]
-fn what_alertmanager_gets_has_the_fields_of_its_api() {
+fn an_alert_has_the_fields_of_the_api_of_alertmanager() {
     let alert = alert(&contained(), &Origin::default(), at(1_790_001_000)).unwrap();
     let body = serde_json::to_value(alert).unwrap();
     let mut keys: Vec<&String> = body.as_object().unwrap().keys().collect();
@@ -277,19 +279,7 @@ fn what_alertmanager_gets_has_the_fields_of_its_api() {
 }
 
 #[test]
-fn weak_findings_are_left_out_where_only_strong_ones_are_wanted() {
-    let strong = contained();
-    let mut weak = contained();
-    weak.spec.evidence.remove(0);
-    let told = |level| {
-        let all = [&strong, &weak].into_iter();
-        alerts(all, &Origin::default(), level, at(1_790_001_000)).len()
-    };
-    assert_eq!((told(Severity::Alert), told(Severity::Quarantine)), (2, 1));
-}
-
-#[test]
-fn what_an_agent_chose_stays_bounded_and_is_no_markup_anywhere() {
+fn text_that_an_agent_chose_is_bounded_and_contains_no_markup() {
     let hostile = format!(
         "<!channel>\u{202e}\n{{{{ x }}}} @here {}",
         "a".repeat(9_000)
@@ -309,10 +299,10 @@ fn what_an_agent_chose_stays_bounded_and_is_no_markup_anywhere() {
     for condition in &mut incident.status.as_mut().unwrap().conditions {
         condition.message.clone_from(&hostile);
     }
-    let passed = passed(&incident).remove(0);
+    let occurred = transitions_of(&incident).remove(0);
     let origin = Origin::default();
     let alert = alert(&incident, &origin, at(1_790_001_000)).unwrap();
-    let events = incident_events(&incident, &passed);
+    let events = incident_events(&incident, &occurred);
     assert!(
         events
             .iter()
@@ -320,8 +310,8 @@ fn what_an_agent_chose_stays_bounded_and_is_no_markup_anywhere() {
     );
     let notes: Vec<String> = events.into_iter().map(|event| event.note).collect();
     for text in [
-        cloud_event(&incident, &passed, &origin, Format::Cloudevents).to_string(),
-        cloud_event(&incident, &passed, &origin, Format::Ocsf).to_string(),
+        cloud_event(&incident, &occurred, &origin, Format::Cloudevents).to_string(),
+        cloud_event(&incident, &occurred, &origin, Format::Ocsf).to_string(),
         serde_json::to_string(&alert).unwrap(),
         notes.join(" "),
     ] {
@@ -339,7 +329,7 @@ fn what_an_agent_chose_stays_bounded_and_is_no_markup_anywhere() {
 #[test]
 fn events_are_about_the_incident_its_pod_and_its_run() {
     let incident = contained();
-    let events = incident_events(&incident, &passed(&incident)[1]);
+    let events = incident_events(&incident, &transitions_of(&incident)[1]);
     let kinds: Vec<_> = events
         .iter()
         .map(|e| e.regarding.kind.as_deref().unwrap())
@@ -362,7 +352,7 @@ fn events_are_about_the_incident_its_pod_and_its_run() {
 }
 
 #[test]
-fn a_run_that_is_not_seen_or_not_guarded_is_worth_an_event() {
+fn a_run_that_is_not_observed_or_not_guarded_causes_an_event() {
     let run = |conditions: Value| -> AgentRun {
         serde_json::from_value(json!({
             "apiVersion": "yellowjack.dev/v1alpha1",
@@ -389,7 +379,7 @@ fn a_run_that_is_not_seen_or_not_guarded_is_worth_an_event() {
 }
 
 #[test]
-fn the_way_of_an_incident_is_one_trace_whose_ids_stay() {
+fn an_incident_is_one_trace_with_stable_ids() {
     let mut incident = contained();
     incident.status.as_mut().unwrap().actions = serde_json::from_value(json!([{
         "type": "Isolate",
@@ -438,11 +428,4 @@ fn the_way_of_an_incident_is_one_trace_whose_ids_stay() {
         let request = spans_request(&spans(&incident), &Origin::default());
         std::fs::write(file, request.to_string()).unwrap();
     }
-}
-
-#[test]
-fn a_trace_id_is_a_uid_or_a_digest_of_it() {
-    assert_eq!(trace_id(UID), "11111111222233334444555555555555");
-    assert_eq!(trace_id("no uid").len(), 32);
-    assert_ne!(trace_id("no uid"), trace_id("another"));
 }

@@ -1,9 +1,9 @@
-//! Text for people: bounded, on one line, and without what a chat takes for markup.
+//! Text for people: bounded, on one line, and without chat markup.
 
 use crate::model::clean;
 
-/// Cuts `text` and takes out what chats and templates read as a mention, a link or code. A domain
-/// that an agent asks for may hold any of it.
+/// Cuts `text` and replaces what chats and templates interpret as a mention, a link or code. The name of a domain
+/// that an agent looks up may contain any of it.
 pub(super) fn plain(text: &str, bytes_max: usize) -> String {
     clean(text, bytes_max)
         .chars()
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn markup_of_an_agent_is_no_markup() {
+    fn markup_in_text_of_an_agent_is_replaced() {
         let hostile = "<!channel> [pay](http://a) @here {{ .Labels }} `rm`\n\u{202e}x";
         let text = plain(hostile, 256);
         assert!(!text.contains(['<', '>', '[', '@', '{', '`', '\n', '\u{202e}']));

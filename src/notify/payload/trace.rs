@@ -1,23 +1,21 @@
-//! The way of an Incident as spans of a trace: finding, incident, containment with its actions,
-//! verification, decision. As OTLP in JSON, for `/v1/traces` of a collector.
+//! An Incident as spans of a trace: finding, incident, containment with its actions, verification, decision. As OTLP
+//! in JSON, for `/v1/traces` of a collector.
 //!
-//! The trace id is the Incident's UID and span ids are digests of what a span is about, so that every
-//! process and every restart makes the same ones. Spans are read from the record and not opened while
-//! code runs: the way crosses tasks, processes and days, and a span that is open when a process ends
-//! is lost. That is also why no tracing library is needed.
-
-use std::fmt::Write as _;
+//! The trace id is the Incident's UID and span ids are digests of what a span is about, so that every process and every
+//! restart computes the same ones. Spans are computed from the stored Incident and not opened while code runs, because
+//! an Incident spans tasks, processes and days, and a span that is open when a process ends is lost. For the same
+//! reason no tracing library is used.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::text::plain;
-use super::{Origin, Passed, Transition, passed};
+use super::{OccurredTransition, Origin, Transition, transitions_of};
 use crate::api::{ActionResult, Incident, IncidentCondition, condition_of};
 use crate::limits;
+use crate::model::{hex_digest, trace_id};
 
 /// One span.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,21 +27,12 @@ pub struct Span {
     json: Value,
 }
 
-/// The id of the trace of an Incident: its UID, without hyphens.
-#[must_use]
-pub fn trace_id(uid: &str) -> String {
-    let plain: String = uid.chars().filter(char::is_ascii_hexdigit).collect();
-    if plain.len() == 32 && uid.len() == 36 {
-        return plain.to_lowercase();
-    }
-    digest(&[uid], 16)
-}
-
 /// The spans of an Incident that have ended.
 #[must_use]
 pub fn spans(incident: &Incident) -> Vec<Span> {
-    let all = passed(incident);
-    let Some(detected) = all.iter().find(|p| p.transition == Transition::Detected) else {
+    let all = transitions_of(incident);
+    let is_detected = |occurred: &&OccurredTransition| occurred.transition == Transition::Detected;
+    let Some(detected) = all.iter().find(is_detected) else {
         return Vec::new();
     };
     let builder = Builder::new(incident);
@@ -55,8 +44,8 @@ pub fn spans(incident: &Incident) -> Vec<Span> {
         vec![builder.span(&root, "", "incident", (start, detected.since), None, vec![])];
     spans.extend(builder.findings(&root));
     spans.extend(builder.actions(&root));
-    for passed in &all {
-        spans.extend(builder.transition(&root, detected.since, passed));
+    for occurred in &all {
+        spans.extend(builder.transition(&root, detected.since, occurred));
     }
     spans
 }
@@ -97,7 +86,7 @@ impl<'i> Builder<'i> {
     }
 
     fn id(&self, about: &[&str]) -> String {
-        digest(&[&[self.uid.as_str()], about].concat(), 8)
+        hex_digest(&[&[self.uid.as_str()], about].concat(), 8)
     }
 
     fn span(
@@ -175,8 +164,13 @@ impl<'i> Builder<'i> {
         actions.iter().map(span).collect()
     }
 
-    fn transition(&self, root: &str, detected: Timestamp, passed: &Passed) -> Option<Span> {
-        let (name, start) = match passed.transition {
+    fn transition(
+        &self,
+        root: &str,
+        detected: Timestamp,
+        occurred: &OccurredTransition,
+    ) -> Option<Span> {
+        let (name, start) = match occurred.transition {
             Transition::Detected => return None,
             Transition::Contained | Transition::ContainmentFailed | Transition::BreakerOpen => {
                 ("contain", detected)
@@ -186,17 +180,17 @@ impl<'i> Builder<'i> {
             }
             Transition::Released | Transition::Terminated => ("decide", detected),
         };
-        let second = passed.since.as_second().to_string();
-        let id = self.id(&[name, passed.transition.name(), &second]);
-        let error = passed
+        let second = occurred.since.as_second().to_string();
+        let id = self.id(&[name, occurred.transition.name(), &second]);
+        let error = occurred
             .transition
             .is_trouble()
-            .then_some(passed.message.as_str());
+            .then_some(occurred.message.as_str());
         let more = vec![
-            attribute("yellowjack.transition", passed.transition.name()),
-            attribute("yellowjack.reason", &text(&passed.reason)),
+            attribute("yellowjack.transition", occurred.transition.name()),
+            attribute("yellowjack.reason", &text(&occurred.reason)),
         ];
-        Some(self.span(&id, root, name, (start, passed.since), error, more))
+        Some(self.span(&id, root, name, (start, occurred.since), error, more))
     }
 
     fn contained(&self) -> Option<Timestamp> {
@@ -208,8 +202,8 @@ impl<'i> Builder<'i> {
     }
 }
 
-/// What every span says: whose it is, by OpenTelemetry's names for Kubernetes, and the identifiers of
-/// the training side.
+/// The attributes of every span: the pod and its run under OpenTelemetry's names for Kubernetes, and the identifiers
+/// of the training job.
 fn common(incident: &Incident) -> Vec<Value> {
     let spec = &incident.spec;
     let trace = spec.trace.clone().unwrap_or_default();
@@ -239,19 +233,4 @@ fn attribute(key: &str, value: &str) -> Value {
 
 fn text(text: &str) -> String {
     plain(text, limits::NOTIFIED_NAME_BYTES_MAX)
-}
-
-/// Digits of a digest of `parts`, `bytes` of it.
-fn digest(parts: &[&str], bytes: usize) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part.as_bytes());
-    }
-    let mut digits = String::new();
-    for byte in hash.finalize().iter().take(bytes) {
-        // Writing to a String cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
 }

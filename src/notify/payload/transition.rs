@@ -1,7 +1,7 @@
-//! The transitions of an Incident that people hear of, read from its conditions.
+//! The transitions of an Incident that cause notifications, derived from its conditions.
 //!
-//! A transition is known by its kind and by the time at which its condition took its status, as the
-//! API server keeps it. Both survive a restart, so the same transition has the same id for ever.
+//! A transition is identified by its kind and by the time at which its condition took its status, as stored in the
+//! API server. Both survive a restart, so the id of a transition never changes.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -10,20 +10,20 @@ use kube::ResourceExt;
 use crate::api::{Incident, IncidentCondition, Reason};
 use crate::model::Severity;
 
-/// What happened to an Incident. Closed set: names go into ids, types and the Incident's status.
+/// A change of an Incident. Closed set: the names are used in ids, event types and the Incident's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transition {
-    /// A finding crossed a line.
+    /// A finding crossed its threshold.
     Detected,
     /// The pod is isolated, suspended or gone.
     Contained,
-    /// An action failed and is tried again.
+    /// An action failed and is retried.
     ContainmentFailed,
-    /// The circuit breaker holds the action back.
+    /// The circuit breaker prevents the action.
     BreakerOpen,
-    /// The traffic was seen to stop.
+    /// The log shows that the traffic stopped.
     Verified,
-    /// Traffic was seen after the deny stood.
+    /// The log shows traffic after the isolation.
     ConnectionsSurvive,
     /// A human released it.
     Released,
@@ -32,7 +32,7 @@ pub enum Transition {
 }
 
 impl Transition {
-    /// All of them, in the order in which they are told.
+    /// All transitions, in the order in which they are delivered.
     pub const ALL: [Self; 8] = [
         Self::Detected,
         Self::BreakerOpen,
@@ -59,7 +59,7 @@ impl Transition {
         }
     }
 
-    /// The name in ids and in the types of CloudEvents.
+    /// The name in ids and in CloudEvent types.
     #[must_use]
     pub const fn slug(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl Transition {
         matches!(self, Self::Released | Self::Terminated)
     }
 
-    /// Whether somebody should look although Yellowjack did what it could.
+    /// Whether a human should check although Yellowjack did what it could.
     #[must_use]
     pub const fn is_trouble(self) -> bool {
         matches!(
@@ -89,7 +89,7 @@ impl Transition {
         )
     }
 
-    /// What the condition says; `None` where people need not hear of it.
+    /// The transition that a condition records. `None` where it causes no notification.
     fn of(condition: &Condition) -> Option<Self> {
         let is_type = |wanted: IncidentCondition| condition.type_ == wanted.name();
         let is_reason = |wanted: Reason| condition.reason == wanted.name();
@@ -111,19 +111,19 @@ impl Transition {
 
 /// A transition that took place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passed {
-    /// Which.
+pub struct OccurredTransition {
+    /// The transition.
     pub transition: Transition,
     /// When the condition took its status.
     pub since: Timestamp,
     /// The condition's reason.
     pub reason: String,
-    /// The condition's message, as it stands.
+    /// The condition's current message.
     pub message: String,
 }
 
-impl Passed {
-    /// The id, the same for ever. It holds no full stop: receivers sign ids joined by one.
+impl OccurredTransition {
+    /// The id, which never changes. It contains no full stop, which separates the parts of a signed webhook request.
     #[must_use]
     pub fn id(&self, incident: &Incident) -> String {
         let uid = incident.uid().unwrap_or_default();
@@ -133,16 +133,30 @@ impl Passed {
             self.since.as_second()
         )
     }
+
+    /// The key of this transition in the Incident's record of deliveries: its name.
+    #[must_use]
+    pub const fn notified_key(&self) -> &'static str {
+        self.transition.name()
+    }
+
+    /// Whether the Incident's status records that this was delivered.
+    #[must_use]
+    pub fn is_notified(&self, incident: &Incident) -> bool {
+        let notified = incident.status.as_ref().map(|status| &status.notified);
+        let recorded = notified.and_then(|notified| notified.get(self.notified_key()));
+        recorded.is_some_and(|time| time.0.as_second() == self.since.as_second())
+    }
 }
 
-/// The transitions that an Incident shows now, in the order in which they are told.
+/// The transitions that an Incident's conditions record, in the order in which they are delivered.
 #[must_use]
-pub fn passed(incident: &Incident) -> Vec<Passed> {
+pub fn transitions_of(incident: &Incident) -> Vec<OccurredTransition> {
     let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    let mut passed: Vec<Passed> = conditions
+    let mut occurred: Vec<OccurredTransition> = conditions
         .iter()
         .filter_map(|condition| {
-            Some(Passed {
+            Some(OccurredTransition {
                 transition: Transition::of(condition)?,
                 since: condition.last_transition_time.0,
                 reason: condition.reason.clone(),
@@ -155,27 +169,13 @@ pub fn passed(incident: &Incident) -> Vec<Passed> {
             .iter()
             .position(|known| *known == transition)
     };
-    passed.sort_by_key(|passed| (passed.since.as_second(), place(passed.transition)));
-    passed
+    occurred.sort_by_key(|one| (one.since.as_second(), place(one.transition)));
+    occurred
 }
 
-/// How the Incident's status notes that a transition was told: its name.
+/// The highest severity in the evidence.
 #[must_use]
-pub const fn told_name(transition: Transition) -> &'static str {
-    transition.name()
-}
-
-/// Whether the Incident's status says that this was told.
-#[must_use]
-pub fn was_told(incident: &Incident, passed: &Passed) -> bool {
-    let notified = incident.status.as_ref().map(|status| &status.notified);
-    let told = notified.and_then(|notified| notified.get(told_name(passed.transition)));
-    told.is_some_and(|told| told.0.as_second() == passed.since.as_second())
-}
-
-/// The strongest severity in the evidence.
-#[must_use]
-pub fn level_of(incident: &Incident) -> Severity {
+pub fn severity_of(incident: &Incident) -> Severity {
     let crossed = |entry: &crate::api::EvidenceEntry| entry.severity == Severity::Quarantine.name();
     if incident.spec.evidence.iter().any(crossed) {
         Severity::Quarantine

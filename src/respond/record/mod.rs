@@ -24,8 +24,7 @@ use crate::api::{
 use crate::cluster::{Conflicts, FieldManager, Roster, RunId, Stores, WriteError, Writer};
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
-use crate::model::{EventTime, Finding, Signature};
-use crate::notify::payload::trace_id;
+use crate::model::{EventTime, Finding, Signature, trace_id};
 
 /// How long a finding waits for its pod to become known to a run.
 const UNKNOWN_RUN_WAIT: Duration = Duration::from_mins(1);
