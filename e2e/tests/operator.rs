@@ -3,8 +3,17 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use jiff::Timestamp;
+use kube::Api;
+use kube::ResourceExt;
+use kube::api::{ListParams, PostParams};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use yellowjack_e2e::{Operator, TestCluster, wait_for, with_namespace};
+use yellowjack::api::{AgentRun, Incident, condition_of};
+use yellowjack_e2e::lines::EgressLog;
+use yellowjack_e2e::{
+    Operator, TestCluster, TestEnv, pod, set_pod_ip_since, wait_for, with_namespace,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -119,6 +128,93 @@ async fn a_kubelet_is_shown_credentials_over_tls_and_its_certificate_is_checked(
             let operator = Operator::start(&kubeconfig, &arguments, &log).await?;
             fetches(&served(&operator).await?, result).await?;
         }
+        Ok(())
+    })
+    .await
+}
+
+/// A run in this mode over one pod of the same name, which has had its address for ten minutes.
+async fn run_with_pod(env: &TestEnv, name: &str, mode: &str, ip: &str) -> anyhow::Result<()> {
+    let run: AgentRun = serde_json::from_value(json!({
+        "apiVersion": "yellowjack.dev/v1alpha1",
+        "kind": "AgentRun",
+        "metadata": { "name": name },
+        "spec": {
+            "target": { "selector": { "matchLabels": { "app": name } } },
+            "detection": { "modes": { "scan": mode } },
+        },
+    }))?;
+    let create = PostParams::default();
+    env.api().create(&create, &run).await?;
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = env.api();
+    pods.create(&create, &pod(name, &[("app", name)])?).await?;
+    let since = Timestamp::now() - Duration::from_mins(10);
+    set_pod_ip_since(&env.client, &env.namespace, name, ip, since).await?;
+    Ok(())
+}
+
+/// Waits until the Incident of this pod has this reason for `Contained`.
+async fn contained(env: &TestEnv, pod: &str, reason: &str) -> anyhow::Result<()> {
+    let incidents: Api<Incident> = env.api();
+    wait_for(&format!("{pod}: {reason}"), LIMIT, async || {
+        let all = incidents.list(&ListParams::default()).await;
+        let all = all.map_err(|error| error.to_string())?;
+        let of_pod = all.iter().find(|one| one.spec.subject.name == pod);
+        let incident = of_pod.ok_or("no Incident")?;
+        let conditions = incident.status.iter().flat_map(|status| &status.conditions);
+        let conditions: Vec<_> = conditions.cloned().collect();
+        match condition_of(&conditions, "Contained") {
+            Some(found) if found.reason == reason => Ok(()),
+            _ => Err(format!("{}: {conditions:?}", incident.name_any())),
+        }
+    })
+    .await
+}
+
+/// The lines are a minute older than the isolation, so a clock that starts anywhere but at the time in the log shows less.
+/// The control is a pod of a run in mode Observe: the same lines, an Incident, and no isolation to measure.
+#[tokio::test]
+async fn the_time_from_the_log_line_to_the_isolation_is_measured() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        let log = EgressLog::create()?;
+        let source = log.source();
+        let arguments = [
+            "controller",
+            "--namespace",
+            &env.namespace,
+            "--listen",
+            "127.0.0.1:0",
+            "--source",
+            &source,
+            "--start-at",
+            "beginning",
+        ];
+        let kubeconfig = TestCluster::shared()?.kubeconfig().to_owned();
+        let operator_log = log.path().with_extension("operator");
+        let operator = Operator::start(&kubeconfig, &arguments, &operator_log).await?;
+        let address = served(&operator).await?;
+        let (observed, isolated) = ("10.244.1.66", "10.244.1.67");
+        run_with_pod(&env, "observed", "Observe", observed).await?;
+        run_with_pod(&env, "isolated", "Enforce", isolated).await?;
+        let a_minute_ago = Timestamp::now() - Duration::from_mins(1);
+        log.scan_hosts_at(observed, 0, 60, a_minute_ago)?;
+        contained(&env, "observed", "ObserveOnly").await?;
+        let value = async |line: &str| -> anyhow::Result<f64> {
+            let metrics = get(&address, "/metrics").await?;
+            let name = format!("yellowjack_isolation_latency_seconds_{line} ");
+            let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+            Ok(value
+                .with_context(|| format!("no {name}in {metrics}"))?
+                .parse()?)
+        };
+        anyhow::ensure!(value("count").await? == 0.0, "counted without an isolation");
+        log.scan_hosts_at(isolated, 1, 60, a_minute_ago)?;
+        contained(&env, "isolated", "Isolated").await?;
+        let (count, sum) = (value("count").await?, value("sum").await?);
+        anyhow::ensure!(count == 1.0 && sum >= 60.0, "{count} with {sum} s");
+        let early = value("bucket{le=\"30.0\"}").await?;
+        let all = value("bucket{le=\"+Inf\"}").await?;
+        anyhow::ensure!((early, all) == (0.0, 1.0), "{early} of {all}");
         Ok(())
     })
     .await

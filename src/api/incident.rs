@@ -8,12 +8,14 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Trace, schema};
+use crate::model::Severity;
 
 /// A finding that crossed a line, its evidence, and what was done about it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -156,6 +158,31 @@ pub struct EvidenceEntry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub course: Vec<CoursePoint>,
+}
+
+impl EvidenceEntry {
+    /// Whether this entry leads to an action: it crossed the quarantine threshold, in a mode that acts.
+    #[must_use]
+    pub fn is_actionable(&self) -> bool {
+        self.severity == Severity::Quarantine.name() && !self.observe_only
+    }
+
+    /// The time of the contact with which the score crossed the threshold, as the log recorded it.
+    #[must_use]
+    pub fn crossed_at(&self) -> Timestamp {
+        let is_over = |point: &&CoursePoint| point.score >= self.threshold;
+        let crossed = self.course.iter().find(is_over);
+        crossed.map_or(self.last_seen.0, |point| point.time.0)
+    }
+}
+
+impl Incident {
+    /// The earliest time at which evidence that leads to an action crossed its threshold.
+    #[must_use]
+    pub fn crossed_at(&self) -> Option<Timestamp> {
+        let actionable = self.spec.evidence.iter().filter(|e| e.is_actionable());
+        actionable.map(EvidenceEntry::crossed_at).min()
+    }
 }
 
 /// How far the evidence was at one time.

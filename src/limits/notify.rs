@@ -87,6 +87,12 @@ pub const SECRET_BYTES_MAX: u64 = 4 * 1024;
 /// Signing secrets that are used at once: a new one and the one that it replaces.
 pub const SECRETS_MAX: usize = 2;
 
+/// Upper bounds of the buckets of a latency histogram, in seconds. The isolation usually takes a few seconds, most of
+/// which is the delay of the log; the last ones show isolations that a cap or a breaker held back.
+pub const LATENCY_BUCKETS_S: [f64; 11] = [
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+];
+
 /// Receivers that alerts are sent to. An Alertmanager cluster has three members, or five.
 pub const ALERTMANAGERS_MAX: usize = 8;
 

@@ -6,20 +6,26 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// Whether a metric only grows.
+use crate::limits;
+
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows; its name gets the suffix `_total`.
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts durations in buckets; its name ends in the unit, `_seconds`.
+    Histogram,
 }
 
 /// A label of a metric.
@@ -52,7 +58,7 @@ macro_rules! metrics {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Whether it only grows.
+            /// Its type.
             #[must_use]
             pub const fn kind(self) -> Kind {
                 match self { $(Self::$variant => Kind::$kind,)* }
@@ -185,6 +191,10 @@ metrics! {
     };
     /// Incidents that are not closed.
     IncidentsOpen: Gauge "yellowjack_incidents_open", labels {};
+    /// Time from the log line with which a pod crossed the quarantine threshold, by the time in the log, until the
+    /// API server accepted the quarantine label on the pod. Includes the delay of the log, and the wait where a limit held
+    /// the isolation back. Pods that were isolated for another pod of their run are not counted.
+    IsolationLatency: Histogram "yellowjack_isolation_latency_seconds", labels {};
 }
 
 /// docs/metrics.md.
@@ -201,6 +211,7 @@ pub fn metrics_page() -> String {
         let (suffix, kind) = match metric.kind() {
             Kind::Counter => ("_total", "counter"),
             Kind::Gauge => ("", "gauge"),
+            Kind::Histogram => ("", "histogram"),
         };
         let labels: Vec<String> = metric.labels().iter().map(Label::described).collect();
         let labels = labels.join("; ");
@@ -229,12 +240,35 @@ impl Label {
     }
 }
 
+/// Durations, counted in the buckets of [`limits::LATENCY_BUCKETS_S`]. Clones count together.
+#[derive(Clone, Debug)]
+pub struct LatencyHistogram(Histogram);
+
+impl Default for LatencyHistogram {
+    fn default() -> Self {
+        Self(Histogram::new(limits::LATENCY_BUCKETS_S))
+    }
+}
+
+impl LatencyHistogram {
+    /// Counts one duration.
+    pub fn observe(&self, duration: Duration) {
+        self.0.observe(duration.as_secs_f64());
+    }
+}
+
 /// One value of a metric.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Reading {
     metric: Metric,
     label_values: Vec<String>,
-    value: u64,
+    value: Value,
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    Number(u64),
+    Histogram(LatencyHistogram),
 }
 
 impl Reading {
@@ -244,7 +278,17 @@ impl Reading {
         Self {
             metric,
             label_values: Vec::new(),
-            value,
+            value: Value::Number(value),
+        }
+    }
+
+    /// The current state of a histogram.
+    #[must_use]
+    pub fn histogram(metric: Metric, histogram: &LatencyHistogram) -> Self {
+        Self {
+            metric,
+            label_values: Vec::new(),
+            value: Value::Histogram(histogram.clone()),
         }
     }
 
@@ -254,7 +298,7 @@ impl Reading {
         Self {
             metric,
             label_values: vec![label_value.to_owned()],
-            value,
+            value: Value::Number(value),
         }
     }
 
@@ -264,7 +308,7 @@ impl Reading {
         Self {
             metric,
             label_values: label_values.map(str::to_owned).into(),
-            value,
+            value: Value::Number(value),
         }
     }
 }
@@ -307,15 +351,16 @@ impl Collector for Readings {
 }
 
 fn const_metric(reading: &Reading) -> Box<dyn EncodeConst> {
-    match reading.metric.kind() {
-        Kind::Counter => Box::new(ConstCounter::new(reading.value)),
-        Kind::Gauge => Box::new(ConstGauge::new(
-            i64::try_from(reading.value).unwrap_or(i64::MAX),
-        )),
+    match (&reading.value, reading.metric.kind()) {
+        (Value::Histogram(histogram), _) => Box::new(histogram.0.clone()),
+        (Value::Number(value), Kind::Counter) => Box::new(ConstCounter::new(*value)),
+        (Value::Number(value), _) => {
+            Box::new(ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX)))
+        }
     }
 }
 
-/// `EncodeMetric` as an object: the two kinds have different types.
+/// `EncodeMetric` as an object: the kinds have different types.
 trait EncodeConst {
     fn encode(
         &self,
@@ -352,12 +397,15 @@ mod tests {
 
     #[test]
     fn the_text_form_names_kind_help_and_labels() {
-        let read: Read = Arc::new(|| {
+        let latency = LatencyHistogram::default();
+        latency.observe(Duration::from_secs(3));
+        let read: Read = Arc::new(move || {
             vec![
                 Reading::labelled(Metric::Lines, "signal", 7),
                 Reading::labelled(Metric::Lines, "malformed", 1),
                 Reading::of_two(Metric::Scrapes, ["kubelet n1", "failed"], 2),
                 Reading::plain(Metric::Runs, 3),
+                Reading::histogram(Metric::IsolationLatency, &latency),
             ]
         });
         let text = to_text(read).unwrap();
@@ -369,6 +417,12 @@ mod tests {
             "yellowjack_scrapes_total{source=\"kubelet n1\",result=\"failed\"} 2",
             "# TYPE yellowjack_runs gauge",
             "yellowjack_runs 3",
+            "# TYPE yellowjack_isolation_latency_seconds histogram",
+            "yellowjack_isolation_latency_seconds_sum 3.0",
+            "yellowjack_isolation_latency_seconds_count 1",
+            "yellowjack_isolation_latency_seconds_bucket{le=\"2.5\"} 0",
+            "yellowjack_isolation_latency_seconds_bucket{le=\"5.0\"} 1",
+            "yellowjack_isolation_latency_seconds_bucket{le=\"+Inf\"} 1",
         ] {
             assert!(
                 text.lines().any(|written| written == line),

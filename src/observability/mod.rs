@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 pub use endpoints::{EndpointError, Missing, serve};
-pub use metrics::{Kind, Label, Metric, Read, Reading, metrics_page};
+pub use metrics::{Kind, Label, LatencyHistogram, Metric, Read, Reading, metrics_page};
 
 /// How log lines are written.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use crate::cluster::{
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{PodKey, Signature};
+use crate::observability::LatencyHistogram;
 
 /// What an operator of the cluster sets.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub struct Responder {
     pub forgotten: Forgotten,
     /// Pods that are being isolated.
     pub isolating: Isolating,
+    /// Time from a pod's log line to its isolation.
+    pub isolation_latency: LatencyHistogram,
 }
 
 /// Why a reconcile did not come to its end. It is tried again.

@@ -38,7 +38,7 @@ use crate::detect::{EngineConfig, Scopes};
 use crate::guardrails::ClusterFacts;
 use crate::limits;
 use crate::notify::{NotifyCounters, NotifySettings, Wakeup};
-use crate::observability::{EndpointError, Missing, Read, serve};
+use crate::observability::{EndpointError, LatencyHistogram, Missing, Read, serve};
 use crate::respond::{
     Forgotten, Found, Isolating, Observer, RecordCounters, Recorder, Responder, ResponderSettings,
     Witness,
@@ -138,6 +138,7 @@ struct Operator {
     records: Arc<RecordCounters>,
     wakeup: Wakeup,
     notified: Arc<NotifyCounters>,
+    isolation_latency: LatencyHistogram,
     watches: Vec<(&'static str, WatchHealth)>,
     reads_lease: ReadsLease,
     sources: Mutex<Vec<SourceReader>>,
@@ -337,6 +338,7 @@ impl Operator {
             records: Arc::default(),
             wakeup: Wakeup::default(),
             notified: Arc::default(),
+            isolation_latency: LatencyHistogram::default(),
             watches: watches::kinds(&config.duty)
                 .iter()
                 .map(|kind| (*kind, WatchHealth::default()))
@@ -449,6 +451,7 @@ impl Operator {
             settings: response.settings.clone(),
             forgotten: self.forgotten.clone(),
             isolating: Isolating::default(),
+            isolation_latency: self.isolation_latency.clone(),
         }
     }
 

@@ -182,7 +182,7 @@ impl Operator {
         reports.into_iter().chain(contacts).collect()
     }
 
-    /// Whether this controller leads. An agent has nothing to lead.
+    /// Whether this controller leads, and how fast it isolates. An agent does neither.
     fn leader_readings(&self) -> Vec<Reading> {
         let Duty::Controller(_) = &self.config.duty else {
             return Vec::new();
@@ -191,6 +191,7 @@ impl Operator {
         vec![
             Reading::plain(Metric::Leader, gate.is_open().into()),
             Reading::plain(Metric::LeaderTransitions, gate.terms()),
+            Reading::histogram(Metric::IsolationLatency, &self.isolation_latency),
         ]
     }
 

@@ -1,6 +1,8 @@
 //! Carries out one step of a plan. Each can be done twice without harm, and each names the object
 //! by UID, so that a later object of the same name is never meant.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -89,6 +91,7 @@ impl Responder {
             let target = pod_target(pod);
             match self.label(namespace, pod, Some(&name)).await {
                 Ok(()) => {
+                    self.measure_latency(incident, pod);
                     known.labels.insert(pod.uid.clone(), Some(name.clone()));
                     let message = "the pod carries the quarantine label";
                     records.push(record(
@@ -106,6 +109,18 @@ impl Responder {
             }
         }
         Ok(done(summarise(records)))
+    }
+
+    /// Measures the time from the log line with which the pod crossed the threshold to its isolation, which has just
+    /// succeeded. Other pods of the run are isolated without a log line of their own.
+    fn measure_latency(&self, incident: &Incident, pod: &PodView) {
+        let is_subject = pod.uid == incident.spec.subject.uid;
+        if let Some(crossed_at) = incident.crossed_at().filter(|_| is_subject) {
+            // Negative where the clock of the node that wrote the log is ahead.
+            let latency = Timestamp::now().duration_since(crossed_at);
+            let latency = Duration::try_from(latency).unwrap_or_default();
+            self.isolation_latency.observe(latency);
+        }
     }
 
     /// Sets or removes the quarantine label. The UID in the patch makes the API server refuse it

@@ -16,10 +16,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::{
-    ActionKind, ActionResult, Incident, IncidentCondition, ObjectTarget, Reason, ResponseAction,
-    ResponseScope, RestoreEntry, Verdict, condition_is, condition_of,
+    ActionKind, ActionResult, EvidenceEntry, Incident, IncidentCondition, ObjectTarget, Reason,
+    ResponseAction, ResponseScope, RestoreEntry, Verdict, condition_is, condition_of,
 };
-use crate::model::Severity;
 use crate::respond::verify::proof::Witnessed;
 
 pub use breaker::{BREAKER_WINDOW, Breaker, BreakerLimits};
@@ -289,11 +288,8 @@ fn expire(situation: &Situation<'_>) -> Plan {
 
 /// Whether any evidence asks for more than an alert, in a mode that acts.
 fn asks_for_action(incident: &Incident) -> bool {
-    incident
-        .spec
-        .evidence
-        .iter()
-        .any(|entry| entry.severity == Severity::Quarantine.name() && !entry.observe_only)
+    let mut evidence = incident.spec.evidence.iter();
+    evidence.any(EvidenceEntry::is_actionable)
 }
 
 /// The newest contact in the evidence, as the log recorded it.
