@@ -28,8 +28,8 @@ use crate::api::labels;
 use crate::cluster::{Conflicts, FieldManager, WriteError};
 use crate::guardrails::RunOwner;
 use crate::guardrails::drift::{
-    Holder, holder, is_ours_to_delete, limit_range_stands, network_policy_stands,
-    resource_quota_stands,
+    Ownership, is_ours_to_delete, limit_range_matches, network_policy_matches, ownership,
+    resource_quota_matches,
 };
 use crate::limits;
 
@@ -156,7 +156,7 @@ impl Controller {
             wanted: &wanted.standing_deny,
             stored: stored(labels::STANDING_DENY),
             holder: &managed_by_us,
-            stands: network_policy_stands,
+            stands: network_policy_matches,
         };
         applied.standing_deny = match self.ensure(&observed.owner.namespace, standing).await {
             Ok(state) => state,
@@ -166,8 +166,8 @@ impl Controller {
         let guard = Ensure {
             wanted: &wanted.network,
             stored: stored(&owner.object_name()),
-            holder: &|metadata| holder(owner, metadata),
-            stands: network_policy_stands,
+            holder: &|metadata| ownership(owner, metadata),
+            stands: network_policy_matches,
         };
         applied.network = match self.ensure(&owner.namespace, guard).await {
             Ok(state) => state,
@@ -182,14 +182,14 @@ impl Controller {
         applied: &mut Applied,
     ) {
         let owner = &observed.owner;
-        let whose = |metadata: &ObjectMeta| holder(owner, metadata);
+        let whose = |metadata: &ObjectMeta| ownership(owner, metadata);
         let name = owner.object_name();
         if let Some(wanted) = &validated.wanted.quota {
             let quota = Ensure {
                 wanted,
                 stored: named(&observed.quotas, &name),
                 holder: &whose,
-                stands: resource_quota_stands,
+                stands: resource_quota_matches,
             };
             applied.quota = match self.ensure(&owner.namespace, quota).await {
                 Ok(state) => state,
@@ -201,7 +201,7 @@ impl Controller {
                 wanted,
                 stored: named(&observed.limit_ranges, &name),
                 holder: &whose,
-                stands: limit_range_stands,
+                stands: limit_range_matches,
             };
             applied.limit_range = match self.ensure(&owner.namespace, limit_range).await {
                 Ok(state) => state,
@@ -231,7 +231,7 @@ impl Controller {
             read.as_ref()
         };
         if let Some(known) = known {
-            if let Holder::Other(whom) = (ensure.holder)(known.meta()) {
+            if let Ownership::Other(whom) = (ensure.holder)(known.meta()) {
                 return Ok(State::Conflict(whom));
             }
             if (ensure.stands)(ensure.wanted, known) {
@@ -349,7 +349,7 @@ impl Controller {
     async fn apply_job(&self, observed: &Observed, validated: &Validated, applied: &mut Applied) {
         let owner = &observed.owner;
         if let Some(job) = &observed.job
-            && let Holder::Other(whom) = holder(owner, &job.metadata)
+            && let Ownership::Other(whom) = ownership(owner, &job.metadata)
         {
             applied.job = State::Conflict(whom);
             return;
@@ -390,9 +390,9 @@ impl Controller {
             .read::<Job>(&owner.namespace, &owner.object_name())
             .await?
         {
-            return Ok(match holder(owner, &job.metadata) {
-                Holder::Ours => State::Stands,
-                Holder::Other(whom) => State::Conflict(whom),
+            return Ok(match ownership(owner, &job.metadata) {
+                Ownership::Ours => State::Stands,
+                Ownership::Other(whom) => State::Conflict(whom),
             });
         }
         let wanted = validated.wanted.job.clone().unwrap_or_default();
@@ -442,7 +442,7 @@ impl Controller {
 struct Ensure<'a, K> {
     wanted: &'a K,
     stored: Option<&'a K>,
-    holder: &'a (dyn Fn(&ObjectMeta) -> Holder + Sync),
+    holder: &'a (dyn Fn(&ObjectMeta) -> Ownership + Sync),
     stands: fn(&K, &K) -> bool,
 }
 
@@ -457,15 +457,15 @@ fn named<'o, K: Resource<DynamicType = ()>>(
 }
 
 /// The standing deny has no owner; the label says whose it is.
-fn managed_by_us(metadata: &ObjectMeta) -> Holder {
+fn managed_by_us(metadata: &ObjectMeta) -> Ownership {
     let manager = metadata
         .labels
         .as_ref()
         .and_then(|found| found.get(labels::MANAGED_BY));
     match manager.map(String::as_str) {
-        Some(labels::MANAGED_BY_VALUE) => Holder::Ours,
-        Some(other) => Holder::Other(other.to_owned()),
-        None => Holder::Other("nobody that it names".to_owned()),
+        Some(labels::MANAGED_BY_VALUE) => Ownership::Ours,
+        Some(other) => Ownership::Other(other.to_owned()),
+        None => Ownership::Other("an unknown owner".to_owned()),
     }
 }
 

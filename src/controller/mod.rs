@@ -62,7 +62,7 @@ use crate::cluster::{
 };
 use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;
-use crate::guardrails::ceiling::{Effective, judge};
+use crate::guardrails::ceiling::{Effective, evaluate};
 use crate::guardrails::membership::{Claim, covers};
 use crate::limits;
 use crate::observability::chain;
@@ -220,7 +220,7 @@ impl Controller {
     pub fn effective(&self, run: &AgentRun) -> Effective {
         let policy = self.stores.policies.get(&ObjectRef::new(&run.spec.policy));
         let policy = policy.as_ref().map(|policy| &policy.spec);
-        judge(&run.spec, policy, &self.facts()).effective
+        evaluate(&run.spec, policy, &self.facts()).effective
     }
 
     /// Whether the cluster-wide deny stands, as this controller observes it.

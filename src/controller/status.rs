@@ -316,7 +316,7 @@ fn quota_bound(observed: &Observed, validated: &Validated, applied: &Applied) ->
         .iter()
         .find(|quota| quota.metadata.name.as_deref() == Some(&name));
     let bound = quota::bound(
-        validated.ruling.effective.quota.as_ref(),
+        validated.evaluation.effective.quota.as_ref(),
         stored.map(AsRef::as_ref),
         &pods,
     );

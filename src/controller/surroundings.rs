@@ -20,7 +20,7 @@ use crate::api::labels;
 use crate::cluster::{Conflicts, FieldManager, WriteError, shares_devices};
 use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;
-use crate::guardrails::drift::cluster_policy_stands;
+use crate::guardrails::drift::cluster_policy_matches;
 use crate::guardrails::network::{
     CLUSTER_POLICY_API_VERSION, CLUSTER_POLICY_KIND, standing_deny_cluster_policy,
 };
@@ -305,7 +305,7 @@ impl Controller {
 }
 
 fn stands(wanted: &serde_json::Value, stored: &DynamicObject) -> bool {
-    serde_json::to_value(stored).is_ok_and(|stored| cluster_policy_stands(wanted, &stored))
+    serde_json::to_value(stored).is_ok_and(|stored| cluster_policy_matches(wanted, &stored))
 }
 
 /// Pod ranges and addresses of a node. Names among the addresses are no addresses.

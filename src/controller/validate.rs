@@ -13,8 +13,8 @@ use super::dereference::{Observed, ObservedPod};
 use super::feed::has_ended;
 use crate::api::{AgentRun, labels};
 use crate::cluster::Pod;
-use crate::guardrails::audit::{Stance, all_widening, selects, widening};
-use crate::guardrails::ceiling::{Quota, Ruling, judge};
+use crate::guardrails::audit::{Protection, all_widening, selects, widening};
+use crate::guardrails::ceiling::{Quota, Evaluation, evaluate};
 use crate::guardrails::membership::{Claim, Coverage, coverage, covers, overlap_message};
 use crate::guardrails::network::{run_network_policy, standing_deny_network_policy};
 use crate::guardrails::quota::{limit_range, resource_quota};
@@ -24,7 +24,7 @@ use crate::guardrails::{Problem, job};
 #[derive(Clone, Debug)]
 pub struct Validated {
     /// What is in force, and what is refused.
-    pub ruling: Ruling,
+    pub evaluation: Evaluation,
     /// The pods that the run covers and that have not ended, by name.
     pub members: Vec<Member>,
     /// UIDs of the pods that the run answers for. Those that have ended are among them: their log
@@ -83,13 +83,13 @@ impl Validated {
     /// Whether the run is accepted as it is written.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
-        self.ruling.problems.is_empty()
+        self.evaluation.problems.is_empty()
     }
 
     /// What is refused.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
-        &self.ruling.problems
+        &self.evaluation.problems
     }
 }
 
@@ -99,8 +99,8 @@ pub fn validate(observed: &Observed) -> Validated {
     let run = &observed.run;
     let owner = &observed.owner;
     let policy = observed.policy.as_ref().map(|policy| &policy.spec);
-    let ruling = judge(&run.spec, policy, &observed.facts);
-    let effective = &ruling.effective;
+    let evaluation = evaluate(&run.spec, policy, &observed.facts);
+    let effective = &evaluation.effective;
     let wanted = Wanted {
         network: run_network_policy(owner, &run.spec.target, &effective.network, &observed.facts),
         standing_deny: standing_deny_network_policy(&owner.namespace),
@@ -120,8 +120,8 @@ pub fn validate(observed: &Observed) -> Validated {
     } = coverages(observed);
     let (accepted, widened_by) = widened_by(observed, &members);
     Validated {
-        template_misses_quota: template_misses_quota(observed, ruling.effective.quota.as_ref()),
-        ruling,
+        template_misses_quota: template_misses_quota(observed, evaluation.effective.quota.as_ref()),
+        evaluation,
         members,
         enrolled,
         overlaps,
@@ -233,7 +233,7 @@ fn template_misses_quota(observed: &Observed, quota: Option<&Quota>) -> bool {
 /// of the policies that the GuardrailPolicy accepts, and of the others. In a quarantine none is accepted.
 fn widened_by(observed: &Observed, members: &[Member]) -> (Vec<String>, Vec<String>) {
     let policies = || observed.network_policies.iter().map(AsRef::as_ref);
-    let guarded = Stance::Guarded(&observed.owner);
+    let guarded = Protection::Guarded(&observed.owner);
     let network = observed.policy.as_ref().map(|policy| &policy.spec.network);
     let is_accepted =
         |name: &String| network.is_some_and(|network| network.accepted_policies.contains(name));
@@ -241,7 +241,7 @@ fn widened_by(observed: &Observed, members: &[Member]) -> (Vec<String>, Vec<Stri
     for member in members {
         let pod_labels = member.pod.labels();
         if is_quarantined(&member.pod) {
-            let stance = Stance::Quarantined {
+            let stance = Protection::Quarantined {
                 cluster_deny: observed.cluster_deny,
             };
             names.extend(widening(pod_labels, policies(), stance));

@@ -1,9 +1,8 @@
-//! The allow lists of a run, egress and ingress, against its policy and the cluster: which rules stand,
-//! and what stays blocked inside them.
+//! Checks the allow lists of a run, egress and ingress, against its policy and the cluster: which rules are in force, and
+//! which addresses inside them stay blocked.
 //!
-//! Called by `ceiling` only. A rule that cannot stand as it is written is dropped and named, never
-//! bent into another rule: a run that believes in an address it does not have is worse than one
-//! that is told.
+//! Called by `ceiling` only. A rule that cannot be applied as written is dropped and reported, never changed into another
+//! rule: a run that silently gets other addresses than it asked for is worse than one with an error message.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -13,9 +12,9 @@ use crate::limits;
 
 use super::{ClusterFacts, Problem, selector};
 
-/// Addresses of metadata services and of the link: a pod that reaches them can ask for the node's
-/// credentials. Besides the link-local ranges: the metadata addresses of EC2 over IPv6, Google
-/// Cloud over IPv6, Alibaba Cloud and Azure, and the link-local range behind NAT64.
+/// Link-local addresses and metadata services, from which a pod can get the node's credentials. Besides the link-local
+/// ranges: the metadata addresses of EC2 over IPv6, Google Cloud over IPv6, Alibaba Cloud and Azure, and the link-local
+/// range behind NAT64.
 const LINK_AND_METADATA: &[&str] = &[
     "169.254.0.0/16",
     "169.254.169.254/32",
@@ -27,18 +26,18 @@ const LINK_AND_METADATA: &[&str] = &[
     "64:ff9b::a9fe:0/112",
 ];
 
-/// What the guard of a run allows.
+/// The rules of a run's NetworkPolicy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NetworkRules {
     /// Whether the pods of the run may reach each other.
     pub within_run: bool,
-    /// What they may reach, the policy's own rules first.
+    /// Destinations that they may reach, the policy's own rules first.
     pub egress: Vec<AllowRule>,
-    /// What may open connections to them, the policy's own rules first.
+    /// Sources that may open connections to them, the policy's own rules first.
     pub ingress: Vec<AllowRule>,
 }
 
-/// A rule of an allow list that stands.
+/// A rule of an allow list that is in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AllowRule {
     /// The other side.
@@ -47,21 +46,21 @@ pub struct AllowRule {
     pub ports: Vec<EgressPort>,
 }
 
-/// The other side of a rule: where egress leads, or where ingress comes from.
+/// The other side of a rule: the destination of egress, or the source of ingress.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Peer {
-    /// A range without what stays blocked inside it.
+    /// A range, except the addresses inside it that stay blocked.
     Range {
         /// The range.
         cidr: IpNet,
         /// Strictly inside it, of its family, at most [`limits::EXCEPT_MAX`].
         except: Vec<IpNet>,
     },
-    /// Pods.
+    /// Pods, by labels.
     Pods {
-        /// Their labels.
+        /// Labels of the pods.
         pods: Option<LabelSelector>,
-        /// Labels of their namespaces; without, the run's own namespace.
+        /// Labels of their namespaces. `None` is the run's own namespace.
         namespaces: Option<LabelSelector>,
     },
 }
@@ -73,8 +72,8 @@ enum Direction {
     Ingress,
 }
 
-/// Who wrote a rule. The policy's own rules are not held against the policy's ceilings, and may
-/// list infrastructure; what the policy blocks stays blocked for both.
+/// The object that contains a rule. The policy's own rules are not checked against its ceilings, and may list
+/// infrastructure. What the policy blocks is blocked for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Author {
     /// The AgentRun.
@@ -83,8 +82,8 @@ pub enum Author {
     Policy,
 }
 
-/// What the rules are held against.
-pub struct Yardstick<'a> {
+/// The limits that rules are checked against.
+pub struct RuleLimits<'a> {
     /// Name of the policy, for messages.
     policy_name: &'a str,
     policy: &'a PolicyNetwork,
@@ -92,8 +91,8 @@ pub struct Yardstick<'a> {
     blocked: Vec<IpNet>,
 }
 
-impl<'a> Yardstick<'a> {
-    /// Gathers what stays blocked.
+impl<'a> RuleLimits<'a> {
+    /// The limits of a policy in this cluster.
     #[must_use]
     pub fn new(policy_name: &'a str, policy: &'a PolicyNetwork, facts: &ClusterFacts) -> Self {
         let fixed = LINK_AND_METADATA
@@ -119,14 +118,14 @@ impl<'a> Yardstick<'a> {
         }
     }
 
-    /// The egress rule as it is in force, or why it is not.
-    pub fn judge_egress(
+    /// The egress rule as it is applied, or the problem with it.
+    pub fn check_egress(
         &self,
         author: Author,
         index: usize,
         rule: &EgressRule,
     ) -> Result<AllowRule, Problem> {
-        let at = self.place(Direction::Egress, author, index);
+        let at = self.rule_path(Direction::Egress, author, index);
         let peer = if let Some(cidr) = &rule.cidr {
             self.range(at, cidr)?
         } else if let Some(fqdn) = &rule.fqdn {
@@ -144,14 +143,14 @@ impl<'a> Yardstick<'a> {
         })
     }
 
-    /// The ingress rule as it is in force, or why it is not.
-    pub fn judge_ingress(
+    /// The ingress rule as it is applied, or the problem with it.
+    pub fn check_ingress(
         &self,
         author: Author,
         index: usize,
         rule: &IngressRule,
     ) -> Result<AllowRule, Problem> {
-        let at = self.place(Direction::Ingress, author, index);
+        let at = self.rule_path(Direction::Ingress, author, index);
         let peer = match &rule.cidr {
             Some(cidr) => self.range(at, cidr)?,
             None => self.pods(
@@ -166,8 +165,8 @@ impl<'a> Yardstick<'a> {
         })
     }
 
-    const fn place(&self, direction: Direction, author: Author, index: usize) -> Place<'a> {
-        Place {
+    const fn rule_path(&self, direction: Direction, author: Author, index: usize) -> RulePath<'a> {
+        RulePath {
             direction,
             author,
             index,
@@ -175,8 +174,8 @@ impl<'a> Yardstick<'a> {
         }
     }
 
-    /// The ranges of the policy that a run's own rule must lie within; `None` means any.
-    fn allowed(&self, at: Place<'_>) -> Option<(&'static str, &'a [CidrText])> {
+    /// The ranges of the policy that contain every rule of a run. `None` means any range.
+    fn allowed(&self, at: RulePath<'_>) -> Option<(&'static str, &'a [CidrText])> {
         match (at.author, at.direction) {
             (Author::Policy, _) => None,
             (Author::Run, Direction::Egress) => {
@@ -189,7 +188,7 @@ impl<'a> Yardstick<'a> {
         }
     }
 
-    fn range(&self, at: Place<'_>, text: &str) -> Result<Peer, Problem> {
+    fn range(&self, at: RulePath<'_>, text: &str) -> Result<Peer, Problem> {
         let cidr = text
             .parse::<IpNet>()
             .ok()
@@ -224,15 +223,15 @@ impl<'a> Yardstick<'a> {
         let inside = self.infrastructure.iter().chain(&self.blocked);
         let except = excepts(&cidr, inside);
         if except.contains(&cidr) {
-            let why = "is blocked as a whole by the ranges inside it";
+            let why = "is blocked entirely by the ranges inside it";
             return Err(at.problem(Reason::ExceedsPolicy, text, why));
         }
         Ok(Peer::Range { cidr, except })
     }
 
-    /// Plain NetworkPolicy knows no names, so a name is always refused; one that the policy would
-    /// not allow either is told so first.
-    fn name(&self, at: Place<'_>, fqdn: &str) -> Problem {
+    /// NetworkPolicy has no names, so a name is always refused. A name that the policy does not allow is reported as that
+    /// first.
+    fn name(&self, at: RulePath<'_>, fqdn: &str) -> Problem {
         if at.author == Author::Run
             && let Some(allowed) = &self.policy.allowed_fqdns
             && !allowed.iter().any(|pattern| covers_name(&pattern.0, fqdn))
@@ -253,12 +252,12 @@ impl<'a> Yardstick<'a> {
 
     fn pods(
         &self,
-        at: Place<'_>,
+        at: RulePath<'_>,
         pods: Option<&LabelSelector>,
         namespaces: Option<&LabelSelector>,
     ) -> Result<Peer, Problem> {
         if pods.is_none() && namespaces.is_none() {
-            // The schema refuses it. As a NetworkPolicy peer it would mean anywhere.
+            // The schema refuses it. As a NetworkPolicy peer it would mean every address.
             return Err(at.problem(Reason::Invalid, "rule", "names no peer"));
         }
         for chosen in pods.into_iter().chain(namespaces) {
@@ -270,8 +269,8 @@ impl<'a> Yardstick<'a> {
                 ));
             }
         }
-        let is_whole_cluster = namespaces.is_some_and(|chosen| !selector::names_something(chosen))
-            && !pods.is_some_and(selector::names_something);
+        let is_whole_cluster = namespaces.is_some_and(|chosen| !selector::picks_by_label(chosen))
+            && !pods.is_some_and(selector::picks_by_label);
         if is_whole_cluster && !self.may_list_infrastructure(at.author) {
             let why = format!(
                 "selects the pods of the whole cluster, and GuardrailPolicy {} does not set \
@@ -291,16 +290,16 @@ impl<'a> Yardstick<'a> {
     }
 }
 
-/// Where a rule stands, for messages.
+/// The position of a rule, for messages.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct RulePath<'a> {
     direction: Direction,
     author: Author,
     index: usize,
     policy: &'a str,
 }
 
-impl Place<'_> {
+impl RulePath<'_> {
     fn problem(self, reason: Reason, what: &str, why: &str) -> Problem {
         let (index, policy) = (self.index, self.policy);
         let path = match (self.author, self.direction) {
@@ -333,16 +332,15 @@ fn covers_name(pattern: &str, name: &str) -> bool {
     name.ends_with(&parent.to_ascii_lowercase())
 }
 
-/// An IPv4 range written as IPv6: backends disagree about what it means.
+/// An IPv4 range written as IPv6, which network plug-ins interpret differently.
 fn is_mapped(range: &IpNet) -> bool {
     matches!(range, IpNet::V6(range) if range.addr().to_ipv4_mapped().is_some())
 }
 
-/// What stays blocked strictly inside `cidr`, merged, at most [`limits::EXCEPT_MAX`] ranges.
+/// The blocked ranges strictly inside `cidr`, merged, at most [`limits::EXCEPT_MAX`].
 ///
-/// Where there are more (a large cluster's node addresses), neighbours are joined into wider
-/// ranges until they fit: that blocks more, never less. It returns `cidr` itself where the ranges
-/// add up to all of it.
+/// If there are more (the node addresses of a large cluster), adjacent ranges are joined into wider ones until they fit,
+/// which blocks more and never less. Returns `cidr` itself if the ranges cover all of it.
 fn excepts<'r>(cidr: &IpNet, blocked: impl Iterator<Item = &'r IpNet>) -> Vec<IpNet> {
     let inside: Vec<IpNet> = blocked
         .filter(|range| *range != cidr && cidr.contains(*range))
@@ -360,7 +358,7 @@ fn excepts<'r>(cidr: &IpNet, blocked: impl Iterator<Item = &'r IpNet>) -> Vec<Ip
     merged
 }
 
-/// The range of at most this prefix that holds `range`.
+/// The range of at most this prefix that contains `range`.
 fn widen(range: &IpNet, prefix: u8) -> IpNet {
     let prefix = prefix.min(range.prefix_len());
     match range {

@@ -1,8 +1,7 @@
-//! Which policies let more through than ours: the union audit.
+//! Finds the policies that allow more than Yellowjack's own policies.
 //!
-//! NetworkPolicies add up and none can deny, so a guard or a deny of ours means nothing while
-//! another policy selects the same pod and allows. The controller puts the names that come out of
-//! here into `NetworkGuarded`, the responder into the Incident.
+//! NetworkPolicies are additive and none can deny, so Yellowjack's policy has no effect while another policy that selects
+//! the same pod allows the traffic. The controller reports the names in `NetworkGuarded`, the responder in the Incident.
 
 use std::collections::BTreeMap;
 
@@ -15,50 +14,50 @@ use crate::limits;
 
 use super::{RunOwner, selector};
 
-/// What the pod is meant to be held by.
+/// The policy that is supposed to restrict the pod.
 #[derive(Clone, Copy, Debug)]
-pub enum Stance<'a> {
-    /// By the guard of this run.
+pub enum Protection<'a> {
+    /// The NetworkPolicy of this run.
     Guarded(&'a RunOwner),
-    /// By the standing deny of the quarantine.
+    /// The deny policies of the quarantine.
     Quarantined {
-        /// Whether a ClusterNetworkPolicy denies in the Admin tier. It beats every NetworkPolicy,
-        /// but cannot name sources outside the cluster.
+        /// Whether a ClusterNetworkPolicy denies in the Admin tier. It takes precedence over every NetworkPolicy, but
+        /// cannot select sources outside the cluster.
         cluster_deny: bool,
     },
 }
 
-/// Names of the policies of the pod's namespace that widen it, sorted, at most
+/// Names of the policies of the pod's namespace that allow more, sorted, at most
 /// [`limits::WIDENING_NAMES_MAX`].
 #[must_use]
 pub fn widening<'p>(
     pod_labels: &BTreeMap<String, String>,
     policies: impl IntoIterator<Item = &'p NetworkPolicy>,
-    stance: Stance<'_>,
+    protection: Protection<'_>,
 ) -> Vec<String> {
-    let mut names = all_widening(pod_labels, policies, stance);
+    let mut names = all_widening(pod_labels, policies, protection);
     names.truncate(limits::WIDENING_NAMES_MAX);
     names
 }
 
-/// The same without a bound, for a caller that leaves some of them out.
+/// The same without a bound, for a caller that filters them.
 #[must_use]
 pub fn all_widening<'p>(
     pod_labels: &BTreeMap<String, String>,
     policies: impl IntoIterator<Item = &'p NetworkPolicy>,
-    stance: Stance<'_>,
+    protection: Protection<'_>,
 ) -> Vec<String> {
     let selecting: Vec<&NetworkPolicy> = policies
         .into_iter()
         .filter(|policy| selects(policy, pod_labels))
         .collect();
-    let allowed = match stance {
-        Stance::Guarded(owner) => GuardRules::of(&selecting, owner),
-        Stance::Quarantined { .. } => GuardRules::default(),
+    let allowed = match protection {
+        Protection::Guarded(owner) => GuardRules::of(&selecting, owner),
+        Protection::Quarantined { .. } => GuardRules::default(),
     };
     let mut names: Vec<String> = selecting
         .into_iter()
-        .filter(|policy| widens(policy, stance, &allowed))
+        .filter(|policy| widens(policy, protection, &allowed))
         .filter_map(|policy| policy.metadata.name.clone())
         .collect();
     names.sort();
@@ -69,27 +68,27 @@ pub fn all_widening<'p>(
 #[must_use]
 pub fn selects(policy: &NetworkPolicy, pod_labels: &BTreeMap<String, String>) -> bool {
     policy.spec.as_ref().is_some_and(|spec| {
-        // A selector that is left out is an empty one, and that selects every pod.
+        // An absent selector is an empty one, which selects every pod.
         spec.pod_selector
             .as_ref()
             .is_none_or(|chosen| selector::matches(chosen, pod_labels))
     })
 }
 
-fn widens(policy: &NetworkPolicy, stance: Stance<'_>, allowed: &GuardRules<'_>) -> bool {
+fn widens(policy: &NetworkPolicy, protection: Protection<'_>, allowed: &GuardRules<'_>) -> bool {
     let Some(spec) = &policy.spec else {
         return false;
     };
-    match stance {
-        // Ours by name and owner; that it still says what we wrote is for `drift` to see.
-        Stance::Guarded(owner) => {
+    match protection {
+        // Identified by name and owner. Whether its content is still the wanted one is checked by `drift`.
+        Protection::Guarded(owner) => {
             !is_guard_of(policy, owner)
                 && (lets_out_more(spec, &allowed.egress) || lets_in_more(spec, &allowed.ingress))
         }
-        Stance::Quarantined {
+        Protection::Quarantined {
             cluster_deny: false,
         } => lets_out(spec) || lets_in(spec),
-        Stance::Quarantined { cluster_deny: true } => {
+        Protection::Quarantined { cluster_deny: true } => {
             applies(spec, "Ingress") && ingress(spec).any(lets_in_from_outside)
         }
     }
@@ -105,8 +104,8 @@ fn is_guard_of(policy: &NetworkPolicy, owner: &RunOwner) -> bool {
             .any(|reference| reference.uid == owner.uid)
 }
 
-/// What the guard itself allows. A policy that allows no more (a namespace's usual policy for DNS, or
-/// one that lets the pods of a Ray cluster reach each other) adds nothing to the union.
+/// The rules of the run's own policy. Another policy that allows no more (a namespace's usual policy for DNS, or one that
+/// lets the pods of a Ray cluster reach each other) does not widen it.
 #[derive(Default)]
 struct GuardRules<'p> {
     egress: Vec<Rule<'p>>,
@@ -155,8 +154,8 @@ fn lets_in_more(spec: &NetworkPolicySpec, allowed: &[Rule<'_>]) -> bool {
     lets_in(spec) && ingress(spec).any(|rule| !is_allowed(rule, allowed))
 }
 
-/// Whether every peer of the rule is a peer of one of these rules, word for word, with no more
-/// ports. Ranges are not compared by what they hold: said too often is better than not said.
+/// Whether every peer of the rule is equal to a peer of one of these rules, with no more ports. Ranges are not compared by
+/// the addresses that they contain: reporting a policy too often is better than not reporting it.
 fn is_allowed(rule: Rule<'_>, allowed: &[Rule<'_>]) -> bool {
     !rule.peers.is_empty()
         && rule.peers.iter().all(|peer| {
@@ -167,8 +166,8 @@ fn is_allowed(rule: Rule<'_>, allowed: &[Rule<'_>]) -> bool {
         })
 }
 
-/// Whether a peer is one that the guard knows. The guard leaves quarantined pods out of its peers,
-/// and a policy of somebody else need not: what a quarantined pod may do is judged at that pod.
+/// Whether a peer equals one of the run's own policy. That policy excludes quarantined pods from its peers and another
+/// policy need not: what reaches a quarantined pod is checked at that pod.
 fn is_covered(peer: &NetworkPolicyPeer, known: &NetworkPolicyPeer) -> bool {
     if peer == known {
         return true;
@@ -199,8 +198,8 @@ fn lets_in(spec: &NetworkPolicySpec) -> bool {
     applies(spec, "Ingress") && ingress(spec).next().is_some()
 }
 
-/// Rules of a direction that the policy does not name have no effect. Left out, the types are
-/// Ingress always, and Egress where there are egress rules.
+/// Rules of a direction that is not in the policy types have no effect. The default of the types is Ingress, and Egress if
+/// there are egress rules.
 fn applies(spec: &NetworkPolicySpec, direction: &str) -> bool {
     match spec.policy_types.as_deref() {
         None | Some([]) => direction == "Ingress" || spec.egress.is_some(),
@@ -208,7 +207,7 @@ fn applies(spec: &NetworkPolicySpec, direction: &str) -> bool {
     }
 }
 
-/// From anywhere, or from a range of addresses.
+/// Whether the rule allows any source, or a range of addresses.
 fn lets_in_from_outside(rule: Rule<'_>) -> bool {
     rule.peers.is_empty() || rule.peers.iter().any(|peer| peer.ip_block.is_some())
 }

@@ -1,8 +1,8 @@
-//! Holds an AgentRun against its GuardrailPolicy: what is in force, and what is refused.
+//! Evaluates an AgentRun against its GuardrailPolicy: which settings are in force, and which are refused.
 //!
-//! The controller calls [`judge`] before it builds anything. A run may be stricter than its
-//! policy, never laxer. What goes beyond is not in force (fail closed) and is named in a problem;
-//! the nearest setting that the policy permits stands in its place.
+//! The controller calls [`evaluate`] before it builds anything. A run may be stricter than its policy, never laxer. A
+//! setting beyond the policy is not in force (fail closed) and is reported in a problem; the nearest setting that the
+//! policy permits is used instead.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,28 @@ use crate::api::{
     PolicyResponse, Reason, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes,
 };
 
-use super::allow_list::{Author, NetworkRules, Yardstick};
+use super::allow_list::{Author, NetworkRules, RuleLimits};
 use super::quantity::Amount;
 use super::{ClusterFacts, Problem, selector};
 
-/// What is in force for a run.
+/// The settings that are in force for a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effective {
-    /// What the guard allows.
+    /// Allowed connections.
     pub network: NetworkRules,
     /// The quota, if any.
     pub quota: Option<Quota>,
     /// Requests and limits for containers that state none.
     pub defaults: Option<ResourceDefaults>,
-    /// What a scan leads to.
+    /// Mode for scans.
     pub scan: Mode,
-    /// What mining leads to.
+    /// Mode for mining.
     pub mining: Mode,
-    /// What a tunnel leads to.
+    /// Mode for tunnels.
     pub tunnel: Mode,
-    /// The highest rung of the ladder.
+    /// The strongest action.
     pub max_action: ResponseAction,
-    /// What a finding about one pod contains.
+    /// The pods that are contained after a finding about one pod.
     pub scope: ResponseScope,
 }
 
@@ -45,24 +45,24 @@ pub struct Quota {
     pub priority_class: Option<String>,
 }
 
-/// What is in force, and what is refused.
+/// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ruling {
-    /// In force.
+pub struct Evaluation {
+    /// The settings in force.
     pub effective: Effective,
-    /// Refused. Empty means that the run is accepted as it is written.
+    /// The settings that are refused. Empty if the run is accepted as written.
     pub problems: Vec<Problem>,
 }
 
-/// Holds `run` against `policy`, the object that `run.policy` names, if it exists. The policy
-/// `default` need not exist: the built-in defaults stand in for it. Any other policy that is
-/// missing leaves the run with DNS alone, because its ceilings are unknown.
+/// Evaluates `run` against `policy`, the object that `run.policy` names, if it exists. The policy `default` need not exist:
+/// the built-in defaults are used instead. If any other policy is missing, the run gets only DNS, because its ceilings are
+/// unknown.
 #[must_use]
-pub fn judge(
+pub fn evaluate(
     run: &AgentRunSpec,
     policy: Option<&GuardrailPolicySpec>,
     facts: &ClusterFacts,
-) -> Ruling {
+) -> Evaluation {
     let built_in = built_in_policy();
     let name = run.policy.as_str();
     if policy.is_none() && name != DEFAULT_POLICY {
@@ -80,18 +80,18 @@ pub fn judge(
         max_action: max_action(run, &policy.response, &mut problems),
         scope: scope(run, &policy.response, &mut problems),
     };
-    Ruling {
+    Evaluation {
         effective,
         problems,
     }
 }
 
-/// The policy `default` where no object of that name exists.
+/// The policy `default` if no object of that name exists.
 fn built_in_policy() -> GuardrailPolicySpec {
     GuardrailPolicySpec::default()
 }
 
-fn without_policy(run: &AgentRunSpec, built_in: &GuardrailPolicySpec) -> Ruling {
+fn without_policy(run: &AgentRunSpec, built_in: &GuardrailPolicySpec) -> Evaluation {
     let message = format!(
         "GuardrailPolicy {} does not exist; until it does, the run reaches cluster DNS alone and every signature is enforced",
         run.policy
@@ -111,13 +111,13 @@ fn without_policy(run: &AgentRunSpec, built_in: &GuardrailPolicySpec) -> Ruling 
         max_action: max_action(run, &built_in.response, &mut problems),
         scope: run.response.scope.unwrap_or_default(),
     };
-    Ruling {
+    Evaluation {
         effective,
         problems,
     }
 }
 
-/// What the schema lets through and no object can be made of.
+/// Problems that the schema does not refuse, with which no object can be built.
 fn target_problems(run: &AgentRunSpec) -> Vec<Problem> {
     let invalid = |message: String| Problem {
         reason: Reason::Invalid,
@@ -147,27 +147,27 @@ fn network_rules(
     facts: &ClusterFacts,
     problems: &mut Vec<Problem>,
 ) -> NetworkRules {
-    let yardstick = Yardstick::new(policy_name, policy, facts);
-    let mut standing = NetworkRules {
+    let limits = RuleLimits::new(policy_name, policy, facts);
+    let mut rules = NetworkRules {
         within_run: within_run(run, policy_name, policy, problems),
         ..NetworkRules::default()
     };
     for (author, index, rule) in in_order(&policy.default_egress, &run.network.egress) {
-        match yardstick.judge_egress(author, index, rule) {
-            Ok(allow) => standing.egress.push(allow),
+        match limits.check_egress(author, index, rule) {
+            Ok(allow) => rules.egress.push(allow),
             Err(problem) => problems.push(problem),
         }
     }
     for (author, index, rule) in in_order(&policy.default_ingress, &run.network.ingress) {
-        match yardstick.judge_ingress(author, index, rule) {
-            Ok(allow) => standing.ingress.push(allow),
+        match limits.check_ingress(author, index, rule) {
+            Ok(allow) => rules.ingress.push(allow),
             Err(problem) => problems.push(problem),
         }
     }
-    standing
+    rules
 }
 
-/// The policy's own rules, then the run's, each with its place in its list.
+/// The policy's own rules, then the run's, each with its position in its list.
 fn in_order<'r, Rule>(
     of_policy: &'r [Rule],
     of_run: &'r [Rule],
@@ -235,8 +235,8 @@ fn quota(
     })
 }
 
-/// The run's defaults, else the policy's. The API server refuses a LimitRange whose request is
-/// above its limit, so such a pair is named here.
+/// The run's defaults, or else the policy's. The API server refuses a LimitRange with a request above its limit, so such a
+/// pair is reported here.
 fn defaults(
     run: &AgentRunSpec,
     policy: &PolicyResources,
@@ -278,7 +278,7 @@ fn mode(
 ) -> Mode {
     let minimum = policy.detection.minimum;
     let Some(asked) = of(&run.detection.modes) else {
-        // The policy's own word may not undercut its own minimum either.
+        // The policy's own mode may not be below its own minimum either.
         let default = of(&policy.detection.modes).unwrap_or(Mode::Enforce);
         return default.max(minimum);
     };
@@ -301,18 +301,18 @@ fn max_action(
     let Some(asked) = run.response.max_action else {
         return most;
     };
-    // Not `clamp`, which panics on a policy whose least is above its most.
-    let stands = asked.max(least).min(most);
-    if stands != asked {
+    // Not `clamp`, which panics if the minimum of the policy is above its maximum.
+    let effective = asked.max(least).min(most);
+    if effective != asked {
         problems.push(exceeds(format!(
-            "response.maxAction: {asked:?} is not between the {least:?} and the {most:?} of GuardrailPolicy {}; {stands:?} is in force instead",
+            "response.maxAction: {asked:?} is not between the {least:?} and the {most:?} of GuardrailPolicy {}; {effective:?} is in force instead",
             run.policy
         )));
     }
-    stands
+    effective
 }
 
-/// `Run` contains more than `Pod`, so a run may widen the scope of its policy and not narrow it.
+/// `Run` includes more pods than `Pod`, so a run may widen the scope of its policy and not narrow it.
 fn scope(
     run: &AgentRunSpec,
     policy: &PolicyResponse,

@@ -1,9 +1,8 @@
-//! Whether an observed object still is what we want, and whose it is.
+//! Compares stored objects with the wanted ones, and determines their owner.
 //!
-//! The controller asks before every write: at rest nothing is written. The comparison sees through
-//! what the API server rewrites (defaults, spelling of quantities, empty lists) and through what
-//! others may add (labels, annotations, further quota keys, which only tighten). Anything else
-//! that differs is drift.
+//! The controller compares before every write, so that nothing is written when nothing changed. The comparison ignores
+//! what the API server rewrites (defaults, spelling of quantities, empty lists) and what others may add (labels,
+//! annotations, further quota keys, which only make a quota stricter). Any other difference is drift.
 
 use std::collections::BTreeMap;
 
@@ -20,72 +19,72 @@ use crate::api::labels;
 
 use super::{RunOwner, quantity};
 
-/// Whose an object of our name is.
+/// The owner of an object that has the name of a guardrail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// This run's.
+pub enum Ownership {
+    /// This run.
     Ours,
-    /// Somebody else's, with the best word for whom. It is never written.
+    /// Something else, described as well as possible. The object is never written.
     Other(String),
 }
 
-/// Whose the object is: ours only with this run's UID as its controller.
+/// The owner of the object: ours only if this run's UID is its controller reference.
 #[must_use]
-pub fn holder(owner: &RunOwner, metadata: &ObjectMeta) -> Holder {
+pub fn ownership(owner: &RunOwner, metadata: &ObjectMeta) -> Ownership {
     let references = metadata.owner_references.iter().flatten();
     let controller = references
         .into_iter()
         .find(|reference| reference.controller == Some(true));
     match controller {
-        Some(reference) if reference.uid == owner.uid => Holder::Ours,
-        Some(reference) => Holder::Other(format!("{} {}", reference.kind, reference.name)),
+        Some(reference) if reference.uid == owner.uid => Ownership::Ours,
+        Some(reference) => Ownership::Other(format!("{} {}", reference.kind, reference.name)),
         None => {
             let manager = metadata
                 .labels
                 .as_ref()
                 .and_then(|found| found.get(labels::MANAGED_BY))
-                .map_or("nobody that it names", String::as_str);
-            Holder::Other(manager.to_owned())
+                .map_or("an unknown owner", String::as_str);
+            Ownership::Other(manager.to_owned())
         }
     }
 }
 
-/// Whether the object may be deleted once it is no longer wanted: ours, and said to be managed by
-/// us, so that an object that a human adopted by removing the label is left alone.
+/// Whether the object may be deleted once it is no longer wanted: it is ours and has our label, so that an object that a
+/// human adopted by removing the label is kept.
 #[must_use]
 pub fn is_ours_to_delete(owner: &RunOwner, metadata: &ObjectMeta) -> bool {
     let is_managed = metadata.labels.as_ref().is_some_and(|found| {
         found.get(labels::MANAGED_BY).map(String::as_str) == Some(labels::MANAGED_BY_VALUE)
     });
-    holder(owner, metadata) == Holder::Ours && is_managed
+    ownership(owner, metadata) == Ownership::Ours && is_managed
 }
 
-/// Whether the stored NetworkPolicy says what is wanted.
+/// Whether the stored NetworkPolicy matches the wanted one.
 #[must_use]
-pub fn network_policy_stands(wanted: &NetworkPolicy, observed: &NetworkPolicy) -> bool {
-    metadata_stands(&wanted.metadata, &observed.metadata)
+pub fn network_policy_matches(wanted: &NetworkPolicy, observed: &NetworkPolicy) -> bool {
+    metadata_matches(&wanted.metadata, &observed.metadata)
         && normal(&wanted.spec) == normal(&observed.spec)
 }
 
-/// Whether the stored ResourceQuota says what is wanted.
+/// Whether the stored ResourceQuota matches the wanted one.
 #[must_use]
-pub fn resource_quota_stands(wanted: &ResourceQuota, observed: &ResourceQuota) -> bool {
+pub fn resource_quota_matches(wanted: &ResourceQuota, observed: &ResourceQuota) -> bool {
     let (Some(want), Some(have)) = (&wanted.spec, &observed.spec) else {
         return false;
     };
-    let hard_stands = want.hard.iter().flatten().all(|(resource, amount)| {
+    let hard_matches = want.hard.iter().flatten().all(|(resource, amount)| {
         let have = have.hard.as_ref().and_then(|hard| hard.get(resource));
         have.is_some_and(|have| quantity::same(&have.0, &amount.0))
     });
-    hard_stands
+    hard_matches
         && !keeps_dropped_key(want, observed)
-        && metadata_stands(&wanted.metadata, &observed.metadata)
+        && metadata_matches(&wanted.metadata, &observed.metadata)
         && scope_expressions(want) == scope_expressions(have)
         && want.scopes.as_deref().unwrap_or_default() == have.scopes.as_deref().unwrap_or_default()
 }
 
-/// Whether a key is still there that we applied once and no longer want. Who applied a key, the API
-/// server keeps in the managed fields; a key of somebody else is left alone.
+/// Whether a key remains that Yellowjack applied once and no longer wants. The managed fields record which manager applied
+/// a key. A key of another manager is kept.
 fn keeps_dropped_key(want: &ResourceQuotaSpec, observed: &ResourceQuota) -> bool {
     let is_ours = |entry: &&ManagedFieldsEntry| {
         let manager = entry.manager.as_deref().unwrap_or_default();
@@ -110,7 +109,7 @@ fn keeps_dropped_key(want: &ResourceQuotaSpec, observed: &ResourceQuota) -> bool
         })
 }
 
-/// A scope selector without expressions selects as much as none.
+/// A scope selector without expressions is equal to none.
 fn scope_expressions(spec: &ResourceQuotaSpec) -> &[ScopedResourceSelectorRequirement] {
     spec.scope_selector
         .as_ref()
@@ -118,28 +117,28 @@ fn scope_expressions(spec: &ResourceQuotaSpec) -> &[ScopedResourceSelectorRequir
         .unwrap_or_default()
 }
 
-/// Whether the stored LimitRange says what is wanted.
+/// Whether the stored LimitRange matches the wanted one.
 #[must_use]
-pub fn limit_range_stands(wanted: &LimitRange, observed: &LimitRange) -> bool {
+pub fn limit_range_matches(wanted: &LimitRange, observed: &LimitRange) -> bool {
     let (Some(want), Some(have)) = (&wanted.spec, &observed.spec) else {
         return false;
     };
-    metadata_stands(&wanted.metadata, &observed.metadata)
+    metadata_matches(&wanted.metadata, &observed.metadata)
         && want.limits.len() == have.limits.len()
         && want
             .limits
             .iter()
             .zip(&have.limits)
-            .all(|(want, have)| limit_item_stands(want, have))
+            .all(|(want, have)| limit_item_matches(want, have))
 }
 
-/// Whether the stored ClusterNetworkPolicy, read as JSON, says what is wanted.
+/// Whether the stored ClusterNetworkPolicy, read as JSON, matches the wanted one.
 #[must_use]
-pub fn cluster_policy_stands(wanted: &Value, observed: &Value) -> bool {
+pub fn cluster_policy_matches(wanted: &Value, observed: &Value) -> bool {
     let label = |object: &Value| object.pointer("/metadata/labels").cloned();
     let wanted_labels = label(wanted);
     let observed_labels = label(observed);
-    let labels_stand = wanted_labels
+    let labels_match = wanted_labels
         .as_ref()
         .and_then(Value::as_object)
         .is_none_or(|wanted| {
@@ -147,10 +146,10 @@ pub fn cluster_policy_stands(wanted: &Value, observed: &Value) -> bool {
                 observed_labels.as_ref().and_then(|found| found.get(key)) == Some(value)
             })
         });
-    labels_stand && normal(&wanted.get("spec")) == normal(&observed.get("spec"))
+    labels_match && normal(&wanted.get("spec")) == normal(&observed.get("spec"))
 }
 
-fn limit_item_stands(want: &LimitRangeItem, have: &LimitRangeItem) -> bool {
+fn limit_item_matches(want: &LimitRangeItem, have: &LimitRangeItem) -> bool {
     want.type_ == have.type_
         && amounts_equal(want.default.as_ref(), have.default.as_ref())
         && amounts_equal(want.default_request.as_ref(), have.default_request.as_ref())
@@ -174,23 +173,23 @@ fn amounts_equal(want: Option<&Amounts>, have: Option<&Amounts>) -> bool {
             .all(|(left, right)| left.0 == right.0 && quantity::same(&left.1.0, &right.1.0))
 }
 
-/// Our labels and our owner reference are there; what others added is theirs.
-fn metadata_stands(wanted: &ObjectMeta, observed: &ObjectMeta) -> bool {
-    let labels_stand = wanted.labels.iter().flatten().all(|(key, value)| {
+/// Whether Yellowjack's labels and owner reference are present. Additions of others are ignored.
+fn metadata_matches(wanted: &ObjectMeta, observed: &ObjectMeta) -> bool {
+    let labels_match = wanted.labels.iter().flatten().all(|(key, value)| {
         observed.labels.as_ref().and_then(|found| found.get(key)) == Some(value)
     });
-    let owners_stand = wanted.owner_references.iter().flatten().all(|reference| {
+    let owners_match = wanted.owner_references.iter().flatten().all(|reference| {
         observed
             .owner_references
             .iter()
             .flatten()
             .any(|found| found == reference)
     });
-    labels_stand && owners_stand
+    labels_match && owners_match
 }
 
-/// JSON without what says nothing: null, empty lists, and the empty maps inside a selector.
-/// Other empty objects stay, because `{}` as a selector means everything.
+/// JSON without null, empty lists, and the empty maps inside a selector. Other empty objects are kept, because `{}` as a
+/// selector means everything.
 fn normal<T: Serialize>(value: &T) -> Option<Value> {
     let mut json = serde_json::to_value(value).ok()?;
     drop_empty(&mut json);

@@ -1,7 +1,7 @@
 //! The Job of a `template` target.
 //!
-//! The controller creates it suspended and resumes it once the guardrails stand; it never applies
-//! it again, because an apply without `suspend` would resume a Job that a quarantine suspended.
+//! The controller creates it suspended and resumes it once the guardrails are in place. It never applies the Job again,
+//! because an apply without `suspend` would resume a Job that a quarantine suspended.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::api::{RunTemplate, labels};
 
 use super::RunOwner;
 
-/// The Job, as JSON: a typed pod spec would drop the fields that are newer than this build.
+/// The Job, as JSON: a typed pod spec would drop fields that are newer than this build.
 #[must_use]
 pub fn job(owner: &RunOwner, template: &RunTemplate) -> Value {
     let mut pod_labels: BTreeMap<&str, &str> = template
@@ -19,7 +19,7 @@ pub fn job(owner: &RunOwner, template: &RunTemplate) -> Value {
         .labels
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str()))
-        // The schema refuses these; a run that came past it must not quarantine or claim by them.
+        // The schema refuses these labels. A run that was stored without the schema must not set them either.
         .filter(|(key, _)| !key.starts_with("yellowjack.dev/"))
         .collect();
     pod_labels.insert(labels::RUN, &owner.name);
@@ -28,8 +28,8 @@ pub fn job(owner: &RunOwner, template: &RunTemplate) -> Value {
         "suspend": true,
         "parallelism": template.parallelism,
         "backoffLimit": template.backoff_limit,
-        // A replacement waits until the old pod is gone, so that containment of a pod that is
-        // being deleted does not race its successor.
+        // A replacement waits until the old pod is gone, so that the containment of a pod that is being deleted does not
+        // race with its replacement.
         "podReplacementPolicy": "Failed",
         "template": {
             "metadata": pod_metadata(&pod_labels, &template.pod.annotations),
@@ -56,7 +56,7 @@ fn pod_metadata(labels: &BTreeMap<&str, &str>, annotations: &BTreeMap<String, St
     Value::Object(metadata)
 }
 
-/// As written, but for the restart policy that a Job needs and a pod spec does not default to.
+/// As written, with the restart policy that a Job requires and that is not the default of a pod spec.
 fn pod_spec(written: &Map<String, Value>) -> Map<String, Value> {
     let mut spec = written.clone();
     spec.entry("restartPolicy")

@@ -1,8 +1,7 @@
-//! Which run covers a pod: none, one, or several that contend for it.
+//! Determines which run covers a pod: none, one, or several.
 //!
-//! Called by the controller for stamping and status, and by attribution. A label alone never makes
-//! a pod a member of a `template` or `ref` run, because anybody may put a label on a pod: the
-//! chain of owners decides.
+//! Called by the controller to label pods and to compute the status, and by attribution. A label alone never makes a pod a
+//! member of a `template` or `ref` run, because any user may set a label on a pod: the chain of owners decides.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +9,18 @@ use crate::api::{GROUP, Target};
 
 use super::selector;
 
-/// What a run claims. All claims that are compared are of one namespace.
+/// The pods that a run claims. Only claims of the same namespace are compared.
 #[derive(Clone, Debug)]
 pub struct Claim<'a> {
     /// Name of the AgentRun.
     pub name: &'a str,
     /// Its UID.
     pub uid: &'a str,
-    /// The pods that it names.
+    /// The target of the run.
     pub target: &'a Target,
 }
 
-/// One owner of a pod, direct or through others.
+/// One owner of a pod, direct or indirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerLink {
     /// API version of the owner.
@@ -34,14 +33,14 @@ pub struct OwnerLink {
     pub uid: String,
 }
 
-/// Who covers a pod.
+/// The runs that cover a pod.
 #[derive(Clone, Debug)]
 pub enum Coverage<'a, 'c> {
     /// No run.
-    Nobody,
+    None,
     /// One run.
     One(&'c Claim<'a>),
-    /// Several runs; nothing is changed on such a pod.
+    /// Several runs. Such a pod is not changed.
     Overlap(Vec<&'c Claim<'a>>),
 }
 
@@ -51,12 +50,12 @@ impl<'a, 'c> Coverage<'a, 'c> {
     pub fn one(&self) -> Option<&'c Claim<'a>> {
         match self {
             Self::One(claim) => Some(claim),
-            Self::Nobody | Self::Overlap(_) => None,
+            Self::None | Self::Overlap(_) => None,
         }
     }
 }
 
-/// Who covers the pod that has these labels and owners (nearest first).
+/// The runs that cover a pod with these labels and owners (nearest first).
 #[must_use]
 pub fn coverage<'a, 'c>(
     claims: &'c [Claim<'a>],
@@ -68,8 +67,8 @@ pub fn coverage<'a, 'c>(
         .filter(|claim| covers(claim, labels, owners))
         .collect();
     match found.len() {
-        0 => Coverage::Nobody,
-        1 => found.pop().map_or(Coverage::Nobody, Coverage::One),
+        0 => Coverage::None,
+        1 => found.pop().map_or(Coverage::None, Coverage::One),
         _ => {
             found.sort_by(|left, right| left.name.cmp(right.name));
             Coverage::Overlap(found)
@@ -82,7 +81,7 @@ pub fn coverage<'a, 'c>(
 pub fn covers(claim: &Claim<'_>, labels: &BTreeMap<String, String>, owners: &[OwnerLink]) -> bool {
     let target = claim.target;
     if let Some(chosen) = &target.selector {
-        // The schema refuses an empty selector; one that came here all the same claims nothing.
+        // The schema refuses an empty selector. One that was stored without the schema claims nothing.
         let empty = chosen.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
             && chosen.match_expressions.as_ref().is_none_or(Vec::is_empty);
         return !empty && selector::matches(chosen, labels);
@@ -100,7 +99,7 @@ pub fn covers(claim: &Claim<'_>, labels: &BTreeMap<String, String>, owners: &[Ow
         })
 }
 
-/// The sentence for two runs that claim one pod.
+/// The message about several runs that claim one pod.
 #[must_use]
 pub fn overlap_message(pod: &str, claims: &[&Claim<'_>]) -> String {
     let names: Vec<&str> = claims.iter().map(|claim| claim.name).collect();
@@ -110,7 +109,7 @@ pub fn overlap_message(pod: &str, claims: &[&Claim<'_>]) -> String {
     )
 }
 
-/// The group of an API version. The version is left out: one owner is served in several.
+/// The group of an API version. The version is ignored, because an object is served in several versions.
 fn group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
@@ -239,7 +238,7 @@ mod tests {
         };
         assert!(matches!(
             coverage(&[claim("a", &target)], &agent(), &[]),
-            Coverage::Nobody
+            Coverage::None
         ));
     }
 }

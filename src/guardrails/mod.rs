@@ -1,15 +1,15 @@
-//! Guardrails: AgentRun, GuardrailPolicy and facts about the cluster to Kubernetes objects and
-//! problems. Pure: no client, no clock; problems are data.
+//! Guardrails: builds Kubernetes objects from an AgentRun, its GuardrailPolicy and facts about the cluster, and returns
+//! problems as data. Pure: no client, no clock.
 //!
-//! The controller calls [`ceiling::judge`] first, then the builders with what it returned; `respond`
-//! uses [`audit`] and the standing denies. In reading order:
+//! The controller calls [`ceiling::evaluate`] first, and then the builders with its result. `respond` uses [`audit`] and
+//! the deny policies of the quarantine. In reading order:
 //!
-//! - [`quantity`], [`selector`]: what amounts and selectors mean.
-//! - [`ceiling`], [`allow_list`]: what of a run's wishes its policy lets stand.
-//! - [`network`], [`quota`], [`job`]: the objects.
+//! - [`quantity`], [`selector`]: parse amounts, match selectors.
+//! - [`ceiling`], [`allow_list`]: evaluate the settings of a run against its policy.
+//! - [`network`], [`quota`], [`job`]: build the objects.
 //! - [`membership`]: which run covers a pod.
-//! - [`audit`]: which other policies widen a pod.
-//! - [`drift`]: whether an observed object is still the one that is wanted, and whose it is.
+//! - [`audit`]: which other policies allow a pod more.
+//! - [`drift`]: whether a stored object is still the wanted one, and which run owns it.
 
 pub mod quantity;
 pub mod selector;
@@ -36,12 +36,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::api::{AgentRun, GROUP, Reason, VERSION, labels};
 
-/// Something about a run that cannot stand. The part that it names is not in force.
+/// A setting of a run that is refused and not in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The reason, as it appears in the condition.
     pub reason: Reason,
-    /// One sentence that names the part and says what to do.
+    /// One sentence with the setting and how to fix it.
     pub message: String,
 }
 
@@ -57,7 +57,7 @@ pub struct RunOwner {
 }
 
 impl RunOwner {
-    /// The owner that this run is; `None` for one that was not read from an API server.
+    /// This run as an owner. `None` if it was not read from an API server.
     #[must_use]
     pub fn of(run: &AgentRun) -> Option<Self> {
         Some(Self {
@@ -68,7 +68,7 @@ impl RunOwner {
     }
 
     /// Name of every guardrail object of this run. The AgentRun's name has at most 48 characters,
-    /// so this has at most 63, which a label value and a Job name can hold.
+    /// so this has at most 63, the limit of label values and Job names.
     #[must_use]
     pub fn object_name(&self) -> String {
         format!("yellowjack-run-{}", self.name)
@@ -87,7 +87,7 @@ impl RunOwner {
         .collect()
     }
 
-    /// The reference by which the garbage collector takes the object away with the run.
+    /// The owner reference with which the garbage collector deletes the object after the run.
     #[must_use]
     pub fn reference(&self) -> OwnerReference {
         OwnerReference {
@@ -111,24 +111,24 @@ impl RunOwner {
     }
 }
 
-/// Where the cluster's DNS answers.
+/// The cluster's DNS servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DnsTarget {
     /// Pods of one namespace.
     Pods {
         /// The namespace.
         namespace: String,
-        /// Their labels.
+        /// Labels of the pods.
         labels: BTreeMap<String, String>,
     },
     /// An address, for a DNS cache on the node or a service address.
     Address(IpNet),
 }
 
-/// What must be known about the cluster to build a run's guardrails.
+/// Facts about the cluster that the guardrails of a run depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterFacts {
-    /// Where DNS answers. Empty: the runs get no DNS.
+    /// DNS servers. If empty, the runs get no DNS.
     pub dns: Vec<DnsTarget>,
     /// Ranges of pod addresses.
     pub pod_cidrs: Vec<IpNet>,
@@ -139,8 +139,8 @@ pub struct ClusterFacts {
 }
 
 impl ClusterFacts {
-    /// DNS as most clusters have it: the pods `k8s-app=kube-dns` in `kube-system`, and the usual
-    /// address of a DNS cache on the node.
+    /// The DNS servers of most clusters: the pods `k8s-app=kube-dns` in `kube-system`, and the usual address of a DNS cache on
+    /// the node.
     #[must_use]
     pub fn usual_dns() -> Vec<DnsTarget> {
         let pods = DnsTarget::Pods {

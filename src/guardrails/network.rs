@@ -1,8 +1,8 @@
-//! NetworkPolicies: the guard of a run, and the standing denies of the quarantine.
+//! NetworkPolicies: the policy of a run, and the deny policies of the quarantine.
 //!
-//! The controller applies them. All rules here are allows, because NetworkPolicy has no other; a
-//! deny that wins is the ClusterNetworkPolicy, where the cluster serves it. The guard leaves
-//! quarantined pods out, so that nothing of ours lets their traffic through.
+//! The controller applies them. NetworkPolicy has only allow rules. A deny that takes precedence is the ClusterNetworkPolicy,
+//! if the cluster serves that API. The policy of a run excludes quarantined pods, so that none of Yellowjack's policies
+//! allows their traffic.
 
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
@@ -22,15 +22,15 @@ use super::{ClusterFacts, DnsTarget, RunOwner};
 
 const DNS_PORT: i32 = 53;
 
-/// API version of the ClusterNetworkPolicy that we write.
+/// API version of the ClusterNetworkPolicy.
 pub const CLUSTER_POLICY_API_VERSION: &str = "policy.networking.k8s.io/v1alpha2";
-/// Its kind.
+/// Kind of the ClusterNetworkPolicy.
 pub const CLUSTER_POLICY_KIND: &str = "ClusterNetworkPolicy";
 
-/// The guard of a run: deny both directions, but DNS, the run's own pods and the allow lists.
+/// The NetworkPolicy of a run: denies both directions except DNS, the run's own pods and the allow lists.
 ///
-/// A connection that is opened into a pod is a way out around every egress rule, so nothing is let
-/// in that neither is of the run nor listed.
+/// A connection that is opened to a pod can carry data out past every egress rule, so ingress is allowed only from the
+/// run's own pods and the allow list.
 #[must_use]
 pub fn run_network_policy(
     owner: &RunOwner,
@@ -60,16 +60,14 @@ pub fn run_network_policy(
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(guarded_pods(owner, target)),
             policy_types: Some(both_directions()),
-            // Written even when empty: only a field that is applied can be taken back from
-            // somebody who sets it.
+            // Written even if empty: server-side apply only reverts fields that are applied.
             ingress: Some(ingress.collect()),
             egress: Some(egress.collect()),
         }),
     }
 }
 
-/// The standing deny of one namespace. It outlives the runs: deleting an AgentRun lifts no
-/// quarantine.
+/// The deny policy of one namespace. It is independent of the runs: deleting an AgentRun lifts no quarantine.
 #[must_use]
 pub fn standing_deny_network_policy(namespace: &str) -> NetworkPolicy {
     NetworkPolicy {
@@ -91,10 +89,9 @@ pub fn standing_deny_network_policy(namespace: &str) -> NetworkPolicy {
     }
 }
 
-/// The standing deny of the whole cluster, as JSON because its API is not part of Kubernetes.
+/// The deny policy of the whole cluster, as JSON because its API is not part of Kubernetes.
 ///
-/// Its ingress rules cannot name networks outside the cluster, so the NetworkPolicy above is used
-/// besides it.
+/// Its ingress rules cannot select networks outside the cluster, so the NetworkPolicy above is used in addition.
 #[must_use]
 pub fn standing_deny_cluster_policy() -> Value {
     let (managed_key, managed_value) = managed_by();
@@ -133,8 +130,8 @@ pub fn standing_deny_cluster_policy() -> Value {
     })
 }
 
-/// The pods that the guard selects. A selector target keeps the user's selector, because nothing
-/// stamps those pods before they start; the others are found by the run label.
+/// The pods that the policy of a run selects. A selector target keeps the user's selector, because those pods have no run
+/// label before they start. The others are selected by the run label.
 fn guarded_pods(owner: &RunOwner, target: &Target) -> LabelSelector {
     let mut chosen = target.selector.clone().unwrap_or_else(|| LabelSelector {
         match_labels: Some([(labels::RUN.to_owned(), owner.name.clone())].into()),
@@ -166,8 +163,8 @@ fn both_directions() -> Vec<String> {
     vec!["Ingress".to_owned(), "Egress".to_owned()]
 }
 
-/// DNS to the cluster's resolvers only: a run that may ask any server has a tunnel. Without a
-/// known resolver there is no rule, because a rule without peers would mean every peer.
+/// DNS to the cluster's resolvers only: a run that may query any server has a tunnel. Without a known resolver there is no
+/// rule, because a rule without peers allows every peer.
 fn dns_rule(targets: &[DnsTarget]) -> Option<NetworkPolicyEgressRule> {
     if targets.is_empty() {
         return None;
@@ -237,14 +234,14 @@ fn peer(peer: &Peer) -> NetworkPolicyPeer {
     }
 }
 
-/// A rule without ports means every port.
+/// A rule without ports allows every port.
 fn ports(ports: &[EgressPort]) -> Option<Vec<NetworkPolicyPort>> {
     (!ports.is_empty()).then(|| ports.iter().map(port).collect())
 }
 
 fn port(port: &EgressPort) -> NetworkPolicyPort {
     NetworkPolicyPort {
-        // An endPort that equals its port is refused by none and needed by none.
+        // An endPort that equals its port is redundant.
         end_port: port.end_port.filter(|end| *end != port.port),
         port: Some(IntOrString::Int(port.port)),
         protocol: Some(port.protocol.name().to_owned()),

@@ -1,7 +1,7 @@
-//! Kubernetes quantities as exact numbers, for ceilings and for telling drift from spelling.
+//! Kubernetes quantities as exact numbers, to compare them with ceilings and to detect drift.
 //!
-//! Called by `ceiling`, `quota` and `drift`. It never rounds down: like the API server, it rounds
-//! up to one nano and caps at 2^63 - 1, so that "1k" and "1000" are the same amount.
+//! Called by `ceiling`, `quota` and `drift`. Like the API server, it rounds up to one nano and caps at 2^63 - 1, so that
+//! "1k" and "1000" are the same amount.
 
 use crate::limits;
 
@@ -16,7 +16,7 @@ const NANO_PLACES: i64 = 9;
 const CAP_NANOS: u128 = 9_223_372_036_854_775_807 * 1_000_000_000;
 
 impl Amount {
-    /// Reads a quantity that is not negative; `None` where it is not one.
+    /// Parses a quantity that is not negative. `None` if the text is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > limits::QUANTITY_BYTES_MAX {
@@ -45,14 +45,14 @@ impl Amount {
         Some(Self(nanos(&digits, scale.tens - places + NANO_PLACES)))
     }
 
-    /// Whether it is nothing at all.
+    /// Whether the amount is 0.
     #[must_use]
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 }
 
-/// Whether two texts name the same amount. Texts that are no quantities are compared as texts.
+/// Whether two texts are the same amount. Texts that are not quantities are compared as texts.
 #[must_use]
 pub fn same(left: &str, right: &str) -> bool {
     match (Amount::parse(left), Amount::parse(right)) {
@@ -61,7 +61,7 @@ pub fn same(left: &str, right: &str) -> bool {
     }
 }
 
-/// What a suffix multiplies by: 10^tens × 1024^kibis.
+/// The factor of a suffix: 10^tens × 1024^kibis.
 struct Scale {
     tens: i64,
     kibis: u32,
@@ -94,7 +94,7 @@ impl Scale {
                 if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
                     return None;
                 }
-                // Beyond 10^±60 every amount is the cap or one nano, whatever the digits.
+                // Beyond 10^±60 every amount is the cap or one nano, regardless of the digits.
                 let size = unsigned.parse::<i64>().unwrap_or(i64::MAX).min(60);
                 decimal(if exponent.starts_with('-') {
                     -size
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn less_than_a_nano_rounds_up_and_too_much_is_capped() {
+    fn less_than_a_nano_is_rounded_up_and_large_amounts_are_capped() {
         assert_eq!(amount("0.1n"), amount("1n"));
         assert_eq!(amount("1e999999999999"), amount("9223372036854775807"));
         assert_eq!(amount("999Ei"), amount("9223372036854775807"));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_is_refused() {
+    fn other_text_is_refused() {
         for text in ["", ".", "-1", "1.2.3", "1Zi", "1e", "1e+", "x", "1 ", "1K"] {
             assert_eq!(Amount::parse(text), None, "{text:?}");
         }

@@ -1,8 +1,8 @@
 //! ResourceQuota and LimitRange of a run, and whether the quota counts the run's pods.
 //!
-//! The controller applies the objects and puts the judgement into `QuotaBound`. Kubernetes' quotas
-//! have no label selector, and one that is scoped to a PriorityClass that no pod carries reads as
-//! healthy with nothing used; hence the judgement looks at the pods, not at the object alone.
+//! The controller applies the objects and reports the result in `QuotaBound`. Kubernetes quotas have no label selector, and
+//! a quota with the scope of a PriorityClass that no pod has looks healthy with nothing used. Therefore the check considers
+//! the pods and not only the object.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::RunOwner;
 use super::ceiling::Quota;
 use super::quantity::Amount;
 
-/// Resources of which every pod uses some: nothing used beside a live pod means not counted.
+/// Resources that every pod uses: if a live pod exists and none is used, the quota does not count the pod.
 const USED_BY_EVERY_POD: &[&str] = &["pods", "count/pods"];
 
 /// The quota of a run.
@@ -36,8 +36,8 @@ pub fn resource_quota(owner: &RunOwner, quota: &Quota) -> ResourceQuota {
         metadata: owner.metadata(),
         spec: Some(ResourceQuotaSpec {
             hard: Some(quantities(&quota.hard)),
-            // Written although empty: a scope that somebody adds would make the quota count
-            // nothing, and only a field that is applied can be taken back.
+            // Written even if empty: an added scope would make the quota count nothing, and server-side apply only
+            // reverts fields that are applied.
             scope_selector: Some(ScopeSelector {
                 match_expressions: Some(of_class.collect()),
             }),
@@ -47,12 +47,12 @@ pub fn resource_quota(owner: &RunOwner, quota: &Quota) -> ResourceQuota {
     }
 }
 
-/// Requests and limits for containers that state none, so that the quota does not refuse them.
+/// Default requests and limits of containers, so that the quota does not refuse pods without them.
 #[must_use]
 pub fn limit_range(owner: &RunOwner, defaults: &ResourceDefaults) -> LimitRange {
     let limits = quantities(&defaults.limits);
-    // A default request that is left out becomes the default limit on the API server; written out,
-    // the stored object equals this one.
+    // The API server sets a missing default request to the default limit. With explicit requests the stored object
+    // equals this one.
     let mut requests = limits.clone();
     requests.extend(quantities(&defaults.requests));
     LimitRange {
@@ -68,39 +68,39 @@ pub fn limit_range(owner: &RunOwner, defaults: &ResourceDefaults) -> LimitRange 
     }
 }
 
-/// A live pod of the run, as the quota sees it.
+/// The properties of a live pod that the quota depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaPod<'a> {
     /// The pod's PriorityClass.
     pub priority_class: Option<&'a str>,
 }
 
-/// The judgement that `QuotaBound` shows: status, reason, message.
+/// The condition `QuotaBound`: status, reason, message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotaBound {
     /// True, false or unknown.
     pub status: Option<bool>,
-    /// Why.
+    /// Reason.
     pub reason: Reason,
-    /// The sentence behind it.
+    /// Message.
     pub message: String,
 }
 
-/// Whether the quota counts the run's pods, from the stored object and the pods that live.
+/// Whether the quota counts the run's pods, from the stored object and the live pods.
 #[must_use]
 pub fn bound(
     quota: Option<&Quota>,
     observed: Option<&ResourceQuota>,
     pods: &[QuotaPod<'_>],
 ) -> QuotaBound {
-    let say = |status, reason, message: String| QuotaBound {
+    let result = |status, reason, message: String| QuotaBound {
         status,
         reason,
         message,
     };
     let Some(quota) = quota else {
         let message = "neither the run nor its policy names a quota".to_owned();
-        return say(Some(false), Reason::NoQuotaRequested, message);
+        return result(Some(false), Reason::NoQuotaRequested, message);
     };
     let missed = missed_by_scope(quota, pods);
     if let Some(class) = &quota.priority_class
@@ -110,14 +110,14 @@ pub fn bound(
             "{missed} of {} pods do not carry the PriorityClass {class} that the quota counts",
             pods.len()
         );
-        return say(Some(false), Reason::ScopeMatchesNoPods, message);
+        return result(Some(false), Reason::ScopeMatchesNoPods, message);
     }
     let Some(used) = observed
         .and_then(|object| object.status.as_ref())
         .and_then(|status| status.used.as_ref())
     else {
         let message = "the quota is not stored, or Kubernetes has not counted yet".to_owned();
-        return say(None, Reason::QuotaNotCounted, message);
+        return result(None, Reason::QuotaNotCounted, message);
     };
     let uncounted = USED_BY_EVERY_POD.iter().find(|resource| {
         used.get(**resource)
@@ -131,9 +131,9 @@ pub fn bound(
             "the quota counts 0 {resource} beside {} pods of the run",
             pods.len()
         );
-        return say(None, Reason::QuotaNotCounted, message);
+        return result(None, Reason::QuotaNotCounted, message);
     }
-    say(Some(true), Reason::QuotaCounts, headroom(quota))
+    result(Some(true), Reason::QuotaCounts, headroom(quota))
 }
 
 fn missed_by_scope(quota: &Quota, pods: &[QuotaPod<'_>]) -> usize {
@@ -144,8 +144,7 @@ fn missed_by_scope(quota: &Quota, pods: &[QuotaPod<'_>]) -> usize {
     })
 }
 
-/// The ceilings, not what is used: the usage moves with every pod, and each move would cost a
-/// status write.
+/// The limits, and not the usage: the usage changes with every pod, and each change would cause a write of the status.
 fn headroom(quota: &Quota) -> String {
     let amounts: Vec<String> = quota
         .hard

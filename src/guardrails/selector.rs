@@ -1,16 +1,15 @@
-//! Label selectors: do they match these labels, and would the API server take them.
+//! Label selectors: whether they match labels, and whether the API server accepts them.
 //!
-//! Called by `audit`, `membership` and `ceiling`. Labels are hostile input; matching only compares.
+//! Called by `audit`, `membership` and `ceiling`. Labels are untrusted input and are only compared.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-/// The label that the API server puts on every namespace.
+/// The label that the API server sets on every namespace.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// Whether the selector matches. An empty selector matches everything; a requirement with an
-/// unknown operator matches nothing.
+/// Whether the selector matches. An empty selector matches everything, a requirement with an unknown operator nothing.
 #[must_use]
 pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let equal = selector
@@ -49,7 +48,7 @@ fn requirement_matches(
     }
 }
 
-/// Says what is wrong with a selector that the API server would refuse.
+/// The defect of a selector that the API server would refuse.
 #[must_use]
 pub fn defect(selector: &LabelSelector) -> Option<String> {
     selector
@@ -61,10 +60,10 @@ pub fn defect(selector: &LabelSelector) -> Option<String> {
             let key = &requirement.key;
             match requirement.operator.as_str() {
                 "In" | "NotIn" if !has_values => {
-                    Some(format!("the expression on {key} names no values"))
+                    Some(format!("the expression on {key} has no values"))
                 }
                 "Exists" | "DoesNotExist" if has_values => {
-                    Some(format!("the expression on {key} must name no values"))
+                    Some(format!("the expression on {key} must have no values"))
                 }
                 "In" | "NotIn" | "Exists" | "DoesNotExist" => None,
                 other => Some(format!("the operator {other} on {key} is unknown")),
@@ -72,10 +71,9 @@ pub fn defect(selector: &LabelSelector) -> Option<String> {
         })
 }
 
-/// Whether a namespace selector picks namespaces by something that they have, rather than all of
-/// them or all but some.
+/// Whether a namespace selector requires a label, and does not select all namespaces or all except some.
 #[must_use]
-pub fn names_something(selector: &LabelSelector) -> bool {
+pub fn picks_by_label(selector: &LabelSelector) -> bool {
     let by_label = selector
         .match_labels
         .as_ref()
@@ -87,7 +85,7 @@ pub fn names_something(selector: &LabelSelector) -> bool {
             .flatten()
             .any(|requirement| match requirement.operator.as_str() {
                 "In" => true,
-                // Every namespace has this one, so it picks nothing.
+                // Every namespace has this label.
                 "Exists" => requirement.key != NAMESPACE_NAME,
                 _ => false,
             })
@@ -156,11 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn defects_are_named() {
+    fn defects_are_reported() {
         assert!(
             defect(&expression("a", "In", &[]))
                 .unwrap()
-                .contains("no values")
+                .contains("has no values")
         );
         assert!(defect(&expression("a", "Exists", &["x"])).is_some());
         assert!(
@@ -172,15 +170,15 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_of_all_but_some_names_nothing() {
-        assert!(!names_something(&LabelSelector::default()));
-        assert!(!names_something(&expression("team", "NotIn", &["x"])));
-        assert!(!names_something(&expression(NAMESPACE_NAME, "Exists", &[])));
-        assert!(names_something(&expression(
+    fn a_selector_of_all_except_some_does_not_pick_by_label() {
+        assert!(!picks_by_label(&LabelSelector::default()));
+        assert!(!picks_by_label(&expression("team", "NotIn", &["x"])));
+        assert!(!picks_by_label(&expression(NAMESPACE_NAME, "Exists", &[])));
+        assert!(picks_by_label(&expression(
             NAMESPACE_NAME,
             "In",
             &["tools"]
         )));
-        assert!(names_something(&expression("team", "Exists", &[])));
+        assert!(picks_by_label(&expression("team", "Exists", &[])));
     }
 }

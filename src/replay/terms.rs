@@ -16,7 +16,7 @@ use crate::api::{
 };
 use crate::detect::Workload;
 use crate::guardrails::ClusterFacts;
-use crate::guardrails::ceiling::{Effective, judge};
+use crate::guardrails::ceiling::{Effective, evaluate};
 use crate::model::{Severity, Signature};
 use crate::respond::mode_of;
 
@@ -59,7 +59,7 @@ impl InForce {
             resources: PolicyResources::default(),
             ..policy.clone()
         });
-        let ruling = judge(&run, policy.as_ref(), &ClusterFacts::default());
+        let ruling = evaluate(&run, policy.as_ref(), &ClusterFacts::default());
         let workload = match run.detection.profile {
             Profile::Standard => Workload::Standard,
             Profile::Crawler => Workload::Crawler,

@@ -16,7 +16,7 @@ use super::story::{Policies, PolicyPart};
 use super::{Looked, Material, clean};
 use crate::api::{AgentRun, labels};
 use crate::guardrails::RunOwner;
-use crate::guardrails::audit::{Stance, selects, widening};
+use crate::guardrails::audit::{Protection, selects, widening};
 use crate::limits;
 
 pub(super) fn policies(material: &Material) -> Policies {
@@ -104,7 +104,7 @@ fn widening_names(
         return noted.take(limits::WIDENED_BY_MAX).cloned().collect();
     }
     owner.map_or_else(Vec::new, |owner| {
-        widening(pod_labels, stored, Stance::Guarded(owner))
+        widening(pod_labels, stored, Protection::Guarded(owner))
     })
 }
 

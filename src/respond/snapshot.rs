@@ -19,8 +19,8 @@ use crate::api::{
     condition_is, condition_of, labels,
 };
 use crate::cluster::{Pod, WriteError};
-use crate::guardrails::audit::{Stance, widening};
-use crate::guardrails::drift::network_policy_stands;
+use crate::guardrails::audit::{Protection, widening};
+use crate::guardrails::drift::network_policy_matches;
 use crate::guardrails::network::standing_deny_network_policy;
 use crate::limits;
 use crate::model::{EventTime, PodKey, Severity};
@@ -223,13 +223,13 @@ impl Responder {
         let wanted = standing_deny_network_policy(namespace);
         let key = ObjectRef::<NetworkPolicy>::new(labels::STANDING_DENY).within(namespace);
         let stored = self.stores.network_policies.get(&key);
-        let stands = stored.is_some_and(|stored| network_policy_stands(&wanted, &stored));
+        let stands = stored.is_some_and(|stored| network_policy_matches(&wanted, &stored));
         let mut widened_by = Vec::new();
         if let Some(pod) = pod {
             let mut pod_labels: BTreeMap<String, String> = pod.labels().clone();
             pod_labels.insert(labels::QUARANTINE.to_owned(), incident.to_owned());
             let policies = self.stores.network_policies.within(namespace);
-            let stance = Stance::Quarantined { cluster_deny };
+            let stance = Protection::Quarantined { cluster_deny };
             widened_by = widening(&pod_labels, policies.iter().map(AsRef::as_ref), stance);
             widened_by.truncate(limits::WIDENED_BY_MAX);
         }

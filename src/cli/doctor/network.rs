@@ -13,7 +13,7 @@ use super::check::{Check, Verdict};
 use crate::api::labels;
 use crate::cli::people::{PeopleError, ask, list};
 use crate::cluster::kind_of;
-use crate::guardrails::drift::cluster_policy_stands;
+use crate::guardrails::drift::cluster_policy_matches;
 use crate::guardrails::network::{
     CLUSTER_POLICY_API_VERSION, CLUSTER_POLICY_KIND, standing_deny_cluster_policy,
 };
@@ -238,7 +238,7 @@ async fn lever(context: &Context<'_>) -> Result<Lever, PeopleError> {
         return Ok(Lever::Missing);
     };
     let stored = serde_json::to_value(&stored).unwrap_or_default();
-    let stands = cluster_policy_stands(&standing_deny_cluster_policy(), &stored);
+    let stands = cluster_policy_matches(&standing_deny_cluster_policy(), &stored);
     Ok(if stands {
         Lever::Stands
     } else {

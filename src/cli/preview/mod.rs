@@ -21,8 +21,8 @@ use super::signals::duration;
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
 use crate::cluster::{Owners, Stores};
 use crate::guardrails::ClusterFacts;
-use crate::guardrails::audit::{Stance, widening};
-use crate::guardrails::ceiling::{Effective, judge};
+use crate::guardrails::audit::{Protection, widening};
+use crate::guardrails::ceiling::{Effective, evaluate};
 use crate::limits;
 use crate::respond::lever_of;
 use crate::respond::plan::throttle::cpu_of;
@@ -71,7 +71,7 @@ async fn look(args: &PreviewArgs) -> Result<Preview, PeopleError> {
         None
     });
     let spec = policy.as_ref().map(|policy| &policy.spec);
-    let effective = judge(&run.spec, spec, &ClusterFacts::default()).effective;
+    let effective = evaluate(&run.spec, spec, &ClusterFacts::default()).effective;
     let now = Timestamp::now();
     let since = now.saturating_sub(args.since).unwrap_or(Timestamp::MIN);
     let api: Api<Incident> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
@@ -187,7 +187,7 @@ fn widened(pod: &Pod, policies: &[NetworkPolicy]) -> Vec<String> {
     let mut of_pod: BTreeMap<String, String> = pod.labels().clone();
     of_pod.insert(labels::QUARANTINE.to_owned(), "foreseen".to_owned());
     // Whether the cluster-wide deny stands is not asked: without it more is widened, never less.
-    let stance = Stance::Quarantined {
+    let stance = Protection::Quarantined {
         cluster_deny: false,
     };
     widening(&of_pod, policies, stance)

@@ -317,7 +317,7 @@ mod tests {
     use super::*;
     use crate::api::ResponseAction;
     use crate::guardrails::ClusterFacts;
-    use crate::guardrails::ceiling::judge;
+    use crate::guardrails::ceiling::evaluate;
     use crate::respond::plan::{Bounds, Cpu, Lever};
     use serde_json::json;
 
@@ -340,7 +340,7 @@ mod tests {
             "spec": { "target": {}, "detection": { "modes": { "scan": "Observe" } } },
         }))
         .unwrap();
-        let effective = judge(&run.spec, None, &ClusterFacts::default()).effective;
+        let effective = evaluate(&run.spec, None, &ClusterFacts::default()).effective;
         let around = Surroundings {
             bounds: Bounds {
                 max_action: ResponseAction::Suspend,

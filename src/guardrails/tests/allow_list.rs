@@ -5,34 +5,34 @@ use serde_json::{Value, json};
 
 use super::super::ClusterFacts;
 use super::super::allow_list::Peer;
-use super::super::ceiling::{self, Ruling};
-use super::{facts, judge, policy, reasons, run};
+use super::super::ceiling::{self, Evaluation};
+use super::{facts, evaluate, policy, reasons, run};
 use crate::api::Reason;
 use crate::limits;
 
-fn egress(rule: Value, policy_network: Value) -> Ruling {
-    judge(
+fn egress(rule: Value, policy_network: Value) -> Evaluation {
+    evaluate(
         json!({ "network": { "egress": [rule] } }),
         json!({ "network": policy_network }),
     )
 }
 
-fn excepts(ruling: &Ruling) -> Vec<String> {
-    assert_eq!(ruling.problems, [], "the rule stands");
-    let Peer::Range { except, .. } = &ruling.effective.network.egress[0].peer else {
+fn excepts(evaluation: &Evaluation) -> Vec<String> {
+    assert_eq!(evaluation.problems, [], "the rule stands");
+    let Peer::Range { except, .. } = &evaluation.effective.network.egress[0].peer else {
         panic!("expected a range");
     };
     except.iter().map(ToString::to_string).collect()
 }
 
-fn refused(ruling: &Ruling, reason: Reason) -> String {
-    assert_eq!(reasons(ruling), [reason]);
+fn refused(evaluation: &Evaluation, reason: Reason) -> String {
+    assert_eq!(reasons(evaluation), [reason]);
     assert_eq!(
-        ruling.effective.network.egress,
+        evaluation.effective.network.egress,
         [],
         "a refused rule is not in force"
     );
-    ruling.problems[0].message.clone()
+    evaluation.problems[0].message.clone()
 }
 
 #[test]
@@ -165,22 +165,22 @@ fn a_name_is_refused_with_what_to_do_and_is_never_ignored() {
 
 #[test]
 fn a_refused_rule_leaves_the_others_in_force() {
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({ "network": { "egress": [
             { "fqdn": "pypi.org" },
             { "cidr": "198.51.100.7/32", "ports": [{ "port": 443 }] },
         ] } }),
         json!({}),
     );
-    assert_eq!(reasons(&ruling), [Reason::FqdnNotEnforceable]);
-    assert_eq!(ruling.effective.network.egress.len(), 1);
-    assert_eq!(ruling.effective.network.egress[0].ports[0].port, 443);
+    assert_eq!(reasons(&evaluation), [Reason::FqdnNotEnforceable]);
+    assert_eq!(evaluation.effective.network.egress.len(), 1);
+    assert_eq!(evaluation.effective.network.egress[0].ports[0].port, 443);
 }
 
 #[test]
 fn host_bits_are_cut_off_and_mapped_addresses_refused() {
-    let ruling = egress(json!({ "cidr": "198.51.100.9/24" }), json!({}));
-    let Peer::Range { cidr, .. } = &ruling.effective.network.egress[0].peer else {
+    let evaluation = egress(json!({ "cidr": "198.51.100.9/24" }), json!({}));
+    let Peer::Range { cidr, .. } = &evaluation.effective.network.egress[0].peer else {
         panic!("expected a range");
     };
     assert_eq!(cidr.to_string(), "198.51.100.0/24");
@@ -227,15 +227,15 @@ fn a_selector_that_the_api_server_would_refuse_is_named() {
 
 #[test]
 fn rules_of_the_policy_come_first_and_may_list_infrastructure() {
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({ "network": { "egress": [{ "cidr": "198.51.100.7/32" }] } }),
         json!({ "network": {
             "allowedCidrs": ["198.51.100.0/24"],
             "defaultEgress": [{ "cidr": "10.96.0.1/32", "ports": [{ "port": 443 }] }],
         } }),
     );
-    assert_eq!(ruling.problems, []);
-    let cidrs = ruling
+    assert_eq!(evaluation.problems, []);
+    let cidrs = evaluation
         .effective
         .network
         .egress
@@ -270,8 +270,8 @@ fn thousands_of_nodes_fit_into_bounded_exceptions_that_still_cover_each() {
         ..facts()
     };
     let spec = run(json!({ "network": { "egress": [{ "cidr": "0.0.0.0/0" }] } }));
-    let ruling = ceiling::judge(&spec, Some(&policy(json!({}))), &facts);
-    let Peer::Range { cidr, except } = &ruling.effective.network.egress[0].peer else {
+    let evaluation = ceiling::evaluate(&spec, Some(&policy(json!({}))), &facts);
+    let Peer::Range { cidr, except } = &evaluation.effective.network.egress[0].peer else {
         panic!("expected a range");
     };
     assert!(except.len() <= limits::EXCEPT_MAX, "{}", except.len());
@@ -288,19 +288,19 @@ fn thousands_of_nodes_fit_into_bounded_exceptions_that_still_cover_each() {
 #[test]
 fn a_policy_keeps_the_pods_of_every_run_apart_and_names_a_run_that_asks_for_more() {
     let of_policy = json!({ "network": { "allowWithinRun": false } });
-    let silent = judge(json!({}), of_policy.clone());
+    let silent = evaluate(json!({}), of_policy.clone());
     assert_eq!(silent.problems, []);
     assert!(!silent.effective.network.within_run);
-    let asking = judge(json!({ "network": { "allowWithinRun": true } }), of_policy);
+    let asking = evaluate(json!({ "network": { "allowWithinRun": true } }), of_policy);
     assert_eq!(reasons(&asking), [Reason::ExceedsPolicy]);
     assert!(!asking.effective.network.within_run);
-    assert!(judge(json!({}), json!({})).effective.network.within_run);
+    assert!(evaluate(json!({}), json!({})).effective.network.within_run);
 }
 
 #[test]
 fn a_range_may_be_let_in_only_where_the_policy_lists_it() {
     let ingress = |cidr: &str, of_policy: Value| {
-        judge(
+        evaluate(
             json!({ "network": { "ingress": [{ "cidr": cidr }] } }),
             json!({ "network": of_policy }),
         )
@@ -328,10 +328,10 @@ fn the_whole_cluster_may_not_be_let_in_and_the_rules_of_the_policy_stand_first()
         ] } },
     ] } });
     let scraper = json!({ "podSelector": { "matchLabels": { "app": "prometheus" } } });
-    let ruling = judge(
+    let evaluation = evaluate(
         everybody,
         json!({ "network": { "defaultIngress": [scraper] } }),
     );
-    assert_eq!(reasons(&ruling), [Reason::ExceedsPolicy]);
-    assert_eq!(ruling.effective.network.ingress.len(), 1);
+    assert_eq!(reasons(&evaluation), [Reason::ExceedsPolicy]);
+    assert_eq!(evaluation.effective.network.ingress.len(), 1);
 }

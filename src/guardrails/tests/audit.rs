@@ -6,7 +6,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 
 use super::super::allow_list::NetworkRules;
-use super::super::audit::{Stance, widening};
+use super::super::audit::{Protection, widening};
 use super::super::network::{run_network_policy, standing_deny_network_policy};
 use super::{facts, owner, run};
 use crate::api::labels;
@@ -36,14 +36,14 @@ fn quarantined() -> BTreeMap<String, String> {
 }
 
 fn check_guarded(policies: &[NetworkPolicy]) -> Vec<String> {
-    widening(&agent(), policies, Stance::Guarded(&owner()))
+    widening(&agent(), policies, Protection::Guarded(&owner()))
 }
 
 fn check_quarantined(policies: &[NetworkPolicy], cluster_deny: bool) -> Vec<String> {
     widening(
         &quarantined(),
         policies,
-        Stance::Quarantined { cluster_deny },
+        Protection::Quarantined { cluster_deny },
     )
 }
 

@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use super::super::ceiling;
-use super::{facts, judge, policy, reasons, run};
+use super::{facts, evaluate, policy, reasons, run};
 use crate::api::{Mode, Reason, ResponseAction, ResponseScope};
 
 #[test]
 fn without_a_word_from_either_the_strict_defaults_are_in_force() {
-    let ruling = ceiling::judge(&run(json!({})), None, &facts());
-    assert_eq!(ruling.problems, []);
-    let effective = ruling.effective;
+    let evaluation = ceiling::evaluate(&run(json!({})), None, &facts());
+    assert_eq!(evaluation.problems, []);
+    let effective = evaluation.effective;
     assert_eq!(effective.network.egress, []);
     assert_eq!(effective.quota, None);
     assert_eq!(
@@ -28,47 +28,47 @@ fn a_named_policy_that_does_not_exist_leaves_dns_alone() {
         "network": { "egress": [{ "cidr": "198.51.100.0/24" }] },
         "detection": { "modes": { "scan": "Observe" } },
     }));
-    let ruling = ceiling::judge(&spec, None, &facts());
-    assert_eq!(reasons(&ruling), [Reason::PolicyNotFound]);
-    assert!(ruling.problems[0].message.contains("strict"));
-    assert_eq!(ruling.effective.network.egress, []);
-    assert_eq!(ruling.effective.scan, Mode::Enforce);
+    let evaluation = ceiling::evaluate(&spec, None, &facts());
+    assert_eq!(reasons(&evaluation), [Reason::PolicyNotFound]);
+    assert!(evaluation.problems[0].message.contains("strict"));
+    assert_eq!(evaluation.effective.network.egress, []);
+    assert_eq!(evaluation.effective.scan, Mode::Enforce);
 }
 
 #[test]
 fn a_run_takes_the_policys_modes_where_it_sets_none() {
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({ "detection": { "modes": { "scan": "Observe" } } }),
         json!({ "detection": { "modes": { "scan": "Enforce", "mining": "Observe", "tunnel": "Observe" } } }),
     );
-    assert_eq!(ruling.problems, []);
-    assert_eq!(ruling.effective.scan, Mode::Observe);
-    assert_eq!(ruling.effective.mining, Mode::Observe);
-    assert_eq!(ruling.effective.tunnel, Mode::Observe);
+    assert_eq!(evaluation.problems, []);
+    assert_eq!(evaluation.effective.scan, Mode::Observe);
+    assert_eq!(evaluation.effective.mining, Mode::Observe);
+    assert_eq!(evaluation.effective.tunnel, Mode::Observe);
 }
 
 #[test]
 fn a_mode_below_the_minimum_is_refused_and_the_minimum_stands() {
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({ "detection": { "modes": { "mining": "Disabled" } } }),
         json!({}),
     );
-    assert_eq!(reasons(&ruling), [Reason::ExceedsPolicy]);
-    let message = &ruling.problems[0].message;
+    assert_eq!(reasons(&evaluation), [Reason::ExceedsPolicy]);
+    let message = &evaluation.problems[0].message;
     assert!(
         message.contains("detection.modes.mining") && message.contains("Observe"),
         "{message}"
     );
-    assert_eq!(ruling.effective.mining, Mode::Observe);
+    assert_eq!(evaluation.effective.mining, Mode::Observe);
 }
 
 #[test]
 fn a_policy_does_not_undercut_its_own_minimum() {
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({}),
         json!({ "detection": { "modes": { "scan": "Observe" }, "minimum": "Enforce" } }),
     );
-    assert_eq!(ruling.effective.scan, Mode::Enforce);
+    assert_eq!(evaluation.effective.scan, Mode::Enforce);
 }
 
 #[test]
@@ -78,11 +78,11 @@ fn an_action_outside_the_policys_span_is_refused_on_both_sides() {
         ("Alert", ResponseAction::Isolate),
         ("Terminate", ResponseAction::Suspend),
     ] {
-        let ruling = judge(json!({ "response": { "maxAction": asked } }), span.clone());
-        assert_eq!(reasons(&ruling), [Reason::ExceedsPolicy], "{asked}");
-        assert_eq!(ruling.effective.max_action, stands, "{asked}");
+        let evaluation = evaluate(json!({ "response": { "maxAction": asked } }), span.clone());
+        assert_eq!(reasons(&evaluation), [Reason::ExceedsPolicy], "{asked}");
+        assert_eq!(evaluation.effective.max_action, stands, "{asked}");
     }
-    let inside = judge(json!({ "response": { "maxAction": "Isolate" } }), span);
+    let inside = evaluate(json!({ "response": { "maxAction": "Isolate" } }), span);
     assert_eq!(inside.problems, []);
     assert_eq!(inside.effective.max_action, ResponseAction::Isolate);
 }
@@ -90,29 +90,29 @@ fn an_action_outside_the_policys_span_is_refused_on_both_sides() {
 #[test]
 fn a_policy_whose_least_action_is_above_its_most_does_not_crash() {
     let upside_down = json!({ "response": { "minAction": "Terminate", "maxAction": "Alert" } });
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({ "response": { "maxAction": "Isolate" } }),
         upside_down,
     );
-    assert_eq!(ruling.effective.max_action, ResponseAction::Alert);
+    assert_eq!(evaluation.effective.max_action, ResponseAction::Alert);
 }
 
 #[test]
 fn the_scope_may_be_widened_and_not_narrowed() {
-    let narrowed = judge(
+    let narrowed = evaluate(
         json!({ "response": { "scope": "Pod" } }),
         json!({ "response": { "scope": "Run" } }),
     );
     assert_eq!(reasons(&narrowed), [Reason::ExceedsPolicy]);
     assert_eq!(narrowed.effective.scope, ResponseScope::Run);
-    let widened = judge(json!({ "response": { "scope": "Run" } }), json!({}));
+    let widened = evaluate(json!({ "response": { "scope": "Run" } }), json!({}));
     assert_eq!(widened.problems, []);
     assert_eq!(widened.effective.scope, ResponseScope::Run);
 }
 
 #[test]
 fn a_quota_above_the_ceiling_is_refused_and_the_ceiling_stands() {
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({ "resources": { "quota": {
             "hard": { "requests.cpu": "9000m", "pods": "4" },
             "priorityClassName": "batch",
@@ -120,12 +120,12 @@ fn a_quota_above_the_ceiling_is_refused_and_the_ceiling_stands() {
         json!({ "resources": { "maxQuota": { "requests.cpu": "8", "requests.memory": "1Gi", "pods": "4" } } }),
     );
     assert_eq!(
-        reasons(&ruling),
+        reasons(&evaluation),
         [Reason::ExceedsPolicy, Reason::ExceedsPolicy]
     );
-    assert!(ruling.problems[0].message.contains("requests.cpu"));
-    assert!(ruling.problems[1].message.contains("requests.memory"));
-    let quota = ruling.effective.quota.unwrap();
+    assert!(evaluation.problems[0].message.contains("requests.cpu"));
+    assert!(evaluation.problems[1].message.contains("requests.memory"));
+    let quota = evaluation.effective.quota.unwrap();
     assert_eq!(quota.hard["requests.cpu"], "8");
     assert_eq!(quota.hard["requests.memory"], "1Gi");
     assert_eq!(quota.hard["pods"], "4");
@@ -134,29 +134,29 @@ fn a_quota_above_the_ceiling_is_refused_and_the_ceiling_stands() {
 
 #[test]
 fn a_run_without_a_quota_gets_the_policys_and_no_reproach() {
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({}),
         json!({ "resources": {
             "defaultQuota": { "pods": "10" },
             "maxQuota": { "requests.cpu": "8" },
         } }),
     );
-    assert_eq!(ruling.problems, []);
-    let quota = ruling.effective.quota.unwrap();
+    assert_eq!(evaluation.problems, []);
+    let quota = evaluation.effective.quota.unwrap();
     assert_eq!(quota.hard["pods"], "10");
     assert_eq!(quota.hard["requests.cpu"], "8");
 }
 
 #[test]
 fn defaults_that_the_api_server_would_refuse_are_named() {
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({ "resources": { "defaults": {
             "requests": { "cpu": "2" }, "limits": { "cpu": "1500m" },
         } } }),
         json!({}),
     );
-    assert_eq!(reasons(&ruling), [Reason::Invalid]);
-    let defaults = ruling.effective.defaults.unwrap();
+    assert_eq!(reasons(&evaluation), [Reason::Invalid]);
+    let defaults = evaluation.effective.defaults.unwrap();
     assert!(defaults.requests.is_empty());
 }
 
@@ -164,13 +164,13 @@ fn defaults_that_the_api_server_would_refuse_are_named() {
 fn the_runs_defaults_win_over_the_policys() {
     let of_policy =
         json!({ "resources": { "defaults": { "requests": { "cpu": "1" }, "limits": {} } } });
-    let ruling = judge(
+    let evaluation = evaluate(
         json!({ "resources": { "defaults": { "requests": { "cpu": "2" }, "limits": {} } } }),
         of_policy.clone(),
     );
-    assert_eq!(ruling.effective.defaults.unwrap().requests["cpu"], "2");
-    let ruling = judge(json!({}), of_policy);
-    assert_eq!(ruling.effective.defaults.unwrap().requests["cpu"], "1");
+    assert_eq!(evaluation.effective.defaults.unwrap().requests["cpu"], "2");
+    let evaluation = evaluate(json!({}), of_policy);
+    assert_eq!(evaluation.effective.defaults.unwrap().requests["cpu"], "1");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_template_on_the_hosts_network_and_a_broken_selector_are_invalid() {
         { "key": "app", "operator": "In" }
     ] } } });
     for fields in [on_host, broken] {
-        let ruling = ceiling::judge(&run(fields), Some(&policy(json!({}))), &facts());
-        assert_eq!(reasons(&ruling), [Reason::Invalid]);
+        let evaluation = ceiling::evaluate(&run(fields), Some(&policy(json!({}))), &facts());
+        assert_eq!(reasons(&evaluation), [Reason::Invalid]);
     }
 }

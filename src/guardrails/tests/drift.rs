@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::ceiling::{self, Quota};
 use super::super::drift::{
-    Holder, cluster_policy_stands, holder, is_ours_to_delete, limit_range_stands,
-    network_policy_stands, resource_quota_stands,
+    Ownership, cluster_policy_matches, is_ours_to_delete, limit_range_matches,
+    network_policy_matches, ownership, resource_quota_matches,
 };
 use super::super::network::{run_network_policy, standing_deny_cluster_policy};
 use super::super::quota::{limit_range, resource_quota};
@@ -19,8 +19,8 @@ fn guard() -> NetworkPolicy {
     let spec = run(
         json!({ "network": { "allowWithinRun": false, "egress": [{ "cidr": "198.51.100.0/24", "ports": [{ "port": 443 }] }] } }),
     );
-    let ruling = ceiling::judge(&spec, None, &facts());
-    run_network_policy(&owner(), &spec.target, &ruling.effective.network, &facts())
+    let evaluation = ceiling::evaluate(&spec, None, &facts());
+    run_network_policy(&owner(), &spec.target, &evaluation.effective.network, &facts())
 }
 
 /// The object as an API server gives it back, with one more change.
@@ -45,7 +45,7 @@ fn a_policy_that_comes_back_without_empty_lists_and_with_others_labels_stands() 
         json["metadata"]["labels"]["team"] = json!("blue");
         json["metadata"]["annotations"] = json!({ "note": "theirs" });
     });
-    assert!(network_policy_stands(&wanted, &have));
+    assert!(network_policy_matches(&wanted, &have));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn every_change_of_what_we_own_in_a_policy_is_drift() {
     let wanted = guard();
     for (name, change) in changes {
         assert!(
-            !network_policy_stands(&wanted, &observed(&wanted, change)),
+            !network_policy_matches(&wanted, &observed(&wanted, change)),
             "{name}"
         );
     }
@@ -97,7 +97,7 @@ fn an_empty_namespace_selector_is_not_the_same_as_none() {
     };
     let own_namespace = selecting(json!({ "podSelector": {} }));
     let every_namespace = selecting(json!({ "podSelector": {}, "namespaceSelector": {} }));
-    assert!(!network_policy_stands(&own_namespace, &every_namespace));
+    assert!(!network_policy_matches(&own_namespace, &every_namespace));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_quota_stands_in_any_spelling_and_beside_keys_of_others() {
             .remove("scopeSelector");
         json["status"] = json!({ "used": { "requests.cpu": "3" } });
     });
-    assert!(resource_quota_stands(&wanted, &have));
+    assert!(resource_quota_matches(&wanted, &have));
 }
 
 #[test]
@@ -134,11 +134,11 @@ fn a_quota_key_that_we_applied_and_no_longer_want_is_drift() {
             }]);
         })
     };
-    assert!(!resource_quota_stands(
+    assert!(!resource_quota_matches(
         &wanted,
         &applied_by("yellowjack/controller")
     ));
-    assert!(resource_quota_stands(&wanted, &applied_by("somebody")));
+    assert!(resource_quota_matches(&wanted, &applied_by("somebody")));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_quota_that_was_raised_emptied_or_scoped_has_drifted() {
         },
     ];
     for change in changes {
-        assert!(!resource_quota_stands(&wanted, &observed(&wanted, change)));
+        assert!(!resource_quota_matches(&wanted, &observed(&wanted, change)));
     }
 }
 
@@ -172,14 +172,14 @@ fn a_limit_range_stands_in_any_spelling_and_drifts_with_its_amounts() {
     let same: LimitRange = observed(&wanted, |j| {
         j["spec"]["limits"][0]["defaultRequest"]["cpu"] = json!("0.5");
     });
-    assert!(limit_range_stands(&wanted, &same));
+    assert!(limit_range_matches(&wanted, &same));
     let changes: [Change; 3] = [
         |j| j["spec"]["limits"][0]["default"]["cpu"] = json!("2"),
         |j| j["spec"]["limits"][0]["max"] = json!({ "cpu": "1" }),
         |j| j["spec"]["limits"] = json!([]),
     ];
     for change in changes {
-        assert!(!limit_range_stands(&wanted, &observed(&wanted, change)));
+        assert!(!limit_range_matches(&wanted, &observed(&wanted, change)));
     }
 }
 
@@ -189,29 +189,29 @@ fn the_cluster_deny_stands_beside_a_status_and_drifts_with_its_rules() {
     let mut have = wanted.clone();
     have["metadata"]["resourceVersion"] = json!("3");
     have["status"] = json!({ "conditions": [] });
-    assert!(cluster_policy_stands(&wanted, &have));
+    assert!(cluster_policy_matches(&wanted, &have));
     have["spec"]["priority"] = json!(1000);
-    assert!(!cluster_policy_stands(&wanted, &have));
+    assert!(!cluster_policy_matches(&wanted, &have));
 }
 
 #[test]
 fn an_object_is_ours_by_the_controlling_run_and_not_by_its_labels() {
     let ours = guard().metadata;
-    assert_eq!(holder(&owner(), &ours), Holder::Ours);
+    assert_eq!(ownership(&owner(), &ours), Ownership::Ours);
     assert!(is_ours_to_delete(&owner(), &ours));
 
     let labelled = ObjectMeta {
         labels: Some(owner().labels()),
         ..ObjectMeta::default()
     };
-    assert!(matches!(holder(&owner(), &labelled), Holder::Other(_)));
+    assert!(matches!(ownership(&owner(), &labelled), Ownership::Other(_)));
     assert!(!is_ours_to_delete(&owner(), &labelled));
 
     let mut older = guard().metadata;
     older.owner_references.as_mut().unwrap()[0].uid = "uid-0".into();
     assert_eq!(
-        holder(&owner(), &older),
-        Holder::Other("AgentRun train".into())
+        ownership(&owner(), &older),
+        Ownership::Other("AgentRun train".into())
     );
 
     let mut adopted = guard().metadata;

@@ -14,7 +14,7 @@ mod objects;
 
 use serde_json::{Value, json};
 
-use super::ceiling::Ruling;
+use super::ceiling::Evaluation;
 use super::{ClusterFacts, RunOwner};
 use crate::api::{AgentRunSpec, GuardrailPolicySpec, Reason};
 
@@ -54,12 +54,12 @@ fn facts() -> ClusterFacts {
     }
 }
 
-fn judge(run_fields: Value, policy_spec: Value) -> Ruling {
-    super::ceiling::judge(&run(run_fields), Some(&policy(policy_spec)), &facts())
+fn evaluate(run_fields: Value, policy_spec: Value) -> Evaluation {
+    super::ceiling::evaluate(&run(run_fields), Some(&policy(policy_spec)), &facts())
 }
 
-fn reasons(ruling: &Ruling) -> Vec<Reason> {
-    ruling
+fn reasons(evaluation: &Evaluation) -> Vec<Reason> {
+    evaluation
         .problems
         .iter()
         .map(|problem| problem.reason)

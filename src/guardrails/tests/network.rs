@@ -19,8 +19,8 @@ fn guard(fields: Value) -> NetworkPolicy {
 
 fn guard_in(fields: Value, facts: &ClusterFacts) -> NetworkPolicy {
     let spec = run(fields);
-    let ruling = ceiling::judge(&spec, None, facts);
-    run_network_policy(&owner(), &spec.target, &ruling.effective.network, facts)
+    let evaluation = ceiling::evaluate(&spec, None, facts);
+    run_network_policy(&owner(), &spec.target, &evaluation.effective.network, facts)
 }
 
 fn pod(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
