@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::cluster::{Chosen, ClientError, connect_chosen};
 use crate::limits;
+use crate::model::duration;
 use crate::model::escape::{for_json, for_terminal};
 use crate::observability::chain;
 
@@ -312,13 +313,7 @@ pub fn painted(style: Style, text: &str) -> String {
 /// How long ago, as kubectl says it: two places at most.
 #[must_use]
 pub fn age(since: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(since).as_secs().max(0);
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7_200 => format!("{}m", seconds / 60),
-        7_200..172_800 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
-    }
+    duration::compact(now.duration_since(since).as_secs())
 }
 
 /// An exit code from a number.
@@ -330,26 +325,6 @@ pub fn exit(code: u8) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn an_age_is_short_and_never_negative() {
-        let ages = [
-            (0, "0s"),
-            (119, "119s"),
-            (120, "2m"),
-            (7_199, "119m"),
-            (7_200, "2h"),
-        ];
-        for (seconds, expected) in ages {
-            assert_eq!(age(at(0), at(seconds)), expected);
-        }
-        assert_eq!(age(at(0), at(172_800)), "2d");
-        assert_eq!(age(at(10), at(0)), "0s");
-    }
 
     #[test]
     fn a_missing_crd_and_a_missing_right_lead_to_different_hints() {

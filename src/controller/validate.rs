@@ -14,7 +14,7 @@ use super::feed::has_ended;
 use crate::api::{AgentRun, labels};
 use crate::cluster::Pod;
 use crate::guardrails::audit::{Protection, all_widening, selects, widening};
-use crate::guardrails::ceiling::{Quota, Evaluation, evaluate};
+use crate::guardrails::ceiling::{Evaluation, Quota, evaluate};
 use crate::guardrails::membership::{Claim, Coverage, coverage, covers, overlap_message};
 use crate::guardrails::network::{run_network_policy, standing_deny_network_policy};
 use crate::guardrails::quota::{limit_range, resource_quota};

@@ -316,14 +316,3 @@ pub(super) fn remember(failures: &mut VecDeque<Seen>, contact: &Judged) {
     }
     failures.push_back(Seen::of(contact));
 }
-
-/// A length of time for people.
-pub(super) fn span_us(micros: i64) -> String {
-    match micros / 1_000_000 {
-        0 => "1 s".to_owned(),
-        s if s < 120 => format!("{s} s"),
-        s if s < 7_200 => format!("{} min", s / 60),
-        s if s < 172_800 => format!("{} h", s / 3_600),
-        s => format!("{} d", s / 86_400),
-    }
-}

@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 use super::attributed::Workload;
 use super::contacts::{Change, Judged};
 use super::saved;
-use super::scan::{Crossing, Service, Surroundings, span_us};
+use super::scan::{Crossing, Service, Surroundings};
 use super::scope::Scope;
 use super::sketch::HyperLogLog;
 use super::told::Word;
 use super::wording::bounded;
 use crate::limits;
-use crate::model::{BoundedText, EventTime, Evidence, Example, Neighbour, Severity, Signature};
+use crate::model::{
+    BoundedText, EventTime, Evidence, Example, Neighbour, Severity, Signature, duration,
+};
 
 /// Distinct targets in an hour from which on it is said. Elastic's rule for a network sweep began
 /// with 10 hosts and had to go to 100. The busiest honest pods of the error budget meet 42.
@@ -150,7 +152,7 @@ impl Tally {
     fn crossing(&self, contact: &Judged, word: Word, around: Surroundings<'_>) -> Crossing {
         let (count, span) = (
             word.contact_count,
-            span_us(self.last.micros_since(self.first)),
+            duration::rounded(self.last.micros_since(self.first)),
         );
         let (summary, against) = match self.what {
             What::Answered(service) => (

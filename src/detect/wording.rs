@@ -5,12 +5,12 @@
 use std::net::IpAddr;
 
 use super::engine::EngineConfig;
-use super::scan::{Crossing, Service, span_us};
+use super::scan::{Crossing, Service};
 use super::scope::Scope;
 use super::told::Word;
 use super::walk::{Failures, Seen, Walk};
 use crate::limits;
-use crate::model::{BoundedText, Evidence, Example, Severity, Signature, Transport};
+use crate::model::{BoundedText, Evidence, Example, Severity, Signature, Transport, duration};
 
 /// All that evidence of a walk is made of.
 pub(super) struct Account<'a> {
@@ -38,7 +38,7 @@ impl Account<'_> {
             "{} {} within {}, none of them known from a DNS answer. {failed} failed: {unanswered} unanswered, {refused} refused, {denied} denied.",
             failed.saturating_add(walk.answered),
             self.what,
-            span_us(walk.last.micros_since(walk.first)),
+            duration::rounded(walk.last.micros_since(walk.first)),
         );
         let (score, threshold) = match self.severity {
             Severity::Quarantine => (walk.score_nats, config.threshold_nats),

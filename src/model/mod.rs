@@ -4,6 +4,7 @@
 //! This module names no Kubernetes type and does no I/O (INV-1): the same values serve the live
 //! operator and `yellowjack replay`.
 
+pub mod duration;
 pub mod escape;
 mod finding;
 mod flow;

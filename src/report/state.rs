@@ -10,7 +10,7 @@ use crate::api::{
     ActionKind, ActionResult, Incident, IncidentCondition, Reason, Verdict, condition_of, labels,
 };
 use crate::limits;
-use crate::model::clip;
+use crate::model::{clip, duration};
 
 /// Longest name in a headline; the whole one stands below it.
 const HEADLINE_NAME_BYTES_MAX: usize = 80;
@@ -132,7 +132,7 @@ fn reaction(incident: &Incident) -> Option<String> {
         0..=1 => Some("about a second".to_owned()),
         // No tenths: the API keeps whole seconds.
         2..120 => Some(format!("{seconds} s")),
-        _ => Some(super::story::span(seconds.saturating_mul(1_000_000))),
+        _ => Some(duration::rounded(seconds.saturating_mul(1_000_000))),
     }
 }
 

@@ -98,21 +98,6 @@ impl Serialize for Moment {
     }
 }
 
-/// A span of time for people.
-#[must_use]
-pub fn span(micros: i64) -> String {
-    let seconds = micros / 1_000_000;
-    match seconds {
-        ..0 => format!("-{}", span(micros.saturating_neg())),
-        // Tenths below ten seconds: there the difference between 1 and 2 matters.
-        0..10 => format!("{}.{} s", seconds, (micros / 100_000) % 10),
-        10..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
 /// How long after something: finer than a span, so that what follows closely can be told apart.
 #[must_use]
 pub fn offset(micros: i64) -> String {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::super::contacts::Target;
 use super::super::fusion::ALERT_NATS;
 use super::super::saved;
-use super::super::scan::{Crossing, span_us};
+use super::super::scan::Crossing;
 use super::super::scope::Scope;
 use super::super::session::hash_host;
 use super::super::told::Word;
@@ -22,6 +22,7 @@ use super::{Around, judge};
 use crate::limits;
 use crate::model::{
     BoundedText, EventTime, Evidence, Example, Flow, Outcome, Severity, Signature, Transport,
+    duration,
 };
 
 /// How long a contact counts.
@@ -130,7 +131,7 @@ impl Catalogue {
         let summary = format!(
             "{tried} Internet hosts were tried on ports of mining pools within {}, and {hosts} of them answered \
              on {ports} such ports, as when a catalogue of pools is walked.",
-            span_us(flow.time.micros_since(first)),
+            duration::rounded(flow.time.micros_since(first)),
         );
         let against = "no session with the shape of mining belongs to it";
         Some(Crossing {

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ComputeSample, EventTime};
+use crate::model::{ComputeSample, EventTime, duration};
 
 use super::super::session::Session;
 use super::gpu::Gpu;
@@ -274,7 +274,7 @@ impl Plateau {
         format!(
             "Its processor use {step} {:.3} and did not move for {}.",
             self.level,
-            super::super::scan::span_us(self.span_us())
+            duration::rounded(self.span_us())
         )
     }
 }

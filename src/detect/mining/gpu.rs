@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{DeviceUse, EventTime, GpuSample};
+use crate::model::{DeviceUse, EventTime, GpuSample, duration};
 
 use super::super::session::Session;
 use super::compute::{share, shared_us};
@@ -219,7 +219,7 @@ impl Run {
         };
         format!(
             "Its accelerator was busy without tensor work{listed} for {}.",
-            super::super::scan::span_us(self.span_us())
+            duration::rounded(self.span_us())
         )
     }
 }

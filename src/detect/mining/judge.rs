@@ -18,14 +18,14 @@
 use super::super::contacts::Target;
 use super::super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, clipped, ruling};
 use super::super::names::NameClass;
-use super::super::scan::{Crossing, span_us};
+use super::super::scan::Crossing;
 use super::super::scope::Scope;
 use super::super::session::{Session, is_web};
 use super::super::told::Word;
 use super::Around;
 use super::compute::Compute;
 use crate::limits;
-use crate::model::{BoundedText, Evidence, Example, Outcome, Severity, Signature};
+use crate::model::{BoundedText, Evidence, Example, Outcome, Severity, Signature, duration};
 
 /// From here on a session is as long as sessions with pools are: nine real ones lasted 46 to
 /// 1,155 s when their recordings ended, and web requests are over long before.
@@ -150,7 +150,7 @@ pub(super) fn unlisted(
     let mut summary = format!(
         "A thin, steady session with {} lasted {}, as with a mining pool.",
         said(session.target, name),
-        span_us(session.covered_us)
+        duration::rounded(session.covered_us)
     );
     if let Some(words) = words {
         summary = format!("{} {words}", summary.replace(", as with a mining pool", ""));

@@ -13,7 +13,7 @@ use super::super::engine::EngineConfig;
 use super::super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, QUARANTINE_NATS, ruling};
 use super::super::intel::PoolList;
 use super::super::saved;
-use super::super::scan::{Crossing, span_us};
+use super::super::scan::Crossing;
 use super::super::scope::plain;
 use super::super::session::Seen;
 use super::super::told::Word;
@@ -22,7 +22,7 @@ use super::{Around, judge};
 use crate::limits;
 use crate::model::{
     BoundedText, DnsQuery, EventTime, Evidence, Example, Flow, Outcome, Severity, Signature,
-    TlsName, Transport,
+    TlsName, Transport, duration,
 };
 
 /// Whose list it is.
@@ -208,7 +208,7 @@ impl Listed {
         let shape = if let Some(words) = words {
             words
         } else if covered_us > 0 {
-            let span = span_us(covered_us);
+            let span = duration::rounded(covered_us);
             format!("Thin, steady sessions with one address of it cover {span}.")
         } else {
             "No session with the shape of mining was seen.".to_owned()

@@ -18,11 +18,12 @@ use super::contacts::Target;
 use super::engine::EngineConfig;
 use super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, clipped, ruling};
 use super::mining::Around;
-use super::scan::{Crossing, span_us};
+use super::scan::Crossing;
 use super::session::Session;
 use super::told::Word;
 use crate::model::{
     BoundedText, DnsQuery, EventTime, Evidence, Example, Flow, Outcome, Signature, TlsName, clip,
+    duration,
 };
 
 /// A pod's tunnels. Nearly empty for nearly every pod.
@@ -235,7 +236,7 @@ fn judge_reverse(
             "A connection that the pod opened to {} port {} lasted {}{words}. {} bytes were sent and {} received.",
             target.host,
             target.port,
-            span_us(session.span_us()),
+            duration::rounded(session.span_us()),
             volume.bytes_out,
             volume.bytes_in
         );

@@ -1,4 +1,4 @@
-//! Tests of the allow list: what stands, what is refused, and what stays blocked inside.
+//! Tests of the allow list: which rules are in force, which are refused, and what stays blocked inside.
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::ClusterFacts;
 use super::super::allow_list::Peer;
 use super::super::ceiling::{self, Evaluation};
-use super::{facts, evaluate, policy, reasons, run};
+use super::{evaluate, facts, policy, reasons, run};
 use crate::api::Reason;
 use crate::limits;
 
@@ -18,7 +18,7 @@ fn egress(rule: Value, policy_network: Value) -> Evaluation {
 }
 
 fn excepts(evaluation: &Evaluation) -> Vec<String> {
-    assert_eq!(evaluation.problems, [], "the rule stands");
+    assert_eq!(evaluation.problems, [], "the rule is in force");
     let Peer::Range { except, .. } = &evaluation.effective.network.egress[0].peer else {
         panic!("expected a range");
     };
@@ -311,9 +311,9 @@ fn a_range_may_be_let_in_only_where_the_policy_lists_it() {
     let message = &refused.problems[0].message;
     assert!(message.contains("network.ingress[0]") && message.contains("allowedIngressCidrs"));
     let allowed = json!({ "allowedIngressCidrs": ["198.51.100.0/22"] });
-    let stands = ingress("198.51.100.0/24", allowed.clone());
-    assert_eq!(stands.problems, []);
-    assert_eq!(stands.effective.network.ingress.len(), 1);
+    let accepted = ingress("198.51.100.0/24", allowed.clone());
+    assert_eq!(accepted.problems, []);
+    assert_eq!(accepted.effective.network.ingress.len(), 1);
     assert_eq!(
         reasons(&ingress("203.0.113.0/24", allowed)),
         [Reason::ExceedsPolicy]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::ceiling;
-use super::{facts, evaluate, policy, reasons, run};
+use super::{evaluate, facts, policy, reasons, run};
 use crate::api::{Mode, Reason, ResponseAction, ResponseScope};
 
 #[test]
@@ -48,7 +48,7 @@ fn a_run_takes_the_policys_modes_where_it_sets_none() {
 }
 
 #[test]
-fn a_mode_below_the_minimum_is_refused_and_the_minimum_stands() {
+fn a_mode_below_the_minimum_is_refused_and_the_minimum_is_in_force() {
     let evaluation = evaluate(
         json!({ "detection": { "modes": { "mining": "Disabled" } } }),
         json!({}),
@@ -74,13 +74,13 @@ fn a_policy_does_not_undercut_its_own_minimum() {
 #[test]
 fn an_action_outside_the_policys_span_is_refused_on_both_sides() {
     let span = json!({ "response": { "minAction": "Isolate", "maxAction": "Suspend" } });
-    for (asked, stands) in [
+    for (asked, effective) in [
         ("Alert", ResponseAction::Isolate),
         ("Terminate", ResponseAction::Suspend),
     ] {
         let evaluation = evaluate(json!({ "response": { "maxAction": asked } }), span.clone());
         assert_eq!(reasons(&evaluation), [Reason::ExceedsPolicy], "{asked}");
-        assert_eq!(evaluation.effective.max_action, stands, "{asked}");
+        assert_eq!(evaluation.effective.max_action, effective, "{asked}");
     }
     let inside = evaluate(json!({ "response": { "maxAction": "Isolate" } }), span);
     assert_eq!(inside.problems, []);
@@ -111,7 +111,7 @@ fn the_scope_may_be_widened_and_not_narrowed() {
 }
 
 #[test]
-fn a_quota_above_the_ceiling_is_refused_and_the_ceiling_stands() {
+fn a_quota_above_the_ceiling_is_refused_and_the_ceiling_is_in_force() {
     let evaluation = evaluate(
         json!({ "resources": { "quota": {
             "hard": { "requests.cpu": "9000m", "pods": "4" },

@@ -20,7 +20,12 @@ fn guard() -> NetworkPolicy {
         json!({ "network": { "allowWithinRun": false, "egress": [{ "cidr": "198.51.100.0/24", "ports": [{ "port": 443 }] }] } }),
     );
     let evaluation = ceiling::evaluate(&spec, None, &facts());
-    run_network_policy(&owner(), &spec.target, &evaluation.effective.network, &facts())
+    run_network_policy(
+        &owner(),
+        &spec.target,
+        &evaluation.effective.network,
+        &facts(),
+    )
 }
 
 /// The object as an API server gives it back, with one more change.
@@ -38,7 +43,7 @@ fn observed<T: serde::Serialize + serde::de::DeserializeOwned>(
 type Change = fn(&mut Value);
 
 #[test]
-fn a_policy_that_comes_back_without_empty_lists_and_with_others_labels_stands() {
+fn a_policy_that_comes_back_without_empty_lists_and_with_others_labels_matches() {
     let wanted = guard();
     let have = observed(&wanted, |json| {
         json["spec"].as_object_mut().unwrap().remove("ingress");
@@ -101,7 +106,7 @@ fn an_empty_namespace_selector_is_not_the_same_as_none() {
 }
 
 #[test]
-fn a_quota_stands_in_any_spelling_and_beside_keys_of_others() {
+fn a_quota_matches_in_any_spelling_and_beside_keys_of_others() {
     let quota = Quota {
         hard: [("requests.cpu".to_owned(), "4000m".to_owned())].into(),
         priority_class: None,
@@ -163,7 +168,7 @@ fn a_quota_that_was_raised_emptied_or_scoped_has_drifted() {
 }
 
 #[test]
-fn a_limit_range_stands_in_any_spelling_and_drifts_with_its_amounts() {
+fn a_limit_range_matches_in_any_spelling_and_drifts_with_its_amounts() {
     let defaults = ResourceDefaults {
         requests: [("cpu".to_owned(), "500m".to_owned())].into(),
         limits: [("cpu".to_owned(), "1".to_owned())].into(),
@@ -184,7 +189,7 @@ fn a_limit_range_stands_in_any_spelling_and_drifts_with_its_amounts() {
 }
 
 #[test]
-fn the_cluster_deny_stands_beside_a_status_and_drifts_with_its_rules() {
+fn the_cluster_deny_matches_beside_a_status_and_drifts_with_its_rules() {
     let wanted = standing_deny_cluster_policy();
     let mut have = wanted.clone();
     have["metadata"]["resourceVersion"] = json!("3");
@@ -204,7 +209,10 @@ fn an_object_is_ours_by_the_controlling_run_and_not_by_its_labels() {
         labels: Some(owner().labels()),
         ..ObjectMeta::default()
     };
-    assert!(matches!(ownership(&owner(), &labelled), Ownership::Other(_)));
+    assert!(matches!(
+        ownership(&owner(), &labelled),
+        Ownership::Other(_)
+    ));
     assert!(!is_ours_to_delete(&owner(), &labelled));
 
     let mut older = guard().metadata;

@@ -152,7 +152,7 @@ fn the_standing_deny_selects_every_quarantined_pod_both_ways_and_outlives_the_ru
 }
 
 #[test]
-fn the_cluster_deny_stands_in_the_admin_tier_both_ways_and_for_both_families() {
+fn the_cluster_deny_is_in_the_admin_tier_both_ways_and_for_both_families() {
     let policy = standing_deny_cluster_policy();
     assert_eq!(policy["metadata"]["name"], "yellowjack-quarantine");
     let spec = &policy["spec"];

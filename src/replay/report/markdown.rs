@@ -11,12 +11,12 @@ use super::super::run::{CaptureResult, Recorded, SubjectResult};
 use super::super::score::Score;
 use super::{
     action, at_end, by_severity, cannot_show, count_of, crossing, example_target, file_lines,
-    file_notes, left_out, moments, span_us, why_not,
+    file_notes, left_out, moments, why_not,
 };
 use crate::detect::EngineConfig;
 use crate::limits;
-use crate::model::Severity;
 use crate::model::escape::{for_markdown, for_terminal};
+use crate::model::{Severity, duration};
 
 /// All results as a page.
 // Writing into a string cannot fail, so the results of `writeln!` are not looked at.
@@ -39,7 +39,7 @@ pub fn markdown(
             "| {} | {} | {} | {} | {} | {} | {} |",
             for_markdown(&result.capture),
             result.flow_count,
-            span_us(span),
+            duration::rounded(span),
             result.malformed_count,
             result.subjects.len(),
             count_of(result, Severity::Quarantine),

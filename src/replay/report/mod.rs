@@ -257,17 +257,6 @@ fn example_target(example: &Example) -> String {
     format!("{destination}{name} {}{port} {word}", transport.name())
 }
 
-/// How long a capture or a bucket is, for people.
-fn span_us(micros: i64) -> String {
-    match micros / 1_000_000 {
-        ..=1 => "1 s".to_owned(),
-        s @ 2..120 => format!("{s} s"),
-        s @ 120..7_200 => format!("{} min", s / 60),
-        s @ 7_200..172_800 => format!("{} h", s / 3_600),
-        s => format!("{} d", s / 86_400),
-    }
-}
-
 /// What was left out of a result, a sentence each.
 fn left_out(result: &CaptureResult) -> Vec<String> {
     let mut sentences = Vec::new();

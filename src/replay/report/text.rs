@@ -11,12 +11,12 @@ use super::super::score::Score;
 use super::super::timeline::Timeline;
 use super::{
     action, at_end, by_severity, cannot_show_in_short, crossing, example_target, file_lines,
-    file_notes, left_out, moments, span_us, why_not,
+    file_notes, left_out, moments, why_not,
 };
 use crate::detect::EngineConfig;
 use crate::limits;
-use crate::model::EventTime;
 use crate::model::escape::for_terminal;
+use crate::model::{EventTime, duration};
 use crate::report::Colour;
 
 fn paint_action(colour: Colour, action: &str) -> String {
@@ -88,7 +88,7 @@ fn capture_lines(
 
 fn head_lines(result: &CaptureResult, colour: Colour) -> Vec<String> {
     let span = result.span.map_or_else(String::new, |(first, last)| {
-        format!(" over {}", span_us(last.micros_since(first)))
+        format!(" over {}", duration::rounded(last.micros_since(first)))
     });
     let title = format!(
         ": {} flows of {} subjects{span}, {} malformed lines, {} unknown lines",
@@ -192,7 +192,7 @@ fn timeline_lines(subject: &SubjectResult) -> Vec<String> {
         return Vec::new();
     }
     let line = format!("    {}", sparkline(timeline.counts()));
-    let note = format!(" {} each", span_us(timeline.width_us()));
+    let note = format!(" {} each", duration::rounded(timeline.width_us()));
     let mut lines = vec![
         if line.chars().count() + note.len() <= limits::SCREEN_COLUMNS_MAX {
             line + &note

@@ -6,7 +6,8 @@
 
 use std::fmt::Write as _;
 
-use crate::report::story::{Event, EventKind, Judgement, Moment, Story, counted, span};
+use crate::model::duration;
+use crate::report::story::{Event, EventKind, Judgement, Moment, Story, counted};
 
 const WIDTH: f64 = 640.0;
 const LEFT: f64 = 46.0;
@@ -220,9 +221,9 @@ impl Axis {
 
 fn brief(micros: i64) -> String {
     if micros < 1_000_000 {
-        span(micros)
+        duration::precise(micros)
     } else {
-        span(micros).replace(".0 s", " s")
+        duration::precise(micros).replace(".0 s", " s")
     }
 }
 
@@ -378,7 +379,7 @@ fn describe(story: &Story, judgement: &Judgement, is_sketch: bool) -> String {
             text,
             " First action: {}, {} after the first contact.",
             label_of(event),
-            span(after.max(0))
+            duration::precise(after.max(0))
         );
     }
     text
