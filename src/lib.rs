@@ -28,6 +28,8 @@ pub mod notify;
 
 pub mod report;
 
+pub mod operator;
+
 pub mod replay;
 
 pub mod cli;

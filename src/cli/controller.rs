@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::election::ElectionArgs;
-use super::notify::NotifyArgs;
-use super::operator::{Duty, Response};
-use super::signals::{SignalArgs, duration, run_operator};
+use super::election_args::ElectionArgs;
+use super::notify_args::NotifyArgs;
+use super::operator_args::{OperatorArgs, run_operator};
+use super::values::duration;
 use crate::guardrails::DnsTarget;
+use crate::operator::{Component, ResponseConfig};
 use crate::respond::ResponderSettings;
 use crate::respond::plan::BreakerLimits;
 
@@ -16,7 +17,7 @@ use crate::respond::plan::BreakerLimits;
 #[derive(clap::Args, Debug)]
 pub struct ControllerArgs {
     #[command(flatten)]
-    signals: SignalArgs,
+    operator: OperatorArgs,
 
     #[command(flatten)]
     election: ElectionArgs,
@@ -62,7 +63,7 @@ pub struct ControllerArgs {
 
 /// Runs the subcommand until a signal ends it.
 pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
-    let response = Response {
+    let response = ResponseConfig {
         settings: ResponderSettings {
             protected_namespaces: args.protected_namespaces,
             quarantine_max: args.max_quarantines,
@@ -77,5 +78,9 @@ pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
         election: args.election.election()?,
     };
     let dns = args.dns_cidrs.into_iter().map(DnsTarget::Address);
-    run_operator(args.signals, Duty::Controller(response), dns.collect())
+    run_operator(
+        args.operator,
+        Component::Controller(response),
+        dns.collect(),
+    )
 }

@@ -15,7 +15,7 @@ use super::nearest::near;
 use super::people::{
     self, Cluster, ClusterArgs, OutputFormat, PeopleError, answer, ask, block_on, exit, list, shown,
 };
-use super::signals::duration;
+use super::values::duration;
 use crate::api::{Disposition, Incident, Verdict};
 use crate::cluster::{FieldManager, Gate, WriteError, Writer, who_am_i};
 use crate::limits;

@@ -1,8 +1,8 @@
 //! `yellowjack node`: the agent on each node. It reads the node's egress log, detects, and writes what
 //! it found and what it saw stop into Incidents. It does nothing else: the controller responds.
 
-use super::operator::Duty;
-use super::signals::{SignalArgs, run_operator};
+use super::operator_args::{OperatorArgs, run_operator};
+use crate::operator::Component;
 
 /// Arguments of `yellowjack node`.
 #[derive(clap::Args, Debug)]
@@ -18,14 +18,14 @@ pub struct NodeArgs {
     all_pods: bool,
 
     #[command(flatten)]
-    signals: SignalArgs,
+    operator: OperatorArgs,
 }
 
 /// Runs the subcommand until a signal ends it.
 pub fn run(args: NodeArgs) -> anyhow::Result<()> {
-    let duty = Duty::Node {
+    let agent = Component::NodeAgent {
         name: args.node_name,
         all_pods: args.all_pods,
     };
-    run_operator(args.signals, duty, Vec::new())
+    run_operator(args.operator, agent, Vec::new())
 }

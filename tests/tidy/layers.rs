@@ -8,7 +8,7 @@ use crate::source::{Breach, SourceFile, is_or_below, module_name, word_offsets};
 
 /// The layers, left to right. A module may use what stands to its left. Inside a layer one may
 /// use another, never both each other. The longest name that fits a file decides.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["limits"],
     &["model"],
     &["api"],
@@ -29,6 +29,7 @@ const LAYERS: [&[&str]; 11] = [
         "respond",
     ],
     &["notify", "report"],
+    &["operator"],
     &["replay", "cli"],
     &["main"],
 ];

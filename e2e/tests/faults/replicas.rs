@@ -82,7 +82,7 @@ impl Replicas {
             let holder = holder.unwrap_or_default();
             let name = holder.split_once('_').map_or("", |(name, _)| name);
             let found = self.both.iter().position(|r| r.name == name);
-            let acts = |replica: &Replica| replica.printed().contains("This process leads.");
+            let acts = |replica: &Replica| replica.printed().contains("Acquired leadership");
             found
                 .filter(|nth| self.at(*nth).name != other && acts(self.at(*nth)))
                 .ok_or(holder)

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::check::{Check, Verdict};
-use crate::cli::sources::{Place, SourceArg};
 use crate::limits;
 use crate::model::EventTime;
+use crate::operator::{LogLocation, LogSource};
 use crate::signals::decode::{Decoded, Decoder, Format, looks_like, sniff};
 use crate::signals::health::{LineFate, LineTally, Trouble};
 
@@ -18,15 +18,15 @@ use crate::signals::health::{LineFate, LineTally, Trouble};
 const OLD_AFTER_S: i64 = 3_600;
 
 /// A check for each source.
-pub(super) fn checks(sources: &[SourceArg], now: Timestamp) -> Vec<Check> {
+pub(super) fn checks(sources: &[LogSource], now: Timestamp) -> Vec<Check> {
     let now = EventTime::from(now);
     sources.iter().map(|source| check(source, now)).collect()
 }
 
-fn check(source: &SourceArg, now: EventTime) -> Check {
+fn check(source: &LogSource, now: EventTime) -> Check {
     let name = source.name();
     let wanted = format!("{name} holds lines that become signals");
-    let texts = match texts_of(&source.place) {
+    let texts = match texts_of(&source.location) {
         Ok(texts) => texts,
         Err(Unread::NotAFile(todo)) => {
             let found = format!("{name} is not read from a file");
@@ -59,17 +59,17 @@ impl From<std::io::Error> for Unread {
 }
 
 /// The parts of the files that are looked at.
-fn texts_of(place: &Place) -> Result<Vec<Text>, Unread> {
-    match place {
-        Place::Stdin => Ok(vec![Text::of_stdin()?]),
-        Place::Path(path) => {
+fn texts_of(location: &LogLocation) -> Result<Vec<Text>, Unread> {
+    match location {
+        LogLocation::Stdin => Ok(vec![Text::of_stdin()?]),
+        LogLocation::Path(path) => {
             let files = files_of(path)?;
             files
                 .iter()
                 .map(|file| Text::of_file(file).map_err(Unread::Failed))
                 .collect()
         }
-        Place::Relay(_) => Err(Unread::NotAFile(
+        LogLocation::Relay(_) => Err(Unread::NotAFile(
             "apply an AgentRun and look at its SignalsFresh: a relay is asked by the controller",
         )),
     }
@@ -256,7 +256,7 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::sources::source;
+    use crate::cli::source_args::source;
 
     const ULOGD: &str = r#"{"timestamp":"2026-11-29T10:00:00","oob.time.sec":1795946400,"oob.hook":2,"oob.prefix":"","raw.pktlen":60,"ip.protocol":6,"src_ip":"10.0.0.1","src_port":40000,"dest_ip":"203.0.113.9","dest_port":443,"tcp.syn":1}"#;
     /// A minute after the line.

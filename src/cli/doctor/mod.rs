@@ -16,8 +16,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::people::{Cluster, ClusterArgs, OutputFormat, PeopleError, answer, block_on, exit};
-use super::signals::duration;
-use super::sources::{SourceArg, source};
+use super::source_args::source;
+use super::values::duration;
+use crate::operator::LogSource;
 use check::{Check, Report, Verdict};
 
 /// Arguments of `yellowjack doctor`.
@@ -38,7 +39,7 @@ pub struct DoctorArgs {
     /// A log to look at, as the controller's and the agents' --source takes it; `-` is standard input. Its beginning and
     /// its end are read. May be given several times.
     #[arg(long = "source", value_name = "[FORMAT:]PATH", value_parser = source)]
-    sources: Vec<SourceArg>,
+    sources: Vec<LogSource>,
 
     /// Find out whether a network policy takes effect: two pods in a namespace of their own, a deny
     /// between them. All of it is removed afterwards.

@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt};
 
 use super::nearest::near;
 use super::people::{Cluster, ClusterArgs, OutputFormat, PeopleError, answer, ask, block_on, list};
-use super::signals::duration;
+use super::values::duration;
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
 use crate::cluster::{Owners, Stores};
 use crate::guardrails::ClusterFacts;

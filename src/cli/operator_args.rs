@@ -8,23 +8,24 @@ use std::time::Duration;
 use anyhow::Context;
 use ipnet::IpNet;
 
-use super::metrics::MetricsArgs;
-use super::operator::{self, Duty, OperatorConfig};
-use super::sources::{RelayArgs, SourceArg, source};
+use super::metrics_args::MetricsArgs;
+use super::source_args::{RelayArgs, source};
+use super::values::duration;
 use crate::detect::{EngineConfig, ErrorBudget, HashKey, PoolList, Scopes};
 use crate::guardrails::{ClusterFacts, DnsTarget};
 use crate::observability::{LogFormat, start_log};
+use crate::operator::{self, Component, LogSource, OperatorConfig};
 use crate::signals::source::StartAt;
 
 /// Arguments about signals.
 #[derive(clap::Args, Debug)]
-pub struct SignalArgs {
+pub struct OperatorArgs {
     /// An egress log: a file or a folder that may rotate, or `-` for standard input. A format in
     /// front (`hubble:`, `zeek:`, `ulogd:`, `vpc:`, `calico:`, `suricata:`) saves guessing it. Or
     /// `hubble-relay:HOST:PORT`, the flows of all nodes from Hubble Relay; `hubble-relay:https://HOST:PORT`
     /// is with TLS. May be given several times.
     #[arg(long = "source", value_name = "[FORMAT:]PATH", value_parser = source)]
-    sources: Vec<SourceArg>,
+    sources: Vec<LogSource>,
 
     #[command(flatten)]
     relay: RelayArgs,
@@ -126,7 +127,7 @@ enum StartArg {
     Beginning,
 }
 
-impl SignalArgs {
+impl OperatorArgs {
     fn engine(&self) -> anyhow::Result<EngineConfig> {
         let budget = ErrorBudget {
             pods: self.budget_pods,
@@ -158,17 +159,21 @@ impl SignalArgs {
 }
 
 /// Runs the program until a signal ends it. `dns` adds to where the cluster's DNS usually answers.
-pub fn run_operator(args: SignalArgs, duty: Duty, dns: Vec<DnsTarget>) -> anyhow::Result<()> {
+pub fn run_operator(
+    args: OperatorArgs,
+    component: Component,
+    dns: Vec<DnsTarget>,
+) -> anyhow::Result<()> {
     start_log(&args.log, args.log_format);
     let engine = args.engine()?;
     let start_at = args.start_at();
-    let node = match &duty {
-        Duty::Controller(_) => None,
-        Duty::Node { name, .. } => Some(name.as_str()),
+    let node = match &component {
+        Component::Controller(_) => None,
+        Component::NodeAgent { name, .. } => Some(name.as_str()),
     };
     let metrics = args.metrics.sources(node, args.namespace.as_deref())?;
     let config = OperatorConfig {
-        duty,
+        component,
         sources: args.relay.equip(args.sources)?,
         metrics,
         start_at,
@@ -218,23 +223,4 @@ fn random_seed() -> u64 {
 
 fn say_problem(file: &Path, problem: &crate::detect::ParseProblem) {
     tracing::warn!(file = %file.display(), %problem, "A line of a list is left out.");
-}
-
-/// A duration as people write it.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let wanted = || format!("wants a duration such as 60s or 720h, got {text:?}");
-    let signed: jiff::SignedDuration = text.parse().map_err(|_| wanted())?;
-    Duration::try_from(signed).map_err(|_| wanted())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_as_people_write_them() {
-        assert_eq!(duration("720h"), Ok(Duration::from_hours(720)));
-        assert!(duration("soon").unwrap_err().contains("60s"));
-        assert!(duration("-5s").is_err());
-    }
 }

@@ -6,11 +6,9 @@ use anyhow::Context;
 use http::Uri;
 
 use super::nearest::near;
+use crate::operator::{LogLocation, LogSource, RELAY_PREFIX};
 use crate::signals::decode::Format;
 use crate::signals::source::relay::{RelayTarget, RelayTls};
-
-/// What stands in front of the address of a relay.
-const RELAY: &str = "hubble-relay:";
 
 /// Arguments about Hubble Relay.
 #[derive(clap::Args, Debug, Default)]
@@ -34,44 +32,9 @@ pub struct RelayArgs {
     relay_server_name: Option<String>,
 }
 
-/// Where lines come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Standard input.
-    Stdin,
-    /// A file or a folder.
-    Path(PathBuf),
-    /// Hubble Relay.
-    Relay(RelayTarget),
-}
-
-/// Where lines come from, and how they are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceArg {
-    /// Where they come from.
-    pub place: Place,
-    /// `None` is told from the lines.
-    pub format: Option<Format>,
-}
-
-impl SourceArg {
-    /// The name in logs and conditions.
-    #[must_use]
-    pub fn name(&self) -> String {
-        match &self.place {
-            Place::Stdin => "standard input".to_owned(),
-            Place::Path(path) => path.display().to_string(),
-            Place::Relay(target) => {
-                let host = target.url.authority().map_or("", |host| host.as_str());
-                format!("{RELAY}{host}")
-            }
-        }
-    }
-}
-
 impl RelayArgs {
     /// Gives relays what they need for TLS.
-    pub fn equip(self, mut sources: Vec<SourceArg>) -> anyhow::Result<Vec<SourceArg>> {
+    pub fn equip(self, mut sources: Vec<LogSource>) -> anyhow::Result<Vec<LogSource>> {
         let tls = self.relay_ca.map(|ca| RelayTls {
             ca,
             server_name: self.relay_server_name,
@@ -79,7 +42,7 @@ impl RelayArgs {
         });
         let mut has_relay = false;
         for source in &mut sources {
-            let Place::Relay(target) = &mut source.place else {
+            let LogLocation::Relay(target) = &mut source.location else {
                 continue;
             };
             has_relay = true;
@@ -105,13 +68,13 @@ impl RelayArgs {
 }
 
 /// Reads a value of `--source`.
-pub fn source(text: &str) -> Result<SourceArg, String> {
-    if let Some(address) = text.strip_prefix(RELAY) {
+pub fn source(text: &str) -> Result<LogSource, String> {
+    if let Some(address) = text.strip_prefix(RELAY_PREFIX) {
         let url = relay_url(address).map_err(|_| {
             format!("wants hubble-relay:HOST:PORT or hubble-relay:https://HOST:PORT, got {text:?}")
         })?;
-        return Ok(SourceArg {
-            place: Place::Relay(RelayTarget { url, tls: None }),
+        return Ok(LogSource {
+            location: LogLocation::Relay(RelayTarget { url, tls: None }),
             format: Some(Format::Hubble),
         });
     }
@@ -127,10 +90,10 @@ pub fn source(text: &str) -> Result<SourceArg, String> {
             "wants [FORMAT:]PATH, for example ulogd:/var/log/egress.json, got {text:?}"
         ));
     }
-    Ok(SourceArg {
-        place: match path {
-            "-" => Place::Stdin,
-            path => Place::Path(PathBuf::from(path)),
+    Ok(LogSource {
+        location: match path {
+            "-" => LogLocation::Stdin,
+            path => LogLocation::Path(PathBuf::from(path)),
         },
         format,
     })
@@ -144,7 +107,7 @@ fn is_word(text: &str) -> bool {
 
 /// A name that is no format is a slip, and not the begin of a file's name: a log that is never there would be read.
 fn unknown_format(name: &str, text: &str) -> String {
-    let relay = RELAY.trim_end_matches(':');
+    let relay = RELAY_PREFIX.trim_end_matches(':');
     let names: Vec<&str> = Format::ALL
         .map(Format::name)
         .into_iter()
@@ -178,9 +141,9 @@ fn relay_url(address: &str) -> anyhow::Result<Uri> {
 mod tests {
     use super::*;
 
-    fn path(source: SourceArg) -> PathBuf {
-        match source.place {
-            Place::Path(path) => path,
+    fn path(source: LogSource) -> PathBuf {
+        match source.location {
+            LogLocation::Path(path) => path,
             other => panic!("{other:?} is no path"),
         }
     }
@@ -197,7 +160,7 @@ mod tests {
         let without = source("/var/log/a:b.json").unwrap();
         assert_eq!(without.format, None);
         assert_eq!(path(without), PathBuf::from("/var/log/a:b.json"));
-        assert_eq!(source("hubble:-").unwrap().place, Place::Stdin);
+        assert_eq!(source("hubble:-").unwrap().location, LogLocation::Stdin);
         assert!(source("zeek:").is_err());
     }
 
@@ -238,12 +201,12 @@ mod tests {
         ] {
             let found = source(text).unwrap();
             assert_eq!(found.format, Some(Format::Hubble));
-            let Place::Relay(target) = &found.place else {
+            let LogLocation::Relay(target) = &found.location else {
                 panic!("{text} is no relay");
             };
             assert_eq!(target.url.to_string(), url);
             assert!(
-                url.contains(found.name().trim_start_matches(RELAY)),
+                url.contains(found.name().trim_start_matches(RELAY_PREFIX)),
                 "{url}"
             );
         }
@@ -268,7 +231,7 @@ mod tests {
             ..RelayArgs::default()
         };
         let equipped = equip("hubble-relay:https://a:443", with_ca()).unwrap();
-        let Place::Relay(RelayTarget { tls: Some(tls), .. }) = &equipped[0].place else {
+        let LogLocation::Relay(RelayTarget { tls: Some(tls), .. }) = &equipped[0].location else {
             panic!("no TLS");
         };
         assert_eq!(tls.server_name.as_deref(), Some("relay"));

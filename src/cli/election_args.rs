@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::signals::duration;
+use super::values::duration;
 use crate::cluster::Terms;
+use crate::operator::ElectionConfig;
 
 /// Arguments about the election of a leader.
 #[derive(clap::Args, Debug)]
@@ -41,20 +42,9 @@ pub struct ElectionArgs {
     lease_retry_period: Duration,
 }
 
-/// How one leader is chosen among replicas.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Election {
-    /// The Lease's name.
-    pub lease: String,
-    /// This replica's name.
-    pub replica: String,
-    /// How long the Lease lasts.
-    pub terms: Terms,
-}
-
 impl ElectionArgs {
     /// The election, where one is wanted.
-    pub fn election(self) -> anyhow::Result<Option<Election>> {
+    pub fn election(self) -> anyhow::Result<Option<ElectionConfig>> {
         if !self.leader_elect {
             return Ok(None);
         }
@@ -64,7 +54,7 @@ impl ElectionArgs {
             self.lease_retry_period,
         )?;
         let named = self.replica_name.filter(|name| !name.is_empty());
-        Ok(Some(Election {
+        Ok(Some(ElectionConfig {
             lease: self.lease_name,
             replica: named.map_or_else(host_name, Ok)?,
             terms,
@@ -107,7 +97,7 @@ mod tests {
         args: ElectionArgs,
     }
 
-    fn election(arguments: &[&str]) -> Result<Option<Election>, String> {
+    fn election(arguments: &[&str]) -> Result<Option<ElectionConfig>, String> {
         let line = ["test", "--replica-name=a"].iter().chain(arguments);
         let line = Line::try_parse_from(line).map_err(|error| error.to_string())?;
         line.args.election().map_err(|error| error.to_string())

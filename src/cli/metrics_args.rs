@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 use http::Uri;
 
-use super::signals::duration;
+use super::values::duration;
 use crate::cluster::KubeletTrust;
 use crate::limits;
+use crate::operator::{MetricsEndpoint, MetricsSource};
 use crate::signals::decode::MetricsFormat;
 use crate::signals::source::scrape::METRICS_API_PATH;
 
@@ -57,32 +58,6 @@ enum MetricsArg {
     MetricsApi,
 }
 
-/// How a source of node metrics is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// A kubelet, with this program's credentials.
-    Kubelet(Uri, KubeletTrust),
-    /// An exporter, without any.
-    Plain(Uri),
-    /// By way of the API server.
-    ApiServer,
-}
-
-/// One source of node metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetricsSource {
-    /// The name in logs, metrics and conditions.
-    pub name: String,
-    /// Who answers.
-    pub format: MetricsFormat,
-    /// How it is reached.
-    pub reach: Reach,
-    /// Path and query.
-    pub path: String,
-    /// Time between two fetches.
-    pub interval: Duration,
-}
-
 impl MetricsArgs {
     /// The sources. `node` is the name of the node that this program is the agent of; `namespace` the
     /// only one that it watches.
@@ -106,7 +81,7 @@ impl MetricsArgs {
                     MetricsSource {
                         name: format!("kubelet {}", host_of(&url)),
                         format: MetricsFormat::Kubelet,
-                        reach: Reach::Kubelet(url, trust.clone()),
+                        endpoint: MetricsEndpoint::Kubelet(url, trust.clone()),
                         path,
                         interval: interval.unwrap_or(INTERVAL),
                     }
@@ -119,7 +94,7 @@ impl MetricsArgs {
                     MetricsSource {
                         name: "metrics.k8s.io".to_owned(),
                         format: MetricsFormat::PodMetrics,
-                        reach: Reach::ApiServer,
+                        endpoint: MetricsEndpoint::ApiServer,
                         path: api_path(namespace),
                         interval: interval.unwrap_or(METRICS_API_INTERVAL),
                     }
@@ -130,7 +105,7 @@ impl MetricsArgs {
             name: format!("dcgm {}", host_of(&url)),
             format: MetricsFormat::Dcgm,
             path: path_of(&url, "/metrics"),
-            reach: Reach::Plain(url),
+            endpoint: MetricsEndpoint::Exporter(url),
             interval: interval.unwrap_or(INTERVAL),
         }));
         let count_max = limits::METRICS_SOURCES_MAX;
@@ -224,7 +199,10 @@ mod tests {
     fn an_agent_asks_the_kubelet_of_its_node() {
         let found = sources(&["--metrics", "kubelet"], Some("n1")).unwrap();
         let url = "https://n1:10250/metrics/resource".parse().unwrap();
-        assert_eq!(found[0].reach, Reach::Kubelet(url, KubeletTrust::Cluster));
+        assert_eq!(
+            found[0].endpoint,
+            MetricsEndpoint::Kubelet(url, KubeletTrust::Cluster)
+        );
         assert_eq!(
             (found[0].name.as_str(), found[0].path.as_str()),
             ("kubelet n1:10250", KUBELET_PATH)

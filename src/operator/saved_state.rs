@@ -1,0 +1,58 @@
+//! Restores the detection state that was saved before a restart, before the sources start.
+
+use std::sync::{Arc, PoisonError};
+
+use super::parts::Operator;
+use crate::api::{Incident, IncidentCondition};
+use crate::controller::memory::{Memory, Restored, restore};
+use crate::detect::Engine;
+use crate::limits;
+use crate::model::{EventTime, PodKey};
+use crate::respond::Found;
+
+/// The engine with its saved state as far as there is one, the part that saves it, and the findings
+/// that may not be recorded yet.
+pub(super) fn restored_engine(operator: &Operator) -> (Engine, Memory, Vec<Found>) {
+    let config = &operator.config;
+    let fresh = || Engine::new(config.engine.clone());
+    let Some(folder) = &config.checkpoint_dir else {
+        return (fresh(), Memory::default(), Vec::new());
+    };
+    let restored = restore(folder, &config.engine, &operator.memory);
+    let mut memory = Memory::in_folder(folder, Arc::clone(&operator.memory));
+    let Some(mut restored) = restored else {
+        return (fresh(), memory, Vec::new());
+    };
+    let names: Vec<String> = config.sources.iter().map(|source| source.name()).collect();
+    restored.match_sources(&names);
+    drop_ended_pods(operator, &mut restored);
+    let unrecorded = memory.take_over(&restored);
+    (restored.engine, memory, unrecorded)
+}
+
+/// Drops the state of pods that were deleted, or released by a human, after the state was saved.
+fn drop_ended_pods(operator: &Operator, restored: &mut Restored) {
+    // The API truncates its times to whole seconds.
+    let since = restored.saved_at.plus_micros(-limits::CLOCK_SKEW_MICROS);
+    let index = operator
+        .index
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    restored.engine.retain(|pod| index.pod(pod).is_some());
+    drop(index);
+    let is_closed = |incident: &Incident| closed_at(incident) >= Some(since);
+    for incident in operator.stores.incidents.state_filter(is_closed) {
+        let pod = PodKey::from(incident.spec.subject.uid.as_str());
+        restored.engine.forget(&pod);
+    }
+}
+
+/// When an Incident was closed. `None` while it is open.
+fn closed_at(incident: &Incident) -> Option<EventTime> {
+    let conditions = &incident.status.as_ref()?.conditions;
+    let closed = IncidentCondition::Closed.name();
+    let condition = conditions
+        .iter()
+        .find(|condition| condition.type_ == closed && condition.status == "True")?;
+    Some(EventTime::from(condition.last_transition_time.0))
+}

@@ -1,0 +1,243 @@
+//! Starts the watches, and passes their events to the parts that need them.
+
+use std::sync::{Arc, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Config;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::config::Component;
+use super::parts::Operator;
+use crate::api::{Incident, IncidentCondition, condition_is, labels};
+use crate::cluster::{
+    Pod, Seen, StoreWriter, StoreWriters, follow, prune_job, prune_metadata, prune_pod, prune_quota,
+};
+use crate::controller::feed::facts_of;
+use crate::model::{EventTime, PodKey};
+
+/// Starts the watches of this component; they end with `tasks`.
+pub(super) fn start(
+    operator: &Arc<Operator>,
+    client: &Client,
+    mut writers: StoreWriters,
+    tasks: &mut JoinSet<()>,
+) {
+    let component = &operator.config.component;
+    let is_controller = component.is_controller();
+    if !is_controller {
+        writers.leave_empty_for_node();
+    }
+    let all = Config::default;
+    let managed = || labelled(labels::MANAGED_BY, labels::MANAGED_BY_VALUE);
+    let namespace = operator.config.namespace.as_deref();
+    let policies = Api::all(client.clone());
+    let leases = Api::namespaced(client.clone(), &operator.config.agent_namespace);
+    let mut watches = Watches {
+        operator,
+        client,
+        namespace,
+        tasks,
+    };
+    watches.start(all(), prune_metadata, writers.runs, |operator, event| {
+        operator.controller.run_seen(event);
+        operator.wakeup.wake();
+    });
+    watches.start_on(
+        policies,
+        all(),
+        prune_metadata,
+        writers.policies,
+        |operator, event| operator.controller.policy_seen(event),
+    );
+    watches.start(all(), prune_metadata, writers.incidents, on_incident);
+    watches.start(living_pods(component), prune_pod, writers.pods, on_pod);
+    // A pod that was created from a `template` names its Job, and only the Job names the run.
+    let jobs = if is_controller { all() } else { managed() };
+    watches.start(jobs, prune_job, writers.jobs, |operator, event| {
+        wake_incidents(operator, event);
+        operator.controller.job_seen(event);
+    });
+    watches.start(
+        all(),
+        prune_metadata,
+        writers.contact_reports,
+        |operator, event| operator.reports.report_seen(event),
+    );
+    if !is_controller {
+        return;
+    }
+    watches.start(
+        all(),
+        prune_metadata,
+        writers.network_policies,
+        |operator, event| {
+            wake_incidents(operator, event);
+            if matches!(event, Seen::Listed) {
+                operator.incidents.wake_all();
+            }
+            operator.controller.network_policy_seen(event);
+        },
+    );
+    watches.start(managed(), prune_quota, writers.quotas, |operator, event| {
+        operator.controller.quota_seen(event);
+    });
+    watches.start(
+        managed(),
+        prune_metadata,
+        writers.limit_ranges,
+        |operator, event| operator.controller.limit_range_seen(event),
+    );
+    // No events: what matters is a Lease that is not renewed, and the controller checks all of them
+    // periodically.
+    watches.start_on(
+        leases,
+        labelled(labels::COMPONENT, labels::NODE_AGENT),
+        prune_metadata,
+        writers.leases,
+        |_, _| {},
+    );
+}
+
+/// What is needed to start a watch.
+struct Watches<'a> {
+    operator: &'a Arc<Operator>,
+    client: &'a Client,
+    /// The only namespace that is watched. `None`: all namespaces.
+    namespace: Option<&'a str>,
+    tasks: &'a mut JoinSet<()>,
+}
+
+impl Watches<'_> {
+    /// Starts a watch of the objects of a kind in the watched namespaces.
+    fn start<K>(
+        &mut self,
+        config: Config,
+        prune: fn(&mut K),
+        writer: StoreWriter<K>,
+        on_event: fn(&Operator, &Seen<K>),
+    ) where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let client = self.client.clone();
+        let api = match self.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        self.start_on(api, config, prune, writer, on_event);
+    }
+
+    fn start_on<K>(
+        &mut self,
+        api: Api<DeserializeGuard<K>>,
+        config: Config,
+        prune: fn(&mut K),
+        writer: StoreWriter<K>,
+        on_event: fn(&Operator, &Seen<K>),
+    ) where
+        K: Resource<DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let kind = K::kind(&());
+        let mut watches = self.operator.watches.iter();
+        let health = watches.find(|(watched, _)| *watched == kind);
+        let health = health.map(|(_, health)| health.clone()).unwrap_or_default();
+        let operator = Arc::clone(self.operator);
+        let on_event = move |event| {
+            on_event(&operator, &event);
+            std::future::ready(())
+        };
+        self.tasks
+            .spawn(follow(api, config, prune, writer, health, on_event));
+    }
+}
+
+fn labelled(key: &str, value: &str) -> Config {
+    Config::default().labels(&format!("{key}={value}"))
+}
+
+/// Pods that have not ended. A pod that ends leaves the watch, which looks like its deletion.
+fn living_pods(component: &Component) -> Config {
+    let living = "status.phase!=Succeeded,status.phase!=Failed";
+    match component {
+        Component::NodeAgent {
+            name,
+            all_pods: false,
+        } => Config::default().fields(&format!("{living},spec.nodeName={name}")),
+        _ => Config::default().fields(living),
+    }
+}
+
+fn on_incident(operator: &Operator, event: &Seen<Incident>) {
+    if let Seen::Changed {
+        old: Some(old),
+        new,
+    } = event
+        && is_closed(new)
+        && !is_closed(old)
+    {
+        // The replica that closed it has done this already; this is for the other processes.
+        let pod = PodKey::from(new.spec.subject.uid.as_str());
+        operator.witness.forget(&pod);
+        operator.forgotten.push(pod);
+    }
+    operator.incidents.incident_seen(event);
+    operator.controller.incident_seen(event);
+    operator.wakeup.wake();
+}
+
+fn on_pod(operator: &Operator, event: &Seen<Pod>) {
+    let now = EventTime::from(Timestamp::now());
+    let index = || {
+        operator
+            .index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
+    match event {
+        Seen::Changed { new, .. } => {
+            if let Some(facts) = facts_of(new) {
+                index().apply(facts, now);
+            }
+            operator.incidents.pod_seen(new);
+        }
+        Seen::Gone(pod) => {
+            let key = PodKey::from(pod.uid().unwrap_or_default().as_str());
+            index().delete(&key, now);
+            operator.incidents.pod_seen(pod);
+        }
+        Seen::Listed => {
+            operator.reset_index();
+            operator.incidents.wake_all();
+        }
+        Seen::Malformed { .. } => {}
+    }
+    operator.controller.pod_seen(event);
+}
+
+/// Wakes the Incidents of the namespace in which an object changed.
+fn wake_incidents<K: Resource<DynamicType = ()>>(operator: &Operator, event: &Seen<K>) {
+    if let Seen::Changed { new: object, .. } | Seen::Gone(object) = event {
+        let namespace = object.namespace().unwrap_or_default();
+        operator.incidents.wake_namespace(&namespace);
+    }
+}
+
+fn is_closed(incident: &Incident) -> bool {
+    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    condition_is(conditions, IncidentCondition::Closed.name())
+}
