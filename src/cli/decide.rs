@@ -17,7 +17,7 @@ use super::people::{
 };
 use super::values::duration;
 use crate::api::{Disposition, Incident, Verdict};
-use crate::cluster::{FieldManager, Gate, WriteError, Writer, who_am_i};
+use crate::cluster::{ApiError, FieldManager, LeaderGate, Writer, current_user};
 use crate::limits;
 use crate::model::clip;
 use crate::observability::chain;
@@ -186,7 +186,7 @@ fn refuse_settled(incident: &Incident, verdict: Verdict) -> Result<(), PeopleErr
 }
 
 async fn me(cluster: &Cluster) -> Result<String, PeopleError> {
-    let name = who_am_i(&cluster.client).await.ok().flatten();
+    let name = current_user(&cluster.client).await.ok().flatten();
     name.ok_or_else(|| {
         PeopleError::refused(
             "wanted to know who you are, and the API server does not tell",
@@ -237,7 +237,7 @@ async fn store(
     word: &Disposition,
 ) -> Result<(), PeopleError> {
     let limit = Duration::from_secs(limits::PEOPLE_TIMEOUT_S);
-    let writer = Writer::new(cluster.client.clone(), limit, Gate::open());
+    let writer = Writer::new(cluster.client.clone(), limit, LeaderGate::always_open());
     let name = incident.name_any();
     let mut seen = incident.clone();
     for _ in 0..limits::WORD_TRIES_MAX {
@@ -251,7 +251,7 @@ async fn store(
             .await;
         match written {
             Ok(_) => return Ok(()),
-            Err(WriteError::Conflict(_)) => {
+            Err(ApiError::Conflict(_)) => {
                 seen = ask("incidents", api.get(&name)).await?;
                 let is_same = seen.metadata.uid == incident.metadata.uid
                     && seen.spec.disposition == incident.spec.disposition;
@@ -276,18 +276,18 @@ async fn store(
     ))
 }
 
-fn refused(error: &WriteError, name: &str) -> PeopleError {
+fn refused(error: &ApiError, name: &str) -> PeopleError {
     let hint = match error {
-        WriteError::Refused(kube::Error::Api(status)) if status.code == 403 => {
+        ApiError::Refused(kube::Error::Api(status)) if status.code == 403 => {
             "you may not decide: it takes patch on incidents, and where the chart's admission policies \
              stand, one of the groups of admissionPolicies.incidentResponseGroups"
         }
-        WriteError::Refused(_) => "the API server's sentence says why",
-        WriteError::NotFound(_) => "it is gone",
-        WriteError::Conflict(_)
-        | WriteError::TimedOut(_)
-        | WriteError::Transient(_)
-        | WriteError::NotLeader => "try again",
+        ApiError::Refused(_) => "the API server's sentence says why",
+        ApiError::NotFound(_) => "it is gone",
+        ApiError::Conflict(_)
+        | ApiError::TimedOut(_)
+        | ApiError::Transient(_)
+        | ApiError::NotLeader => "try again",
     };
     let what = format!(
         "failed to store the word on Incident {name}: {}",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::values::duration;
-use crate::cluster::Terms;
+use crate::cluster::LeaseTimings;
 use crate::operator::ElectionConfig;
 
 /// Arguments about the election of a leader.
@@ -48,7 +48,7 @@ impl ElectionArgs {
         if !self.leader_elect {
             return Ok(None);
         }
-        let terms = Terms::new(
+        let timings = LeaseTimings::new(
             self.lease_duration,
             self.lease_renew_deadline,
             self.lease_retry_period,
@@ -57,7 +57,7 @@ impl ElectionArgs {
         Ok(Some(ElectionConfig {
             lease: self.lease_name,
             replica: named.map_or_else(host_name, Ok)?,
-            terms,
+            timings,
         }))
     }
 }
@@ -115,7 +115,7 @@ mod tests {
         let found = election(&["--leader-elect"]).unwrap().unwrap();
         assert_eq!(found.lease, "yellowjack-controller");
         assert_eq!(found.replica, "a");
-        assert_eq!(found.terms.duration, Duration::from_secs(15));
+        assert_eq!(found.timings.duration, Duration::from_secs(15));
         let said = election(&["--leader-elect", "--lease-renew-deadline=15s"]).unwrap_err();
         assert!(said.contains("--lease-renew-deadline"), "{said}");
         let said = election(&["--leader-elect", "--lease-name=Not_A_Name"]).unwrap_err();

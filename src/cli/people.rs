@@ -16,7 +16,7 @@ use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cluster::{Chosen, ClientError, connect_chosen};
+use crate::cluster::{ClientError, ClusterSelection, connect_selected};
 use crate::limits;
 use crate::model::duration;
 use crate::model::escape::{for_json, for_terminal};
@@ -75,11 +75,11 @@ pub struct Cluster {
 impl ClusterArgs {
     /// Connects. Nothing is asked yet.
     pub async fn connect(&self) -> Result<Cluster, PeopleError> {
-        let chosen = Chosen {
+        let chosen = ClusterSelection {
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),
         };
-        let client = connect_chosen(&chosen).await;
+        let client = connect_selected(&chosen).await;
         let client = client.map_err(PeopleError::NoCluster)?;
         let own = client.default_namespace().to_owned();
         let namespace = self.namespace.clone().unwrap_or(own);

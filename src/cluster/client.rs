@@ -64,7 +64,7 @@ pub async fn connect() -> Result<Client, ClientError> {
 
 /// Which cluster a person means, where it is not the one that `kubectl` would take.
 #[derive(Clone, Debug, Default)]
-pub struct Chosen {
+pub struct ClusterSelection {
     /// This kubeconfig alone.
     pub kubeconfig: Option<PathBuf>,
     /// This context of it.
@@ -72,7 +72,7 @@ pub struct Chosen {
 }
 
 /// Connects as a person: as `kubectl` does, and inside a pod with its service account.
-pub async fn connect_chosen(chosen: &Chosen) -> Result<Client, ClientError> {
+pub async fn connect_selected(chosen: &ClusterSelection) -> Result<Client, ClientError> {
     choose_tls()?;
     let options = KubeConfigOptions {
         context: chosen.context.clone(),

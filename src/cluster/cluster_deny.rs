@@ -12,13 +12,13 @@ pub struct ClusterDeny(Arc<AtomicBool>);
 
 impl ClusterDeny {
     /// Notes what was observed.
-    pub fn observed(&self, stands: bool) {
-        self.0.store(stands, Ordering::Relaxed);
+    pub fn observed(&self, is_stored: bool) {
+        self.0.store(is_stored, Ordering::Relaxed);
     }
 
     /// Whether it stood when it was last looked at.
     #[must_use]
-    pub fn stands(&self) -> bool {
+    pub fn is_stored(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

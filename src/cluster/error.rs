@@ -2,34 +2,33 @@
 
 use std::time::Duration;
 
-/// Why a write did not happen, or is not known to have happened.
+/// Why a request failed, or may have failed.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// Another process leads, or nobody does. This one did not ask the API server.
-    #[error("unable to write: this process does not lead")]
+pub enum ApiError {
+    /// This process is not the leader. The request was not sent.
+    #[error("unable to write: this process is not the leader")]
     NotLeader,
-    /// The time limit passed. The write may have happened all the same.
-    #[error("failed to hear from the API server within {0:?}")]
+    /// The time limit passed. A write may have succeeded.
+    #[error("failed to get a response from the API server within {0:?}")]
     TimedOut(Duration),
-    /// The object changed since it was read, belongs to another manager, or is another object of
-    /// the same name.
-    #[error("unable to write: the object changed meanwhile or belongs to somebody else")]
+    /// The object changed since it was read, another manager owns a field, or another object has this
+    /// name.
+    #[error("failed to write: the object changed since it was read, or has another owner")]
     Conflict(#[source] kube::Error),
-    /// The object is not there.
-    #[error("unable to write: the object does not exist")]
+    /// The object does not exist.
+    #[error("unable to find the object on the API server")]
     NotFound(#[source] kube::Error),
-    /// The API server refused for good: the same write will fail again.
-    #[error("unable to write: the API server refused it")]
+    /// The API server refused the request; the same request will fail again.
+    #[error("unable to make the request: the API server refused it")]
     Refused(#[source] kube::Error),
-    /// The API server was away, overloaded or broken: the same write may succeed later.
-    #[error("failed to write: the API server is away or overloaded")]
+    /// The API server was unreachable, overloaded or broken; the same request may succeed later.
+    #[error("failed to make the request: the API server is unreachable or overloaded")]
     Transient(#[source] kube::Error),
 }
 
-impl WriteError {
-    /// Sorts an error of the client by what the caller can do about it.
-    #[must_use]
-    pub fn from_kube(error: kube::Error) -> Self {
+impl From<kube::Error> for ApiError {
+    /// Classifies an error of the client by what the caller can do about it.
+    fn from(error: kube::Error) -> Self {
         let code = match &error {
             kube::Error::Api(status) => status.code,
             _ => return Self::Transient(error),
@@ -41,25 +40,27 @@ impl WriteError {
             _ => Self::Transient(error),
         }
     }
+}
 
-    /// The API server's own sentence, where it said one: fit for a condition, which people read.
+impl ApiError {
+    /// The message in the API server's response, if there is one: fit for a condition.
     #[must_use]
-    pub fn said(&self) -> String {
-        match self {
-            Self::Conflict(error)
-            | Self::NotFound(error)
-            | Self::Refused(error)
-            | Self::Transient(error) => match error {
-                kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-                _ => self.to_string(),
-            },
-            Self::TimedOut(_) | Self::NotLeader => self.to_string(),
+    pub fn server_message(&self) -> String {
+        match self.status() {
+            Some(status) if !status.message.is_empty() => status.message.clone(),
+            _ => self.to_string(),
         }
     }
 
-    /// Whether the namespace is going away, and with it whatever was to be written.
+    /// Whether the service account has no permission.
     #[must_use]
-    pub fn is_namespace_going(&self) -> bool {
+    pub fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 403)
+    }
+
+    /// Whether the namespace is being deleted.
+    #[must_use]
+    pub fn is_namespace_terminating(&self) -> bool {
         let Self::Refused(kube::Error::Api(status)) = self else {
             return false;
         };
@@ -68,5 +69,15 @@ impl WriteError {
             let mut causes = details.causes.iter();
             causes.any(|cause| cause.reason == "NamespaceTerminating")
         })
+    }
+
+    fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Conflict(kube::Error::Api(status))
+            | Self::NotFound(kube::Error::Api(status))
+            | Self::Refused(kube::Error::Api(status))
+            | Self::Transient(kube::Error::Api(status)) => Some(status),
+            _ => None,
+        }
     }
 }

@@ -15,19 +15,22 @@ mod watch;
 mod write;
 
 pub use client::{
-    Chosen, ClientError, KubeletTrust, connect, connect_chosen, connect_kubelet, connect_plain,
-    connect_receiver,
+    ClientError, ClusterSelection, KubeletTrust, connect, connect_kubelet, connect_plain,
+    connect_receiver, connect_selected,
 };
 pub use cluster_deny::ClusterDeny;
-pub use error::WriteError;
-pub use leader::{BadTerms, Candidate, Gate, Terms, identity};
+pub use error::ApiError;
+pub use leader::{InvalidLeaseTimings, LeaderElector, LeaderGate, LeaseTimings, identity};
 pub use node_devices::shares_devices;
-pub use read::{Chain, Deed, OwnerError, Owners, kind_of, may_account, may_i, who_am_i};
+pub use read::{
+    AccessRequest, OwnerChain, Owners, Reader, catch_up, current_user, kind_of, may_current_user,
+    may_service_account, read,
+};
 pub use store::{
-    Pod, Roster, RunId, Store, StoreWriter, StoreWriters, Stores, prune_job, prune_metadata,
+    Pod, RunId, RunMembership, Store, StoreWriter, StoreWriters, Stores, prune_job, prune_metadata,
     prune_pod, prune_quota,
 };
-pub use watch::{Seen, WatchHealth, follow};
+pub use watch::{WatchEvent, WatchHealth, follow};
 pub use write::{
-    Conflicts, EventNote, Events, FieldManager, Outcome, Pacer, WriteCounters, Writer,
+    Conflicts, EventNote, Events, FieldManager, Outcome, RateLimiter, WriteCounters, Writer,
 };

@@ -23,7 +23,7 @@ use crate::limits;
 
 /// What a watch saw. The store already holds the new state when a follower hears of it.
 #[derive(Debug)]
-pub enum Seen<K: Resource<DynamicType = ()>> {
+pub enum WatchEvent<K: Resource<DynamicType = ()>> {
     /// An object is there or changed.
     Changed {
         /// As it was, if it was known.
@@ -110,7 +110,7 @@ pub async fn follow<K, F, Followed>(
     mut follower: F,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    F: FnMut(Seen<K>) -> Followed + Send,
+    F: FnMut(WatchEvent<K>) -> Followed + Send,
     Followed: Future<Output = ()> + Send,
 {
     let kind = K::kind(&()).into_owned();
@@ -209,11 +209,11 @@ fn take_in<K>(
     event: Event<DeserializeGuard<K>>,
     prune: fn(&mut K),
     writer: &mut StoreWriter<K>,
-) -> Vec<Seen<K>>
+) -> Vec<WatchEvent<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug,
 {
-    let changed = |(old, new): Change<K>| Seen::Changed { old, new };
+    let changed = |(old, new): Change<K>| WatchEvent::Changed { old, new };
     match event {
         Event::Apply(DeserializeGuard(Ok(mut object))) => {
             prune(&mut object);
@@ -226,14 +226,14 @@ where
             prune(&mut object);
             let gone = Arc::new(object.clone());
             writer.remove(object);
-            vec![Seen::Gone(gone)]
+            vec![WatchEvent::Gone(gone)]
         }
         Event::Delete(DeserializeGuard(Err(invalid))) => {
             let last = writer.as_reader().get(&reference_to(&invalid));
             if let Some(last) = &last {
                 writer.remove((**last).clone());
             }
-            last.map(Seen::Gone).into_iter().collect()
+            last.map(WatchEvent::Gone).into_iter().collect()
         }
         Event::Init => {
             writer.list_begins();
@@ -249,8 +249,11 @@ where
         Event::InitDone => {
             let is_first = !writer.is_filled();
             let gone = writer.list_ends();
-            let first = is_first.then_some(Seen::Listed);
-            gone.into_iter().map(Seen::Gone).chain(first).collect()
+            let first = is_first.then_some(WatchEvent::Listed);
+            gone.into_iter()
+                .map(WatchEvent::Gone)
+                .chain(first)
+                .collect()
         }
         Event::InitApply(DeserializeGuard(Err(invalid))) => {
             writer.listed_unreadable(reference_to(&invalid));
@@ -266,8 +269,8 @@ fn reference_to<K: Resource<DynamicType = ()>>(invalid: &InvalidObject) -> Objec
     reference
 }
 
-fn malformed<K: Resource<DynamicType = ()>>(invalid: InvalidObject) -> Seen<K> {
-    Seen::Malformed {
+fn malformed<K: Resource<DynamicType = ()>>(invalid: InvalidObject) -> WatchEvent<K> {
+    WatchEvent::Malformed {
         version: version_of(&invalid.metadata),
         namespace: invalid.metadata.namespace.unwrap_or_default(),
         name: invalid.metadata.name.unwrap_or_default(),
@@ -306,10 +309,10 @@ mod tests {
         for event in events {
             for seen in take_in(event, |_| {}, writer) {
                 match seen {
-                    Seen::Changed { .. } => counts[0] += 1,
-                    Seen::Gone(_) => counts[1] += 1,
-                    Seen::Listed => counts[2] += 1,
-                    Seen::Malformed { .. } => panic!("{seen:?}"),
+                    WatchEvent::Changed { .. } => counts[0] += 1,
+                    WatchEvent::Gone(_) => counts[1] += 1,
+                    WatchEvent::Listed => counts[2] += 1,
+                    WatchEvent::Malformed { .. } => panic!("{seen:?}"),
                 }
             }
         }

@@ -310,7 +310,7 @@ impl Heartbeat {
         }
     }
 
-    async fn renew(&self, verdict: &SignalsVerdict) -> Result<(), crate::cluster::WriteError> {
+    async fn renew(&self, verdict: &SignalsVerdict) -> Result<(), crate::cluster::ApiError> {
         let name = lease_name(&self.node);
         let lease = Lease {
             metadata: ObjectMeta {

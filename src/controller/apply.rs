@@ -5,7 +5,6 @@
 //! somebody else is never written: the store shows it, or a read before the first write does.
 
 use std::fmt::Debug;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
@@ -15,7 +14,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -25,13 +24,12 @@ use super::dereference::Observed;
 use super::start::{StartStep, next_step};
 use super::validate::{Stamp, Validated};
 use crate::api::labels;
-use crate::cluster::{Conflicts, FieldManager, WriteError};
+use crate::cluster::{ApiError, Conflicts, FieldManager};
 use crate::guardrails::RunOwner;
 use crate::guardrails::drift::{
     Ownership, is_ours_to_delete, limit_range_matches, network_policy_matches, ownership,
     resource_quota_matches,
 };
-use crate::limits;
 
 /// How a wanted object stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +71,7 @@ pub struct Applied {
     /// Why the Job is kept suspended.
     pub waits_for: Option<String>,
     /// The first write that failed. The run is looked at again, with backoff.
-    pub error: Option<WriteError>,
+    pub error: Option<ApiError>,
 }
 
 impl Applied {
@@ -88,9 +86,9 @@ impl Applied {
         ]
     }
 
-    fn failed(&mut self, error: WriteError) -> State {
-        let said = error.said();
-        let is_refused = matches!(error, WriteError::Refused(_));
+    fn failed(&mut self, error: ApiError) -> State {
+        let said = error.server_message();
+        let is_refused = matches!(error, ApiError::Refused(_));
         self.error.get_or_insert(error);
         if is_refused {
             State::Refused(said)
@@ -211,7 +209,7 @@ impl Controller {
     }
 
     /// Makes sure of one object, and says how it stands.
-    async fn ensure<K>(&self, namespace: &str, ensure: Ensure<'_, K>) -> Result<State, WriteError>
+    async fn ensure<K>(&self, namespace: &str, ensure: Ensure<'_, K>) -> Result<State, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -258,19 +256,14 @@ impl Controller {
         })
     }
 
-    async fn read<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, WriteError>
+    async fn read<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
             + Debug
             + DeserializeOwned,
     {
-        let api: Api<K> = Api::namespaced(self.writer.client().clone(), namespace);
-        let limit = Duration::from_secs(limits::API_TIMEOUT_S);
-        tokio::time::timeout(limit, api.get_opt(name))
-            .await
-            .map_err(|_| WriteError::TimedOut(limit))?
-            .map_err(WriteError::from_kube)
+        self.writer.reader().get_opt(namespace, name).await
     }
 
     /// Removes guardrails of this run that are no longer wanted. Only what is ours.
@@ -338,7 +331,7 @@ impl Controller {
                 .await;
             match stamped {
                 // A pod that is gone needs no stamp.
-                Ok(_) | Err(WriteError::NotFound(_)) => {}
+                Ok(_) | Err(ApiError::NotFound(_)) => {}
                 Err(error) => {
                     applied.error.get_or_insert(error);
                 }
@@ -383,7 +376,7 @@ impl Controller {
         &self,
         observed: &Observed,
         validated: &Validated,
-    ) -> Result<State, WriteError> {
+    ) -> Result<State, ApiError> {
         let owner = &observed.owner;
         // Read first, like every guardrail: the store may lag.
         if let Some(job) = self
@@ -411,7 +404,7 @@ impl Controller {
 
     /// Lets the Job run, once and for all: the mark is set by the same write, and the write fails
     /// if anybody changed the Job since it was looked at.
-    async fn start_job(&self, observed: &Observed) -> Result<State, WriteError> {
+    async fn start_job(&self, observed: &Observed) -> Result<State, ApiError> {
         let Some(job) = &observed.job else {
             return Ok(State::Unproven("the Job is not known yet".to_owned()));
         };

@@ -12,7 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use super::agents::Agents;
 use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident, Target};
-use crate::cluster::{OwnerError, Pod, Store};
+use crate::cluster::{ApiError, Pod, Store};
 use crate::guardrails::membership::OwnerLink;
 use crate::guardrails::{ClusterFacts, RunOwner, selector};
 use crate::signals::health::{Certainty, SignalsVerdict};
@@ -69,7 +69,7 @@ impl Controller {
     pub(super) async fn dereference(
         &self,
         run: Arc<AgentRun>,
-    ) -> Result<Option<Observed>, OwnerError> {
+    ) -> Result<Option<Observed>, ApiError> {
         let Some(owner) = RunOwner::of(&run) else {
             return Ok(None);
         };
@@ -98,7 +98,7 @@ impl Controller {
             job,
             owner_exists,
             incidents,
-            cluster_deny: self.cluster_deny.stands(),
+            cluster_deny: self.cluster_deny.is_stored(),
             signals: self.signals(),
             certainty: self.certainty(),
             agents: self.agents(),
@@ -120,7 +120,7 @@ impl Controller {
         &self,
         run: &AgentRun,
         owner: &RunOwner,
-    ) -> Result<(Option<Arc<Job>>, bool), OwnerError> {
+    ) -> Result<(Option<Arc<Job>>, bool), ApiError> {
         let job = |name: &str| {
             let key = ObjectRef::new(name).within(&owner.namespace);
             self.stores.jobs.get(&key)

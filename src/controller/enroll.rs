@@ -1,6 +1,6 @@
-//! Membership: tells the roster and attribution which pods belong to which run.
+//! Membership: tells the membership and attribution which pods belong to which run.
 //!
-//! The roster serves the response, by UID, and follows the watch. Attribution keeps what it was told
+//! The membership serves the response, by UID, and follows the watch. Attribution keeps what it was told
 //! of a pod that has ended, because the last lines of a log come after that.
 
 use std::sync::PoisonError;
@@ -19,7 +19,7 @@ impl Controller {
         let Some(id) = triggers::run_id(run) else {
             return;
         };
-        let left = self.roster.set(&id, pod_uids.iter().cloned());
+        let left = self.membership.set(&id, pod_uids.iter().cloned());
         let membership = Membership {
             run: Some(RunKey::from(
                 format!("{}/{}", id.namespace, id.uid).as_str(),

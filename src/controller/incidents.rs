@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Attempts;
 use super::wake::Wakeups;
 use crate::api::{Incident, IncidentCondition, condition_is};
-use crate::cluster::{Pod, Seen, Store};
+use crate::cluster::{Pod, Store, WatchEvent};
 use crate::limits;
 use crate::observability::chain;
 use crate::respond::{RespondError, Responder};
@@ -49,11 +49,11 @@ impl IncidentQueue {
     }
 
     /// An Incident was seen.
-    pub fn incident_seen(&self, seen: &Seen<Incident>) {
+    pub fn incident_seen(&self, seen: &WatchEvent<Incident>) {
         match seen {
-            Seen::Changed { new, .. } => self.wakeups.wake(ObjectRef::from_obj(&**new)),
-            Seen::Listed => self.wake_all(),
-            Seen::Gone(_) | Seen::Malformed { .. } => {}
+            WatchEvent::Changed { new, .. } => self.wakeups.wake(ObjectRef::from_obj(&**new)),
+            WatchEvent::Listed => self.wake_all(),
+            WatchEvent::Gone(_) | WatchEvent::Malformed { .. } => {}
         }
     }
 

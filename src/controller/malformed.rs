@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::Controller;
 use crate::api::{AgentRun, AgentRunCondition, Reason, set_condition};
-use crate::cluster::{FieldManager, WriteError};
+use crate::cluster::{ApiError, FieldManager, read};
 use crate::limits;
 use crate::model::{BoundedText, clip};
 use crate::observability::chain;
@@ -102,7 +102,7 @@ impl Controller {
     pub(super) async fn tell_malformed(&self) {
         loop {
             // Who does not lead keeps them: it may lead one day.
-            self.writer.gate().opened().await;
+            self.writer.gate().wait_until_open().await;
             let batch = self.malformed.take();
             if batch.is_empty() {
                 self.malformed.any.notified().await;
@@ -116,8 +116,8 @@ impl Controller {
     async fn tell_one(&self, namespace: &str, name: &str, error: &str) {
         for tries in 0..TRIES_MAX {
             match self.set_malformed(namespace, name, error).await {
-                Ok(()) | Err(WriteError::Refused(_) | WriteError::NotFound(_)) => return,
-                Err(WriteError::NotLeader) => {
+                Ok(()) | Err(ApiError::Refused(_) | ApiError::NotFound(_)) => return,
+                Err(ApiError::NotLeader) => {
                     self.malformed.wait_again(namespace, name, error);
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     return;
@@ -137,15 +137,11 @@ impl Controller {
         namespace: &str,
         name: &str,
         error: &str,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), ApiError> {
         let resource = ApiResource::erase::<AgentRun>(&());
         let client = self.writer.client().clone();
         let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
-        let limit = Duration::from_secs(limits::API_TIMEOUT_S);
-        let object = tokio::time::timeout(limit, api.get(name))
-            .await
-            .map_err(|_| WriteError::TimedOut(limit))?
-            .map_err(WriteError::from_kube)?;
+        let object = read(api.get(name)).await?;
         let stored = object.data.pointer("/status/conditions").cloned();
         let before: Vec<Condition> = stored
             .and_then(|list| serde_json::from_value(list).ok())

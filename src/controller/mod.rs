@@ -58,7 +58,7 @@ use wake::Wakeups;
 
 use crate::api::AgentRun;
 use crate::cluster::{
-    ClusterDeny, FieldManager, OwnerError, Owners, Pod, Roster, Stores, WriteError, Writer,
+    ApiError, ClusterDeny, FieldManager, Owners, Pod, RunMembership, Stores, Writer,
 };
 use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;
@@ -93,7 +93,7 @@ pub struct Parts {
     /// The way to the API server.
     pub writer: Writer,
     /// Which pod belongs to which run; the controller fills it.
-    pub roster: Roster,
+    pub membership: RunMembership,
     /// Which pod had an address when; the controller says which run a pod belongs to.
     pub index: Arc<RwLock<Index>>,
     /// Whether the cluster-wide deny stands; the controller notes it.
@@ -113,7 +113,7 @@ pub struct Controller {
     role: Role,
     stores: Stores,
     writer: Writer,
-    roster: Roster,
+    membership: RunMembership,
     index: Arc<RwLock<Index>>,
     cluster_deny: ClusterDeny,
     signal_health: SignalHealth,
@@ -137,13 +137,13 @@ pub struct Controller {
 pub enum ReconcileError {
     /// An owner could not be read.
     #[error("failed to look up the owner of a run's pods")]
-    Owner(#[source] OwnerError),
+    Owner(#[source] ApiError),
     /// A guardrail could not be written.
     #[error("failed to write a guardrail")]
-    Guardrail(#[source] WriteError),
+    Guardrail(#[source] ApiError),
     /// The status could not be written.
     #[error("failed to write the status of an AgentRun")]
-    Status(#[source] WriteError),
+    Status(#[source] ApiError),
 }
 
 impl Controller {
@@ -155,7 +155,7 @@ impl Controller {
             role: parts.role,
             stores: parts.stores,
             writer: parts.writer,
-            roster: parts.roster,
+            membership: parts.membership,
             index: parts.index,
             cluster_deny: parts.cluster_deny,
             signal_health: parts.signal_health,
@@ -262,7 +262,7 @@ impl Controller {
             |pod: Arc<Pod>, controller: Arc<Self>| {
                 async move { controller.reconcile_pod(&pod).await }.boxed()
             },
-            |pod, error: &OwnerError, controller: Arc<Self>| {
+            |pod, error: &ApiError, controller: Arc<Self>| {
                 let wait = controller.pod_attempts.failed(&ObjectRef::from_obj(&*pod));
                 let error = chain(error);
                 tracing::debug!(
@@ -286,16 +286,16 @@ impl Controller {
         let (namespace, name) = (run.namespace(), run.name_any());
         match error {
             // Cut off: whoever leads goes on with it, this process included.
-            ReconcileError::Status(WriteError::NotLeader)
-            | ReconcileError::Guardrail(WriteError::NotLeader) => {
+            ReconcileError::Status(ApiError::NotLeader)
+            | ReconcileError::Guardrail(ApiError::NotLeader) => {
                 return Action::requeue(STALE_RECHECK);
             }
             // The change that made this look stale is on its way, and wakes the run.
-            ReconcileError::Status(WriteError::Conflict(_)) => {
+            ReconcileError::Status(ApiError::Conflict(_)) => {
                 tracing::debug!(namespace, name, "A run changed meanwhile.");
                 return Action::requeue(STALE_RECHECK);
             }
-            ReconcileError::Guardrail(failed) if failed.is_namespace_going() => {
+            ReconcileError::Guardrail(failed) if failed.is_namespace_terminating() => {
                 tracing::debug!(namespace, name, "The namespace of a run is going away.");
                 return Action::requeue(OWNER_RECHECK);
             }
@@ -334,7 +334,7 @@ impl Controller {
                 .await;
             match written {
                 // The run is gone, and its status with it.
-                Ok(_) | Err(WriteError::NotFound(_)) => {}
+                Ok(_) | Err(ApiError::NotFound(_)) => {}
                 Err(error) => return Err(ReconcileError::Status(error)),
             }
         }
@@ -350,11 +350,11 @@ impl Controller {
     }
 
     /// Follows the owners of a pod and wakes the runs that claim it, or had it.
-    async fn reconcile_pod(&self, pod: &Pod) -> Result<Action, OwnerError> {
+    async fn reconcile_pod(&self, pod: &Pod) -> Result<Action, ApiError> {
         let namespace = pod.namespace().unwrap_or_default();
         let runs = self.stores.runs.within(&namespace);
         let uid = pod.uid().unwrap_or_default();
-        if let Some(before) = self.roster.run_of(&uid) {
+        if let Some(before) = self.membership.run_of(&uid) {
             self.runs
                 .wake(ObjectRef::new(&before.name).within(&before.namespace));
         }

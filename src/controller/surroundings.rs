@@ -17,7 +17,7 @@ use kube::{Api, ResourceExt};
 use super::Controller;
 use super::agents::Agents;
 use crate::api::labels;
-use crate::cluster::{Conflicts, FieldManager, WriteError, shares_devices};
+use crate::cluster::{ApiError, Conflicts, FieldManager, read, shares_devices};
 use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;
 use crate::guardrails::drift::cluster_policy_matches;
@@ -61,7 +61,7 @@ pub(super) type Standing = (Certainty, SignalsVerdict, Vec<(String, SignalsVerdi
 enum DenyError {
     /// The API server could not be asked, or did not take it.
     #[error("failed to make sure of the cluster-wide deny")]
-    Api(#[source] WriteError),
+    Api(#[source] ApiError),
     /// Somebody else's object has its name.
     #[error("unable to make the cluster-wide deny: a ClusterNetworkPolicy of its name is not ours")]
     NameConflict,
@@ -90,7 +90,7 @@ impl Controller {
         let is_answered = !matches!(
             result,
             Err(DenyError::Api(
-                WriteError::TimedOut(_) | WriteError::Transient(_)
+                ApiError::TimedOut(_) | ApiError::Transient(_)
             ))
         );
         // Without an answer the last observation is no observation any more.
@@ -102,10 +102,10 @@ impl Controller {
     /// the first run is looked at as well: a guard that was made without the cluster's ranges would let more
     /// through, and 10,000 would be written twice.
     pub async fn look_around(&self) {
-        let stood = self.cluster_deny.stands();
+        let stood = self.cluster_deny.is_stored();
         self.look_at_deny().await;
         let changed = self.look_at_facts().await;
-        if changed || stood != self.cluster_deny.stands() {
+        if changed || stood != self.cluster_deny.is_stored() {
             self.wake_all();
         }
     }
@@ -172,7 +172,7 @@ impl Controller {
             .split_once('/')
             .unwrap_or_default();
         let kind = GroupVersionKind::gvk(group, version, CLUSTER_POLICY_KIND);
-        let served = bounded(async {
+        let served = read(async {
             match kube::discovery::pinned_kind(client, &kind).await {
                 Ok((resource, _)) => Ok(Some(resource)),
                 Err(kube::Error::Discovery(_)) => Ok(None),
@@ -187,7 +187,7 @@ impl Controller {
         };
         let wanted = standing_deny_cluster_policy();
         let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
-        let stored = bounded(api.get_opt(labels::STANDING_DENY))
+        let stored = read(api.get_opt(labels::STANDING_DENY))
             .await
             .map_err(DenyError::Api)?;
         if let Some(stored) = &stored {
@@ -222,7 +222,7 @@ impl Controller {
     }
 
     /// What was configured, and what the API server knows of nodes and services.
-    async fn look_up_facts(&self) -> Result<(ClusterFacts, Vec<NodeFacts>), WriteError> {
+    async fn look_up_facts(&self) -> Result<(ClusterFacts, Vec<NodeFacts>), ApiError> {
         let mut facts = (*self.configured_facts).clone();
         let mut known = Vec::new();
         let client = self.writer.client();
@@ -230,7 +230,7 @@ impl Controller {
         let mut params = ListParams::default().limit(limits::NODES_PAGE);
         let mut sharing = Vec::new();
         loop {
-            let page = bounded(nodes.list(&params)).await?;
+            let page = read(nodes.list(&params)).await?;
             for node in &page.items {
                 if known.len() < limits::NODES_MAX {
                     known.push(add_node(&mut facts, node));
@@ -248,7 +248,7 @@ impl Controller {
             .unwrap_or_else(PoisonError::into_inner)
             .set_nodes_sharing_devices(sharing.into_iter());
         let services: Api<ServiceCIDR> = Api::all(client.clone());
-        match bounded(services.list(&ListParams::default())).await {
+        match read(services.list(&ListParams::default())).await {
             Ok(list) => {
                 let specs = list.items.iter().filter_map(|item| item.spec.as_ref());
                 let ranges = specs.flat_map(|spec| spec.cidrs.iter().flatten());
@@ -257,7 +257,7 @@ impl Controller {
                     .extend(ranges.filter_map(|text| text.parse::<IpNet>().ok()));
             }
             // Before Kubernetes 1.33 nobody tells; then the configured ranges stand alone.
-            Err(WriteError::NotFound(_)) => {}
+            Err(ApiError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
         for ranges in [
@@ -344,12 +344,4 @@ fn say_once(failed: &mut bool, failure: Option<String>, what: &'static str) {
         }
         Some(_) | None => {}
     }
-}
-
-async fn bounded<T>(read: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
-    let limit = Duration::from_secs(limits::API_TIMEOUT_S);
-    tokio::time::timeout(limit, read)
-        .await
-        .map_err(|_| WriteError::TimedOut(limit))?
-        .map_err(WriteError::from_kube)
 }

@@ -12,14 +12,14 @@ use kube::{Resource, ResourceExt};
 use super::Controller;
 use super::feed::has_ended;
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
-use crate::cluster::{Pod, RunId, Seen};
+use crate::cluster::{Pod, RunId, WatchEvent};
 use crate::guardrails::membership::{Claim, covers};
 
 impl Controller {
     /// An AgentRun was seen.
-    pub fn run_seen(&self, seen: &Seen<AgentRun>) {
+    pub fn run_seen(&self, seen: &WatchEvent<AgentRun>) {
         match seen {
-            Seen::Changed { old, new } => {
+            WatchEvent::Changed { old, new } => {
                 self.malformed
                     .mended(&new.namespace().unwrap_or_default(), &new.name_any());
                 self.wake_run(new);
@@ -28,15 +28,15 @@ impl Controller {
                     self.wake_pods_of(new);
                 }
             }
-            Seen::Gone(run) => {
+            WatchEvent::Gone(run) => {
                 self.attempts.clear(&ObjectRef::from_obj(&**run));
                 self.malformed
                     .mended(&run.namespace().unwrap_or_default(), &run.name_any());
                 self.wake_pods_of(run);
                 self.dismiss(run);
             }
-            Seen::Listed => self.listed(),
-            Seen::Malformed {
+            WatchEvent::Listed => self.listed(),
+            WatchEvent::Malformed {
                 namespace,
                 name,
                 version,
@@ -46,7 +46,7 @@ impl Controller {
     }
 
     /// A GuardrailPolicy was seen.
-    pub fn policy_seen(&self, seen: &Seen<GuardrailPolicy>) {
+    pub fn policy_seen(&self, seen: &WatchEvent<GuardrailPolicy>) {
         self.each("GuardrailPolicy", seen, |policy| {
             let name = policy.name_any();
             for run in self.stores.runs.state_filter(|run| run.spec.policy == name) {
@@ -56,7 +56,7 @@ impl Controller {
     }
 
     /// An Incident was seen.
-    pub fn incident_seen(&self, seen: &Seen<Incident>) {
+    pub fn incident_seen(&self, seen: &WatchEvent<Incident>) {
         self.each("Incident", seen, |incident| {
             let namespace = incident.namespace().unwrap_or_default();
             if let Some(run) = &incident.spec.run {
@@ -66,28 +66,28 @@ impl Controller {
     }
 
     /// A pod was seen.
-    pub fn pod_seen(&self, seen: &Seen<Pod>) {
+    pub fn pod_seen(&self, seen: &WatchEvent<Pod>) {
         match seen {
-            Seen::Changed {
+            WatchEvent::Changed {
                 old: Some(old),
                 new,
             } if same_for_us(old, new) => {}
-            Seen::Changed { new, .. } => self.pods.wake(ObjectRef::from_obj(&**new)),
-            Seen::Gone(pod) => {
+            WatchEvent::Changed { new, .. } => self.pods.wake(ObjectRef::from_obj(&**new)),
+            WatchEvent::Gone(pod) => {
                 let uid = pod.uid().unwrap_or_default();
                 self.owners.forget(&uid);
-                if let Some(run) = self.roster.run_of(&uid) {
+                if let Some(run) = self.membership.run_of(&uid) {
                     self.runs
                         .wake(ObjectRef::new(&run.name).within(&run.namespace));
                 }
             }
-            Seen::Listed => self.listed(),
-            Seen::Malformed { .. } => self.each("Pod", seen, |_| {}),
+            WatchEvent::Listed => self.listed(),
+            WatchEvent::Malformed { .. } => self.each("Pod", seen, |_| {}),
         }
     }
 
     /// A NetworkPolicy was seen. One of others may widen any run of its namespace.
-    pub fn network_policy_seen(&self, seen: &Seen<NetworkPolicy>) {
+    pub fn network_policy_seen(&self, seen: &WatchEvent<NetworkPolicy>) {
         self.each("NetworkPolicy", seen, |policy| {
             let namespace = policy.namespace().unwrap_or_default();
             match run_label(policy) {
@@ -98,8 +98,8 @@ impl Controller {
     }
 
     /// A Job was seen.
-    pub fn job_seen(&self, seen: &Seen<Job>) {
-        if let Seen::Changed { old: None, new } = seen {
+    pub fn job_seen(&self, seen: &WatchEvent<Job>) {
+        if let WatchEvent::Changed { old: None, new } = seen {
             // Its pods may have been looked at before it was known who owns it.
             let namespace = new.namespace().unwrap_or_default();
             for pod in self.stores.pods.within(&namespace) {
@@ -129,12 +129,12 @@ impl Controller {
     }
 
     /// A ResourceQuota of ours was seen.
-    pub fn quota_seen(&self, seen: &Seen<ResourceQuota>) {
+    pub fn quota_seen(&self, seen: &WatchEvent<ResourceQuota>) {
         self.guardrail_seen("ResourceQuota", seen);
     }
 
     /// A LimitRange of ours was seen.
-    pub fn limit_range_seen(&self, seen: &Seen<LimitRange>) {
+    pub fn limit_range_seen(&self, seen: &WatchEvent<LimitRange>) {
         self.guardrail_seen("LimitRange", seen);
     }
 
@@ -153,7 +153,11 @@ impl Controller {
         }
     }
 
-    fn guardrail_seen<K: Resource<DynamicType = ()>>(&self, kind: &'static str, seen: &Seen<K>) {
+    fn guardrail_seen<K: Resource<DynamicType = ()>>(
+        &self,
+        kind: &'static str,
+        seen: &WatchEvent<K>,
+    ) {
         self.each(kind, seen, |object| {
             let namespace = object.namespace().unwrap_or_default();
             if let Some(run) = run_label(object) {
@@ -166,19 +170,19 @@ impl Controller {
     fn each<K: Resource<DynamicType = ()>>(
         &self,
         kind: &'static str,
-        seen: &Seen<K>,
+        seen: &WatchEvent<K>,
         on: impl Fn(&K),
     ) {
         match seen {
-            Seen::Changed { old, new } => {
+            WatchEvent::Changed { old, new } => {
                 if let Some(old) = old {
                     on(old);
                 }
                 on(new);
             }
-            Seen::Gone(object) => on(object),
-            Seen::Listed => self.wake_all(),
-            Seen::Malformed {
+            WatchEvent::Gone(object) => on(object),
+            WatchEvent::Listed => self.wake_all(),
+            WatchEvent::Malformed {
                 namespace,
                 name,
                 version,
@@ -215,7 +219,7 @@ impl Controller {
     }
 }
 
-/// The run as the roster knows it.
+/// The run as the membership knows it.
 pub(super) fn run_id(run: &AgentRun) -> Option<RunId> {
     Some(RunId {
         namespace: run.metadata.namespace.clone()?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::cluster::{KubeletTrust, Terms};
+use crate::cluster::{KubeletTrust, LeaseTimings};
 use crate::detect::EngineConfig;
 use crate::guardrails::ClusterFacts;
 use crate::notify::NotifySettings;
@@ -72,7 +72,7 @@ pub struct ElectionConfig {
     /// This replica's name.
     pub replica: String,
     /// Durations of the Lease.
-    pub terms: Terms,
+    pub timings: LeaseTimings,
 }
 
 /// Everything that the command line decides.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Component;
 use super::parts::Operator;
-use crate::cluster::{Candidate, identity};
+use crate::cluster::{LeaderElector, catch_up, identity};
 use crate::observability::chain;
 
 /// Pause before a failed take-over is tried again.
@@ -36,17 +36,17 @@ impl Election {
             return None;
         };
         let election = response.election.as_ref()?;
-        let candidate = Candidate::new(
+        let elector = LeaderElector::new(
             client.clone(),
             operator.writer.gate().clone(),
             &operator.config.agent_namespace,
             &election.lease,
             identity(&election.replica),
-            election.terms,
+            election.timings,
             Arc::clone(&operator.reads_lease),
         );
         let stop = CancellationToken::new();
-        let task = tokio::spawn(candidate.run(stop.clone()));
+        let task = tokio::spawn(elector.run(stop.clone()));
         Some(Self { stop, task })
     }
 
@@ -79,15 +79,15 @@ pub(super) async fn lead(operator: Arc<Operator>) {
     loop {
         let term = gate.next_term().await;
         tokio::select! {
-            () = take_over(&operator) => gate.enter(term),
-            () = gate.term_is_over(term) => continue,
+            () = take_over(&operator) => gate.open(term),
+            () = gate.term_ended(term) => continue,
         }
         tracing::info!(term, "Acquired leadership; writes are enabled.");
         operator.controller.wake_all();
         operator.incidents.wake_all();
         // Objects that are missing can be created from now on.
         operator.controller.look_around().await;
-        gate.term_is_over(term).await;
+        gate.term_ended(term).await;
         tracing::info!(term, "Lost leadership; writes have stopped.");
     }
 }
@@ -100,7 +100,7 @@ async fn take_over(operator: &Operator) {
     );
     let mut is_failing = false;
     loop {
-        match operator.stores.catch_up(client, namespace).await {
+        match catch_up(&operator.stores.incidents, client, namespace).await {
             Ok(0) => break,
             Ok(missing) => {
                 tracing::info!(missing, "Some Incidents are unreadable or were deleted.");

@@ -143,7 +143,7 @@ fn start_work(
             tasks.spawn(leadership::lead(Arc::clone(operator)));
             let keeper = ReportKeeper {
                 stores: operator.stores.clone(),
-                roster: operator.roster.clone(),
+                membership: operator.membership.clone(),
                 writer: operator.writer.clone(),
             };
             tasks.spawn(keeper.run());

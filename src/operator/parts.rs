@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use super::config::{Component, OperatorConfig, ResponseConfig};
 use crate::cluster::{
-    ClusterDeny, Gate, Owners, Pacer, Roster, StoreWriters, Stores, WatchHealth, Writer,
+    ClusterDeny, LeaderGate, Owners, RateLimiter, RunMembership, StoreWriters, Stores, WatchHealth,
+    Writer,
 };
 use crate::controller::contact_reports::{ContactReports, ReportObserver};
 use crate::controller::feed::{facts_of, has_ended};
@@ -66,7 +67,7 @@ pub(super) struct Operator {
     pub(super) config: OperatorConfig,
     pub(super) writer: Writer,
     pub(super) stores: Stores,
-    pub(super) roster: Roster,
+    pub(super) membership: RunMembership,
     pub(super) witness: Witness,
     pub(super) health: SignalHealth,
     pub(super) forgotten: Forgotten,
@@ -98,7 +99,7 @@ impl Operator {
         let logs = config.sources.iter().map(|source| source.name());
         let window = config.stale_after * HEALTH_WINDOW_FACTOR;
         let health = SignalHealth::with_metrics(logs, metrics).judged_over(window);
-        let roster = Roster::default();
+        let membership = RunMembership::default();
         let index: Arc<RwLock<Index>> = Arc::default();
         let (scopes, _) = watch::channel(config.engine.scopes.clone());
         let role = match config.component {
@@ -109,7 +110,7 @@ impl Operator {
             role,
             stores: stores.clone(),
             writer: writer.clone(),
-            roster: roster.clone(),
+            membership: membership.clone(),
             index: Arc::clone(&index),
             cluster_deny: ClusterDeny::default(),
             signal_health: health.clone(),
@@ -129,7 +130,7 @@ impl Operator {
             reports_left_out: writers.contact_reports.left_out(),
             writer,
             stores,
-            roster,
+            membership,
             witness: Witness::of(health.clone()),
             health,
             forgotten: Forgotten::default(),
@@ -172,7 +173,7 @@ impl Operator {
         let controller = Arc::clone(&self.controller);
         Recorder {
             stores: self.stores.clone(),
-            roster: self.roster.clone(),
+            membership: self.membership.clone(),
             writer: self.writer.clone(),
             observer: self.config.component.observer_name(),
             settings: Arc::new(move |run| controller.effective(run)),
@@ -204,11 +205,11 @@ impl Operator {
         let controller = Arc::clone(&self.controller);
         Responder {
             stores: self.stores.clone(),
-            roster: self.roster.clone(),
+            membership: self.membership.clone(),
             owners: Owners::default(),
             writer: self.writer.clone(),
             witness: self.witness.clone(),
-            pacer: Pacer::new(response.actions_per_second),
+            limiter: RateLimiter::new(response.actions_per_second),
             cluster_deny: self.controller.cluster_deny(),
             settings_of: Arc::new(move |run| controller.effective(run)),
             settings: response.settings.clone(),
@@ -234,10 +235,12 @@ impl Operator {
 }
 
 /// The gate of a process that has just started. That of a node agent never opens: it only observes.
-fn initial_gate(component: &Component) -> Gate {
+fn initial_gate(component: &Component) -> LeaderGate {
     match component {
-        Component::Controller(response) if response.election.is_none() => Gate::alone(),
-        Component::Controller(_) | Component::NodeAgent { .. } => Gate::shut(),
+        Component::Controller(response) if response.election.is_none() => {
+            LeaderGate::without_election()
+        }
+        Component::Controller(_) | Component::NodeAgent { .. } => LeaderGate::closed(),
     }
 }
 

@@ -85,7 +85,7 @@ fn object_readings(operator: &Operator) -> Vec<Reading> {
     vec![
         Reading::plain(Metric::ObjectsMalformed, malformed_count),
         Reading::plain(Metric::Runs, size(operator.stores.runs.len())),
-        Reading::plain(Metric::Pods, size(operator.roster.pod_count())),
+        Reading::plain(Metric::Pods, size(operator.membership.pod_count())),
         Reading::plain(Metric::IncidentsOpen, size(open_count)),
     ]
 }
@@ -305,7 +305,7 @@ fn leader_readings(operator: &Operator) -> Vec<Reading> {
     let gate = operator.writer.gate();
     vec![
         Reading::plain(Metric::Leader, gate.is_open().into()),
-        Reading::plain(Metric::LeaderTransitions, gate.terms()),
+        Reading::plain(Metric::LeaderTransitions, gate.term()),
         Reading::histogram(Metric::IsolationLatency, &operator.isolation_latency),
     ]
 }

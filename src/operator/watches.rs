@@ -14,7 +14,8 @@ use super::config::Component;
 use super::parts::Operator;
 use crate::api::{Incident, IncidentCondition, condition_is, labels};
 use crate::cluster::{
-    Pod, Seen, StoreWriter, StoreWriters, follow, prune_job, prune_metadata, prune_pod, prune_quota,
+    Pod, StoreWriter, StoreWriters, WatchEvent, follow, prune_job, prune_metadata, prune_pod,
+    prune_quota,
 };
 use crate::controller::feed::facts_of;
 use crate::model::{EventTime, PodKey};
@@ -76,7 +77,7 @@ pub(super) fn start(
         writers.network_policies,
         |operator, event| {
             wake_incidents(operator, event);
-            if matches!(event, Seen::Listed) {
+            if matches!(event, WatchEvent::Listed) {
                 operator.incidents.wake_all();
             }
             operator.controller.network_policy_seen(event);
@@ -118,7 +119,7 @@ impl Watches<'_> {
         config: Config,
         prune: fn(&mut K),
         writer: StoreWriter<K>,
-        on_event: fn(&Operator, &Seen<K>),
+        on_event: fn(&Operator, &WatchEvent<K>),
     ) where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -142,7 +143,7 @@ impl Watches<'_> {
         config: Config,
         prune: fn(&mut K),
         writer: StoreWriter<K>,
-        on_event: fn(&Operator, &Seen<K>),
+        on_event: fn(&Operator, &WatchEvent<K>),
     ) where
         K: Resource<DynamicType = ()>
             + Clone
@@ -182,8 +183,8 @@ fn living_pods(component: &Component) -> Config {
     }
 }
 
-fn on_incident(operator: &Operator, event: &Seen<Incident>) {
-    if let Seen::Changed {
+fn on_incident(operator: &Operator, event: &WatchEvent<Incident>) {
+    if let WatchEvent::Changed {
         old: Some(old),
         new,
     } = event
@@ -200,7 +201,7 @@ fn on_incident(operator: &Operator, event: &Seen<Incident>) {
     operator.wakeup.wake();
 }
 
-fn on_pod(operator: &Operator, event: &Seen<Pod>) {
+fn on_pod(operator: &Operator, event: &WatchEvent<Pod>) {
     let now = EventTime::from(Timestamp::now());
     let index = || {
         operator
@@ -209,29 +210,29 @@ fn on_pod(operator: &Operator, event: &Seen<Pod>) {
             .unwrap_or_else(PoisonError::into_inner)
     };
     match event {
-        Seen::Changed { new, .. } => {
+        WatchEvent::Changed { new, .. } => {
             if let Some(facts) = facts_of(new) {
                 index().apply(facts, now);
             }
             operator.incidents.pod_seen(new);
         }
-        Seen::Gone(pod) => {
+        WatchEvent::Gone(pod) => {
             let key = PodKey::from(pod.uid().unwrap_or_default().as_str());
             index().delete(&key, now);
             operator.incidents.pod_seen(pod);
         }
-        Seen::Listed => {
+        WatchEvent::Listed => {
             operator.reset_index();
             operator.incidents.wake_all();
         }
-        Seen::Malformed { .. } => {}
+        WatchEvent::Malformed { .. } => {}
     }
     operator.controller.pod_seen(event);
 }
 
 /// Wakes the Incidents of the namespace in which an object changed.
-fn wake_incidents<K: Resource<DynamicType = ()>>(operator: &Operator, event: &Seen<K>) {
-    if let Seen::Changed { new: object, .. } | Seen::Gone(object) = event {
+fn wake_incidents<K: Resource<DynamicType = ()>>(operator: &Operator, event: &WatchEvent<K>) {
+    if let WatchEvent::Changed { new: object, .. } | WatchEvent::Gone(object) = event {
         let namespace = object.namespace().unwrap_or_default();
         operator.incidents.wake_namespace(&namespace);
     }

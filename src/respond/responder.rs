@@ -20,7 +20,7 @@ use crate::api::{
     condition_is, set_condition,
 };
 use crate::cluster::{
-    ClusterDeny, FieldManager, Owners, Pacer, Roster, Stores, WriteError, Writer,
+    ApiError, ClusterDeny, FieldManager, Owners, RateLimiter, RunMembership, Stores, Writer,
 };
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
@@ -45,7 +45,7 @@ pub struct Responder {
     /// What the cluster looks like.
     pub stores: Stores,
     /// Which pod belongs to which run.
-    pub roster: Roster,
+    pub membership: RunMembership,
     /// Who owns the pods of Incidents.
     pub owners: Owners,
     /// The way to the API server.
@@ -53,7 +53,7 @@ pub struct Responder {
     /// What the log shows of isolated pods.
     pub witness: Witness,
     /// The pace of actions.
-    pub pacer: Pacer,
+    pub limiter: RateLimiter,
     /// Whether the cluster-wide deny stands.
     pub cluster_deny: ClusterDeny,
     /// The run's settings inside its policy's ceilings.
@@ -73,13 +73,13 @@ pub struct Responder {
 pub enum RespondError {
     /// A record could not be written.
     #[error("failed to write the record of an Incident")]
-    Record(#[source] WriteError),
+    Record(#[source] ApiError),
     /// An action could not be carried out.
     #[error("failed to carry out an action of an Incident")]
-    Act(#[source] WriteError),
+    Act(#[source] ApiError),
     /// Something could not be read from the API server.
     #[error("failed to read what a response rests on")]
-    Read(#[source] WriteError),
+    Read(#[source] ApiError),
     /// A step does not change what the plan looks at: a bug, kept from looping.
     #[error("unable to finish an Incident within {0} steps")]
     TooManySteps(usize),
@@ -89,7 +89,7 @@ impl RespondError {
     /// Whether the Incident was written since it was read, which a second look mends.
     #[must_use]
     pub const fn is_stale(&self) -> bool {
-        matches!(self, Self::Record(WriteError::Conflict(_)))
+        matches!(self, Self::Record(ApiError::Conflict(_)))
     }
 
     /// Whether another process is to go on with it.
@@ -97,7 +97,7 @@ impl RespondError {
     pub const fn is_not_leader(&self) -> bool {
         matches!(
             self,
-            Self::Record(WriteError::NotLeader) | Self::Act(WriteError::NotLeader)
+            Self::Record(ApiError::NotLeader) | Self::Act(ApiError::NotLeader)
         )
     }
 }
@@ -243,7 +243,7 @@ impl Responder {
 }
 
 /// Puts what a step did into the record. Returns the error of a step that failed.
-fn note(status: &mut IncidentStatus, step: &Step, outcome: Outcome) -> Option<WriteError> {
+fn note(status: &mut IncidentStatus, step: &Step, outcome: Outcome) -> Option<ApiError> {
     match step {
         Step::Save(entry) => save(&mut status.restore, entry),
         Step::Restore { entry, .. } if outcome.as_ref().is_ok_and(|done| !done.is_open) => {

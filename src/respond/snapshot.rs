@@ -18,7 +18,7 @@ use crate::api::{
     AgentRun, Incident, IncidentCondition, Observation, ResponseAction, ResponseScope, Verdict,
     condition_is, condition_of, labels,
 };
-use crate::cluster::{Pod, WriteError};
+use crate::cluster::{ApiError, Pod};
 use crate::guardrails::audit::{Protection, widening};
 use crate::guardrails::drift::network_policy_matches;
 use crate::guardrails::network::standing_deny_network_policy;
@@ -145,7 +145,7 @@ impl Responder {
         let (ResponseScope::Run, Some(run)) = (bounds.scope, run) else {
             return subject.iter().map(|pod| stored_view(pod)).collect();
         };
-        let of_run = self.roster.pods_of(&run.uid);
+        let of_run = self.membership.pods_of(&run.uid);
         let chosen = |pod: &Pod| {
             let uid = pod.metadata.uid.as_ref();
             uid.is_some_and(|uid| of_run.contains(uid) || *uid == incident.spec.subject.uid)
@@ -187,8 +187,8 @@ impl Responder {
         let limit = std::time::Duration::from_secs(limits::API_TIMEOUT_S);
         let pods = tokio::time::timeout(limit, api.list_metadata(&params))
             .await
-            .map_err(|_| RespondError::Read(WriteError::TimedOut(limit)))?
-            .map_err(|error| RespondError::Read(WriteError::from_kube(error)))?;
+            .map_err(|_| RespondError::Read(ApiError::TimedOut(limit)))?
+            .map_err(|error| RespondError::Read(error.into()))?;
         Ok(pods
             .items
             .iter()
@@ -245,7 +245,7 @@ impl Responder {
                 *known = (*known).max(time.0);
             }
         }
-        let watched = self.roster.pod_count();
+        let watched = self.membership.pod_count();
         Breaker::at(now, first.into_values(), watched, self.settings.breaker)
     }
 
@@ -303,7 +303,7 @@ impl Responder {
             pod_uids.push(subject.clone());
             let bounds = self.bounds_of(self.run_of(other).as_deref());
             if let (ResponseScope::Run, Some(run)) = (bounds.scope, &other.spec.run) {
-                pod_uids.extend(self.roster.pods_of(&run.uid));
+                pod_uids.extend(self.membership.pods_of(&run.uid));
             }
         }
         let pod = self.subject(other, &other.namespace().unwrap_or_default());

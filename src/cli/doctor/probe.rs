@@ -20,7 +20,7 @@ use super::Context;
 use super::check::{Check, Verdict};
 use crate::cli::people::ask;
 use crate::cli::probe_pod::{PORT, Try};
-use crate::cluster::{Conflicts, FieldManager, Gate, WriteError, Writer};
+use crate::cluster::{ApiError, Conflicts, FieldManager, LeaderGate, Writer};
 use crate::limits;
 use crate::observability::chain;
 
@@ -57,8 +57,8 @@ enum Stop {
     Interrupted,
 }
 
-impl From<WriteError> for Stop {
-    fn from(error: WriteError) -> Self {
+impl From<ApiError> for Stop {
+    fn from(error: ApiError) -> Self {
         Self::Because(chain(&error))
     }
 }
@@ -93,7 +93,11 @@ pub(super) async fn check(context: &Context<'_>, image: Option<String>) -> Check
     let limit = Duration::from_secs(limits::PEOPLE_TIMEOUT_S);
     let probe = Probe {
         context,
-        writer: Writer::new(context.cluster.client.clone(), limit, Gate::open()),
+        writer: Writer::new(
+            context.cluster.client.clone(),
+            limit,
+            LeaderGate::always_open(),
+        ),
         namespace: format!(
             "yellowjack-probe-{:08x}",
             RandomState::new().hash_one(0) >> 32
@@ -169,7 +173,7 @@ fn judge(seen: Seen) -> Check {
 }
 
 impl Probe<'_> {
-    async fn make_namespace(&self) -> Result<(), WriteError> {
+    async fn make_namespace(&self) -> Result<(), ApiError> {
         let namespace: Namespace = object(json!({
             "metadata": {
                 "name": self.namespace,
@@ -184,7 +188,7 @@ impl Probe<'_> {
     }
 
     /// Also where it is not known whether it was made.
-    async fn remove_namespace(&self) -> Result<(), WriteError> {
+    async fn remove_namespace(&self) -> Result<(), ApiError> {
         self.writer
             .delete_cluster_scoped::<Namespace>(&self.namespace)
             .await
@@ -215,10 +219,10 @@ impl Probe<'_> {
                 .await;
             match made {
                 Ok(_) => return Ok(()),
-                Err(WriteError::Refused(error)) if Instant::now() < deadline => {
+                Err(ApiError::Refused(error)) if Instant::now() < deadline => {
                     let is_account = error.to_string().contains("serviceaccount");
                     if !is_account {
-                        return Err(WriteError::Refused(error).into());
+                        return Err(ApiError::Refused(error).into());
                     }
                     tokio::time::sleep(POLL).await;
                 }
@@ -400,9 +404,8 @@ fn pod_of(name: &str, image: &str, args: &[String]) -> Value {
     })
 }
 
-fn object<K: serde::de::DeserializeOwned>(value: Value) -> Result<K, WriteError> {
-    serde_json::from_value(value)
-        .map_err(|error| WriteError::Refused(kube::Error::SerdeError(error)))
+fn object<K: serde::de::DeserializeOwned>(value: Value) -> Result<K, ApiError> {
+    serde_json::from_value(value).map_err(|error| ApiError::Refused(kube::Error::SerdeError(error)))
 }
 
 #[cfg(test)]

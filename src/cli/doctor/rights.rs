@@ -11,7 +11,7 @@ use super::Context;
 use super::check::{Check, Verdict};
 use super::clock::some;
 use crate::cli::people::{PeopleError, list};
-use crate::cluster::{Deed, WriteError, may_account, may_i};
+use crate::cluster::{AccessRequest, ApiError, may_current_user, may_service_account};
 use crate::observability::chain;
 
 /// Group, resource and verb of what the controller cannot do without.
@@ -86,19 +86,19 @@ async fn missing(
     context: &Context<'_>,
     account: &str,
     deeds: &[(&'static str, &'static str, &'static str)],
-) -> Result<Vec<String>, WriteError> {
+) -> Result<Vec<String>, ApiError> {
     let client = &context.cluster.client;
     let namespace = &context.args.operator_namespace;
     let mut missing = Vec::new();
     for (group, resource, verb) in deeds {
-        let deed = Deed {
+        let deed = AccessRequest {
             group,
             resource,
             verb,
             name: "",
             namespace: "",
         };
-        if !may_account(client, namespace, account, &deed).await? {
+        if !may_service_account(client, namespace, account, &deed).await? {
             let dot = if group.is_empty() { "" } else { "." };
             missing.push(format!("{verb} {resource}{dot}{group}"));
         }
@@ -128,14 +128,14 @@ fn judge_rights(wanted: String, needed: &[String], levers: &[String]) -> Check {
 
 async fn of_caller(context: &Context<'_>) -> Check {
     let wanted = "you may decide on Incidents of your namespace";
-    let deed = Deed {
+    let deed = AccessRequest {
         group: "yellowjack.dev",
         resource: "incidents",
         verb: "patch",
         name: "",
         namespace: &context.cluster.namespace,
     };
-    match may_i(&context.cluster.client, &deed).await {
+    match may_current_user(&context.cluster.client, &deed).await {
         Ok(true) => Check::ok(
             "you",
             wanted,

@@ -1,8 +1,8 @@
-//! One candidate for the Lease: reads it, writes it, opens and shuts the gate accordingly.
+//! Leader election of one replica: acquires, renews and releases the Lease, and opens and closes the gate.
 //!
-//! What is to be done is decided in `election`. Every write is conditional on the version that was
-//! read, so of two candidates one gets a conflict. Lost leadership ends nothing: the process goes on
-//! watching and detecting, and writes nothing.
+//! `lease_observer` decides what to do. Every write is conditional on the resource version that was
+//! read, so of two replicas that try at the same time one gets a conflict. A replica that loses the
+//! Lease continues to watch and detect, and writes nothing that acts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,32 +14,34 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{Gate, Hold};
-use super::lease_observer::{Move, Sightings, Terms, held, released};
+use super::gate::{LeaderGate, Leadership};
+use super::lease_observer::{
+    LeaseAction, LeaseObserver, LeaseTimings, acquired_spec, released_spec,
+};
 use crate::api::labels;
-use crate::cluster::error::WriteError;
+use crate::cluster::error::ApiError;
 use crate::limits;
 use crate::observability::chain;
 
-/// In `metadata.managedFields` of the Lease.
+/// The name in `metadata.managedFields` of the Lease.
 const FIELD_MANAGER: &str = "yellowjack/leader";
 
-/// How soon the Lease is read again that somebody else changed meanwhile.
+/// How soon to read the Lease again after a conflict.
 const CONFLICT_RETRY: Duration = Duration::from_millis(100);
 
-/// See the module.
-pub struct Candidate {
+/// Takes part in the leader election until it is stopped.
+pub struct LeaderElector {
     client: Client,
-    gate: Gate,
+    gate: LeaderGate,
     namespace: String,
     name: String,
     identity: String,
-    terms: Terms,
+    timings: LeaseTimings,
     reads: Arc<AtomicBool>,
 }
 
-/// A name for this process that no other has: the host's (in a pod, the pod's) and a random part. Not
-/// the host's alone: two processes of one name would both take the Lease for their own.
+/// A unique name for this process: the host's (in a pod, the pod's) and a random part. The host name
+/// alone is not enough: two processes of one name would both take the Lease for their own.
 #[must_use]
 pub fn identity(host: &str) -> String {
     use std::hash::{BuildHasher, RandomState};
@@ -48,17 +50,17 @@ pub fn identity(host: &str) -> String {
     format!("{host}_{random:016x}")
 }
 
-impl Candidate {
-    /// A candidate for the Lease of this name. It notes in `reads` whether the Lease could be read and
-    /// kept when it was looked at last.
+impl LeaderElector {
+    /// An elector for the Lease of this name. It stores in `reads` whether the last attempt could read
+    /// the Lease, and write it where that was due.
     #[must_use]
     pub fn new(
         client: Client,
-        gate: Gate,
+        gate: LeaderGate,
         namespace: &str,
         name: &str,
         identity: String,
-        terms: Terms,
+        timings: LeaseTimings,
         reads: Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -67,123 +69,117 @@ impl Candidate {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             identity,
-            terms,
+            timings,
             reads,
         }
     }
 
-    /// Stands for the Lease until `stop`, then gives it back: writes that are under way end, none
-    /// begins, and the next one need not wait.
+    /// Tries to acquire and renew the Lease until `stop`, then releases it: writes in flight end, no
+    /// new one begins, and the next leader does not have to wait for the Lease to expire.
     pub async fn run(self, stop: CancellationToken) {
-        let mut seen = Sightings::default();
+        let mut observer = LeaseObserver::default();
         let mut is_failing = false;
         while !stop.is_cancelled() {
             let wait = tokio::select! {
                 () = stop.cancelled() => break,
-                wait = self.look(&mut seen, &mut is_failing) => wait,
+                wait = self.tick(&mut observer, &mut is_failing) => wait,
             };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        self.give_back().await;
+        self.release().await;
     }
 
-    /// Looks once; returns when to look again.
-    async fn look(&self, seen: &mut Sightings, is_failing: &mut bool) -> Duration {
-        let holder = seen.holder().map(ToOwned::to_owned);
-        let limit = self.terms.look_limit();
-        let result = match tokio::time::timeout(limit, self.stand(seen)).await {
+    /// One attempt; returns when to make the next one.
+    async fn tick(&self, observer: &mut LeaseObserver, is_failing: &mut bool) -> Duration {
+        let holder = observer.holder().map(ToOwned::to_owned);
+        let limit = self.timings.attempt_limit();
+        let attempt = self.try_acquire_or_renew(observer);
+        let result = match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
-            Err(_) => Err(WriteError::TimedOut(limit)),
+            Err(_) => Err(ApiError::TimedOut(limit)),
         };
-        self.say(&result, is_failing);
-        self.shut_if_lost(seen);
-        if seen.holder() != holder.as_deref() {
-            let (lease, holder) = (&self.name, seen.holder().unwrap_or("nobody"));
-            let leads = self.gate.is_held();
-            tracing::info!(lease, holder, leads, "The Lease has another holder.");
+        self.log_failure(&result, is_failing);
+        self.close_if_lost(observer);
+        if observer.holder() != holder.as_deref() {
+            let (lease, holder) = (&self.name, observer.holder().unwrap_or("none"));
+            let leads = self.gate.is_leader();
+            tracing::info!(lease, holder, leads, "The holder of the Lease changed.");
         }
         match result {
-            Err(WriteError::Conflict(_)) => CONFLICT_RETRY,
-            _ if self.gate.is_held() => self.terms.retry,
-            // A Lease that is given back is taken within half a period.
-            _ => self.terms.retry / 2,
+            Err(ApiError::Conflict(_)) => CONFLICT_RETRY,
+            _ if self.gate.is_leader() => self.timings.retry,
+            // A Lease that is released is acquired within half a period.
+            _ => self.timings.retry / 2,
         }
     }
 
-    /// Reads the Lease, and makes, takes or renews it where that is due.
-    async fn stand(&self, seen: &mut Sightings) -> Result<(), WriteError> {
+    /// Reads the Lease, and creates, acquires or renews it where that is due.
+    async fn try_acquire_or_renew(&self, observer: &mut LeaseObserver) -> Result<(), ApiError> {
         let api = self.api();
-        let stored = api
-            .get_opt(&self.name)
-            .await
-            .map_err(WriteError::from_kube)?;
-        seen.see(stored.as_ref(), Instant::now());
-        let step = seen.evaluate(&self.identity, &self.terms, Instant::now());
-        if step == Move::Wait {
+        let stored = api.get_opt(&self.name).await?;
+        observer.observe(stored.as_ref(), Instant::now());
+        let action = observer.next_action(&self.identity, &self.timings, Instant::now());
+        if action == LeaseAction::Wait {
             return Ok(());
         }
         let before = stored.as_ref().and_then(|lease| lease.spec.as_ref());
-        let spec = held(before, &self.identity, &self.terms, Timestamp::now());
+        let spec = acquired_spec(before, &self.identity, &self.timings, Timestamp::now());
         let lease = self.lease(stored.as_ref(), spec);
-        // Others reckon from when they see the write, which is later.
-        let asked = Instant::now();
+        // Others count the lease duration from when they read the record, which is later.
+        let sent_at = Instant::now();
         let params = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let written = match step {
-            Move::Create => api.create(&params, &lease).await,
-            _ => api.replace(&self.name, &params, &lease).await,
+        let written = match action {
+            LeaseAction::Create => api.create(&params, &lease).await?,
+            _ => api.replace(&self.name, &params, &lease).await?,
         };
-        let written = written.map_err(WriteError::from_kube)?;
-        if step == Move::Take {
-            // A term that ended unnoticed must not go on as if nothing had been.
-            self.gate.shut_now();
+        if action == LeaseAction::Acquire {
+            // If the previous term of this process ended unnoticed, a new term must begin.
+            self.gate.close();
         }
-        seen.see(Some(&written), Instant::now());
-        self.gate.hold(Hold::Until {
-            last_begin: asked + self.terms.renew_deadline,
-            end: asked + self.terms.duration,
+        observer.observe(Some(&written), Instant::now());
+        self.gate.renewed(Leadership::Until {
+            last_begin: sent_at + self.timings.renew_deadline,
+            end: sent_at + self.timings.duration,
         });
         Ok(())
     }
 
-    /// Shuts the gate where another holds the Lease, or it was not renewed in time.
-    fn shut_if_lost(&self, seen: &Sightings) {
-        if !self.gate.is_held() {
+    /// Closes the gate if another process holds the Lease, or the renew deadline has passed.
+    fn close_if_lost(&self, observer: &LeaseObserver) {
+        if !self.gate.is_leader() {
             return;
         }
         let lease = &self.name;
-        match seen.holder() {
+        match observer.holder() {
             Some(holder) if holder == self.identity => {
                 if self.gate.is_overdue(Instant::now()) {
-                    self.gate.shut_now();
-                    tracing::warn!(
-                        lease,
-                        "The Lease could not be renewed in time; nothing is written any more."
-                    );
+                    self.gate.close();
+                    tracing::warn!(lease, "Failed to renew the Lease in time; writes stopped.");
                 }
             }
             holder => {
-                self.gate.shut_now();
-                let holder = holder.unwrap_or("nobody");
+                self.gate.close();
+                let holder = holder.unwrap_or("none");
                 tracing::warn!(
                     lease,
                     holder,
-                    "The Lease was taken away; nothing is written any more."
+                    "Another process acquired the Lease; writes stopped."
                 );
             }
         }
     }
 
-    /// Says it once per streak when the Lease cannot be read or written.
-    fn say(&self, result: &Result<(), WriteError>, is_failing: &mut bool) {
+    /// Logs the first of several consecutive failures as a warning.
+    fn log_failure(&self, result: &Result<(), ApiError>, is_failing: &mut bool) {
         let error = match result {
-            // With a conflict another candidate was faster.
-            Ok(()) | Err(WriteError::Conflict(_)) => None,
+            // A conflict means that another replica wrote first.
+            Ok(()) | Err(ApiError::Conflict(_)) => None,
             Err(error) => Some(chain(error)),
         };
         self.reads.store(error.is_none(), Ordering::Relaxed);
@@ -191,37 +187,48 @@ impl Candidate {
         let (lease, namespace) = (&self.name, &self.namespace);
         if let Some(error) = error {
             if was_failing {
-                tracing::debug!(lease, namespace, error, "The Lease still cannot be kept.");
+                tracing::debug!(
+                    lease,
+                    namespace,
+                    error,
+                    "Still failing to read or renew the Lease."
+                );
             } else {
-                tracing::warn!(lease, namespace, error, "The Lease cannot be kept.");
+                tracing::warn!(
+                    lease,
+                    namespace,
+                    error,
+                    "Failed to read or renew the Lease; will retry."
+                );
             }
         }
     }
 
-    /// Shuts the gate, and lets the next one take over at once where the Lease is held.
-    async fn give_back(&self) {
-        self.gate.shut_now();
+    /// Closes the gate and releases the Lease if this process holds it.
+    async fn release(&self) {
+        self.gate.close();
         if !self.reads.load(Ordering::Relaxed) {
             return;
         }
         let limit = Duration::from_secs(limits::API_TIMEOUT_S);
         self.gate.writes_ended(limit).await;
         let lease = &self.name;
-        match tokio::time::timeout(limit, self.release()).await {
+        match tokio::time::timeout(limit, self.clear_holder()).await {
             Ok(Ok(false)) => {}
-            Ok(Ok(true)) => tracing::info!(lease, "The Lease is given back."),
+            Ok(Ok(true)) => tracing::info!(lease, "Released the Lease."),
             Ok(Err(error)) => {
                 let error = chain(&error);
-                tracing::warn!(lease, error, "The Lease is not given back, and expires.");
+                tracing::warn!(lease, error, "Failed to release the Lease; it will expire.");
             }
-            Err(_) => tracing::warn!(lease, "The Lease is not given back, and expires."),
+            Err(_) => tracing::warn!(lease, "Failed to release the Lease; it will expire."),
         }
     }
 
-    /// Releases the Lease if it is held; one that was asked for a moment ago may be, unknown to us.
-    async fn release(&self) -> Result<bool, WriteError> {
+    /// Removes the holder if it is this process. The Lease is read first: a renewal whose response was
+    /// lost may have succeeded.
+    async fn clear_holder(&self) -> Result<bool, ApiError> {
         let api = self.api();
-        let stored = api.get(&self.name).await.map_err(WriteError::from_kube)?;
+        let stored = api.get(&self.name).await?;
         let spec = stored.spec.clone().unwrap_or_default();
         if spec.holder_identity.as_ref() != Some(&self.identity) {
             return Ok(false);
@@ -230,13 +237,12 @@ impl Candidate {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let lease = self.lease(Some(&stored), released(&spec));
-        let written = api.replace(&self.name, &params, &lease).await;
-        written.map(|_| true).map_err(WriteError::from_kube)
+        let lease = self.lease(Some(&stored), released_spec(&spec));
+        api.replace(&self.name, &params, &lease).await?;
+        Ok(true)
     }
 
-    /// The object to write: as it was read, with another record. Its version makes the write
-    /// conditional.
+    /// The stored object with another record. Its resource version makes the write conditional.
     fn lease(&self, stored: Option<&Lease>, spec: LeaseSpec) -> Lease {
         let mut metadata = stored.map_or_else(
             || ObjectMeta {

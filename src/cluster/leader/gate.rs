@@ -1,182 +1,188 @@
-//! The gate before every write that acts: open only while this process leads.
+//! The gate before every write that acts: open only while this process is the leader.
 //!
-//! [`Writer`](super::Writer) asks it anew for each write, so no part of the program can act past it.
-//! It shuts by itself when the time of the last renewal is over, even if the task that renews hangs.
+//! [`Writer`](crate::cluster::Writer) asks the gate before each write, so no part of the program can
+//! act without it. The gate closes by itself when the renew deadline of the Lease has passed, even if
+//! the task that renews the Lease hangs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, watch};
 
-/// For how long a process leads.
+/// How long this process is the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum Leadership {
     /// There is no election.
-    ForEver,
-    /// As long as the Lease was renewed.
+    Unlimited,
+    /// Until the Lease expires, unless it is renewed.
     Until {
-        /// No write is begun from here on.
+        /// No write begins after this time.
         last_begin: Instant,
-        /// From here on others may write; a write that was begun has ended by then.
+        /// After this time another process may write. Every write that has begun ends by then.
         end: Instant,
     },
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// Counts how often this process came to lead.
+    /// How often this process became the leader.
     term: u64,
-    hold: Option<Hold>,
-    /// The last term that was entered: what it rests on is known.
-    entered: u64,
+    leadership: Option<Leadership>,
+    /// The last term for which [`LeaderGate::open`] was called.
+    opened_term: u64,
 }
 
-/// See the module. Cheap to clone; all clones are one gate.
-#[derive(Clone, Debug)]
-pub struct Gate {
-    state: Arc<watch::Sender<State>>,
-    /// Read by every write under way.
-    under_way: Arc<RwLock<()>>,
-}
-
-/// Leave for one write. Held until it has ended.
-pub(in crate::cluster) struct Pass {
-    /// How long the write may take.
-    pub limit: Duration,
-    _under_way: OwnedRwLockReadGuard<()>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self::shut()
+impl State {
+    const fn is_open(&self) -> bool {
+        self.leadership.is_some() && self.opened_term == self.term
     }
 }
 
-impl Gate {
-    /// A gate that opens when a Lease is held; never, where nobody asks for one.
+/// Lets writes through only while this process is the leader. Clones share one state.
+#[derive(Clone, Debug)]
+pub struct LeaderGate {
+    state: Arc<watch::Sender<State>>,
+    /// Each write holds a read lock until it has ended.
+    in_flight: Arc<RwLock<()>>,
+}
+
+/// Permission for one write. Held until the write has ended.
+pub(in crate::cluster) struct WritePermit {
+    /// How long the write may take.
+    pub limit: Duration,
+    _in_flight: OwnedRwLockReadGuard<()>,
+}
+
+impl Default for LeaderGate {
+    fn default() -> Self {
+        Self::closed()
+    }
+}
+
+impl LeaderGate {
+    /// A closed gate. It opens when an elector acquires the Lease; without an elector, never.
     #[must_use]
-    pub fn shut() -> Self {
+    pub fn closed() -> Self {
         Self {
             state: Arc::new(watch::Sender::new(State::default())),
-            under_way: Arc::default(),
+            in_flight: Arc::default(),
         }
     }
 
-    /// A gate without an election: this process is the only one. Its term still must be entered.
+    /// A gate without leader election, for the only replica. Its first term still must be opened.
     #[must_use]
-    pub fn alone() -> Self {
-        let gate = Self::shut();
-        gate.hold(Hold::ForEver);
+    pub fn without_election() -> Self {
+        let gate = Self::closed();
+        gate.renewed(Leadership::Unlimited);
         gate
     }
 
-    /// A gate that is open: for a person's command, which no other process does at the same time.
+    /// An open gate, for commands that a person runs.
     #[must_use]
-    pub fn open() -> Self {
-        let gate = Self::alone();
-        gate.enter(gate.terms());
+    pub fn always_open() -> Self {
+        let gate = Self::without_election();
+        gate.open(gate.term());
         gate
     }
 
     /// Whether a write that acts would be let through now.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.left(Instant::now()).is_some()
+        self.remaining(Instant::now()).is_some()
     }
 
-    /// Whether the Lease is held, entered or not.
+    /// Whether this process holds the Lease, whether or not the term is open.
     #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.state.borrow().hold.is_some()
+    pub fn is_leader(&self) -> bool {
+        self.state.borrow().leadership.is_some()
     }
 
-    /// How often this process came to lead.
+    /// How often this process became the leader.
     #[must_use]
-    pub fn terms(&self) -> u64 {
+    pub fn term(&self) -> u64 {
         self.state.borrow().term
     }
 
-    /// Waits until this process holds the Lease in a term that was not entered yet; returns the term.
+    /// Waits until this process is the leader in a term that is not open yet; returns the term.
     pub async fn next_term(&self) -> u64 {
-        self.wait_until(|state| state.hold.is_some() && state.entered != state.term)
+        self.wait_until(|state| state.leadership.is_some() && state.opened_term != state.term)
             .await
             .term
     }
 
-    /// Waits until a term is over.
-    pub async fn term_is_over(&self, term: u64) {
-        self.wait_until(|state| state.hold.is_none() || state.term != term)
+    /// Waits until this term has ended.
+    pub async fn term_ended(&self, term: u64) {
+        self.wait_until(|state| state.leadership.is_none() || state.term != term)
             .await;
     }
 
-    /// Waits until writes that act would be let through.
-    pub async fn opened(&self) {
-        self.wait_until(|state| state.hold.is_some() && state.entered == state.term)
-            .await;
+    /// Waits until the gate is open.
+    pub async fn wait_until_open(&self) {
+        self.wait_until(State::is_open).await;
     }
 
-    /// What a term rests on is known: writes may begin, unless the term is over by now.
-    pub fn enter(&self, term: u64) {
-        self.state.send_modify(|state| state.entered = term);
+    /// Lets the writes of this term begin. Has no effect if the term has ended.
+    pub fn open(&self, term: u64) {
+        self.state.send_modify(|state| state.opened_term = term);
     }
 
-    /// The Lease is held.
-    pub(super) fn hold(&self, hold: Hold) {
+    /// The Lease was acquired or renewed.
+    pub(super) fn renewed(&self, leadership: Leadership) {
         self.state.send_modify(|state| {
-            if state.hold.is_none() {
+            if state.leadership.is_none() {
                 state.term += 1;
             }
-            state.hold = Some(hold);
+            state.leadership = Some(leadership);
         });
     }
 
-    /// The Lease is not held any more. No write begins from here on.
-    pub(in crate::cluster) fn shut_now(&self) {
-        self.state.send_modify(|state| state.hold = None);
+    /// The Lease was lost or released. No write begins after this call.
+    pub(in crate::cluster) fn close(&self) {
+        self.state.send_modify(|state| state.leadership = None);
     }
 
-    /// Whether the time of the last renewal is over.
+    /// Whether the renew deadline has passed.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        matches!(self.state.borrow().hold, Some(Hold::Until { last_begin, .. }) if now >= last_begin)
+        matches!(self.state.borrow().leadership, Some(Leadership::Until { last_begin, .. }) if now >= last_begin)
     }
 
-    /// Waits until no write is under way any more, or for `limit`.
+    /// Waits until no write is in flight, at most for `limit`.
     pub(super) async fn writes_ended(&self, limit: Duration) {
-        // Over time the Lease is not worth more than the writes that hang.
-        let _ended = tokio::time::timeout(limit, self.under_way.write()).await;
+        // A write that hangs must not delay the release of the Lease beyond the limit.
+        let _ended = tokio::time::timeout(limit, self.in_flight.write()).await;
     }
 
-    /// Leave for one write that is to begin now.
-    pub(in crate::cluster) async fn pass(&self) -> Option<Pass> {
-        let under_way = Arc::clone(&self.under_way).read_owned().await;
-        let limit = self.left(Instant::now())?;
-        Some(Pass {
+    /// Permission for one write that begins now; `None` while the gate is closed.
+    pub(in crate::cluster) async fn permit(&self) -> Option<WritePermit> {
+        let in_flight = Arc::clone(&self.in_flight).read_owned().await;
+        let limit = self.remaining(Instant::now())?;
+        Some(WritePermit {
             limit,
-            _under_way: under_way,
+            _in_flight: in_flight,
         })
     }
 
-    /// How long a write that begins now may take.
-    fn left(&self, now: Instant) -> Option<Duration> {
+    /// How long a write that begins now may take; `None` while the gate is closed.
+    fn remaining(&self, now: Instant) -> Option<Duration> {
         let state = *self.state.borrow();
-        if state.entered != state.term {
+        if !state.is_open() {
             return None;
         }
-        match state.hold? {
-            Hold::ForEver => Some(Duration::MAX),
-            Hold::Until { last_begin, end } => {
+        match state.leadership? {
+            Leadership::Unlimited => Some(Duration::MAX),
+            Leadership::Until { last_begin, end } => {
                 (now < last_begin).then(|| end.saturating_duration_since(now))
             }
         }
     }
 
-    async fn wait_until(&self, is_so: impl Fn(&State) -> bool) -> State {
+    async fn wait_until(&self, is_reached: impl Fn(&State) -> bool) -> State {
         let mut states = self.state.subscribe();
-        let found = states.wait_for(|state| is_so(state)).await;
+        let found = states.wait_for(|state| is_reached(state)).await;
         let found = found.map(|state| *state).ok();
         match found {
             Some(state) => state,
-            // Never: the sender lives as long as this gate.
+            // Unreachable: the sender lives as long as this gate.
             None => std::future::pending().await,
         }
     }
@@ -188,64 +194,64 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn until(now: Instant, begin: Duration, end: Duration) -> Hold {
-        Hold::Until {
+    fn until(now: Instant, begin: Duration, end: Duration) -> Leadership {
+        Leadership::Until {
             last_begin: now + begin,
             end: now + end,
         }
     }
 
     #[test]
-    fn it_is_shut_without_a_lease_and_before_the_term_is_entered() {
-        let gate = Gate::shut();
+    fn it_is_closed_without_a_lease_and_before_the_term_is_opened() {
+        let gate = LeaderGate::closed();
         assert!(!gate.is_open());
-        gate.enter(0);
+        gate.open(0);
         assert!(!gate.is_open());
-        gate.hold(until(Instant::now(), 10 * SECOND, 15 * SECOND));
-        assert!(!gate.is_open(), "not entered");
-        gate.enter(1);
+        gate.renewed(until(Instant::now(), 10 * SECOND, 15 * SECOND));
+        assert!(!gate.is_open(), "the term is not open");
+        gate.open(1);
         assert!(gate.is_open());
-        gate.shut_now();
+        gate.close();
         assert!(!gate.is_open());
     }
 
     #[test]
-    fn a_term_that_was_lost_meanwhile_opens_nothing() {
-        let gate = Gate::shut();
-        gate.hold(until(Instant::now(), 10 * SECOND, 15 * SECOND));
-        gate.shut_now();
-        gate.hold(until(Instant::now(), 10 * SECOND, 15 * SECOND));
-        gate.enter(1);
-        assert!(!gate.is_open(), "the second term was not entered");
-        gate.enter(2);
+    fn opening_a_term_that_has_ended_has_no_effect() {
+        let gate = LeaderGate::closed();
+        gate.renewed(until(Instant::now(), 10 * SECOND, 15 * SECOND));
+        gate.close();
+        gate.renewed(until(Instant::now(), 10 * SECOND, 15 * SECOND));
+        gate.open(1);
+        assert!(!gate.is_open(), "the second term is not open");
+        gate.open(2);
         assert!(gate.is_open());
     }
 
     #[test]
-    fn it_shuts_by_itself_and_no_write_outlasts_the_lease() {
-        let (gate, now) = (Gate::shut(), Instant::now());
-        gate.hold(until(now, 10 * SECOND, 15 * SECOND));
-        gate.enter(1);
-        assert_eq!(gate.left(now), Some(15 * SECOND));
-        assert_eq!(gate.left(now + 9 * SECOND), Some(6 * SECOND));
-        assert_eq!(gate.left(now + 10 * SECOND), None);
+    fn it_closes_by_itself_and_no_write_outlasts_the_lease() {
+        let (gate, now) = (LeaderGate::closed(), Instant::now());
+        gate.renewed(until(now, 10 * SECOND, 15 * SECOND));
+        gate.open(1);
+        assert_eq!(gate.remaining(now), Some(15 * SECOND));
+        assert_eq!(gate.remaining(now + 9 * SECOND), Some(6 * SECOND));
+        assert_eq!(gate.remaining(now + 10 * SECOND), None);
         assert!(gate.is_overdue(now + 10 * SECOND));
-        gate.hold(until(now + 2 * SECOND, 10 * SECOND, 15 * SECOND));
-        assert!(gate.left(now + 11 * SECOND).is_some(), "renewed");
+        gate.renewed(until(now + 2 * SECOND, 10 * SECOND, 15 * SECOND));
+        assert!(gate.remaining(now + 11 * SECOND).is_some(), "renewed");
     }
 
     #[tokio::test]
-    async fn giving_up_waits_for_writes_under_way_and_lets_none_begin() {
-        let gate = Gate::alone();
-        gate.enter(gate.next_term().await);
-        let pass = gate.pass().await.unwrap();
-        gate.shut_now();
-        assert!(gate.pass().await.is_none());
+    async fn a_release_waits_for_writes_in_flight_and_lets_none_begin() {
+        let gate = LeaderGate::without_election();
+        gate.open(gate.next_term().await);
+        let permit = gate.permit().await.unwrap();
+        gate.close();
+        assert!(gate.permit().await.is_none());
         let ended = gate.writes_ended(60 * SECOND);
         tokio::pin!(ended);
-        let is_over = futures::poll!(&mut ended).is_ready();
-        assert!(!is_over, "a write is under way");
-        drop(pass);
+        let has_ended = futures::poll!(&mut ended).is_ready();
+        assert!(!has_ended, "a write is in flight");
+        drop(permit);
         ended.await;
     }
 }

@@ -5,6 +5,6 @@ mod elector;
 mod gate;
 mod lease_observer;
 
-pub use elector::{Candidate, identity};
-pub use gate::Gate;
-pub use lease_observer::{BadTerms, Terms};
+pub use elector::{LeaderElector, identity};
+pub use gate::LeaderGate;
+pub use lease_observer::{InvalidLeaseTimings, LeaseTimings};

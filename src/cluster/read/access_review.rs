@@ -11,12 +11,12 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::cluster::error::WriteError;
+use crate::cluster::error::ApiError;
 use crate::limits;
 
 /// An action on a kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deed<'a> {
+pub struct AccessRequest<'a> {
     /// API group; empty for the core.
     pub group: &'a str,
     /// Resource, in the plural; with `/` and a subresource where one is meant.
@@ -29,7 +29,7 @@ pub struct Deed<'a> {
     pub namespace: &'a str,
 }
 
-impl Deed<'_> {
+impl AccessRequest<'_> {
     fn attributes(&self) -> ResourceAttributes {
         let (resource, subresource) = match self.resource.split_once('/') {
             Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
@@ -49,7 +49,7 @@ impl Deed<'_> {
 }
 
 /// The name by which the API server knows the caller.
-pub async fn who_am_i(client: &Client) -> Result<Option<String>, WriteError> {
+pub async fn current_user(client: &Client) -> Result<Option<String>, ApiError> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
     let answer = post(&api, &SelfSubjectReview::default()).await?;
     let user = answer.status.and_then(|status| status.user_info);
@@ -57,7 +57,7 @@ pub async fn who_am_i(client: &Client) -> Result<Option<String>, WriteError> {
 }
 
 /// Whether the caller may do this.
-pub async fn may_i(client: &Client, deed: &Deed<'_>) -> Result<bool, WriteError> {
+pub async fn may_current_user(client: &Client, deed: &AccessRequest<'_>) -> Result<bool, ApiError> {
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let question = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
@@ -71,12 +71,12 @@ pub async fn may_i(client: &Client, deed: &Deed<'_>) -> Result<bool, WriteError>
 }
 
 /// Whether this service account may do this. Asking takes a right of its own.
-pub async fn may_account(
+pub async fn may_service_account(
     client: &Client,
     namespace: &str,
     account: &str,
-    deed: &Deed<'_>,
-) -> Result<bool, WriteError> {
+    deed: &AccessRequest<'_>,
+) -> Result<bool, ApiError> {
     let api: Api<SubjectAccessReview> = Api::all(client.clone());
     let question = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
@@ -95,7 +95,7 @@ pub async fn may_account(
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-async fn post<K>(api: &Api<K>, question: &K) -> Result<K, WriteError>
+async fn post<K>(api: &Api<K>, question: &K) -> Result<K, ApiError>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
@@ -103,6 +103,6 @@ where
     let params = PostParams::default();
     tokio::time::timeout(limit, api.create(&params, question))
         .await
-        .map_err(|_| WriteError::TimedOut(limit))?
-        .map_err(WriteError::from_kube)
+        .map_err(|_| ApiError::TimedOut(limit))?
+        .map_err(ApiError::from)
 }

@@ -1,7 +1,11 @@
 //! Reads from the API server that bypass the stores, each with a time limit.
 
 mod access_review;
+mod catch_up;
 mod owners;
+mod reader;
 
-pub use access_review::{Deed, may_account, may_i, who_am_i};
-pub use owners::{Chain, OwnerError, Owners, kind_of};
+pub use access_review::{AccessRequest, current_user, may_current_user, may_service_account};
+pub use catch_up::catch_up;
+pub use owners::{OwnerChain, Owners, kind_of};
+pub use reader::{Reader, read};

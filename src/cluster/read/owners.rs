@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DynamicObject, ListParams};
@@ -14,53 +13,26 @@ use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 
+use super::reader::read;
 use crate::api::{GROUP, OwnerReferenceTarget};
-use crate::cluster::error::WriteError;
+use crate::cluster::error::ApiError;
 use crate::cluster::store::{Pod, Stores};
 use crate::guardrails::membership::OwnerLink;
 use crate::limits;
 
 /// A pod's owners, nearest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chain {
+pub struct OwnerChain {
     /// The owners.
     pub links: Vec<OwnerLink>,
     /// Whether the chain was followed through kinds that have to be asked for.
     pub is_deep: bool,
 }
 
-/// Why a chain could not be followed now. It is tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum OwnerError {
-    /// No answer within the time limit.
-    #[error("failed to hear from the API server about an owner within {0:?}")]
-    TimedOut(Duration),
-    /// The API server was away, or answered with an error that may pass.
-    #[error("failed to read an owner")]
-    Read(#[source] kube::Error),
-}
-
-impl OwnerError {
-    /// Whether the operator may not read it.
-    #[must_use]
-    pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Read(kube::Error::Api(status)) if status.code == 403)
-    }
-}
-
-impl From<OwnerError> for WriteError {
-    fn from(error: OwnerError) -> Self {
-        match error {
-            OwnerError::TimedOut(limit) => Self::TimedOut(limit),
-            OwnerError::Read(error) => Self::from_kube(error),
-        }
-    }
-}
-
 /// Chains by pod UID, and what was asked for on the way.
 #[derive(Default)]
 pub struct Owners {
-    chains: Mutex<HashMap<String, Chain>>,
+    chains: Mutex<HashMap<String, OwnerChain>>,
     /// The next owner by the UID of an owner; `None` where there is none. UIDs are never reused.
     parents: Mutex<HashMap<String, Option<OwnerReference>>>,
     resources: Mutex<HashMap<GroupVersionKind, Option<ApiResource>>>,
@@ -69,7 +41,7 @@ pub struct Owners {
 impl Owners {
     /// What is known of the pod's owners.
     #[must_use]
-    pub fn chain_of(&self, pod_uid: &str) -> Option<Chain> {
+    pub fn chain_of(&self, pod_uid: &str) -> Option<OwnerChain> {
         lock(&self.chains).get(pod_uid).cloned()
     }
 
@@ -86,7 +58,7 @@ impl Owners {
         stores: &Stores,
         pod: &Pod,
         is_deep: bool,
-    ) -> Result<Chain, OwnerError> {
+    ) -> Result<OwnerChain, ApiError> {
         let namespace = pod.namespace().unwrap_or_default();
         let mut links = Vec::new();
         let mut next = controller_of(&pod.metadata).cloned();
@@ -99,7 +71,7 @@ impl Owners {
             };
             links.push(link(owner));
         }
-        let chain = Chain { links, is_deep };
+        let chain = OwnerChain { links, is_deep };
         if let Some(uid) = pod.uid() {
             lock(&self.chains).insert(uid, chain.clone());
         }
@@ -112,14 +84,14 @@ impl Owners {
         client: &Client,
         namespace: &str,
         target: &OwnerReferenceTarget,
-    ) -> Result<bool, OwnerError> {
+    ) -> Result<bool, ApiError> {
         let kind = kind_of(&target.api_version, &target.kind);
         let Some(resource) = self.resource(client, kind).await? else {
             return Ok(false);
         };
         let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
-        match bounded(api.get_metadata_opt(&target.name)).await {
-            Err(OwnerError::Read(kube::Error::Api(status))) if status.code == 403 => Ok(false),
+        match read(api.get_metadata_opt(&target.name)).await {
+            Err(error) if error.is_forbidden() => Ok(false),
             answer => Ok(answer?.is_some()),
         }
     }
@@ -132,12 +104,12 @@ impl Owners {
         api_version: &str,
         kind: &str,
         name: &str,
-    ) -> Result<Option<DynamicObject>, OwnerError> {
+    ) -> Result<Option<DynamicObject>, ApiError> {
         let Some(resource) = self.resource(client, kind_of(api_version, kind)).await? else {
             return Ok(None);
         };
         let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
-        bounded(api.get_opt(name)).await
+        read(api.get_opt(name)).await
     }
 
     /// The resource of a kind in the version that its group prefers; `None` where it is not served.
@@ -146,12 +118,12 @@ impl Owners {
         client: &Client,
         group: &str,
         kind: &str,
-    ) -> Result<Option<ApiResource>, OwnerError> {
+    ) -> Result<Option<ApiResource>, ApiError> {
         let key = GroupVersionKind::gvk(group, "", kind);
         if let Some(known) = lock(&self.resources).get(&key) {
             return Ok(known.clone());
         }
-        let answer = bounded(async {
+        let answer = read(async {
             match kube::discovery::group(client, group).await {
                 Ok(found) => Ok(found.recommended_kind(kind).map(|(resource, _)| resource)),
                 Err(kube::Error::Discovery(_)) => Ok(None),
@@ -159,9 +131,7 @@ impl Owners {
             }
         });
         let found = match answer.await {
-            Err(OwnerError::Read(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
-                None
-            }
+            Err(error) if error.is_forbidden() || matches!(error, ApiError::NotFound(_)) => None,
             other => other?,
         };
         self.remember(key, found.as_ref());
@@ -176,12 +146,12 @@ impl Owners {
         namespace: &str,
         resource: &ApiResource,
         uids: &[&str],
-    ) -> Result<Option<String>, OwnerError> {
+    ) -> Result<Option<String>, ApiError> {
         let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, resource);
         let mut params = ListParams::default().limit(limits::OWNED_PAGE);
         let mut looked_at = 0;
         loop {
-            let page = bounded(api.list_metadata(&params)).await?;
+            let page = read(api.list_metadata(&params)).await?;
             let mut named = page.items.iter().flat_map(|object| {
                 let owners = object.metadata.owner_references.iter().flatten();
                 owners.map(|owner| (owner.uid.as_str(), object.name_any()))
@@ -207,7 +177,7 @@ impl Owners {
         namespace: &str,
         owner: &OwnerReference,
         is_deep: bool,
-    ) -> Result<Option<OwnerReference>, OwnerError> {
+    ) -> Result<Option<OwnerReference>, ApiError> {
         let kind = kind_of(&owner.api_version, &owner.kind);
         if kind.group == GROUP {
             return Ok(None);
@@ -230,9 +200,9 @@ impl Owners {
             return Ok(None);
         };
         let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
-        let found = match bounded(api.get_metadata_opt(&owner.name)).await {
+        let found = match read(api.get_metadata_opt(&owner.name)).await {
             // What we may not read ends the chain; asking for ever would not open it.
-            Err(OwnerError::Read(kube::Error::Api(status))) if status.code == 403 => {
+            Err(error) if error.is_forbidden() => {
                 return Ok(None);
             }
             answer => answer?,
@@ -253,11 +223,11 @@ impl Owners {
         &self,
         client: &Client,
         kind: GroupVersionKind,
-    ) -> Result<Option<ApiResource>, OwnerError> {
+    ) -> Result<Option<ApiResource>, ApiError> {
         if let Some(known) = lock(&self.resources).get(&kind) {
             return Ok(known.clone());
         }
-        let answer = bounded(async {
+        let answer = read(async {
             match kube::discovery::pinned_kind(client, &kind).await {
                 Ok((resource, _)) => Ok(Some(resource)),
                 Err(kube::Error::Discovery(_)) => Ok(None),
@@ -266,9 +236,7 @@ impl Owners {
         })
         .await;
         let found = match answer {
-            Err(OwnerError::Read(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
-                None
-            }
+            Err(error) if error.is_forbidden() || matches!(error, ApiError::NotFound(_)) => None,
             other => other?,
         };
         self.remember(kind, found.as_ref());
@@ -284,14 +252,6 @@ impl Owners {
         }
         resources.insert(kind, Some(found.clone()));
     }
-}
-
-async fn bounded<T>(read: impl Future<Output = kube::Result<T>>) -> Result<T, OwnerError> {
-    let limit = Duration::from_secs(limits::API_TIMEOUT_S);
-    tokio::time::timeout(limit, read)
-        .await
-        .map_err(|_| OwnerError::TimedOut(limit))?
-        .map_err(OwnerError::Read)
 }
 
 /// A kind by the API version that objects and references carry.

@@ -1,6 +1,5 @@
 //! What the cluster looks like: a bounded, indexed store of each kind, filled by `watch`.
 
-mod catch_up;
 mod indexed;
 mod pod;
 mod prune;
@@ -10,5 +9,5 @@ mod stores;
 pub use indexed::{Change, Store, StoreWriter};
 pub use pod::Pod;
 pub use prune::{prune_job, prune_metadata, prune_pod, prune_quota};
-pub use run_membership::{Roster, RunId};
+pub use run_membership::{RunId, RunMembership};
 pub use stores::{StoreWriters, Stores};

@@ -1,4 +1,4 @@
-//! The roster: which pod belongs to which run, as the controller resolved it last.
+//! The membership: which pod belongs to which run, as the controller resolved it last.
 //!
 //! Written by `controller` after each look at a run's target; read by whoever needs to know a
 //! pod's run or a run's pods. A pod is on it by UID, so a label alone puts nobody on it.
@@ -23,12 +23,12 @@ struct Tables {
     pods_of: HashMap<String, HashSet<String>>,
 }
 
-/// Pods by run and runs by pod. Cheap to clone; all clones are one roster. Bounded by the pods that
+/// Pods by run and runs by pod. Cheap to clone; all clones are one membership. Bounded by the pods that
 /// the API server holds.
 #[derive(Clone, Debug, Default)]
-pub struct Roster(Arc<RwLock<Tables>>);
+pub struct RunMembership(Arc<RwLock<Tables>>);
 
-impl Roster {
+impl RunMembership {
     /// The run has exactly these pods now, by UID. A pod moves if another run had it. Returns the
     /// pods that left the run and are of no other.
     pub fn set(&self, run: &RunId, pod_uids: impl IntoIterator<Item = String>) -> Vec<String> {
@@ -101,29 +101,29 @@ mod tests {
         }
     }
 
-    fn set(roster: &Roster, uid: &str, pods: &[&str]) {
-        roster.set(&run(uid), pods.iter().map(|pod| (*pod).to_owned()));
+    fn set(membership: &RunMembership, uid: &str, pods: &[&str]) {
+        membership.set(&run(uid), pods.iter().map(|pod| (*pod).to_owned()));
     }
 
     #[test]
     fn a_pod_is_of_one_run_at_a_time() {
-        let roster = Roster::default();
-        set(&roster, "a", &["p1", "p2"]);
-        set(&roster, "b", &["p2"]);
-        assert_eq!(roster.run_of("p2"), Some(run("b")));
-        assert_eq!(roster.pods_of("a"), HashSet::from(["p1".to_owned()]));
-        set(&roster, "a", &["p1"]);
-        assert_eq!(roster.run_of("p2"), Some(run("b")));
+        let membership = RunMembership::default();
+        set(&membership, "a", &["p1", "p2"]);
+        set(&membership, "b", &["p2"]);
+        assert_eq!(membership.run_of("p2"), Some(run("b")));
+        assert_eq!(membership.pods_of("a"), HashSet::from(["p1".to_owned()]));
+        set(&membership, "a", &["p1"]);
+        assert_eq!(membership.run_of("p2"), Some(run("b")));
     }
 
     #[test]
     fn pods_that_left_and_runs_that_ended_are_forgotten() {
-        let roster = Roster::default();
-        set(&roster, "a", &["p1", "p2"]);
-        let left = roster.set(&run("a"), ["p2".to_owned()]);
+        let membership = RunMembership::default();
+        set(&membership, "a", &["p1", "p2"]);
+        let left = membership.set(&run("a"), ["p2".to_owned()]);
         assert_eq!(left, ["p1"]);
-        assert_eq!(roster.run_of("p1"), None);
-        assert_eq!(roster.set(&run("a"), []), ["p2"]);
-        assert_eq!(roster.pod_count(), 0);
+        assert_eq!(membership.run_of("p1"), None);
+        assert_eq!(membership.set(&run("a"), []), ["p2"]);
+        assert_eq!(membership.pod_count(), 0);
     }
 }

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::field_manager::FieldManager;
 use super::writer::Writer;
-use crate::cluster::error::WriteError;
+use crate::cluster::error::ApiError;
 use crate::limits;
 use crate::model::clip;
 
@@ -70,7 +70,7 @@ impl Events {
 
     /// Writes the Event, or counts one more occurrence where the same was said lately. What was
     /// written before is success.
-    pub async fn publish(&mut self, said: &EventNote, now: Timestamp) -> Result<(), WriteError> {
+    pub async fn publish(&mut self, said: &EventNote, now: Timestamp) -> Result<(), ApiError> {
         let age_max = SignedDuration::from_secs(limits::EVENT_SERIES_S);
         self.series
             .retain(|_, series| now.duration_since(series.last) < age_max);
@@ -86,14 +86,14 @@ impl Events {
                 return Ok(());
             }
             let counted = count(&self.writer, said, series, now).await;
-            if !matches!(counted, Err(WriteError::NotFound(_))) {
+            if !matches!(counted, Err(ApiError::NotFound(_))) {
                 return counted;
             }
             // It has expired meanwhile.
         }
         let name = event_name(said);
         match self.create(said, &name, now).await {
-            Ok(()) | Err(WriteError::Conflict(_)) => {}
+            Ok(()) | Err(ApiError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
         if self.series.len() >= limits::EVENT_SERIES_MAX {
@@ -109,7 +109,7 @@ impl Events {
         Ok(())
     }
 
-    async fn create(&self, said: &EventNote, name: &str, now: Timestamp) -> Result<(), WriteError> {
+    async fn create(&self, said: &EventNote, name: &str, now: Timestamp) -> Result<(), ApiError> {
         let namespace = namespace(said);
         let event = Event {
             metadata: ObjectMeta {
@@ -149,7 +149,7 @@ async fn count(
     said: &EventNote,
     series: &mut Series,
     now: Timestamp,
-) -> Result<(), WriteError> {
+) -> Result<(), ApiError> {
     let count = series.count.saturating_add(1);
     let patch = json!({ "series": { "count": count, "lastObservedTime": MicroTime(now) } });
     let manager = FieldManager::notifier();
@@ -207,7 +207,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::cluster::{Gate, connect_plain};
+    use crate::cluster::{LeaderGate, connect_plain};
 
     type Asked = Arc<Mutex<Vec<(Method, String, Value)>>>;
 
@@ -246,7 +246,7 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, router).await });
         let client = connect_plain(&url.parse().unwrap()).unwrap();
         (
-            Writer::new(client, Duration::from_secs(5), Gate::open()),
+            Writer::new(client, Duration::from_secs(5), LeaderGate::always_open()),
             asked,
         )
     }

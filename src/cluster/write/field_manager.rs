@@ -1,13 +1,13 @@
 //! The names under which writes are made, and which of them act.
 //!
-//! `write` asks the gate for those that act. A new manager acts unless it is made by `telling`.
+//! `write` asks the gate for those that act. A new manager acts unless it is made by `reporting`.
 
 /// A writer's name in `metadata.managedFields`. One per part of the program, so that each owns its
 /// own fields and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldManager {
     name: String,
-    only_tells: bool,
+    bypasses_leader_gate: bool,
 }
 
 impl FieldManager {
@@ -26,7 +26,7 @@ impl FieldManager {
     /// Evidence that one observer writes into Incidents. Managers have at most 128 bytes.
     #[must_use]
     pub fn evidence(observer: &str) -> Self {
-        Self::telling(&format!("yellowjack/evidence-{observer}"))
+        Self::reporting(&format!("yellowjack/evidence-{observer}"))
     }
 
     /// Events, and what Incidents say about who was told.
@@ -44,20 +44,20 @@ impl FieldManager {
     /// An agent's Lease.
     #[must_use]
     pub fn agent(node: &str) -> Self {
-        Self::telling(&format!("yellowjack/agent-{node}"))
+        Self::reporting(&format!("yellowjack/agent-{node}"))
     }
 
     /// What one observer reports of the contacts of a run's pods.
     #[must_use]
     pub fn contacts(observer: &str) -> Self {
-        Self::telling(&format!("yellowjack/contacts-{observer}"))
+        Self::reporting(&format!("yellowjack/contacts-{observer}"))
     }
 
     /// What one observer saw of contained pods. Not the manager of its evidence: an apply takes back
     /// what it leaves out.
     #[must_use]
     pub fn observation(observer: &str) -> Self {
-        Self::telling(&format!("yellowjack/observation-{observer}"))
+        Self::reporting(&format!("yellowjack/observation-{observer}"))
     }
 
     /// The name.
@@ -68,21 +68,21 @@ impl FieldManager {
 
     /// Whether it only says what was seen. Whoever sees may, leader or not.
     #[must_use]
-    pub(super) const fn only_tells(&self) -> bool {
-        self.only_tells
+    pub(super) const fn bypasses_leader_gate(&self) -> bool {
+        self.bypasses_leader_gate
     }
 
     fn acting(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            only_tells: false,
+            bypasses_leader_gate: false,
         }
     }
 
-    fn telling(name: &str) -> Self {
+    fn reporting(name: &str) -> Self {
         Self {
             name: crate::model::clip(name, 128).to_owned(),
-            only_tells: true,
+            bypasses_leader_gate: true,
         }
     }
 }

@@ -10,5 +10,5 @@ mod writer;
 pub use events::{EventNote, Events};
 pub use field_manager::FieldManager;
 pub use outcome::{Outcome, WriteCounters};
-pub use rate_limiter::Pacer;
+pub use rate_limiter::RateLimiter;
 pub use writer::{Conflicts, Writer};

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 /// Actions per second that are let through, with a burst of as many.
 #[derive(Debug)]
-pub struct Pacer {
+pub struct RateLimiter {
     per_second: f64,
     /// When the next action may go, as if each took `1 / per_second`.
     next: Mutex<Option<Instant>>,
 }
 
-impl Pacer {
-    /// A pacer for this many actions per second, and as many at once.
+impl RateLimiter {
+    /// A limiter for this many actions per second, and as many at once.
     #[must_use]
     pub fn new(per_second: f64) -> Self {
         Self {
@@ -24,7 +24,7 @@ impl Pacer {
     }
 
     /// Takes one slot; returns how long to wait before it is one's turn.
-    pub fn take(&self, now: Instant) -> Duration {
+    pub fn reserve(&self, now: Instant) -> Duration {
         let slot = Duration::from_secs_f64(1.0 / self.per_second);
         // A second's worth of slots may be used at once.
         let burst = Duration::from_secs(1).saturating_sub(slot);
@@ -42,18 +42,18 @@ mod tests {
 
     #[test]
     fn a_burst_goes_at_once_and_then_five_a_second() {
-        let (pacer, start) = (Pacer::new(5.0), Instant::now());
-        let waits: Vec<u128> = (0..8).map(|_| pacer.take(start).as_millis()).collect();
+        let (limiter, start) = (RateLimiter::new(5.0), Instant::now());
+        let waits: Vec<u128> = (0..8).map(|_| limiter.reserve(start).as_millis()).collect();
         assert_eq!(waits, [0, 0, 0, 0, 0, 200, 400, 600]);
     }
 
     #[test]
     fn after_a_rest_the_burst_is_there_again() {
-        let (pacer, start) = (Pacer::new(5.0), Instant::now());
+        let (limiter, start) = (RateLimiter::new(5.0), Instant::now());
         for _ in 0..5 {
-            pacer.take(start);
+            limiter.reserve(start);
         }
         let later = start + Duration::from_secs(10);
-        assert_eq!(pacer.take(later), Duration::ZERO);
+        assert_eq!(limiter.reserve(later), Duration::ZERO);
     }
 }

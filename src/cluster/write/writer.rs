@@ -20,15 +20,16 @@ use serde_json::Value;
 
 use super::field_manager::FieldManager;
 use super::outcome::{Outcome, WriteCounters};
-use crate::cluster::error::WriteError;
-use crate::cluster::leader::Gate;
+use crate::cluster::error::ApiError;
+use crate::cluster::leader::LeaderGate;
+use crate::cluster::read::Reader;
 
 /// What a server-side apply does about fields that another manager owns with another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflicts {
     /// Take them over: for objects that Yellowjack made.
     TakeOver,
-    /// Fail with [`WriteError::Conflict`]: for whatever may belong to somebody else.
+    /// Fail with [`ApiError::Conflict`]: for whatever may belong to somebody else.
     Respect,
 }
 
@@ -37,14 +38,14 @@ pub enum Conflicts {
 pub struct Writer {
     client: Client,
     timeout: Duration,
-    gate: Gate,
+    gate: LeaderGate,
     counters: Arc<WriteCounters>,
 }
 
 impl Writer {
     /// A writer whose every write takes at most `timeout`, and acts only while `gate` is open.
     #[must_use]
-    pub fn new(client: Client, timeout: Duration, gate: Gate) -> Self {
+    pub fn new(client: Client, timeout: Duration, gate: LeaderGate) -> Self {
         Self {
             client,
             timeout,
@@ -59,6 +60,12 @@ impl Writer {
         &self.client
     }
 
+    /// A reader that uses the same client.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.client.clone())
+    }
+
     /// Whether a write that acts would be let through now. For whoever would only fail otherwise: the
     /// writer asks again itself.
     #[must_use]
@@ -68,7 +75,7 @@ impl Writer {
 
     /// The gate.
     #[must_use]
-    pub const fn gate(&self) -> &Gate {
+    pub const fn gate(&self) -> &LeaderGate {
         &self.gate
     }
 
@@ -86,7 +93,7 @@ impl Writer {
         name: &str,
         object: &K,
         conflicts: Conflicts,
-    ) -> Result<K, WriteError>
+    ) -> Result<K, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -113,7 +120,7 @@ impl Writer {
         name: &str,
         fields: &Value,
         conflicts: Conflicts,
-    ) -> Result<K, WriteError>
+    ) -> Result<K, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -137,7 +144,7 @@ impl Writer {
         name: &str,
         object: &DynamicObject,
         conflicts: Conflicts,
-    ) -> Result<DynamicObject, WriteError> {
+    ) -> Result<DynamicObject, ApiError> {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), resource);
         let params = apply_params(manager, conflicts);
         self.bounded(
@@ -148,14 +155,14 @@ impl Writer {
     }
 
     /// Creates a namespaced object as it is written. An object of this name that exists is
-    /// [`WriteError::Conflict`]: creating never changes anything.
+    /// [`ApiError::Conflict`]: creating never changes anything.
     pub async fn create_dynamic(
         &self,
         manager: &FieldManager,
         resource: &ApiResource,
         namespace: &str,
         object: &DynamicObject,
-    ) -> Result<DynamicObject, WriteError> {
+    ) -> Result<DynamicObject, ApiError> {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, resource);
         let params = PostParams {
@@ -167,12 +174,12 @@ impl Writer {
     }
 
     /// Creates an object of the whole cluster. One of this name that exists is
-    /// [`WriteError::Conflict`].
+    /// [`ApiError::Conflict`].
     pub async fn create_cluster_scoped<K>(
         &self,
         manager: &FieldManager,
         object: &K,
-    ) -> Result<K, WriteError>
+    ) -> Result<K, ApiError>
     where
         K: Resource<DynamicType = (), Scope = ClusterResourceScope>
             + Clone
@@ -191,7 +198,7 @@ impl Writer {
     }
 
     /// Deletes an object of the whole cluster. Gone already is success.
-    pub async fn delete_cluster_scoped<K>(&self, name: &str) -> Result<(), WriteError>
+    pub async fn delete_cluster_scoped<K>(&self, name: &str) -> Result<(), ApiError>
     where
         K: Resource<DynamicType = (), Scope = ClusterResourceScope>
             + Clone
@@ -201,7 +208,7 @@ impl Writer {
         let api: Api<K> = Api::all(self.client.clone());
         let params = DeleteParams::background();
         match self.bounded(None, api.delete(name, &params)).await {
-            Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
+            Ok(_) | Err(ApiError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -214,7 +221,7 @@ impl Writer {
         namespace: &str,
         name: &str,
         patch: &Value,
-    ) -> Result<K, WriteError>
+    ) -> Result<K, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -237,7 +244,7 @@ impl Writer {
         namespace: &str,
         name: &str,
         patch: &Value,
-    ) -> Result<DynamicObject, WriteError> {
+    ) -> Result<DynamicObject, ApiError> {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, resource);
         self.bounded(
@@ -255,7 +262,7 @@ impl Writer {
         namespace: &str,
         name: &str,
         patch: &Value,
-    ) -> Result<Pod, WriteError> {
+    ) -> Result<Pod, ApiError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let params = merge_params(manager);
         self.bounded(
@@ -268,13 +275,13 @@ impl Writer {
     /// Replaces the status, if the object still is of this resource version.
     ///
     /// A status is a record; one that was computed from a stale copy must not overwrite what
-    /// happened since. [`WriteError::Conflict`] means: look again.
+    /// happened since. [`ApiError::Conflict`] means: look again.
     pub async fn status<K, S>(
         &self,
         manager: &FieldManager,
         object: &K,
         status: &S,
-    ) -> Result<K, WriteError>
+    ) -> Result<K, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -305,7 +312,7 @@ impl Writer {
         namespace: &str,
         name: &str,
         patch: &Value,
-    ) -> Result<DynamicObject, WriteError> {
+    ) -> Result<DynamicObject, ApiError> {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, resource);
         self.bounded(
@@ -316,7 +323,7 @@ impl Writer {
     }
 
     /// Deletes the object of this name, if it is the one with this UID. Gone already is success.
-    pub async fn delete<K>(&self, namespace: &str, name: &str, uid: &str) -> Result<(), WriteError>
+    pub async fn delete<K>(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -328,7 +335,7 @@ impl Writer {
     }
 
     /// Deletes the object, if it is as it was read. Gone already is success.
-    pub async fn delete_unchanged<K>(&self, object: &K) -> Result<(), WriteError>
+    pub async fn delete_unchanged<K>(&self, object: &K) -> Result<(), ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -344,7 +351,7 @@ impl Writer {
         });
         let name = meta.name.as_deref().unwrap_or_default();
         match self.bounded(None, api.delete(name, &params)).await {
-            Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
+            Ok(_) | Err(ApiError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -357,7 +364,7 @@ impl Writer {
         name: &str,
         uid: &str,
         grace_s: Option<u32>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), ApiError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         self.delete_in(&api, name, uid, grace_s).await
     }
@@ -368,7 +375,7 @@ impl Writer {
         name: &str,
         uid: &str,
         grace_s: Option<u32>,
-    ) -> Result<(), WriteError>
+    ) -> Result<(), ApiError>
     where
         K: Clone + Debug + DeserializeOwned,
     {
@@ -378,7 +385,7 @@ impl Writer {
         });
         params.grace_period_seconds = grace_s;
         match self.bounded(None, api.delete(name, &params)).await {
-            Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
+            Ok(_) | Err(ApiError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -389,20 +396,20 @@ impl Writer {
         &self,
         manager: Option<&FieldManager>,
         write: impl Future<Output = kube::Result<T>> + Send,
-    ) -> Result<T, WriteError> {
-        let (limit, _pass) = if manager.is_some_and(FieldManager::only_tells) {
+    ) -> Result<T, ApiError> {
+        let (limit, _permit) = if manager.is_some_and(FieldManager::bypasses_leader_gate) {
             (self.timeout, None)
         } else {
-            let Some(pass) = self.gate.pass().await else {
+            let Some(permit) = self.gate.permit().await else {
                 self.count(Outcome::NotLeader);
-                return Err(WriteError::NotLeader);
+                return Err(ApiError::NotLeader);
             };
-            (self.timeout.min(pass.limit), Some(pass))
+            (self.timeout.min(permit.limit), Some(permit))
         };
         let (outcome, result) = match tokio::time::timeout(limit, write).await {
             Ok(Ok(value)) => (Outcome::Accepted, Ok(value)),
-            Ok(Err(error)) => (Outcome::Rejected, Err(WriteError::from_kube(error))),
-            Err(_) => (Outcome::TimedOut, Err(WriteError::TimedOut(limit))),
+            Ok(Err(error)) => (Outcome::Rejected, Err(error.into())),
+            Err(_) => (Outcome::TimedOut, Err(ApiError::TimedOut(limit))),
         };
         self.count(outcome);
         result
@@ -438,13 +445,13 @@ mod tests {
     use crate::api::Incident;
 
     /// Nobody listens there.
-    fn writer(gate: Gate) -> Writer {
+    fn writer(gate: LeaderGate) -> Writer {
         let nowhere = http::Uri::from_static("http://127.0.0.1:1/");
         let client = crate::cluster::connect_plain(&nowhere).unwrap();
         Writer::new(client, Duration::from_secs(5), gate)
     }
 
-    async fn apply(writer: &Writer, manager: FieldManager) -> Result<Incident, WriteError> {
+    async fn apply(writer: &Writer, manager: FieldManager) -> Result<Incident, ApiError> {
         let fields = json!({ "apiVersion": "yellowjack.dev/v1alpha1", "kind": "Incident" });
         writer
             .apply_fields(&manager, "ns", "name", &fields, Conflicts::Respect)
@@ -453,13 +460,13 @@ mod tests {
 
     #[tokio::test]
     async fn without_the_lease_whatever_acts_is_refused_and_what_only_tells_goes_out() {
-        let writer = writer(Gate::shut());
+        let writer = writer(LeaderGate::closed());
         for manager in [FieldManager::controller(), FieldManager::responder()] {
             let refused = apply(&writer, manager).await;
-            assert!(matches!(refused, Err(WriteError::NotLeader)), "{refused:?}");
+            assert!(matches!(refused, Err(ApiError::NotLeader)), "{refused:?}");
         }
         let refused = writer.delete::<Pod>("ns", "name", "uid").await;
-        assert!(matches!(refused, Err(WriteError::NotLeader)), "{refused:?}");
+        assert!(matches!(refused, Err(ApiError::NotLeader)), "{refused:?}");
         assert_eq!(writer.counters().count(Outcome::NotLeader), 3);
         for manager in [
             FieldManager::evidence("node-1"),
@@ -467,20 +474,20 @@ mod tests {
             FieldManager::agent("node-1"),
         ] {
             let sent = apply(&writer, manager).await;
-            assert!(matches!(sent, Err(WriteError::Transient(_))), "{sent:?}");
+            assert!(matches!(sent, Err(ApiError::Transient(_))), "{sent:?}");
         }
         assert_eq!(writer.counters().count(Outcome::Rejected), 3);
     }
 
     #[tokio::test]
     async fn the_gate_is_asked_anew_for_each_write() {
-        let gate = Gate::alone();
+        let gate = LeaderGate::without_election();
         let writer = writer(gate.clone());
-        gate.enter(gate.next_term().await);
+        gate.open(gate.next_term().await);
         let sent = apply(&writer, FieldManager::responder()).await;
-        assert!(matches!(sent, Err(WriteError::Transient(_))), "{sent:?}");
-        gate.shut_now();
+        assert!(matches!(sent, Err(ApiError::Transient(_))), "{sent:?}");
+        gate.close();
         let refused = apply(&writer, FieldManager::responder()).await;
-        assert!(matches!(refused, Err(WriteError::NotLeader)), "{refused:?}");
+        assert!(matches!(refused, Err(ApiError::NotLeader)), "{refused:?}");
     }
 }

@@ -14,7 +14,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::convert::newest;
 use crate::api::{AgentRun, ContactReport, ContactReportStatus};
-use crate::cluster::{FieldManager, Pod, Roster, Stores, WriteError, Writer};
+use crate::cluster::{ApiError, FieldManager, Pod, RunMembership, Stores, Writer};
 use crate::limits;
 use crate::observability::chain;
 
@@ -35,7 +35,7 @@ pub struct ReportKeeper {
     /// What the cluster looks like.
     pub stores: Stores,
     /// Which pod belongs to which run.
-    pub roster: Roster,
+    pub membership: RunMembership,
     /// The way to the API server.
     pub writer: Writer,
 }
@@ -55,7 +55,7 @@ impl ReportKeeper {
     /// Works for ever.
     pub async fn run(self) {
         loop {
-            self.writer.gate().opened().await;
+            self.writer.gate().wait_until_open().await;
             let mut writes = 0;
             for report in self.stores.contact_reports.state() {
                 if writes >= WRITES_MAX {
@@ -83,7 +83,7 @@ impl ReportKeeper {
         };
         match done {
             // It changed or went meanwhile; the next round sees how it is then.
-            Ok(()) | Err(WriteError::Conflict(_) | WriteError::NotFound(_)) => {}
+            Ok(()) | Err(ApiError::Conflict(_) | ApiError::NotFound(_)) => {}
             Err(error) => {
                 let (name, error) = (report.name_any(), chain(&error));
                 tracing::warn!(name, error, "A ContactReport could not be kept up to date.");
@@ -139,7 +139,7 @@ impl ReportKeeper {
     /// Whether this pod belongs to the report's run and is on its node.
     fn is_there(&self, report: &ContactReport, name: &str, uid: &str) -> bool {
         let namespace = report.namespace().unwrap_or_default();
-        let run = self.roster.run_of(uid);
+        let run = self.membership.run_of(uid);
         let is_of_run =
             run.is_some_and(|run| run.uid == report.spec.run.uid && run.namespace == namespace);
         let pod = self
@@ -155,7 +155,7 @@ impl ReportKeeper {
     /// Whether the run has any pod on the report's node.
     fn has_pods(&self, report: &ContactReport) -> bool {
         let namespace = report.namespace().unwrap_or_default();
-        let of_run = self.roster.pods_of(&report.spec.run.uid);
+        let of_run = self.membership.pods_of(&report.spec.run.uid);
         let is_one = |pod: &Pod| {
             let uid = pod.metadata.uid.as_ref();
             uid.is_some_and(|uid| of_run.contains(uid)) && is_on_node(report, pod)

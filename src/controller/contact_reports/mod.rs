@@ -26,7 +26,7 @@ pub use keeper::ReportKeeper;
 pub use writer::ReportWriter;
 
 use crate::api::ContactReport;
-use crate::cluster::{Seen, Store};
+use crate::cluster::{Store, WatchEvent};
 use crate::detect::Engine;
 use crate::model::{EventTime, Finding, PodKey, RunKey, Subject};
 use crate::signals::attribute::Index;
@@ -98,17 +98,19 @@ impl ContactReports {
     }
 
     /// The watch saw this.
-    pub fn report_seen(&self, seen: &Seen<ContactReport>) {
+    pub fn report_seen(&self, seen: &WatchEvent<ContactReport>) {
         let mut inbox = self.inbox();
         match seen {
-            Seen::Changed { new: report, .. } | Seen::Gone(report) => inbox.changed(report),
-            Seen::Listed => {
+            WatchEvent::Changed { new: report, .. } | WatchEvent::Gone(report) => {
+                inbox.changed(report)
+            }
+            WatchEvent::Listed => {
                 for report in self.0.store.state() {
                     inbox.changed(&report);
                 }
             }
             // The store keeps what was last readable, and the watch says what is wrong.
-            Seen::Malformed { .. } => {}
+            WatchEvent::Malformed { .. } => {}
         }
     }
 

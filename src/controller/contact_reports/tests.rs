@@ -12,7 +12,9 @@ use super::outbox::Outbox;
 use super::writer::Pause;
 use super::*;
 use crate::api::{ContactReportSpec, ContactReportStatus, RunReference};
-use crate::cluster::{Gate, Pod, Roster, RunId, StoreWriter, StoreWriters, Stores, Writer};
+use crate::cluster::{
+    LeaderGate, Pod, RunId, RunMembership, StoreWriter, StoreWriters, Stores, Writer,
+};
 use crate::detect::{Attributed, EngineConfig, HashKey, Origin, Workload};
 use crate::limits;
 use crate::model::{Flow, Neighbour, Outcome, PodKey, Severity, Signal, Subject, Transport};
@@ -98,7 +100,7 @@ impl Node {
     /// The watch shows a report.
     fn see(&mut self, report: &ContactReport) {
         let (old, new) = self.writer.apply(report.clone());
-        self.reports.report_seen(&Seen::Changed { old, new });
+        self.reports.report_seen(&WatchEvent::Changed { old, new });
     }
 
     fn quarantined(&self) -> Vec<&str> {
@@ -267,7 +269,7 @@ fn an_observer_that_starts_again_goes_on_from_its_own_report() {
     let mut again = Node::new("here");
     let (old, new) = again.writer.apply(own.clone());
     drop((old, new));
-    again.reports.report_seen(&Seen::Listed);
+    again.reports.report_seen(&WatchEvent::Listed);
     // Its log goes on with one more contact.
     again.fail(0, 50);
     again.exchange();
@@ -367,19 +369,23 @@ fn keeper(pods: &[(&str, &str, bool)]) -> ReportKeeper {
         .unwrap();
         pod_writer.apply(pod);
     }
-    let roster = Roster::default();
+    let membership = RunMembership::default();
     let id = RunId {
         namespace: NAMESPACE.to_owned(),
         name: "run".to_owned(),
         uid: RUN_UID.to_owned(),
     };
     let of_run = pods.iter().filter(|(.., is_of_run)| *is_of_run);
-    roster.set(&id, of_run.map(|(name, ..)| format!("uid-{name}")));
+    membership.set(&id, of_run.map(|(name, ..)| format!("uid-{name}")));
     let client = crate::cluster::connect_plain(&http::Uri::from_static("http://127.0.0.1:1/"));
     ReportKeeper {
         stores,
-        roster,
-        writer: Writer::new(client.unwrap(), Duration::from_secs(1), Gate::shut()),
+        membership,
+        writer: Writer::new(
+            client.unwrap(),
+            Duration::from_secs(1),
+            LeaderGate::closed(),
+        ),
     }
 }
 

@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt};
 use super::convert::{Outgoing, report_name};
 use super::{ContactReports, count};
 use crate::api::{AgentRun, ContactReport, ContactReportSpec, RunReference, labels};
-use crate::cluster::{Conflicts, FieldManager, Pacer, Stores, WriteError, Writer};
+use crate::cluster::{ApiError, Conflicts, FieldManager, RateLimiter, Stores, Writer};
 use crate::limits;
 use crate::model::RunKey;
 use crate::observability::chain;
@@ -61,7 +61,7 @@ impl Pause {
 impl ReportWriter {
     /// Works for ever.
     pub async fn run(self) {
-        let pacer = Pacer::new(limits::CONTACT_REPORTS_PER_SECOND);
+        let limiter = RateLimiter::new(limits::CONTACT_REPORTS_PER_SECOND);
         let mut pauses: HashMap<RunKey, Pause> = HashMap::new();
         loop {
             let now = Instant::now();
@@ -71,7 +71,7 @@ impl ReportWriter {
                 match pause.map(Pause::end).filter(|end| *end > now) {
                     Some(end) => next = next.min(end),
                     None => {
-                        if self.write_next(&run, &pacer).await {
+                        if self.write_next(&run, &limiter).await {
                             pauses.insert(run, Pause::after(pause, Instant::now()));
                             next = next.min(Instant::now() + limits::CONTACT_REPORT_PAUSE_MIN);
                         }
@@ -87,7 +87,7 @@ impl ReportWriter {
     }
 
     /// Writes what waits of a run; returns whether that took a request.
-    async fn write_next(&self, key: &RunKey, pacer: &Pacer) -> bool {
+    async fn write_next(&self, key: &RunKey, limiter: &RateLimiter) -> bool {
         let shared = &self.reports.0;
         let Some(outgoing) = shared.outbox.take(key) else {
             return false;
@@ -106,12 +106,12 @@ impl ReportWriter {
         if is_known {
             return false;
         }
-        tokio::time::sleep(pacer.take(Instant::now())).await;
+        tokio::time::sleep(limiter.reserve(Instant::now())).await;
         match self.write(&namespace, &name, run, &outgoing).await {
             Ok(()) => count(&shared.counters.written, 1),
             Err(error) => {
                 count(&shared.counters.failed, 1);
-                let is_final = matches!(error, WriteError::Refused(_));
+                let is_final = matches!(error, ApiError::Refused(_));
                 let (run, error) = (key.as_str(), chain(&error));
                 tracing::warn!(
                     run,
@@ -132,7 +132,7 @@ impl ReportWriter {
         name: &str,
         run: RunReference,
         outgoing: &Outgoing,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), ApiError> {
         let observer = &self.reports.0.observer;
         let metadata = ObjectMeta {
             name: Some(name.to_owned()),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::context::{LEADER_RECHECK, Wakeups, oldest_event};
-use crate::cluster::{EventNote, Events, Pacer, WriteError, Writer};
+use crate::cluster::{ApiError, EventNote, Events, RateLimiter, Writer};
 use crate::limits;
 use crate::notify::payload::{EventText, incident_events, run_events, transitions_of};
 use crate::observability::chain;
@@ -21,7 +21,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 pub struct EventWriter {
     context: Context,
     events: Events,
-    pacer: Pacer,
+    limiter: RateLimiter,
     /// Events that were written, by id and kind of object.
     written: HashSet<String>,
 }
@@ -31,7 +31,7 @@ impl EventWriter {
         Self {
             context,
             events: Events::new(writer, instance),
-            pacer: Pacer::new(limits::EVENTS_PER_SECOND),
+            limiter: RateLimiter::new(limits::EVENTS_PER_SECOND),
             written: HashSet::new(),
         }
     }
@@ -56,7 +56,7 @@ impl EventWriter {
             if !self.context.is_leader() {
                 return Instant::now() + LEADER_RECHECK;
             }
-            let wait = self.pacer.take(std::time::Instant::now());
+            let wait = self.limiter.reserve(std::time::Instant::now());
             tokio::time::sleep(wait).await;
             let counters = &self.context.counters.events;
             match self.events.publish(&note(&event), Timestamp::now()).await {
@@ -66,7 +66,7 @@ impl EventWriter {
                 }
                 Err(error) => {
                     counters.failed.fetch_add(1, Ordering::Relaxed);
-                    if matches!(error, WriteError::Refused(_)) {
+                    if matches!(error, ApiError::Refused(_)) {
                         // The namespace is being deleted, or the role lacks the permission.
                         counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
                         self.remember(key);

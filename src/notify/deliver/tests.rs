@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::api::Incident;
-use crate::cluster::{Gate, StoreWriters, Stores, Writer, connect_plain};
+use crate::cluster::{LeaderGate, StoreWriters, Stores, Writer, connect_plain};
 use crate::model::Severity;
 use crate::notify::payload::{Format, Origin};
 
@@ -205,7 +205,7 @@ impl Fixture {
         let mut fixture = Self {
             stores,
             writers,
-            writer: Writer::new(client, Duration::from_secs(5), Gate::open()),
+            writer: Writer::new(client, Duration::from_secs(5), LeaderGate::always_open()),
             api,
             secret,
             wakeup: Wakeup::default(),

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::context::{LEADER_RECHECK, Wakeups};
 use super::{Context, Post, PostError, SecretError, Signer};
 use crate::api::Incident;
-use crate::cluster::{FieldManager, WriteError, Writer};
+use crate::cluster::{ApiError, FieldManager, Writer};
 use crate::limits;
 use crate::notify::payload::{Format, OccurredTransition, cloud_event, transitions_of};
 use crate::observability::chain;
@@ -277,7 +277,7 @@ impl Webhook {
             .await;
         match written {
             // The Incident is gone, or another one has its name: there is nothing to record.
-            Ok(_) | Err(WriteError::NotFound(_) | WriteError::Conflict(_)) => true,
+            Ok(_) | Err(ApiError::NotFound(_) | ApiError::Conflict(_)) => true,
             Err(error) => {
                 let error = chain(&error);
                 tracing::warn!(

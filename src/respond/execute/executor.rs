@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::api::{ActionKind, ActionRecord, ActionResult, Capture, Incident, ObjectTarget, labels};
-use crate::cluster::{FieldManager, WriteError};
+use crate::cluster::{ApiError, FieldManager};
 use crate::guardrails::audit::selects;
 use crate::limits;
 use crate::respond::plan::{HASTENED_S, PodView, Step, captured_pod};
@@ -27,7 +27,7 @@ pub(in crate::respond) struct Failed {
     /// What to write down.
     pub record: ActionRecord,
     /// Why.
-    pub error: WriteError,
+    pub error: ApiError,
 }
 
 /// What a step left to write down.
@@ -102,7 +102,7 @@ impl Responder {
                     ));
                 }
                 // The pod ended meanwhile; the next look will say so.
-                Err(WriteError::NotFound(_)) => {
+                Err(ApiError::NotFound(_)) => {
                     known.gone.insert(pod.uid.clone());
                 }
                 Err(error) => return Err(failed(ActionKind::Isolate, target, error)),
@@ -131,7 +131,7 @@ impl Responder {
         namespace: &str,
         pod: &PodView,
         value: Option<&str>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), ApiError> {
         let patch = json!({
             "metadata": { "uid": pod.uid, "labels": { labels::QUARANTINE: value } },
         });
@@ -260,7 +260,7 @@ impl Responder {
     ) -> Outcome {
         let target = pod_target(pod);
         match self.label(namespace, pod, pass_to).await {
-            Ok(()) | Err(WriteError::NotFound(_)) => {
+            Ok(()) | Err(ApiError::NotFound(_)) => {
                 known
                     .labels
                     .insert(pod.uid.clone(), pass_to.map(ToOwned::to_owned));
@@ -281,7 +281,9 @@ impl Responder {
     }
 
     pub(in crate::respond) async fn wait_for_turn(&self) {
-        let delay = self.pacer.take(crate::respond::responder::monotonic_now());
+        let delay = self
+            .limiter
+            .reserve(crate::respond::responder::monotonic_now());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
@@ -338,7 +340,7 @@ pub(in crate::respond) fn done(records: Vec<ActionRecord>) -> Done {
 pub(in crate::respond) fn failed(
     kind: ActionKind,
     target: ObjectTarget,
-    error: WriteError,
+    error: ApiError,
 ) -> Box<Failed> {
     let message = crate::observability::chain(&error);
     Box::new(Failed {

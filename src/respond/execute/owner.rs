@@ -5,7 +5,7 @@ use kube::api::DynamicObject;
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
-use crate::cluster::{OwnerError, Owners};
+use crate::cluster::{ApiError, Owners};
 use crate::guardrails::membership::OwnerLink;
 use crate::respond::plan::Lever;
 use crate::respond::plan::suspension::{self as lever, Choice, Hold};
@@ -31,7 +31,7 @@ pub async fn lever_of(
     client: &Client,
     namespace: &str,
     mut links: Vec<OwnerLink>,
-) -> Result<Lever, OwnerError> {
+) -> Result<Lever, ApiError> {
     let place = Place {
         owners,
         client,
@@ -65,7 +65,7 @@ pub async fn lever_of(
 }
 
 impl Place<'_> {
-    async fn read_owner(&self, link: &OwnerLink) -> Result<Read, OwnerError> {
+    async fn read_owner(&self, link: &OwnerLink) -> Result<Read, ApiError> {
         let OwnerLink {
             api_version,
             kind,
@@ -93,7 +93,7 @@ impl Place<'_> {
         chain: &[OwnerLink],
         link: &OwnerLink,
         object: &DynamicObject,
-    ) -> Result<Result<Hold, String>, OwnerError> {
+    ) -> Result<Result<Hold, String>, ApiError> {
         let Some(row) = lever::row_of(&link.api_version, &link.kind) else {
             return Ok(Err(format!("no field suspends {}", link.kind)));
         };
@@ -120,7 +120,7 @@ impl Place<'_> {
     }
 
     /// The Workload by which Kueue admits one of these owners.
-    async fn workload_of(&self, chain: &[OwnerLink]) -> Result<Option<Hold>, OwnerError> {
+    async fn workload_of(&self, chain: &[OwnerLink]) -> Result<Option<Hold>, ApiError> {
         let (owners, client, namespace) = (self.owners, self.client, self.namespace);
         let kind = owners.preferred(client, lever::KUEUE_GROUP, lever::WORKLOAD);
         let Some(resource) = kind.await? else {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::executor::{Done, Outcome, done, failed, record};
 use super::owner::{data_of, lever_of};
 use crate::api::{ActionKind, ActionResult, Incident, ObjectTarget, RestoreEntry};
-use crate::cluster::{FieldManager, OwnerError, WriteError, kind_of};
+use crate::cluster::{ApiError, FieldManager, kind_of};
 use crate::limits;
 use crate::respond::plan::suspension::{self as lever, Hold};
 use crate::respond::plan::{HASTENED_S, Lever, PodView};
@@ -47,7 +47,7 @@ impl Responder {
         }
     }
 
-    async fn lever_of(&self, incident: &Incident, namespace: &str) -> Result<Lever, OwnerError> {
+    async fn lever_of(&self, incident: &Incident, namespace: &str) -> Result<Lever, ApiError> {
         let client = self.writer.client();
         let links = if let Some(pod) = self.subject(incident, namespace) {
             let chain = self.owners.resolve(client, &self.stores, &pod, true);
@@ -89,7 +89,7 @@ impl Responder {
             {
                 Ok(()) => {}
                 // It changed between the two; the next look tells how.
-                Err(WriteError::Conflict(_) | WriteError::NotFound(_)) => {
+                Err(ApiError::Conflict(_) | ApiError::NotFound(_)) => {
                     return Ok(Done::default());
                 }
                 Err(refused) => return Err(error(refused)),
@@ -120,7 +120,7 @@ impl Responder {
         &self,
         namespace: &str,
         target: &ObjectTarget,
-    ) -> Result<Option<DynamicObject>, OwnerError> {
+    ) -> Result<Option<DynamicObject>, ApiError> {
         let ObjectTarget {
             api_version,
             kind,
@@ -141,7 +141,7 @@ impl Responder {
         read: &DynamicObject,
         field: &str,
         value: &Value,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), ApiError> {
         let kind = kind_of(&target.api_version, &target.kind);
         let resource = self.owners.resource(self.writer.client(), kind).await?;
         let Some(resource) = resource else {
@@ -201,7 +201,7 @@ impl Responder {
         match written {
             Ok(()) => Ok(restored(entry, ActionResult::Succeeded, &back)),
             // It changed between the two: once more.
-            Err(WriteError::Conflict(_)) => Ok(Done {
+            Err(ApiError::Conflict(_)) => Ok(Done {
                 is_open: true,
                 ..Done::default()
             }),
@@ -223,8 +223,8 @@ impl Responder {
         let limit = std::time::Duration::from_secs(limits::API_TIMEOUT_S);
         let read = tokio::time::timeout(limit, api.get_opt(other)).await;
         let found = read
-            .map_err(|_| error(WriteError::TimedOut(limit)))?
-            .map_err(|failure| error(WriteError::from_kube(failure)))?;
+            .map_err(|_| error(ApiError::TimedOut(limit)))?
+            .map_err(|failure| error(ApiError::from(failure)))?;
         let Some(holder) = found.filter(may_hold) else {
             known.let_go.insert(other.to_owned());
             return Ok(Done {
@@ -241,7 +241,7 @@ impl Responder {
             match self.writer.status(&manager, &holder, &status).await {
                 Ok(_) => {}
                 // It was written meanwhile: once more, with what it says now.
-                Err(WriteError::Conflict(_) | WriteError::NotFound(_)) => {
+                Err(ApiError::Conflict(_) | ApiError::NotFound(_)) => {
                     return Ok(Done {
                         is_open: true,
                         ..Done::default()
@@ -259,13 +259,13 @@ impl Responder {
         &self,
         namespace: &str,
         pod: &PodView,
-    ) -> Result<Option<Pod>, WriteError> {
+    ) -> Result<Option<Pod>, ApiError> {
         let api: Api<Pod> = Api::namespaced(self.writer.client().clone(), namespace);
         let limit = std::time::Duration::from_secs(limits::API_TIMEOUT_S);
         let read = tokio::time::timeout(limit, api.get_opt(&pod.name)).await;
         let found = read
-            .map_err(|_| WriteError::TimedOut(limit))?
-            .map_err(WriteError::from_kube)?;
+            .map_err(|_| ApiError::TimedOut(limit))?
+            .map_err(ApiError::from)?;
         Ok(found.filter(|found| found.uid().as_deref() == Some(&pod.uid)))
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::executor::{Done, Outcome, done, failed, pod_target, record};
 use crate::api::{ActionKind, ActionResult, RestoreEntry};
-use crate::cluster::{FieldManager, WriteError};
+use crate::cluster::{ApiError, FieldManager};
 use crate::respond::plan::throttle::{CPU_LIMIT, cpu_of};
 use crate::respond::plan::{Cpu, PodView};
 use crate::respond::responder::Responder;
@@ -64,9 +64,9 @@ impl Responder {
                 settle(ActionResult::Succeeded, &message)
             }
             // It changed between the two: once more.
-            Err(WriteError::Conflict(_)) => Ok(Done::default()),
-            Err(refused @ (WriteError::Refused(_) | WriteError::NotFound(_))) => {
-                settle(ActionResult::Skipped, &refused.said())
+            Err(ApiError::Conflict(_)) => Ok(Done::default()),
+            Err(refused @ (ApiError::Refused(_) | ApiError::NotFound(_))) => {
+                settle(ActionResult::Skipped, &refused.server_message())
             }
             Err(failure) => Err(error(failure)),
         }
@@ -78,7 +78,7 @@ impl Responder {
         namespace: &str,
         entry: &RestoreEntry,
         pod: &DynamicObject,
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), ApiError> {
         let Some(before) = &entry.before else {
             return Ok(());
         };
@@ -96,7 +96,7 @@ impl Responder {
         namespace: &str,
         pod: &Pod,
         wanted: &[(&str, &Value)],
-    ) -> Result<(), WriteError> {
+    ) -> Result<(), ApiError> {
         let containers = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
         let named = wanted.iter().filter_map(|(field, resources)| {
             let place = field

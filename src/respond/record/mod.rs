@@ -21,7 +21,7 @@ use crate::api::{
     AgentRun, EvidenceEntry, Incident, IncidentCondition, IncidentSpec, Mode, RunReference,
     SubjectReference, condition_is, labels,
 };
-use crate::cluster::{Conflicts, FieldManager, Roster, RunId, Stores, WriteError, Writer};
+use crate::cluster::{ApiError, Conflicts, FieldManager, RunId, RunMembership, Stores, Writer};
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{EventTime, Finding, Signature, trace_id};
@@ -75,7 +75,7 @@ pub struct Recorder {
     /// What the cluster looks like.
     pub stores: Stores,
     /// Which pod belongs to which run.
-    pub roster: Roster,
+    pub membership: RunMembership,
     /// The way to the API server.
     pub writer: Writer,
     /// Who observed: the node's name, or `controller`.
@@ -209,11 +209,11 @@ impl Recorder {
         waiting: &mut HashMap<(String, Signature), Waiting>,
         key: (String, Signature),
         mut entry: Waiting,
-        error: &WriteError,
+        error: &ApiError,
     ) {
         let text = crate::observability::chain(error);
         let pod = entry.found.pod.clone();
-        if matches!(error, WriteError::Refused(_)) && entry.attempts > 3 {
+        if matches!(error, ApiError::Refused(_)) && entry.attempts > 3 {
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
                 pod,
@@ -236,9 +236,9 @@ impl Recorder {
         waiting.insert(key, entry);
     }
 
-    async fn record(&self, found: &Found, written: &mut Written) -> Result<Recorded, WriteError> {
+    async fn record(&self, found: &Found, written: &mut Written) -> Result<Recorded, ApiError> {
         let uid = found.finding.subject.pod.as_str();
-        let Some(run_id) = self.roster.run_of(uid) else {
+        let Some(run_id) = self.membership.run_of(uid) else {
             return Ok(Recorded::NoRunYet);
         };
         let Some(run) = self.stored_run(&run_id) else {

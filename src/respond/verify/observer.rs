@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::monitor::{Witness, worst};
 use super::proof::{Proof, Witnessed, prove};
 use crate::api::{Incident, IncidentCondition, Observation, condition_is, labels};
-use crate::cluster::{Conflicts, FieldManager, Pod, Stores, WriteError, Writer};
+use crate::cluster::{ApiError, Conflicts, FieldManager, Pod, Stores, Writer};
 use crate::limits;
 use crate::model::{EventTime, PodKey};
 use crate::observability::chain;
@@ -74,7 +74,7 @@ impl Observer {
         }
         let at = Instant::now();
         match self.tell(incident, &witnessed).await {
-            Ok(()) | Err(WriteError::NotFound(_)) => {
+            Ok(()) | Err(ApiError::NotFound(_)) => {
                 told.insert(uid, Told { witnessed, at });
             }
             Err(error) => {
@@ -108,7 +108,7 @@ impl Observer {
             .filter(|witnessed| witnessed.log_time > EventTime::MIN)
     }
 
-    async fn tell(&self, incident: &Incident, witnessed: &Witnessed) -> Result<(), WriteError> {
+    async fn tell(&self, incident: &Incident, witnessed: &Witnessed) -> Result<(), ApiError> {
         let namespace = incident.namespace().unwrap_or_default();
         let observation = Observation {
             node: self.node.clone(),
