@@ -14,7 +14,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Trace, schema};
+use super::{IncidentCondition, Trace, condition_is, schema};
 use crate::model::Severity;
 
 /// A finding that crossed a line, its evidence, and what was done about it.
@@ -173,15 +173,6 @@ impl EvidenceEntry {
         let is_over = |point: &&CoursePoint| point.score >= self.threshold;
         let crossed = self.course.iter().find(is_over);
         crossed.map_or(self.last_seen.0, |point| point.time.0)
-    }
-}
-
-impl Incident {
-    /// The earliest time at which evidence that leads to an action crossed its threshold.
-    #[must_use]
-    pub fn crossed_at(&self) -> Option<Timestamp> {
-        let actionable = self.spec.evidence.iter().filter(|e| e.is_actionable());
-        actionable.map(EvidenceEntry::crossed_at).min()
     }
 }
 
@@ -415,4 +406,81 @@ pub struct RestoreEntry {
     /// decided since, and it is left alone.
     #[schemars(schema_with = "schema::any_value")]
     pub set: serde_json::Value,
+}
+impl Incident {
+    /// The conditions; none before the first status.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        self.status
+            .as_ref()
+            .map_or(&[], |status| &status.conditions)
+    }
+
+    /// The recorded actions.
+    #[must_use]
+    pub fn actions(&self) -> &[ActionRecord] {
+        self.status.as_ref().map_or(&[], |status| &status.actions)
+    }
+
+    /// The original values of changed fields.
+    #[must_use]
+    pub fn restore(&self) -> &[RestoreEntry] {
+        self.status.as_ref().map_or(&[], |status| &status.restore)
+    }
+
+    /// The verdict of a human, if there is one.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.spec.disposition.as_ref().map(|word| word.verdict)
+    }
+
+    /// Whether a human closed the Incident.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        condition_is(self.conditions(), IncidentCondition::Closed.name())
+    }
+
+    /// Whether the Incident is open and its pods are contained.
+    #[must_use]
+    pub fn is_contained(&self) -> bool {
+        condition_is(self.conditions(), IncidentCondition::Contained.name()) && !self.is_closed()
+    }
+
+    /// Whether any evidence calls for more than an alert, in a mode that acts.
+    #[must_use]
+    pub fn is_actionable(&self) -> bool {
+        self.spec.evidence.iter().any(EvidenceEntry::is_actionable)
+    }
+
+    /// The earliest time at which evidence that leads to an action crossed its threshold.
+    #[must_use]
+    pub fn crossed_at(&self) -> Option<Timestamp> {
+        let actionable = self.spec.evidence.iter().filter(|e| e.is_actionable());
+        actionable.map(EvidenceEntry::crossed_at).min()
+    }
+
+    /// The evidence of the highest severity, and among equals the furthest above its threshold.
+    #[must_use]
+    pub fn worst_evidence(&self) -> Option<&EvidenceEntry> {
+        self.spec.evidence.iter().max_by(|a, b| {
+            let rank = |entry: &EvidenceEntry| entry.severity == Severity::Quarantine.name();
+            let excess = |entry: &EvidenceEntry| entry.score / entry.threshold;
+            (rank(a), excess(a))
+                .partial_cmp(&(rank(b), excess(b)))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        })
+    }
+}
+
+impl ObjectTarget {
+    /// A pod.
+    #[must_use]
+    pub fn pod(name: &str, uid: &str) -> Self {
+        Self {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+        }
+    }
 }

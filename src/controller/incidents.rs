@@ -81,12 +81,12 @@ impl IncidentQueue {
 
     /// Responds until `shutdown`; what is under way then is finished.
     pub async fn run(self, responder: Responder, shutdown: CancellationToken) {
-        if !responder.stores.wait_until_ready().await {
+        if !responder.stores().wait_until_ready().await {
             return;
         }
         self.wake_all();
         let queue = Box::pin(self.wakeups.stream().take_until(shutdown.cancelled_owned()));
-        let expired = self.wake_expired(responder.settings.incident_ttl);
+        let expired = self.wake_expired(responder.incident_ttl());
         let context = Arc::new(Loop {
             responder,
             attempts: Attempts::default(),
@@ -133,7 +133,7 @@ fn is_open(incident: &Incident) -> bool {
 
 impl Loop {
     async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {
-        if !self.responder.writer.may_act() {
+        if !self.responder.may_act() {
             // Whoever comes to lead wakes all of them.
             return Ok(Action::await_change());
         }

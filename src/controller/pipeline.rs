@@ -32,7 +32,7 @@ use super::memory::Memory;
 use crate::detect::{Engine, Origin, Scopes};
 use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
-use crate::respond::{Forgotten, Found, Spoken, Ticket, Witness};
+use crate::respond::{Found, ResetQueue, SourceProgress, Ticket, TrafficMonitor};
 use crate::signals::attribute::{Index, Named, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, Tracking, Unconfirmed, sniff};
 use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
@@ -49,7 +49,7 @@ pub use samples::SampleCounters;
 /// How often pods that fell silent are judged, and lines whose pod was not known are looked at again.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How often pods that are gone are forgotten.
+/// How often pods that are gone are resets.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// How long a line waits for its pod to become known. A pod's address reaches us a second or two after
@@ -101,7 +101,7 @@ pub struct Pipeline {
     /// Which pod had an address when.
     pub index: Arc<RwLock<Index>>,
     /// What the log shows of isolated pods.
-    pub witness: Witness,
+    pub traffic: TrafficMonitor,
     /// Whether the sources speak.
     pub health: SignalHealth,
     /// Whether the index has the pods of one namespace alone: then a line of no known pod is nothing odd.
@@ -109,7 +109,7 @@ pub struct Pipeline {
     /// The cluster's ranges, as they change.
     pub scopes: watch::Receiver<Scopes>,
     /// Pods whose state is reset.
-    pub forgotten: Forgotten,
+    pub resets: ResetQueue,
     /// The sources, by index.
     pub sources: Vec<SourceInfo>,
     /// What other nodes saw of the same runs.
@@ -130,7 +130,7 @@ struct Progress {
     unacknowledged: VecDeque<Unacknowledged>,
     reached: Reached,
     sampled: HashMap<usize, Instant>,
-    /// When pods that are gone were forgotten last.
+    /// When pods that are gone were resets last.
     swept: Option<Instant>,
     deferred: DeferredLines,
     decoders: decoders::Decoders,
@@ -171,7 +171,7 @@ impl Pipeline {
         runtime: &Handle,
         stop: &CancellationToken,
     ) {
-        self.forgotten.open();
+        self.resets.open();
         let mut progress = Progress::default();
         for found in std::mem::take(&mut self.unrecorded) {
             self.send(found);
@@ -222,11 +222,11 @@ impl Pipeline {
         self.memory
             .finish(&self.engine, &|| log_times(sources, reached));
         acknowledge(&mut progress.unacknowledged, self.memory.kept());
-        self.forgotten.close();
+        self.resets.close();
     }
 
     /// Notes how far a log has come.
-    fn has_come(&self, source: usize, spoken: Spoken, progress: &mut Progress) {
+    fn has_come(&self, source: usize, spoken: SourceProgress, progress: &mut Progress) {
         if spoken.log_time == EventTime::MIN {
             return;
         }
@@ -241,8 +241,8 @@ impl Pipeline {
             clock::say(info.map_or("", |info| info.name.as_str()), off);
         }
         let log_time = newest;
-        let spoken = Spoken { log_time, ..spoken };
-        self.witness.source_spoke(source, spoken, wall_clock());
+        let spoken = SourceProgress { log_time, ..spoken };
+        self.traffic.record_progress(source, spoken, wall_clock());
     }
 
     /// The decoder of a source's first file, where its beginning or the configuration tells the format.
@@ -306,7 +306,7 @@ impl Pipeline {
         if let Signal::Flow(flow) = signal
             && format.is_none_or(|format| format.dates(flow))
         {
-            self.witness.flow_seen(&attributed.subject.pod, flow);
+            self.traffic.record_flow(&attributed.subject.pod, flow);
         }
         let found = self.engine.step(&attributed);
         if found.is_empty() {
@@ -487,7 +487,7 @@ impl Pipeline {
             let scopes = self.scopes.borrow_and_update().clone();
             self.engine.set_scopes(scopes);
         }
-        for pod in self.forgotten.take() {
+        for pod in self.resets.take() {
             self.engine.forget(&pod);
             self.memory.changed();
         }

@@ -11,8 +11,7 @@ use tokio::sync::watch;
 
 use super::config::{Component, OperatorConfig, ResponseConfig};
 use crate::cluster::{
-    ClusterDeny, LeaderGate, Owners, RateLimiter, RunMembership, StoreWriters, Stores, WatchHealth,
-    Writer,
+    ClusterDeny, LeaderGate, RateLimiter, RunMembership, StoreWriters, Stores, WatchHealth, Writer,
 };
 use crate::controller::contact_reports::{ContactReports, ReportObserver};
 use crate::controller::feed::{facts_of, has_ended};
@@ -26,7 +25,8 @@ use crate::model::EventTime;
 use crate::notify::{Notifier, NotifyCounters, Wakeup};
 use crate::observability::LatencyHistogram;
 use crate::respond::{
-    Forgotten, Isolating, Observer, RecordCounters, Recorder, Responder, Witness,
+    RecordCounters, Recorder, ResetQueue, Responder, ResponderParts, TrafficMonitor,
+    TrafficObserver,
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
@@ -68,9 +68,9 @@ pub(super) struct Operator {
     pub(super) writer: Writer,
     pub(super) stores: Stores,
     pub(super) membership: RunMembership,
-    pub(super) witness: Witness,
+    pub(super) traffic: TrafficMonitor,
     pub(super) health: SignalHealth,
-    pub(super) forgotten: Forgotten,
+    pub(super) resets: ResetQueue,
     pub(super) index: Arc<RwLock<Index>>,
     pub(super) scopes: watch::Sender<Scopes>,
     pub(super) controller: Arc<Controller>,
@@ -131,9 +131,9 @@ impl Operator {
             writer,
             stores,
             membership,
-            witness: Witness::of(health.clone()),
+            traffic: TrafficMonitor::with_health(health.clone()),
             health,
-            forgotten: Forgotten::default(),
+            resets: ResetQueue::default(),
             index,
             scopes,
             controller,
@@ -192,31 +192,29 @@ impl Operator {
         }
     }
 
-    pub(super) fn observer(&self, node: &str) -> Observer {
-        Observer {
+    pub(super) fn observer(&self, node: &str) -> TrafficObserver {
+        TrafficObserver {
             stores: self.stores.clone(),
             writer: self.writer.clone(),
-            witness: self.witness.clone(),
+            traffic: self.traffic.clone(),
             node: node.to_owned(),
         }
     }
 
     pub(super) fn responder(&self, response: &ResponseConfig) -> Responder {
         let controller = Arc::clone(&self.controller);
-        Responder {
+        Responder::new(ResponderParts {
             stores: self.stores.clone(),
             membership: self.membership.clone(),
-            owners: Owners::default(),
             writer: self.writer.clone(),
-            witness: self.witness.clone(),
+            traffic: self.traffic.clone(),
             limiter: RateLimiter::new(response.actions_per_second),
             cluster_deny: self.controller.cluster_deny(),
-            settings_of: Arc::new(move |run| controller.effective(run)),
+            run_settings: Arc::new(move |run| controller.effective(run)),
             settings: response.settings.clone(),
-            forgotten: self.forgotten.clone(),
-            isolating: Isolating::default(),
+            resets: self.resets.clone(),
             isolation_latency: self.isolation_latency.clone(),
-        }
+        })
     }
 
     /// Notifications of a controller; with several replicas, only the leader sends them.

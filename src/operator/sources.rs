@@ -159,10 +159,10 @@ fn pipeline(
     Pipeline {
         engine,
         index: Arc::clone(&operator.index),
-        witness: operator.witness.clone(),
+        traffic: operator.traffic.clone(),
         health: operator.health.clone(),
         is_namespaced: operator.config.namespace.is_some(),
-        forgotten: operator.forgotten.clone(),
+        resets: operator.resets.clone(),
         sources,
         scopes,
         reports: operator.reports.clone(),

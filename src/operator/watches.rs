@@ -193,8 +193,8 @@ fn on_incident(operator: &Operator, event: &WatchEvent<Incident>) {
     {
         // The replica that closed it has done this already; this is for the other processes.
         let pod = PodKey::from(new.spec.subject.uid.as_str());
-        operator.witness.forget(&pod);
-        operator.forgotten.push(pod);
+        operator.traffic.forget(&pod);
+        operator.resets.push(pod);
     }
     operator.incidents.incident_seen(event);
     operator.controller.incident_seen(event);

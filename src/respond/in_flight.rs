@@ -1,5 +1,6 @@
-//! Pods whose isolation was decided and that the store may not show yet. Counted with those in quarantine, so that
-//! responses that run side by side keep the cap together. Used by the responder alone.
+//! Isolations that were planned and that the store may not show yet. They count against the cap on
+//! quarantines together with the pods that are in quarantine, so that concurrent reconciles keep the
+//! cap. Used by the responder.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -8,57 +9,59 @@ use std::time::Instant;
 use super::plan::PodView;
 use crate::limits;
 
-/// One decision.
 #[derive(Debug)]
-struct Decided {
+struct Isolation {
     incident: String,
-    /// When its write was over; `None` until then.
-    over: Option<Instant>,
+    /// When the attempt finished; `None` before that.
+    finished: Option<Instant>,
 }
 
-/// The decisions that are not seen yet, by pod UID. Holds pods that the API server holds, each for the time of a write and
+/// Isolations in flight, by pod UID. Bounded by the existing pods, each for the duration of a write and
 /// [`limits::STORE_LAG_MAX`].
 #[derive(Debug, Default)]
-pub struct Isolating {
-    /// Held from the last look at the cap until the decision is noted here.
+pub(super) struct InFlightIsolations {
+    /// Held from the check of the cap until [`Self::begin`].
     pub(super) deciding: tokio::sync::Mutex<()>,
-    pods: Mutex<HashMap<String, Decided>>,
+    pods: Mutex<HashMap<String, Isolation>>,
 }
 
-impl Isolating {
-    /// These pods are about to be isolated.
+impl InFlightIsolations {
+    /// The isolation of these pods begins.
     pub(super) fn begin(&self, incident: &str, pods: &[PodView]) {
         let mut known = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         for pod in pods {
-            let decided = Decided {
+            let isolation = Isolation {
                 incident: incident.to_owned(),
-                over: None,
+                finished: None,
             };
-            known.insert(pod.uid.clone(), decided);
+            known.insert(pod.uid.clone(), isolation);
         }
     }
 
-    /// What could be done about these pods is done. A write without an answer may have happened, so each counts on until
-    /// the store must have seen it.
-    pub(super) fn end(&self, pods: &[PodView], now: Instant) {
+    /// The isolation attempt for these pods has finished. A write that timed out may still have
+    /// succeeded, so each pod keeps counting against the cap for [`limits::STORE_LAG_MAX`].
+    pub(super) fn finish(&self, pods: &[PodView], now: Instant) {
         let mut known = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         for pod in pods {
-            if let Some(decided) = known.get_mut(&pod.uid) {
-                decided.over = Some(now);
+            if let Some(isolation) = known.get_mut(&pod.uid) {
+                isolation.finished = Some(now);
             }
         }
     }
 
-    /// How many pods are decided for other Incidents than this, besides those that are `seen` in quarantine.
-    pub(super) fn count(&self, incident: &str, seen: &HashSet<String>, now: Instant) -> usize {
+    /// How many isolations are in flight for other Incidents than this one, without the pods that the
+    /// store already shows in quarantine.
+    pub(super) fn count(&self, incident: &str, stored: &HashSet<String>, now: Instant) -> usize {
         let mut known = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, decided| {
-            let age = decided.over.map(|over| now.saturating_duration_since(over));
+        known.retain(|_, isolation| {
+            let age = isolation
+                .finished
+                .map(|finished| now.saturating_duration_since(finished));
             age.is_none_or(|age| age < limits::STORE_LAG_MAX)
         });
         let others = known
             .iter()
-            .filter(|(uid, decided)| decided.incident != incident && !seen.contains(*uid));
+            .filter(|(uid, isolation)| isolation.incident != incident && !stored.contains(*uid));
         others.count()
     }
 }
@@ -71,31 +74,29 @@ mod tests {
         let view = |uid: &&str| PodView {
             name: (*uid).to_owned(),
             uid: (*uid).to_owned(),
-            node: None,
-            quarantine: None,
-            grace_s: None,
+            ..PodView::default()
         };
         uids.iter().map(view).collect()
     }
 
     #[test]
-    fn a_decision_counts_for_others_until_its_pod_is_seen_in_quarantine() {
-        let (isolating, now) = (Isolating::default(), Instant::now());
-        isolating.begin("a", &pods(&["p1", "p2"]));
-        let nobody = HashSet::new();
-        assert_eq!(isolating.count("b", &nobody, now), 2);
-        assert_eq!(isolating.count("a", &nobody, now), 0);
+    fn an_isolation_counts_for_other_incidents_until_the_store_shows_it() {
+        let (in_flight, now) = (InFlightIsolations::default(), Instant::now());
+        in_flight.begin("a", &pods(&["p1", "p2"]));
+        let none = HashSet::new();
+        assert_eq!(in_flight.count("b", &none, now), 2);
+        assert_eq!(in_flight.count("a", &none, now), 0);
         let seen = HashSet::from(["p1".to_owned()]);
-        assert_eq!(isolating.count("b", &seen, now), 1);
+        assert_eq!(in_flight.count("b", &seen, now), 1);
     }
 
     #[test]
-    fn a_decision_is_forgotten_once_the_store_must_have_seen_it_and_not_before_its_write_is_over() {
-        let (isolating, now) = (Isolating::default(), Instant::now());
-        isolating.begin("a", &pods(&["p1", "p2"]));
-        isolating.end(&pods(&["p1"]), now);
+    fn an_isolation_counts_until_the_longest_lag_of_the_store_after_its_write() {
+        let (in_flight, now) = (InFlightIsolations::default(), Instant::now());
+        in_flight.begin("a", &pods(&["p1", "p2"]));
+        in_flight.finish(&pods(&["p1"]), now);
         let later = now + limits::STORE_LAG_MAX;
-        assert_eq!(isolating.count("b", &HashSet::new(), now), 2);
-        assert_eq!(isolating.count("b", &HashSet::new(), later), 1);
+        assert_eq!(in_flight.count("b", &HashSet::new(), now), 2);
+        assert_eq!(in_flight.count("b", &HashSet::new(), later), 1);
     }
 }

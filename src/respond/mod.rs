@@ -1,9 +1,11 @@
-//! Response: from a finding to an Incident, and from an Incident to what is done about it.
+//! Response: from a finding to an Incident, and from an Incident to actions.
 //!
-//! `plan` is pure and decides; the rest carries out and writes down. Incident before action, action
-//! before status (INV-5).
+//! `record` writes findings into Incidents. `responder` takes a `snapshot`, asks the pure `plan` for the
+//! next step, and lets `execute` carry it out. `verify` shows whether the traffic stopped. Incident
+//! before action, action before status (INV-5).
 
 pub mod plan;
+pub mod verify;
 
 mod execute;
 mod in_flight;
@@ -11,11 +13,10 @@ mod record;
 mod reset_queue;
 mod responder;
 mod snapshot;
-pub mod verify;
 
-pub use execute::lever_of;
-pub use in_flight::Isolating;
+pub use execute::owner_control;
 pub use record::{Found, RecordCounters, Recorder, Ticket, mode_of};
-pub use reset_queue::Forgotten;
-pub use responder::{RespondError, Responder, ResponderSettings};
-pub use verify::{Observer, STALE, Spoken, Witness};
+pub use reset_queue::ResetQueue;
+pub use responder::{RespondError, Responder, ResponderParts};
+pub use snapshot::{ResponderSettings, RunSettings};
+pub use verify::{SourceProgress, TrafficMonitor, TrafficObserver};

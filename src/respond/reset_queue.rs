@@ -1,5 +1,5 @@
-//! Pods whose detection state must be reset. Filled by the responder and by `controller`, drained by
-//! the pipeline.
+//! Pods whose detection state must be reset. Filled by the responder and by the watch of pods, drained
+//! by the pipeline.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,25 +7,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::limits;
 use crate::model::PodKey;
 
-/// Pods whose detection state must be reset, on their way to the pipeline. A set of at most
-/// [`limits::RESETS_MAX`], and empty where no pipeline runs.
+/// A set of at most [`limits::RESETS_MAX`] pods. It stays empty while no pipeline runs.
 #[derive(Clone, Debug, Default)]
-pub struct Forgotten(Arc<Mutex<Option<HashSet<PodKey>>>>);
+pub struct ResetQueue(Arc<Mutex<Option<HashSet<PodKey>>>>);
 
-impl Forgotten {
-    /// A pipeline runs, and will take what is pushed from now on.
+impl ResetQueue {
+    /// Accepts pods from now on: a pipeline runs and drains the queue.
     pub fn open(&self) {
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pods.get_or_insert_default();
     }
 
-    /// No pipeline runs any more.
+    /// Accepts no more pods and drops those in the queue: no pipeline runs any more.
     pub fn close(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// This pod's state must be reset. Where there is no room the pod keeps its state, and at most
-    /// it is found again for what it did before.
+    /// Adds a pod. If the queue is full the pod keeps its state, and at most it is reported again for
+    /// earlier traffic.
     pub fn push(&self, pod: PodKey) {
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pods) = pods.as_mut()
@@ -35,7 +34,7 @@ impl Forgotten {
         }
     }
 
-    /// Takes all that were pushed.
+    /// Removes and returns all pods.
     #[must_use]
     pub fn take(&self) -> HashSet<PodKey> {
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,11 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resets_wait_once_each_within_a_bound_and_only_for_a_pipeline() {
-        let resets = Forgotten::default();
+    fn a_pod_is_queued_once_within_a_bound_and_only_while_a_pipeline_runs() {
+        let resets = ResetQueue::default();
         let push = |n: usize| resets.push(PodKey::from(format!("pod-{n}").as_str()));
         push(0);
-        assert!(resets.take().is_empty(), "nobody would take it");
+        assert!(resets.take().is_empty(), "no pipeline runs");
         resets.open();
         (0..limits::RESETS_MAX + 10).for_each(push);
         push(0);

@@ -1,5 +1,5 @@
-//! The responder: reconciles Incidents. Looks (view), plans, carries out, writes down; one step at a
-//! time, each recorded before the next (INV-5).
+//! The responder: reconciles Incidents. Takes a snapshot, plans, executes one step and records it,
+//! until no step is left. Each step is recorded before the next one (INV-5).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,90 +9,76 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use super::execute::Outcome;
-use super::in_flight::Isolating;
-use super::plan::{BreakerLimits, Plan, Step, plan};
-use super::reset_queue::Forgotten;
-use super::snapshot::Known;
-use super::verify::Witness;
-use crate::api::{
-    ActionRecord, AgentRun, Incident, IncidentCondition, IncidentStatus, RestoreEntry,
-    condition_is, set_condition,
-};
+use super::execute::{Executor, StepOutcome, execute};
+use super::in_flight::InFlightIsolations;
+use super::plan::{Plan, Snapshot, Step, plan, push_action, push_restore_entry};
+use super::reset_queue::ResetQueue;
+use super::snapshot::{PendingWrites, ResponderSettings, RunSettings, SnapshotSources};
+use super::verify::TrafficMonitor;
+use crate::api::{Incident, IncidentStatus, set_condition};
 use crate::cluster::{
     ApiError, ClusterDeny, FieldManager, Owners, RateLimiter, RunMembership, Stores, Writer,
 };
-use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{PodKey, Signature};
 use crate::observability::LatencyHistogram;
 
-/// What an operator of the cluster sets.
-#[derive(Clone, Debug)]
-pub struct ResponderSettings {
-    /// Namespaces in which nothing is done automatically.
-    pub protected_namespaces: Vec<String>,
-    /// The most pods in quarantine at once.
-    pub quarantine_max: usize,
-    /// The circuit breaker's limits.
-    pub breaker: BreakerLimits,
-    /// How long a closed Incident is kept.
-    pub incident_ttl: Duration,
-}
-
-/// Everything that a response needs.
-pub struct Responder {
-    /// What the cluster looks like.
+/// What a [`Responder`] is made of.
+pub struct ResponderParts {
+    /// The stores.
     pub stores: Stores,
     /// Which pod belongs to which run.
     pub membership: RunMembership,
-    /// Who owns the pods of Incidents.
-    pub owners: Owners,
-    /// The way to the API server.
+    /// Writes to the API server.
     pub writer: Writer,
-    /// What the log shows of isolated pods.
-    pub witness: Witness,
-    /// The pace of actions.
+    /// What the logs show of isolated pods.
+    pub traffic: TrafficMonitor,
+    /// The rate of actions.
     pub limiter: RateLimiter,
-    /// Whether the cluster-wide deny stands.
+    /// Whether the cluster-wide deny is stored.
     pub cluster_deny: ClusterDeny,
-    /// The run's settings inside its policy's ceilings.
-    pub settings_of: Arc<dyn Fn(&AgentRun) -> Effective + Send + Sync>,
-    /// What an operator of the cluster sets.
+    /// The settings of a run.
+    pub run_settings: RunSettings,
+    /// The settings for the whole cluster.
     pub settings: ResponderSettings,
-    /// Pods whose detection state starts anew.
-    pub forgotten: Forgotten,
-    /// Pods that are being isolated.
-    pub isolating: Isolating,
-    /// Time from a pod's log line to its isolation.
+    /// Pods whose detection state must be reset.
+    pub resets: ResetQueue,
+    /// The time from a log line of a pod to its isolation.
     pub isolation_latency: LatencyHistogram,
 }
 
-/// Why a reconcile did not come to its end. It is tried again.
+/// Reconciles Incidents.
+pub struct Responder {
+    sources: SnapshotSources,
+    executor: Executor,
+    resets: ResetQueue,
+}
+
+/// Why a reconcile did not finish. It will be retried.
 #[derive(Debug, thiserror::Error)]
 pub enum RespondError {
-    /// A record could not be written.
-    #[error("failed to write the record of an Incident")]
+    /// The status of the Incident could not be written.
+    #[error("failed to write the status of an Incident")]
     Record(#[source] ApiError),
-    /// An action could not be carried out.
-    #[error("failed to carry out an action of an Incident")]
+    /// An action failed.
+    #[error("failed to execute an action of an Incident")]
     Act(#[source] ApiError),
-    /// Something could not be read from the API server.
-    #[error("failed to read what a response rests on")]
+    /// The state could not be read from the API server.
+    #[error("failed to read the state that a response depends on")]
     Read(#[source] ApiError),
-    /// A step does not change what the plan looks at: a bug, kept from looping.
+    /// A step had no effect on the plan, which is a bug. The limit prevents an endless loop.
     #[error("unable to finish an Incident within {0} steps")]
     TooManySteps(usize),
 }
 
 impl RespondError {
-    /// Whether the Incident was written since it was read, which a second look mends.
+    /// Whether the Incident was written since it was read: a retry with the new version can succeed.
     #[must_use]
     pub const fn is_stale(&self) -> bool {
         matches!(self, Self::Record(ApiError::Conflict(_)))
     }
 
-    /// Whether another process is to go on with it.
+    /// Whether this process is not the leader.
     #[must_use]
     pub const fn is_not_leader(&self) -> bool {
         matches!(
@@ -103,34 +89,85 @@ impl RespondError {
 }
 
 impl Responder {
-    /// Brings one Incident as far as it goes now.
+    /// A responder without isolations in flight.
+    #[must_use]
+    pub fn new(parts: ResponderParts) -> Self {
+        let owners: Arc<Owners> = Arc::default();
+        let reader = parts.writer.reader();
+        Self {
+            executor: Executor {
+                stores: parts.stores.clone(),
+                reader: reader.clone(),
+                writer: parts.writer,
+                limiter: parts.limiter,
+                owners: Arc::clone(&owners),
+                isolation_latency: parts.isolation_latency,
+            },
+            sources: SnapshotSources {
+                reader,
+                stores: parts.stores,
+                membership: parts.membership,
+                owners,
+                traffic: parts.traffic,
+                cluster_deny: parts.cluster_deny,
+                run_settings: parts.run_settings,
+                settings: parts.settings,
+                in_flight: InFlightIsolations::default(),
+            },
+            resets: parts.resets,
+        }
+    }
+
+    /// The stores that the responder reads.
+    #[must_use]
+    pub const fn stores(&self) -> &Stores {
+        &self.sources.stores
+    }
+
+    /// How long a closed Incident is kept.
+    #[must_use]
+    pub const fn incident_ttl(&self) -> Duration {
+        self.sources.settings.incident_ttl
+    }
+
+    /// Whether this process is the leader.
+    #[must_use]
+    pub fn may_act(&self) -> bool {
+        self.executor.writer.may_act()
+    }
+
+    /// Executes the steps for one Incident until none is left.
     pub async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {
         let mut stored = incident.clone();
-        let mut known = Known::default();
+        let mut pending = PendingWrites::default();
         let mut status = stored.status.clone().unwrap_or_default();
         for _ in 0..limits::STEPS_MAX {
             let current = Incident {
                 status: Some(status.clone()),
                 ..stored.clone()
             };
-            let (mut next, widened_by) = self.decide(&current, &known).await?;
+            let (snapshot, mut next) = self.decide(current, &pending).await?;
             let Some(step) = next.step.take() else {
+                let widened_by = snapshot.deny.widened_by;
                 return self.conclude(stored, status, &next, widened_by).await;
             };
             if step == Step::Expire {
                 return self.expire(&stored).await;
             }
-            // What the last step did is written down before the next one is taken.
+            // The outcome of the last step is stored before the next step begins.
             let written = self.write(&mut stored, &status).await;
             let outcome = match written {
-                Ok(()) => Ok(self.carry_out(&current, &step, &mut known).await),
+                Ok(()) => {
+                    let incident = &snapshot.incident;
+                    let executed = execute(&self.executor, incident, &step, &mut pending);
+                    Ok(executed.await)
+                }
                 Err(error) => Err(error),
             };
             if let Step::Isolate(pods) = &step {
-                self.isolating.end(pods, monotonic_now());
+                self.sources.in_flight.finish(pods, Instant::now());
             }
-            let outcome = outcome?;
-            if let Some(error) = note(&mut status, &step, outcome) {
+            if let Some(error) = record_outcome(&mut status, &step, outcome?) {
                 self.write(&mut stored, &status).await?;
                 return Err(RespondError::Act(error));
             }
@@ -139,37 +176,38 @@ impl Responder {
         Err(RespondError::TooManySteps(limits::STEPS_MAX))
     }
 
-    /// Looks and plans; with the plan, the policies that widen the deny.
-    async fn look(
+    async fn plan(
         &self,
-        incident: &Incident,
-        known: &Known,
-    ) -> Result<(Plan, Vec<String>), RespondError> {
-        let situation = self.view(incident, known).await?;
-        let next = plan(&situation);
-        Ok((next, situation.deny.widened_by.clone()))
+        incident: Incident,
+        pending: &PendingWrites,
+    ) -> Result<(Snapshot, Plan), RespondError> {
+        let snapshot = self.sources.snapshot(incident, pending).await;
+        let snapshot = snapshot.map_err(RespondError::Read)?;
+        let next = plan(&snapshot);
+        Ok((snapshot, next))
     }
 
-    /// The same, and before pods are isolated once more while nobody else decides: responses run side by side, and all of
-    /// them together must keep the cap.
+    /// Plans the next step. An isolation is planned a second time under a lock, because all concurrent
+    /// reconciles together must keep the cap on quarantines.
     async fn decide(
         &self,
-        incident: &Incident,
-        known: &Known,
-    ) -> Result<(Plan, Vec<String>), RespondError> {
-        let first = self.look(incident, known).await?;
-        if !matches!(first.0.step, Some(Step::Isolate(_))) {
-            return Ok(first);
+        incident: Incident,
+        pending: &PendingWrites,
+    ) -> Result<(Snapshot, Plan), RespondError> {
+        let (snapshot, next) = self.plan(incident, pending).await?;
+        if !matches!(next.step, Some(Step::Isolate(_))) {
+            return Ok((snapshot, next));
         }
-        let _alone = self.isolating.deciding.lock().await;
-        let last = self.look(incident, known).await?;
-        if let Some(Step::Isolate(pods)) = &last.0.step {
-            self.isolating.begin(&incident.name_any(), pods);
+        let in_flight = &self.sources.in_flight;
+        let _lock = in_flight.deciding.lock().await;
+        let (snapshot, next) = self.plan(snapshot.incident, pending).await?;
+        if let Some(Step::Isolate(pods)) = &next.step {
+            in_flight.begin(&snapshot.incident.name_any(), pods);
         }
-        Ok(last)
+        Ok((snapshot, next))
     }
 
-    /// Says what the plan says, and stores it if that is new.
+    /// Sets the conditions of the plan, and stores the status if it changed.
     async fn conclude(
         &self,
         mut stored: Incident,
@@ -179,13 +217,13 @@ impl Responder {
     ) -> Result<Action, RespondError> {
         let generation = stored.metadata.generation;
         let now = Timestamp::now();
-        for said in &next.said {
+        for update in &next.conditions {
             set_condition(
                 &mut status.conditions,
-                said.condition.name(),
-                said.status,
-                said.reason,
-                &said.message,
+                update.condition.name(),
+                update.status,
+                update.reason,
+                &update.message,
                 generation,
                 now,
             );
@@ -197,17 +235,17 @@ impl Responder {
             status.closed_at = Some(MicroTime(now));
         }
         self.write(&mut stored, &status).await?;
-        let pod = PodKey::from(stored.spec.subject.uid.as_str());
-        if condition_is(&status.conditions, IncidentCondition::Closed.name()) && next.close {
-            self.witness.forget(&pod);
-            self.forgotten.push(pod);
+        if next.close && stored.is_closed() {
+            let pod = PodKey::from(stored.spec.subject.uid.as_str());
+            self.sources.traffic.forget(&pod);
+            self.resets.push(pod);
         }
         Ok(next
             .recheck
             .map_or_else(Action::await_change, Action::requeue))
     }
 
-    /// Stores the status unless it is what is stored already. `stored` becomes what is stored.
+    /// Stores the status if it differs from the stored one. `stored` becomes the new version.
     async fn write(
         &self,
         stored: &mut Incident,
@@ -218,12 +256,10 @@ impl Responder {
             return Ok(());
         }
         let manager = FieldManager::responder();
-        *stored = self
-            .writer
-            .status(&manager, stored, status)
-            .await
-            .map_err(RespondError::Record)?;
-        // As it was sent: the API cuts times to whole seconds, and that would look like news.
+        let written = self.executor.writer.status(&manager, stored, status).await;
+        *stored = written.map_err(RespondError::Record)?;
+        // Keep the status as it was sent: the API server cuts times to whole seconds, which would look
+        // like a change.
         stored.status = Some(status.clone());
         Ok(())
     }
@@ -233,20 +269,25 @@ impl Responder {
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let name = meta.name.as_deref().unwrap_or_default();
         let uid = meta.uid.as_deref().unwrap_or_default();
-        self.writer
+        self.executor
+            .writer
             .delete::<Incident>(namespace, name, uid)
             .await
             .map_err(RespondError::Act)?;
-        tracing::info!(namespace, incident = name, "A closed Incident has expired.");
+        tracing::info!(namespace, incident = name, "Deleted an expired Incident.");
         Ok(Action::await_change())
     }
 }
 
-/// Puts what a step did into the record. Returns the error of a step that failed.
-fn note(status: &mut IncidentStatus, step: &Step, outcome: Outcome) -> Option<ApiError> {
+/// Records the outcome of a step in the status. Returns the error of a failed step.
+fn record_outcome(
+    status: &mut IncidentStatus,
+    step: &Step,
+    outcome: StepOutcome,
+) -> Option<ApiError> {
     match step {
-        Step::Save(entry) => save(&mut status.restore, entry),
-        Step::Restore { entry, .. } if outcome.as_ref().is_ok_and(|done| !done.is_open) => {
+        Step::RecordRestore(entry) => push_restore_entry(&mut status.restore, entry),
+        Step::Restore { entry, .. } if outcome.as_ref().is_ok_and(|done| !done.needs_retry) => {
             status.restore.retain(|other| other != entry);
         }
         _ => {}
@@ -259,39 +300,9 @@ fn note(status: &mut IncidentStatus, step: &Step, outcome: Outcome) -> Option<Ap
         status.capture = capture;
     }
     for record in records {
-        push_record(&mut status.actions, record);
+        push_action(&mut status.actions, record);
     }
     error
-}
-
-/// Notes what must be restored, in place of what was noted about the same field.
-pub(super) fn save(restore: &mut Vec<RestoreEntry>, entry: &RestoreEntry) {
-    restore.retain(|other| other.target != entry.target || other.field != entry.field);
-    if restore.len() < limits::RESTORE_MAX {
-        restore.push(entry.clone());
-    }
-}
-
-/// Adds a record. A repeat of the last one of its kind and target only replaces it, so that retries
-/// do not fill the list; where it is full the oldest repeatable one gives way.
-fn push_record(actions: &mut Vec<ActionRecord>, record: ActionRecord) {
-    let is_repeat = |known: &ActionRecord| {
-        known.kind == record.kind && known.target == record.target && known.result == record.result
-    };
-    if let Some(known) = actions.iter_mut().rev().find(|known| is_repeat(known)) {
-        // The same again says nothing new, unless it failed for another reason.
-        if known.message != record.message {
-            *known = record;
-        }
-        return;
-    }
-    if actions.len() >= limits::ACTIONS_MAX {
-        let failed = actions
-            .iter()
-            .position(|a| a.result != crate::api::ActionResult::Succeeded);
-        actions.remove(failed.unwrap_or(actions.len() / 2));
-    }
-    actions.push(record);
 }
 
 fn techniques_of(incident: &Incident) -> Vec<String> {
@@ -307,9 +318,4 @@ fn techniques_of(incident: &Incident) -> Vec<String> {
     all.sort();
     all.dedup();
     all
-}
-
-/// The clock that only moves forward, for the witness.
-pub(super) fn monotonic_now() -> Instant {
-    Instant::now()
 }

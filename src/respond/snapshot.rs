@@ -1,102 +1,133 @@
-//! The view: gathers from stores and the API server what the plan looks at. Writes nothing.
+//! Takes the snapshot that the plan decides from: reads stores and, where a store may lag too far, the
+//! API server. Writes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
 use kube::api::{ListParams, ObjectMeta};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt};
 
+use super::in_flight::InFlightIsolations;
 use super::plan::{
-    Bounds, Breaker, Cpu, Deny, Lever, OtherIncident, PodView, Situation, isolated_at,
+    Bounds, Breaker, BreakerLimits, CpuReduction, Deny, OtherIncident, OwnerControl, PodView,
+    Snapshot, isolated_at,
 };
-use super::responder::{RespondError, Responder, monotonic_now};
-use super::verify::proof::Witnessed;
-use super::verify::{together, told, worst};
+use super::verify::proof::TrafficObservation;
+use super::verify::{TrafficMonitor, from_agent};
 use crate::api::{
     AgentRun, Incident, IncidentCondition, Observation, ResponseAction, ResponseScope, Verdict,
-    condition_is, condition_of, labels,
+    condition_of, labels,
 };
-use crate::cluster::{ApiError, Pod};
+use crate::cluster::{ApiError, ClusterDeny, Owners, Pod, Reader, RunMembership, Stores};
 use crate::guardrails::audit::{Protection, widening};
+use crate::guardrails::ceiling::Effective;
 use crate::guardrails::drift::network_policy_matches;
 use crate::guardrails::network::standing_deny_network_policy;
 use crate::limits;
-use crate::model::{EventTime, PodKey, Severity};
+use crate::model::{EventTime, PodKey};
 
-/// What this reconcile has changed and the stores may not show yet.
-#[derive(Debug, Default)]
-pub struct Known {
-    /// Quarantine labels by pod UID.
-    pub labels: HashMap<String, Option<String>>,
-    /// Pods that are gone, by UID.
-    pub gone: HashSet<String>,
-    /// Pods whose deletion was asked for, by UID, with their grace period in seconds.
-    pub ending: HashMap<String, i64>,
-    /// The owner, once it was looked at.
-    pub lever: Option<Lever>,
-    /// What CPU can be taken, once that was looked at.
-    pub cpu: Option<Cpu>,
-    /// Other Incidents that hold nothing any more, by name.
-    pub let_go: HashSet<String>,
+/// Settings of the response for the whole cluster.
+#[derive(Clone, Debug)]
+pub struct ResponderSettings {
+    /// Namespaces without automatic action.
+    pub protected_namespaces: Vec<String>,
+    /// The maximum number of pods in quarantine.
+    pub quarantine_max: usize,
+    /// The limits of the circuit breaker.
+    pub breaker: BreakerLimits,
+    /// How long a closed Incident is kept.
+    pub incident_ttl: Duration,
 }
 
-impl Responder {
-    /// What there is to know about an Incident now.
-    pub(super) async fn view<'a>(
+/// The settings of a run within the ceilings of its policy.
+pub type RunSettings = Arc<dyn Fn(&AgentRun) -> Effective + Send + Sync>;
+
+/// What this reconcile has written or read, and the stores may not show yet.
+#[derive(Debug, Default)]
+pub(super) struct PendingWrites {
+    /// Quarantine labels by pod UID.
+    pub labels: HashMap<String, Option<String>>,
+    /// UIDs of pods that no longer exist.
+    pub gone: HashSet<String>,
+    /// Grace periods in seconds of deleted pods, by UID.
+    pub deleted: HashMap<String, i64>,
+    /// The owner, if it was read since it was last changed.
+    pub owner: Option<OwnerControl>,
+    /// How the CPU can be reduced, if that was read since it was last changed.
+    pub cpu: Option<CpuReduction>,
+    /// Names of other Incidents that no longer hold anything.
+    pub closed_incidents: HashSet<String>,
+}
+
+/// Where a snapshot is taken from.
+pub(super) struct SnapshotSources {
+    pub stores: Stores,
+    pub reader: Reader,
+    pub membership: RunMembership,
+    pub owners: Arc<Owners>,
+    pub traffic: TrafficMonitor,
+    pub cluster_deny: ClusterDeny,
+    pub run_settings: RunSettings,
+    pub settings: ResponderSettings,
+    pub in_flight: InFlightIsolations,
+}
+
+impl SnapshotSources {
+    /// The current state of an Incident and its surroundings.
+    pub async fn snapshot(
         &self,
-        incident: &'a Incident,
-        known: &Known,
-    ) -> Result<Situation<'a>, RespondError> {
+        incident: Incident,
+        pending: &PendingWrites,
+    ) -> Result<Snapshot, ApiError> {
         let name = incident.name_any();
         let namespace = incident.namespace().unwrap_or_default();
-        let run = self.run_of(incident);
+        let run = self.run_of(&incident);
         let bounds = self.bounds_of(run.as_deref());
-        let subject = self.subject(incident, &namespace);
-        let mut pods = self.pods_to_contain(incident, &namespace, bounds);
-        let mut labelled = self.labelled(incident, &namespace, &name).await?;
+        let subject = subject_pod(&self.stores, &incident);
+        let mut pods = self.pods_to_contain(&incident, &namespace, bounds);
+        let mut labelled = self.labelled(&incident, &namespace, &name).await?;
         for pod in pods.iter_mut().chain(&mut labelled) {
-            if let Some(label) = known.labels.get(&pod.uid) {
+            if let Some(label) = pending.labels.get(&pod.uid) {
                 pod.quarantine.clone_from(label);
             }
-            if let Some(grace_s) = known.ending.get(&pod.uid) {
+            if let Some(grace_s) = pending.deleted.get(&pod.uid) {
                 pod.grace_s = Some(pod.grace_s.map_or(*grace_s, |now| now.min(*grace_s)));
             }
         }
-        pods.retain(|pod| !known.gone.contains(&pod.uid));
-        labelled.retain(|pod| {
-            !known.gone.contains(&pod.uid) && pod.quarantine.as_deref() == Some(&name)
-        });
-        let freshly = pods
-            .iter()
-            .filter(|pod| pod.quarantine.as_deref() == Some(&name));
-        let missing: Vec<_> = freshly
+        let has_label = |pod: &PodView| pod.quarantine.as_deref() == Some(&name);
+        pods.retain(|pod| !pending.gone.contains(&pod.uid));
+        labelled.retain(|pod| !pending.gone.contains(&pod.uid) && has_label(pod));
+        let newly_labelled = pods.iter().filter(|pod| has_label(pod));
+        let missing: Vec<_> = newly_labelled
             .filter(|pod| labelled.iter().all(|l| l.uid != pod.uid))
             .cloned()
             .collect();
         labelled.extend(missing);
         let now = Timestamp::now();
-        Ok(Situation {
-            incident,
+        Ok(Snapshot {
             now,
             bounds,
             protected: self.protection(&namespace, subject.as_deref()),
-            lever: known.lever.clone().unwrap_or(Lever::Unread),
-            cpu: known.cpu.clone(),
+            owner: pending.owner.clone().unwrap_or(OwnerControl::Unread),
+            cpu: pending.cpu.clone(),
             deny: self.deny(&namespace, subject.as_deref(), &name),
             breaker: self.breaker(now),
             quarantined_elsewhere: self.quarantined_elsewhere(&name),
             quarantine_max: self.settings.quarantine_max,
-            witnessed: self.witnessed(incident, &pods),
-            others: self.others(incident, &namespace, known),
+            traffic: self.traffic_of(&incident, &pods),
+            others: self.others(&incident, &namespace, pending),
             ttl: self.settings.incident_ttl,
+            incident,
             pods,
             labelled,
         })
     }
 
-    fn run_of(&self, incident: &Incident) -> Option<std::sync::Arc<AgentRun>> {
+    fn run_of(&self, incident: &Incident) -> Option<Arc<AgentRun>> {
         let reference = incident.spec.run.as_ref()?;
         let namespace = incident.namespace()?;
         let run = self
@@ -106,32 +137,19 @@ impl Responder {
         (run.metadata.uid.as_deref() == Some(&reference.uid)).then_some(run)
     }
 
-    /// The run's bounds. Where the run is gone, the built-in ones: its record outlives it.
+    /// The bounds of the run, or the built-in ones if the run was deleted: its Incidents outlive it.
     fn bounds_of(&self, run: Option<&AgentRun>) -> Bounds {
         let built_in = Bounds {
             max_action: ResponseAction::Suspend,
             scope: ResponseScope::Pod,
         };
         run.map_or(built_in, |run| {
-            let effective = (self.settings_of)(run);
+            let effective = (self.run_settings)(run);
             Bounds {
                 max_action: effective.max_action,
                 scope: effective.scope,
             }
         })
-    }
-
-    pub(super) fn subject(
-        &self,
-        incident: &Incident,
-        namespace: &str,
-    ) -> Option<std::sync::Arc<Pod>> {
-        let subject = &incident.spec.subject;
-        let pod = self
-            .stores
-            .pods
-            .get(&ObjectRef::new(&subject.name).within(namespace))?;
-        (pod.metadata.uid.as_deref() == Some(&subject.uid)).then_some(pod)
     }
 
     fn pods_to_contain(
@@ -140,7 +158,7 @@ impl Responder {
         namespace: &str,
         bounds: Bounds,
     ) -> Vec<PodView> {
-        let subject = self.subject(incident, namespace);
+        let subject = subject_pod(&self.stores, incident);
         let run = incident.spec.run.as_ref();
         let (ResponseScope::Run, Some(run)) = (bounds.scope, run) else {
             return subject.iter().map(|pod| stored_view(pod)).collect();
@@ -158,23 +176,19 @@ impl Responder {
             .collect()
     }
 
-    /// The pods with this Incident's label. Where something is about to be undone the API server is
-    /// asked: a store that lags must not leave a pod in quarantine with no open Incident.
+    /// The pods with this Incident's label. Before something is undone they are listed from the API
+    /// server: a lagging store must not leave a pod in quarantine without an open Incident.
     async fn labelled(
         &self,
         incident: &Incident,
         namespace: &str,
         name: &str,
-    ) -> Result<Vec<PodView>, RespondError> {
-        let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        let is_closed = condition_is(conditions, IncidentCondition::Closed.name());
-        let verdict = incident
-            .spec
-            .disposition
-            .as_ref()
-            .map(|disposition| disposition.verdict);
-        let is_undone = matches!(verdict, Some(Verdict::Release | Verdict::Terminate));
-        if is_closed || !is_undone {
+    ) -> Result<Vec<PodView>, ApiError> {
+        let is_undone = matches!(
+            incident.verdict(),
+            Some(Verdict::Release | Verdict::Terminate)
+        );
+        if incident.is_closed() || !is_undone {
             let has_label = |pod: &Pod| {
                 let label = pod.labels().get(labels::QUARANTINE);
                 label.is_some_and(|value| value == name)
@@ -182,30 +196,18 @@ impl Responder {
             let pods = self.stores.pods.within_where(namespace, has_label);
             return Ok(pods.iter().map(|pod| stored_view(pod)).collect());
         }
-        let api: Api<Pod> = Api::namespaced(self.writer.client().clone(), namespace);
         let params = ListParams::default().labels(&format!("{}={name}", labels::QUARANTINE));
-        let limit = std::time::Duration::from_secs(limits::API_TIMEOUT_S);
-        let pods = tokio::time::timeout(limit, api.list_metadata(&params))
-            .await
-            .map_err(|_| RespondError::Read(ApiError::TimedOut(limit)))?
-            .map_err(|error| RespondError::Read(error.into()))?;
-        Ok(pods
-            .items
-            .iter()
-            // Where they run is not in the metadata; only contained pods are looked for in a log.
-            .map(|pod| pod_view(&pod.metadata, None))
-            .collect())
+        let pods = self.reader.list_metadata::<Pod>(namespace, &params).await?;
+        // The metadata does not contain the node, which only the verification of a containment needs.
+        let view = |pod: &kube::api::PartialObjectMeta<Pod>| pod_view(&pod.metadata, None);
+        Ok(pods.items.iter().map(view).collect())
     }
 
     fn protection(&self, namespace: &str, pod: Option<&Pod>) -> Option<String> {
         /// Set by the kubelet on the API object of a static pod.
         const MIRROR: &str = "kubernetes.io/config.mirror";
-        if self
-            .settings
-            .protected_namespaces
-            .iter()
-            .any(|protected| protected == namespace)
-        {
+        let mut protected = self.settings.protected_namespaces.iter();
+        if protected.any(|protected| protected == namespace) {
             return Some(format!(
                 "namespace {namespace} is protected from automatic action"
             ));
@@ -215,98 +217,108 @@ impl Responder {
             return Some("a static pod belongs to its node and cannot be contained".to_owned());
         }
         let on_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-        on_host_network.then(|| "no network policy holds a pod on the host's network".to_owned())
+        on_host_network
+            .then(|| "network policies do not apply to a pod on the host network".to_owned())
     }
 
     fn deny(&self, namespace: &str, pod: Option<&Pod>, incident: &str) -> Deny {
-        let cluster_deny = self.cluster_deny.stands();
-        let wanted = standing_deny_network_policy(namespace);
+        let cluster_deny = self.cluster_deny.is_stored();
+        let desired = standing_deny_network_policy(namespace);
         let key = ObjectRef::<NetworkPolicy>::new(labels::STANDING_DENY).within(namespace);
         let stored = self.stores.network_policies.get(&key);
-        let stands = stored.is_some_and(|stored| network_policy_matches(&wanted, &stored));
+        let is_stored = stored.is_some_and(|stored| network_policy_matches(&desired, &stored));
         let mut widened_by = Vec::new();
         if let Some(pod) = pod {
             let mut pod_labels: BTreeMap<String, String> = pod.labels().clone();
             pod_labels.insert(labels::QUARANTINE.to_owned(), incident.to_owned());
             let policies = self.stores.network_policies.within(namespace);
-            let stance = Protection::Quarantined { cluster_deny };
-            widened_by = widening(&pod_labels, policies.iter().map(AsRef::as_ref), stance);
+            let protection = Protection::Quarantined { cluster_deny };
+            widened_by = widening(&pod_labels, policies.iter().map(AsRef::as_ref), protection);
             widened_by.truncate(limits::WIDENED_BY_MAX);
         }
-        Deny { stands, widened_by }
+        Deny {
+            is_stored,
+            widened_by,
+        }
     }
 
     fn breaker(&self, now: Timestamp) -> Breaker {
         let incidents = self.stores.incidents.state();
-        let mut first: HashMap<&str, Timestamp> = HashMap::new();
-        for incident in incidents.iter().filter(|incident| crossed(incident)) {
+        let mut latest: HashMap<&str, Timestamp> = HashMap::new();
+        for incident in incidents.iter().filter(|incident| incident.is_actionable()) {
             if let Some(time) = incident.metadata.creation_timestamp.as_ref() {
-                let known = first.entry(&incident.spec.subject.uid).or_insert(time.0);
+                let known = latest.entry(&incident.spec.subject.uid).or_insert(time.0);
                 *known = (*known).max(time.0);
             }
         }
-        let watched = self.membership.pod_count();
-        Breaker::at(now, first.into_values(), watched, self.settings.breaker)
+        let pod_count = self.membership.pod_count();
+        Breaker::at(now, latest.into_values(), pod_count, self.settings.breaker)
     }
 
-    /// Pods that other Incidents hold, or are about to.
+    /// How many pods other Incidents hold in quarantine, or are about to.
     fn quarantined_elsewhere(&self, incident: &str) -> usize {
         let elsewhere = |pod: &Pod| {
             let label = pod.labels().get(labels::QUARANTINE);
             label.is_some_and(|value| value != incident)
         };
-        let seen = self.stores.pods.state_filter(elsewhere);
-        let seen: HashSet<String> = seen.iter().filter_map(|pod| pod.uid()).collect();
-        let decided = self.isolating.count(incident, &seen, monotonic_now());
-        seen.len() + decided
+        let stored = self.stores.pods.state_filter(elsewhere);
+        let stored: HashSet<String> = stored.iter().filter_map(|pod| pod.uid()).collect();
+        let in_flight = self.in_flight.count(incident, &stored, Instant::now());
+        stored.len() + in_flight
     }
 
-    /// What the log shows of all pods of the Incident, the worst of each.
-    fn witnessed(&self, incident: &Incident, pods: &[PodView]) -> Option<Witnessed> {
+    /// What the logs show of all pods of the Incident together.
+    fn traffic_of(&self, incident: &Incident, pods: &[PodView]) -> Option<TrafficObservation> {
         let isolated = EventTime::from(isolated_at(incident)?);
-        let watch = |pod: &PodView| {
+        let observe = |pod: &PodView| {
             let (key, node) = (PodKey::from(pod.uid.as_str()), pod.node.as_deref());
-            self.witness.watch(&key, node, isolated, monotonic_now())
+            self.traffic.observe(&key, node, isolated, Instant::now())
         };
-        let own = pods.iter().filter_map(watch).reduce(worst);
-        // What an agent told about an earlier isolation says nothing about this one.
-        let is_about_this =
+        let observed = pods.iter().filter_map(observe);
+        let own = observed.reduce(TrafficObservation::merge_pods);
+        // An agent's observation of an earlier isolation does not count.
+        let is_current =
             |observation: &&Observation| EventTime::from(observation.since.0) >= isolated;
         let now = Timestamp::now();
-        let observations = incident.spec.observations.iter().filter(is_about_this);
-        let of_agents = observations.map(|told_by| told(told_by, now)).reduce(worst);
-        // A controller without sources has nothing to say; with some, both must agree.
-        let own_or_nothing = own.filter(|own| own.log_time > EventTime::MIN);
-        match (own_or_nothing, of_agents) {
-            (Some(own), Some(agents)) => Some(together(own, agents)),
+        let observations = incident.spec.observations.iter().filter(is_current);
+        let of_agents = observations.map(|observation| from_agent(observation, now));
+        let of_agents = of_agents.reduce(TrafficObservation::merge_pods);
+        // A controller without sources observes nothing; with sources, both have to agree.
+        let own_with_records = own.filter(|own| own.log_time > EventTime::MIN);
+        match (own_with_records, of_agents) {
+            (Some(own), Some(agents)) => Some(own.merge_sources(agents)),
             (None, Some(agents)) => Some(agents),
             (_, None) => own,
         }
     }
 
-    fn others(&self, incident: &Incident, namespace: &str, known: &Known) -> Vec<OtherIncident> {
-        let holds = |other: &Incident| {
+    fn others(
+        &self,
+        incident: &Incident,
+        namespace: &str,
+        pending: &PendingWrites,
+    ) -> Vec<OtherIncident> {
+        let is_other = |other: &Incident| {
             other.metadata.uid != incident.metadata.uid
-                && crossed(other)
+                && other.is_actionable()
                 && may_hold(other)
-                && !known.let_go.contains(&other.name_any())
+                && !pending.closed_incidents.contains(&other.name_any())
         };
-        let others = self.stores.incidents.within_where(namespace, holds);
+        let others = self.stores.incidents.within_where(namespace, is_other);
         others.iter().map(|other| self.other(other)).collect()
     }
 
     fn other(&self, other: &Incident) -> OtherIncident {
-        let conditions = other.status.as_ref().map_or(&[][..], |s| &s.conditions);
         let subject = &other.spec.subject.uid;
         let mut pod_uids = Vec::new();
-        if condition_is(conditions, IncidentCondition::Contained.name()) {
+        if other.is_contained() {
             pod_uids.push(subject.clone());
             let bounds = self.bounds_of(self.run_of(other).as_deref());
             if let (ResponseScope::Run, Some(run)) = (bounds.scope, &other.spec.run) {
                 pod_uids.extend(self.membership.pods_of(&run.uid));
             }
         }
-        let pod = self.subject(other, &other.namespace().unwrap_or_default());
+        let pod = subject_pod(&self.stores, other);
         let chain = self.owners.chain_of(subject);
         OtherIncident {
             name: other.name_any(),
@@ -314,35 +326,25 @@ impl Responder {
             run_uid: other.spec.run.as_ref().map(|run| run.uid.clone()),
             pod_is_gone: pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()),
             owners: chain.map(|chain| chain.links.into_iter().map(|link| link.uid).collect()),
-            restore: other
-                .status
-                .as_ref()
-                .map(|s| s.restore.clone())
-                .unwrap_or_default(),
+            restore: other.restore().to_vec(),
         }
     }
 }
 
-/// Whether an Incident that crossed the line is open, and holds something or may be about to.
-pub(super) fn may_hold(incident: &Incident) -> bool {
-    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    let has_saved = incident
-        .status
-        .as_ref()
-        .is_some_and(|s| !s.restore.is_empty());
-    let verdict = incident.spec.disposition.as_ref().map(|d| d.verdict);
-    let contained = condition_of(conditions, IncidentCondition::Contained.name());
-    verdict != Some(Verdict::Release)
-        && !condition_is(conditions, IncidentCondition::Closed.name())
-        && (has_saved || contained.is_none_or(|said| said.status == "True"))
+/// The pod that an Incident is about, if it is in the store.
+pub(super) fn subject_pod(stores: &Stores, incident: &Incident) -> Option<Arc<Pod>> {
+    let subject = &incident.spec.subject;
+    let key = ObjectRef::new(&subject.name).within(incident.metadata.namespace.as_deref()?);
+    let pod = stores.pods.get(&key)?;
+    (pod.metadata.uid.as_deref() == Some(&subject.uid)).then_some(pod)
 }
 
-fn crossed(incident: &Incident) -> bool {
-    incident
-        .spec
-        .evidence
-        .iter()
-        .any(|entry| entry.severity == Severity::Quarantine.name() && !entry.observe_only)
+/// Whether an Incident is open, and has recorded fields to restore, contains a pod, or may do so soon.
+pub(super) fn may_hold(incident: &Incident) -> bool {
+    let contained = condition_of(incident.conditions(), IncidentCondition::Contained.name());
+    incident.verdict() != Some(Verdict::Release)
+        && !incident.is_closed()
+        && (!incident.restore().is_empty() || contained.is_none_or(|known| known.status == "True"))
 }
 
 fn stored_view(pod: &Pod) -> PodView {

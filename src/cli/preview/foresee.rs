@@ -1,29 +1,26 @@
-//! What Enforce would do about one finding: the responder's own plan, step by step, on a copy of the
-//! Incident. Pure; each step is taken for done at once.
+//! What Enforce would do about one finding: the responder's own plan, simulated on a copy of the
+//! Incident. Pure.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::{
-    ActionKind, ActionRecord, ActionResult, Incident, IncidentCondition, IncidentStatus,
-    ObjectTarget,
-};
+use crate::api::{Incident, IncidentCondition, IncidentStatus};
 use crate::limits;
 use crate::model::EventTime;
 use crate::respond::plan::{
-    Bounds, Breaker, BreakerLimits, Cpu, Deny, Lever, PodView, Said, Situation, Step, plan,
+    Bounds, Breaker, BreakerLimits, ConditionUpdate, CpuReduction, Deny, OwnerControl, PodView,
+    Simulation, Snapshot, Step,
 };
-use crate::respond::verify::proof::{QUIET, Witnessed};
+use crate::respond::verify::proof::{QUIET, TrafficObservation};
 
 /// What is known of the pod and its surroundings.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// How far a response may go.
     pub bounds: Bounds,
-    /// The owner.
-    pub lever: Lever,
-    /// What CPU can be taken from the pod.
-    pub cpu: Cpu,
+    /// How the owner can be suspended.
+    pub owner: OwnerControl,
+    /// How the CPU of the pod can be reduced.
+    pub cpu: CpuReduction,
     /// Policies that let its traffic through all the same.
     pub widened_by: Vec<String>,
     /// Why nothing may be done to it, if so.
@@ -48,52 +45,32 @@ pub struct Foreseen {
     pub contained: String,
 }
 
-/// The world as it would be after the steps so far.
-struct Play {
-    copy: Incident,
-    around: Surroundings,
-    pods: Vec<PodView>,
-    lever: Lever,
-    cpu: Option<Cpu>,
-    witnessed: Witnessed,
-    now: Timestamp,
-}
-
-/// Plays the plan through.
+/// Simulates the plan until no step is left.
 pub fn foresee(
     incident: &Incident,
     around: &Surroundings,
     traffic: Traffic,
     now: Timestamp,
 ) -> Foreseen {
-    let mut play = Play {
-        copy: enforced(incident),
-        around: around.clone(),
-        pods: vec![PodView {
-            name: incident.spec.subject.name.clone(),
-            uid: incident.spec.subject.uid.clone(),
-            node: incident.spec.subject.node.clone(),
-            quarantine: None,
-            grace_s: None,
-        }],
-        lever: Lever::Unread,
-        cpu: None,
-        witnessed: witnessed(traffic, now),
-        now,
+    let mut simulation = Simulation {
+        snapshot: snapshot(incident, around, traffic, now),
+        owner: around.owner.clone(),
+        cpu: around.cpu.clone(),
     };
     let mut steps = Vec::new();
     for _ in 0..limits::STEPS_MAX {
-        let planned = plan(&play.situation());
+        let planned = simulation.plan();
         let Some(step) = planned.step else {
-            let is_contained = |said: &&Said| said.condition == IncidentCondition::Contained;
-            let contained = planned.said.iter().find(is_contained);
-            let contained = contained.map_or_else(String::new, |said| {
-                format!("{}: {}", said.reason.name(), said.message)
+            let is_contained =
+                |update: &&ConditionUpdate| update.condition == IncidentCondition::Contained;
+            let contained = planned.conditions.iter().find(is_contained);
+            let contained = contained.map_or_else(String::new, |update| {
+                format!("{}: {}", update.reason.name(), update.message)
             });
             return Foreseen { steps, contained };
         };
-        play.carry_out(&step);
-        note(&mut play.copy, &step, now);
+        simulation.apply(&step);
+        simulation.end_shortened_pods();
         steps.extend(words(&step));
     }
     Foreseen {
@@ -102,59 +79,37 @@ pub fn foresee(
     }
 }
 
-impl Play {
-    fn situation(&self) -> Situation<'_> {
-        let labelled = self.pods.iter().filter(|pod| pod.quarantine.is_some());
-        Situation {
-            incident: &self.copy,
-            now: self.now,
-            bounds: self.around.bounds,
-            protected: self.around.protected.clone(),
-            labelled: labelled.cloned().collect(),
-            pods: self.pods.clone(),
-            lever: self.lever.clone(),
-            cpu: self.cpu.clone(),
-            deny: Deny {
-                stands: true,
-                widened_by: self.around.widened_by.clone(),
-            },
-            breaker: Breaker::at(self.now, std::iter::empty(), 0, BreakerLimits::default()),
-            quarantined_elsewhere: 0,
-            quarantine_max: usize::MAX,
-            witnessed: Some(self.witnessed),
-            others: Vec::new(),
-            ttl: std::time::Duration::MAX,
-        }
-    }
-
-    /// What the step changes outside the Incident.
-    fn carry_out(&mut self, step: &Step) {
-        match step {
-            Step::LookAtOwner => self.lever = self.around.lever.clone(),
-            Step::LookAtCpu(_) => self.cpu = Some(self.around.cpu.clone()),
-            Step::Suspend(hold, ended) => {
-                self.pods
-                    .retain(|pod| ended.iter().all(|one| one.uid != pod.uid));
-                if let Lever::Owners(holds) = &mut self.around.lever {
-                    let same = holds.iter_mut().find(|one| one.target == hold.target);
-                    if let Some(one) = same {
-                        one.now = Some(hold.set.clone());
-                    }
-                }
-                self.lever = self.around.lever.clone();
-            }
-            Step::Isolate(chosen) => {
-                for pod in &mut self.pods {
-                    if chosen.iter().any(|one| one.uid == pod.uid) {
-                        pod.quarantine = Some("foreseen".to_owned());
-                    }
-                }
-            }
-            Step::Terminate(pod, _) | Step::Hasten(pod) => {
-                self.pods.retain(|one| one.uid != pod.uid);
-            }
-            _ => {}
-        }
+fn snapshot(
+    incident: &Incident,
+    around: &Surroundings,
+    traffic: Traffic,
+    now: Timestamp,
+) -> Snapshot {
+    let subject = &incident.spec.subject;
+    Snapshot {
+        incident: enforced(incident),
+        now,
+        bounds: around.bounds,
+        protected: around.protected.clone(),
+        pods: vec![PodView {
+            name: subject.name.clone(),
+            uid: subject.uid.clone(),
+            node: subject.node.clone(),
+            ..PodView::default()
+        }],
+        labelled: Vec::new(),
+        owner: OwnerControl::Unread,
+        cpu: None,
+        deny: Deny {
+            is_stored: true,
+            widened_by: around.widened_by.clone(),
+        },
+        breaker: Breaker::at(now, std::iter::empty(), 0, BreakerLimits::default()),
+        quarantined_elsewhere: 0,
+        quarantine_max: usize::MAX,
+        traffic: Some(observation(traffic, now)),
+        others: Vec::new(),
+        ttl: std::time::Duration::MAX,
     }
 }
 
@@ -169,70 +124,16 @@ fn enforced(incident: &Incident) -> Incident {
     copy
 }
 
-fn witnessed(traffic: Traffic, now: Timestamp) -> Witnessed {
+fn observation(traffic: Traffic, now: Timestamp) -> TrafficObservation {
     let since = EventTime::from(now);
     let quiet = i64::try_from(QUIET.as_micros()).unwrap_or(i64::MAX);
     let later = since.plus_micros(quiet);
-    Witnessed {
+    TrafficObservation {
         since,
         log_time: later,
         last_passed: (traffic == Traffic::GoesOn).then_some(later),
-        source_speaks: true,
+        source_is_fresh: true,
         shows_survivors: true,
-    }
-}
-
-/// Writes the step into the copy, as the responder would.
-fn note(copy: &mut Incident, step: &Step, now: Timestamp) {
-    let status = copy.status.get_or_insert_default();
-    let mut record = |kind, target: ObjectTarget, result| {
-        status.actions.push(ActionRecord {
-            kind,
-            target,
-            time: Time(now),
-            result,
-            message: String::new(),
-        });
-    };
-    match step {
-        Step::Isolate(pods) => {
-            for pod in pods {
-                record(ActionKind::Isolate, target_of(pod), ActionResult::Succeeded);
-            }
-        }
-        Step::Capture(pod) => record(ActionKind::Capture, target_of(pod), ActionResult::Succeeded),
-        Step::Terminate(pod, _) => record(
-            ActionKind::Terminate,
-            target_of(pod),
-            ActionResult::Succeeded,
-        ),
-        Step::Throttle(pod, _) => record(
-            ActionKind::Throttle,
-            target_of(pod),
-            ActionResult::Succeeded,
-        ),
-        Step::Suspend(hold, _) => record(
-            ActionKind::Suspend,
-            hold.target.clone(),
-            ActionResult::Succeeded,
-        ),
-        Step::Skip(kind, target, _) => record(*kind, target.clone(), ActionResult::Skipped),
-        Step::Save(entry) => status.restore.push(entry.clone()),
-        Step::LookAtOwner
-        | Step::LookAtCpu(_)
-        | Step::Hasten(_)
-        | Step::Unlabel { .. }
-        | Step::Restore { .. }
-        | Step::Expire => {}
-    }
-}
-
-fn target_of(pod: &PodView) -> ObjectTarget {
-    ObjectTarget {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
     }
 }
 
@@ -248,18 +149,18 @@ fn words(step: &Step) -> Option<String> {
             entries.len(),
             pod.name
         )),
-        Step::Suspend(hold, _) => Some(format!(
+        Step::Suspend(owner, _) => Some(format!(
             "hold {} {}: {} becomes {}, with all its pods",
-            hold.target.kind, hold.target.name, hold.field, hold.set
+            owner.target.kind, owner.target.name, owner.field, owner.suspended_value
         )),
         Step::Skip(kind, _, why) => Some(format!("no {kind:?}: {why}")),
         Step::Terminate(pod, _) => Some(format!("delete pod {}", pod.name)),
         Step::Capture(_)
-        | Step::Save(_)
-        | Step::LookAtOwner
-        | Step::LookAtCpu(_)
-        | Step::Hasten(_)
-        | Step::Unlabel { .. }
+        | Step::RecordRestore(_)
+        | Step::ReadOwner
+        | Step::ReadCpu(_)
+        | Step::ShortenGracePeriod(_)
+        | Step::RemoveQuarantineLabel { .. }
         | Step::Restore { .. }
         | Step::Expire => None,
     }
@@ -268,8 +169,8 @@ fn words(step: &Step) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ResponseAction, ResponseScope};
-    use crate::respond::plan::Hold;
+    use crate::api::{ObjectTarget, ResponseAction, ResponseScope};
+    use crate::respond::plan::Suspension;
     use serde_json::json;
 
     fn incident() -> Incident {
@@ -285,7 +186,7 @@ mod tests {
     }
 
     fn around(max_action: ResponseAction) -> Surroundings {
-        let hold = Hold {
+        let owner = Suspension {
             target: ObjectTarget {
                 api_version: "batch/v1".to_owned(),
                 kind: "Job".to_owned(),
@@ -293,17 +194,17 @@ mod tests {
                 uid: "j".to_owned(),
             },
             field: "/spec/suspend".to_owned(),
-            set: json!(true),
-            now: Some(json!(false)),
-            resting: json!(false),
+            suspended_value: json!(true),
+            current: Some(json!(false)),
+            default_value: json!(false),
         };
         Surroundings {
             bounds: Bounds {
                 max_action,
                 scope: ResponseScope::Pod,
             },
-            lever: Lever::Owners(vec![hold]),
-            cpu: Cpu::Refused("no limit".to_owned()),
+            owner: OwnerControl::Suspendable(vec![owner]),
+            cpu: CpuReduction::Refused("no limit".to_owned()),
             widened_by: Vec::new(),
             protected: None,
         }
@@ -342,10 +243,10 @@ mod tests {
     #[test]
     fn what_cannot_be_held_is_said() {
         let bare = Surroundings {
-            lever: Lever::None,
+            owner: OwnerControl::NoOwner,
             ..around(ResponseAction::Suspend)
         };
         let steps = steps(&bare, Traffic::GoesOn);
-        assert!(steps[1].contains("nothing owns the pod"), "{steps:?}");
+        assert!(steps[1].contains("the pod has no owner"), "{steps:?}");
     }
 }

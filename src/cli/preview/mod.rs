@@ -24,9 +24,9 @@ use crate::guardrails::ClusterFacts;
 use crate::guardrails::audit::{Protection, widening};
 use crate::guardrails::ceiling::{Effective, evaluate};
 use crate::limits;
-use crate::respond::lever_of;
-use crate::respond::plan::throttle::cpu_of;
-use crate::respond::plan::{Bounds, Cpu, Lever};
+use crate::respond::owner_control;
+use crate::respond::plan::throttle::cpu_reduction;
+use crate::respond::plan::{Bounds, CpuReduction, OwnerControl};
 use foresee::Surroundings;
 use report::{Material, Preview};
 
@@ -153,13 +153,15 @@ async fn surroundings(
                 max_action: effective.max_action,
                 scope: effective.scope,
             },
-            lever: Lever::Unsupported("the pod is gone, and who owned it is not known".to_owned()),
-            cpu: Cpu::Refused("the pod is gone".to_owned()),
+            owner: OwnerControl::Unsupported(
+                "the pod is gone, and who owned it is not known".to_owned(),
+            ),
+            cpu: CpuReduction::Refused("the pod is gone".to_owned()),
             widened_by: Vec::new(),
             protected: None,
         };
         if let Some(pod) = &pod {
-            found.cpu = cpu_of(&serde_json::to_value(pod).unwrap_or_default());
+            found.cpu = cpu_reduction(&serde_json::to_value(pod).unwrap_or_default());
             found.widened_by = widened(pod, &policies);
             let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
             found.protected =
@@ -170,12 +172,13 @@ async fn surroundings(
                 ..crate::cluster::Pod::default()
             };
             let chain = owners.resolve(&cluster.client, &stores, &lean, true).await;
-            let lever = match chain {
-                Ok(chain) => lever_of(&owners, &cluster.client, namespace, chain.links).await,
+            let owner = match chain {
+                Ok(chain) => owner_control(&owners, &cluster.client, namespace, chain.links).await,
                 Err(error) => Err(error),
             };
-            found.lever = lever
-                .unwrap_or_else(|_| Lever::Unsupported("its owners could not be read".to_owned()));
+            found.owner = owner.unwrap_or_else(|_| {
+                OwnerControl::Unsupported("its owners could not be read".to_owned())
+            });
         }
         around.insert(subject.uid.clone(), found);
     }

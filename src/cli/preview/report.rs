@@ -157,7 +157,7 @@ fn foretold(material: &Material<'_>, incident: &Incident) -> Option<Foretold> {
         return Some(found);
     }
     if !has_crossed {
-        "the evidence is worth a look and does not cross the line".clone_into(&mut found.contained);
+        "the evidence is below the threshold for a quarantine".clone_into(&mut found.contained);
         return Some(found);
     }
     let Some(around) = material.around.get(&incident.spec.subject.uid) else {
@@ -318,7 +318,7 @@ mod tests {
     use crate::api::ResponseAction;
     use crate::guardrails::ClusterFacts;
     use crate::guardrails::ceiling::evaluate;
-    use crate::respond::plan::{Bounds, Cpu, Lever};
+    use crate::respond::plan::{Bounds, CpuReduction, OwnerControl};
     use serde_json::json;
 
     fn incident(name: &str, severity: &str, observe_only: bool, last_seen: &str) -> Incident {
@@ -346,8 +346,8 @@ mod tests {
                 max_action: ResponseAction::Suspend,
                 scope: effective.scope,
             },
-            lever: Lever::None,
-            cpu: Cpu::Refused(String::new()),
+            owner: OwnerControl::NoOwner,
+            cpu: CpuReduction::Refused(String::new()),
             widened_by: vec!["theirs".to_owned()],
             protected: None,
         };

@@ -99,7 +99,7 @@ mod tests {
     use crate::controller::pipeline::LineCounters;
     use crate::detect::{Engine, EngineConfig};
     use crate::model::{ComputeSample, EventTime, GpuSample, PodKey};
-    use crate::respond::{Forgotten, Witness};
+    use crate::respond::{ResetQueue, TrafficMonitor};
     use crate::signals::attribute::Index;
     use crate::signals::health::{SignalHealth, SignalsVerdict};
 
@@ -140,11 +140,11 @@ mod tests {
         Pipeline {
             engine: Engine::new(EngineConfig::default()),
             index: Arc::new(RwLock::new(index)),
-            witness: Witness::default(),
+            traffic: TrafficMonitor::default(),
             health: SignalHealth::with_metrics([], ["kubelet".to_owned()]),
             is_namespaced: false,
             scopes: watch::channel(crate::detect::Scopes::default()).1,
-            forgotten: Forgotten::default(),
+            resets: ResetQueue::default(),
             sources: Vec::new(),
             reports: ContactReports::new(
                 ReportObserver {

@@ -9,7 +9,7 @@ use super::acknowledge::Unacknowledged;
 use super::{Pipeline, Progress, Whose, count, wall_clock};
 use crate::controller::deferred::Deferred;
 use crate::model::{EventTime, Signal};
-use crate::respond::{Spoken, Ticket};
+use crate::respond::{SourceProgress, Ticket};
 use crate::signals::decode::{Decoded, Decoder, SkipReason, Tracking};
 use crate::signals::health::{LineFate, LineTally};
 use crate::signals::source::Batch;
@@ -81,7 +81,7 @@ impl Pipeline {
         let now = Instant::now();
         let format = self.sources.get(source).and_then(|info| info.format);
         self.health.delivered(source, format, &reading.tally, now);
-        let spoken = Spoken {
+        let spoken = SourceProgress {
             log_time: reading.newest,
             alive_time: reading.newest_alive,
             at: now,

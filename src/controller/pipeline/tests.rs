@@ -65,11 +65,11 @@ impl World {
         let pipeline = Pipeline {
             engine: Engine::new(EngineConfig::default()),
             index: Arc::new(RwLock::new(index)),
-            witness: Witness::default(),
+            traffic: TrafficMonitor::default(),
             health: SignalHealth::new(names),
             is_namespaced: false,
             scopes: receiver,
-            forgotten: Forgotten::default(),
+            resets: ResetQueue::default(),
             sources: vec![source(0), source(1)],
             reports: ContactReports::new(
                 ReportObserver {

@@ -1,5 +1,5 @@
-//! The owner of a pod and the field that holds it, as they are now. Reads; writes nothing. Called by the
-//! responder, and by whoever wants to know beforehand what a response would hold.
+//! Finds the owner of a pod that can be suspended, and reads the field that suspends it. Writes nothing.
+//! Called by the responder, and by `yellowjack preview`.
 
 use kube::api::DynamicObject;
 use kube::{Client, ResourceExt};
@@ -7,65 +7,67 @@ use serde_json::Value;
 
 use crate::cluster::{ApiError, Owners};
 use crate::guardrails::membership::OwnerLink;
-use crate::respond::plan::Lever;
-use crate::respond::plan::suspension::{self as lever, Choice, Hold};
+use crate::respond::plan::OwnerControl;
+use crate::respond::plan::suspension::{self, Choice, Suspension};
 
-/// An owner as it was read.
-enum Read {
+/// The result of reading an owner.
+enum ReadOwner {
     Found(Box<DynamicObject>),
     Gone,
-    /// It cannot be read, in words.
-    Closed(String),
+    /// It may not be read, and what to do about that.
+    Forbidden(String),
 }
 
-/// Where owners are read.
-struct Place<'a> {
+/// Reads owners in one namespace.
+struct OwnerReader<'a> {
     owners: &'a Owners,
     client: &'a Client,
     namespace: &'a str,
 }
 
-/// What can be done about these owners of a pod, nearest first.
-pub async fn lever_of(
+/// How the owners of a pod can be suspended. `links` is the chain of owners, nearest first.
+pub async fn owner_control(
     owners: &Owners,
     client: &Client,
     namespace: &str,
     mut links: Vec<OwnerLink>,
-) -> Result<Lever, ApiError> {
-    let place = Place {
+) -> Result<OwnerControl, ApiError> {
+    let reader = OwnerReader {
         owners,
         client,
         namespace,
     };
-    // Each turn drops what is gone from the top; the chain is short.
+    // Each turn removes a deleted owner from the chain, whose length is bounded.
     while !links.is_empty() {
-        let chosen = match lever::choose(&links) {
-            Choice::Hold(chosen) => chosen,
-            Choice::Nobody => return Ok(Lever::None),
-            Choice::Unsupported(why) => return Ok(Lever::Unsupported(why)),
+        let chosen = match suspension::choose(&links) {
+            Choice::Suspend(chosen) => chosen,
+            Choice::NoOwner => return Ok(OwnerControl::NoOwner),
+            Choice::Unsupported(why) => return Ok(OwnerControl::Unsupported(why)),
         };
-        let mut holds = Vec::new();
+        let mut suspendable = Vec::new();
         let mut gone = None;
         for link in chosen {
-            match place.read_owner(&link).await? {
-                Read::Found(object) => match place.hold_on(&links, &link, &object).await? {
-                    Ok(hold) => holds.push(hold),
-                    Err(why) => return Ok(Lever::Unsupported(why)),
-                },
-                Read::Gone => gone = Some(link.uid),
-                Read::Closed(why) => return Ok(Lever::Unsupported(why)),
+            match reader.read(&link).await? {
+                ReadOwner::Found(object) => {
+                    match reader.suspension_of(&links, &link, &object).await? {
+                        Ok(owner) => suspendable.push(owner),
+                        Err(why) => return Ok(OwnerControl::Unsupported(why)),
+                    }
+                }
+                ReadOwner::Gone => gone = Some(link.uid),
+                ReadOwner::Forbidden(why) => return Ok(OwnerControl::Unsupported(why)),
             }
         }
-        if !holds.is_empty() {
-            return Ok(Lever::Owners(holds));
+        if !suspendable.is_empty() {
+            return Ok(OwnerControl::Suspendable(suspendable));
         }
         links.retain(|link| Some(&link.uid) != gone.as_ref());
     }
-    Ok(Lever::None)
+    Ok(OwnerControl::NoOwner)
 }
 
-impl Place<'_> {
-    async fn read_owner(&self, link: &OwnerLink) -> Result<Read, ApiError> {
+impl OwnerReader<'_> {
+    async fn read(&self, link: &OwnerLink) -> Result<ReadOwner, ApiError> {
         let OwnerLink {
             api_version,
             kind,
@@ -79,32 +81,32 @@ impl Place<'_> {
             // Another object of the same name is not this owner.
             Ok(found) => Ok(found
                 .filter(|object| object.metadata.uid.as_ref() == Some(uid))
-                .map_or(Read::Gone, |object| Read::Found(Box::new(object)))),
-            Err(error) if error.is_forbidden() => Ok(Read::Closed(format!(
+                .map_or(ReadOwner::Gone, |object| ReadOwner::Found(Box::new(object)))),
+            Err(error) if error.is_forbidden() => Ok(ReadOwner::Forbidden(format!(
                 "the operator may not read {kind} {name}: grant it get and patch, or stop it by hand"
             ))),
             Err(error) => Err(error),
         }
     }
 
-    /// The field that holds this owner: its own, or that of the Workload by which Kueue drives it.
-    async fn hold_on(
+    /// The field that suspends this owner: its own, or that of the Workload if Kueue manages it.
+    async fn suspension_of(
         &self,
         chain: &[OwnerLink],
         link: &OwnerLink,
         object: &DynamicObject,
-    ) -> Result<Result<Hold, String>, ApiError> {
-        let Some(row) = lever::row_of(&link.api_version, &link.kind) else {
+    ) -> Result<Result<Suspension, String>, ApiError> {
+        let Some(rule) = suspension::rule_for(&link.api_version, &link.kind) else {
             return Ok(Err(format!("no field suspends {}", link.kind)));
         };
-        if row.is_admitted() {
+        if rule.is_managed_by_kueue() {
             match self.workload_of(chain).await {
-                Ok(Some(hold)) => return Ok(Ok(hold)),
+                Ok(Some(workload)) => return Ok(Ok(workload)),
                 Ok(None) => {}
                 Err(error) if error.is_forbidden() => {
-                    if object.labels().contains_key(lever::KUEUE_QUEUE) {
+                    if object.labels().contains_key(suspension::KUEUE_QUEUE) {
                         return Ok(Err(format!(
-                            "{} {} is driven by Kueue, whose Workloads the operator may not read: \
+                            "{} {} is managed by Kueue, whose Workloads the operator may not read: \
                              grant it list, get and patch, or set spec.active to false by hand",
                             link.kind, link.name
                         )));
@@ -113,16 +115,16 @@ impl Place<'_> {
                 Err(error) => return Err(error),
             }
         }
-        if let Some(why) = lever::objection(link, data_of(object)) {
+        if let Some(why) = suspension::unsupported_reason(link, data_of(object)) {
             return Ok(Err(why));
         }
-        Ok(Ok(Hold::new(link, row, data_of(object))))
+        Ok(Ok(Suspension::new(link, rule, data_of(object))))
     }
 
-    /// The Workload by which Kueue admits one of these owners.
-    async fn workload_of(&self, chain: &[OwnerLink]) -> Result<Option<Hold>, ApiError> {
+    /// The Workload through which Kueue admits one of these owners.
+    async fn workload_of(&self, chain: &[OwnerLink]) -> Result<Option<Suspension>, ApiError> {
         let (owners, client, namespace) = (self.owners, self.client, self.namespace);
-        let kind = owners.preferred(client, lever::KUEUE_GROUP, lever::WORKLOAD);
+        let kind = owners.preferred(client, suspension::KUEUE_GROUP, suspension::WORKLOAD);
         let Some(resource) = kind.await? else {
             return Ok(None);
         };
@@ -131,10 +133,10 @@ impl Place<'_> {
         let Some(name) = found else {
             return Ok(None);
         };
-        let (version, kind) = (&resource.api_version, lever::WORKLOAD);
+        let (version, kind) = (&resource.api_version, suspension::WORKLOAD);
         let object = owners.get(client, namespace, version, kind, &name).await?;
-        let row = lever::row_of(version, kind);
-        let (Some(object), Some(row)) = (object, row) else {
+        let rule = suspension::rule_for(version, kind);
+        let (Some(object), Some(rule)) = (object, rule) else {
             return Ok(None);
         };
         let link = OwnerLink {
@@ -143,11 +145,11 @@ impl Place<'_> {
             uid: object.uid().unwrap_or_default(),
             name,
         };
-        Ok(Some(Hold::new(&link, row, data_of(&object))))
+        Ok(Some(Suspension::new(&link, rule, data_of(&object))))
     }
 }
 
-/// The object as the API server sent it, but for its metadata.
-pub(in crate::respond) const fn data_of(object: &DynamicObject) -> &Value {
+/// The fields of an object, without its metadata.
+pub(super) const fn data_of(object: &DynamicObject) -> &Value {
     &object.data
 }

@@ -1,68 +1,68 @@
-//! The ladder: throttle, where that is all that is allowed; else isolate; where that does not hold, suspend the owner; where that is not possible or
-//! not enough and the run allows it, delete the pod. Never delete first: the owner would bring a
-//! replacement that does the same.
+//! The order of actions for an open Incident: throttle if that is all the run allows; else isolate; if
+//! that does not stop the traffic, suspend the owner; if that is not possible or not enough and the
+//! run allows it, delete the pod. Deleting is never first: the owner would replace the pod.
 
 use super::{
-    HASTENED_S, Hold, Lever, Plan, PodView, RECHECK, RECHECK_SLOWLY, Situation, Step,
-    asks_for_action, has_done, has_done_to, has_settled, has_tried, newest_evidence, pod_target,
-    reason_of, throttle,
+    OwnerControl, Plan, PodView, RECHECK, RECHECK_SLOWLY, SHORTENED_GRACE_S, Snapshot, Step,
+    Suspension, has_done, has_done_to, has_settled, has_tried, newest_evidence, reason_of,
+    throttle,
 };
-use crate::api::{ActionKind, IncidentCondition, Reason, ResponseAction, RestoreEntry};
+use crate::api::{
+    ActionKind, IncidentCondition, ObjectTarget, Reason, ResponseAction, RestoreEntry,
+};
 use crate::respond::verify::proof::{Proof, prove};
 
-/// The next thing to do about an open Incident that no human decided on.
-pub fn respond(situation: &Situation<'_>) -> Plan {
-    let plan = if situation.labelled.is_empty() && !was_isolated(situation) {
-        match refusal(situation) {
-            Some(refusal) => refusal,
-            None => isolate_or_hold(situation),
-        }
+/// Plans for an open Incident without a disposition, or with `Confirm`.
+pub(super) fn respond(snapshot: &Snapshot) -> Plan {
+    let has_begun = !snapshot.labelled.is_empty() || was_isolated(snapshot);
+    let plan = if has_begun {
+        isolate(snapshot)
     } else {
-        isolate_or_hold(situation)
+        refusal(snapshot).unwrap_or_else(|| isolate(snapshot))
     };
-    say_open(situation, plan)
+    add_open_conditions(snapshot, plan)
 }
 
-/// What a human's `Terminate` asks for: the owner suspended and the pods deleted.
-pub fn terminate_for_human(situation: &Situation<'_>) -> Plan {
-    if let Some(step) = next_suspension(situation) {
+/// Plans for the disposition `Terminate`: suspend the owner and delete the pods.
+pub(super) fn terminate_for_human(snapshot: &Snapshot) -> Plan {
+    if let Some(step) = next_suspension(snapshot) {
         return Plan::step(step);
     }
-    let mut pods = situation.pods.iter().chain(&situation.labelled);
-    // A pod that is cut off may end in its own time.
-    let goes_on = goes_on(situation);
-    let grace_s = goes_on.then_some(HASTENED_S);
+    let mut pods = snapshot.pods.iter().chain(&snapshot.labelled);
+    // An isolated pod may use its own grace period.
+    let continues = traffic_continues(snapshot);
+    let grace_s = continues.then_some(SHORTENED_GRACE_S);
     if let Some(pod) = pods.clone().find(|pod| pod.grace_s.is_none()) {
         return Plan::step(Step::Terminate(pod.clone(), grace_s));
     }
-    if goes_on && let Some(pod) = pods.clone().find(|pod| pod.lingers()) {
-        return Plan::step(Step::Hasten(pod.clone()));
+    if continues && let Some(pod) = pods.clone().find(|pod| pod.has_long_grace()) {
+        return Plan::step(Step::ShortenGracePeriod(pod.clone()));
     }
     if pods.next().is_some() {
-        let message = "a human ended it, and the pod is still on its way out";
+        let message = "a human chose Terminate, and the pod is being deleted";
         let closed = IncidentCondition::Closed;
         return Plan::default()
-            .say(closed, Some(false), Reason::Terminated, message)
-            .again_in(RECHECK);
+            .condition(closed, Some(false), Reason::Terminated, message)
+            .recheck_in(RECHECK);
     }
-    let gone = "a human ended it: the pod is gone";
+    let gone = "a human chose Terminate, and the pod is gone";
     let plan = Plan {
         close: true,
         ..Plan::default()
     };
-    plan.say(
+    plan.condition(
         IncidentCondition::Contained,
         Some(true),
         Reason::PodGone,
         gone,
     )
-    .say(
+    .condition(
         IncidentCondition::Verified,
         Some(true),
         Reason::PodGone,
         gone,
     )
-    .say(
+    .condition(
         IncidentCondition::Closed,
         Some(true),
         Reason::Terminated,
@@ -70,24 +70,20 @@ pub fn terminate_for_human(situation: &Situation<'_>) -> Plan {
     )
 }
 
-fn was_isolated(situation: &Situation<'_>) -> bool {
-    has_done(situation.incident, ActionKind::Isolate)
+fn was_isolated(snapshot: &Snapshot) -> bool {
+    has_done(&snapshot.incident, ActionKind::Isolate)
 }
 
-/// Why nothing is done, if so. Only asked before the first action: what stands is never undone
-/// because a limit changed.
-fn refusal(situation: &Situation<'_>) -> Option<Plan> {
+/// Why the pod is not isolated, if it is not. Called only before the first action: a changed limit
+/// never undoes an action.
+fn refusal(snapshot: &Snapshot) -> Option<Plan> {
     let refuse = |reason, message: &str| {
-        Plan::default().say(IncidentCondition::Contained, Some(false), reason, message)
+        Plan::default().condition(IncidentCondition::Contained, Some(false), reason, message)
     };
-    let incident = situation.incident;
-    if !asks_for_action(incident) {
-        let observed = incident
-            .spec
-            .evidence
-            .iter()
-            .any(|entry| entry.observe_only);
-        return Some(if observed {
+    let incident = &snapshot.incident;
+    if !incident.is_actionable() {
+        let mut evidence = incident.spec.evidence.iter();
+        return Some(if evidence.any(|entry| entry.observe_only) {
             refuse(
                 Reason::ObserveOnly,
                 "the mode is Observe: with Enforce the pod would be isolated",
@@ -95,57 +91,55 @@ fn refusal(situation: &Situation<'_>) -> Option<Plan> {
         } else {
             refuse(
                 Reason::AlertOnly,
-                "the evidence is worth a look and does not cross the line",
+                "the evidence is below the threshold for a quarantine",
             )
         });
     }
-    if situation.bounds.max_action < ResponseAction::Throttle {
-        let message = "maxAction is Alert: the pod is left alone";
+    if snapshot.bounds.max_action < ResponseAction::Throttle {
+        let message = "maxAction is Alert: no action is taken";
         return Some(refuse(Reason::ActionLimited, message));
     }
-    if let Some(why) = &situation.protected {
+    if let Some(why) = &snapshot.protected {
         return Some(refuse(Reason::Protected, why));
     }
-    if situation.pods.is_empty() {
+    if snapshot.pods.is_empty() {
         return None;
     }
-    if situation.bounds.max_action < ResponseAction::Isolate {
-        return Some(throttled(situation));
+    if snapshot.bounds.max_action < ResponseAction::Isolate {
+        return Some(throttle_only(snapshot));
     }
-    breaker_refusal(situation).or_else(|| {
-        let wanted = situation
-            .pods
-            .iter()
-            .filter(|pod| pod.quarantine.is_none())
-            .count();
-        let total = situation.quarantined_elsewhere.saturating_add(wanted);
-        (total > situation.quarantine_max).then(|| {
+    breaker_refusal(snapshot).or_else(|| {
+        let pods = snapshot.pods.iter();
+        let new = pods.filter(|pod| pod.quarantine.is_none()).count();
+        let total = snapshot.quarantined_elsewhere.saturating_add(new);
+        (total > snapshot.quarantine_max).then(|| {
             let message = format!(
                 "{} pods are in quarantine and at most {} may be: release some, or raise the cap",
-                situation.quarantined_elsewhere, situation.quarantine_max
+                snapshot.quarantined_elsewhere, snapshot.quarantine_max
             );
-            refuse(Reason::CapReached, &message).again_in(RECHECK_SLOWLY)
+            refuse(Reason::CapReached, &message).recheck_in(RECHECK_SLOWLY)
         })
     })
 }
 
-/// As far as it goes where isolation is not allowed: less CPU, and the traffic goes on.
-fn throttled(situation: &Situation<'_>) -> Plan {
-    let subject = &situation.incident.spec.subject.uid;
-    if !has_settled(situation.incident, ActionKind::Throttle, subject)
-        && let Some(refusal) = breaker_refusal(situation)
+/// The plan where isolation is not allowed: reduce the CPU, and leave the traffic alone.
+fn throttle_only(snapshot: &Snapshot) -> Plan {
+    let incident = &snapshot.incident;
+    let subject = &incident.spec.subject.uid;
+    if !has_settled(incident, ActionKind::Throttle, subject)
+        && let Some(refusal) = breaker_refusal(snapshot)
     {
         return refusal;
     }
-    if let Some(next) = throttle::next(situation) {
+    if let Some(next) = throttle::next(snapshot) {
         return next;
     }
-    let message = if has_done_to(situation.incident, ActionKind::Throttle, subject) {
-        "maxAction is Throttle: CPU is taken from the pod, and its traffic goes on"
+    let message = if has_done_to(incident, ActionKind::Throttle, subject) {
+        "maxAction is Throttle: the CPU of the pod is reduced, and its traffic continues"
     } else {
-        "maxAction is Throttle, and no CPU can be taken from the pod: see the actions for why"
+        "maxAction is Throttle, and the CPU of the pod cannot be reduced: see the actions for the reason"
     };
-    Plan::default().say(
+    Plan::default().condition(
         IncidentCondition::Contained,
         Some(false),
         Reason::ActionLimited,
@@ -153,319 +147,272 @@ fn throttled(situation: &Situation<'_>) -> Plan {
     )
 }
 
-fn breaker_refusal(situation: &Situation<'_>) -> Option<Plan> {
-    let breaker = situation.breaker;
+fn breaker_refusal(snapshot: &Snapshot) -> Option<Plan> {
+    let refuse = |message: String| {
+        let contained = IncidentCondition::Contained;
+        Plan::default().condition(contained, Some(false), Reason::BreakerOpen, message)
+    };
+    let breaker = snapshot.breaker;
     if breaker.is_open() {
         let message = format!(
-            "{} pods crossed the line within 5 minutes and at most {} are acted on: something that \
-             they share may be broken, look at DNS, the network plug-in and registries first",
+            "{} pods crossed the threshold within 5 minutes and at most {} are acted on: a shared cause \
+             is likely, check DNS, the network plug-in and registries first",
             breaker.crossings, breaker.crossings_max
         );
-        return Some(
-            Plan::default()
-                .say(
-                    IncidentCondition::Contained,
-                    Some(false),
-                    Reason::BreakerOpen,
-                    message,
-                )
-                .again_in(RECHECK_SLOWLY),
-        );
+        return Some(refuse(message).recheck_in(RECHECK_SLOWLY));
     }
-    // The breaker has reset. What was held back while it was open is acted on only if it goes on.
-    let held_back = reason_of(situation.incident, IncidentCondition::Contained)
+    // After a reset, a finding that was held back is acted on only if there is new evidence.
+    let held_back = reason_of(&snapshot.incident, IncidentCondition::Contained)
         == Some(Reason::BreakerOpen.name());
-    let is_fresh = newest_evidence(situation.incident)
-        .is_some_and(|time| situation.now.duration_since(time) <= super::signed(super::FRESH));
-    (held_back && !is_fresh).then(|| {
-        Plan::default().say(
-            IncidentCondition::Contained,
-            Some(false),
-            Reason::BreakerOpen,
-            "the circuit breaker has reset and this finding is stale: dropped unless new evidence comes",
-        )
-    })
+    let is_fresh = newest_evidence(&snapshot.incident)
+        .is_some_and(|time| snapshot.now.duration_since(time) <= super::signed(super::FRESH));
+    let message = "the circuit breaker has reset and this finding is stale: no action without new \
+                   evidence";
+    (held_back && !is_fresh).then(|| refuse(message.to_owned()))
 }
 
-fn isolate_or_hold(situation: &Situation<'_>) -> Plan {
-    if situation.pods.is_empty() {
+fn isolate(snapshot: &Snapshot) -> Plan {
+    if snapshot.pods.is_empty() {
+        let (contained, verified) = (IncidentCondition::Contained, IncidentCondition::Verified);
         let gone = "the pod no longer exists";
         return Plan::default()
-            .say(
-                IncidentCondition::Contained,
-                Some(true),
-                Reason::PodGone,
-                gone,
-            )
-            .say(
-                IncidentCondition::Verified,
-                Some(true),
-                Reason::PodGone,
-                gone,
-            );
+            .condition(contained, Some(true), Reason::PodGone, gone)
+            .condition(verified, Some(true), Reason::PodGone, gone);
     }
-    let free: Vec<_> = situation
-        .pods
-        .iter()
-        .filter(|pod| pod.quarantine.is_none())
-        .cloned()
-        .collect();
-    if !free.is_empty() {
-        return Plan::step(Step::Isolate(free));
+    let pods = snapshot.pods.iter();
+    let unlabelled = pods.filter(|pod| pod.quarantine.is_none());
+    let unlabelled: Vec<_> = unlabelled.cloned().collect();
+    if !unlabelled.is_empty() {
+        return Plan::step(Step::Isolate(unlabelled));
     }
-    if !was_isolated(situation) {
-        // A crash came between the label and its record: do it once more, for the record.
-        let unrecorded = situation.labelled.clone();
-        if !unrecorded.is_empty() {
-            return Plan::step(Step::Isolate(unrecorded));
-        }
+    if !was_isolated(snapshot) && !snapshot.labelled.is_empty() {
+        // The process ended between setting the label and recording it: repeat the step to record it.
+        return Plan::step(Step::Isolate(snapshot.labelled.clone()));
     }
-    if !situation.deny.stands {
+    if !snapshot.deny.is_stored {
         return Plan::default()
-            .say(
+            .condition(
                 IncidentCondition::Contained,
                 Some(false),
                 Reason::ActionFailed,
                 "the pod carries the quarantine label, but the deny that selects it is not stored",
             )
-            .again_in(RECHECK);
+            .recheck_in(RECHECK);
     }
-    hold(situation)
+    after_isolation(snapshot)
 }
 
-fn proof_of(situation: &Situation<'_>) -> Proof {
-    situation.witnessed.as_ref().map_or(Proof::Awaited, prove)
+fn proof_of(snapshot: &Snapshot) -> Proof {
+    snapshot.traffic.as_ref().map_or(Proof::Pending, prove)
 }
 
-/// Whether the pod's traffic passes the deny, or may.
-fn goes_on(situation: &Situation<'_>) -> bool {
-    !situation.deny.widened_by.is_empty() || matches!(proof_of(situation), Proof::Survives(_))
+/// Whether traffic of the pod passes the deny, or may pass it.
+fn traffic_continues(snapshot: &Snapshot) -> bool {
+    !snapshot.deny.widened_by.is_empty() || matches!(proof_of(snapshot), Proof::Survives(_))
 }
 
-/// The pod is isolated: does that hold, and if not, what comes next?
-fn hold(situation: &Situation<'_>) -> Plan {
-    let proof = proof_of(situation);
-    let is_wide = !situation.deny.widened_by.is_empty();
-    if goes_on(situation)
-        && let Some(step) = next_rung(situation)
+/// The pod is isolated: escalate if its traffic continues, and report what was proven.
+fn after_isolation(snapshot: &Snapshot) -> Plan {
+    let proof = proof_of(snapshot);
+    let is_widened = !snapshot.deny.widened_by.is_empty();
+    if traffic_continues(snapshot)
+        && let Some(step) = next_escalation(snapshot)
     {
         return Plan::step(step);
     }
-    if matches!(situation.lever, Lever::Unread)
-        && has_tried(situation.incident, ActionKind::Suspend)
+    if matches!(snapshot.owner, OwnerControl::Unread)
+        && has_tried(&snapshot.incident, ActionKind::Suspend)
     {
-        // What is said below must be seen, not remembered.
-        return Plan::step(Step::LookAtOwner);
+        // The condition below has to rest on the owner's current state.
+        return Plan::step(Step::ReadOwner);
     }
-    let is_final = matches!(proof, Proof::Stopped | Proof::OpenUnseen);
-    let plan = Plan::default().again_in(if is_final && !is_wide {
+    let is_final = matches!(proof, Proof::Stopped | Proof::SurvivorsUnknown);
+    let plan = Plan::default().recheck_in(if is_final && !is_widened {
         RECHECK_SLOWLY
     } else {
         RECHECK
     });
-    say_proof(say_contained(situation, plan, is_wide), proof)
+    add_verified(add_contained(snapshot, plan, is_widened), proof)
 }
 
-fn say_contained(situation: &Situation<'_>, plan: Plan, is_wide: bool) -> Plan {
+fn add_contained(snapshot: &Snapshot, plan: Plan, is_widened: bool) -> Plan {
     let contained = IncidentCondition::Contained;
-    if is_wide {
-        let names = situation.deny.widened_by.join(", ");
+    if is_widened {
+        let names = snapshot.deny.widened_by.join(", ");
         let message = format!(
             "the pod is labelled and denied, but network policies are a union and these allow its \
              traffic: {names}; narrow them, or let maxAction reach Suspend"
         );
-        return plan.say(contained, Some(false), Reason::UnionWidened, message);
+        return plan.condition(contained, Some(false), Reason::UnionWidened, message);
     }
-    if is_suspended(situation) {
+    if is_suspended(snapshot) {
         let message = "the pod is isolated and its owner suspended";
-        return plan.say(contained, Some(true), Reason::OwnerSuspended, message);
+        return plan.condition(contained, Some(true), Reason::OwnerSuspended, message);
     }
-    let message = "a deny of both directions stands and selects the pod";
-    plan.say(contained, Some(true), Reason::Isolated, message)
+    let message = "a stored policy selects the pod and denies both directions";
+    plan.condition(contained, Some(true), Reason::Isolated, message)
 }
 
-fn say_proof(plan: Plan, proof: Proof) -> Plan {
+fn add_verified(plan: Plan, proof: Proof) -> Plan {
     let verified = IncidentCondition::Verified;
     match proof {
-        Proof::Stopped => plan.say(
+        Proof::Stopped => plan.condition(
             verified,
             Some(true),
             Reason::Verified,
-            "the log went on and showed no more traffic of the pod",
+            "the log continued and showed no more traffic of the pod",
         ),
-        Proof::Survives(time) => plan.say(
+        Proof::Survives(time) => plan.condition(
             verified,
             Some(false),
             Reason::ConnectionsSurvive,
             format!("traffic of the pod passed after the isolation, last at {time}"),
         ),
-        Proof::OpenUnseen => plan.say(
+        Proof::SurvivorsUnknown => plan.condition(
             verified,
             None,
             Reason::OpenConnectionsUnseen,
-            "nothing new of the pod passes, and no source tells of connections that were open \
-             before the isolation: docs/containment.md has the rule for that",
+            "no new traffic of the pod passes, and no source logs connections that were open before \
+             the isolation: docs/containment.md has the rule for that",
         ),
-        Proof::Awaited => plan.say(
+        Proof::Pending => plan.condition(
             verified,
             None,
             Reason::AwaitingProof,
-            "the log has not spoken for long enough since the isolation",
+            "the log has not continued for long enough since the isolation",
         ),
-        Proof::Silent => plan.say(
+        Proof::SourceStale => plan.condition(
             verified,
             None,
             Reason::SourceSilent,
-            "no source speaks, and silence proves nothing: look at the egress log's collector",
+            "no source sends records, which proves nothing: check the collector of the egress log",
         ),
     }
 }
 
-/// The next rung above isolation, if the run allows one and one is left.
-fn next_rung(situation: &Situation<'_>) -> Option<Step> {
-    let max_action = situation.bounds.max_action;
+/// The next action above isolation, if the run allows one and one is left.
+fn next_escalation(snapshot: &Snapshot) -> Option<Step> {
+    let max_action = snapshot.bounds.max_action;
     if max_action < ResponseAction::Suspend {
         return None;
     }
-    if let Some(step) = next_suspension(situation) {
+    if let Some(step) = next_suspension(snapshot) {
         return Some(step);
     }
-    // The owner is held by now, or cannot be, and the pod is kept in the Incident. A pod that is being
-    // deleted is lost already; what survives in it must not live as long as it likes to take.
-    if let Some(pod) = situation.pods.iter().find(|pod| pod.lingers()) {
-        return Some(Step::Hasten(pod.clone()));
+    // The owner is suspended or cannot be, and the pod is captured. A pod that is being deleted must
+    // not keep its surviving connections for as long as it chose.
+    let mut pods = snapshot.pods.iter();
+    if let Some(pod) = pods.find(|pod| pod.has_long_grace()) {
+        return Some(Step::ShortenGracePeriod(pod.clone()));
     }
-    // An owner that is held deletes its pods by itself, unless its controller is away.
-    let pod = situation.pods.iter().find(|pod| pod.grace_s.is_none());
-    (max_action >= ResponseAction::Terminate)
-        .then(|| pod.map(|pod| Step::Terminate(pod.clone(), Some(HASTENED_S))))
-        .flatten()
+    // A suspended owner deletes its pods by itself, unless its controller is not running.
+    let mut pods = snapshot.pods.iter();
+    let pod = pods.find(|pod| pod.grace_s.is_none());
+    let terminate = |pod: &PodView| Step::Terminate(pod.clone(), Some(SHORTENED_GRACE_S));
+    pod.filter(|_| max_action >= ResponseAction::Terminate)
+        .map(terminate)
 }
 
-/// The next step towards a suspended owner: look at it, capture what the suspension destroys, note
-/// what must be restored, suspend. `None` once that is done, or impossible and said so.
-fn next_suspension(situation: &Situation<'_>) -> Option<Step> {
-    let incident = situation.incident;
-    let pod = situation.pods.first();
+/// The next step towards a suspended owner: capture what the suspension destroys, read the owner,
+/// record what must be restored, suspend. `None` when that is done, or recorded as impossible.
+fn next_suspension(snapshot: &Snapshot) -> Option<Step> {
+    let incident = &snapshot.incident;
     if !has_tried(incident, ActionKind::Capture)
-        && let Some(pod) = pod
+        && let Some(pod) = snapshot.pods.first()
     {
         return Some(Step::Capture(pod.clone()));
     }
     let skip = |why: &str| {
         let subject = &incident.spec.subject;
-        let target = pod_target(&PodView {
-            name: subject.name.clone(),
-            uid: subject.uid.clone(),
-            node: None,
-            quarantine: None,
-            grace_s: None,
-        });
-        (!has_settled(incident, ActionKind::Suspend, &subject.uid)).then_some(Step::Skip(
-            ActionKind::Suspend,
-            target,
-            why.to_owned(),
-        ))
+        let target = ObjectTarget::pod(&subject.name, &subject.uid);
+        let is_settled = has_settled(incident, ActionKind::Suspend, &subject.uid);
+        (!is_settled).then(|| Step::Skip(ActionKind::Suspend, target, why.to_owned()))
     };
-    match &situation.lever {
-        Lever::Unread => Some(Step::LookAtOwner),
-        Lever::Owners(holds) => holds.iter().find_map(|hold| {
-            // The one above must be held by then, or the pod comes back.
-            let is_last = holds.iter().all(|other| other == hold || other.is_set());
-            let ending = if is_last {
-                ending(situation)
+    match &snapshot.owner {
+        OwnerControl::Unread => Some(Step::ReadOwner),
+        OwnerControl::Suspendable(owners) => owners.iter().find_map(|owner| {
+            // Pods are shortened with the last owner: an owner above it would replace them.
+            let mut others = owners.iter().filter(|other| *other != owner);
+            let pods = if others.all(Suspension::is_suspended) {
+                pods_to_shorten(snapshot)
             } else {
                 Vec::new()
             };
-            next_hold(situation, hold, ending)
+            next_step_for(snapshot, owner, pods)
         }),
-        Lever::None => skip("nothing owns the pod, so nothing can be suspended"),
-        Lever::Unsupported(why) => skip(why),
+        OwnerControl::NoOwner => skip("the pod has no owner, so there is nothing to suspend"),
+        OwnerControl::Unsupported(why) => skip(why),
     }
 }
 
-/// The Incident's pod, where its traffic goes on. Its owner's controller deletes it as soon as that is
-/// held, with the grace period of the pod's choice, and a kubelet that has begun to stop it takes no
-/// shorter one: whoever asks first decides.
-fn ending(situation: &Situation<'_>) -> Vec<PodView> {
-    let subject = &situation.incident.spec.subject.uid;
-    let own = situation.pods.iter().filter(|pod| pod.uid == *subject);
-    let own = own.filter(|pod| pod.grace_s.is_none() || pod.lingers());
-    if goes_on(situation) {
-        own.cloned().collect()
-    } else {
-        Vec::new()
+/// The Incident's pod, if its traffic continues. The owner's controller deletes the pod after the
+/// suspension with the grace period of the pod's choice, and a kubelet that has begun to stop a pod
+/// accepts no shorter one: the first request counts.
+fn pods_to_shorten(snapshot: &Snapshot) -> Vec<PodView> {
+    if !traffic_continues(snapshot) {
+        return Vec::new();
     }
+    let subject = &snapshot.incident.spec.subject.uid;
+    let own = snapshot.pods.iter().filter(|pod| pod.uid == *subject);
+    own.filter(|pod| pod.grace_s.is_none() || pod.has_long_grace())
+        .cloned()
+        .collect()
 }
 
-/// The next step towards one owner that is held.
-fn next_hold(situation: &Situation<'_>, hold: &Hold, ending: Vec<PodView>) -> Option<Step> {
-    let incident = situation.incident;
-    let own = incident
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.restore);
-    let is_ours = |entry: &&RestoreEntry| hold.is_of(entry);
-    let saved = own.iter().find(is_ours);
-    if !hold.is_set() {
-        // What somebody set since it was saved, or since we set it, is what a release goes back to.
-        let is_saved = saved.is_some_and(|entry| entry.before == hold.now);
+/// The next step towards the suspension of one owner.
+fn next_step_for(snapshot: &Snapshot, owner: &Suspension, pods: Vec<PodView>) -> Option<Step> {
+    let incident = &snapshot.incident;
+    let is_of_owner = |entry: &&RestoreEntry| owner.matches(entry);
+    let saved = incident.restore().iter().find(is_of_owner);
+    if !owner.is_suspended() {
+        // A value that somebody set after it was recorded is the one to restore.
+        let is_saved = saved.is_some_and(|entry| entry.before == owner.current);
         return Some(if is_saved {
-            Step::Suspend(hold.clone(), ending)
+            Step::Suspend(owner.clone(), pods)
         } else {
-            Step::Save(hold.entry())
+            Step::RecordRestore(owner.restore_entry())
         });
     }
     if saved.is_some() {
-        // Suspended by us. After a crash between the change and its record the record is missing, and
-        // after a lost reply it says that it failed.
-        return (!has_done_to(incident, ActionKind::Suspend, &hold.target.uid))
-            .then(|| Step::Suspend(hold.clone(), ending));
+        // Suspended by this Incident. If the process ended before recording the action, or the
+        // response was lost, the step is repeated to record it.
+        return (!has_done_to(incident, ActionKind::Suspend, &owner.target.uid))
+            .then(|| Step::Suspend(owner.clone(), pods));
     }
-    // A second Incident must not take the value that the first one set for the original.
-    let inherited = situation
-        .others
-        .iter()
-        .flat_map(|other| &other.restore)
-        .find(is_ours);
-    if let Some(entry) = inherited {
-        return Some(Step::Save(entry.clone()));
+    // The current value was set by another Incident: take over the original value from there.
+    let mut others = snapshot.others.iter().flat_map(|other| &other.restore);
+    if let Some(entry) = others.find(is_of_owner) {
+        return Some(Step::RecordRestore(entry.clone()));
     }
-    (!has_settled(incident, ActionKind::Suspend, &hold.target.uid)).then(|| {
-        let why = "the owner was suspended by somebody else already".to_owned();
-        Step::Skip(ActionKind::Suspend, hold.target.clone(), why)
+    (!has_settled(incident, ActionKind::Suspend, &owner.target.uid)).then(|| {
+        let why = "the owner was already suspended by someone else".to_owned();
+        Step::Skip(ActionKind::Suspend, owner.target.clone(), why)
     })
 }
 
-fn is_suspended(situation: &Situation<'_>) -> bool {
-    let Lever::Owners(holds) = &situation.lever else {
+fn is_suspended(snapshot: &Snapshot) -> bool {
+    let OwnerControl::Suspendable(owners) = &snapshot.owner else {
         return false;
     };
-    !holds.is_empty() && holds.iter().all(Hold::is_set)
+    !owners.is_empty() && owners.iter().all(Suspension::is_suspended)
 }
 
-/// Detected and Closed, as they are for every Incident that is open.
-fn say_open(situation: &Situation<'_>, plan: Plan) -> Plan {
-    let worst = situation.incident.spec.evidence.iter().max_by(|a, b| {
-        // "Quarantine" sorts after "Alert"; then by how far the line was crossed.
-        (a.severity.as_str(), a.score / a.threshold)
-            .partial_cmp(&(b.severity.as_str(), b.score / b.threshold))
-            .unwrap_or(std::cmp::Ordering::Equal)
-    });
+/// Adds the conditions that every open Incident has: Detected and Closed.
+fn add_open_conditions(snapshot: &Snapshot, plan: Plan) -> Plan {
+    let worst = snapshot.incident.worst_evidence();
     let summary = worst.map_or("no evidence yet", |entry| entry.summary.as_str());
-    let reason = if asks_for_action(situation.incident) {
+    let reason = if snapshot.incident.is_actionable() {
         Reason::FindingCrossed
     } else {
         Reason::AlertOnly
     };
-    let has_evidence = worst.is_some();
-    plan.say(
+    plan.condition(
         IncidentCondition::Detected,
-        Some(has_evidence),
+        Some(worst.is_some()),
         reason,
         summary,
     )
-    .say(
+    .condition(
         IncidentCondition::Closed,
         Some(false),
         Reason::AwaitingHuman,

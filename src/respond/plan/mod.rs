@@ -1,13 +1,16 @@
-//! The plan: from what is known about an Incident to the next thing to do about it.
+//! The plan: from a snapshot of an Incident and its surroundings to the next step.
 //!
-//! Pure: called by `respond::reconcile` with everything it needs, time included; does nothing
-//! itself. Each call looks at what *is* (labels on pods, state of the owner, what the log showed),
-//! never at what was ordered, so that a crash between any two steps costs nothing but a repeat.
+//! Pure: `respond::responder` passes in everything, including the time, and executes the step. Each call
+//! decides from the observed state (labels of pods, state of the owner, what the log showed), never
+//! from the steps that were ordered before. So after a crash between two steps, at most one step is
+//! repeated.
 
 mod breaker;
 mod capture;
 mod escalation;
 mod release;
+mod simulation;
+mod status;
 pub mod suspension;
 pub mod throttle;
 
@@ -16,200 +19,209 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::{
-    ActionKind, ActionResult, EvidenceEntry, Incident, IncidentCondition, ObjectTarget, Reason,
-    ResponseAction, ResponseScope, RestoreEntry, Verdict, condition_is, condition_of,
+    ActionKind, ActionResult, Incident, IncidentCondition, ObjectTarget, Reason, ResponseAction,
+    ResponseScope, RestoreEntry, Verdict, condition_of,
 };
-use crate::respond::verify::proof::Witnessed;
+use crate::respond::verify::proof::TrafficObservation;
 
 pub use breaker::{BREAKER_WINDOW, Breaker, BreakerLimits};
 pub use capture::captured_pod;
-pub use suspension::Hold;
-pub use throttle::Cpu;
+pub use simulation::Simulation;
+pub use status::{push_action, push_restore_entry};
+pub use suspension::Suspension;
+pub use throttle::CpuReduction;
 
-/// How soon to look again where only time can tell.
+/// How soon to plan again while only time has to pass.
 pub const RECHECK: Duration = Duration::from_secs(2);
 
-/// How soon to look again where something outside has to change first.
+/// How soon to plan again while something outside has to change first.
 pub const RECHECK_SLOWLY: Duration = Duration::from_secs(30);
 
-/// A finding this old is no reason to act any more once the circuit breaker has reset.
+/// After the circuit breaker has reset, a finding older than this is not acted on.
 pub const FRESH: Duration = Duration::from_mins(1);
 
-/// The grace period of a pod whose traffic goes on, in seconds. Not 0: the API server would drop the
-/// object at once, and with it the label that the deny selects, while its processes live on.
-pub const HASTENED_S: u32 = 1;
+/// The shortened grace period of a pod whose traffic continues, in seconds. Not 0: the API server
+/// would remove the object at once, and with it the label that the deny selects, while the pod's
+/// processes still run.
+pub const SHORTENED_GRACE_S: u32 = 1;
 
-/// Everything that the plan looks at.
+/// Everything that the plan decides from.
 #[derive(Clone, Debug)]
-pub struct Situation<'a> {
-    /// The Incident, with the status as far as it is known.
-    pub incident: &'a Incident,
-    /// The time.
+pub struct Snapshot {
+    /// The Incident, with its latest status.
+    pub incident: Incident,
+    /// The current time.
     pub now: Timestamp,
     /// How far a response may go.
     pub bounds: Bounds,
-    /// Why nothing may be done to this pod automatically, if so.
+    /// Why this pod is protected from automatic action, if it is.
     pub protected: Option<String>,
-    /// The pods to contain that exist: the Incident's own, or with scope `Run` every pod of the run.
+    /// The existing pods to contain: the Incident's own, or with scope `Run` every pod of the run.
     pub pods: Vec<PodView>,
-    /// The pods that carry this Incident's quarantine label, wherever they come from.
+    /// All pods with this Incident's quarantine label.
     pub labelled: Vec<PodView>,
     /// The owner of the Incident's pod.
-    pub lever: Lever,
-    /// What CPU can be taken from the Incident's pod; `None` until it was looked at.
-    pub cpu: Option<Cpu>,
+    pub owner: OwnerControl,
+    /// What CPU can be taken from the Incident's pod; `None` before it was read.
+    pub cpu: Option<CpuReduction>,
     /// The standing deny.
     pub deny: Deny,
     /// The circuit breaker.
     pub breaker: Breaker,
-    /// Pods in quarantine because of other Incidents.
+    /// How many pods are in quarantine because of other Incidents.
     pub quarantined_elsewhere: usize,
-    /// The most pods that may be in quarantine.
+    /// The maximum number of pods in quarantine.
     pub quarantine_max: usize,
-    /// What the log showed since the pod was isolated.
-    pub witnessed: Option<Witnessed>,
-    /// What other open Incidents hold.
+    /// What the log showed since the isolation.
+    pub traffic: Option<TrafficObservation>,
+    /// Other open Incidents that hold pods or fields.
     pub others: Vec<OtherIncident>,
     /// How long a closed Incident is kept.
     pub ttl: Duration,
 }
 
-/// How far a response may go: the run's settings, inside its policy's.
+/// How far a response may go: the run's settings within the ceilings of its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// The highest rung of the ladder.
+    /// The strongest action.
     pub max_action: ResponseAction,
-    /// What is contained.
+    /// Which pods are contained.
     pub scope: ResponseScope,
 }
 
-/// A pod, as far as the plan looks at it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The fields of a pod that the plan uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodView {
-    /// Name.
+    /// The pod's name.
     pub name: String,
-    /// UID.
+    /// The pod's UID.
     pub uid: String,
-    /// Its node.
+    /// The node that the pod runs on.
     pub node: Option<String>,
-    /// The value of its quarantine label.
+    /// The value of the pod's quarantine label.
     pub quarantine: Option<String>,
-    /// Its grace period in seconds, where it is being deleted.
+    /// The pod's grace period in seconds, if it is being deleted.
     pub grace_s: Option<i64>,
 }
 
 impl PodView {
-    /// Whether it is being deleted, and may take longer than it has to.
-    fn lingers(&self) -> bool {
+    /// Whether the pod is being deleted with more than the shortened grace period.
+    fn has_long_grace(&self) -> bool {
         self.grace_s
-            .is_some_and(|seconds| seconds > i64::from(HASTENED_S))
+            .is_some_and(|seconds| seconds > i64::from(SHORTENED_GRACE_S))
+    }
+
+    /// The pod as the target of an action.
+    #[must_use]
+    pub fn target(&self) -> ObjectTarget {
+        ObjectTarget::pod(&self.name, &self.uid)
     }
 }
 
-/// What can be done about the owner, so that no replacement goes on.
+/// How the owner of a pod can be stopped from replacing it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Lever {
-    /// Nobody looked yet: that takes reads, so only a plan that needs to know asks for it.
+pub enum OwnerControl {
+    /// Not read yet. Reading takes requests, so a plan asks for it only when it needs to know.
     Unread,
-    /// Owners that can be held, in this order.
-    Owners(Vec<Hold>),
-    /// Nothing owns the pod, or what does is gone.
-    None,
-    /// An owner that cannot be suspended, in words.
+    /// These owners can be suspended, in this order.
+    Suspendable(Vec<Suspension>),
+    /// The pod has no owner, or its owner no longer exists.
+    NoOwner,
+    /// The owner cannot be suspended, and why.
     Unsupported(String),
 }
 
 /// The standing deny that selects the quarantine label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deny {
-    /// It is stored.
-    pub stands: bool,
-    /// Policies that let traffic of a quarantined pod through all the same.
+    /// Whether it is stored in the API server.
+    pub is_stored: bool,
+    /// Other policies that still allow traffic of a quarantined pod.
     pub widened_by: Vec<String>,
 }
 
-/// Another open Incident, as far as a release must know it.
+/// The fields of another open Incident that a release has to consider.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OtherIncident {
-    /// Name.
+    /// The Incident's name.
     pub name: String,
-    /// UIDs of the pods that it contains; none where it has not acted yet.
+    /// UIDs of the pods that it contains; none before it has acted.
     pub pod_uids: Vec<String>,
     /// UID of its run.
     pub run_uid: Option<String>,
-    /// Its own pod is gone, or on its way.
+    /// Whether its own pod is gone or being deleted.
     pub pod_is_gone: bool,
-    /// UIDs of the owners of its pod, where they are known.
+    /// UIDs of the owners of its pod, if known.
     pub owners: Option<Vec<String>>,
-    /// What it must restore.
+    /// What it must restore on release.
     pub restore: Vec<RestoreEntry>,
 }
 
-/// One thing to do. Each can be done twice without harm.
+/// One step of a response. Repeating a step is harmless.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Put the quarantine label on these pods.
+    /// Set the quarantine label on these pods.
     Isolate(Vec<PodView>),
-    /// Keep the pod in the Incident.
+    /// Keep a copy of the pod in the Incident.
     Capture(PodView),
-    /// Note what must be restored, before it is changed.
-    Save(RestoreEntry),
-    /// Find out what can be done about the owner.
-    LookAtOwner,
-    /// Find out what CPU can be taken from this pod.
-    LookAtCpu(PodView),
-    /// Take CPU from this pod: its containers get the resources that the entries set.
+    /// Record the original value of a field before it is changed.
+    RecordRestore(RestoreEntry),
+    /// Read the owner of the pod.
+    ReadOwner,
+    /// Read what CPU can be taken from this pod.
+    ReadCpu(PodView),
+    /// Reduce the CPU of this pod: set its containers' resources to the values in the entries.
     Throttle(PodView, Vec<RestoreEntry>),
-    /// Hold the owner, and at once give these pods, which its controller is about to delete,
-    /// [`HASTENED_S`] to end.
-    Suspend(Hold, Vec<PodView>),
-    /// Note that something is deliberately not done.
+    /// Suspend the owner, and shorten the grace period of these pods to [`SHORTENED_GRACE_S`] before the
+    /// owner's controller deletes them.
+    Suspend(Suspension, Vec<PodView>),
+    /// Record that an action is deliberately not taken, and why.
     Skip(ActionKind, ObjectTarget, String),
-    /// Shorten the grace period of this pod, which is being deleted, to [`HASTENED_S`].
-    Hasten(PodView),
-    /// Delete this pod, with this grace period in seconds, or with its own.
+    /// Shorten the grace period of this pod, which is being deleted, to [`SHORTENED_GRACE_S`].
+    ShortenGracePeriod(PodView),
+    /// Delete this pod, with this grace period in seconds or with its own.
     Terminate(PodView, Option<u32>),
-    /// Take the quarantine label off this pod, or pass it on to another Incident.
-    Unlabel {
+    /// Remove the quarantine label from this pod, or set it to another Incident.
+    RemoveQuarantineLabel {
         /// The pod.
         pod: PodView,
-        /// The Incident that keeps it in quarantine.
+        /// The Incident that keeps the pod in quarantine.
         pass_to: Option<String>,
     },
-    /// Set a field back, or leave it because another Incident still needs it.
+    /// Restore the original value of a field, unless another Incident still needs the changed value.
     Restore {
-        /// What.
+        /// The field and its original value.
         entry: RestoreEntry,
-        /// The Incident that still holds it.
-        held_by: Option<String>,
+        /// The Incident that needs the changed value.
+        needed_by: Option<String>,
     },
-    /// Delete the Incident: it was closed long ago.
+    /// Delete the Incident: it has been closed for longer than its time to live.
     Expire,
 }
 
-/// One condition of the Incident, as it should be.
+/// A condition to set on the Incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    /// Which.
+pub struct ConditionUpdate {
+    /// The condition.
     pub condition: IncidentCondition,
-    /// `None` is Unknown.
+    /// Its status; `None` is Unknown.
     pub status: Option<bool>,
-    /// Why.
+    /// Its reason.
     pub reason: Reason,
-    /// The sentence for people.
+    /// Its message.
     pub message: String,
 }
 
-/// What to do now, what to say, and when to look again.
+/// The next step, or the conditions to set when no step is left.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// The next step. What is said holds only once there is none left.
+    /// The next step. The conditions are valid only if there is none.
     pub step: Option<Step>,
-    /// Conditions to set.
-    pub said: Vec<Said>,
-    /// When to look again even if nothing changes.
+    /// The conditions to set.
+    pub conditions: Vec<ConditionUpdate>,
+    /// When to plan again even if nothing changes.
     pub recheck: Option<Duration>,
-    /// The Incident is dealt with: note the time.
+    /// Whether the Incident is closed now: its closing time has to be recorded.
     pub close: bool,
 }
 
@@ -221,14 +233,14 @@ impl Plan {
         }
     }
 
-    fn say(
+    fn condition(
         mut self,
         condition: IncidentCondition,
         status: Option<bool>,
         reason: Reason,
         message: impl Into<String>,
     ) -> Self {
-        self.said.push(Said {
+        self.conditions.push(ConditionUpdate {
             condition,
             status,
             reason,
@@ -237,62 +249,41 @@ impl Plan {
         self
     }
 
-    const fn again_in(mut self, delay: Duration) -> Self {
+    const fn recheck_in(mut self, delay: Duration) -> Self {
         self.recheck = Some(delay);
         self
     }
 }
 
-/// The next thing to do about an Incident.
+/// Plans the next step for an Incident.
 #[must_use]
-pub fn plan(situation: &Situation<'_>) -> Plan {
-    let conditions = situation
-        .incident
-        .status
-        .as_ref()
-        .map_or(&[][..], |s| &s.conditions);
-    if condition_is(conditions, IncidentCondition::Closed.name()) {
-        return expire(situation);
+pub fn plan(snapshot: &Snapshot) -> Plan {
+    if snapshot.incident.is_closed() {
+        return expire(snapshot);
     }
-    let verdict = situation
-        .incident
-        .spec
-        .disposition
-        .as_ref()
-        .map(|d| d.verdict);
-    match verdict {
-        Some(Verdict::Release) => release::release(situation),
-        Some(Verdict::Terminate) => escalation::terminate_for_human(situation),
-        Some(Verdict::Confirm) | None => escalation::respond(situation),
+    match snapshot.incident.verdict() {
+        Some(Verdict::Release) => release::release(snapshot),
+        Some(Verdict::Terminate) => escalation::terminate_for_human(snapshot),
+        Some(Verdict::Confirm) | None => escalation::respond(snapshot),
     }
 }
 
-fn expire(situation: &Situation<'_>) -> Plan {
-    let closed_at = situation
-        .incident
-        .status
-        .as_ref()
-        .and_then(|s| s.closed_at.as_ref());
-    let Some(closed_at) = closed_at else {
+fn expire(snapshot: &Snapshot) -> Plan {
+    let status = snapshot.incident.status.as_ref();
+    let Some(closed_at) = status.and_then(|status| status.closed_at.as_ref()) else {
         return Plan {
             close: true,
             ..Plan::default()
         };
     };
-    let age = situation.now.duration_since(closed_at.0).unsigned_abs();
-    if age >= situation.ttl {
+    let age = snapshot.now.duration_since(closed_at.0).unsigned_abs();
+    if age >= snapshot.ttl {
         return Plan::step(Step::Expire);
     }
-    Plan::default().again_in(situation.ttl.saturating_sub(age))
+    Plan::default().recheck_in(snapshot.ttl.saturating_sub(age))
 }
 
-/// Whether any evidence asks for more than an alert, in a mode that acts.
-fn asks_for_action(incident: &Incident) -> bool {
-    let mut evidence = incident.spec.evidence.iter();
-    evidence.any(EvidenceEntry::is_actionable)
-}
-
-/// The newest contact in the evidence, as the log recorded it.
+/// The time of the newest contact in the evidence, as the log recorded it.
 fn newest_evidence(incident: &Incident) -> Option<Timestamp> {
     incident
         .spec
@@ -302,79 +293,59 @@ fn newest_evidence(incident: &Incident) -> Option<Timestamp> {
         .max()
 }
 
-/// Whether an action of this kind is in the record as done.
+/// Whether an action of this kind is recorded as succeeded.
 fn has_done(incident: &Incident, kind: ActionKind) -> bool {
     results_of(incident, kind).any(|result| result == ActionResult::Succeeded)
 }
 
-/// Whether an action of this kind on this object is in the record as done, or as not to be done.
+/// Whether an action of this kind on this object is recorded as succeeded or skipped.
 fn has_settled(incident: &Incident, kind: ActionKind, uid: &str) -> bool {
-    actions_on(incident, kind, uid).any(|result| result != ActionResult::Failed)
+    results_on(incident, kind, uid).any(|result| result != ActionResult::Failed)
 }
 
-/// Whether an action of this kind on this object is in the record as done.
+/// Whether an action of this kind on this object is recorded as succeeded.
 fn has_done_to(incident: &Incident, kind: ActionKind, uid: &str) -> bool {
-    actions_on(incident, kind, uid).any(|result| result == ActionResult::Succeeded)
+    results_on(incident, kind, uid).any(|result| result == ActionResult::Succeeded)
 }
 
-fn actions_on(
-    incident: &Incident,
-    kind: ActionKind,
-    uid: &str,
-) -> impl Iterator<Item = ActionResult> {
-    let actions = incident
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.actions);
-    actions
-        .iter()
-        .filter(move |action| action.kind == kind && action.target.uid == uid)
-        .map(|action| action.result)
-}
-
-/// The pod as an action's target.
-fn pod_target(pod: &PodView) -> ObjectTarget {
-    ObjectTarget {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-    }
-}
-
-/// Whether an action of this kind is in the record, however it ended.
+/// Whether an action of this kind is recorded, with any result.
 fn has_tried(incident: &Incident, kind: ActionKind) -> bool {
     results_of(incident, kind).next().is_some()
 }
 
 fn results_of(incident: &Incident, kind: ActionKind) -> impl Iterator<Item = ActionResult> {
-    let actions = incident
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.actions);
+    let actions = incident.actions().iter();
     actions
-        .iter()
         .filter(move |action| action.kind == kind)
+        .map(|action| action.result)
+}
+
+fn results_on(
+    incident: &Incident,
+    kind: ActionKind,
+    uid: &str,
+) -> impl Iterator<Item = ActionResult> {
+    let actions = incident.actions().iter();
+    actions
+        .filter(move |action| action.kind == kind && action.target.uid == uid)
         .map(|action| action.result)
 }
 
 /// The reason of a condition of the Incident.
 fn reason_of(incident: &Incident, condition: IncidentCondition) -> Option<&str> {
-    let conditions = &incident.status.as_ref()?.conditions;
-    condition_of(conditions, condition.name()).map(|condition| condition.reason.as_str())
+    condition_of(incident.conditions(), condition.name()).map(|known| known.reason.as_str())
 }
 
-/// When the pod was isolated, according to the record.
+/// When the pod was isolated, according to the recorded actions.
 #[must_use]
 pub fn isolated_at(incident: &Incident) -> Option<Timestamp> {
-    let actions = &incident.status.as_ref()?.actions;
-    let isolations = actions.iter().filter(|action| {
+    let isolations = incident.actions().iter().filter(|action| {
         action.kind == ActionKind::Isolate && action.result == ActionResult::Succeeded
     });
     isolations.map(|action| action.time.0).min()
 }
 
-/// As a signed duration, for comparing with differences of times.
+/// A signed duration, for comparisons with differences of times.
 fn signed(duration: Duration) -> jiff::SignedDuration {
     jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX)
 }

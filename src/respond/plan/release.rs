@@ -1,55 +1,45 @@
-//! Release: a human's word, and nothing else, undoes what was done, exactly.
+//! Release: undoes exactly what was done, and only on a human's disposition (INV-7).
 //!
-//! No limit is asked here: neither the circuit breaker nor the cap ever blocks a release.
+//! Neither the circuit breaker nor the cap on quarantines blocks a release.
 
-use super::{OtherIncident, Plan, PodView, Situation, Step, suspension};
+use super::{OtherIncident, Plan, PodView, Snapshot, Step, suspension};
 use crate::api::{ActionKind, ActionResult, IncidentCondition, Reason, RestoreEntry};
 
-/// The next thing to undo; closes the Incident when nothing is left.
-pub fn release(situation: &Situation<'_>) -> Plan {
-    if let Some(pod) = situation.labelled.first() {
-        return Plan::step(Step::Unlabel {
-            pod: pod.clone(),
-            pass_to: keeper_of(situation, pod),
-        });
-    }
-    if let Some(pod) = unrecorded(situation) {
-        return Plan::step(Step::Unlabel {
-            pass_to: keeper_of(situation, &pod),
+/// The next step to undo; closes the Incident when nothing is left.
+pub(super) fn release(snapshot: &Snapshot) -> Plan {
+    let pod = snapshot.labelled.first().cloned();
+    if let Some(pod) = pod.or_else(|| unrecorded(snapshot)) {
+        return Plan::step(Step::RemoveQuarantineLabel {
+            pass_to: quarantined_by(snapshot, &pod),
             pod,
         });
     }
-    let saved = situation
-        .incident
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.restore);
-    if let Some(entry) = saved.first() {
+    if let Some(entry) = snapshot.incident.restore().first() {
         return Plan::step(Step::Restore {
             entry: entry.clone(),
-            held_by: holder_of(situation, entry),
+            needed_by: needed_by(snapshot, entry),
         });
     }
-    let disposition = situation.incident.spec.disposition.as_ref();
+    let disposition = snapshot.incident.spec.disposition.as_ref();
     let by = disposition.map_or("a human", |disposition| disposition.by.as_str());
     let released = format!("released by {by}");
     Plan {
         close: true,
         ..Plan::default()
     }
-    .say(
+    .condition(
         IncidentCondition::Contained,
         Some(false),
         Reason::Released,
         released.clone(),
     )
-    .say(
+    .condition(
         IncidentCondition::Verified,
         None,
         Reason::Released,
         "no longer contained",
     )
-    .say(
+    .condition(
         IncidentCondition::Closed,
         Some(true),
         Reason::Released,
@@ -57,15 +47,16 @@ pub fn release(situation: &Situation<'_>) -> Plan {
     )
 }
 
-/// The other Incident that needs this field as we set it: it noted so, or its pod went before it
-/// could, and may be gone only because the owner is held. Who owned such a pod may not be known any
-/// more, so every owner that its run's Incidents hold stays held until it is released too.
-fn holder_of(situation: &Situation<'_>, entry: &RestoreEntry) -> Option<String> {
-    let same = |held: &RestoreEntry| held.target == entry.target && held.field == entry.field;
-    let holds = |other: &&OtherIncident| other.restore.iter().any(same);
-    let run = situation.incident.spec.run.as_ref().map(|run| &run.uid);
-    let may_rest_on = |other: &&OtherIncident| {
-        // Kueue's Workload stands in no chain of owners.
+/// The other Incident that still needs the changed value of this field: it has recorded the field, or
+/// its pod was deleted before it could, possibly because the owner is suspended. The owner of such a
+/// pod may be unknown, so every owner that Incidents of the same run suspended stays suspended until
+/// those are released too.
+fn needed_by(snapshot: &Snapshot, entry: &RestoreEntry) -> Option<String> {
+    let is_same = |other: &RestoreEntry| other.target == entry.target && other.field == entry.field;
+    let has_recorded = |other: &&OtherIncident| other.restore.iter().any(is_same);
+    let run = snapshot.incident.spec.run.as_ref().map(|run| &run.uid);
+    let may_depend = |other: &&OtherIncident| {
+        // Kueue's Workload is not in the chain of owners.
         let is_owner = |owners: &Vec<String>| {
             owners.contains(&entry.target.uid) || entry.target.kind == suspension::WORKLOAD
         };
@@ -73,30 +64,30 @@ fn holder_of(situation: &Situation<'_>, entry: &RestoreEntry) -> Option<String> 
             && other.pod_is_gone
             && run.is_some()
             && other.run_uid.as_ref() == run
-            && !other.restore.iter().any(|held| held.target.kind != "Pod")
+            && !other.restore.iter().any(|other| other.target.kind != "Pod")
             && other.owners.as_ref().is_none_or(is_owner)
     };
-    let mut others = situation.others.iter();
-    let holder = others
+    let mut others = snapshot.others.iter();
+    let found = others
         .clone()
-        .find(holds)
-        .or_else(|| others.find(may_rest_on));
-    holder.map(|other| other.name.clone())
+        .find(has_recorded)
+        .or_else(|| others.find(may_depend));
+    found.map(|other| other.name.clone())
 }
 
 /// The other Incident that keeps this pod in quarantine.
-fn keeper_of(situation: &Situation<'_>, pod: &PodView) -> Option<String> {
-    let keeps = |other: &&OtherIncident| other.pod_uids.contains(&pod.uid);
-    let keeper = situation.others.iter().find(keeps);
-    keeper.map(|other| other.name.clone())
+fn quarantined_by(snapshot: &Snapshot, pod: &PodView) -> Option<String> {
+    let contains = |other: &&OtherIncident| other.pod_uids.contains(&pod.uid);
+    let other = snapshot.others.iter().find(contains);
+    other.map(|other| other.name.clone())
 }
 
-/// A pod that was isolated and no longer carries the label, of which the record says nothing: a
-/// crash came in between. Taking the label off once more changes nothing, and completes the record.
-fn unrecorded(situation: &Situation<'_>) -> Option<PodView> {
-    let status = situation.incident.status.as_ref()?;
+/// A pod that was isolated and no longer has the label, without a recorded action: the process ended
+/// in between. Removing the label again changes nothing and completes the record.
+fn unrecorded(snapshot: &Snapshot) -> Option<PodView> {
+    let actions = snapshot.incident.actions();
     let has = |pod: &PodView, kind: ActionKind| {
-        status.actions.iter().any(|action| {
+        actions.iter().any(|action| {
             action.kind == kind
                 && action.target.uid == pod.uid
                 && action.result == ActionResult::Succeeded
@@ -105,7 +96,7 @@ fn unrecorded(situation: &Situation<'_>) -> Option<PodView> {
     let is_unrecorded = |pod: &&PodView| {
         has(pod, ActionKind::Isolate)
             && !has(pod, ActionKind::Restore)
-            && pod.quarantine == keeper_of(situation, pod)
+            && pod.quarantine == quarantined_by(snapshot, pod)
     };
-    situation.pods.iter().find(is_unrecorded).cloned()
+    snapshot.pods.iter().find(is_unrecorded).cloned()
 }

@@ -1,8 +1,8 @@
-//! Levers: which field of which owner stops its pods from coming back. One table, and what is chosen
-//! from it for a chain of owners.
+//! How owners of pods are suspended: one table of kinds and fields, and the choice of the owner in a
+//! chain of owners.
 //!
-//! Called by the plan and, for what to read and write, by the responder. The topmost owner that
-//! drives is the one that is held: whatever stands below it would be resumed by it.
+//! Used by the plan, and by `execute`, which reads and writes the fields. The topmost controlling owner
+//! is suspended: it would resume any owner below it.
 
 use serde_json::{Value, json};
 
@@ -10,89 +10,95 @@ use crate::api::{GROUP, ObjectTarget, RestoreEntry};
 use crate::guardrails::membership::OwnerLink;
 use crate::limits;
 
-/// How a field stops the pods of its object.
+/// How a field suspends its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// `true` suspends; `false` where it is not set.
+enum Method {
+    /// `true` suspends; the default is `false`.
     Suspend,
-    /// `0` leaves no pod; `1` where it is not set.
+    /// `0` deletes all pods; the default is `1`.
     Scale,
-    /// `Suspended` deletes the pod; `Running` where it is not set.
+    /// `Suspended` deletes the pod; the default is `Running`.
     Mode,
-    /// `false` takes the admission away; `true` where it is not set.
+    /// `false` revokes the admission; the default is `true`.
     Admission,
 }
 
-/// One kind of owner and its lever.
+/// How one kind of owner is suspended.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct Rule {
     group: &'static str,
-    /// Only this version; any where it is `None`.
+    /// The only version that this rule applies to; `None` is any version.
     version: Option<&'static str>,
     kind: &'static str,
     /// The field, as a JSON pointer.
     pub field: &'static str,
-    way: Way,
+    method: Method,
 }
 
-const fn row(group: &'static str, kind: &'static str, field: &'static str, way: Way) -> Row {
+const fn rule(
+    group: &'static str,
+    kind: &'static str,
+    field: &'static str,
+    method: Method,
+) -> Rule {
     let version = None;
-    Row {
+    Rule {
         group,
         version,
         kind,
         field,
-        way,
+        method,
     }
 }
 
 const SUSPEND: &str = "/spec/suspend";
 const REPLICAS: &str = "/spec/replicas";
 
-/// Every owner that can be held. A version that differs stands before the row of all versions.
-const ROWS: [Row; 14] = [
-    row("batch", "Job", SUSPEND, Way::Suspend),
-    row("batch", "CronJob", SUSPEND, Way::Suspend),
-    row("apps", "Deployment", REPLICAS, Way::Scale),
-    row("apps", "StatefulSet", REPLICAS, Way::Scale),
-    row("apps", "ReplicaSet", REPLICAS, Way::Scale),
-    row("", "ReplicationController", REPLICAS, Way::Scale),
-    row("jobset.x-k8s.io", "JobSet", SUSPEND, Way::Suspend),
-    row("ray.io", "RayJob", SUSPEND, Way::Suspend),
-    row("ray.io", "RayCluster", SUSPEND, Way::Suspend),
-    row("trainer.kubeflow.org", "TrainJob", SUSPEND, Way::Suspend),
-    Row {
+/// Every kind that can be suspended. A rule for one version comes before the rule for all versions.
+const RULES: [Rule; 14] = [
+    rule("batch", "Job", SUSPEND, Method::Suspend),
+    rule("batch", "CronJob", SUSPEND, Method::Suspend),
+    rule("apps", "Deployment", REPLICAS, Method::Scale),
+    rule("apps", "StatefulSet", REPLICAS, Method::Scale),
+    rule("apps", "ReplicaSet", REPLICAS, Method::Scale),
+    rule("", "ReplicationController", REPLICAS, Method::Scale),
+    rule("jobset.x-k8s.io", "JobSet", SUSPEND, Method::Suspend),
+    rule("ray.io", "RayJob", SUSPEND, Method::Suspend),
+    rule("ray.io", "RayCluster", SUSPEND, Method::Suspend),
+    rule("trainer.kubeflow.org", "TrainJob", SUSPEND, Method::Suspend),
+    Rule {
         group: "agents.x-k8s.io",
         version: Some("v1alpha1"),
         kind: "Sandbox",
         field: REPLICAS,
-        way: Way::Scale,
+        method: Method::Scale,
     },
-    row(
+    rule(
         "agents.x-k8s.io",
         "Sandbox",
         "/spec/operatingMode",
-        Way::Mode,
+        Method::Mode,
     ),
-    row(
+    rule(
         "leaderworkerset.x-k8s.io",
         "LeaderWorkerSet",
         REPLICAS,
-        Way::Scale,
+        Method::Scale,
     ),
-    row(KUEUE_GROUP, WORKLOAD, "/spec/active", Way::Admission),
+    rule(KUEUE_GROUP, WORKLOAD, "/spec/active", Method::Admission),
 ];
 
-/// Group of Kueue's Workload. Kueue resumes what it admitted, so its Workload is held instead.
+/// Group of Kueue's Workload. Kueue resumes the jobs that it admitted, so their Workload is suspended
+/// instead.
 pub const KUEUE_GROUP: &str = "kueue.x-k8s.io";
 
 /// Kind of Kueue's Workload.
 pub const WORKLOAD: &str = "Workload";
 
-/// Says on an object that Kueue is to admit it.
+/// The label with the queue of an object that Kueue manages.
 pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
-/// Owners that make what they own and never resume it: (group, kind); an empty kind is every kind.
+/// Owners that create their dependents and never resume them: (group, kind); an empty kind is every kind.
 const PASSIVE: [(&str, &str); 4] = [
     (GROUP, ""),
     // The leader of a LeaderWorkerSet owns the StatefulSet of its workers.
@@ -101,43 +107,43 @@ const PASSIVE: [(&str, &str); 4] = [
     ("extensions.agents.x-k8s.io", "SandboxWarmPool"),
 ];
 
-impl Row {
-    /// The value that stops the pods.
+impl Rule {
+    /// The value that suspends the object.
     #[must_use]
-    pub fn set(&self) -> Value {
-        match self.way {
-            Way::Suspend => json!(true),
-            Way::Scale => json!(0),
-            Way::Mode => json!("Suspended"),
-            Way::Admission => json!(false),
+    pub fn suspended_value(&self) -> Value {
+        match self.method {
+            Method::Suspend => json!(true),
+            Method::Scale => json!(0),
+            Method::Mode => json!("Suspended"),
+            Method::Admission => json!(false),
         }
     }
 
-    /// What the field means where it is not set.
+    /// The default value of the field.
     #[must_use]
-    pub fn resting(&self) -> Value {
-        match self.way {
-            Way::Suspend => json!(false),
-            Way::Scale => json!(1),
-            Way::Mode => json!("Running"),
-            Way::Admission => json!(true),
+    pub fn default_value(&self) -> Value {
+        match self.method {
+            Method::Suspend => json!(false),
+            Method::Scale => json!(1),
+            Method::Mode => json!("Running"),
+            Method::Admission => json!(true),
         }
     }
 
-    /// Whether Kueue may drive objects of this kind by the same field. It admits the Jobs of a
-    /// CronJob, never the CronJob.
+    /// Whether Kueue may set the same field on objects of this kind. It admits the Jobs of a CronJob,
+    /// never the CronJob.
     #[must_use]
-    pub fn is_admitted(&self) -> bool {
-        self.way == Way::Suspend && self.kind != "CronJob"
+    pub fn is_managed_by_kueue(&self) -> bool {
+        self.method == Method::Suspend && self.kind != "CronJob"
     }
 }
 
-/// The lever of a kind, if it has one.
+/// The rule for a kind, if it can be suspended.
 #[must_use]
-pub fn row_of(api_version: &str, kind: &str) -> Option<&'static Row> {
+pub fn rule_for(api_version: &str, kind: &str) -> Option<&'static Rule> {
     let (group, version) = group_and_version(api_version);
-    ROWS.iter().find(|row| {
-        row.group == group && row.kind == kind && row.version.is_none_or(|only| only == version)
+    RULES.iter().find(|rule| {
+        rule.group == group && rule.kind == kind && rule.version.is_none_or(|only| only == version)
     })
 }
 
@@ -152,50 +158,50 @@ fn is_passive(link: &OwnerLink) -> bool {
         .any(|(g, kind)| *g == group && (kind.is_empty() || *kind == link.kind))
 }
 
-/// What is to be held of a chain of owners.
+/// Which owners of a chain to suspend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// These owners, in this order.
-    Hold(Vec<OwnerLink>),
-    /// Nothing drives the pod.
-    Nobody,
-    /// An owner that cannot be held, in words.
+    Suspend(Vec<OwnerLink>),
+    /// No owner controls the pod.
+    NoOwner,
+    /// An owner that cannot be suspended, and why.
     Unsupported(String),
 }
 
 /// Chooses from the owners of a pod, nearest first.
 #[must_use]
 pub fn choose(chain: &[OwnerLink]) -> Choice {
-    let has_row = |link: &OwnerLink| row_of(&link.api_version, &link.kind).is_some();
-    let top = chain.iter().rposition(has_row);
+    let has_rule = |link: &OwnerLink| rule_for(&link.api_version, &link.kind).is_some();
+    let top = chain.iter().rposition(has_rule);
     let above = chain.iter().skip(top.map_or(0, |top| top + 1));
-    let mut drivers = above.filter(|link| !is_passive(link));
-    if let Some(driver) = drivers.next_back() {
+    let mut controlling = above.filter(|link| !is_passive(link));
+    if let Some(owner) = controlling.next_back() {
         return Choice::Unsupported(format!(
-            "{} {} drives the pod and Yellowjack knows no field that suspends it: stop it by hand",
-            clip(&driver.kind),
-            clip(&driver.name)
+            "{} {} controls the pod and Yellowjack does not know how to suspend it: stop it by hand",
+            clip(&owner.kind),
+            clip(&owner.name)
         ));
     }
     let Some(top) = top.and_then(|top| chain.get(..=top)) else {
-        return Choice::Nobody;
+        return Choice::NoOwner;
     };
-    let mut owners = top.iter().rev().filter(|link| has_row(link));
-    let mut held: Vec<OwnerLink> = owners.next().cloned().into_iter().collect();
-    // A suspended CronJob makes no new Job, and lets the one that runs go on.
-    if held.first().is_some_and(|link| link.kind == "CronJob") {
-        held.extend(owners.next().cloned());
+    let mut owners = top.iter().rev().filter(|link| has_rule(link));
+    let mut chosen: Vec<OwnerLink> = owners.next().cloned().into_iter().collect();
+    // A suspended CronJob creates no new Job, but its running Job continues.
+    if chosen.first().is_some_and(|link| link.kind == "CronJob") {
+        chosen.extend(owners.next().cloned());
     }
-    Choice::Hold(held)
+    Choice::Suspend(chosen)
 }
 
-/// Why this object cannot be held although its kind can, if so.
+/// Why this object cannot be suspended although its kind can, if so.
 #[must_use]
-pub fn objection(link: &OwnerLink, object: &Value) -> Option<String> {
+pub fn unsupported_reason(link: &OwnerLink, object: &Value) -> Option<String> {
     if link.kind != "RayJob" {
         return None;
     }
-    // KubeRay calls such a RayJob invalid once it says `suspend`, and lets its pods run.
+    // KubeRay rejects such a RayJob when `suspend` is set, and its pods continue to run.
     let ends_cluster = object.pointer("/spec/shutdownAfterJobFinishes") == Some(&json!(true));
     let is_selector = object
         .pointer("/spec/clusterSelector")
@@ -203,32 +209,32 @@ pub fn objection(link: &OwnerLink, object: &Value) -> Option<String> {
         .is_some_and(|labels| !labels.is_empty());
     (!ends_cluster || is_selector).then(|| {
         format!(
-            "RayJob {} cannot be suspended: KubeRay wants shutdownAfterJobFinishes and no \
+            "RayJob {} cannot be suspended: KubeRay requires shutdownAfterJobFinishes and no \
              clusterSelector for that; stop it by hand",
             clip(&link.name)
         )
     })
 }
 
-/// An owner as it is now, and the field that holds it.
+/// An owner as it was read, and the field that suspends it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hold {
+pub struct Suspension {
     /// The owner.
     pub target: ObjectTarget,
     /// The field, as a JSON pointer.
     pub field: String,
-    /// The value that stops the pods.
-    pub set: Value,
-    /// The value now; absent where it is not set.
-    pub now: Option<Value>,
-    /// What absent means.
-    pub resting: Value,
+    /// The value that suspends the owner.
+    pub suspended_value: Value,
+    /// The current value; `None` if it is not set.
+    pub current: Option<Value>,
+    /// The default value.
+    pub default_value: Value,
 }
 
-impl Hold {
-    /// From an owner as the API server has it.
+impl Suspension {
+    /// From the owner's object.
     #[must_use]
-    pub fn new(link: &OwnerLink, row: &Row, object: &Value) -> Self {
+    pub fn new(link: &OwnerLink, rule: &Rule, object: &Value) -> Self {
         Self {
             target: ObjectTarget {
                 api_version: link.api_version.clone(),
@@ -236,46 +242,46 @@ impl Hold {
                 name: link.name.clone(),
                 uid: link.uid.clone(),
             },
-            field: row.field.to_owned(),
-            set: row.set(),
-            now: value_at(object, row.field),
-            resting: row.resting(),
+            field: rule.field.to_owned(),
+            suspended_value: rule.suspended_value(),
+            current: value_at(object, rule.field),
+            default_value: rule.default_value(),
         }
     }
 
-    /// Whether the owner is stopped.
+    /// Whether the owner is suspended.
     #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.now.as_ref().unwrap_or(&self.resting) == &self.set
+    pub fn is_suspended(&self) -> bool {
+        self.current.as_ref().unwrap_or(&self.default_value) == &self.suspended_value
     }
 
-    /// Whether an entry is about this field of this object.
+    /// Whether a restore entry is about this field of this object.
     #[must_use]
-    pub fn is_of(&self, entry: &RestoreEntry) -> bool {
+    pub fn matches(&self, entry: &RestoreEntry) -> bool {
         entry.target == self.target && entry.field == self.field
     }
 
-    /// What must be restored, were it held now.
+    /// The restore entry to record before suspending.
     #[must_use]
-    pub fn entry(&self) -> RestoreEntry {
+    pub fn restore_entry(&self) -> RestoreEntry {
         RestoreEntry {
             target: self.target.clone(),
             field: self.field.clone(),
-            before: self.now.clone(),
-            set: self.set.clone(),
+            before: self.current.clone(),
+            set: self.suspended_value.clone(),
         }
     }
 }
 
-/// What the field of an entry means where it is not set.
+/// The default value of the field of a restore entry.
 #[must_use]
-pub fn resting(entry: &RestoreEntry) -> Option<Value> {
-    row_of(&entry.target.api_version, &entry.target.kind)
-        .filter(|row| row.field == entry.field)
-        .map(Row::resting)
+pub fn default_of(entry: &RestoreEntry) -> Option<Value> {
+    rule_for(&entry.target.api_version, &entry.target.kind)
+        .filter(|rule| rule.field == entry.field)
+        .map(Rule::default_value)
 }
 
-/// The value of a field; `None` where it is not set.
+/// The value of a field; `None` if it is not set.
 #[must_use]
 pub fn value_at(object: &Value, field: &str) -> Option<Value> {
     object
@@ -284,7 +290,7 @@ pub fn value_at(object: &Value, field: &str) -> Option<Value> {
         .cloned()
 }
 
-/// A merge patch of one field. The fields of [`Row`] name objects only, no list.
+/// A merge patch that sets one field. The path of a field in [`RULES`] contains no list.
 #[must_use]
 pub fn patch_of(field: &str, value: &Value) -> Value {
     let names = field.split('/').filter(|name| !name.is_empty());
@@ -311,17 +317,17 @@ mod tests {
         owners.iter().map(link).collect()
     }
 
-    /// The kinds that are held for these owners, nearest first.
-    fn held(owners: &[(&str, &str)]) -> Vec<String> {
+    /// The kinds that are suspended for these owners, nearest first.
+    fn suspended(owners: &[(&str, &str)]) -> Vec<String> {
         match choose(&chain(owners)) {
-            Choice::Hold(links) => links.into_iter().map(|link| link.kind).collect(),
+            Choice::Suspend(links) => links.into_iter().map(|link| link.kind).collect(),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn each_kind_is_stopped_by_its_own_field() {
-        let levers = [
+    fn each_kind_is_suspended_by_its_own_field() {
+        let rules = [
             ("batch/v1", "Job", "/spec/suspend", json!(true)),
             ("batch/v1", "CronJob", "/spec/suspend", json!(true)),
             ("apps/v1", "Deployment", "/spec/replicas", json!(0)),
@@ -367,104 +373,106 @@ mod tests {
                 json!(false),
             ),
         ];
-        for (api_version, kind, field, set) in levers {
-            let row = row_of(api_version, kind).unwrap();
-            assert_eq!((row.field, row.set()), (field, set), "{kind}");
-            assert_ne!(row.set(), row.resting(), "{kind}");
+        for (api_version, kind, field, set) in rules {
+            let rule = rule_for(api_version, kind).unwrap();
+            assert_eq!((rule.field, rule.suspended_value()), (field, set), "{kind}");
+            assert_ne!(rule.suspended_value(), rule.default_value(), "{kind}");
         }
-        assert_eq!(row_of("apps/v1", "DaemonSet"), None);
-        assert_eq!(row_of("example.com/v1", "Job"), None);
+        assert_eq!(rule_for("apps/v1", "DaemonSet"), None);
+        assert_eq!(rule_for("example.com/v1", "Job"), None);
     }
 
     #[test]
-    fn the_topmost_owner_that_drives_is_held() {
+    fn the_topmost_controlling_owner_is_suspended() {
         let job = ("batch/v1", "Job");
         let job_set = ("jobset.x-k8s.io/v1alpha2", "JobSet");
         let train_job = ("trainer.kubeflow.org/v1alpha1", "TrainJob");
-        assert_eq!(held(&[job]), ["Job"]);
-        assert_eq!(held(&[job, job_set]), ["JobSet"]);
-        assert_eq!(held(&[job, job_set, train_job]), ["TrainJob"]);
+        assert_eq!(suspended(&[job]), ["Job"]);
+        assert_eq!(suspended(&[job, job_set]), ["JobSet"]);
+        assert_eq!(suspended(&[job, job_set, train_job]), ["TrainJob"]);
         let (set, deployment) = (("apps/v1", "ReplicaSet"), ("apps/v1", "Deployment"));
-        assert_eq!(held(&[set]), ["ReplicaSet"]);
-        assert_eq!(held(&[set, deployment]), ["Deployment"]);
+        assert_eq!(suspended(&[set]), ["ReplicaSet"]);
+        assert_eq!(suspended(&[set, deployment]), ["Deployment"]);
     }
 
     #[test]
-    fn a_cron_job_is_held_with_the_job_that_it_made() {
+    fn a_cron_job_is_suspended_with_the_job_that_it_created() {
         assert_eq!(
-            held(&[("batch/v1", "Job"), ("batch/v1", "CronJob")]),
+            suspended(&[("batch/v1", "Job"), ("batch/v1", "CronJob")]),
             ["CronJob", "Job"]
         );
     }
 
     #[test]
-    fn what_only_makes_its_dependents_drives_nothing() {
+    fn an_owner_that_only_creates_its_dependents_is_not_suspended() {
         assert_eq!(
-            held(&[("batch/v1", "Job"), ("yellowjack.dev/v1alpha1", "AgentRun")]),
+            suspended(&[("batch/v1", "Job"), ("yellowjack.dev/v1alpha1", "AgentRun")]),
             ["Job"]
         );
         let sandbox = ("agents.x-k8s.io/v1beta1", "Sandbox");
         let claim = ("extensions.agents.x-k8s.io/v1beta1", "SandboxClaim");
-        assert_eq!(held(&[sandbox, claim]), ["Sandbox"]);
+        assert_eq!(suspended(&[sandbox, claim]), ["Sandbox"]);
         let workers = [
             ("apps/v1", "StatefulSet"),
             ("v1", "Pod"),
             ("apps/v1", "StatefulSet"),
             ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"),
         ];
-        assert_eq!(held(&workers), ["LeaderWorkerSet"]);
-        assert_eq!(choose(&[]), Choice::Nobody);
-        assert_eq!(choose(&chain(&[claim])), Choice::Nobody);
+        assert_eq!(suspended(&workers), ["LeaderWorkerSet"]);
+        assert_eq!(choose(&[]), Choice::NoOwner);
+        assert_eq!(choose(&chain(&[claim])), Choice::NoOwner);
     }
 
     #[test]
-    fn a_driver_of_a_kind_that_is_not_known_is_named_and_nothing_below_it_is_held() {
+    fn an_owner_of_an_unknown_kind_is_named_and_no_owner_below_it_is_suspended() {
         for owners in [
             &[("apps/v1", "DaemonSet")][..],
             &[("batch/v1", "Job"), ("example.com/v1", "Pipeline")],
         ] {
             let Choice::Unsupported(why) = choose(&chain(owners)) else {
-                panic!("{owners:?} is held");
+                panic!("{owners:?} is suspended");
             };
             assert!(why.contains(owners.last().unwrap().1), "{why}");
         }
     }
 
     #[test]
-    fn a_ray_job_that_kuberay_would_call_invalid_is_not_suspended() {
+    fn a_ray_job_that_kuberay_would_reject_is_not_suspended() {
         let link = &chain(&[("ray.io/v1", "RayJob")])[0];
         let job = |spec: Value| json!({ "spec": spec });
         let ends = json!({ "shutdownAfterJobFinishes": true });
-        assert_eq!(objection(link, &job(ends)), None);
+        assert_eq!(unsupported_reason(link, &job(ends)), None);
         let stays = job(json!({ "shutdownAfterJobFinishes": false }));
-        assert!(objection(link, &stays).is_some());
-        assert!(objection(link, &job(json!({}))).is_some());
+        assert!(unsupported_reason(link, &stays).is_some());
+        assert!(unsupported_reason(link, &job(json!({}))).is_some());
         let shared = json!({ "shutdownAfterJobFinishes": true, "clusterSelector": { "a": "b" } });
-        assert!(objection(link, &job(shared)).is_some());
+        assert!(unsupported_reason(link, &job(shared)).is_some());
     }
 
     #[test]
-    fn absent_means_the_default_and_is_what_a_release_goes_back_to() {
+    fn a_field_that_is_not_set_has_its_default_and_is_unset_again_by_a_release() {
         let link = &chain(&[("apps/v1", "Deployment")])[0];
-        let row = row_of(&link.api_version, &link.kind).unwrap();
-        let hold = |object: Value| Hold::new(link, row, &object);
-        assert!(!hold(json!({ "spec": {} })).is_set());
-        assert_eq!(hold(json!({ "spec": {} })).entry().before, None);
+        let rule = rule_for(&link.api_version, &link.kind).unwrap();
+        let read = |object: Value| Suspension::new(link, rule, &object);
+        assert!(!read(json!({ "spec": {} })).is_suspended());
+        assert_eq!(read(json!({ "spec": {} })).restore_entry().before, None);
         assert_eq!(
-            hold(json!({ "spec": { "replicas": 3 } })).entry().before,
+            read(json!({ "spec": { "replicas": 3 } }))
+                .restore_entry()
+                .before,
             Some(json!(3))
         );
-        assert!(hold(json!({ "spec": { "replicas": 0 } })).is_set());
+        assert!(read(json!({ "spec": { "replicas": 0 } })).is_suspended());
     }
 
     #[test]
-    fn the_page_for_users_names_every_lever() {
+    fn the_documentation_names_every_rule() {
         let page = include_str!("../../../docs/response.md");
-        for row in ROWS {
+        for rule in RULES {
             let is_named = |line: &str| {
-                line.contains(row.kind) && line.contains(row.group) && line.contains(row.field)
+                line.contains(rule.kind) && line.contains(rule.group) && line.contains(rule.field)
             };
-            assert!(page.lines().any(is_named), "{} {}", row.group, row.kind);
+            assert!(page.lines().any(is_named), "{} {}", rule.group, rule.kind);
         }
     }
 

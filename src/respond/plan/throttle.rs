@@ -1,42 +1,42 @@
-//! Throttle: CPU taken from a running pod without a restart, and given back exactly.
+//! Throttle: reduces the CPU of a running pod without a restart, and can restore it exactly.
 //!
-//! Only what can be undone: a limit that a container has is lowered. One that is added could not be
-//! taken away again, and QoS class and memory never change.
+//! Only existing CPU limits are lowered: Kubernetes does not allow to remove a limit that was added.
+//! The QoS class and the memory of a pod never change.
 
 use serde_json::{Value, json};
 
-use super::{Plan, Situation, Step, has_settled};
+use super::{Plan, Snapshot, Step, has_settled};
 use crate::api::{ActionKind, ObjectTarget, RestoreEntry};
 use crate::guardrails::quantity::Amount;
 use crate::limits;
 use crate::model::clip;
 
-/// What a throttled container may use: enough for probes and heartbeats, too little to mine.
+/// The CPU limit of a throttled container: enough for probes and heartbeats, too little to mine.
 pub const CPU_LIMIT: &str = "100m";
 
-/// What it then asks for where its pod's class is Burstable. Less than the limit, or the class would
-/// change to Guaranteed.
+/// The CPU request of a throttled container in a Burstable pod. Less than the limit, because with equal
+/// values the class could change to Guaranteed.
 pub const CPU_REQUEST: &str = "50m";
 
-/// What can be taken from a pod.
+/// Whether the CPU of a pod can be reduced.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cpu {
-    /// The resources of these containers, as they are and as they would be.
-    Take(Vec<RestoreEntry>),
-    /// Nothing, because of this.
+pub enum CpuReduction {
+    /// Yes: the current and the reduced resources of each container.
+    Possible(Vec<RestoreEntry>),
+    /// No, and why.
     Refused(String),
 }
 
-/// What can be taken from this pod, whole as the API server has it.
+/// How the CPU of this pod can be reduced. `pod` is the complete object from the API server.
 #[must_use]
-pub fn cpu_of(pod: &Value) -> Cpu {
+pub fn cpu_reduction(pod: &Value) -> CpuReduction {
     let class = pod.pointer("/status/qosClass").and_then(Value::as_str);
     let is_guaranteed = match class {
         Some("Guaranteed") => true,
         Some("Burstable") => false,
         _ => {
-            let why = "the pod's QoS class is BestEffort, which a limit would change";
-            return Cpu::Refused(why.to_owned());
+            let why = "the QoS class of the pod is BestEffort, and a limit would change it";
+            return CpuReduction::Refused(why.to_owned());
         }
     };
     let text = |field: &str| {
@@ -44,12 +44,7 @@ pub fn cpu_of(pod: &Value) -> Cpu {
             .and_then(Value::as_str)
             .unwrap_or_default()
     };
-    let target = ObjectTarget {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        name: text("/metadata/name").to_owned(),
-        uid: text("/metadata/uid").to_owned(),
-    };
+    let target = ObjectTarget::pod(text("/metadata/name"), text("/metadata/uid"));
     let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
     let (mut entries, mut refused) = (Vec::new(), Vec::new());
     for (place, container) in containers.into_iter().flatten().enumerate() {
@@ -69,17 +64,17 @@ pub fn cpu_of(pod: &Value) -> Cpu {
     }
     if entries.len() > limits::THROTTLED_CONTAINERS_MAX {
         let most = limits::THROTTLED_CONTAINERS_MAX;
-        return Cpu::Refused(format!(
+        return CpuReduction::Refused(format!(
             "the pod has more than {most} containers with a limit"
         ));
     }
     if entries.is_empty() {
-        return Cpu::Refused(refused.join("; "));
+        return CpuReduction::Refused(refused.join("; "));
     }
-    Cpu::Take(entries)
+    CpuReduction::Possible(entries)
 }
 
-/// The container's resources as they are and with less CPU.
+/// The resources of a container, current and with reduced CPU.
 fn lowered(container: &Value, is_guaranteed: bool) -> Result<(Value, Value), &'static str> {
     let before = container.get("resources").cloned().unwrap_or_default();
     let amount = |field: &str| {
@@ -89,11 +84,11 @@ fn lowered(container: &Value, is_guaranteed: bool) -> Result<(Value, Value), &'s
             .and_then(Amount::parse)
     };
     let Some(limit) = amount("/limits/cpu") else {
-        return Err("has no CPU limit, and one that is added could not be taken away again");
+        return Err("has no CPU limit, and a limit that is added cannot be removed again");
     };
     let most = Amount::parse(CPU_LIMIT);
     if Some(limit) <= most {
-        return Err("may use no more CPU than a throttled one already");
+        return Err("already has a CPU limit as low as a throttled container");
     }
     let policies = container.get("resizePolicy").and_then(Value::as_array);
     let restarts = policies.into_iter().flatten().any(|policy| {
@@ -118,28 +113,30 @@ fn lowered(container: &Value, is_guaranteed: bool) -> Result<(Value, Value), &'s
     Ok((before, set))
 }
 
-/// The next step towards a throttled pod; none once it is, or cannot be and that is said. Only the
-/// Incident's own pod, whatever the scope: each pod that does wrong has an Incident of its own.
-pub(super) fn next(situation: &Situation<'_>) -> Option<Plan> {
-    let incident = situation.incident;
+/// The next step towards a throttled pod; `None` when it is throttled, or recorded as impossible. Only
+/// the Incident's own pod is throttled, whatever the scope: each rogue pod has its own Incident.
+pub(super) fn next(snapshot: &Snapshot) -> Option<Plan> {
+    let incident = &snapshot.incident;
     let subject = &incident.spec.subject;
-    let pod = situation.pods.iter().find(|pod| pod.uid == subject.uid)?;
+    let pod = snapshot.pods.iter().find(|pod| pod.uid == subject.uid)?;
     if has_settled(incident, ActionKind::Throttle, &pod.uid) {
         return None;
     }
-    let restore = incident.status.as_ref().map_or(&[][..], |s| &s.restore);
     let is_saved = |entry: &&RestoreEntry| entry.target.uid == pod.uid;
-    let saved: Vec<RestoreEntry> = restore.iter().filter(is_saved).cloned().collect();
-    let step = match &situation.cpu {
-        None => Step::LookAtCpu(pod.clone()),
-        Some(Cpu::Take(entries)) => match entries.iter().find(|entry| !saved.contains(entry)) {
-            Some(entry) => Step::Save(entry.clone()),
-            None => Step::Throttle(pod.clone(), saved),
-        },
-        // Done before a crash, which kept it out of the record: once more, for the record.
-        Some(Cpu::Refused(_)) if !saved.is_empty() => Step::Throttle(pod.clone(), saved),
-        Some(Cpu::Refused(why)) => {
-            Step::Skip(ActionKind::Throttle, super::pod_target(pod), why.clone())
+    let saved = incident.restore().iter().filter(is_saved);
+    let saved: Vec<RestoreEntry> = saved.cloned().collect();
+    let step = match &snapshot.cpu {
+        None => Step::ReadCpu(pod.clone()),
+        Some(CpuReduction::Possible(entries)) => {
+            match entries.iter().find(|entry| !saved.contains(entry)) {
+                Some(entry) => Step::RecordRestore(entry.clone()),
+                None => Step::Throttle(pod.clone(), saved),
+            }
+        }
+        // Throttled already, but the process ended before recording it: repeat the step to record it.
+        Some(CpuReduction::Refused(_)) if !saved.is_empty() => Step::Throttle(pod.clone(), saved),
+        Some(CpuReduction::Refused(why)) => {
+            Step::Skip(ActionKind::Throttle, pod.target(), why.clone())
         }
     };
     Some(Plan::step(step))
@@ -161,24 +158,24 @@ mod tests {
         json!({ "name": "agent", "resources": { "requests": requests, "limits": limits } })
     }
 
-    fn taken(pod: &Value) -> Vec<RestoreEntry> {
-        match cpu_of(pod) {
-            Cpu::Take(entries) => entries,
-            Cpu::Refused(why) => panic!("{why}"),
+    fn reduced(pod: &Value) -> Vec<RestoreEntry> {
+        match cpu_reduction(pod) {
+            CpuReduction::Possible(entries) => entries,
+            CpuReduction::Refused(why) => panic!("{why}"),
         }
     }
 
     fn refused(pod: &Value) -> String {
-        match cpu_of(pod) {
-            Cpu::Take(entries) => panic!("{entries:?}"),
-            Cpu::Refused(why) => why,
+        match cpu_reduction(pod) {
+            CpuReduction::Possible(entries) => panic!("{entries:?}"),
+            CpuReduction::Refused(why) => why,
         }
     }
 
     #[test]
-    fn a_guaranteed_pod_loses_request_and_limit_together_and_keeps_its_memory() {
+    fn request_and_limit_of_a_guaranteed_pod_are_lowered_together_and_its_memory_is_kept() {
         let whole = json!({ "cpu": "2", "memory": "1Gi" });
-        let entries = taken(&pod("Guaranteed", &json!([container(&whole, &whole)])));
+        let entries = reduced(&pod("Guaranteed", &json!([container(&whole, &whole)])));
         let less = json!({ "cpu": "100m", "memory": "1Gi" });
         assert_eq!(entries[0].set, json!({ "requests": less, "limits": less }));
         assert_eq!(
@@ -193,7 +190,7 @@ mod tests {
         let limits = json!({ "cpu": "2" });
         for (request, left) in [("2", "50m"), ("1", "50m"), ("100m", "50m"), ("20m", "20m")] {
             let requests = json!({ "cpu": request });
-            let entries = taken(&pod("Burstable", &json!([container(&requests, &limits)])));
+            let entries = reduced(&pod("Burstable", &json!([container(&requests, &limits)])));
             assert_eq!(entries[0].set["requests"]["cpu"], left, "{request}");
             assert_eq!(entries[0].set["limits"]["cpu"], "100m");
         }
@@ -203,7 +200,7 @@ mod tests {
     fn only_containers_with_a_limit_to_lower_are_throttled() {
         let limited = container(&json!({ "cpu": "1" }), &json!({ "cpu": "2" }));
         let free = container(&json!({ "cpu": "1" }), &json!({}));
-        let entries = taken(&pod("Burstable", &json!([free, limited])));
+        let entries = reduced(&pod("Burstable", &json!([free, limited])));
         assert_eq!(entries.len(), 1);
         assert_eq!(entries[0].field, "/spec/containers/1/resources");
         assert!(refused(&pod("Burstable", &json!([free]))).contains("has no CPU limit"));
@@ -214,7 +211,7 @@ mod tests {
         assert!(refused(&pod("BestEffort", &json!([]))).contains("BestEffort"));
         let small = json!({ "cpu": "0.1" });
         let why = refused(&pod("Guaranteed", &json!([container(&small, &small)])));
-        assert!(why.contains("no more CPU"), "{why}");
+        assert!(why.contains("already has a CPU limit"), "{why}");
         let mut restarting = container(&json!({ "cpu": "2" }), &json!({ "cpu": "2" }));
         restarting["resizePolicy"] =
             json!([{ "resourceName": "cpu", "restartPolicy": "RestartContainer" }]);

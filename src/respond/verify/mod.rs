@@ -1,10 +1,10 @@
-//! Verification: what the log shows of a pod after its isolation, and what that proves.
+//! Verification: what the logs show of a pod after its isolation, and what that proves.
 
 mod monitor;
 mod observer;
 pub mod proof;
 
-pub use monitor::{STALE, Spoken, Witness};
-pub use observer::Observer;
+pub use monitor::{SOURCE_STALE_AFTER, SourceProgress, TrafficMonitor};
+pub use observer::TrafficObserver;
 
-pub(super) use monitor::{together, told, worst};
+pub(super) use monitor::from_agent;

@@ -1,81 +1,80 @@
-//! The observer: says in an Incident what this node's log shows of contained pods, so that the
-//! controller can prove that their traffic stopped, or that it did not.
+//! Writes into an Incident what this node's logs show of its contained pods, so that the controller can
+//! prove that their traffic stopped, or that it did not.
 //!
-//! One task in each node agent. It writes under a field manager of its own, only about pods that
-//! the agent knows, and only what is news: a survivor at once, the log's progress every so often
-//! until the traffic is proven to have stopped, and nothing after that.
+//! One task in each node agent. It writes under its own field manager, only about pods that the agent
+//! knows, and only on change: a survivor at once, the log's progress every so often until the proof
+//! is final, and nothing after that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{self, Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
-use super::monitor::{Witness, worst};
-use super::proof::{Proof, Witnessed, prove};
-use crate::api::{Incident, IncidentCondition, Observation, condition_is, labels};
+use super::monitor::TrafficMonitor;
+use super::proof::{TrafficObservation, prove};
+use crate::api::{Incident, Observation, labels};
 use crate::cluster::{ApiError, Conflicts, FieldManager, Pod, Stores, Writer};
 use crate::limits;
 use crate::model::{EventTime, PodKey};
 use crate::observability::chain;
 use crate::respond::plan::isolated_at;
-use crate::respond::responder::monotonic_now;
 
-/// How often the Incidents are gone through.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often to check the contained pods.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 
-/// How often the log's progress is written while a proof is awaited: every proof takes 10 s of log,
-/// so this delays it by a fifth at most.
+/// How often to write the log's progress while a proof is pending. A proof takes 10 s of the log, so
+/// this delays it by a fifth at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// See the module.
-pub struct Observer {
-    /// What the cluster looks like.
+/// Writes observations of contained pods into Incidents.
+pub struct TrafficObserver {
+    /// The stores.
     pub stores: Stores,
-    /// The way to the API server.
+    /// Writes to the API server.
     pub writer: Writer,
-    /// What the log shows.
-    pub witness: Witness,
-    /// The node's name.
+    /// What the logs show.
+    pub traffic: TrafficMonitor,
+    /// The name of this node.
     pub node: String,
 }
 
-/// What was written last about one Incident.
+/// The last observation that was written into one Incident.
 #[derive(Clone, Copy, Debug)]
-struct Told {
-    witnessed: Witnessed,
+struct Written {
+    observation: TrafficObservation,
     at: Instant,
 }
 
-impl Observer {
-    /// Works for ever.
+impl TrafficObserver {
+    /// Runs until it is dropped.
     pub async fn run(self) {
-        let mut told: HashMap<String, Told> = HashMap::new();
+        let mut written: HashMap<String, Written> = HashMap::new();
         loop {
-            let contained = self.stores.incidents.state_filter(is_contained);
-            told.retain(|uid, _| contained.iter().any(|i| i.uid().as_deref() == Some(uid)));
+            let contained = self.stores.incidents.state_filter(Incident::is_contained);
+            written.retain(|uid, _| contained.iter().any(|i| i.uid().as_deref() == Some(uid)));
             for incident in contained.iter().take(limits::WITNESSED_PODS_MAX) {
-                self.look(incident, &mut told).await;
+                self.check(incident, &mut written).await;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
     }
 
-    async fn look(&self, incident: &Incident, told: &mut HashMap<String, Told>) {
-        let (Some(uid), Some(witnessed)) = (incident.uid(), self.witnessed(incident)) else {
+    async fn check(&self, incident: &Incident, written: &mut HashMap<String, Written>) {
+        let (Some(uid), Some(observation)) = (incident.uid(), self.observe(incident)) else {
             return;
         };
-        let last = told.get(&uid).copied();
-        if !is_news(last, &witnessed) {
+        let last = written.get(&uid).copied();
+        if !is_due(last, &observation) {
             return;
         }
         let at = Instant::now();
-        match self.tell(incident, &witnessed).await {
+        match self.write(incident, &observation).await {
             Ok(()) | Err(ApiError::NotFound(_)) => {
-                told.insert(uid, Told { witnessed, at });
+                written.insert(uid, Written { observation, at });
             }
             Err(error) => {
                 let error = chain(&error);
@@ -83,84 +82,76 @@ impl Observer {
                 tracing::warn!(
                     incident = name,
                     error,
-                    "What the log shows is not told yet."
+                    "Failed to write the observation to the Incident; will retry."
                 );
             }
         }
     }
 
-    /// What this node's log shows of the Incident's pods; `None` where none of them is known here.
-    fn witnessed(&self, incident: &Incident) -> Option<Witnessed> {
+    /// What this node's logs show of the Incident's pods; `None` if this agent knows none of them.
+    fn observe(&self, incident: &Incident) -> Option<TrafficObservation> {
         let isolated = EventTime::from(isolated_at(incident)?);
         let (name, namespace) = (incident.name_any(), incident.namespace());
-        let is_held = |pod: &Pod| pod.labels().get(labels::QUARANTINE) == Some(&name);
+        let is_labelled = |pod: &Pod| pod.labels().get(labels::QUARANTINE) == Some(&name);
         let pods = &self.stores.pods;
-        let pods = pods.within_where(&namespace.unwrap_or_default(), is_held);
-        let watch = |pod: &Arc<Pod>| {
+        let pods = pods.within_where(&namespace.unwrap_or_default(), is_labelled);
+        let observe = |pod: &Arc<Pod>| {
             let key = PodKey::from(pod.uid()?.as_str());
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-            self.witness.watch(&key, node, isolated, monotonic_now())
+            let now = time::Instant::now();
+            self.traffic.observe(&key, node, isolated, now)
         };
         pods.iter()
-            .filter_map(watch)
-            .reduce(worst)
-            // A log that never spoke shows nothing.
-            .filter(|witnessed| witnessed.log_time > EventTime::MIN)
+            .filter_map(observe)
+            .reduce(TrafficObservation::merge_pods)
+            // A log without any record shows nothing.
+            .filter(|observation| observation.log_time > EventTime::MIN)
     }
 
-    async fn tell(&self, incident: &Incident, witnessed: &Witnessed) -> Result<(), ApiError> {
+    async fn write(
+        &self,
+        incident: &Incident,
+        observation: &TrafficObservation,
+    ) -> Result<(), ApiError> {
         let namespace = incident.namespace().unwrap_or_default();
         let observation = Observation {
             node: self.node.clone(),
-            since: micro_time(witnessed.since),
-            log_time: micro_time(witnessed.log_time),
-            last_passed: witnessed.last_passed.map(micro_time),
+            since: micro_time(observation.since),
+            log_time: micro_time(observation.log_time),
+            last_passed: observation.last_passed.map(micro_time),
             observed_at: MicroTime(Timestamp::now()),
-            shows_survivors: witnessed.shows_survivors,
+            shows_survivors: observation.shows_survivors,
         };
         let fields = serde_json::json!({
             "apiVersion": Incident::api_version(&()),
             "kind": Incident::kind(&()),
-            // So that an Incident of the same name that came meanwhile is not meant.
+            // The API server refuses the write for a later Incident of the same name.
             "metadata": { "uid": incident.uid() },
             "spec": { "observations": [observation] },
         });
         let manager = FieldManager::observation(&self.node);
+        let name = incident.name_any();
         self.writer
-            .apply_fields::<Incident>(
-                &manager,
-                &namespace,
-                &incident.name_any(),
-                &fields,
-                Conflicts::TakeOver,
-            )
+            .apply_fields::<Incident>(&manager, &namespace, &name, &fields, Conflicts::TakeOver)
             .await
             .map(drop)
     }
 }
 
-/// Whether it is worth a write.
-fn is_news(last: Option<Told>, now: &Witnessed) -> bool {
-    let Some(Told { witnessed, at }) = last else {
+/// Whether the observation has to be written now.
+fn is_due(last: Option<Written>, now: &TrafficObservation) -> bool {
+    let Some(Written { observation, at }) = last else {
         return true;
     };
-    let survives = now.last_passed != witnessed.last_passed;
-    // Both are all that this log can say; more lines about others change nothing.
-    let is_final = |proof: Proof| matches!(proof, Proof::Stopped | Proof::OpenUnseen);
-    let (before, after) = (prove(&witnessed), prove(now));
-    let proves = is_final(after) && after != before;
-    let goes_on =
-        !is_final(before) && now.log_time > witnessed.log_time && at.elapsed() >= PROGRESS_EVERY;
-    // A survivor that goes on and on is one every so often.
-    proves
-        || goes_on
-        || (survives && (witnessed.last_passed.is_none() || at.elapsed() >= PROGRESS_EVERY))
-}
-
-fn is_contained(incident: &Incident) -> bool {
-    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    condition_is(conditions, IncidentCondition::Contained.name())
-        && !condition_is(conditions, IncidentCondition::Closed.name())
+    let is_time = at.elapsed() >= PROGRESS_EVERY;
+    let (before, after) = (prove(&observation), prove(now));
+    let is_proven = after.is_final() && after != before;
+    let has_progressed = !before.is_final() && now.log_time > observation.log_time;
+    // The first survivor at once; later traffic of it every so often.
+    let survives = now.last_passed != observation.last_passed;
+    is_proven
+        || (has_progressed && is_time)
+        || (survives && (observation.last_passed.is_none() || is_time))
 }
 
 fn micro_time(time: EventTime) -> MicroTime {

@@ -1,34 +1,39 @@
-//! The plan as sentences: a world that changes with each step, and what the plan makes of it.
+//! The plan as sentences: a simulated cluster that changes with each step, and what the plan decides.
+
+use std::ops::{Deref, DerefMut};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{ActionRecord, IncidentStatus, set_condition};
+use crate::model::EventTime;
 
 const NOW_S: i64 = 10_000;
 
-/// The cluster as the plan sees it; steps are carried out on it as the executor would.
+/// A simulation, with the Job's controller and a record of the steps. Fields of the snapshot are used
+/// directly.
 struct World {
-    incident: Incident,
-    pods: Vec<PodView>,
-    has_job: bool,
+    simulation: Simulation,
     /// The grace period of the pods that a suspended Job deletes.
     grace_s: Option<i64>,
     /// The Job's controller deletes its pods before the operator does.
     is_outrun: bool,
-    suspended: Option<bool>,
-    above: Vec<Hold>,
-    cpu: Option<Cpu>,
-    bounds: Bounds,
-    protected: Option<String>,
-    deny: Deny,
-    breaker: Breaker,
-    elsewhere: usize,
-    witnessed: Option<Witnessed>,
-    others: Vec<OtherIncident>,
-    now_s: i64,
     steps: Vec<String>,
+}
+
+impl Deref for World {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.simulation.snapshot
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Snapshot {
+        &mut self.simulation.snapshot
+    }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -39,9 +44,7 @@ fn pod(name: &str) -> PodView {
     PodView {
         name: name.to_owned(),
         uid: format!("uid-{name}"),
-        node: None,
-        quarantine: None,
-        grace_s: None,
+        ..PodView::default()
     }
 }
 
@@ -55,12 +58,7 @@ fn job() -> ObjectTarget {
 }
 
 fn pod_target(name: &str) -> ObjectTarget {
-    ObjectTarget {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        name: name.to_owned(),
-        uid: format!("uid-{name}"),
-    }
+    ObjectTarget::pod(name, &format!("uid-{name}"))
 }
 
 fn incident(severity: &str, observe_only: bool) -> Incident {
@@ -82,237 +80,129 @@ fn incident(severity: &str, observe_only: bool) -> Incident {
 
 impl World {
     fn new() -> Self {
-        Self {
+        let snapshot = Snapshot {
             incident: incident("Quarantine", false),
-            pods: vec![pod("p1")],
-            has_job: true,
-            grace_s: None,
-            is_outrun: false,
-            suspended: Some(false),
-            above: Vec::new(),
-            cpu: None,
+            now: at(NOW_S),
             bounds: Bounds {
                 max_action: ResponseAction::Suspend,
                 scope: ResponseScope::Pod,
             },
             protected: None,
+            pods: vec![pod("p1")],
+            labelled: Vec::new(),
+            owner: OwnerControl::Unread,
+            cpu: None,
             deny: Deny {
-                stands: true,
+                is_stored: true,
                 widened_by: Vec::new(),
             },
             breaker: Breaker {
                 crossings: 1,
                 crossings_max: 5,
             },
-            elsewhere: 0,
-            witnessed: None,
+            quarantined_elsewhere: 0,
+            quarantine_max: 10,
+            traffic: None,
             others: Vec::new(),
-            now_s: NOW_S,
+            ttl: Duration::from_secs(100),
+        };
+        Self {
+            simulation: Simulation {
+                snapshot,
+                owner: OwnerControl::Suspendable(vec![suspension(job(), Some(false))]),
+                cpu: CpuReduction::Refused("not part of this test".to_owned()),
+            },
+            grace_s: None,
+            is_outrun: false,
             steps: Vec::new(),
         }
     }
 
-    fn lever(&self) -> Lever {
-        if self.has_job {
-            let mut holds = self.above.clone();
-            holds.push(hold(job(), self.suspended));
-            return Lever::Owners(holds);
-        }
-        Lever::None
-    }
-
-    fn labelled(&self) -> Vec<PodView> {
-        self.pods
-            .iter()
-            .filter(|p| p.quarantine.as_deref() == Some("i1"))
-            .cloned()
-            .collect()
-    }
-
-    /// The plan, with the looks that it asks for.
-    fn plan(&self) -> Plan {
-        let unread = self.plan_with(Lever::Unread, None);
-        match unread.step {
-            Some(Step::LookAtOwner) => self.plan_with(self.lever(), None),
-            Some(Step::LookAtCpu(_)) => self.plan_with(Lever::Unread, self.cpu.clone()),
-            _ => unread,
+    fn owners(&mut self) -> &mut Vec<Suspension> {
+        match &mut self.simulation.owner {
+            OwnerControl::Suspendable(owners) => owners,
+            other => panic!("{other:?}"),
         }
     }
 
-    fn plan_with(&self, lever: Lever, cpu: Option<Cpu>) -> Plan {
-        plan(&Situation {
-            incident: &self.incident,
-            now: at(self.now_s),
-            bounds: self.bounds,
-            protected: self.protected.clone(),
-            pods: self.pods.clone(),
-            labelled: self.labelled(),
-            lever,
-            cpu,
-            deny: self.deny.clone(),
-            breaker: self.breaker,
-            quarantined_elsewhere: self.elsewhere,
-            quarantine_max: 10,
-            witnessed: self.witnessed,
-            others: self.others.clone(),
-            ttl: Duration::from_secs(100),
-        })
+    /// The Job's `suspend` field.
+    fn suspended(&mut self) -> Option<bool> {
+        let job = self.owners().last().unwrap();
+        job.current.as_ref().and_then(Value::as_bool)
+    }
+
+    fn set_suspended(&mut self, value: Option<bool>) {
+        self.owners().last_mut().unwrap().current = value.map(Value::Bool);
+    }
+
+    /// A CronJob owns the Job.
+    fn add_cron_job(&mut self) {
+        let cron_job = ObjectTarget {
+            kind: "CronJob".to_owned(),
+            uid: "uid-nightly".to_owned(),
+            ..job()
+        };
+        self.owners().insert(0, suspension(cron_job, None));
+    }
+
+    fn pass_time(&mut self, seconds: i64) {
+        let now_s = self.now.as_second() + seconds;
+        self.now = at(now_s);
+    }
+
+    /// The plan from a new snapshot, with the reads that it asks for.
+    fn plan(&mut self) -> Plan {
+        self.owner = OwnerControl::Unread;
+        self.cpu = None;
+        let plan = self.simulation.plan();
+        match &plan.step {
+            Some(read @ (Step::ReadOwner | Step::ReadCpu(_))) => {
+                self.simulation.apply(read);
+                self.simulation.plan()
+            }
+            _ => plan,
+        }
     }
 
     fn status(&mut self) -> &mut IncidentStatus {
         self.incident.status.as_mut().unwrap()
     }
 
-    fn record(&mut self, kind: ActionKind, result: ActionResult) {
-        let target = match kind {
-            ActionKind::Isolate => pod_target("p1"),
-            _ => job(),
-        };
-        self.record_of(target, kind, result);
-    }
-
-    fn record_of(&mut self, target: ObjectTarget, kind: ActionKind, result: ActionResult) {
-        let time = Time(at(self.now_s));
-        let message = String::new();
-        self.status().actions.push(ActionRecord {
-            kind,
-            target,
-            time,
-            result,
-            message,
-        });
-    }
-
-    /// Plans and carries out until nothing is left to do; returns the last plan.
+    /// Plans and executes until no step is left; returns the last plan.
     fn settle(&mut self) -> Plan {
         for _ in 0..20 {
             let plan = self.plan();
             let Some(step) = plan.step.clone() else {
-                for said in &plan.said {
-                    let (name, now) = (said.condition.name(), at(self.now_s));
-                    let conditions = &mut self.status().conditions;
+                let now = self.now;
+                for update in &plan.conditions {
                     set_condition(
-                        conditions,
-                        name,
-                        said.status,
-                        said.reason,
-                        &said.message,
+                        &mut self.status().conditions,
+                        update.condition.name(),
+                        update.status,
+                        update.reason,
+                        &update.message,
                         None,
                         now,
                     );
                 }
                 return plan;
             };
-            self.carry_out(step);
+            self.execute(&step);
         }
         panic!("the plan never settles: {:?}", self.steps);
     }
 
-    fn carry_out(&mut self, step: Step) {
-        let (name, kind) = match step {
-            Step::Isolate(pods) => {
-                for wanted in pods {
-                    let pod = self
-                        .pods
-                        .iter_mut()
-                        .find(|pod| pod.uid == wanted.uid)
-                        .unwrap();
-                    pod.quarantine = Some("i1".to_owned());
-                }
-                ("isolate".to_owned(), Some(ActionKind::Isolate))
-            }
-            Step::Capture(_) => ("capture".to_owned(), Some(ActionKind::Capture)),
-            Step::Save(entry) => {
-                let before = entry.before.clone();
-                let restore = &mut self.status().restore;
-                restore.retain(|other| other.target != entry.target || other.field != entry.field);
-                restore.push(entry);
-                (format!("save {before:?}"), None)
-            }
-            Step::Suspend(owner, ending) => (self.suspend(owner, &ending), None),
-            Step::Throttle(pod, entries) => {
-                let text = format!("throttle {}", entries.len());
-                self.record_of(
-                    pod_target(&pod.name),
-                    ActionKind::Throttle,
-                    ActionResult::Succeeded,
-                );
-                (text, None)
-            }
-            Step::LookAtOwner | Step::LookAtCpu(_) => unreachable!("the world has looked"),
-            Step::Skip(kind, target, _) => {
-                self.record_of(target, kind, ActionResult::Skipped);
-                (format!("skip {kind:?}"), None)
-            }
-            Step::Hasten(pod) => {
-                let own = self.pods.iter_mut().find(|other| other.uid == pod.uid);
-                own.unwrap().grace_s = Some(i64::from(HASTENED_S));
-                let target = pod_target(&pod.name);
-                self.record_of(target, ActionKind::Suspend, ActionResult::Succeeded);
-                ("hasten".to_owned(), None)
-            }
-            Step::Terminate(pod, grace_s) => {
-                self.pods.retain(|other| other.uid != pod.uid);
-                let text = grace_s.map_or(String::new(), |seconds| format!(" in {seconds} s"));
-                (format!("terminate{text}"), Some(ActionKind::Terminate))
-            }
-            undo @ (Step::Unlabel { .. } | Step::Restore { .. }) => (self.undo(undo), None),
-            Step::Expire => ("expire".to_owned(), None),
-        };
-        self.steps.push(name);
-        if let Some(kind) = kind {
-            self.record(kind, ActionResult::Succeeded);
+    /// Executes a step, with what the Job's controller does at the same time.
+    fn execute(&mut self, step: &Step) {
+        let grace_s = self.grace_s;
+        if matches!(step, Step::Suspend(..)) {
+            self.pods.iter_mut().for_each(|pod| pod.grace_s = grace_s);
         }
-    }
-
-    fn suspend(&mut self, owner: Hold, ending: &[PodView]) -> String {
-        match self
-            .above
-            .iter_mut()
-            .find(|hold| hold.target == owner.target)
-        {
-            Some(hold) => hold.now = Some(json!(true)),
-            None => self.suspended = Some(true),
+        self.simulation.apply(step);
+        if matches!(step, Step::Suspend(..)) && self.is_outrun {
+            self.pods.iter_mut().for_each(|pod| pod.grace_s = grace_s);
         }
-        for pod in &mut self.pods {
-            pod.grace_s = self.grace_s;
-        }
-        self.record_of(owner.target, ActionKind::Suspend, ActionResult::Succeeded);
-        for pod in ending {
-            let own = self.pods.iter_mut().find(|other| other.uid == pod.uid);
-            // Who asks first decides, unless the test says that the controller does.
-            if self.is_outrun {
-                continue;
-            }
-            own.unwrap().grace_s = Some(i64::from(HASTENED_S));
-        }
-        let names: Vec<_> = ending.iter().map(|pod| pod.name.as_str()).collect();
-        let text = format!("suspend {}", names.join(" "));
-        text.trim_end().to_owned()
-    }
-
-    fn undo(&mut self, step: Step) -> String {
-        match step {
-            Step::Unlabel { pod, pass_to } => {
-                let text = format!("unlabel {} for {pass_to:?}", pod.name);
-                self.pods
-                    .iter_mut()
-                    .find(|p| p.uid == pod.uid)
-                    .unwrap()
-                    .quarantine = pass_to;
-                let target = pod_target(&pod.name);
-                self.record_of(target, ActionKind::Restore, ActionResult::Succeeded);
-                text
-            }
-            Step::Restore { entry, held_by } => {
-                self.status().restore.retain(|other| *other != entry);
-                if held_by.is_none() {
-                    self.suspended = entry.before.as_ref().and_then(Value::as_bool);
-                }
-                format!("restore {:?} held by {held_by:?}", entry.before)
-            }
-            _ => unreachable!("{step:?} undoes nothing"),
-        }
+        self.steps.push(text_of(step));
     }
 
     fn human_says(&mut self, verdict: Verdict) {
@@ -321,23 +211,21 @@ impl World {
     }
 
     fn survives(&mut self) {
-        self.witnessed = Some(Witnessed {
+        self.traffic = Some(TrafficObservation {
             since: EventTime::from_seconds(100, 0),
             log_time: EventTime::from_seconds(106, 0),
             last_passed: Some(EventTime::from_seconds(105, 0)),
-            source_speaks: true,
+            source_is_fresh: true,
             shows_survivors: true,
         });
     }
 
-    fn hold_lever(&mut self, name: &str, before: Option<Value>) {
+    fn other_suspended_it(&mut self, name: &str, before: Option<Value>) {
         let restore = vec![entry(before)];
         let other = other(name, "uid-p2");
         self.others.push(OtherIncident { restore, ..other });
     }
 }
-
-use crate::model::EventTime;
 
 /// Another open Incident of the same run that has saved nothing.
 fn other(name: &str, pod_uid: &str) -> OtherIncident {
@@ -351,13 +239,41 @@ fn other(name: &str, pod_uid: &str) -> OtherIncident {
     }
 }
 
-fn hold(target: ObjectTarget, suspended: Option<bool>) -> Hold {
-    Hold {
+fn suspension(target: ObjectTarget, suspended: Option<bool>) -> Suspension {
+    Suspension {
         target,
         field: "/spec/suspend".to_owned(),
-        set: json!(true),
-        now: suspended.map(Value::Bool),
-        resting: json!(false),
+        suspended_value: json!(true),
+        current: suspended.map(Value::Bool),
+        default_value: json!(false),
+    }
+}
+
+/// A step in a few words.
+fn text_of(step: &Step) -> String {
+    match step {
+        Step::Isolate(_) => "isolate".to_owned(),
+        Step::Capture(_) => "capture".to_owned(),
+        Step::RecordRestore(entry) => format!("record {:?}", entry.before),
+        Step::ReadOwner => "read owner".to_owned(),
+        Step::ReadCpu(_) => "read CPU".to_owned(),
+        Step::Throttle(_, entries) => format!("throttle {}", entries.len()),
+        Step::Suspend(_, pods) => {
+            let names: Vec<_> = pods.iter().map(|pod| pod.name.as_str()).collect();
+            let text = format!("suspend {}", names.join(" "));
+            text.trim_end().to_owned()
+        }
+        Step::Skip(kind, ..) => format!("skip {kind:?}"),
+        Step::ShortenGracePeriod(_) => "shorten".to_owned(),
+        Step::Terminate(_, None) => "terminate".to_owned(),
+        Step::Terminate(_, Some(grace_s)) => format!("terminate in {grace_s} s"),
+        Step::RemoveQuarantineLabel { pod, pass_to } => {
+            format!("unlabel {} for {pass_to:?}", pod.name)
+        }
+        Step::Restore { entry, needed_by } => {
+            format!("restore {:?} needed by {needed_by:?}", entry.before)
+        }
+        Step::Expire => "expire".to_owned(),
     }
 }
 
@@ -373,8 +289,11 @@ fn entry(before: Option<Value>) -> RestoreEntry {
 /// Checks one condition of a plan by status and reason.
 #[track_caller]
 fn check(plan: &Plan, condition: IncidentCondition, status: Option<bool>, reason: Reason) {
-    let said = plan.said.iter().find(|said| said.condition == condition);
-    let got = said.map(|said| (said.status, said.reason));
+    let update = plan
+        .conditions
+        .iter()
+        .find(|update| update.condition == condition);
+    let got = update.map(|update| (update.status, update.reason));
     assert_eq!(
         got,
         Some((status, reason)),
@@ -386,7 +305,7 @@ fn check(plan: &Plan, condition: IncidentCondition, status: Option<bool>, reason
 use IncidentCondition::{Closed, Contained, Verified};
 
 #[test]
-fn a_finding_that_crosses_the_line_isolates_the_pod_and_nothing_more() {
+fn an_actionable_finding_isolates_the_pod_and_nothing_more() {
     let mut world = World::new();
     let plan = world.settle();
     assert_eq!(world.steps, ["isolate"]);
@@ -396,15 +315,15 @@ fn a_finding_that_crosses_the_line_isolates_the_pod_and_nothing_more() {
 }
 
 #[test]
-fn contained_is_not_said_before_the_deny_is_stored() {
+fn contained_is_false_before_the_deny_is_stored() {
     let mut world = World::new();
-    world.deny.stands = false;
+    world.deny.is_stored = false;
     let plan = world.settle();
     check(&plan, Contained, Some(false), Reason::ActionFailed);
 }
 
 #[test]
-fn an_alert_or_a_run_in_observe_mode_is_left_alone() {
+fn an_alert_or_a_run_in_observe_mode_leads_to_no_action() {
     let mut world = World::new();
     world.incident = incident("Alert", false);
     check(&world.settle(), Contained, Some(false), Reason::AlertOnly);
@@ -414,7 +333,7 @@ fn an_alert_or_a_run_in_observe_mode_is_left_alone() {
 }
 
 #[test]
-fn a_limit_below_isolation_or_a_protected_pod_is_left_alone() {
+fn a_limit_below_throttle_or_a_protected_pod_leads_to_no_action() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Alert;
     check(
@@ -430,24 +349,24 @@ fn a_limit_below_isolation_or_a_protected_pod_is_left_alone() {
 }
 
 #[test]
-fn the_cap_of_quarantines_holds_back_the_next_one() {
+fn the_cap_on_quarantines_prevents_the_next_isolation() {
     let mut world = World::new();
-    world.elsewhere = 10;
+    world.quarantined_elsewhere = 10;
     check(&world.settle(), Contained, Some(false), Reason::CapReached);
-    world.elsewhere = 9;
+    world.quarantined_elsewhere = 9;
     check(&world.settle(), Contained, Some(true), Reason::Isolated);
 }
 
 #[test]
-fn an_open_breaker_holds_back_and_drops_what_is_stale_when_it_resets() {
+fn an_open_breaker_prevents_isolation_and_drops_stale_findings_when_it_resets() {
     let mut world = World::new();
     world.breaker.crossings = 6;
     check(&world.settle(), Contained, Some(false), Reason::BreakerOpen);
     world.breaker.crossings = 5;
-    world.now_s += 301;
+    world.pass_time(301);
     check(&world.settle(), Contained, Some(false), Reason::BreakerOpen);
     assert!(world.steps.is_empty());
-    world.incident.spec.evidence[0].last_seen = Time(at(world.now_s - 5));
+    world.incident.spec.evidence[0].last_seen = Time(at(world.now.as_second() - 5));
     check(&world.settle(), Contained, Some(true), Reason::Isolated);
 }
 
@@ -456,14 +375,14 @@ fn an_open_breaker_never_blocks_a_release() {
     let mut world = World::new();
     world.settle();
     world.breaker.crossings = 100;
-    world.elsewhere = 100;
+    world.quarantined_elsewhere = 100;
     world.human_says(Verdict::Release);
     check(&world.settle(), Closed, Some(true), Reason::Released);
     assert_eq!(world.pods[0].quarantine, None);
 }
 
 #[test]
-fn what_stands_is_not_undone_because_a_limit_changed() {
+fn an_isolation_is_not_undone_because_a_limit_changed() {
     let mut world = World::new();
     world.settle();
     world.bounds.max_action = ResponseAction::Alert;
@@ -474,7 +393,7 @@ fn what_stands_is_not_undone_because_a_limit_changed() {
 }
 
 #[test]
-fn a_label_that_somebody_took_off_is_put_back_without_a_release() {
+fn a_removed_label_is_set_again_without_a_release() {
     let mut world = World::new();
     world.settle();
     world.pods[0].quarantine = None;
@@ -489,7 +408,12 @@ fn a_wide_union_of_policies_suspends_the_owner_after_a_capture() {
     let plan = world.settle();
     assert_eq!(
         world.steps,
-        ["isolate", "capture", "save Some(Bool(false))", "suspend p1"]
+        [
+            "isolate",
+            "capture",
+            "record Some(Bool(false))",
+            "suspend p1"
+        ]
     );
     check(&plan, Contained, Some(false), Reason::UnionWidened);
     world.pods.clear();
@@ -507,7 +431,7 @@ fn connections_that_survive_suspend_the_owner() {
 }
 
 #[test]
-fn the_ladder_ends_where_the_run_says_so() {
+fn the_escalation_ends_at_max_action() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Isolate;
     world.survives();
@@ -523,7 +447,7 @@ fn the_ladder_ends_where_the_run_says_so() {
 #[test]
 fn a_pod_without_an_owner_is_deleted_only_where_terminate_is_allowed() {
     let mut world = World::new();
-    world.has_job = false;
+    world.simulation.owner = OwnerControl::NoOwner;
     world.survives();
     world.settle();
     assert_eq!(world.steps, ["isolate", "capture", "skip Suspend"]);
@@ -538,7 +462,7 @@ fn a_pod_with_a_job_is_never_deleted_before_the_job_is_suspended() {
     world.bounds.max_action = ResponseAction::Terminate;
     world.survives();
     world.settle();
-    let ends = ["capture", "save Some(Bool(false))", "suspend p1"];
+    let ends = ["capture", "record Some(Bool(false))", "suspend p1"];
     assert!(
         world.steps.ends_with(&ends.map(ToOwned::to_owned)),
         "{:?}",
@@ -550,26 +474,26 @@ fn a_pod_with_a_job_is_never_deleted_before_the_job_is_suspended() {
 fn a_release_restores_exactly_what_was_before() {
     for before in [None, Some(false)] {
         let mut world = World::new();
-        world.suspended = before;
+        world.set_suspended(before);
         world.survives();
         world.settle();
         world.human_says(Verdict::Release);
         let plan = world.settle();
         assert!(plan.close);
-        assert_eq!(world.suspended, before);
+        assert_eq!(world.suspended(), before);
         check(&plan, Contained, Some(false), Reason::Released);
     }
 }
 
 #[test]
-fn a_second_quarantine_inherits_what_the_first_saved() {
+fn a_second_incident_takes_over_the_original_value_from_the_first() {
     let mut world = World::new();
-    world.hold_lever("i0", Some(json!(false)));
-    world.suspended = Some(true);
+    world.other_suspended_it("i0", Some(json!(false)));
+    world.set_suspended(Some(true));
     world.survives();
     world.settle();
     assert!(
-        world.steps.contains(&"save Some(Bool(false))".to_owned()),
+        world.steps.contains(&"record Some(Bool(false))".to_owned()),
         "{:?}",
         world.steps
     );
@@ -577,24 +501,24 @@ fn a_second_quarantine_inherits_what_the_first_saved() {
     world.settle();
     assert_eq!(
         world.steps.last().unwrap(),
-        r#"restore Some(Bool(false)) held by Some("i0")"#
+        r#"restore Some(Bool(false)) needed by Some("i0")"#
     );
     assert_eq!(
-        world.suspended,
+        world.suspended(),
         Some(true),
         "the first Incident still needs it"
     );
 }
 
 #[test]
-fn an_owner_that_somebody_else_suspended_stays_theirs() {
+fn an_owner_that_someone_else_suspended_is_not_resumed() {
     let mut world = World::new();
-    world.suspended = Some(true);
+    world.set_suspended(Some(true));
     world.survives();
     world.settle();
     world.human_says(Verdict::Release);
     world.settle();
-    assert_eq!(world.suspended, Some(true));
+    assert_eq!(world.suspended(), Some(true));
     assert!(world.steps.contains(&"skip Suspend".to_owned()));
 }
 
@@ -633,14 +557,19 @@ fn scope_run_isolates_every_pod_and_those_that_come_later() {
 }
 
 #[test]
-fn a_human_can_end_the_run_whatever_the_limits_say() {
+fn a_human_can_terminate_whatever_the_limits_are() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Alert;
     world.human_says(Verdict::Terminate);
     let plan = world.settle();
     assert_eq!(
         world.steps,
-        ["capture", "save Some(Bool(false))", "suspend", "terminate"]
+        [
+            "capture",
+            "record Some(Bool(false))",
+            "suspend",
+            "terminate"
+        ]
     );
     check(&plan, Closed, Some(true), Reason::Terminated);
 }
@@ -652,18 +581,18 @@ fn a_closed_incident_expires_after_its_time() {
     world.settle();
     world.status().closed_at = Some(MicroTime(at(NOW_S)));
     assert_eq!(world.plan().step, None);
-    world.now_s += 100;
+    world.pass_time(100);
     assert_eq!(world.plan().step, Some(Step::Expire));
 }
 
 #[test]
-fn a_crash_between_any_two_steps_costs_only_a_repeat() {
+fn after_a_crash_between_any_two_steps_one_step_is_repeated() {
     let mut straight = World::new();
     straight.survives();
     straight.grace_s = Some(30);
     straight.is_outrun = true;
     straight.settle();
-    assert_eq!(straight.steps.last().unwrap(), "hasten");
+    assert_eq!(straight.steps.last().unwrap(), "shorten");
     for lost in 0..straight.steps.len() {
         let mut world = World::new();
         world.survives();
@@ -671,13 +600,13 @@ fn a_crash_between_any_two_steps_costs_only_a_repeat() {
         world.is_outrun = true;
         for _ in 0..lost {
             let step = world.plan().step.unwrap();
-            world.carry_out(step);
+            world.execute(&step);
         }
         // The step happens, and the process dies before anything is written down about it.
         let status = world.incident.status.clone();
         let step = world.plan().step.unwrap();
-        let writes_status_only = matches!(step, Step::Save(_) | Step::Skip(..));
-        world.carry_out(step);
+        let writes_status_only = matches!(step, Step::RecordRestore(_) | Step::Skip(..));
+        world.execute(&step);
         if !writes_status_only {
             world.incident.status = status;
         }
@@ -687,7 +616,7 @@ fn a_crash_between_any_two_steps_costs_only_a_repeat() {
             Some("i1"),
             "lost after step {lost}"
         );
-        assert_eq!(world.suspended, Some(true), "lost after step {lost}");
+        assert_eq!(world.suspended(), Some(true), "lost after step {lost}");
         assert_eq!(
             world.status().restore,
             [entry(Some(json!(false)))],
@@ -698,7 +627,7 @@ fn a_crash_between_any_two_steps_costs_only_a_repeat() {
 }
 
 #[test]
-fn a_label_that_a_crash_kept_out_of_the_record_is_recorded() {
+fn a_label_that_was_not_recorded_before_a_crash_is_recorded() {
     let mut world = World::new();
     world.pods[0].quarantine = Some("i1".to_owned());
     world.settle();
@@ -706,7 +635,7 @@ fn a_label_that_a_crash_kept_out_of_the_record_is_recorded() {
 }
 
 #[test]
-fn a_label_taken_off_that_a_crash_kept_out_of_the_record_is_recorded() {
+fn a_label_removal_that_was_not_recorded_before_a_crash_is_recorded() {
     let mut world = World::new();
     world.settle();
     world.human_says(Verdict::Release);
@@ -716,7 +645,7 @@ fn a_label_taken_off_that_a_crash_kept_out_of_the_record_is_recorded() {
 }
 
 #[test]
-fn a_suspension_whose_reply_was_lost_is_recorded_as_done() {
+fn a_suspension_whose_response_was_lost_is_recorded_as_succeeded() {
     let mut world = World::new();
     world.survives();
     world.settle();
@@ -730,5 +659,5 @@ fn a_suspension_whose_reply_was_lost_is_recorded_as_done() {
     assert_eq!(world.steps, ["suspend"]);
 }
 
-mod ending;
-mod held;
+mod grace_period;
+mod owners;

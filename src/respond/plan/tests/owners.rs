@@ -1,24 +1,19 @@
-//! Owners that are held, by one Incident and by several, and pods that are throttled.
+//! Owners that one or several Incidents suspend, and pods that are throttled.
 
 use super::*;
 
 #[test]
 fn a_cron_job_is_suspended_before_the_job_that_runs() {
     let mut world = World::new();
-    let cron_job = ObjectTarget {
-        kind: "CronJob".to_owned(),
-        uid: "uid-nightly".to_owned(),
-        ..job()
-    };
-    world.above = vec![hold(cron_job, None)];
+    world.add_cron_job();
     world.survives();
     let plan = world.settle();
     let steps = [
         "isolate",
         "capture",
-        "save None",
+        "record None",
         "suspend",
-        "save Some(Bool(false))",
+        "record Some(Bool(false))",
         "suspend p1",
     ];
     assert_eq!(world.steps, steps);
@@ -27,21 +22,21 @@ fn a_cron_job_is_suspended_before_the_job_that_runs() {
 }
 
 #[test]
-fn what_somebody_set_after_it_was_saved_is_what_a_release_goes_back_to() {
+fn a_value_that_someone_set_after_it_was_recorded_is_recorded_again() {
     let mut world = World::new();
     world.survives();
-    while world.steps.last().map(String::as_str) != Some("save Some(Bool(false))") {
+    while world.steps.last().map(String::as_str) != Some("record Some(Bool(false))") {
         let step = world.plan().step.unwrap();
-        world.carry_out(step);
+        world.execute(&step);
     }
-    world.suspended = None;
+    world.set_suspended(None);
     world.settle();
     assert_eq!(world.status().restore, [entry(None)]);
-    assert_eq!(world.suspended, Some(true));
+    assert_eq!(world.suspended(), Some(true));
 }
 
 #[test]
-fn a_released_owner_stays_held_for_an_incident_whose_pod_went_with_it() {
+fn a_released_owner_stays_suspended_for_an_incident_whose_pod_it_deleted() {
     let mut world = World::new();
     world.survives();
     world.settle();
@@ -53,13 +48,13 @@ fn a_released_owner_stays_held_for_an_incident_whose_pod_went_with_it() {
     assert!(plan.close);
     assert_eq!(
         world.steps.last().unwrap(),
-        r#"restore Some(Bool(false)) held by Some("i2")"#
+        r#"restore Some(Bool(false)) needed by Some("i2")"#
     );
-    assert_eq!(world.suspended, Some(true));
+    assert_eq!(world.suspended(), Some(true));
 }
 
 #[test]
-fn a_released_owner_is_not_held_for_a_pod_that_did_not_go_with_it() {
+fn a_released_owner_is_resumed_if_no_other_incident_may_depend_on_it() {
     let stays = other("i2", "uid-p2");
     let gone = OtherIncident {
         pod_is_gone: true,
@@ -80,7 +75,7 @@ fn a_released_owner_is_not_held_for_a_pod_that_did_not_go_with_it() {
         world.others.push(second);
         world.human_says(Verdict::Release);
         world.settle();
-        assert_eq!(world.suspended, Some(false), "{:?}", world.others);
+        assert_eq!(world.suspended(), Some(false), "{:?}", world.others);
     }
 }
 
@@ -94,10 +89,10 @@ fn cpu_entry() -> RestoreEntry {
 }
 
 #[test]
-fn max_action_throttle_takes_cpu_once_what_it_was_is_noted() {
+fn max_action_throttle_reduces_cpu_after_recording_the_original_value() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Throttle;
-    world.cpu = Some(Cpu::Take(vec![cpu_entry()]));
+    world.simulation.cpu = CpuReduction::Possible(vec![cpu_entry()]);
     let plan = world.settle();
     assert_eq!(world.steps.len(), 2, "{:?}", world.steps);
     assert_eq!(world.steps[1], "throttle 1");
@@ -107,10 +102,10 @@ fn max_action_throttle_takes_cpu_once_what_it_was_is_noted() {
 }
 
 #[test]
-fn a_pod_that_cannot_be_throttled_is_left_alone_and_the_record_says_why() {
+fn a_pod_that_cannot_be_throttled_is_skipped_with_a_reason() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Throttle;
-    world.cpu = Some(Cpu::Refused("BestEffort".to_owned()));
+    world.simulation.cpu = CpuReduction::Refused("BestEffort".to_owned());
     check(
         &world.settle(),
         Contained,
@@ -121,20 +116,20 @@ fn a_pod_that_cannot_be_throttled_is_left_alone_and_the_record_says_why() {
 }
 
 #[test]
-fn a_throttle_that_a_crash_kept_out_of_the_record_is_recorded() {
+fn a_throttle_that_was_not_recorded_before_a_crash_is_recorded() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Throttle;
     world.status().restore.push(cpu_entry());
-    world.cpu = Some(Cpu::Refused("may use no more CPU".to_owned()));
+    world.simulation.cpu = CpuReduction::Refused("already reduced".to_owned());
     world.settle();
     assert_eq!(world.steps, ["throttle 1"]);
 }
 
 #[test]
-fn an_open_breaker_and_a_protected_pod_hold_back_a_throttle_too() {
+fn an_open_breaker_and_a_protected_pod_prevent_a_throttle_too() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Throttle;
-    world.cpu = Some(Cpu::Take(vec![cpu_entry()]));
+    world.simulation.cpu = CpuReduction::Possible(vec![cpu_entry()]);
     world.breaker.crossings = 6;
     check(&world.settle(), Contained, Some(false), Reason::BreakerOpen);
     world.protected = Some("a static pod".to_owned());

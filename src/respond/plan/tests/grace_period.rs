@@ -1,10 +1,15 @@
-//! Pods that are on their way out while their traffic goes on.
+//! Pods that are being deleted while their traffic continues.
 
 use super::*;
 
-const SUSPENDED: [&str; 4] = ["isolate", "capture", "save Some(Bool(false))", "suspend p1"];
+const SUSPENDED: [&str; 4] = [
+    "isolate",
+    "capture",
+    "record Some(Bool(false))",
+    "suspend p1",
+];
 
-/// A world whose Job, once it is suspended, gives its pods this much time.
+/// A world whose Job deletes its pods with this grace period when it is suspended.
 fn with_grace(grace_s: i64) -> World {
     let mut world = World::new();
     world.grace_s = Some(grace_s);
@@ -12,7 +17,7 @@ fn with_grace(grace_s: i64) -> World {
 }
 
 #[test]
-fn a_pod_that_survives_is_hastened_with_the_suspension_of_its_job_after_the_capture() {
+fn a_pod_with_surviving_traffic_is_shortened_with_the_suspension_of_its_job() {
     let mut world = with_grace(30);
     world.survives();
     world.settle();
@@ -21,13 +26,13 @@ fn a_pod_that_survives_is_hastened_with_the_suspension_of_its_job_after_the_capt
 }
 
 #[test]
-fn a_pod_whose_controller_was_faster_is_hastened_all_the_same() {
+fn a_pod_whose_controller_was_faster_is_shortened_too() {
     let mut world = with_grace(30);
     world.is_outrun = true;
     world.survives();
     let plan = world.settle();
     assert_eq!(world.steps[..4], SUSPENDED);
-    assert_eq!(world.steps[4..], ["hasten"]);
+    assert_eq!(world.steps[4..], ["shorten"]);
     check(&plan, Contained, Some(true), Reason::OwnerSuspended);
     check(&plan, Verified, Some(false), Reason::ConnectionsSurvive);
     let actions = &world.status().actions;
@@ -36,7 +41,7 @@ fn a_pod_whose_controller_was_faster_is_hastened_all_the_same() {
 }
 
 #[test]
-fn a_pod_that_another_policy_lets_out_is_hastened_too() {
+fn a_pod_whose_traffic_another_policy_allows_is_shortened_too() {
     let mut world = with_grace(30);
     world.deny.widened_by = vec!["allow-all".to_owned()];
     world.settle();
@@ -45,7 +50,7 @@ fn a_pod_that_another_policy_lets_out_is_hastened_too() {
 }
 
 #[test]
-fn a_pod_that_ends_within_a_second_or_is_not_being_deleted_is_not_hastened() {
+fn a_pod_that_ends_within_a_second_or_is_not_being_deleted_is_not_shortened() {
     for grace_s in [Some(0), Some(1), None] {
         let mut world = World::new();
         world.grace_s = grace_s;
@@ -57,14 +62,9 @@ fn a_pod_that_ends_within_a_second_or_is_not_being_deleted_is_not_hastened() {
 }
 
 #[test]
-fn no_pod_is_deleted_with_an_owner_below_one_that_is_not_held_yet_or_of_another_owner() {
+fn pods_are_shortened_only_with_the_last_owner_and_only_the_incidents_own() {
     let mut world = with_grace(30);
-    let cron_job = ObjectTarget {
-        kind: "CronJob".to_owned(),
-        uid: "uid-nightly".to_owned(),
-        ..job()
-    };
-    world.above = vec![hold(cron_job, None)];
+    world.add_cron_job();
     world.bounds.scope = ResponseScope::Run;
     world.pods.push(pod("p2"));
     world.survives();
@@ -83,13 +83,13 @@ fn a_pod_whose_traffic_has_stopped_keeps_its_grace_period() {
     world.settle();
     world.steps.clear();
     world.pods[0].grace_s = Some(30);
-    world.witnessed.as_mut().unwrap().log_time = EventTime::from_seconds(200, 0);
+    world.traffic.as_mut().unwrap().log_time = EventTime::from_seconds(200, 0);
     check(&world.settle(), Verified, Some(true), Reason::Verified);
     assert!(world.steps.is_empty(), "{:?}", world.steps);
 }
 
 #[test]
-fn max_action_isolate_hastens_nothing() {
+fn max_action_isolate_shortens_no_grace_period() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Isolate;
     world.pods[0].grace_s = Some(30);
@@ -99,7 +99,7 @@ fn max_action_isolate_hastens_nothing() {
 }
 
 #[test]
-fn a_pod_that_is_being_deleted_is_never_hastened_before_its_owner_is_held() {
+fn a_pod_that_is_being_deleted_is_never_shortened_before_its_owner_is_suspended() {
     let mut world = World::new();
     world.pods[0].grace_s = Some(30);
     world.survives();
@@ -108,7 +108,7 @@ fn a_pod_that_is_being_deleted_is_never_hastened_before_its_owner_is_held() {
 }
 
 #[test]
-fn max_action_terminate_hastens_what_the_owner_deletes_and_deletes_what_it_leaves() {
+fn max_action_terminate_shortens_deleted_pods_and_deletes_the_others() {
     let mut world = with_grace(30);
     world.bounds.max_action = ResponseAction::Terminate;
     world.pods.push(pod("p2"));
@@ -117,18 +117,18 @@ fn max_action_terminate_hastens_what_the_owner_deletes_and_deletes_what_it_leave
     world.survives();
     while world.steps.last().map(String::as_str) != Some("suspend p1") {
         let step = world.plan().step.unwrap();
-        world.carry_out(step);
+        world.execute(&step);
     }
     world.pods[1].grace_s = None;
     world.settle();
     assert_eq!(
         world.steps[world.steps.len() - 2..],
-        ["hasten", "terminate in 1 s"]
+        ["shorten", "terminate in 1 s"]
     );
 }
 
 #[test]
-fn what_a_human_ends_has_its_own_grace_period_unless_its_traffic_goes_on() {
+fn a_terminated_pod_keeps_its_grace_period_unless_its_traffic_continues() {
     let ends = |survives: bool| {
         let mut world = World::new();
         world.human_says(Verdict::Terminate);
@@ -143,7 +143,7 @@ fn what_a_human_ends_has_its_own_grace_period_unless_its_traffic_goes_on() {
 }
 
 #[test]
-fn what_a_human_ended_is_closed_once_it_is_gone_and_not_before() {
+fn a_terminated_incident_is_closed_when_its_pod_is_gone() {
     let mut world = with_grace(30);
     world.pods[0].grace_s = Some(30);
     world.human_says(Verdict::Terminate);
