@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::limits;
-use crate::respond::Ticket;
+use crate::respond::AckGuard;
 use crate::signals::decode::Decoder;
 
 /// One line that waits.
@@ -24,7 +24,7 @@ pub struct Deferred {
     pub since: Instant,
     /// Keeps its batch from being acknowledged.
     #[allow(dead_code)] // held, never read
-    pub ticket: Arc<Ticket>,
+    pub guard: Arc<AckGuard>,
 }
 
 /// The lines that wait, oldest first.
@@ -70,7 +70,7 @@ mod tests {
             decoder: Decoder::new(Format::Ulogd),
             line: vec![b'x'; bytes],
             since: Instant::now(),
-            ticket: Arc::new(Ticket),
+            guard: Arc::new(AckGuard),
         }
     }
 

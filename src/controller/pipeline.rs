@@ -32,7 +32,7 @@ use super::memory::Memory;
 use crate::detect::{Engine, Origin, Scopes};
 use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
-use crate::respond::{Found, ResetQueue, SourceProgress, Ticket, TrafficMonitor};
+use crate::respond::{AckGuard, AttributedFinding, ResetQueue, SourceProgress, TrafficMonitor};
 use crate::signals::attribute::{Index, Named, PodFacts, Why};
 use crate::signals::decode::{Decoded, Decoder, Format, Tracking, Unconfirmed, sniff};
 use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
@@ -115,13 +115,13 @@ pub struct Pipeline {
     /// What other nodes saw of the same runs.
     pub reports: ContactReports,
     /// Where findings go.
-    pub findings: mpsc::Sender<Found>,
+    pub findings: mpsc::Sender<AttributedFinding>,
     /// Lines by what became of them.
     pub counters: Arc<LineCounters>,
     /// What is kept over a restart.
     pub memory: Memory,
     /// Findings that an earlier process handed over and that may not be recorded.
-    pub unrecorded: Vec<Found>,
+    pub unrecorded: Vec<AttributedFinding>,
 }
 
 /// What the pipeline keeps between batches.
@@ -272,7 +272,7 @@ impl Pipeline {
         source: usize,
         signal: &Signal<'_>,
         progress: &Progress,
-        tickets: &mut Vec<Weak<Ticket>>,
+        guards: &mut Vec<Weak<AckGuard>>,
     ) -> Whose {
         let id = source_id(source);
         if let Signal::Lost(lost) = signal {
@@ -320,7 +320,7 @@ impl Pipeline {
         let found: Vec<_> = found.into_iter().filter_map(facts_of).collect();
         drop(index);
         for (finding, facts) in found {
-            self.hand_over(finding, &facts, tickets);
+            self.hand_over(finding, &facts, guards);
         }
         Whose::Known
     }
@@ -331,7 +331,7 @@ impl Pipeline {
         source: usize,
         (signal, tracking): (&Signal<'_>, Tracking),
         progress: &mut Progress,
-        tickets: &mut Vec<Weak<Ticket>>,
+        guards: &mut Vec<Weak<AckGuard>>,
     ) {
         let Signal::Flow(flow) = signal else { return };
         if progress.clock.is_ahead(flow.time) {
@@ -339,7 +339,7 @@ impl Pipeline {
         }
         let known = progress.unconfirmed.entry(source).or_default();
         for denied in known.take(flow, tracking) {
-            self.signal(source, &Signal::Flow(denied), progress, tickets);
+            self.signal(source, &Signal::Flow(denied), progress, guards);
         }
     }
 
@@ -358,13 +358,13 @@ impl Pipeline {
     fn retry_deferred(&mut self, progress: &mut Progress, is_last: bool) {
         let mut tallies: HashMap<usize, LineTally> = HashMap::new();
         for deferred in progress.deferred.take() {
-            let mut tickets = Vec::new();
+            let mut guards = Vec::new();
             let Decoded::Signal(signal) = deferred.decoder.decode(&deferred.line) else {
                 continue;
             };
-            let subject = self.signal(deferred.source, &signal, progress, &mut tickets);
+            let subject = self.signal(deferred.source, &signal, progress, &mut guards);
             if let Some(last) = progress.unacknowledged.back_mut() {
-                last.tickets.append(&mut tickets);
+                last.guards.append(&mut guards);
             }
             let is_over = is_last || deferred.since.elapsed() > DEFER_MAX;
             let fate = match subject {
@@ -384,21 +384,21 @@ impl Pipeline {
 
     /// Hands a finding to the recorder. Waits while its queue is full: the sources then stop
     /// reading, and their files keep the lines.
-    fn hand_over(&mut self, finding: Finding, facts: &PodFacts, tickets: &mut Vec<Weak<Ticket>>) {
-        let ticket = Arc::new(Ticket);
-        tickets.push(Arc::downgrade(&ticket));
-        let found = Found {
+    fn hand_over(&mut self, finding: Finding, facts: &PodFacts, guards: &mut Vec<Weak<AckGuard>>) {
+        let guard = Arc::new(AckGuard);
+        guards.push(Arc::downgrade(&guard));
+        let found = AttributedFinding {
             finding,
             namespace: facts.namespace.clone(),
             pod: facts.name.clone(),
             node: facts.node.clone(),
             ips: facts.ips.clone(),
-            ticket,
+            guard,
         };
         self.send(found);
     }
 
-    fn send(&mut self, found: Found) {
+    fn send(&mut self, found: AttributedFinding) {
         self.memory.handed_over(&found);
         if self.findings.blocking_send(found).is_err() {
             tracing::debug!("The recorder is gone; this finding comes again after a restart.");
@@ -421,7 +421,7 @@ impl Pipeline {
                 progress.reached.lags(source, now);
             }
         }
-        let mut tickets = Vec::new();
+        let mut guards = Vec::new();
         let reached = &progress.reached;
         let mut findings = self.engine.settle(|id| reached.of(usize::from(id), now));
         {
@@ -435,11 +435,11 @@ impl Pipeline {
             let facts = index.pod(&finding.subject.pod).cloned();
             drop(index);
             if let Some(facts) = facts {
-                self.hand_over(finding, &facts, &mut tickets);
+                self.hand_over(finding, &facts, &mut guards);
             }
         }
         if let Some(last) = progress.unacknowledged.back_mut() {
-            last.tickets.append(&mut tickets);
+            last.guards.append(&mut guards);
         }
         self.say_lacking();
     }

@@ -29,7 +29,7 @@ use crate::cluster::connect;
 use crate::controller::contact_reports::{ReportKeeper, ReportWriter};
 use crate::limits;
 use crate::observability::{EndpointError, Missing, Read, serve};
-use crate::respond::Found;
+use crate::respond::AttributedFinding;
 
 /// Runs until a signal arrives, or until a part ends that should run forever.
 pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
@@ -118,7 +118,7 @@ async fn stop_signal() {
 /// Starts everything that works on stored objects and findings.
 fn start_work(
     operator: &Arc<Operator>,
-    found: mpsc::Receiver<Found>,
+    found: mpsc::Receiver<AttributedFinding>,
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {

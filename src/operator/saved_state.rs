@@ -8,11 +8,11 @@ use crate::controller::memory::{Memory, Restored, restore};
 use crate::detect::Engine;
 use crate::limits;
 use crate::model::{EventTime, PodKey};
-use crate::respond::Found;
+use crate::respond::AttributedFinding;
 
 /// The engine with its saved state as far as there is one, the part that saves it, and the findings
 /// that may not be recorded yet.
-pub(super) fn restored_engine(operator: &Operator) -> (Engine, Memory, Vec<Found>) {
+pub(super) fn restored_engine(operator: &Operator) -> (Engine, Memory, Vec<AttributedFinding>) {
     let config = &operator.config;
     let fresh = || Engine::new(config.engine.clone());
     let Some(folder) = &config.checkpoint_dir else {

@@ -14,7 +14,7 @@ use super::saved_state::restored_engine;
 use crate::cluster::{connect_kubelet, connect_plain};
 use crate::controller::pipeline::{Pipeline, SourceInfo};
 use crate::observability::chain;
-use crate::respond::Found;
+use crate::respond::AttributedFinding;
 use crate::signals::source::relay::{self, RelayConfig, RelayPacing};
 use crate::signals::source::scrape::{self, SampleBatch, Scraper};
 use crate::signals::source::{
@@ -34,7 +34,7 @@ impl SignalTasks {
     /// Starts a reader for each log, and the pipeline.
     pub(super) fn start(
         operator: &Operator,
-        findings: mpsc::Sender<Found>,
+        findings: mpsc::Sender<AttributedFinding>,
         samples: mpsc::Receiver<SampleBatch>,
     ) -> anyhow::Result<Self> {
         let (stop_readers, drain_pipeline) = (CancellationToken::new(), CancellationToken::new());
@@ -134,7 +134,7 @@ fn start_reader(
 fn pipeline(
     operator: &Operator,
     readers: &[SourceHandle],
-    findings: mpsc::Sender<Found>,
+    findings: mpsc::Sender<AttributedFinding>,
 ) -> Pipeline {
     let info = |(log, reader): (&LogSource, &SourceHandle)| {
         let reader = reader.health_reader();

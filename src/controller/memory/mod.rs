@@ -33,7 +33,7 @@ use self::writer::{Ended, Job, StateWriter};
 use crate::detect::{Engine, EngineConfig, Saving};
 use crate::limits;
 use crate::model::{EventTime, Finding};
-use crate::respond::{Found, Ticket};
+use crate::respond::{AckGuard, AttributedFinding};
 
 pub use self::file::{LoadError, REASONS};
 
@@ -54,7 +54,7 @@ pub struct MemoryCounters {
     pub longest_step_us: AtomicU64,
 }
 
-/// A finding that is handed over and not recorded yet, without its ticket.
+/// A finding that is handed over and not recorded yet, without its guard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Unrecorded {
     finding: Finding,
@@ -138,7 +138,7 @@ struct Keeper {
     /// Not before this is there anything to do.
     next: Instant,
     pass: Option<Pass>,
-    in_flight: VecDeque<(Weak<Ticket>, Unrecorded)>,
+    in_flight: VecDeque<(Weak<AckGuard>, Unrecorded)>,
     /// By source, how far its log had come when the state was saved that this engine went on from.
     restored_times: SourceTimes,
 }
@@ -180,12 +180,16 @@ impl Memory {
     }
 
     /// Takes over what a state file held besides the engine. Returns the findings that were not recorded yet.
-    pub fn take_over(&mut self, restored: &Restored) -> Vec<Found> {
+    pub fn take_over(&mut self, restored: &Restored) -> Vec<AttributedFinding> {
         let Some(keeper) = &mut self.0 else {
             return Vec::new();
         };
         keeper.restored_times.clone_from(&restored.log_times);
-        let found = restored.unrecorded.iter().cloned().map(Found::from);
+        let found = restored
+            .unrecorded
+            .iter()
+            .cloned()
+            .map(AttributedFinding::from);
         found.collect()
     }
 
@@ -212,16 +216,14 @@ impl Memory {
     }
 
     /// A finding is on its way to the recorder.
-    pub fn handed_over(&mut self, found: &Found) {
+    pub fn handed_over(&mut self, found: &AttributedFinding) {
         let Some(keeper) = &mut self.0 else { return };
         keeper.forget_recorded();
         if keeper.in_flight.len() >= limits::STATE_FINDINGS_MAX {
             keeper.in_flight.pop_front();
         }
-        let ticket = Arc::downgrade(&found.ticket);
-        keeper
-            .in_flight
-            .push_back((ticket, Unrecorded::from(found)));
+        let guard = Arc::downgrade(&found.guard);
+        keeper.in_flight.push_back((guard, Unrecorded::from(found)));
     }
 
     /// Batches up to this number are in the written state.
@@ -358,8 +360,7 @@ impl Keeper {
     }
 
     fn forget_recorded(&mut self) {
-        self.in_flight
-            .retain(|(ticket, _)| ticket.strong_count() > 0);
+        self.in_flight.retain(|(guard, _)| guard.strong_count() > 0);
     }
 
     /// What the writer says that it has done.
@@ -395,8 +396,8 @@ fn pause_after(byte_count: u64) -> Duration {
     by_size.max(limits::STATE_PAUSE_MIN)
 }
 
-impl From<&Found> for Unrecorded {
-    fn from(found: &Found) -> Self {
+impl From<&AttributedFinding> for Unrecorded {
+    fn from(found: &AttributedFinding) -> Self {
         Self {
             finding: found.finding.clone(),
             namespace: found.namespace.clone(),
@@ -407,7 +408,7 @@ impl From<&Found> for Unrecorded {
     }
 }
 
-impl From<Unrecorded> for Found {
+impl From<Unrecorded> for AttributedFinding {
     fn from(kept: Unrecorded) -> Self {
         let Unrecorded {
             finding,
@@ -422,7 +423,7 @@ impl From<Unrecorded> for Found {
             pod,
             node,
             ips,
-            ticket: Arc::new(Ticket),
+            guard: Arc::new(AckGuard),
         }
     }
 }

@@ -152,7 +152,7 @@ fn a_finding_that_is_not_recorded_comes_again_and_one_that_is_does_not() {
         .flat_map(|nth| contact(&mut engine, "a", nth))
         .collect();
     let found = findings.into_iter().map(|finding| {
-        Found::from(Unrecorded {
+        AttributedFinding::from(Unrecorded {
             finding,
             namespace: "team".to_owned(),
             pod: "agent".to_owned(),

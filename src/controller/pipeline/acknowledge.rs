@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use crate::respond::Ticket;
+use crate::respond::AckGuard;
 use crate::signals::source::Position;
 
 /// A batch whose lines may be read again.
@@ -14,12 +14,12 @@ pub(super) struct Unacknowledged {
     pub(super) number: u64,
     pub(super) position: Position,
     /// Of the findings that it led to.
-    pub(super) tickets: Vec<Weak<Ticket>>,
+    pub(super) guards: Vec<Weak<AckGuard>>,
 }
 
 impl Unacknowledged {
     fn is_recorded(&self) -> bool {
-        self.tickets.iter().all(|ticket| ticket.strong_count() == 0)
+        self.guards.iter().all(|guard| guard.strong_count() == 0)
     }
 }
 

@@ -31,15 +31,15 @@ impl Pipeline {
             self.health.spoke(batch.source, Instant::now());
         }
         self.memory.changed();
-        let mut tickets = Vec::new();
+        let mut guards = Vec::new();
         for sample in batch.samples {
             for (finding, facts) in self.sample_of_pod(batch.source, sample) {
-                self.hand_over(finding, &facts, &mut tickets);
+                self.hand_over(finding, &facts, &mut guards);
             }
         }
         // What a sample led to rests on lines too: they are read again if it is not recorded.
         if let Some(last) = progress.unacknowledged.back_mut() {
-            last.tickets.append(&mut tickets);
+            last.guards.append(&mut guards);
         }
     }
 

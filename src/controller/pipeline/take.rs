@@ -9,7 +9,7 @@ use super::acknowledge::Unacknowledged;
 use super::{Pipeline, Progress, Whose, count, wall_clock};
 use crate::controller::deferred::Deferred;
 use crate::model::{EventTime, Signal};
-use crate::respond::{SourceProgress, Ticket};
+use crate::respond::{AckGuard, SourceProgress};
 use crate::signals::decode::{Decoded, Decoder, SkipReason, Tracking};
 use crate::signals::health::{LineFate, LineTally};
 use crate::signals::source::Batch;
@@ -18,8 +18,8 @@ use crate::signals::source::Batch;
 struct Reading {
     source: usize,
     /// Held by the lines of this batch whose pod is not known yet.
-    waiting: Arc<Ticket>,
-    tickets: Vec<Weak<Ticket>>,
+    waiting: Arc<AckGuard>,
+    guards: Vec<Weak<AckGuard>>,
     newest: EventTime,
     newest_alive: Option<EventTime>,
     tally: LineTally,
@@ -34,10 +34,10 @@ impl Pipeline {
         count(&self.counters.contacts_waiting);
         progress.clock.set(wall_clock());
         let source = batch.source.0;
-        let waiting = Arc::new(Ticket);
+        let waiting = Arc::new(AckGuard);
         let mut reading = Reading {
             source,
-            tickets: vec![Arc::downgrade(&waiting)],
+            guards: vec![Arc::downgrade(&waiting)],
             waiting,
             newest: EventTime::MIN,
             newest_alive: None,
@@ -90,7 +90,7 @@ impl Pipeline {
         progress.has_read(Unacknowledged {
             number: self.memory.took_batch(),
             position: batch.position.clone(),
-            tickets: reading.tickets,
+            guards: reading.guards,
         });
     }
 
@@ -109,12 +109,12 @@ impl Pipeline {
         if decoder.format().shows_survivors(signal) {
             reading.newest_alive = reading.newest_alive.max(Some(signal.time()));
         }
-        let subject = self.signal(source, signal, progress, &mut reading.tickets);
+        let subject = self.signal(source, signal, progress, &mut reading.guards);
         if let Some(fate) = subject.fate() {
             reading.tally.add(fate, line);
         }
         if let Some(tracking) = tracking {
-            self.dropped(source, (signal, tracking), progress, &mut reading.tickets);
+            self.dropped(source, (signal, tracking), progress, &mut reading.guards);
         }
         if subject == Whose::NotKnownYet {
             let deferred = Deferred {
@@ -122,7 +122,7 @@ impl Pipeline {
                 decoder,
                 line: line.to_vec(),
                 since: Instant::now(),
-                ticket: Arc::clone(&reading.waiting),
+                guard: Arc::clone(&reading.waiting),
             };
             self.defer(deferred, progress, &mut reading.tally);
         }

@@ -33,7 +33,7 @@ fn reading(lag_bytes: u64) -> SourceHealth {
 struct World {
     pipeline: Pipeline,
     progress: Progress,
-    found: mpsc::Receiver<Found>,
+    found: mpsc::Receiver<AttributedFinding>,
     scopes: watch::Sender<Scopes>,
     health: Arc<Mutex<SourceHealth>>,
     start: Instant,

@@ -1,6 +1,4 @@
-//! From a finding to the evidence entry of an Incident, and the names that Incidents get.
-//!
-//! Called by `record`. Makes no decision and no I/O.
+//! Builds the evidence entry of an Incident from a finding, and the names of Incidents. No I/O.
 
 use std::fmt::Write as _;
 
@@ -12,12 +10,12 @@ use crate::api::{CoursePoint, EvidenceEntry, ExampleFlow};
 use crate::limits;
 use crate::model::{EventTime, Example, Finding, Outcome, clip};
 
-/// Longest readable part of an Incident's name, in bytes. With the hash it stays inside a label
-/// value's 63, since it is the value of the quarantine label.
+/// Maximum length of the pod's name in the name of an Incident, in bytes. The name with its hash is the
+/// value of the quarantine label, which has at most 63 bytes.
 const NAME_STEM_BYTES_MAX: usize = 48;
 
-/// The name of a pod's Incident: readable, and the same after a crash. `nth` counts the Incidents
-/// of this pod that were closed before.
+/// The name of a pod's Incident: readable, and the same after a crash. `nth` is the number of earlier
+/// Incidents of this pod.
 #[must_use]
 pub fn incident_name(pod_name: &str, pod_uid: &str, nth: usize) -> String {
     let digest = Sha256::digest(format!("{pod_uid}/{nth}"));
@@ -30,7 +28,7 @@ pub fn incident_name(pod_name: &str, pod_uid: &str, nth: usize) -> String {
     format!("{stem}-{hash}")
 }
 
-/// The entry that says what `observer` saw.
+/// The evidence entry of a finding by `observer`.
 #[must_use]
 pub fn evidence_entry(observer: &str, finding: &Finding, observe_only: bool) -> EvidenceEntry {
     let evidence = &finding.evidence;
@@ -64,9 +62,9 @@ pub fn evidence_entry(observer: &str, finding: &Finding, observe_only: bool) -> 
     }
 }
 
-/// Puts what was written of the same signature before in front of an entry's course. Where it does
-/// not fit, the oldest but the first goes: how it began is worth more than a step on the way.
-pub fn carry_on(entry: &mut EvidenceEntry, before: &EvidenceEntry) {
+/// Prepends the course of the earlier entry of the same signature. If it becomes too long, the second
+/// oldest points are removed: the first one, how it began, is worth more.
+pub(super) fn prepend_course(entry: &mut EvidenceEntry, before: &EvidenceEntry) {
     let Some(newest) = entry.course.first().cloned() else {
         return;
     };
@@ -105,7 +103,7 @@ const fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-/// A log's time as the API writes it; a time beyond the calendar becomes the nearest end of it.
+/// Event time as a time of the API; a time outside the calendar becomes the nearest valid one.
 fn time(time: EventTime) -> Time {
     let end = if time.as_micros() < 0 {
         Timestamp::MIN
@@ -121,8 +119,9 @@ mod tests {
     use crate::model::{BoundedText, Evidence, PodKey, Severity, Signature, Subject};
 
     #[test]
-    fn a_name_is_stable_differs_per_occasion_and_fits_a_label() {
-        let long = "a-very-long-name-of-a-pod-that-goes-on-and-on-and-on-for-ever-and-a-day-x7k2p";
+    fn a_name_is_stable_differs_per_incident_and_is_a_valid_label_value() {
+        let long =
+            "a-very-long-name-of-a-pod-that-is-much-longer-than-a-label-may-be-in-kubernetes-x7k2p";
         let name = incident_name(long, "uid", 0);
         assert_eq!(name, incident_name(long, "uid", 0));
         assert_ne!(name, incident_name(long, "uid", 1));
@@ -156,12 +155,12 @@ mod tests {
 
     fn after(before: &EvidenceEntry, second: u32, contacts: u64) -> EvidenceEntry {
         let mut entry = entry(second, contacts);
-        carry_on(&mut entry, before);
+        prepend_course(&mut entry, before);
         entry
     }
 
     #[test]
-    fn a_course_is_carried_on_in_order_and_keeps_its_beginning() {
+    fn a_course_is_continued_in_order_and_keeps_its_first_point() {
         let last = (2..200).fold(entry(1, 1), |before, n| after(&before, n, u64::from(n)));
         let counts: Vec<_> = last.course.iter().map(|point| point.contacts).collect();
         assert_eq!(counts.len(), limits::COURSE_MAX);
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_again_after_a_restart_takes_its_place() {
+    fn a_point_that_is_written_again_after_a_restart_replaces_the_earlier_one() {
         let before = after(&after(&entry(1, 10), 2, 20), 3, 40);
         let counts: Vec<_> = after(&before, 2, 20)
             .course
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_time_is_still_a_time_of_the_api() {
+    fn a_time_outside_the_calendar_becomes_a_valid_time_of_the_api() {
         assert_eq!(time(EventTime::MIN), Time(Timestamp::MIN));
         let text = serde_json::to_string(&time(EventTime::from_micros(i64::MAX))).unwrap();
         assert!(text.starts_with('"'), "{text}");

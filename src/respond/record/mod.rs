@@ -1,8 +1,8 @@
-//! The recorder: findings become Incidents, before anything is done about them (INV-5).
+//! The recorder: writes findings into Incidents, before any action (INV-5).
 //!
-//! One task. A finding that cannot be written (API server away, pod not yet known to a run) waits
-//! and is tried again; of one pod and signature only the latest is kept, so the queue is bounded
-//! and nothing that matters is lost.
+//! One task. A finding that cannot be written yet (API server unreachable, run of the pod unknown) is
+//! retried. For each pod and signature only the latest finding waits, so the queue is bounded and no
+//! pod is lost.
 
 mod evidence;
 
@@ -16,25 +16,25 @@ use kube::api::ObjectMeta;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::evidence::{carry_on, evidence_entry, incident_name};
+use self::evidence::{evidence_entry, incident_name, prepend_course};
+use super::snapshot::RunSettings;
 use crate::api::{
-    AgentRun, EvidenceEntry, Incident, IncidentCondition, IncidentSpec, Mode, RunReference,
-    SubjectReference, condition_is, labels,
+    AgentRun, EvidenceEntry, Incident, IncidentSpec, Mode, RunReference, SubjectReference, labels,
 };
 use crate::cluster::{ApiError, Conflicts, FieldManager, RunId, RunMembership, Stores, Writer};
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{EventTime, Finding, Signature, trace_id};
 
-/// How long a finding waits for its pod to become known to a run.
+/// How long a finding waits until the run of its pod is known.
 const UNKNOWN_RUN_WAIT: Duration = Duration::from_mins(1);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// A finding, and the pod that it is about as attribution knew it.
+/// A finding with the pod that it was attributed to.
 #[derive(Clone, Debug)]
-pub struct Found {
-    /// The finding.
+pub struct AttributedFinding {
+    /// What was found.
     pub finding: Finding,
     /// Namespace of the pod.
     pub namespace: String,
@@ -44,59 +44,59 @@ pub struct Found {
     pub node: Option<String>,
     /// Addresses of the pod.
     pub ips: Vec<IpAddr>,
-    /// Held until the finding is dealt with.
-    pub ticket: Arc<Ticket>,
+    /// Held until the finding is recorded or dropped.
+    pub guard: Arc<AckGuard>,
 }
 
-/// Held by a finding on its way. While it lives, the lines that led to the finding are not
-/// acknowledged and would be read again after a crash.
+/// Held by a finding until it is recorded. Until it is dropped, the lines that led to the finding are
+/// not acknowledged and are read again after a crash.
 #[derive(Debug)]
-pub struct Ticket;
+pub struct AckGuard;
 
-/// What became of findings, since the start.
+/// Findings by outcome, since the start.
 #[derive(Debug, Default)]
 pub struct RecordCounters {
     /// Written into an Incident.
     pub recorded: AtomicU64,
-    /// Left out because the run's mode for the signature is `Disabled`.
+    /// Skipped because the run's mode for the signature is `Disabled`.
     pub disabled: AtomicU64,
     /// Dropped because the pod belongs to no run.
     pub without_run: AtomicU64,
-    /// Writes that failed and were tried again.
+    /// Failed writes that were retried.
     pub retried: AtomicU64,
-    /// Dropped because the API server refused them for good.
+    /// Dropped because the API server refused them.
     pub refused: AtomicU64,
-    /// Dropped because too many waited.
+    /// Dropped because the queue was full.
     pub overflowed: AtomicU64,
 }
 
 /// Writes findings into Incidents.
 pub struct Recorder {
-    /// What the cluster looks like.
+    /// The stores.
     pub stores: Stores,
     /// Which pod belongs to which run.
     pub membership: RunMembership,
-    /// The way to the API server.
+    /// Writes to the API server.
     pub writer: Writer,
-    /// Who observed: the node's name, or `controller`.
+    /// The name of the observer: the node, the replica, or `controller`.
     pub observer: String,
-    /// The run's settings inside its policy's ceilings.
-    pub settings: Arc<dyn Fn(&AgentRun) -> Effective + Send + Sync>,
-    /// Nothing is to be acted on, whatever the runs say.
+    /// The settings of a run.
+    pub settings: RunSettings,
+    /// Treat every run as if its modes were `Observe`.
     pub observe_all: bool,
-    /// What became of findings.
+    /// Findings by outcome.
     pub counters: Arc<RecordCounters>,
 }
 
-/// Incidents as the API server returned them last, by pod UID: the store may lag behind, and an
-/// apply that leaves out an entry would delete it.
+/// The last version of each Incident from the API server, by pod UID. The store may lag behind, and an
+/// apply without an entry would delete it.
 type Written = HashMap<String, Incident>;
 
 struct Waiting {
-    found: Found,
-    /// The ticket of the first of several findings: the later lines alone may not suffice to find
-    /// it again after a crash.
-    first: Option<Arc<Ticket>>,
+    found: AttributedFinding,
+    /// The guard of the first of several findings: after a crash, the later lines alone may not lead to
+    /// the finding.
+    first: Option<Arc<AckGuard>>,
     since: Instant,
     next: Instant,
     attempts: u32,
@@ -108,9 +108,9 @@ enum Recorded {
 }
 
 impl Recorder {
-    /// Records until the channel closes. Stopping it earlier would let go of tickets, and lines
-    /// whose findings are not recorded would count as dealt with.
-    pub async fn run(self, mut findings: mpsc::Receiver<Found>) {
+    /// Runs until the channel closes. Stopping earlier would drop guards, and lines whose findings are
+    /// not recorded would be acknowledged.
+    pub async fn run(self, mut findings: mpsc::Receiver<AttributedFinding>) {
         let mut waiting: HashMap<(String, Signature), Waiting> = HashMap::new();
         let mut written = Written::new();
         loop {
@@ -128,21 +128,25 @@ impl Recorder {
                 },
                 () = due => {}
             }
-            self.work_off(&mut waiting, &mut written).await;
+            self.record_due(&mut waiting, &mut written).await;
         }
     }
 
-    fn enqueue(&self, waiting: &mut HashMap<(String, Signature), Waiting>, found: Found) {
+    fn enqueue(
+        &self,
+        waiting: &mut HashMap<(String, Signature), Waiting>,
+        found: AttributedFinding,
+    ) {
         let key = (
             found.finding.subject.pod.as_str().to_owned(),
             found.finding.signature,
         );
         let now = Instant::now();
         if let Some(known) = waiting.get_mut(&key) {
-            // Acknowledging is in order: while the first ticket lives, the lines of all stay.
+            // Lines are acknowledged in order: the first guard also holds back the lines of the others.
             known
                 .first
-                .get_or_insert_with(|| Arc::clone(&known.found.ticket));
+                .get_or_insert_with(|| Arc::clone(&known.found.guard));
             if found.finding.severity >= known.found.finding.severity {
                 known.found = found;
             }
@@ -152,7 +156,7 @@ impl Recorder {
             self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
                 pod = found.pod,
-                "Too many findings wait; this one is dropped."
+                "Dropped a finding: too many findings are waiting."
             );
             return;
         }
@@ -168,7 +172,7 @@ impl Recorder {
         );
     }
 
-    async fn work_off(
+    async fn record_due(
         &self,
         waiting: &mut HashMap<(String, Signature), Waiting>,
         written: &mut Written,
@@ -196,7 +200,7 @@ impl Recorder {
                         namespace = found.namespace,
                         pod = found.pod,
                         signature = found.finding.signature.name(),
-                        "A pod that belongs to no AgentRun shows a signature; nothing is done."
+                        "AttributedFinding a signature in a pod without an AgentRun; no action is taken."
                     );
                 }
                 Err(error) => self.retry_later(waiting, key, entry, &error),
@@ -218,7 +222,7 @@ impl Recorder {
             tracing::error!(
                 pod,
                 error = text,
-                "The API server refuses an Incident; it is dropped."
+                "Dropped a finding: the API server refused its Incident."
             );
             return;
         }
@@ -226,7 +230,7 @@ impl Recorder {
         tracing::warn!(
             pod,
             error = text,
-            "An Incident is not written yet and is tried again."
+            "Failed to write an Incident; will retry."
         );
         entry.attempts = entry.attempts.saturating_add(1);
         let delay = RETRY_MIN
@@ -236,7 +240,11 @@ impl Recorder {
         waiting.insert(key, entry);
     }
 
-    async fn record(&self, found: &Found, written: &mut Written) -> Result<Recorded, ApiError> {
+    async fn record(
+        &self,
+        found: &AttributedFinding,
+        written: &mut Written,
+    ) -> Result<Recorded, ApiError> {
         let uid = found.finding.subject.pod.as_str();
         let Some(run_id) = self.membership.run_of(uid) else {
             return Ok(Recorded::NoRunYet);
@@ -268,7 +276,7 @@ impl Recorder {
             )
             .await?;
         if written.len() >= limits::FINDINGS_QUEUE_MAX {
-            // By now the store has caught up with all of them.
+            // The store has caught up with all of them.
             written.clear();
         }
         let trace_id = trace_id(stored.metadata.uid.as_deref().unwrap_or_default());
@@ -283,23 +291,25 @@ impl Recorder {
             signature = found.finding.signature.name(),
             severity = found.finding.severity.name(),
             contacts = found.finding.evidence.contact_count,
-            "A finding is recorded."
+            "Recorded a finding."
         );
         Ok(Recorded::Done)
     }
 
-    /// Whether an Incident of this pod was closed after everything that the finding rests on. After
-    /// a crash lines are read again, and what a human has decided on must not come back.
-    fn is_closed_since(&self, found: &Found) -> bool {
+    /// Whether an Incident of this pod was closed after the last record that led to the finding. After a
+    /// crash lines are read again, and must not open a new Incident for what a human has decided.
+    fn is_closed_since(&self, found: &AttributedFinding) -> bool {
         let uid = found.finding.subject.pod.as_str();
         let last = found.finding.evidence.last;
-        let settles = |incident: &Incident| {
+        let is_later = |incident: &Incident| {
             let closed_at = incident.status.as_ref().and_then(|s| s.closed_at.as_ref());
             incident.spec.subject.uid == uid
                 && closed_at.is_some_and(|time| last < EventTime::from(time.0))
         };
         let incidents = &self.stores.incidents;
-        !incidents.within_where(&found.namespace, settles).is_empty()
+        !incidents
+            .within_where(&found.namespace, is_later)
+            .is_empty()
     }
 
     fn stored_run(&self, id: &RunId) -> Option<Arc<AgentRun>> {
@@ -308,11 +318,11 @@ impl Recorder {
         (run.metadata.uid.as_deref() == Some(&id.uid)).then_some(run)
     }
 
-    /// The pod's open Incident with the new entry in it, or a new one. Only what this observer owns
-    /// is in it: entries of others stay theirs.
+    /// The pod's open Incident with the new entry, or a new one. It contains only the fields that this
+    /// observer owns.
     fn incident(
         &self,
-        found: &Found,
+        found: &AttributedFinding,
         run_id: &RunId,
         run: &AgentRun,
         entry: EvidenceEntry,
@@ -327,12 +337,12 @@ impl Recorder {
             of_pod
                 .iter()
                 .find(same)
-                .is_some_and(|known| is_closed(known))
+                .is_some_and(|known| known.is_closed())
         };
         let written = written.filter(|incident| !is_known_closed(incident));
         let open = of_pod
             .iter()
-            .find(|incident| !is_closed(incident))
+            .find(|incident| !incident.is_closed())
             .map(AsRef::as_ref);
         let evidence = self.evidence(entry, [written, open].into_iter().flatten());
         let open = open.or(written);
@@ -351,7 +361,7 @@ impl Recorder {
                     .iter()
                     .all(|known| known.metadata.name.as_ref() != Some(name))
             };
-            // As many names as Incidents and one more: one of them is free.
+            // One more name than Incidents, so one of them is free.
             (0..=of_pod.len())
                 .map(|nth| incident_name(&found.pod, uid, nth))
                 .find(is_free)
@@ -366,7 +376,7 @@ impl Recorder {
         }
     }
 
-    /// The new entry and what this observer wrote before about other signatures.
+    /// The new entry and the earlier entries of this observer for other signatures.
     fn evidence<'i>(
         &self,
         mut entry: EvidenceEntry,
@@ -378,9 +388,9 @@ impl Recorder {
         let is_same = |known: &&&EvidenceEntry| {
             known.node == self.observer && known.signature == entry.signature
         };
-        // The first that is found is the one that was written last.
+        // The first match is the latest version.
         if let Some(known) = before.iter().find(is_same) {
-            carry_on(&mut entry, known);
+            prepend_course(&mut entry, known);
         }
         let mut evidence = vec![entry];
         for known in before {
@@ -396,7 +406,7 @@ impl Recorder {
 }
 
 fn new_spec(
-    found: &Found,
+    found: &AttributedFinding,
     run_id: &RunId,
     run: &AgentRun,
     evidence: Vec<EvidenceEntry>,
@@ -419,7 +429,7 @@ fn new_spec(
     }
 }
 
-fn metadata(name: Option<String>, found: &Found, run_id: &RunId) -> ObjectMeta {
+fn metadata(name: Option<String>, found: &AttributedFinding, run_id: &RunId) -> ObjectMeta {
     let labels = [
         (labels::POD_UID, found.finding.subject.pod.as_str()),
         (labels::RUN, run_id.name.as_str()),
@@ -437,15 +447,7 @@ fn metadata(name: Option<String>, found: &Found, run_id: &RunId) -> ObjectMeta {
     }
 }
 
-fn is_closed(incident: &Incident) -> bool {
-    let conditions = incident
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.conditions);
-    condition_is(conditions, IncidentCondition::Closed.name())
-}
-
-/// What is in force for this signature.
+/// The mode of a run for this signature.
 #[must_use]
 pub const fn mode_of(settings: &Effective, signature: Signature) -> Mode {
     match signature {
