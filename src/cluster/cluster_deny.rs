@@ -1,22 +1,22 @@
-//! Whether the cluster-wide standing deny was seen to be stored.
+//! Whether the cluster-wide standing deny is stored in the API server.
 //!
-//! The controller sets it after it read the ClusterNetworkPolicy back; the responder counts on it
+//! The controller sets it after it read the ClusterNetworkPolicy back; the responder relies on the policy
 //! only while it is set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The standing ClusterNetworkPolicy, as last observed. Cheap to clone; all clones are one.
+/// The standing ClusterNetworkPolicy as last observed. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterDeny(Arc<AtomicBool>);
 
 impl ClusterDeny {
-    /// Notes what was observed.
+    /// Sets what was observed.
     pub fn observed(&self, is_stored: bool) {
         self.0.store(is_stored, Ordering::Relaxed);
     }
 
-    /// Whether it stood when it was last looked at.
+    /// Whether it was stored when it was last read.
     #[must_use]
     pub fn is_stored(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -1,16 +1,16 @@
-//! Whether a node gives its accelerators to several pods, from what device plugins write on it.
+//! Whether pods share the accelerators of a node, from the labels and resources that device plugins set.
 //!
-//! Used by the controller, which lists nodes, and by an agent for its own node. Pure.
+//! Used by the controller for all nodes, and by a node agent for its own. Pure.
 
 use k8s_openapi::api::core::v1::Node;
 
-/// Labels whose value names a way of sharing: NVIDIA's GPU feature discovery, GKE.
+/// Labels whose value is a sharing strategy: NVIDIA's GPU feature discovery, GKE.
 const STRATEGY_LABELS: [&str; 2] = [
     "nvidia.com/gpu.sharing-strategy",
     "cloud.google.com/gke-gpu-sharing-strategy",
 ];
 
-/// Labels that count the pods which a device takes: feature discovery, GKE, Intel's device plugin.
+/// Labels with the number of pods per device: GPU feature discovery, GKE, Intel's device plugin.
 const COUNT_LABELS: [&str; 3] = [
     "nvidia.com/gpu.replicas",
     "cloud.google.com/gke-max-shared-clients-per-gpu",
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_device_plugins_write_on_a_node_says_whether_its_devices_are_shared() {
+    fn labels_and_resources_of_device_plugins_show_shared_devices() {
         for (labels, capacity, expected) in [
             (json!({}), json!({ "nvidia.com/gpu": "8" }), false),
             (json!({}), json!({ "nvidia.com/gpu.shared": "16" }), true),

@@ -1,7 +1,7 @@
-//! One watch per kind: into a store, and on to whoever follows.
+//! Watches one kind: fills its store, and passes each change to a callback.
 //!
-//! A malformed object is reported and skipped; it never stops the others. A watch that fails is
-//! tried again with backoff for ever, and says so once per streak.
+//! A malformed object is reported and skipped; it does not stop the others. A failed watch is retried
+//! with backoff without end, and logged once for consecutive failures.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,97 +21,99 @@ use crate::api::AgentRun;
 use crate::cluster::store::{Change, StoreWriter};
 use crate::limits;
 
-/// What a watch saw. The store already holds the new state when a follower hears of it.
+/// One event of a watch. The store already has the new state.
 #[derive(Debug)]
 pub enum WatchEvent<K: Resource<DynamicType = ()>> {
-    /// An object is there or changed.
+    /// An object was added or changed.
     Changed {
-        /// As it was, if it was known.
+        /// The old version, if it was in the store.
         old: Option<Arc<K>>,
-        /// As it is.
+        /// The new version.
         new: Arc<K>,
     },
-    /// An object is gone.
+    /// An object was deleted.
     Gone(Arc<K>),
-    /// Everything was listed for the first time. A list that comes again, after a watch that failed, is told as what
-    /// changed and what is gone, so that 20,000 pods that are as they were wake nobody.
+    /// The first list is complete. A later list, after a failed watch, is reported as changes and
+    /// deletions, so that 20,000 unchanged pods cause no work.
     Listed,
-    /// An object that cannot be read. The store keeps what was last readable.
+    /// An object that cannot be decoded. The store keeps its last version that could be.
     Malformed {
-        /// Namespace; empty for cluster-scoped kinds.
+        /// Namespace of the object; empty for cluster-scoped kinds.
         namespace: String,
-        /// Name.
+        /// Name of the object.
         name: String,
-        /// Tells one state of its spec from another, so that each is reported once.
+        /// Identifies the version of its spec, so that each is reported once.
         version: String,
-        /// What is wrong with it.
+        /// Why it cannot be decoded.
         error: String,
     },
 }
 
 /// Whether a watch is working.
 #[derive(Clone, Debug, Default)]
-pub struct WatchHealth(Arc<Mutex<Heard>>);
+pub struct WatchHealth(Arc<Mutex<WatchState>>);
 
-/// What was heard of a watch.
+/// The state of a watch.
 #[derive(Clone, Copy, Debug, Default)]
-enum Heard {
-    /// Nothing good yet.
+enum WatchState {
+    /// No event yet.
     #[default]
-    Nothing,
-    /// Objects, or that all are listed.
-    News,
-    /// After news, a failure.
-    Failure(Instant),
+    Starting,
+    /// It delivers events.
+    Working,
+    /// It failed at this time, after it had worked.
+    Failed(Instant),
 }
 
 impl WatchHealth {
-    /// Whether objects were heard of, and no failure since. A watch that is taken up again says nothing
-    /// before something changes, which for a quiet kind may be never: so a failure counts until no other
-    /// one came for as long as a try may take.
+    /// Whether the watch delivered events and has not failed since. A watch that was restarted delivers
+    /// no event before something changes, which for a quiet kind may take long. So a failure counts
+    /// until no other one followed for as long as an attempt may take.
     #[must_use]
     pub fn is_working(&self) -> bool {
         self.is_working_at(Instant::now())
     }
 
     fn is_working_at(&self, now: Instant) -> bool {
-        match self.heard() {
-            Heard::Nothing => false,
-            Heard::News => true,
-            Heard::Failure(at) => now.saturating_duration_since(at) > limits::WATCH_FAILURE_STANDS,
+        match self.state() {
+            WatchState::Starting => false,
+            WatchState::Working => true,
+            WatchState::Failed(at) => {
+                now.saturating_duration_since(at) > limits::WATCH_FAILURE_STANDS
+            }
         }
     }
 
-    fn heard(&self) -> Heard {
+    fn state(&self) -> WatchState {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, news: Heard) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = news;
+    fn set(&self, state: WatchState) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    fn hear_failure(&self, now: Instant) {
-        if !matches!(self.heard(), Heard::Nothing) {
-            self.hear(Heard::Failure(now));
+    fn set_failed(&self, now: Instant) {
+        if !matches!(self.state(), WatchState::Starting) {
+            self.set(WatchState::Failed(now));
         }
     }
 }
 
-/// Watches a kind into `writer`'s store for ever and hands every change to `follower`.
+/// Watches a kind without end: fills the store of `writer` and passes every event to `handler`.
 ///
-/// The watch timeout is below the idle timeout of common load balancers (240 s), which drop a
-/// silent connection without a word; a longer one would leave the store stale for minutes.
-pub async fn follow<K, F, Followed>(
+/// The watch timeout is shorter than the idle timeout of common load balancers (240 s), which drop a
+/// silent connection without notice; a longer one would leave the store stale for minutes.
+pub async fn follow<K, F, Handled>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     prune: fn(&mut K),
     mut writer: StoreWriter<K>,
     health: WatchHealth,
-    mut follower: F,
+    mut handler: F,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    F: FnMut(WatchEvent<K>) -> Followed + Send,
-    Followed: Future<Output = ()> + Send,
+    F: FnMut(WatchEvent<K>) -> Handled + Send,
+    Handled: Future<Output = ()> + Send,
 {
     let kind = K::kind(&()).into_owned();
     let config = config
@@ -124,39 +126,39 @@ pub async fn follow<K, F, Followed>(
         match item {
             Ok(event) => {
                 is_failing = false;
-                // A list that begins has no answer yet.
+                // Before its first page a list has no response.
                 if !matches!(event, Event::Init) {
-                    health.hear(Heard::News);
+                    health.set(WatchState::Working);
                 }
-                for seen in take_in(event, prune, &mut writer) {
-                    follower(seen).await;
+                for event in apply_event(event, prune, &mut writer) {
+                    handler(event).await;
                 }
             }
             Err(error) => {
-                health.hear_failure(Instant::now());
+                health.set_failed(Instant::now());
                 if is_failing {
-                    tracing::debug!(kind, error = %error, "Watch is still failing.");
+                    tracing::debug!(kind, error = %error, "The watch is still failing.");
                 } else {
                     is_failing = true;
-                    say_failure::<K>(&error);
+                    log_failure::<K>(&error);
                 }
             }
         }
     }
 }
 
-/// A kind of ours that the API server does not know is the commonest mistake of an installation.
-fn say_failure<K: Resource<DynamicType = ()>>(error: &watcher::Error) {
+/// CRDs that are not installed are the most common mistake of an installation.
+fn log_failure<K: Resource<DynamicType = ()>>(error: &watcher::Error) {
     let kind = K::kind(&());
     if K::group(&()) == AgentRun::group(&()) && is_not_found(error) {
         tracing::warn!(
             %kind,
-            "The API server does not know this kind: install the CRDs with `yellowjack crds | kubectl apply -f -`. Work begins once they are there."
+            "The API server does not serve this kind: install the CRDs with `yellowjack crds | kubectl apply -f -`. The watch starts when they are installed."
         );
         return;
     }
     let error = crate::observability::chain(error);
-    tracing::warn!(%kind, error, "Watch failed and is tried again.");
+    tracing::warn!(%kind, error, "The watch failed; will retry.");
 }
 
 fn is_not_found(error: &watcher::Error) -> bool {
@@ -168,7 +170,7 @@ fn is_not_found(error: &watcher::Error) -> bool {
     status.code == 404
 }
 
-/// The UID and generation. A resource version would change with every condition that we set.
+/// The UID and generation. The resource version would change with every status update.
 fn version_of(metadata: &ObjectMeta) -> String {
     match (&metadata.uid, metadata.generation) {
         (Some(uid), Some(generation)) => format!("{uid}/{generation}"),
@@ -176,8 +178,8 @@ fn version_of(metadata: &ObjectMeta) -> String {
     }
 }
 
-/// Kube's own waiting times, cut: they go up to a minute, a long time to be blind after an API
-/// server was away for a moment.
+/// The backoff of kube with a lower maximum: a minute without events is too long after a short outage of
+/// the API server.
 struct Backoff(watcher::DefaultBackoff);
 
 impl Iterator for Backoff {
@@ -204,8 +206,8 @@ where
     start_watcher(api, config).backoff(Backoff(watcher::DefaultBackoff::default()))
 }
 
-/// Applies one event to the store and says what followers must hear.
-fn take_in<K>(
+/// Applies one event to the store and returns the events for the handler.
+fn apply_event<K>(
     event: Event<DeserializeGuard<K>>,
     prune: fn(&mut K),
     writer: &mut StoreWriter<K>,
@@ -303,11 +305,11 @@ mod tests {
         begin.chain(objects).chain([Event::InitDone]).collect()
     }
 
-    /// What followers hear of these events: changed, gone, listed.
-    fn heard(writer: &mut StoreWriter<ConfigMap>, events: Vec<Listed>) -> [usize; 3] {
+    /// How many events the handler gets: changed, gone, listed.
+    fn handled(writer: &mut StoreWriter<ConfigMap>, events: Vec<Listed>) -> [usize; 3] {
         let mut counts = [0; 3];
         for event in events {
-            for seen in take_in(event, |_| {}, writer) {
+            for seen in apply_event(event, |_| {}, writer) {
                 match seen {
                     WatchEvent::Changed { .. } => counts[0] += 1,
                     WatchEvent::Gone(_) => counts[1] += 1,
@@ -320,24 +322,24 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_comes_again_tells_what_differs_and_nothing_else() {
+    fn a_relist_reports_only_the_differences() {
         let mut writer = StoreWriter::default();
-        assert_eq!(heard(&mut writer, listed(1_000, 1)), [0, 0, 1]);
-        assert_eq!(heard(&mut writer, listed(1_000, 1)), [0, 0, 0]);
-        assert_eq!(heard(&mut writer, listed(990, 1)), [0, 10, 0]);
-        assert_eq!(heard(&mut writer, listed(995, 1)), [5, 0, 0]);
-        assert_eq!(heard(&mut writer, listed(995, 2)), [995, 0, 0]);
+        assert_eq!(handled(&mut writer, listed(1_000, 1)), [0, 0, 1]);
+        assert_eq!(handled(&mut writer, listed(1_000, 1)), [0, 0, 0]);
+        assert_eq!(handled(&mut writer, listed(990, 1)), [0, 10, 0]);
+        assert_eq!(handled(&mut writer, listed(995, 1)), [5, 0, 0]);
+        assert_eq!(handled(&mut writer, listed(995, 2)), [995, 0, 0]);
     }
 
     #[test]
-    fn a_watch_of_a_quiet_kind_works_again_when_no_other_failure_comes() {
+    fn a_watch_of_a_quiet_kind_counts_as_working_when_no_other_failure_follows() {
         let health = WatchHealth::default();
         let mut now = Instant::now();
         assert!(!health.is_working_at(now));
-        health.hear(Heard::News);
+        health.set(WatchState::Working);
         assert!(health.is_working_at(now));
         for _ in 0..3 {
-            health.hear_failure(now);
+            health.set_failed(now);
             now += limits::WATCH_FAILURE_STANDS;
             assert!(!health.is_working_at(now));
         }
@@ -346,10 +348,10 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_never_listed_does_not_work_however_long_it_is_silent() {
+    fn a_watch_that_never_listed_never_counts_as_working() {
         let health = WatchHealth::default();
         let now = Instant::now();
-        health.hear_failure(now);
+        health.set_failed(now);
         assert!(!health.is_working_at(now + 10 * limits::WATCH_FAILURE_STANDS));
     }
 }

@@ -1,5 +1,5 @@
-//! Questions to the API server that are asked by creating an object which is not kept: who am I, who
-//! may do what. Called by the command line; nothing is changed.
+//! Access reviews: which user the caller is, and who may do what. A review is an object that is created
+//! and not stored. Called by the command line; changes nothing.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use kube::{Api, Client};
 use crate::cluster::error::ApiError;
 use crate::limits;
 
-/// An action on a kind of object.
+/// A request whose permission is reviewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessRequest<'a> {
-    /// API group; empty for the core.
+    /// API group; empty for the core group.
     pub group: &'a str,
-    /// Resource, in the plural; with `/` and a subresource where one is meant.
+    /// Resource in the plural, with `/` and the subresource if there is one.
     pub resource: &'a str,
-    /// Verb.
+    /// The verb of the request.
     pub verb: &'a str,
-    /// Name; empty for any.
+    /// Name of the object; empty for any.
     pub name: &'a str,
-    /// Namespace; empty for all of them.
+    /// Namespace; empty for all.
     pub namespace: &'a str,
 }
 
@@ -48,7 +48,7 @@ impl AccessRequest<'_> {
     }
 }
 
-/// The name by which the API server knows the caller.
+/// The user name of the caller.
 pub async fn current_user(client: &Client) -> Result<Option<String>, ApiError> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
     let answer = post(&api, &SelfSubjectReview::default()).await?;
@@ -56,29 +56,32 @@ pub async fn current_user(client: &Client) -> Result<Option<String>, ApiError> {
     Ok(user.and_then(|user| user.username))
 }
 
-/// Whether the caller may do this.
-pub async fn may_current_user(client: &Client, deed: &AccessRequest<'_>) -> Result<bool, ApiError> {
+/// Whether the caller has permission for the request.
+pub async fn may_current_user(
+    client: &Client,
+    request: &AccessRequest<'_>,
+) -> Result<bool, ApiError> {
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let question = SelfSubjectAccessReview {
+    let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(deed.attributes()),
+            resource_attributes: Some(request.attributes()),
             ..SelfSubjectAccessReviewSpec::default()
         },
         ..SelfSubjectAccessReview::default()
     };
-    let answer = post(&api, &question).await?;
+    let answer = post(&api, &review).await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-/// Whether this service account may do this. Asking takes a right of its own.
+/// Whether a service account has permission for the request. The review itself needs a permission.
 pub async fn may_service_account(
     client: &Client,
     namespace: &str,
     account: &str,
-    deed: &AccessRequest<'_>,
+    request: &AccessRequest<'_>,
 ) -> Result<bool, ApiError> {
     let api: Api<SubjectAccessReview> = Api::all(client.clone());
-    let question = SubjectAccessReview {
+    let review = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: Some(format!("system:serviceaccount:{namespace}:{account}")),
             groups: Some(vec![
@@ -86,23 +89,23 @@ pub async fn may_service_account(
                 format!("system:serviceaccounts:{namespace}"),
                 "system:authenticated".to_owned(),
             ]),
-            resource_attributes: Some(deed.attributes()),
+            resource_attributes: Some(request.attributes()),
             ..SubjectAccessReviewSpec::default()
         },
         ..SubjectAccessReview::default()
     };
-    let answer = post(&api, &question).await?;
+    let answer = post(&api, &review).await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-async fn post<K>(api: &Api<K>, question: &K) -> Result<K, ApiError>
+async fn post<K>(api: &Api<K>, review: &K) -> Result<K, ApiError>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     let limit = Duration::from_secs(limits::PEOPLE_TIMEOUT_S);
     let params = PostParams::default();
-    tokio::time::timeout(limit, api.create(&params, question))
-        .await
-        .map_err(|_| ApiError::TimedOut(limit))?
-        .map_err(ApiError::from)
+    match tokio::time::timeout(limit, api.create(&params, review)).await {
+        Ok(response) => Ok(response?),
+        Err(_) => Err(ApiError::TimedOut(limit)),
+    }
 }

@@ -1,8 +1,8 @@
-//! Chains of owners: from a pod to what stands above it, as far as a `ref` target may name it.
+//! Chains of owners: from a pod to its owner, the owner of that, and so on.
 //!
-//! The pod reconciler resolves them, because it may have to ask the API server; everybody else
-//! reads what is known. The responder reads the owners that it holds, whole. Depth, caches and time
-//! are bounded. It writes nothing.
+//! The pod reconciler resolves chains, which may need requests to the API server; other callers use the
+//! cached chains. The responder also reads the complete owners that it suspends. Depth, caches and time
+//! are bounded. Writes nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -25,33 +25,33 @@ use crate::limits;
 pub struct OwnerChain {
     /// The owners.
     pub links: Vec<OwnerLink>,
-    /// Whether the chain was followed through kinds that have to be asked for.
+    /// Whether the chain was followed through kinds that are not in a store.
     pub is_deep: bool,
 }
 
-/// Chains by pod UID, and what was asked for on the way.
+/// Caches chains by pod UID, and what was read to resolve them.
 #[derive(Default)]
 pub struct Owners {
     chains: Mutex<HashMap<String, OwnerChain>>,
-    /// The next owner by the UID of an owner; `None` where there is none. UIDs are never reused.
+    /// The owner of each owner, by UID; `None` if it has none. UIDs are never reused.
     parents: Mutex<HashMap<String, Option<OwnerReference>>>,
     resources: Mutex<HashMap<GroupVersionKind, Option<ApiResource>>>,
 }
 
 impl Owners {
-    /// What is known of the pod's owners.
+    /// The cached chain of a pod.
     #[must_use]
     pub fn chain_of(&self, pod_uid: &str) -> Option<OwnerChain> {
         lock(&self.chains).get(pod_uid).cloned()
     }
 
-    /// The pod is gone.
+    /// Removes the chain of a deleted pod.
     pub fn forget(&self, pod_uid: &str) {
         lock(&self.chains).remove(pod_uid);
     }
 
-    /// Follows the pod's owners and keeps what was found. Only with `is_deep` is the API server
-    /// asked; without, the chain ends where the stores end.
+    /// Resolves the chain of a pod and caches it. Only with `is_deep` it makes requests to the API
+    /// server; without, the chain ends at the first owner that is not in a store.
     pub async fn resolve(
         &self,
         client: &Client,
@@ -96,7 +96,7 @@ impl Owners {
         }
     }
 
-    /// An object, whole; `None` where it, or its kind, does not exist.
+    /// A complete object; `None` if it, or its kind, does not exist.
     pub async fn get(
         &self,
         client: &Client,
@@ -112,7 +112,7 @@ impl Owners {
         read(api.get_opt(name)).await
     }
 
-    /// The resource of a kind in the version that its group prefers; `None` where it is not served.
+    /// The resource of a kind in the preferred version of its group; `None` if it is not served.
     pub async fn preferred(
         &self,
         client: &Client,
@@ -138,8 +138,8 @@ impl Owners {
         Ok(found)
     }
 
-    /// An object of this resource that this UID owns; `None` where none is found among the first
-    /// [`limits::OWNED_LOOKED_AT_MAX`].
+    /// The name of an object of this resource that one of these UIDs owns; `None` if none is found
+    /// among the first [`limits::OWNED_LOOKED_AT_MAX`].
     pub async fn owned_by(
         &self,
         client: &Client,
@@ -149,7 +149,7 @@ impl Owners {
     ) -> Result<Option<String>, ApiError> {
         let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, resource);
         let mut params = ListParams::default().limit(limits::OWNED_PAGE);
-        let mut looked_at = 0;
+        let mut read_count = 0;
         loop {
             let page = read(api.list_metadata(&params)).await?;
             let mut named = page.items.iter().flat_map(|object| {
@@ -159,10 +159,10 @@ impl Owners {
             if let Some((_, name)) = named.find(|(owner, _)| uids.contains(owner)) {
                 return Ok(Some(name));
             }
-            looked_at += page.items.len();
+            read_count += page.items.len();
             let next = page.metadata.continue_.filter(|next| !next.is_empty());
             match next {
-                Some(next) if looked_at < limits::OWNED_LOOKED_AT_MAX => {
+                Some(next) if read_count < limits::OWNED_LOOKED_AT_MAX => {
                     params = params.continue_token(&next);
                 }
                 _ => return Ok(None),
@@ -201,7 +201,7 @@ impl Owners {
         };
         let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
         let found = match read(api.get_metadata_opt(&owner.name)).await {
-            // What we may not read ends the chain; asking for ever would not open it.
+            // An owner without read permission ends the chain; retries would not help.
             Err(error) if error.is_forbidden() => {
                 return Ok(None);
             }
@@ -218,7 +218,7 @@ impl Owners {
         Ok(parent)
     }
 
-    /// The resource of a kind; `None` where the cluster does not serve it, or not to us.
+    /// The resource of a kind; `None` if the cluster does not serve it, or denies access to it.
     pub async fn resource(
         &self,
         client: &Client,
@@ -243,7 +243,7 @@ impl Owners {
         Ok(found)
     }
 
-    /// What is not served now may be installed later, so only what was found is kept.
+    /// Caches only what was found: a kind that is not served now may be installed later.
     fn remember(&self, kind: GroupVersionKind, found: Option<&ApiResource>) {
         let Some(found) = found else { return };
         let mut resources = lock(&self.resources);
@@ -254,7 +254,7 @@ impl Owners {
     }
 }
 
-/// A kind by the API version that objects and references carry.
+/// The kind from the `apiVersion` and `kind` of an object or reference.
 #[must_use]
 pub fn kind_of(api_version: &str, kind: &str) -> GroupVersionKind {
     let types = TypeMeta {
@@ -265,7 +265,7 @@ pub fn kind_of(api_version: &str, kind: &str) -> GroupVersionKind {
         .unwrap_or_else(|_| GroupVersionKind::gvk("", api_version, kind))
 }
 
-/// The owner that manages the object; where none says so, the first.
+/// The controlling owner of the object, or else its first owner.
 fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
     owners

@@ -1,8 +1,9 @@
-//! The store of one kind: kube's own, with the objects of each namespace at hand, and filled in place.
+//! The store of one kind: the store of kube, with an index by namespace and relists in place.
 //!
-//! `watch` writes it, everybody reads it. Two things are added to kube's: a look into one namespace does not go through
-//! all objects, because each of 10,000 runs looks into its own; and a list that comes again changes what differs,
-//! because a second copy of everything would double the memory when the API server is least at ease.
+//! `watch` writes it. It adds two properties to the store of kube: reading one namespace does not iterate
+//! over all objects, because each of 10,000 runs reads its own namespace; and a relist changes only the
+//! objects that differ, because a second copy of all objects would double the memory while the API
+//! server is under stress.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
@@ -15,7 +16,7 @@ use kube::{Resource, ResourceExt};
 
 type Namespaces<K> = HashMap<String, HashMap<String, Arc<K>>>;
 
-/// What is known of one kind. Cheap to clone; all clones are one store.
+/// The objects of one kind. Clones share one store.
 pub struct Store<K: Resource<DynamicType = ()> + 'static> {
     all: reflector::Store<K>,
     namespaces: Arc<RwLock<Namespaces<K>>>,
@@ -30,7 +31,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Store<K> {
     }
 }
 
-/// Everything that kube's store can do.
+/// The methods of the store of kube.
 impl<K: Resource<DynamicType = ()> + 'static> Deref for Store<K> {
     type Target = reflector::Store<K>;
 
@@ -40,13 +41,14 @@ impl<K: Resource<DynamicType = ()> + 'static> Deref for Store<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Store<K> {
-    /// The objects of one namespace, in no order.
+    /// The objects of one namespace, in no particular order.
     #[must_use]
     pub fn within(&self, namespace: &str) -> Vec<Arc<K>> {
         self.within_where(namespace, |_| true)
     }
 
-    /// Those of them that are chosen. The store is locked meanwhile: `chosen` must not look into it.
+    /// The objects of one namespace that are chosen. `chosen` runs under the lock of the store and must
+    /// not read the store.
     #[must_use]
     pub fn within_where(&self, namespace: &str, chosen: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         let namespaces = self
@@ -61,21 +63,21 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Store<K> {
     }
 }
 
-/// The writing end of a store.
+/// Writes into a store.
 pub struct StoreWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
     writer: reflector::store::Writer<K>,
     store: Store<K>,
-    /// Whether a list was stored once.
+    /// Whether the first list is complete.
     is_filled: bool,
-    /// What the list that is under way has named so far.
+    /// The objects in the current list so far.
     listed: HashSet<ObjectRef<K>>,
-    /// The most objects that it holds, and those that were left out because of that.
+    /// The maximum number of objects; further ones are skipped and counted in `left_out`.
     max: usize,
     first_list: usize,
     left_out: Arc<AtomicU64>,
 }
 
-/// A change of one object: as it was, if it was known, and as it is.
+/// A change of one object: the old version, if it was in the store, and the new one.
 pub type Change<K> = (Option<Arc<K>>, Arc<K>);
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for StoreWriter<K> {
@@ -98,7 +100,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for StoreWriter<K>
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
-    /// The same for a store of at most `max` objects.
+    /// A writer for a store of at most `max` objects.
     #[must_use]
     pub fn bounded(max: usize) -> Self {
         Self {
@@ -107,13 +109,13 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
         }
     }
 
-    /// Counts changes of objects that had no room.
+    /// Counts the objects that were skipped because the store was full.
     #[must_use]
     pub fn left_out(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.left_out)
     }
 
-    /// Whether this object is known or has room; counts it where it has none.
+    /// Whether this object is in the store or has room; counts it otherwise.
     pub fn has_room_for(&self, object: &K) -> bool {
         let held = if self.is_filled {
             self.store.len()
@@ -127,31 +129,31 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
         has_room
     }
 
-    /// A reading end.
+    /// The store.
     #[must_use]
     pub fn as_reader(&self) -> Store<K> {
         self.store.clone()
     }
 
-    /// Whether a list was stored once.
+    /// Whether the first list is complete.
     #[must_use]
     pub const fn is_filled(&self) -> bool {
         self.is_filled
     }
 
-    /// Takes in an object as it is now.
+    /// Adds an object, or replaces its old version.
     pub fn apply(&mut self, object: K) -> Change<K> {
         let key = ObjectRef::from_obj(&object);
         let old = self.store.get(&key);
         self.writer
             .apply_watcher_event(&Event::Apply(object.clone()));
-        // The copy that the store made is the one that is shared.
+        // Share the copy in the store.
         let new = self.store.get(&key).unwrap_or_else(|| Arc::new(object));
         self.index(&new);
         (old, new)
     }
 
-    /// Forgets an object.
+    /// Removes an object.
     pub fn remove(&mut self, object: K) {
         let namespace = object.namespace().unwrap_or_default();
         let mut namespaces = self.namespaces();
@@ -165,7 +167,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
         self.writer.apply_watcher_event(&Event::Delete(object));
     }
 
-    /// A list begins.
+    /// Begins a list.
     pub fn list_begins(&mut self) {
         self.listed = HashSet::new();
         self.first_list = 0;
@@ -174,7 +176,8 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
         }
     }
 
-    /// An object of the list. What changed since the last list is told at once; of the first list nothing is.
+    /// Adds an object of the list. Returns the change if the object differs from the stored one; nothing
+    /// for the first list.
     pub fn listed(&mut self, object: K) -> Option<Change<K>> {
         if !self.is_filled {
             self.first_list += 1;
@@ -191,12 +194,12 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
         (!is_same).then(|| self.apply(object))
     }
 
-    /// An object of the list that cannot be read: what was known of it stays.
+    /// An object of the list that cannot be decoded: its last version stays in the store.
     pub fn listed_unreadable(&mut self, key: ObjectRef<K>) {
         self.listed.insert(key);
     }
 
-    /// The list is complete; those that it did not name are gone, and returned.
+    /// Completes the list: removes and returns the objects that were not in it.
     pub fn list_ends(&mut self) -> Vec<Arc<K>> {
         let listed = std::mem::take(&mut self.listed);
         if !self.is_filled {
@@ -256,7 +259,7 @@ mod tests {
         for pod in pods {
             assert!(
                 writer.listed(pod).is_none(),
-                "told before the list is whole"
+                "reported before the list is complete"
             );
         }
         assert!(writer.list_ends().is_empty());
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_store_has_no_room_for_more_and_counts_what_it_leaves_out() {
+    fn a_bounded_store_counts_the_objects_that_it_skips() {
         let mut writer = StoreWriter::bounded(2);
         writer.list_begins();
         for name in ["a", "b", "c"] {
@@ -288,19 +291,19 @@ mod tests {
     }
 
     #[test]
-    fn a_look_into_a_namespace_touches_no_object_of_another() {
+    fn reading_a_namespace_touches_no_object_of_another() {
         let pods = (0..1_000).map(|n| pod(&format!("ns-{}", n % 100), &format!("p-{n}"), "1"));
         let writer = filled(pods);
-        let looked_at = Cell::new(0);
+        let visited = Cell::new(0);
         let found = writer.as_reader().within_where("ns-7", |_| {
-            looked_at.set(looked_at.get() + 1);
+            visited.set(visited.get() + 1);
             true
         });
-        assert_eq!((found.len(), looked_at.get()), (10, 10));
+        assert_eq!((found.len(), visited.get()), (10, 10));
     }
 
     #[test]
-    fn changes_reach_both_ways_to_an_object() {
+    fn a_change_is_visible_in_the_store_and_in_its_index() {
         let mut writer = filled([pod("ns", "a", "1")]);
         let store = writer.as_reader();
         let (old, new) = writer.apply(pod("ns", "a", "2"));
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_comes_again_keeps_the_copies_that_did_not_change_and_tells_the_rest() {
+    fn a_relist_keeps_unchanged_copies_and_returns_the_changes() {
         let mut writer = filled([
             pod("ns", "same", "1"),
             pod("ns", "old", "1"),
@@ -326,7 +329,11 @@ mod tests {
         assert!(writer.listed(pod("ns", "same", "1")).is_none());
         assert!(writer.listed(pod("ns", "old", "2")).is_some());
         assert!(writer.listed(pod("ns", "new", "3")).is_some());
-        assert_eq!(store.len(), 4, "nothing is gone before the list is whole");
+        assert_eq!(
+            store.len(),
+            4,
+            "nothing is removed before the list is complete"
+        );
         assert_eq!(names(&writer.list_ends()), ["gone"]);
         assert!(Arc::ptr_eq(&before, &store.get(&key).unwrap()));
         assert_eq!(names(&store.within("ns")), ["new", "old", "same"]);
@@ -334,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_made_anew_under_its_name_is_another_one() {
+    fn an_object_that_was_created_again_under_its_name_is_a_change() {
         let mut writer = filled([pod("ns", "a", "1")]);
         let mut another = pod("ns", "a", "1");
         another.metadata.uid = Some("another".to_owned());
@@ -344,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_broke_off_removes_nothing_and_one_unreadable_object_stays() {
+    fn an_incomplete_list_removes_nothing_and_an_unreadable_object_stays() {
         let mut writer = filled([pod("ns", "a", "1"), pod("ns", "b", "1")]);
         writer.list_begins();
         writer.listed(pod("ns", "a", "1"));

@@ -1,4 +1,4 @@
-//! What the cluster looks like: a bounded, indexed store of each kind, filled by `watch`.
+//! The stores: a local copy of the objects of each kind, reduced to what is used and filled by `watch`.
 
 mod indexed;
 mod pod;

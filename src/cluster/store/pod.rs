@@ -1,42 +1,43 @@
-//! A pod as the store holds it: only what Yellowjack looks at.
+//! The pod type of the store: only the fields that Yellowjack uses.
 //!
-//! `k8s_openapi`'s own type takes 2 KiB even where nearly all of it is empty, and ten times as much while a list is read;
-//! 20,000 pods are the largest part of the operator's memory. Whoever needs the rest of a pod asks the API server for it.
+//! The pod type of `k8s_openapi` takes 2 KiB even if most fields are empty, and ten times as much while a
+//! list is decoded; 20,000 pods are the largest part of the operator's memory. Code that needs other
+//! fields reads the pod from the API server.
 
 use k8s_openapi::api::core::v1::PodIP;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::{Deserialize, Serialize};
 
-/// A pod.
+/// A pod, reduced to the fields that are used.
 #[derive(Resource, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
 pub struct Pod {
-    /// Metadata without managed fields and annotations, but with the mark of a mirror pod.
+    /// Metadata without managed fields and annotations, except the annotation of a mirror pod.
     pub metadata: ObjectMeta,
-    /// What it should be.
+    /// The desired state.
     pub spec: Option<PodSpec>,
-    /// What it is.
+    /// The observed state.
     pub status: Option<PodStatus>,
 }
 
-/// What a pod should be.
+/// The desired state of a pod.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSpec {
-    /// Where it runs.
+    /// The node that it runs on.
     pub node_name: Option<String>,
-    /// Whether it uses the node's network.
+    /// Whether it uses the host network.
     pub host_network: Option<bool>,
-    /// What a quota may count it by.
+    /// Its priority class, which quotas may select.
     pub priority_class_name: Option<String>,
 }
 
-/// What a pod is.
+/// The observed state of a pod.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PodStatus {
-    /// Where it is in its life.
+    /// Its phase.
     pub phase: Option<String>,
     /// Its first address.
     #[serde(rename = "podIP")]
@@ -44,9 +45,9 @@ pub struct PodStatus {
     /// All of its addresses.
     #[serde(rename = "podIPs")]
     pub pod_ips: Option<Vec<PodIP>>,
-    /// When a kubelet took it.
+    /// When a kubelet accepted it.
     pub start_time: Option<Time>,
-    /// When its network came up, and nothing else.
+    /// Only the condition that its network is ready.
     pub conditions: Option<Vec<PodCondition>>,
 }
 
@@ -54,12 +55,12 @@ pub struct PodStatus {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PodCondition {
-    /// Which one.
+    /// The type of the condition.
     #[serde(rename = "type")]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// Since when.
+    /// When the status last changed.
     pub last_transition_time: Option<Time>,
 }
 

@@ -8,8 +8,8 @@ use kube::{Resource, ResourceExt};
 use super::pod::Pod;
 use crate::api::labels;
 
-/// Takes away what nobody looks at: who wrote which field, which is the largest part of a small object, and the copy that
-/// `kubectl apply` keeps.
+/// Removes the managed fields, which are the largest part of a small object, and the copy of the object
+/// that `kubectl apply` stores.
 pub fn prune_metadata<K: Resource<DynamicType = ()>>(object: &mut K) {
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     object.meta_mut().managed_fields = None;
@@ -18,7 +18,8 @@ pub fn prune_metadata<K: Resource<DynamicType = ()>>(object: &mut K) {
     }
 }
 
-/// Keeps of a ResourceQuota everything but the fields of other writers: of our own the keys are looked at.
+/// Removes the managed fields of other writers from a ResourceQuota. The own ones are used to find
+/// which keys Yellowjack set.
 pub fn prune_quota(quota: &mut ResourceQuota) {
     let is_ours = |entry: &ManagedFieldsEntry| {
         let manager = entry.manager.as_deref().unwrap_or_default();
@@ -30,7 +31,7 @@ pub fn prune_quota(quota: &mut ResourceQuota) {
     quota.metadata.managed_fields = Some(entries);
 }
 
-/// Keeps of a Job what Yellowjack uses: everything but managed fields and the pods' spec.
+/// Removes the managed fields and the pod template from a Job.
 pub fn prune_job(job: &mut Job) {
     prune_metadata(job);
     if let Some(spec) = &mut job.spec {
@@ -38,7 +39,7 @@ pub fn prune_job(job: &mut Job) {
     }
 }
 
-/// Takes away what the type still holds and nobody looks at.
+/// Removes the annotations and conditions of a pod that are not used.
 pub fn prune_pod(pod: &mut Pod) {
     /// Set by the kubelet on the API object of a static pod.
     const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_pod_what_is_looked_at_is_kept_and_the_rest_is_not() {
+    fn only_the_used_fields_of_a_pod_are_kept() {
         let mut pod: Pod = serde_json::from_value(json!({
             "apiVersion": "v1",
             "kind": "Pod",

@@ -9,11 +9,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// An AgentRun, by name and UID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RunId {
-    /// Namespace.
+    /// Namespace of the run.
     pub namespace: String,
-    /// Name.
+    /// Name of the run.
     pub name: String,
-    /// UID, so that a later run of the same name is another one.
+    /// UID of the run; a later run of the same name has another one.
     pub uid: String,
 }
 
@@ -23,14 +23,13 @@ struct Tables {
     pods_of: HashMap<String, HashSet<String>>,
 }
 
-/// Pods by run and runs by pod. Cheap to clone; all clones are one membership. Bounded by the pods that
-/// the API server holds.
+/// Pods by run and runs by pod. Clones share one state. Bounded by the existing pods.
 #[derive(Clone, Debug, Default)]
 pub struct RunMembership(Arc<RwLock<Tables>>);
 
 impl RunMembership {
-    /// The run has exactly these pods now, by UID. A pod moves if another run had it. Returns the
-    /// pods that left the run and are of no other.
+    /// Sets the pods of a run, by UID. A pod of another run moves to this one. Returns the pods that left
+    /// the run and belong to no other.
     pub fn set(&self, run: &RunId, pod_uids: impl IntoIterator<Item = String>) -> Vec<String> {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let pods: HashSet<String> = pod_uids.into_iter().collect();
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_of_one_run_at_a_time() {
+    fn a_pod_belongs_to_one_run_at_a_time() {
         let membership = RunMembership::default();
         set(&membership, "a", &["p1", "p2"]);
         set(&membership, "b", &["p2"]);
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_left_and_runs_that_ended_are_forgotten() {
+    fn pods_that_left_and_runs_that_ended_are_removed() {
         let membership = RunMembership::default();
         set(&membership, "a", &["p1", "p2"]);
         let left = membership.set(&run("a"), ["p2".to_owned()]);

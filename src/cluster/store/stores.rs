@@ -1,7 +1,7 @@
-//! What the cluster looks like: one store per kind, pruned to what is used.
+//! One store for each kind.
 //!
-//! Stores are filled by `watch::follow` and read by everybody. They may lag; whoever acts on one
-//! makes the write conditional (UID or resource version).
+//! `watch::follow` fills the stores. They may lag behind the API server, so a write that depends on a
+//! stored object is conditional on its UID or resource version.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::pod::Pod;
 use crate::api::{AgentRun, ContactReport, GuardrailPolicy, Incident};
 use crate::limits;
 
-/// One store per kind.
+/// One store for each kind.
 #[derive(Clone)]
 pub struct Stores {
     /// AgentRuns.
@@ -27,15 +27,15 @@ pub struct Stores {
     pub policies: Store<GuardrailPolicy>,
     /// Incidents.
     pub incidents: Store<Incident>,
-    /// Pods that have not ended.
+    /// Pods that have not finished.
     pub pods: Store<Pod>,
-    /// Every NetworkPolicy: others' are audited.
+    /// All NetworkPolicies: those of other owners are audited.
     pub network_policies: Store<NetworkPolicy>,
     /// Jobs, without their pod templates.
     pub jobs: Store<Job>,
-    /// ResourceQuotas that Yellowjack made.
+    /// ResourceQuotas that Yellowjack created.
     pub quotas: Store<ResourceQuota>,
-    /// LimitRanges that Yellowjack made.
+    /// LimitRanges that Yellowjack created.
     pub limit_ranges: Store<LimitRange>,
     /// Leases of node agents.
     pub leases: Store<Lease>,
@@ -44,7 +44,7 @@ pub struct Stores {
     ready: Arc<OnceCell<bool>>,
 }
 
-/// The writing ends of [`Stores`], each for its watch.
+/// The writers of [`Stores`], one for each watch.
 pub struct StoreWriters {
     /// AgentRuns.
     pub runs: StoreWriter<AgentRun>,
@@ -86,17 +86,17 @@ impl Default for StoreWriters {
 }
 
 impl StoreWriters {
-    /// Leaves the stores empty that a node agent does not look into, and lets nobody wait for them.
+    /// Marks the stores that a node agent does not use as filled, empty.
     pub fn leave_empty_for_node(&mut self) {
-        fill_with_nothing(&mut self.network_policies);
-        fill_with_nothing(&mut self.quotas);
-        fill_with_nothing(&mut self.limit_ranges);
-        fill_with_nothing(&mut self.leases);
+        fill_empty(&mut self.network_policies);
+        fill_empty(&mut self.quotas);
+        fill_empty(&mut self.limit_ranges);
+        fill_empty(&mut self.leases);
     }
 
-    /// Marks every store as filled once, empty. It names each field, so that a new store cannot be left out.
+    /// Marks every store as filled, empty. Names each field, so that a new store cannot be left out.
     #[cfg(test)]
-    pub(crate) fn fill_all_with_nothing(&mut self) {
+    pub(crate) fn fill_all_empty(&mut self) {
         let Self {
             runs,
             policies,
@@ -109,20 +109,20 @@ impl StoreWriters {
             leases,
             contact_reports,
         } = self;
-        fill_with_nothing(runs);
-        fill_with_nothing(policies);
-        fill_with_nothing(incidents);
-        fill_with_nothing(pods);
-        fill_with_nothing(network_policies);
-        fill_with_nothing(jobs);
-        fill_with_nothing(quotas);
-        fill_with_nothing(limit_ranges);
-        fill_with_nothing(leases);
-        fill_with_nothing(contact_reports);
+        fill_empty(runs);
+        fill_empty(policies);
+        fill_empty(incidents);
+        fill_empty(pods);
+        fill_empty(network_policies);
+        fill_empty(jobs);
+        fill_empty(quotas);
+        fill_empty(limit_ranges);
+        fill_empty(leases);
+        fill_empty(contact_reports);
     }
 }
 
-fn fill_with_nothing<K>(writer: &mut StoreWriter<K>)
+fn fill_empty<K>(writer: &mut StoreWriter<K>)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
@@ -131,7 +131,7 @@ where
 }
 
 impl Stores {
-    /// Empty stores and their writing ends.
+    /// Empty stores and their writers.
     #[must_use]
     pub fn new() -> (Self, StoreWriters) {
         let writers = StoreWriters::default();
@@ -151,10 +151,10 @@ impl Stores {
         (stores, writers)
     }
 
-    /// Waits until every store was filled once; `false` where a watch ended before that. Until then
-    /// nothing may be concluded from an object that is missing.
+    /// Waits until the first list of every store is complete; `false` if a watch ended before that. Until
+    /// then a missing object does not mean that it does not exist.
     ///
-    /// A store remembers only the last task that waits for it, so all waiting goes through one cell.
+    /// A store wakes only the last task that waits for it, so all tasks wait for one shared cell.
     pub async fn wait_until_ready(&self) -> bool {
         *self
             .ready

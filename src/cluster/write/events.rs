@@ -1,9 +1,9 @@
-//! Kubernetes Events: written once each, and counted on where the same is said again.
+//! Kubernetes Events: each is written once, and repetitions are counted in its series.
 //!
-//! The name of an Event comes from what it says, so one that was written before a restart or by
-//! another replica is found and not written twice. kube's own recorder was not taken: it forgets over
-//! restarts, its memory has no bound, and it counts on an Event whose note has changed, so that the
-//! new note is lost (its key leaves the note out, and the API server keeps the first one).
+//! The name of an Event is derived from its content, so an Event that was written before a restart or by
+//! another replica is not written twice. The recorder of kube does not fit: it forgets its Events on a
+//! restart, its memory is not bounded, and it counts an Event with a changed note as a repetition, so
+//! that the new note is lost.
 
 use std::collections::HashMap;
 
@@ -24,20 +24,20 @@ use crate::model::clip;
 
 const CONTROLLER: &str = "yellowjack.dev/controller";
 
-/// What one Event says.
+/// The content of one Event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventNote {
-    /// Tells this occurrence from others, for ever.
+    /// Identifies this occurrence.
     pub id: String,
-    /// What it is about. Its namespace is the Event's.
+    /// The object that it is about. The Event is in the same namespace.
     pub regarding: ObjectReference,
-    /// Another object that has to do with it.
+    /// A related object.
     pub related: Option<ObjectReference>,
-    /// Why, one word.
+    /// The reason, in one word.
     pub reason: &'static str,
-    /// What was done, one word.
+    /// The action, in one word.
     pub action: &'static str,
-    /// The sentence, at most 1,024 bytes.
+    /// The message, at most 1,024 bytes.
     pub note: String,
     /// Whether it is a warning.
     pub is_warning: bool,
@@ -58,7 +58,7 @@ struct Series {
 }
 
 impl Events {
-    /// Events by this instance of the controller.
+    /// Events that this instance of the controller reports.
     #[must_use]
     pub fn new(writer: Writer, instance: &str) -> Self {
         Self {
@@ -68,31 +68,31 @@ impl Events {
         }
     }
 
-    /// Writes the Event, or counts one more occurrence where the same was said lately. What was
-    /// written before is success.
-    pub async fn publish(&mut self, said: &EventNote, now: Timestamp) -> Result<(), ApiError> {
+    /// Writes the Event, or counts it as a repetition of a recent Event with the same content. Succeeds if
+    /// it was written before.
+    pub async fn publish(&mut self, event: &EventNote, now: Timestamp) -> Result<(), ApiError> {
         let age_max = SignedDuration::from_secs(limits::EVENT_SERIES_S);
         self.series
             .retain(|_, series| now.duration_since(series.last) < age_max);
         let key = digest(&[
-            said.reason,
-            said.action,
-            said.regarding.uid.as_deref().unwrap_or_default(),
-            // Two notes are two Events: only equal ones are one series.
-            &said.note,
+            event.reason,
+            event.action,
+            event.regarding.uid.as_deref().unwrap_or_default(),
+            // Events with different notes are different series.
+            &event.note,
         ]);
         if let Some(series) = self.series.get_mut(&key) {
-            if series.id == said.id {
+            if series.id == event.id {
                 return Ok(());
             }
-            let counted = count(&self.writer, said, series, now).await;
+            let counted = count(&self.writer, event, series, now).await;
             if !matches!(counted, Err(ApiError::NotFound(_))) {
                 return counted;
             }
-            // It has expired meanwhile.
+            // The Event has expired.
         }
-        let name = event_name(said);
-        match self.create(said, &name, now).await {
+        let name = event_name(event);
+        match self.create(event, &name, now).await {
             Ok(()) | Err(ApiError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
@@ -100,7 +100,7 @@ impl Events {
             self.series.clear();
         }
         let series = Series {
-            id: said.id.clone(),
+            id: event.id.clone(),
             name,
             count: 1,
             last: now,
@@ -109,9 +109,9 @@ impl Events {
         Ok(())
     }
 
-    async fn create(&self, said: &EventNote, name: &str, now: Timestamp) -> Result<(), ApiError> {
-        let namespace = namespace(said);
-        let event = Event {
+    async fn create(&self, event: &EventNote, name: &str, now: Timestamp) -> Result<(), ApiError> {
+        let namespace = namespace(event);
+        let object = Event {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
                 namespace: Some(namespace.to_owned()),
@@ -120,25 +120,32 @@ impl Events {
             event_time: Some(MicroTime(now)),
             reporting_controller: Some(CONTROLLER.to_owned()),
             reporting_instance: Some(self.instance.clone()),
-            regarding: Some(said.regarding.clone()),
-            related: said.related.clone(),
-            reason: Some(said.reason.to_owned()),
-            action: Some(said.action.to_owned()),
-            note: Some(clip(&said.note, limits::EVENT_NOTE_BYTES_MAX).to_owned()),
-            type_: Some(if said.is_warning { "Warning" } else { "Normal" }.to_owned()),
+            regarding: Some(event.regarding.clone()),
+            related: event.related.clone(),
+            reason: Some(event.reason.to_owned()),
+            action: Some(event.action.to_owned()),
+            note: Some(clip(&event.note, limits::EVENT_NOTE_BYTES_MAX).to_owned()),
+            type_: Some(
+                if event.is_warning {
+                    "Warning"
+                } else {
+                    "Normal"
+                }
+                .to_owned(),
+            ),
             ..Event::default()
         };
         let resource = resource();
-        let mut object = DynamicObject::new(name, &resource).within(namespace);
-        object.data = serde_json::to_value(&event).unwrap_or_default();
-        if let Some(fields) = object.data.as_object_mut() {
+        let mut dynamic = DynamicObject::new(name, &resource).within(namespace);
+        dynamic.data = serde_json::to_value(&object).unwrap_or_default();
+        if let Some(fields) = dynamic.data.as_object_mut() {
             for key in ["apiVersion", "kind", "metadata"] {
                 fields.remove(key);
             }
         }
         let manager = FieldManager::notifier();
         self.writer
-            .create_dynamic(&manager, &resource, namespace, &object)
+            .create_dynamic(&manager, &resource, namespace, &dynamic)
             .await
             .map(drop)
     }
@@ -146,7 +153,7 @@ impl Events {
 
 async fn count(
     writer: &Writer,
-    said: &EventNote,
+    event: &EventNote,
     series: &mut Series,
     now: Timestamp,
 ) -> Result<(), ApiError> {
@@ -155,11 +162,11 @@ async fn count(
     let manager = FieldManager::notifier();
     let resource = resource();
     writer
-        .merge_dynamic(&manager, &resource, namespace(said), &series.name, &patch)
+        .merge_dynamic(&manager, &resource, namespace(event), &series.name, &patch)
         .await?;
     series.count = count;
     series.last = now;
-    series.id.clone_from(&said.id);
+    series.id.clone_from(&event.id);
     Ok(())
 }
 
@@ -167,17 +174,17 @@ fn resource() -> ApiResource {
     ApiResource::erase::<Event>(&())
 }
 
-fn namespace(said: &EventNote) -> &str {
-    said.regarding.namespace.as_deref().unwrap_or("default")
+fn namespace(event: &EventNote) -> &str {
+    event.regarding.namespace.as_deref().unwrap_or("default")
 }
 
-/// The object's name and a digest of what is said, so that the same always has the same name.
-fn event_name(said: &EventNote) -> String {
+/// The name of the object and a digest of the content, so that equal Events have equal names.
+fn event_name(event: &EventNote) -> String {
     const OBJECT_BYTES_MAX: usize = 200;
-    let kind = said.regarding.kind.as_deref().unwrap_or_default();
-    let name = said.regarding.name.as_deref().unwrap_or_default();
+    let kind = event.regarding.kind.as_deref().unwrap_or_default();
+    let name = event.regarding.name.as_deref().unwrap_or_default();
     let name = clip(name, OBJECT_BYTES_MAX).trim_end_matches(['.', '-']);
-    let hex = u128::from_be_bytes(digest(&[&said.id, kind, said.reason]));
+    let hex = u128::from_be_bytes(digest(&[&event.id, kind, event.reason]));
     format!("{name}.{hex:032x}")
 }
 
@@ -211,7 +218,7 @@ mod tests {
 
     type Asked = Arc<Mutex<Vec<(Method, String, Value)>>>;
 
-    /// An API server that knows Events by name and keeps what it was asked.
+    /// An API server that stores Events by name and records the requests.
     async fn api() -> (Writer, Asked) {
         let asked = Asked::default();
         let kept = Arc::clone(&asked);
@@ -251,7 +258,7 @@ mod tests {
         )
     }
 
-    fn said(id: &str, note: &str) -> EventNote {
+    fn event(id: &str, note: &str) -> EventNote {
         EventNote {
             id: id.to_owned(),
             regarding: ObjectReference {
@@ -279,19 +286,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_note_again_is_counted_and_another_note_is_not_lost() {
+    async fn a_repeated_note_is_counted_and_another_note_is_not_lost() {
         let (writer, asked) = api().await;
         let mut events = Events::new(writer, "pod-1");
         events
-            .publish(&said("a", "n1 is silent"), at(0))
+            .publish(&event("a", "n1 is silent"), at(0))
             .await
             .unwrap();
         events
-            .publish(&said("b", "n1 is silent"), at(60))
+            .publish(&event("b", "n1 is silent"), at(60))
             .await
             .unwrap();
         events
-            .publish(&said("c", "n2 is silent"), at(61))
+            .publish(&event("c", "n2 is silent"), at(61))
             .await
             .unwrap();
         assert_eq!(methods(&asked), [Method::POST, Method::PATCH, Method::POST]);
@@ -306,31 +313,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_before_a_restart_is_not_written_twice() {
+    async fn an_event_from_before_a_restart_is_not_written_twice() {
         let (writer, asked) = api().await;
         for _ in 0..2 {
             let mut events = Events::new(writer.clone(), "pod-1");
-            events.publish(&said("a", "n"), at(0)).await.unwrap();
-            events.publish(&said("a", "n"), at(1)).await.unwrap();
+            events.publish(&event("a", "n"), at(0)).await.unwrap();
+            events.publish(&event("a", "n"), at(1)).await.unwrap();
         }
-        // The second try found it; saying the same id twice in one life asks nobody.
+        // The second instance found it; a repeated id in one instance makes no request.
         assert_eq!(methods(&asked), [Method::POST, Method::POST]);
     }
 
     #[tokio::test]
-    async fn after_six_minutes_it_is_a_new_event_and_memory_has_a_bound() {
+    async fn after_six_minutes_it_is_a_new_event_and_memory_is_bounded() {
         let (writer, asked) = api().await;
         let mut events = Events::new(writer, "pod-1");
-        events.publish(&said("a", "n"), at(0)).await.unwrap();
+        events.publish(&event("a", "n"), at(0)).await.unwrap();
         events
-            .publish(&said("b", "n"), at(limits::EVENT_SERIES_S))
+            .publish(&event("b", "n"), at(limits::EVENT_SERIES_S))
             .await
             .unwrap();
         assert_eq!(methods(&asked), [Method::POST, Method::POST]);
         for note in 0..=limits::EVENT_SERIES_MAX {
-            let said = said(&note.to_string(), &note.to_string());
+            let note = event(&note.to_string(), &note.to_string());
             events
-                .publish(&said, at(limits::EVENT_SERIES_S))
+                .publish(&note, at(limits::EVENT_SERIES_S))
                 .await
                 .unwrap();
         }
@@ -338,11 +345,11 @@ mod tests {
     }
 
     #[test]
-    fn names_of_events_fit_whatever_the_object_is_called() {
-        let mut long = said("a", "n");
+    fn names_of_events_are_valid_whatever_the_name_of_the_object_is() {
+        let mut long = event("a", "n");
         long.regarding.name = Some("a.".repeat(126));
         let name = event_name(&long);
         assert!(name.len() <= 253 && !name.contains(".."), "{name}");
-        assert_ne!(event_name(&said("a", "n")), event_name(&said("b", "n")));
+        assert_ne!(event_name(&event("a", "n")), event_name(&event("b", "n")));
     }
 }

@@ -1,9 +1,10 @@
-//! The names under which writes are made, and which of them act.
+//! The field managers: the names under which Yellowjack writes, and which of them act.
 //!
-//! `write` asks the gate for those that act. A new manager acts unless it is made by `reporting`.
+//! Writes of a manager that acts need the leader gate. A new manager acts unless it is made by
+//! `reporting`.
 
-/// A writer's name in `metadata.managedFields`. One per part of the program, so that each owns its
-/// own fields and nothing else.
+/// A name in `metadata.managedFields`. Each part of the program has its own, so that it owns only the
+/// fields that it writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldManager {
     name: String,
@@ -29,44 +30,44 @@ impl FieldManager {
         Self::reporting(&format!("yellowjack/evidence-{observer}"))
     }
 
-    /// Events, and what Incidents say about who was told.
+    /// Events, and the delivery records of notifications in Incidents.
     #[must_use]
     pub fn notifier() -> Self {
         Self::acting("yellowjack/notifier")
     }
 
-    /// The word of a person at the command line.
+    /// The disposition that a person sets at the command line.
     #[must_use]
     pub fn person() -> Self {
         Self::acting("yellowjack/person")
     }
 
-    /// An agent's Lease.
+    /// The heartbeat Lease of a node agent.
     #[must_use]
     pub fn agent(node: &str) -> Self {
         Self::reporting(&format!("yellowjack/agent-{node}"))
     }
 
-    /// What one observer reports of the contacts of a run's pods.
+    /// The ContactReports of one observer.
     #[must_use]
     pub fn contacts(observer: &str) -> Self {
         Self::reporting(&format!("yellowjack/contacts-{observer}"))
     }
 
-    /// What one observer saw of contained pods. Not the manager of its evidence: an apply takes back
-    /// what it leaves out.
+    /// The observations of contained pods by one observer. Not the manager of its evidence: an apply
+    /// removes the fields of its manager that it leaves out.
     #[must_use]
     pub fn observation(observer: &str) -> Self {
         Self::reporting(&format!("yellowjack/observation-{observer}"))
     }
 
-    /// The name.
+    /// The name in `metadata.managedFields`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// Whether it only says what was seen. Whoever sees may, leader or not.
+    /// Whether its writes only report what was seen, which every replica and node agent does.
     #[must_use]
     pub(super) const fn bypasses_leader_gate(&self) -> bool {
         self.bypasses_leader_gate

@@ -1,20 +1,20 @@
-//! Pacing of actions: a burst of quarantines must not become a burst of API writes.
+//! A rate limiter for writes: a burst of quarantines must not become a burst of API requests.
 //!
-//! A token bucket with time as a parameter; the responder waits as long as it says.
+//! A token bucket with time as a parameter; the caller waits for the returned delay.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Actions per second that are let through, with a burst of as many.
+/// Limits the actions per second, with a burst of the actions of one second.
 #[derive(Debug)]
 pub struct RateLimiter {
     per_second: f64,
-    /// When the next action may go, as if each took `1 / per_second`.
+    /// When the next action may begin, if each takes `1 / per_second`.
     next: Mutex<Option<Instant>>,
 }
 
 impl RateLimiter {
-    /// A limiter for this many actions per second, and as many at once.
+    /// A limiter for this many actions per second.
     #[must_use]
     pub fn new(per_second: f64) -> Self {
         Self {
@@ -23,10 +23,10 @@ impl RateLimiter {
         }
     }
 
-    /// Takes one slot; returns how long to wait before it is one's turn.
+    /// Reserves one slot; returns how long to wait for it.
     pub fn reserve(&self, now: Instant) -> Duration {
         let slot = Duration::from_secs_f64(1.0 / self.per_second);
-        // A second's worth of slots may be used at once.
+        // The slots of one second may be used at once.
         let burst = Duration::from_secs(1).saturating_sub(slot);
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(burst).unwrap_or(now);
@@ -41,14 +41,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_goes_at_once_and_then_five_a_second() {
+    fn a_burst_begins_at_once_and_then_five_actions_a_second() {
         let (limiter, start) = (RateLimiter::new(5.0), Instant::now());
         let waits: Vec<u128> = (0..8).map(|_| limiter.reserve(start).as_millis()).collect();
         assert_eq!(waits, [0, 0, 0, 0, 0, 200, 400, 600]);
     }
 
     #[test]
-    fn after_a_rest_the_burst_is_there_again() {
+    fn a_burst_is_possible_again_after_a_pause() {
         let (limiter, start) = (RateLimiter::new(5.0), Instant::now());
         for _ in 0..5 {
             limiter.reserve(start);

@@ -1,8 +1,7 @@
-//! Writes: each with a field manager, a time limit and a counted outcome; those that act, only while
-//! this process leads.
+//! Writes to the API server: each with a field manager, a time limit and a counted outcome. Writes that
+//! act need the leader gate.
 //!
-//! Called by `controller` and `respond`. Must not decide what to write, and never retries: the
-//! reconcilers do, with backoff and fresh state.
+//! Does not decide what to write, and never retries: the reconcilers retry with backoff and fresh state.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -24,12 +23,12 @@ use crate::cluster::error::ApiError;
 use crate::cluster::leader::LeaderGate;
 use crate::cluster::read::Reader;
 
-/// What a server-side apply does about fields that another manager owns with another value.
+/// What a server-side apply does with fields to which another manager gave another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflicts {
-    /// Take them over: for objects that Yellowjack made.
+    /// Take them over: for objects that Yellowjack created.
     TakeOver,
-    /// Fail with [`ApiError::Conflict`]: for whatever may belong to somebody else.
+    /// Fail with [`ApiError::Conflict`]: for objects that may belong to others.
     Respect,
 }
 
@@ -43,7 +42,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer whose every write takes at most `timeout`, and acts only while `gate` is open.
+    /// A writer with this time limit for each write, which acts only while `gate` is open.
     #[must_use]
     pub fn new(client: Client, timeout: Duration, gate: LeaderGate) -> Self {
         Self {
@@ -66,14 +65,14 @@ impl Writer {
         Reader::new(self.client.clone())
     }
 
-    /// Whether a write that acts would be let through now. For whoever would only fail otherwise: the
-    /// writer asks again itself.
+    /// Whether a write that acts would be let through now. A hint to save work: each write checks the gate
+    /// again.
     #[must_use]
     pub fn may_act(&self) -> bool {
         self.gate.is_open()
     }
 
-    /// The gate.
+    /// The leader gate.
     #[must_use]
     pub const fn gate(&self) -> &LeaderGate {
         &self.gate
@@ -85,7 +84,7 @@ impl Writer {
         &self.counters
     }
 
-    /// Server-side apply of a namespaced object. Creates it where it is missing.
+    /// Server-side apply of a namespaced object. Creates it if it does not exist.
     pub async fn apply<K>(
         &self,
         manager: &FieldManager,
@@ -111,8 +110,8 @@ impl Writer {
         .await
     }
 
-    /// Server-side apply of some fields of a namespaced object that exists. `fields` has the
-    /// `apiVersion` and `kind`. What is left out stays as it is.
+    /// Server-side apply of some fields of an existing namespaced object. `fields` includes `apiVersion`
+    /// and `kind`. Other fields stay as they are.
     pub async fn apply_fields<K>(
         &self,
         manager: &FieldManager,
@@ -154,8 +153,7 @@ impl Writer {
         .await
     }
 
-    /// Creates a namespaced object as it is written. An object of this name that exists is
-    /// [`ApiError::Conflict`]: creating never changes anything.
+    /// Creates a namespaced object. Fails with [`ApiError::Conflict`] if an object of this name exists.
     pub async fn create_dynamic(
         &self,
         manager: &FieldManager,
@@ -173,8 +171,7 @@ impl Writer {
             .await
     }
 
-    /// Creates an object of the whole cluster. One of this name that exists is
-    /// [`ApiError::Conflict`].
+    /// Creates a cluster-scoped object. Fails with [`ApiError::Conflict`] if one of this name exists.
     pub async fn create_cluster_scoped<K>(
         &self,
         manager: &FieldManager,
@@ -197,7 +194,7 @@ impl Writer {
             .await
     }
 
-    /// Deletes an object of the whole cluster. Gone already is success.
+    /// Deletes a cluster-scoped object. Succeeds if it does not exist.
     pub async fn delete_cluster_scoped<K>(&self, name: &str) -> Result<(), ApiError>
     where
         K: Resource<DynamicType = (), Scope = ClusterResourceScope>
@@ -213,8 +210,8 @@ impl Writer {
         }
     }
 
-    /// Merge patch of a namespaced object. Put `metadata.uid` or `metadata.resourceVersion` into
-    /// the patch to make it conditional.
+    /// Merge patch of a namespaced object. `metadata.uid` or `metadata.resourceVersion` in the patch makes
+    /// it conditional.
     pub async fn merge<K>(
         &self,
         manager: &FieldManager,
@@ -254,8 +251,8 @@ impl Writer {
         .await
     }
 
-    /// Strategic merge patch of a running pod's resources, through its `resize` subresource. Put
-    /// `metadata.resourceVersion` into the patch to make it conditional.
+    /// Strategic merge patch of a running pod's resources, through its `resize` subresource.
+    /// `metadata.resourceVersion` in the patch makes it conditional.
     pub async fn resize(
         &self,
         manager: &FieldManager,
@@ -272,10 +269,9 @@ impl Writer {
         .await
     }
 
-    /// Replaces the status, if the object still is of this resource version.
-    ///
-    /// A status is a record; one that was computed from a stale copy must not overwrite what
-    /// happened since. [`ApiError::Conflict`] means: look again.
+    /// Replaces the status, if the object still has this resource version. Fails with
+    /// [`ApiError::Conflict`] otherwise: a status that was computed from a stale copy must not overwrite
+    /// later records.
     pub async fn status<K, S>(
         &self,
         manager: &FieldManager,
@@ -322,7 +318,7 @@ impl Writer {
         .await
     }
 
-    /// Deletes the object of this name, if it is the one with this UID. Gone already is success.
+    /// Deletes the object with this name and UID. Succeeds if it does not exist.
     pub async fn delete<K>(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -334,7 +330,7 @@ impl Writer {
         self.delete_in(&api, name, uid, None).await
     }
 
-    /// Deletes the object, if it is as it was read. Gone already is success.
+    /// Deletes the object if it did not change since it was read. Succeeds if it does not exist.
     pub async fn delete_unchanged<K>(&self, object: &K) -> Result<(), ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -356,8 +352,8 @@ impl Writer {
         }
     }
 
-    /// Deletes a pod with this UID, which may take so many seconds to end, or its own grace period. One that
-    /// is being deleted already gets less time by this, never more.
+    /// Deletes the pod with this UID, with this grace period or its own. For a pod that is already being
+    /// deleted this can only shorten the grace period.
     pub async fn delete_pod(
         &self,
         namespace: &str,
@@ -390,8 +386,8 @@ impl Writer {
         }
     }
 
-    /// The one way out for every write. Whatever acts needs an open gate, and ends before others may
-    /// begin; a deletion has no manager, and acts.
+    /// Every write passes through here. A write that acts needs an open gate, and ends before another
+    /// leader may begin one. A deletion has no manager, and acts.
     async fn bounded<T>(
         &self,
         manager: Option<&FieldManager>,
@@ -444,7 +440,7 @@ mod tests {
     use super::*;
     use crate::api::Incident;
 
-    /// Nobody listens there.
+    /// A writer to an address where no server listens.
     fn writer(gate: LeaderGate) -> Writer {
         let nowhere = http::Uri::from_static("http://127.0.0.1:1/");
         let client = crate::cluster::connect_plain(&nowhere).unwrap();
@@ -459,7 +455,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_the_lease_whatever_acts_is_refused_and_what_only_tells_goes_out() {
+    async fn without_the_lease_writes_that_act_are_refused_and_reports_are_sent() {
         let writer = writer(LeaderGate::closed());
         for manager in [FieldManager::controller(), FieldManager::responder()] {
             let refused = apply(&writer, manager).await;
@@ -480,7 +476,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_gate_is_asked_anew_for_each_write() {
+    async fn the_gate_is_checked_for_each_write() {
         let gate = LeaderGate::without_election();
         let writer = writer(gate.clone());
         gate.open(gate.next_term().await);

@@ -196,7 +196,7 @@ impl Fixture {
     async fn new(incidents: &[Incident], api: Script) -> Self {
         use base64::Engine as _;
         let (stores, mut writers) = Stores::new();
-        writers.fill_all_with_nothing();
+        writers.fill_all_empty();
         let api = serve(api).await;
         let client = connect_plain(&api.url).unwrap();
         let secret = tempfile::NamedTempFile::new().unwrap();

@@ -1,26 +1,26 @@
-//! The circuit breaker: when very many pods cross the line at once, something else broke (DNS, the
-//! network plug-in, a registry), and quarantining them all would be the outage.
+//! The circuit breaker: when many pods cross the threshold at once, the likely cause is a shared failure (DNS,
+//! the network plug-in, a registry), and isolating all of them would cause an outage.
 //!
-//! Stateless: computed from the Incidents that exist, so that a restart does not reset it.
+//! Computed from the existing Incidents without own state, so a restart does not reset it.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// The window in which crossings are counted.
+/// The window in which detections are counted.
 pub const BREAKER_WINDOW: Duration = Duration::from_mins(5);
 
-/// How many pods may cross within the window.
+/// How many pods may cross the threshold within the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerLimits {
-    /// At least this many, however small the cluster.
+    /// The minimum, in a cluster of any size.
     pub pods_min: usize,
-    /// Otherwise this share of the pods that are watched now.
+    /// The share of the watched pods.
     pub share: f64,
 }
 
 impl Default for BreakerLimits {
-    /// max(5, 0.5 %): a judgement, see docs/decisions/0005-response.md.
+    /// max(5, 0.5 %), see docs/decisions/0005-response.md.
     fn default() -> Self {
         Self {
             pods_min: 5,
@@ -30,7 +30,7 @@ impl Default for BreakerLimits {
 }
 
 impl BreakerLimits {
-    /// The most crossings that are acted on, with so many pods watched.
+    /// The maximum number of crossings that are acted on, with this number of watched pods.
     #[must_use]
     #[allow(
         clippy::cast_precision_loss,
@@ -43,17 +43,17 @@ impl BreakerLimits {
     }
 }
 
-/// The breaker at one moment.
+/// The state of the circuit breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Breaker {
-    /// Pods that crossed within the window.
+    /// Pods that crossed the threshold within the window.
     pub crossings: usize,
-    /// The most that are acted on.
+    /// The maximum that is acted on.
     pub crossings_max: usize,
 }
 
 impl Breaker {
-    /// From the times at which pods crossed the line, one per pod.
+    /// From the times at which pods crossed the threshold, one for each pod.
     #[must_use]
     pub fn at(
         now: Timestamp,
@@ -69,7 +69,7 @@ impl Breaker {
         }
     }
 
-    /// Whether it is open, that is: nothing is quarantined automatically.
+    /// Whether it is open: no pod is isolated automatically.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         self.crossings > self.crossings_max

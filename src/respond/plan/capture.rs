@@ -1,14 +1,14 @@
-//! What is kept of a pod before an action that destroys it.
+//! The copy of a pod that an Incident keeps before an action that destroys the pod.
 
 use serde_json::{Value, json};
 
 use crate::limits;
 
-/// In place of a value that may be a credential.
+/// Replaces a value that may be a credential.
 const WITHHELD: &str = "(withheld)";
 
-/// The pod as the Incident keeps it: values of environment variables are withheld, managed fields
-/// dropped; cut down to names and images where it is larger than [`limits::CAPTURE_BYTES_MAX`].
+/// The copy of a pod for the Incident: without values of environment variables and managed fields, and
+/// reduced to names and images if it is larger than [`limits::CAPTURE_BYTES_MAX`].
 #[must_use]
 pub fn captured_pod(mut pod: Value) -> Value {
     if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -17,7 +17,7 @@ pub fn captured_pod(mut pod: Value) -> Value {
             .get_mut("annotations")
             .and_then(Value::as_object_mut)
         {
-            // Holds the whole spec once more, with the values that are withheld below.
+            // Contains the whole spec, with the values that are withheld below.
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
     }
@@ -45,14 +45,14 @@ fn withhold_environment(container: &mut Value) {
     }
 }
 
-/// A text, cut.
+/// A text, truncated.
 fn text(value: Option<&Value>) -> Option<&str> {
     value
         .and_then(Value::as_str)
         .map(|text| crate::model::clip(text, limits::NAME_BYTES_MAX))
 }
 
-/// Names and images only, each cut: bounded whatever the pod's author wrote.
+/// Only names and images, each truncated, so that the size is bounded for every pod.
 fn outline(pod: &Value) -> Value {
     let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
     let containers: Vec<Value> = containers
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_of_an_environment_variable_is_kept() {
+    fn values_of_environment_variables_are_withheld() {
         let kept = captured_pod(pod("run"));
         assert!(!kept.to_string().contains("s3cret"), "{kept}");
         assert_eq!(kept["spec"]["containers"][0]["env"][0]["name"], "TOKEN");
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_pod_is_cut_down_to_names_and_images() {
+    fn a_large_pod_is_reduced_to_names_and_images() {
         let kept = captured_pod(pod(&"x".repeat(limits::CAPTURE_BYTES_MAX)));
         assert!(kept.to_string().len() < 1024);
         assert_eq!(
