@@ -4,7 +4,7 @@
 
 use k8s_openapi::api::core::v1::Node;
 
-/// Labels whose value is a sharing strategy: NVIDIA's GPU feature discovery, GKE.
+/// Labels with a sharing strategy as their value: NVIDIA's GPU feature discovery, GKE.
 const STRATEGY_LABELS: [&str; 2] = [
     "nvidia.com/gpu.sharing-strategy",
     "cloud.google.com/gke-gpu-sharing-strategy",

@@ -1,4 +1,4 @@
-//! Pods whose detection state must be reset. Filled by the responder and by the watch of pods, drained
+//! Pods that need a reset of their detection state. Filled by the responder and by the watch of pods, drained
 //! by the pipeline.
 
 use std::collections::HashSet;

@@ -41,7 +41,7 @@ pub struct ResponderParts {
     pub run_settings: RunSettings,
     /// The settings for the whole cluster.
     pub settings: ResponderSettings,
-    /// Pods whose detection state must be reset.
+    /// Pods that need a reset of their detection state.
     pub resets: ResetQueue,
     /// The time from a log line of a pod to its isolation.
     pub isolation_latency: LatencyHistogram,

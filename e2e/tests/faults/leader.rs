@@ -144,7 +144,7 @@ async fn cut_off(client: &Client, cut: Matcher) -> anyhow::Result<()> {
     ensure!(actions(&incident) == [isolated], "{:?}", incident.status);
     let printed = replicas.at(leader).printed();
     ensure!(
-        printed.contains("could not be renewed in time"),
+        printed.contains("Failed to renew the Lease in time"),
         "{printed}"
     );
     in_turn(&replicas, leader, next)?;

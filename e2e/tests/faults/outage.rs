@@ -23,7 +23,7 @@ fn a_scan_during_an_outage_of_the_api_server_is_answered_after_it() -> anyhow::R
         world.proxy.close_watches();
         world.write(ScanLines::new(&world.address).take(SCAN))?;
         world
-            .wait_until_printed("An Incident is not written yet", TRIES)
+            .wait_until_printed("Failed to write an Incident; will retry.", TRIES)
             .await?;
         ensure!(world.incidents().await?.is_empty());
         world.proxy.clear();
@@ -54,7 +54,7 @@ fn what_changed_while_a_watch_was_failing_is_noticed() -> anyhow::Result<()> {
         world.proxy.fail_times(runs, broken, EVERY_TIME);
         world.proxy.close_watches();
         world
-            .wait_until_printed("Watch failed and is tried again. kind=AgentRun", 1)
+            .wait_until_printed("The watch failed; will retry. kind=AgentRun", 1)
             .await?;
         world.make_run_of("late", "missing").await?;
         world.proxy.clear();
@@ -80,7 +80,7 @@ fn what_changed_before_a_watch_expired_is_noticed_in_the_list_that_follows() -> 
         world.proxy.fail_times(watch(), broken, EVERY_TIME);
         world.proxy.close_watches();
         world
-            .wait_until_printed("Watch failed and is tried again. kind=AgentRun", 1)
+            .wait_until_printed("The watch failed; will retry. kind=AgentRun", 1)
             .await?;
         world.make_run_of("late", "missing").await?;
         world.proxy.clear();

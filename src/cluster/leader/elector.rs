@@ -224,8 +224,8 @@ impl LeaderElector {
         }
     }
 
-    /// Removes the holder if it is this process. The Lease is read first: a renewal whose response was
-    /// lost may have succeeded.
+    /// Removes the holder if it is this process. The Lease is read first: a renewal without a
+    /// response may have succeeded.
     async fn clear_holder(&self) -> Result<bool, ApiError> {
         let api = self.api();
         let stored = api.get(&self.name).await?;

@@ -6,8 +6,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{DynamicObject, ListParams, ObjectList, PartialObjectMeta};
-use kube::core::ApiResource;
+use kube::api::{ListParams, ObjectList, PartialObjectMeta};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -42,17 +41,6 @@ impl Reader {
             + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        read(api.get_opt(name)).await
-    }
-
-    /// A namespaced object of a kind that this build has no type for; `None` if it does not exist.
-    pub async fn get_dynamic_opt(
-        &self,
-        resource: &ApiResource,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<DynamicObject>, ApiError> {
-        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, resource);
         read(api.get_opt(name)).await
     }
 

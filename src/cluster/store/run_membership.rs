@@ -1,7 +1,7 @@
-//! The membership: which pod belongs to which run, as the controller resolved it last.
+//! Which pod belongs to which run, as the controller last resolved it.
 //!
-//! Written by `controller` after each look at a run's target; read by whoever needs to know a
-//! pod's run or a run's pods. A pod is on it by UID, so a label alone puts nobody on it.
+//! Written by `controller` after it resolved the target of a run. Pods are identified by UID, so a label
+//! alone does not make a pod a member.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};

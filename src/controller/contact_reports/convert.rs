@@ -64,7 +64,7 @@ pub(super) fn report_name(run_name: &str, run_uid: &str, observer: &str) -> Stri
 }
 
 /// What a report is to say of a contribution. The index knows the pods' names; one that it has
-/// resets was there when the controller looked at the report.
+/// forgotten was there when the controller looked at the report.
 pub(super) fn outgoing(contribution: &Contribution, index: &Index) -> Outgoing {
     let mut pods: Vec<ContactingPod> = Vec::new();
     for (key, contact) in &contribution.failed {

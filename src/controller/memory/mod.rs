@@ -77,7 +77,7 @@ pub struct Restored {
 
 impl Restored {
     /// The sources are these now. What a log has shown, and contacts that wait for an answer, name their log by the
-    /// source's number: where that is another source's by now, they are resets.
+    /// source's number: where that is another source's by now, they are forgotten.
     pub fn match_sources(&mut self, names: &[String]) {
         let is_there = |(name, (number, _)): (&String, &(u16, EventTime))| {
             names.get(usize::from(*number)) == Some(name)

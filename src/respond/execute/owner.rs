@@ -37,7 +37,7 @@ pub async fn owner_control(
         client,
         namespace,
     };
-    // Each turn removes a deleted owner from the chain, whose length is bounded.
+    // Each turn removes a deleted owner from the chain, and the chain is bounded.
     while !links.is_empty() {
         let chosen = match suspension::choose(&links) {
             Choice::Suspend(chosen) => chosen,
@@ -106,7 +106,7 @@ impl OwnerReader<'_> {
                 Err(error) if error.is_forbidden() => {
                     if object.labels().contains_key(suspension::KUEUE_QUEUE) {
                         return Ok(Err(format!(
-                            "{} {} is managed by Kueue, whose Workloads the operator may not read: \
+                            "{} {} is managed by Kueue, and the operator may not read its Workloads: \
                              grant it list, get and patch, or set spec.active to false by hand",
                             link.kind, link.name
                         )));

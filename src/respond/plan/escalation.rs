@@ -2,15 +2,20 @@
 //! that does not stop the traffic, suspend the owner; if that is not possible or not enough and the
 //! run allows it, delete the pod. Deleting is never first: the owner would replace the pod.
 
-use super::{
-    OwnerControl, Plan, PodView, RECHECK, RECHECK_SLOWLY, SHORTENED_GRACE_S, Snapshot, Step,
-    Suspension, has_done, has_done_to, has_settled, has_tried, newest_evidence, reason_of,
-    throttle,
-};
+use std::time::Duration;
+
+use super::snapshot::{OwnerControl, PodView, SHORTENED_GRACE_S, Snapshot};
+use super::status::{has_done, has_done_to, has_settled, has_tried, newest_evidence, reason_of};
+use super::step::{Plan, RECHECK, RECHECK_SLOWLY, Step};
+use super::suspension::Suspension;
+use super::throttle::CpuReduction;
 use crate::api::{
     ActionKind, IncidentCondition, ObjectTarget, Reason, ResponseAction, RestoreEntry,
 };
 use crate::respond::verify::proof::{Proof, prove};
+
+/// After the circuit breaker has reset, a finding older than this is not acted on.
+const FRESH: Duration = Duration::from_mins(1);
 
 /// Plans for an open Incident without a disposition, or with `Confirm`.
 pub(super) fn respond(snapshot: &Snapshot) -> Plan {
@@ -131,8 +136,8 @@ fn throttle_only(snapshot: &Snapshot) -> Plan {
     {
         return refusal;
     }
-    if let Some(next) = throttle::next(snapshot) {
-        return next;
+    if let Some(step) = next_throttle(snapshot) {
+        return Plan::step(step);
     }
     let message = if has_done_to(incident, ActionKind::Throttle, subject) {
         "maxAction is Throttle: the CPU of the pod is reduced, and its traffic continues"
@@ -145,6 +150,34 @@ fn throttle_only(snapshot: &Snapshot) -> Plan {
         Reason::ActionLimited,
         message,
     )
+}
+
+/// The next step towards a throttled pod; `None` when it is throttled, or recorded as impossible. Only
+/// the Incident's own pod is throttled, whatever the scope: each rogue pod has its own Incident.
+fn next_throttle(snapshot: &Snapshot) -> Option<Step> {
+    let incident = &snapshot.incident;
+    let subject = &incident.spec.subject;
+    let pod = snapshot.pods.iter().find(|pod| pod.uid == subject.uid)?;
+    if has_settled(incident, ActionKind::Throttle, &pod.uid) {
+        return None;
+    }
+    let is_saved = |entry: &&RestoreEntry| entry.target.uid == pod.uid;
+    let saved = incident.restore().iter().filter(is_saved);
+    let saved: Vec<RestoreEntry> = saved.cloned().collect();
+    Some(match &snapshot.cpu {
+        None => Step::ReadCpu(pod.clone()),
+        Some(CpuReduction::Possible(entries)) => {
+            match entries.iter().find(|entry| !saved.contains(entry)) {
+                Some(entry) => Step::RecordRestore(entry.clone()),
+                None => Step::Throttle(pod.clone(), saved),
+            }
+        }
+        // Throttled already, but the process ended before recording it: repeat the step to record it.
+        Some(CpuReduction::Refused(_)) if !saved.is_empty() => Step::Throttle(pod.clone(), saved),
+        Some(CpuReduction::Refused(why)) => {
+            Step::Skip(ActionKind::Throttle, pod.target(), why.clone())
+        }
+    })
 }
 
 fn breaker_refusal(snapshot: &Snapshot) -> Option<Plan> {
@@ -165,7 +198,7 @@ fn breaker_refusal(snapshot: &Snapshot) -> Option<Plan> {
     let held_back = reason_of(&snapshot.incident, IncidentCondition::Contained)
         == Some(Reason::BreakerOpen.name());
     let is_fresh = newest_evidence(&snapshot.incident)
-        .is_some_and(|time| snapshot.now.duration_since(time) <= super::signed(super::FRESH));
+        .is_some_and(|time| snapshot.now.duration_since(time) <= signed(FRESH));
     let message = "the circuit breaker has reset and this finding is stale: no action without new \
                    evidence";
     (held_back && !is_fresh).then(|| refuse(message.to_owned()))
@@ -365,7 +398,7 @@ fn next_step_for(snapshot: &Snapshot, owner: &Suspension, pods: Vec<PodView>) ->
     let is_of_owner = |entry: &&RestoreEntry| owner.matches(entry);
     let saved = incident.restore().iter().find(is_of_owner);
     if !owner.is_suspended() {
-        // A value that somebody set after it was recorded is the one to restore.
+        // A value that someone set after it was recorded is the one to restore.
         let is_saved = saved.is_some_and(|entry| entry.before == owner.current);
         return Some(if is_saved {
             Step::Suspend(owner.clone(), pods)
@@ -418,4 +451,9 @@ fn add_open_conditions(snapshot: &Snapshot, plan: Plan) -> Plan {
         Reason::AwaitingHuman,
         "set spec.disposition to Confirm, Release or Terminate, with by and why",
     )
+}
+
+/// A signed duration, for comparisons with differences of times.
+fn signed(duration: Duration) -> jiff::SignedDuration {
+    jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX)
 }

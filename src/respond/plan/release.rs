@@ -2,7 +2,9 @@
 //!
 //! Neither the circuit breaker nor the cap on quarantines blocks a release.
 
-use super::{OtherIncident, Plan, PodView, Snapshot, Step, suspension};
+use super::snapshot::{OtherIncident, PodView, Snapshot};
+use super::step::{Plan, Step};
+use super::suspension;
 use crate::api::{ActionKind, ActionResult, IncidentCondition, Reason, RestoreEntry};
 
 /// The next step to undo; closes the Incident when nothing is left.

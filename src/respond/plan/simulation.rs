@@ -4,10 +4,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{
-    CpuReduction, OwnerControl, Plan, PodView, SHORTENED_GRACE_S, Snapshot, Step, Suspension, plan,
-    push_action, push_restore_entry,
-};
+use super::next_step::plan;
+use super::snapshot::{OwnerControl, PodView, SHORTENED_GRACE_S, Snapshot};
+use super::status::{push_action, push_restore_entry};
+use super::step::{Plan, Step};
+use super::suspension::Suspension;
+use super::throttle::CpuReduction;
 use crate::api::{ActionKind, ActionRecord, ActionResult, ObjectTarget};
 
 /// A snapshot that changes with each simulated step.

@@ -5,8 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Plan, Snapshot, Step, has_settled};
-use crate::api::{ActionKind, ObjectTarget, RestoreEntry};
+use crate::api::{ObjectTarget, RestoreEntry};
 use crate::guardrails::quantity::Amount;
 use crate::limits;
 use crate::model::clip;
@@ -111,35 +110,6 @@ fn lowered(container: &Value, is_guaranteed: bool) -> Result<(Value, Value), &'s
         }
     }
     Ok((before, set))
-}
-
-/// The next step towards a throttled pod; `None` when it is throttled, or recorded as impossible. Only
-/// the Incident's own pod is throttled, whatever the scope: each rogue pod has its own Incident.
-pub(super) fn next(snapshot: &Snapshot) -> Option<Plan> {
-    let incident = &snapshot.incident;
-    let subject = &incident.spec.subject;
-    let pod = snapshot.pods.iter().find(|pod| pod.uid == subject.uid)?;
-    if has_settled(incident, ActionKind::Throttle, &pod.uid) {
-        return None;
-    }
-    let is_saved = |entry: &&RestoreEntry| entry.target.uid == pod.uid;
-    let saved = incident.restore().iter().filter(is_saved);
-    let saved: Vec<RestoreEntry> = saved.cloned().collect();
-    let step = match &snapshot.cpu {
-        None => Step::ReadCpu(pod.clone()),
-        Some(CpuReduction::Possible(entries)) => {
-            match entries.iter().find(|entry| !saved.contains(entry)) {
-                Some(entry) => Step::RecordRestore(entry.clone()),
-                None => Step::Throttle(pod.clone(), saved),
-            }
-        }
-        // Throttled already, but the process ended before recording it: repeat the step to record it.
-        Some(CpuReduction::Refused(_)) if !saved.is_empty() => Step::Throttle(pod.clone(), saved),
-        Some(CpuReduction::Refused(why)) => {
-            Step::Skip(ActionKind::Throttle, pod.target(), why.clone())
-        }
-    };
-    Some(Plan::step(step))
 }
 
 #[cfg(test)]

@@ -108,8 +108,8 @@ enum Recorded {
 }
 
 impl Recorder {
-    /// Runs until the channel closes. Stopping earlier would drop guards, and lines whose findings are
-    /// not recorded would be acknowledged.
+    /// Runs until the channel closes. Stopping earlier would drop guards, and lines of
+    /// unrecorded findings would be acknowledged.
     pub async fn run(self, mut findings: mpsc::Receiver<AttributedFinding>) {
         let mut waiting: HashMap<(String, Signature), Waiting> = HashMap::new();
         let mut written = Written::new();
@@ -200,7 +200,7 @@ impl Recorder {
                         namespace = found.namespace,
                         pod = found.pod,
                         signature = found.finding.signature.name(),
-                        "AttributedFinding a signature in a pod without an AgentRun; no action is taken."
+                        "Found a signature in a pod without an AgentRun; no action is taken."
                     );
                 }
                 Err(error) => self.retry_later(waiting, key, entry, &error),

@@ -69,7 +69,7 @@ pub struct TrafficMonitor {
 }
 
 impl TrafficMonitor {
-    /// A monitor of sources whose health is recorded here.
+    /// A monitor of sources with this record of their health.
     #[must_use]
     pub fn with_health(health: SignalHealth) -> Self {
         Self {
@@ -328,7 +328,7 @@ mod tests {
         assert!(is_fresh(Some("dark")));
     }
 
-    /// The proof from a log whose newest record about an established connection is from this second.
+    /// The proof from a log with the newest record about an established connection at this second.
     fn proof_with_alive(alive_s: Option<i64>, log_s: i64) -> Proof {
         let (monitor, pod, now) = (TrafficMonitor::default(), PodKey::from("p"), Instant::now());
         let progress_at = |second, alive_s: Option<i64>| SourceProgress {

@@ -9,7 +9,7 @@ const SUSPENDED: [&str; 4] = [
     "suspend p1",
 ];
 
-/// A world whose Job deletes its pods with this grace period when it is suspended.
+/// A world in which the Job deletes its pods with this grace period when it is suspended.
 fn with_grace(grace_s: i64) -> World {
     let mut world = World::new();
     world.grace_s = Some(grace_s);

@@ -1,13 +1,19 @@
 //! The plan as sentences: a simulated cluster that changes with each step, and what the plan decides.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{ActionRecord, IncidentStatus, set_condition};
+use crate::api::{
+    ActionKind, ActionRecord, ActionResult, Incident, IncidentCondition, IncidentStatus,
+    ObjectTarget, Reason, ResponseAction, ResponseScope, RestoreEntry, Verdict, set_condition,
+};
 use crate::model::EventTime;
+use crate::respond::verify::proof::TrafficObservation;
 
 const NOW_S: i64 = 10_000;
 

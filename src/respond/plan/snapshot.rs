@@ -1,0 +1,128 @@
+//! The state that the plan decides from. Filled by `respond::snapshot` and by the simulation.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::breaker::Breaker;
+use super::suspension::Suspension;
+use super::throttle::CpuReduction;
+use crate::api::{Incident, ObjectTarget, ResponseAction, ResponseScope, RestoreEntry};
+use crate::respond::verify::proof::TrafficObservation;
+
+/// The shortened grace period of a pod with continuing traffic, in seconds. Not 0: the API server
+/// would remove the object at once, and with it the label that the deny selects, while the pod's
+/// processes still run.
+pub const SHORTENED_GRACE_S: u32 = 1;
+
+/// Everything that the plan decides from.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The Incident, with its latest status.
+    pub incident: Incident,
+    /// The current time.
+    pub now: Timestamp,
+    /// How far a response may go.
+    pub bounds: Bounds,
+    /// Why this pod is protected from automatic action, if it is.
+    pub protected: Option<String>,
+    /// The existing pods to contain: the Incident's own, or with scope `Run` every pod of the run.
+    pub pods: Vec<PodView>,
+    /// All pods with this Incident's quarantine label.
+    pub labelled: Vec<PodView>,
+    /// The owner of the Incident's pod.
+    pub owner: OwnerControl,
+    /// What CPU can be taken from the Incident's pod; `None` before it was read.
+    pub cpu: Option<CpuReduction>,
+    /// The standing deny.
+    pub deny: Deny,
+    /// The circuit breaker.
+    pub breaker: Breaker,
+    /// How many pods are in quarantine because of other Incidents.
+    pub quarantined_elsewhere: usize,
+    /// The maximum number of pods in quarantine.
+    pub quarantine_max: usize,
+    /// What the log showed since the isolation.
+    pub traffic: Option<TrafficObservation>,
+    /// Other open Incidents that hold pods or fields.
+    pub others: Vec<OtherIncident>,
+    /// How long a closed Incident is kept.
+    pub ttl: Duration,
+}
+
+/// How far a response may go: the run's settings within the ceilings of its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The strongest action.
+    pub max_action: ResponseAction,
+    /// Which pods are contained.
+    pub scope: ResponseScope,
+}
+
+/// The fields of a pod that the plan uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodView {
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// The node that the pod runs on.
+    pub node: Option<String>,
+    /// The value of the pod's quarantine label.
+    pub quarantine: Option<String>,
+    /// The pod's grace period in seconds, if it is being deleted.
+    pub grace_s: Option<i64>,
+}
+
+impl PodView {
+    /// Whether the pod is being deleted with more than the shortened grace period.
+    pub(super) fn has_long_grace(&self) -> bool {
+        self.grace_s
+            .is_some_and(|seconds| seconds > i64::from(SHORTENED_GRACE_S))
+    }
+
+    /// The pod as the target of an action.
+    #[must_use]
+    pub fn target(&self) -> ObjectTarget {
+        ObjectTarget::pod(&self.name, &self.uid)
+    }
+}
+
+/// How the owner of a pod can be stopped from replacing it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnerControl {
+    /// Not read yet. Reading takes requests, so a plan asks for it only when it needs to know.
+    Unread,
+    /// These owners can be suspended, in this order.
+    Suspendable(Vec<Suspension>),
+    /// The pod has no owner, or its owner no longer exists.
+    NoOwner,
+    /// The owner cannot be suspended, and why.
+    Unsupported(String),
+}
+
+/// The standing deny that selects the quarantine label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deny {
+    /// Whether it is stored in the API server.
+    pub is_stored: bool,
+    /// Other policies that still allow traffic of a quarantined pod.
+    pub widened_by: Vec<String>,
+}
+
+/// The fields of another open Incident that a release has to consider.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtherIncident {
+    /// The Incident's name.
+    pub name: String,
+    /// UIDs of the pods that it contains; none before it has acted.
+    pub pod_uids: Vec<String>,
+    /// UID of its run.
+    pub run_uid: Option<String>,
+    /// Whether its own pod is gone or being deleted.
+    pub pod_is_gone: bool,
+    /// UIDs of the owners of its pod, if known.
+    pub owners: Option<Vec<String>>,
+    /// What it must restore on release.
+    pub restore: Vec<RestoreEntry>,
+}
