@@ -31,6 +31,4 @@ pub use store::{
     prune_pod, prune_quota,
 };
 pub use watch::{WatchEvent, WatchHealth, follow};
-pub use write::{
-    Conflicts, EventNote, Events, FieldManager, Outcome, RateLimiter, WriteCounters, Writer,
-};
+pub use write::{Conflicts, EventNote, Events, FieldManager, RateLimiter, Writer};

@@ -7,7 +7,6 @@
 
 mod acknowledge;
 mod clock;
-mod counted;
 mod decoders;
 mod fate;
 mod lacking;
@@ -32,16 +31,16 @@ use super::memory::Memory;
 use crate::detect::{Engine, Origin, Scopes};
 use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
+use crate::observability::{Counters, UnattributedReason};
 use crate::respond::{AckGuard, AttributedFinding, ResetQueue, SourceProgress, TrafficMonitor};
-use crate::signals::attribute::{Index, Named, PodFacts, Why};
-use crate::signals::decode::{Decoded, Decoder, Format, Tracking, Unconfirmed, sniff};
+use crate::signals::attribute::{Index, Named, PodFacts};
+use crate::signals::decode::{Decoded, Decoder, Format, SkipReason, Tracking, Unconfirmed, sniff};
 use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position, SourceHealth, SourceState, lines};
 
 use acknowledge::{Unacknowledged, acknowledge, wait_for_records};
 pub(in crate::controller) use clock::wall_clock;
-pub use counted::{BySkipReason, Unattributed};
 use reached::Reached;
 use restart::log_times;
 pub use samples::SampleCounters;
@@ -65,13 +64,13 @@ pub struct LineCounters {
     /// Decoded into a signal.
     pub signals: AtomicU64,
     /// Well-formed and on purpose no signal, by reason.
-    pub skipped: BySkipReason,
+    pub skipped: Counters<SkipReason>,
     /// Well-formed and of no known shape.
     pub unknown: AtomicU64,
     /// Not readable.
     pub malformed: AtomicU64,
     /// Signals that no pod could be named for, by reason.
-    pub unattributed: Unattributed,
+    pub unattributed: Counters<UnattributedReason>,
     /// Signals that were left out because more pods have state than the engine may hold.
     pub beyond_bound: AtomicU64,
     /// Records that the producers said they lost.
@@ -284,7 +283,7 @@ impl Pipeline {
             return Whose::Nobodys(LineFate::Neutral);
         }
         if progress.clock.is_ahead(signal.time()) {
-            count(&self.counters.unattributed.ahead);
+            self.counters.unattributed.count(UnattributedReason::Ahead);
             return Whose::Nobodys(LineFate::Unused(Unused::Ahead));
         }
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
@@ -293,7 +292,12 @@ impl Pipeline {
             Err(why) => {
                 // It still shows what the log shows of answers.
                 self.engine.heard(index.origin_of_other(id, signal), signal);
-                if matches!(why, Why::UnknownAddress | Why::BeforePod | Why::AfterPod) {
+                if matches!(
+                    why,
+                    UnattributedReason::UnknownAddress
+                        | UnattributedReason::BeforePod
+                        | UnattributedReason::AfterPod
+                ) {
                     return Whose::NotKnownYet;
                 }
                 let fate = self.fate_of(&index, signal, why);
@@ -347,8 +351,8 @@ impl Pipeline {
     fn defer(&self, deferred: Deferred, progress: &mut Progress, tally: &mut LineTally) {
         let dropped = progress.deferred.push(deferred);
         if dropped > 0 {
-            let overflowed = &self.counters.unattributed.overflowed;
-            overflowed.fetch_add(dropped, Ordering::Relaxed);
+            let unattributed = &self.counters.unattributed;
+            unattributed.add(UnattributedReason::Overflowed, dropped);
             tally.add_unused(Unused::UnknownAddress, dropped);
         }
     }

@@ -15,7 +15,15 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use strum::VariantNames;
+
+use super::labels::{
+    Counters, DeliveryResult, FindingResult, IndexDrop, LabelValue, LineResult, LineUse, LossPlace,
+    Receiver, ReportResult, ReportedContactResult, SampleResult, ScrapeResult, StateDefect,
+    StateWriteResult, UnattributedReason, WriteOutcome,
+};
 use crate::limits;
+use crate::signals::decode::SkipReason;
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +44,9 @@ pub struct Label {
     /// All its values; none where they are the names of sources, which the command line gives.
     pub values: &'static [&'static str],
 }
+
+/// Label values that are the names of sources, which the command line gives.
+const SOURCES: &[&str] = &[];
 
 macro_rules! metrics {
     ($(
@@ -74,7 +85,7 @@ macro_rules! metrics {
             #[must_use]
             pub const fn labels(self) -> &'static [Label] {
                 match self {
-                    $(Self::$variant => &[$(Label { name: $label, values: &$values }),*],)*
+                    $(Self::$variant => &[$(Label { name: $label, values: $values }),*],)*
                 }
             }
         }
@@ -84,27 +95,27 @@ macro_rules! metrics {
 metrics! {
     /// Log lines by what became of them.
     Lines: Counter "yellowjack_lines", labels {
-        "result": ["signal", "skipped", "unknown", "malformed"]
+        "result": LineResult::VARIANTS
     };
     /// Lines of one log by whether they are of use: signals of known pods; headers, statistics and the like; left out
     /// or of no known pod; not readable in the format of the log.
     SourceLines: Counter "yellowjack_source_lines", labels {
-        "source": [],
-        "result": ["attributed", "neutral", "unused", "unreadable"]
+        "source": SOURCES,
+        "result": LineUse::VARIANTS
     };
     /// Well-formed lines that are no signal on purpose, by reason.
     LinesSkipped: Counter "yellowjack_lines_skipped", labels {
-        "reason": ["Blank", "NotTraffic", "IngressView", "DuplicateObservation", "NoVerdict", "UnknownDirection", "ForgedSource", "IcmpHousekeeping", "OtherL7", "OtherLog", "NoName", "FieldsMissing", "Aggregated", "Header"]
+        "reason": SkipReason::VARIANTS
     };
     /// Signals that no pod could be named for, by reason.
     SignalsUnattributed: Counter "yellowjack_signals_unattributed", labels {
-        "reason": ["unknown_address", "unknown_name", "host_network", "before_pod", "after_pod", "ambiguous", "hint_contradicts", "ahead", "overflowed"]
+        "reason": UnattributedReason::VARIANTS
     };
     /// Pods that attribution knows, also those that ended within ten minutes.
     IndexPods: Gauge "yellowjack_index_pods", labels {};
     /// What attribution could not keep for want of room, so that lines may be of nobody.
     IndexDropped: Counter "yellowjack_index_dropped", labels {
-        "what": ["ended_pod", "earlier_holder", "refused"]
+        "what": IndexDrop::VARIANTS
     };
     /// Signals that were left out because more pods have state than the engine may hold.
     SignalsBeyondBound: Counter "yellowjack_signals_beyond_bound", labels {};
@@ -114,21 +125,21 @@ metrics! {
     EventsLost: Counter "yellowjack_events_lost", labels {};
     /// Findings by what became of them.
     Findings: Counter "yellowjack_findings", labels {
-        "result": ["recorded", "disabled", "without_run", "retried", "refused", "overflowed"]
+        "result": FindingResult::VARIANTS
     };
     /// ContactReports by what became of them: written, a write that failed and is tried again, left
     /// out because too many wait to be written, or not held because there are too many.
     ContactReports: Counter "yellowjack_contact_reports", labels {
-        "result": ["written", "failed", "left_out", "beyond_bound"]
+        "result": ReportResult::VARIANTS
     };
     /// Contacts in the ContactReports of other nodes: taken in, or refused because their pod was not
     /// found on that node or they are not what an observer writes.
     ReportedContacts: Counter "yellowjack_reported_contacts", labels {
-        "result": ["taken", "refused"]
+        "result": ReportedContactResult::VARIANTS
     };
     /// Writes to the API server by how they ended.
     ApiWrites: Counter "yellowjack_api_writes", labels {
-        "outcome": ["accepted", "rejected", "timed_out", "not_leader"]
+        "outcome": WriteOutcome::VARIANTS
     };
     /// Whether this process leads, and so acts: 1 or 0.
     Leader: Gauge "yellowjack_leader", labels {};
@@ -137,28 +148,28 @@ metrics! {
     /// Versions of objects that could not be read.
     ObjectsMalformed: Counter "yellowjack_objects_malformed", labels {};
     /// Lines of a source that were dropped because they were too long.
-    SourceOversizedLines: Counter "yellowjack_source_oversized_lines", labels { "source": [] };
+    SourceOversizedLines: Counter "yellowjack_source_oversized_lines", labels { "source": SOURCES };
     /// Files of a source that took the place of a rotated one.
-    SourceRotations: Counter "yellowjack_source_rotations", labels { "source": [] };
+    SourceRotations: Counter "yellowjack_source_rotations", labels { "source": SOURCES };
     /// Files of a source that were emptied under their name.
-    SourceTruncations: Counter "yellowjack_source_truncations", labels { "source": [] };
+    SourceTruncations: Counter "yellowjack_source_truncations", labels { "source": SOURCES };
     /// Files of a source that were gone before they were read to their end.
-    SourceGaps: Counter "yellowjack_source_gaps", labels { "source": [] };
+    SourceGaps: Counter "yellowjack_source_gaps", labels { "source": SOURCES };
     /// Bytes of a source that are written and not read yet.
-    SourceLagBytes: Gauge "yellowjack_source_lag_bytes", labels { "source": [] };
+    SourceLagBytes: Gauge "yellowjack_source_lag_bytes", labels { "source": SOURCES };
     /// Calls of a relay after the first one.
-    RelayReconnects: Counter "yellowjack_relay_reconnects", labels { "source": [] };
+    RelayReconnects: Counter "yellowjack_relay_reconnects", labels { "source": SOURCES };
     /// Flows of a relay that came again, and count once.
-    RelayRepeated: Counter "yellowjack_relay_repeated", labels { "source": [] };
+    RelayRepeated: Counter "yellowjack_relay_repeated", labels { "source": SOURCES };
     /// Records that Hubble said it lost, by where.
     RelayEventsLost: Counter "yellowjack_relay_events_lost", labels {
-        "source": [],
-        "place": ["perf_ring_buffer", "observer_queue", "hubble_ring_buffer", "unknown"]
+        "source": SOURCES,
+        "place": LossPlace::VARIANTS
     };
     /// Nodes that a relay does not hear.
-    RelayNodesUnseen: Gauge "yellowjack_relay_nodes_unseen", labels { "source": [] };
+    RelayNodesUnseen: Gauge "yellowjack_relay_nodes_unseen", labels { "source": SOURCES };
     /// Times that the detection state was saved, or could not be.
-    StateWrites: Counter "yellowjack_state_writes", labels { "result": ["written", "failed"] };
+    StateWrites: Counter "yellowjack_state_writes", labels { "result": StateWriteResult::VARIANTS };
     /// Bytes of the saved detection state.
     StateBytes: Gauge "yellowjack_state_bytes", labels {};
     /// Pods whose detection goes on from the saved state since the start of this process.
@@ -167,18 +178,16 @@ metrics! {
     StateLongestStep: Gauge "yellowjack_state_longest_step_microseconds", labels {};
     /// Saved states that could not be used and were left aside, by reason.
     StateUnreadable: Counter "yellowjack_state_unreadable", labels {
-        "reason": [
-            "unreadable", "not_a_state", "other_layout", "damaged", "too_large", "out_of_bounds"
-        ]
+        "reason": StateDefect::VARIANTS
     };
     /// Fetches of node metrics by what became of them.
     Scrapes: Counter "yellowjack_scrapes", labels {
-        "source": [],
-        "result": ["news", "unchanged", "failed", "overflowed"]
+        "source": SOURCES,
+        "result": ScrapeResult::VARIANTS
     };
     /// Samples of node metrics by what became of them.
     Samples: Counter "yellowjack_samples", labels {
-        "result": ["attributed", "unattributed", "malformed", "shared_gpu", "beyond_bound", "ahead", "impossible"]
+        "result": SampleResult::VARIANTS
     };
     /// AgentRuns.
     Runs: Gauge "yellowjack_runs", labels {};
@@ -186,8 +195,8 @@ metrics! {
     Pods: Gauge "yellowjack_pods", labels {};
     /// What people were told, by receiver and by what became of it.
     Notifications: Counter "yellowjack_notifications", labels {
-        "receiver": ["events", "alertmanager", "webhook", "otlp"],
-        "result": ["sent", "failed", "dead_lettered"]
+        "receiver": Receiver::VARIANTS,
+        "result": DeliveryResult::VARIANTS
     };
     /// Incidents that are not closed.
     IncidentsOpen: Gauge "yellowjack_incidents_open", labels {};
@@ -294,20 +303,56 @@ impl Reading {
 
     /// A value of a metric with one label.
     #[must_use]
-    pub fn labelled(metric: Metric, label_value: &str, value: u64) -> Self {
-        Self {
-            metric,
-            label_values: vec![label_value.to_owned()],
-            value: Value::Number(value),
-        }
+    pub fn labelled(metric: Metric, label: impl LabelValue, value: u64) -> Self {
+        Self::new(metric, vec![label.into()], value)
     }
 
-    /// A value of a metric with two labels.
+    /// The values of a metric with one label.
+    pub fn all<L: LabelValue>(
+        metric: Metric,
+        counters: &Counters<L>,
+    ) -> impl Iterator<Item = Self> {
+        let all = counters.all();
+        all.map(move |(label, count)| Self::labelled(metric, label, count))
+    }
+
+    /// A value of a metric with the label `source`.
     #[must_use]
-    pub fn of_two(metric: Metric, label_values: [&str; 2], value: u64) -> Self {
+    pub fn of_source(metric: Metric, source: &str, value: u64) -> Self {
+        Self::new(metric, vec![source], value)
+    }
+
+    /// A value of a metric with the labels `source` and another one.
+    #[must_use]
+    pub fn of_source_by(metric: Metric, source: &str, label: impl LabelValue, value: u64) -> Self {
+        Self::new(metric, vec![source, label.into()], value)
+    }
+
+    /// The values of a metric with two labels, for one value of the first.
+    pub fn all_of<L: LabelValue>(
+        metric: Metric,
+        first: impl LabelValue,
+        counters: &Counters<L>,
+    ) -> impl Iterator<Item = Self> {
+        let of = move |(second, count): (L, u64)| {
+            Self::new(metric, vec![first.into(), second.into()], count)
+        };
+        counters.all().map(of)
+    }
+
+    fn new(metric: Metric, label_values: Vec<&str>, value: u64) -> Self {
+        // A value of another metric's enum would be missing in docs/metrics.md.
+        debug_assert!(
+            metric
+                .labels()
+                .iter()
+                .zip(&label_values)
+                .all(|(label, value)| { label.values.is_empty() || label.values.contains(value) }),
+            "{metric:?}: {label_values:?}"
+        );
         Self {
             metric,
-            label_values: label_values.map(str::to_owned).into(),
+            label_values: label_values.into_iter().map(str::to_owned).collect(),
             value: Value::Number(value),
         }
     }
@@ -401,9 +446,9 @@ mod tests {
         latency.observe(Duration::from_secs(3));
         let read: Read = Arc::new(move || {
             vec![
-                Reading::labelled(Metric::Lines, "signal", 7),
-                Reading::labelled(Metric::Lines, "malformed", 1),
-                Reading::of_two(Metric::Scrapes, ["kubelet n1", "failed"], 2),
+                Reading::labelled(Metric::Lines, LineResult::Signal, 7),
+                Reading::labelled(Metric::Lines, LineResult::Malformed, 1),
+                Reading::of_source_by(Metric::Scrapes, "kubelet n1", ScrapeResult::Failed, 2),
                 Reading::plain(Metric::Runs, 3),
                 Reading::histogram(Metric::IsolationLatency, &latency),
             ]

@@ -3,12 +3,18 @@
 //! Errors become log lines only through [`chain`], which prints every cause once.
 
 mod endpoints;
+mod labels;
 mod metrics;
 
 use std::error::Error;
 use std::fmt::Write as _;
 
 pub use endpoints::{EndpointError, Missing, serve};
+pub use labels::{
+    Counters, DeliveryResult, FindingResult, IndexDrop, LabelValue, LineResult, LineUse, LossPlace,
+    Receiver, ReportResult, ReportedContactResult, SampleResult, ScrapeResult, StateDefect,
+    StateWriteResult, UnattributedReason, WriteOutcome,
+};
 pub use metrics::{Kind, Label, LatencyHistogram, Metric, Read, Reading, metrics_page};
 
 /// How log lines are written.

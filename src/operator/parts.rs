@@ -23,10 +23,9 @@ use crate::detect::Scopes;
 use crate::limits;
 use crate::model::EventTime;
 use crate::notify::{Notifier, NotifyCounters, Wakeup};
-use crate::observability::LatencyHistogram;
+use crate::observability::{Counters, FindingResult, LatencyHistogram};
 use crate::respond::{
-    RecordCounters, Recorder, ResetQueue, Responder, ResponderParts, TrafficMonitor,
-    TrafficObserver,
+    Recorder, ResetQueue, Responder, ResponderParts, TrafficMonitor, TrafficObserver,
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
@@ -79,7 +78,7 @@ pub(super) struct Operator {
     pub(super) reports_left_out: Arc<AtomicU64>,
     pub(super) lines: Arc<LineCounters>,
     pub(super) memory: Arc<MemoryCounters>,
-    pub(super) records: Arc<RecordCounters>,
+    pub(super) records: Arc<Counters<FindingResult>>,
     pub(super) wakeup: Wakeup,
     pub(super) notified: Arc<NotifyCounters>,
     pub(super) isolation_latency: LatencyHistogram,

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::leadership::lacks_lease;
 use super::parts::Operator;
 use crate::api::{Incident, IncidentCondition, condition_is};
-use crate::cluster::Outcome;
-use crate::controller::memory::REASONS;
-use crate::observability::{Metric, Reading};
+use crate::observability::{
+    FindingResult, IndexDrop, LabelValue, LineResult, LineUse, LossPlace, Metric, Reading,
+    Receiver, ReportResult, ReportedContactResult, SampleResult, ScrapeResult, StateWriteResult,
+};
 use crate::signals::source::relay::RelayCounters;
 use crate::signals::source::scrape::ScrapeCounters;
 
@@ -37,8 +38,8 @@ pub(super) fn log_totals(operator: &Operator) {
         unattributed = lines.unattributed.total(),
         lost = count(&lines.lost),
         samples = count(&lines.samples.attributed),
-        recorded = count(&records.recorded),
-        without_run = count(&records.without_run),
+        recorded = records.of(FindingResult::Recorded),
+        without_run = records.of(FindingResult::WithoutRun),
         "Stopped."
     );
 }
@@ -64,10 +65,14 @@ pub(super) fn all(operator: &Operator) -> Vec<Reading> {
 fn line_readings(operator: &Operator) -> Vec<Reading> {
     let lines = &operator.lines;
     vec![
-        Reading::labelled(Metric::Lines, "signal", count(&lines.signals)),
-        Reading::labelled(Metric::Lines, "skipped", lines.skipped.total()),
-        Reading::labelled(Metric::Lines, "unknown", count(&lines.unknown)),
-        Reading::labelled(Metric::Lines, "malformed", count(&lines.malformed)),
+        Reading::labelled(Metric::Lines, LineResult::Signal, count(&lines.signals)),
+        Reading::labelled(Metric::Lines, LineResult::Skipped, lines.skipped.total()),
+        Reading::labelled(Metric::Lines, LineResult::Unknown, count(&lines.unknown)),
+        Reading::labelled(
+            Metric::Lines,
+            LineResult::Malformed,
+            count(&lines.malformed),
+        ),
         Reading::plain(Metric::SignalsBeyondBound, count(&lines.beyond_bound)),
         Reading::plain(Metric::ContactsWaiting, count(&lines.contacts_waiting)),
         Reading::plain(Metric::EventsLost, count(&lines.lost)),
@@ -96,7 +101,7 @@ fn source_readings(operator: &Operator) -> Vec<Reading> {
     let sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
     for source in sources.iter() {
         let health = source.health.snapshot();
-        let of_source = |metric, value| Reading::labelled(metric, &source.name, value);
+        let of_source = |metric, value| Reading::of_source(metric, &source.name, value);
         readings.extend([
             of_source(Metric::SourceOversizedLines, health.oversized_lines),
             of_source(Metric::SourceRotations, health.rotations),
@@ -110,78 +115,59 @@ fn source_readings(operator: &Operator) -> Vec<Reading> {
     }
     for (source, totals) in operator.health.totals() {
         let of_result =
-            |result, value| Reading::of_two(Metric::SourceLines, [source.as_str(), result], value);
+            |result, value| Reading::of_source_by(Metric::SourceLines, &source, result, value);
         readings.extend([
-            of_result("attributed", totals.attributed),
-            of_result("neutral", totals.neutral),
-            of_result("unused", totals.unused),
-            of_result("unreadable", totals.unreadable),
+            of_result(LineUse::Attributed, totals.attributed),
+            of_result(LineUse::Neutral, totals.neutral),
+            of_result(LineUse::Unused, totals.unused),
+            of_result(LineUse::Unreadable, totals.unreadable),
         ]);
     }
     readings
 }
 
 fn relay_readings(name: &str, relay: &RelayCounters) -> Vec<Reading> {
-    let of_relay = |metric, counter| Reading::labelled(metric, name, count(counter));
+    let of_relay = |metric, counter| Reading::of_source(metric, name, count(counter));
     let lost = |place, counter| {
-        let labels = [name, place];
-        Reading::of_two(Metric::RelayEventsLost, labels, count(counter))
+        Reading::of_source_by(Metric::RelayEventsLost, name, place, count(counter))
     };
     vec![
         of_relay(Metric::RelayReconnects, &relay.reconnects),
         of_relay(Metric::RelayRepeated, &relay.repeated),
         of_relay(Metric::RelayNodesUnseen, &relay.nodes_unseen),
-        lost("perf_ring_buffer", &relay.lost_perf),
-        lost("observer_queue", &relay.lost_queue),
-        lost("hubble_ring_buffer", &relay.lost_ring),
-        lost("unknown", &relay.lost_unknown),
+        lost(LossPlace::PerfRingBuffer, &relay.lost_perf),
+        lost(LossPlace::ObserverQueue, &relay.lost_queue),
+        lost(LossPlace::HubbleRingBuffer, &relay.lost_ring),
+        lost(LossPlace::Unknown, &relay.lost_unknown),
     ]
 }
 
 /// Results of findings and of writes to the API server.
 fn response_readings(operator: &Operator) -> Vec<Reading> {
-    let (records, writes) = (&operator.records, operator.writer.counters());
-    let findings = counted(
-        Metric::Findings,
-        &[
-            ("recorded", &records.recorded),
-            ("disabled", &records.disabled),
-            ("without_run", &records.without_run),
-            ("retried", &records.retried),
-            ("refused", &records.refused),
-            ("overflowed", &records.overflowed),
-        ],
-    );
-    let writes = [
-        ("accepted", Outcome::Accepted),
-        ("rejected", Outcome::Rejected),
-        ("timed_out", Outcome::TimedOut),
-        ("not_leader", Outcome::NotLeader),
-    ]
-    .map(|(result, outcome)| Reading::labelled(Metric::ApiWrites, result, writes.count(outcome)));
-    findings.into_iter().chain(writes).collect()
+    let findings = Reading::all(Metric::Findings, &operator.records);
+    let writes = Reading::all(Metric::ApiWrites, operator.writer.counters());
+    findings.chain(writes).collect()
 }
 
 /// Skipped lines and unattributed signals by reason, and the size of the index.
 fn attribution_readings(operator: &Operator) -> Vec<Reading> {
-    let of = |metric| move |(reason, value)| Reading::labelled(metric, reason, value);
     let lines = &operator.lines;
-    let skipped = lines.skipped.by_reason().map(of(Metric::LinesSkipped));
-    let unattributed = lines.unattributed.by_reason();
-    let unattributed = unattributed.map(of(Metric::SignalsUnattributed));
+    let skipped = Reading::all(Metric::LinesSkipped, &lines.skipped);
+    let unattributed = Reading::all(Metric::SignalsUnattributed, &lines.unattributed);
     let stats = {
         let index = &operator.index;
         let index = index.read().unwrap_or_else(PoisonError::into_inner);
         index.stats()
     };
     let dropped = [
-        ("ended_pod", stats.evicted_pods),
-        ("earlier_holder", stats.evicted_holders),
-        ("refused", stats.refused),
+        (IndexDrop::EndedPod, stats.evicted_pods),
+        (IndexDrop::EarlierHolder, stats.evicted_holders),
+        (IndexDrop::Refused, stats.refused),
     ];
     let mut readings: Vec<Reading> = skipped.chain(unattributed).collect();
     readings.push(Reading::plain(Metric::IndexPods, size(stats.pod_count)));
-    readings.extend(dropped.map(of(Metric::IndexDropped)));
+    let dropped = dropped.map(|(what, n)| Reading::labelled(Metric::IndexDropped, what, n));
+    readings.extend(dropped);
     readings
 }
 
@@ -191,7 +177,10 @@ fn saved_state_readings(operator: &Operator) -> Vec<Reading> {
         return Vec::new();
     }
     let memory = &operator.memory;
-    let written = [("written", &memory.written), ("failed", &memory.failed)];
+    let written = [
+        (StateWriteResult::Written, &memory.written),
+        (StateWriteResult::Failed, &memory.failed),
+    ];
     let mut readings = counted(Metric::StateWrites, &written);
     let plain = |metric, counter| Reading::plain(metric, count(counter));
     readings.extend([
@@ -199,14 +188,7 @@ fn saved_state_readings(operator: &Operator) -> Vec<Reading> {
         plain(Metric::StateRestoredPods, &memory.restored_pods),
         plain(Metric::StateLongestStep, &memory.longest_step_us),
     ]);
-    for (reason, counter) in REASONS.iter().zip(&memory.unreadable) {
-        let unreadable = count(counter);
-        readings.push(Reading::labelled(
-            Metric::StateUnreadable,
-            reason,
-            unreadable,
-        ));
-    }
+    readings.extend(Reading::all(Metric::StateUnreadable, &memory.unreadable));
     readings
 }
 
@@ -215,15 +197,18 @@ fn contact_report_readings(operator: &Operator) -> Vec<Reading> {
     let mut readings = counted(
         Metric::ContactReports,
         &[
-            ("written", &counters.written),
-            ("failed", &counters.failed),
-            ("left_out", &counters.left_out),
-            ("beyond_bound", &operator.reports_left_out),
+            (ReportResult::Written, &counters.written),
+            (ReportResult::Failed, &counters.failed),
+            (ReportResult::LeftOut, &counters.left_out),
+            (ReportResult::BeyondBound, &operator.reports_left_out),
         ],
     );
     readings.extend(counted(
         Metric::ReportedContacts,
-        &[("taken", &counters.taken), ("refused", &counters.refused)],
+        &[
+            (ReportedContactResult::Taken, &counters.taken),
+            (ReportedContactResult::Refused, &counters.refused),
+        ],
     ));
     readings
 }
@@ -234,13 +219,13 @@ fn scrape_readings(operator: &Operator) -> Vec<Reading> {
     let scrapes = scrapes.lock().unwrap_or_else(PoisonError::into_inner);
     let of_source = |(name, scrapes): &(String, std::sync::Arc<ScrapeCounters>)| {
         [
-            ("news", &scrapes.news),
-            ("unchanged", &scrapes.unchanged),
-            ("failed", &scrapes.failed),
-            ("overflowed", &scrapes.overflowed),
+            (ScrapeResult::News, &scrapes.news),
+            (ScrapeResult::Unchanged, &scrapes.unchanged),
+            (ScrapeResult::Failed, &scrapes.failed),
+            (ScrapeResult::Overflowed, &scrapes.overflowed),
         ]
         .map(|(result, counter)| {
-            Reading::of_two(Metric::Scrapes, [name.as_str(), result], count(counter))
+            Reading::of_source_by(Metric::Scrapes, name, result, count(counter))
         })
     };
     scrapes.iter().flat_map(of_source).collect()
@@ -259,13 +244,13 @@ fn sample_readings(operator: &Operator) -> Vec<Reading> {
     let samples = &operator.lines.samples;
     let shared_gpu = sum(|of| &of.shared_gpus) + count(&samples.shared_gpus);
     [
-        ("attributed", count(&samples.attributed)),
-        ("unattributed", count(&samples.unattributed)),
-        ("malformed", sum(|of| &of.malformed)),
-        ("shared_gpu", shared_gpu),
-        ("beyond_bound", sum(|of| &of.beyond_bound)),
-        ("ahead", sum(|of| &of.ahead)),
-        ("impossible", sum(|of| &of.impossible)),
+        (SampleResult::Attributed, count(&samples.attributed)),
+        (SampleResult::Unattributed, count(&samples.unattributed)),
+        (SampleResult::Malformed, sum(|of| &of.malformed)),
+        (SampleResult::SharedGpu, shared_gpu),
+        (SampleResult::BeyondBound, sum(|of| &of.beyond_bound)),
+        (SampleResult::Ahead, sum(|of| &of.ahead)),
+        (SampleResult::Impossible, sum(|of| &of.impossible)),
     ]
     .map(|(result, value)| Reading::labelled(Metric::Samples, result, value))
     .into()
@@ -274,27 +259,15 @@ fn sample_readings(operator: &Operator) -> Vec<Reading> {
 /// Results of notifications, by receiver.
 fn notification_readings(operator: &Operator) -> Vec<Reading> {
     let notified = &operator.notified;
-    let mut readings = Vec::new();
-    for (receiver, deliveries) in [
-        ("events", &notified.events),
-        ("alertmanager", &notified.alertmanager),
-        ("webhook", &notified.webhook),
-        ("otlp", &notified.otlp),
-    ] {
-        for (result, counter) in [
-            ("sent", &deliveries.sent),
-            ("failed", &deliveries.failed),
-            ("dead_lettered", &deliveries.dead_lettered),
-        ] {
-            let labels = [receiver, result];
-            readings.push(Reading::of_two(
-                Metric::Notifications,
-                labels,
-                count(counter),
-            ));
-        }
-    }
-    readings
+    let receivers = [
+        (Receiver::Events, &notified.events),
+        (Receiver::Alertmanager, &notified.alertmanager),
+        (Receiver::Webhook, &notified.webhook),
+        (Receiver::Otlp, &notified.otlp),
+    ];
+    let of_receiver =
+        |(receiver, counters)| Reading::all_of(Metric::Notifications, receiver, counters);
+    receivers.into_iter().flat_map(of_receiver).collect()
 }
 
 /// Whether this controller leads, and how fast it isolates. Empty for a node agent.
@@ -311,10 +284,9 @@ fn leader_readings(operator: &Operator) -> Vec<Reading> {
 }
 
 /// Readings of a metric with one label, by its values.
-fn counted(metric: Metric, counters: &[(&str, &AtomicU64)]) -> Vec<Reading> {
-    let reading = |(value, counter): &(&str, &AtomicU64)| {
-        Reading::labelled(metric, value, counter.load(Relaxed))
-    };
+fn counted<L: LabelValue>(metric: Metric, counters: &[(L, &AtomicU64)]) -> Vec<Reading> {
+    let reading =
+        |(label, counter): &(L, &AtomicU64)| Reading::labelled(metric, *label, count(counter));
     counters.iter().map(reading).collect()
 }
 

@@ -15,7 +15,7 @@ mod responder;
 mod snapshot;
 
 pub use execute::owner_control;
-pub use record::{AckGuard, AttributedFinding, RecordCounters, Recorder, mode_of};
+pub use record::{AckGuard, AttributedFinding, Recorder, mode_of};
 pub use reset_queue::ResetQueue;
 pub use responder::{RespondError, Responder, ResponderParts};
 pub use snapshot::{ResponderSettings, RunSettings};

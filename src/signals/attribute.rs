@@ -27,6 +27,7 @@ use foldhash::fast::RandomState;
 use crate::detect::Workload;
 use crate::limits;
 use crate::model::{EventTime, PodHint, PodKey, RunKey, Subject};
+use crate::observability::UnattributedReason;
 use address::{Address, Hold};
 use names::agrees;
 pub use record::Named;
@@ -93,53 +94,7 @@ pub enum Attribution<'a> {
     /// Exactly one pod had the address at that time, and nothing speaks against it.
     Pod(&'a PodFacts),
     /// Nobody can be named.
-    Unattributed(Why),
-}
-
-/// Why nobody can be named. Closed set: the names are metric labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Why {
-    /// No pod had this address in the time that the index remembers.
-    UnknownAddress,
-    /// No pod had this name.
-    UnknownName,
-    /// The address is a node's, shared by all of its hostNetwork pods and its own processes.
-    HostNetwork,
-    /// The signal is older than the first pod that is known to have had the address.
-    BeforePod,
-    /// The pod that had the address had ended, and no other had it yet.
-    AfterPod,
-    /// Two pods can have had the address at that time.
-    Ambiguous,
-    /// The log names another pod than the one that had the address.
-    HintContradicts,
-}
-
-impl Why {
-    /// Every reason.
-    pub const ALL: [Self; 7] = [
-        Self::UnknownAddress,
-        Self::UnknownName,
-        Self::HostNetwork,
-        Self::BeforePod,
-        Self::AfterPod,
-        Self::Ambiguous,
-        Self::HintContradicts,
-    ];
-
-    /// The name in metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::UnknownAddress => "unknown_address",
-            Self::UnknownName => "unknown_name",
-            Self::HostNetwork => "host_network",
-            Self::BeforePod => "before_pod",
-            Self::AfterPod => "after_pod",
-            Self::Ambiguous => "ambiguous",
-            Self::HintContradicts => "hint_contradicts",
-        }
-    }
+    Unattributed(UnattributedReason),
 }
 
 /// Size of the index, and what its bounds cost.
@@ -378,43 +333,46 @@ impl Index {
         ip: IpAddr,
         time: EventTime,
         hint: Option<&PodHint<'_>>,
-    ) -> Result<&Known, Why> {
+    ) -> Result<&Known, UnattributedReason> {
         let known = self.find(ip.to_canonical(), time)?;
         if hint.is_none_or(|hint| agrees(hint, &known.facts)) {
             Ok(known)
         } else {
-            Err(Why::HintContradicts)
+            Err(UnattributedReason::HintContradicts)
         }
     }
 
-    fn find(&self, ip: IpAddr, time: EventTime) -> Result<&Known, Why> {
+    fn find(&self, ip: IpAddr, time: EventTime) -> Result<&Known, UnattributedReason> {
         if self.nodes.contains(&ip) {
-            return Err(Why::HostNetwork);
+            return Err(UnattributedReason::HostNetwork);
         }
-        let address = self.addresses.get(&ip).ok_or(Why::UnknownAddress)?;
+        let address = self
+            .addresses
+            .get(&ip)
+            .ok_or(UnattributedReason::UnknownAddress)?;
         if address
             .host
             .is_some_and(|host| covers(host.from, host.until, time))
         {
-            return Err(Why::HostNetwork);
+            return Err(UnattributedReason::HostNetwork);
         }
         if address.is_contested {
-            return Err(Why::Ambiguous);
+            return Err(UnattributedReason::Ambiguous);
         }
         let mut found: Option<&Known> = None;
         let mut why = if address.holds.is_empty() {
-            Why::UnknownAddress
+            UnattributedReason::UnknownAddress
         } else {
-            Why::BeforePod
+            UnattributedReason::BeforePod
         };
         for hold in &address.holds {
             if covers(hold.from, hold.until, time) {
                 if found.is_some_and(|other| other.facts.key != hold.known.facts.key) {
-                    return Err(Why::Ambiguous);
+                    return Err(UnattributedReason::Ambiguous);
                 }
                 found = Some(&hold.known);
             } else if time > hold.from {
-                why = Why::AfterPod;
+                why = UnattributedReason::AfterPod;
             }
         }
         found.ok_or(why)

@@ -3,12 +3,10 @@
 
 mod events;
 mod field_manager;
-mod outcome;
 mod rate_limiter;
 mod writer;
 
 pub use events::{EventNote, Events};
 pub use field_manager::FieldManager;
-pub use outcome::{Outcome, WriteCounters};
 pub use rate_limiter::RateLimiter;
 pub use writer::{Conflicts, Writer};

@@ -5,7 +5,6 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -18,10 +17,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::field_manager::FieldManager;
-use super::outcome::{Outcome, WriteCounters};
 use crate::cluster::error::ApiError;
 use crate::cluster::leader::LeaderGate;
 use crate::cluster::read::Reader;
+use crate::observability::{Counters, WriteOutcome};
 
 /// What a server-side apply does with fields to which another manager gave another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub struct Writer {
     client: Client,
     timeout: Duration,
     gate: LeaderGate,
-    counters: Arc<WriteCounters>,
+    counters: Arc<Counters<WriteOutcome>>,
 }
 
 impl Writer {
@@ -80,7 +79,7 @@ impl Writer {
 
     /// Writes by outcome.
     #[must_use]
-    pub fn counters(&self) -> &WriteCounters {
+    pub fn counters(&self) -> &Counters<WriteOutcome> {
         &self.counters
     }
 
@@ -397,24 +396,18 @@ impl Writer {
             (self.timeout, None)
         } else {
             let Some(permit) = self.gate.permit().await else {
-                self.count(Outcome::NotLeader);
+                self.counters.count(WriteOutcome::NotLeader);
                 return Err(ApiError::NotLeader);
             };
             (self.timeout.min(permit.limit), Some(permit))
         };
         let (outcome, result) = match tokio::time::timeout(limit, write).await {
-            Ok(Ok(value)) => (Outcome::Accepted, Ok(value)),
-            Ok(Err(error)) => (Outcome::Rejected, Err(error.into())),
-            Err(_) => (Outcome::TimedOut, Err(ApiError::TimedOut(limit))),
+            Ok(Ok(value)) => (WriteOutcome::Accepted, Ok(value)),
+            Ok(Err(error)) => (WriteOutcome::Rejected, Err(error.into())),
+            Err(_) => (WriteOutcome::TimedOut, Err(ApiError::TimedOut(limit))),
         };
-        self.count(outcome);
+        self.counters.count(outcome);
         result
-    }
-
-    fn count(&self, outcome: Outcome) {
-        self.counters
-            .counter(outcome)
-            .fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -463,7 +456,7 @@ mod tests {
         }
         let refused = writer.delete::<Pod>("ns", "name", "uid").await;
         assert!(matches!(refused, Err(ApiError::NotLeader)), "{refused:?}");
-        assert_eq!(writer.counters().count(Outcome::NotLeader), 3);
+        assert_eq!(writer.counters().of(WriteOutcome::NotLeader), 3);
         for manager in [
             FieldManager::evidence("node-1"),
             FieldManager::observation("node-1"),
@@ -472,7 +465,7 @@ mod tests {
             let sent = apply(&writer, manager).await;
             assert!(matches!(sent, Err(ApiError::Transient(_))), "{sent:?}");
         }
-        assert_eq!(writer.counters().count(Outcome::Rejected), 3);
+        assert_eq!(writer.counters().of(WriteOutcome::Rejected), 3);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use super::{Restored, Unrecorded};
 use crate::detect::{Engine, EngineConfig, RestoreError};
 use crate::limits;
 use crate::model::EventTime;
+use crate::observability::StateDefect;
 
 /// The file's name in the folder.
 pub(super) const NAME: &str = "detection.state";
@@ -32,16 +33,6 @@ const HEAD_BYTES: u64 = 24;
 const SUM_BYTES: u64 = 32;
 /// What comes after the frames.
 pub(super) const TRAILER_BYTES: u64 = 4 + SUM_BYTES;
-
-/// Why a state was not read, as labels of the metric.
-pub const REASONS: [&str; 6] = [
-    "unreadable",
-    "not_a_state",
-    "other_layout",
-    "damaged",
-    "too_large",
-    "out_of_bounds",
-];
 
 /// Why a state was not read.
 #[derive(Debug, thiserror::Error)]
@@ -76,15 +67,15 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Where the reason stands in [`REASONS`].
-    pub(super) fn reason(&self) -> usize {
+    /// The value of the metric's label.
+    pub(super) const fn defect(&self) -> StateDefect {
         match self {
-            Self::Io(_) => 0,
-            Self::NotAState => 1,
-            Self::OtherLayout { .. } => 2,
-            Self::Damaged => 3,
-            Self::TooLarge { .. } => 4,
-            Self::OutOfBounds(_) => 5,
+            Self::Io(_) => StateDefect::Unreadable,
+            Self::NotAState => StateDefect::NotAState,
+            Self::OtherLayout { .. } => StateDefect::OtherLayout,
+            Self::Damaged => StateDefect::Damaged,
+            Self::TooLarge { .. } => StateDefect::TooLarge,
+            Self::OutOfBounds(_) => StateDefect::OutOfBounds,
         }
     }
 

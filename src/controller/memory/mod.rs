@@ -33,9 +33,10 @@ use self::writer::{Ended, Job, StateWriter};
 use crate::detect::{Engine, EngineConfig, Saving};
 use crate::limits;
 use crate::model::{EventTime, Finding};
+use crate::observability::{Counters, StateDefect};
 use crate::respond::{AckGuard, AttributedFinding};
 
-pub use self::file::{LoadError, REASONS};
+pub use self::file::LoadError;
 
 /// What became of the state file, since the start.
 #[derive(Debug, Default)]
@@ -46,8 +47,8 @@ pub struct MemoryCounters {
     pub failed: AtomicU64,
     /// Bytes of the file as it is.
     pub bytes: AtomicU64,
-    /// State files that could not be read and were left aside, by reason, as [`REASONS`].
-    pub unreadable: [AtomicU64; REASONS.len()],
+    /// State files that could not be read and were left aside, by reason.
+    pub unreadable: Counters<StateDefect>,
     /// Pods that a state file gave back.
     pub restored_pods: AtomicU64,
     /// Microseconds that the longest step of a pass kept the pipeline.
@@ -107,9 +108,7 @@ pub fn restore(
             restored
         }
         Err(error) => {
-            if let Some(counter) = counters.unreadable.get(error.reason()) {
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
+            counters.unreadable.count(error.defect());
             let left_at = file::leave_aside(&path);
             tracing::error!(
                 file = %path.display(),

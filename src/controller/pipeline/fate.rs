@@ -5,7 +5,8 @@ use std::sync::PoisonError;
 
 use super::{Pipeline, Whose};
 use crate::model::Signal;
-use crate::signals::attribute::{Attribution, Index, Why};
+use crate::observability::UnattributedReason;
+use crate::signals::attribute::{Attribution, Index};
 use crate::signals::health::{LineFate, Unused};
 
 impl Whose {
@@ -30,7 +31,9 @@ impl Pipeline {
         {
             Some(Attribution::Unattributed(why)) => why,
             Some(Attribution::Pod(_)) | None => {
-                self.counters.unattributed.count(Why::UnknownAddress);
+                self.counters
+                    .unattributed
+                    .count(UnattributedReason::UnknownAddress);
                 return LineFate::Neutral;
             }
         };
@@ -40,7 +43,12 @@ impl Pipeline {
 
     /// The fate of a signal that no pod could be named for. The kubelet's probes and answers to the outside go to pods:
     /// such a line shows that the log has the addresses of pods, so it does not count against it.
-    pub(super) fn fate_of(&self, index: &Index, signal: &Signal<'_>, why: Why) -> LineFate {
+    pub(super) fn fate_of(
+        &self,
+        index: &Index,
+        signal: &Signal<'_>,
+        why: UnattributedReason,
+    ) -> LineFate {
         let is_of_interest = !self.is_namespaced && index.stats().pod_count > 0;
         let goes_to_a_pod = match signal {
             Signal::Flow(flow) => {
@@ -53,10 +61,15 @@ impl Pipeline {
             return LineFate::Neutral;
         }
         LineFate::Unused(match why {
-            Why::UnknownAddress => Unused::UnknownAddress,
-            Why::HostNetwork => Unused::HostNetwork,
-            Why::BeforePod | Why::AfterPod => Unused::OtherTime,
-            Why::UnknownName | Why::Ambiguous | Why::HintContradicts => Unused::Ambiguous,
+            UnattributedReason::UnknownAddress => Unused::UnknownAddress,
+            UnattributedReason::HostNetwork => Unused::HostNetwork,
+            UnattributedReason::BeforePod | UnattributedReason::AfterPod => Unused::OtherTime,
+            UnattributedReason::UnknownName
+            | UnattributedReason::Ambiguous
+            | UnattributedReason::HintContradicts
+            // Counted by the pipeline itself, and never the result of a lookup.
+            | UnattributedReason::Ahead
+            | UnattributedReason::Overflowed => Unused::Ambiguous,
         })
     }
 }

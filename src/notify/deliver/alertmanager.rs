@@ -3,8 +3,6 @@
 //! Alertmanager keeps state and not messages, so nothing is remembered over restarts: each request carries all current
 //! alerts. A closed Incident is sent as resolved for 15 minutes.
 
-use std::sync::atomic::Ordering;
-
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -12,7 +10,7 @@ use super::context::{LEADER_RECHECK, Wakeups};
 use super::{Context, Post, PostError};
 use crate::limits;
 use crate::notify::payload::{Alert, alerts};
-use crate::observability::chain;
+use crate::observability::{DeliveryResult, chain};
 
 /// The task of one Alertmanager.
 pub struct Alertmanager {
@@ -86,7 +84,7 @@ impl Alertmanager {
             }
             Err(error) => {
                 let counters = &self.context.counters.alertmanager;
-                counters.failed.fetch_add(1, Ordering::Relaxed);
+                counters.count(DeliveryResult::Failed);
                 state.failures = state.failures.saturating_add(1);
                 if state.failures == 1 {
                     let (host, error) = (self.post.host(), chain(&error));
@@ -115,7 +113,7 @@ impl Alertmanager {
                 .send("application/json", Vec::new(), body, timeout)
                 .await?;
             let counters = &self.context.counters.alertmanager;
-            counters.sent.fetch_add(1, Ordering::Relaxed);
+            counters.count(DeliveryResult::Sent);
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! What all tasks that deliver notifications share: the stores, who may deliver, counters, and how they are woken.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +13,7 @@ use crate::cluster::Stores;
 use crate::limits;
 use crate::model::Severity;
 use crate::notify::payload::{Origin, severity_of};
+use crate::observability::{Counters, DeliveryResult};
 
 /// Whether this process is the leader. Checked before every delivery, so that a replica that loses the leadership
 /// stops at once.
@@ -59,28 +59,17 @@ impl Wakeups {
     }
 }
 
-/// Deliveries to one kind of receiver since the start, by result.
-#[derive(Debug, Default)]
-pub struct Deliveries {
-    /// Requests that the receiver accepted.
-    pub sent: AtomicU64,
-    /// Requests that failed and are retried.
-    pub failed: AtomicU64,
-    /// Notifications that are not retried any more.
-    pub dead_lettered: AtomicU64,
-}
-
-/// Deliveries by kind of receiver.
+/// Counters<DeliveryResult> by kind of receiver.
 #[derive(Debug, Default)]
 pub struct NotifyCounters {
     /// Kubernetes Events.
-    pub events: Deliveries,
+    pub events: Counters<DeliveryResult>,
     /// Requests to Alertmanagers.
-    pub alertmanager: Deliveries,
+    pub alertmanager: Counters<DeliveryResult>,
     /// Notifications to the webhook.
-    pub webhook: Deliveries,
+    pub webhook: Counters<DeliveryResult>,
     /// Requests with spans to a collector.
-    pub otlp: Deliveries,
+    pub otlp: Counters<DeliveryResult>,
 }
 
 /// What every task that delivers notifications needs.

@@ -2,7 +2,6 @@
 //! dropped. The Incident keeps the record.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +12,7 @@ use super::context::{LEADER_RECHECK, Wakeups, oldest_event};
 use crate::cluster::{ApiError, EventNote, Events, RateLimiter, Writer};
 use crate::limits;
 use crate::notify::payload::{EventText, incident_events, run_events, transitions_of};
-use crate::observability::chain;
+use crate::observability::{DeliveryResult, chain};
 
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -61,14 +60,14 @@ impl EventWriter {
             let counters = &self.context.counters.events;
             match self.events.publish(&note(&event), Timestamp::now()).await {
                 Ok(()) => {
-                    counters.sent.fetch_add(1, Ordering::Relaxed);
+                    counters.count(DeliveryResult::Sent);
                     self.remember(key);
                 }
                 Err(error) => {
-                    counters.failed.fetch_add(1, Ordering::Relaxed);
+                    counters.count(DeliveryResult::Failed);
                     if matches!(error, ApiError::Refused(_)) {
                         // The namespace is being deleted, or the role lacks the permission.
-                        counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
+                        counters.count(DeliveryResult::DeadLettered);
                         self.remember(key);
                     }
                     let (reason, error) = (event.reason.name(), chain(&error));

@@ -22,6 +22,7 @@ use crate::api::Incident;
 use crate::cluster::{LeaderGate, StoreWriters, Stores, Writer, connect_plain};
 use crate::model::Severity;
 use crate::notify::payload::{Format, Origin};
+use crate::observability::DeliveryResult;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -293,10 +294,6 @@ impl Fixture {
     }
 }
 
-fn of(counter: &std::sync::atomic::AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
 /// HMAC-SHA256 after RFC 2104, written out: not the code under test.
 fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mut block = [0_u8; 64];
@@ -387,9 +384,9 @@ async fn a_receiver_that_fails_receives_the_same_id_until_it_accepts() {
     let counters = &fixture.counters.webhook;
     assert_eq!(
         (
-            of(&counters.failed),
-            of(&counters.sent),
-            of(&counters.dead_lettered)
+            counters.of(DeliveryResult::Failed),
+            counters.of(DeliveryResult::Sent),
+            counters.of(DeliveryResult::DeadLettered)
         ),
         (2, 1, 0)
     );
@@ -429,7 +426,7 @@ async fn a_receiver_that_hangs_is_retried_after_a_timeout() {
     let first = receiver.next().await.id();
     assert_eq!(receiver.next().await.id(), first);
     fixture
-        .until(|counters| of(&counters.webhook.failed) >= 1)
+        .until(|counters| counters.webhook.of(DeliveryResult::Failed) >= 1)
         .await;
 }
 
@@ -448,7 +445,7 @@ async fn a_redirect_is_a_failure_and_not_followed() {
     for _ in 0..3 {
         assert_eq!(receiver.next().await.path, "/hook");
     }
-    assert_eq!(of(&fixture.counters.webhook.sent), 0);
+    assert_eq!(fixture.counters.webhook.of(DeliveryResult::Sent), 0);
 }
 
 #[tokio::test]
@@ -460,7 +457,7 @@ async fn a_receiver_that_was_unavailable_receives_everything_once_it_is_back() {
     let mut fixture = Fixture::new(&[detected("a"), detected("b")], takes_all).await;
     fixture.webhook(&url, Fixture::timeouts());
     fixture
-        .until(|counters| of(&counters.webhook.failed) >= 3)
+        .until(|counters| counters.webhook.of(DeliveryResult::Failed) >= 3)
         .await;
     let mut receiver = serve_on(TcpListener::bind(address).await.unwrap(), fine);
     let mut names = [receiver.next().await.id(), receiver.next().await.id()];
@@ -489,10 +486,11 @@ async fn a_notification_that_is_rejected_for_good_is_dropped_and_blocks_no_other
     fixture.webhook(&receiver.url, Fixture::timeouts());
     fixture
         .until(|counters| {
-            of(&counters.webhook.dead_lettered) == 1 && of(&counters.webhook.sent) == 1
+            counters.webhook.of(DeliveryResult::DeadLettered) == 1
+                && counters.webhook.of(DeliveryResult::Sent) == 1
         })
         .await;
-    assert_eq!(of(&fixture.counters.webhook.failed), 3);
+    assert_eq!(fixture.counters.webhook.of(DeliveryResult::Failed), 3);
 }
 
 #[tokio::test]
@@ -506,7 +504,7 @@ async fn an_accepted_notification_without_a_record_is_repeated_after_a_restart_u
     for _ in 0..3 {
         assert_eq!(fixture.api.next().await.method, "PATCH");
     }
-    assert_eq!(of(&fixture.counters.webhook.sent), 1);
+    assert_eq!(fixture.counters.webhook.of(DeliveryResult::Sent), 1);
     fixture.stop();
     fixture.webhook(&receiver.url, Fixture::timeouts());
     assert_eq!(receiver.next().await.id(), first);
@@ -539,7 +537,7 @@ async fn old_transitions_are_not_delivered_when_a_webhook_is_set_up() {
     let mut fixture = Fixture::new(&[old, detected("new")], takes_all).await;
     fixture.webhook(&receiver.url, Fixture::timeouts());
     assert!(receiver.next().await.id().starts_with("uid-new-"));
-    assert_eq!(of(&fixture.counters.webhook.dead_lettered), 0);
+    assert_eq!(fixture.counters.webhook.of(DeliveryResult::DeadLettered), 0);
 }
 
 #[tokio::test]
@@ -555,8 +553,8 @@ async fn only_the_leader_delivers() {
     }
     assert_eq!(
         (
-            of(&fixture.counters.webhook.sent),
-            of(&fixture.counters.alertmanager.sent)
+            fixture.counters.webhook.of(DeliveryResult::Sent),
+            fixture.counters.alertmanager.of(DeliveryResult::Sent)
         ),
         (0, 0)
     );
@@ -573,7 +571,7 @@ async fn nothing_is_sent_unsigned_and_a_secret_that_comes_later_is_used() {
     std::fs::write(fixture.secret.path(), "not a secret").unwrap();
     fixture.webhook(&receiver.url, Fixture::timeouts());
     fixture
-        .until(|counters| of(&counters.webhook.failed) >= 2)
+        .until(|counters| counters.webhook.of(DeliveryResult::Failed) >= 2)
         .await;
     assert!(receiver.received.try_recv().is_err());
     std::fs::write(fixture.secret.path(), secret).unwrap();
@@ -620,7 +618,7 @@ async fn an_alertmanager_that_fails_does_not_affect_another() {
     let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
     fixture.alertmanager(&unavailable, Fixture::timeouts());
     fixture
-        .until(|counters| of(&counters.alertmanager.failed) >= 2)
+        .until(|counters| counters.alertmanager.of(DeliveryResult::Failed) >= 2)
         .await;
     fixture.alertmanager(&receiver.url, Fixture::timeouts());
     receiver.next().await;

@@ -4,7 +4,6 @@
 //! restarts; a span that is sent twice has the same id.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,7 +12,7 @@ use super::context::{LEADER_RECHECK, Wakeups, oldest_event};
 use super::{Context, Post};
 use crate::limits;
 use crate::notify::payload::{Span, spans, spans_request};
-use crate::observability::chain;
+use crate::observability::{DeliveryResult, chain};
 
 const RECHECK: Duration = Duration::from_mins(1);
 
@@ -67,7 +66,7 @@ impl Traces {
                 .send("application/json", Vec::new(), body, timeouts.request)
                 .await;
             if let Err(error) = sent {
-                counters.failed.fetch_add(1, Ordering::Relaxed);
+                counters.count(DeliveryResult::Failed);
                 state.failures = state.failures.saturating_add(1);
                 if state.failures == 1 {
                     let (host, error) = (self.post.host(), chain(&error));
@@ -82,7 +81,7 @@ impl Traces {
                 state.paused_until = Some(until);
                 return until;
             }
-            counters.sent.fetch_add(1, Ordering::Relaxed);
+            counters.count(DeliveryResult::Sent);
             state.failures = 0;
             if state.sent.len() + batch.len() > limits::SPANS_SENT_MAX {
                 state.sent.clear();

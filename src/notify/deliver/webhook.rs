@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,7 +21,7 @@ use crate::api::Incident;
 use crate::cluster::{ApiError, FieldManager, Writer};
 use crate::limits;
 use crate::notify::payload::{Format, OccurredTransition, cloud_event, transitions_of};
-use crate::observability::chain;
+use crate::observability::{DeliveryResult, chain};
 
 /// How often to check for what only the clock changes.
 const RECHECK: Duration = Duration::from_mins(1);
@@ -194,7 +193,7 @@ impl Webhook {
 
     async fn accepted(&self, state: &mut State, one: &Pending) {
         let counters = &self.context.counters.webhook;
-        counters.sent.fetch_add(1, Ordering::Relaxed);
+        counters.count(DeliveryResult::Sent);
         if state.failures > 0 {
             let host = self.post.host();
             tracing::info!(host, "The webhook accepts notifications again.");
@@ -208,7 +207,7 @@ impl Webhook {
 
     fn failed(&self, state: &mut State, one: &Pending, error: &DeliveryError) {
         let counters = &self.context.counters.webhook;
-        counters.failed.fetch_add(1, Ordering::Relaxed);
+        counters.count(DeliveryResult::Failed);
         let (retry_after, is_final) = match error {
             DeliveryError::Post(error) => (error.retry_after(), error.is_final()),
             DeliveryError::Sign(_) => (None, false),
@@ -236,7 +235,7 @@ impl Webhook {
 
     fn dead_letter(&self, state: &mut State, one: &Pending, why: &str) {
         let counters = &self.context.counters.webhook;
-        counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
+        counters.count(DeliveryResult::DeadLettered);
         tracing::error!(
             id = one.id,
             host = self.post.host(),

@@ -9,7 +9,6 @@ mod evidence;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kube::api::ObjectMeta;
@@ -25,6 +24,7 @@ use crate::cluster::{ApiError, Conflicts, FieldManager, RunId, RunMembership, St
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{EventTime, Finding, Signature, trace_id};
+use crate::observability::{Counters, FindingResult};
 
 /// How long a finding waits until the run of its pod is known.
 const UNKNOWN_RUN_WAIT: Duration = Duration::from_mins(1);
@@ -53,23 +53,6 @@ pub struct AttributedFinding {
 #[derive(Debug)]
 pub struct AckGuard;
 
-/// Findings by outcome, since the start.
-#[derive(Debug, Default)]
-pub struct RecordCounters {
-    /// Written into an Incident.
-    pub recorded: AtomicU64,
-    /// Skipped because the run's mode for the signature is `Disabled`.
-    pub disabled: AtomicU64,
-    /// Dropped because the pod belongs to no run.
-    pub without_run: AtomicU64,
-    /// Failed writes that were retried.
-    pub retried: AtomicU64,
-    /// Dropped because the API server refused them.
-    pub refused: AtomicU64,
-    /// Dropped because the queue was full.
-    pub overflowed: AtomicU64,
-}
-
 /// Writes findings into Incidents.
 pub struct Recorder {
     /// The stores.
@@ -85,7 +68,7 @@ pub struct Recorder {
     /// Treat every run as if its modes were `Observe`.
     pub observe_all: bool,
     /// Findings by outcome.
-    pub counters: Arc<RecordCounters>,
+    pub counters: Arc<Counters<FindingResult>>,
 }
 
 /// The last version of each Incident from the API server, by pod UID. The store may lag behind, and an
@@ -153,7 +136,7 @@ impl Recorder {
             return;
         }
         if waiting.len() >= limits::FINDINGS_QUEUE_MAX {
-            self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+            self.counters.count(FindingResult::Overflowed);
             tracing::error!(
                 pod = found.pod,
                 "Dropped a finding: too many findings are waiting."
@@ -194,7 +177,7 @@ impl Recorder {
                     waiting.insert(key, entry);
                 }
                 Ok(Recorded::NoRunYet) => {
-                    self.counters.without_run.fetch_add(1, Ordering::Relaxed);
+                    self.counters.count(FindingResult::WithoutRun);
                     let found = &entry.found;
                     tracing::info!(
                         namespace = found.namespace,
@@ -218,7 +201,7 @@ impl Recorder {
         let text = crate::observability::chain(error);
         let pod = entry.found.pod.clone();
         if matches!(error, ApiError::Refused(_)) && entry.attempts > 3 {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.count(FindingResult::Refused);
             tracing::error!(
                 pod,
                 error = text,
@@ -226,7 +209,7 @@ impl Recorder {
             );
             return;
         }
-        self.counters.retried.fetch_add(1, Ordering::Relaxed);
+        self.counters.count(FindingResult::Retried);
         tracing::warn!(
             pod,
             error = text,
@@ -254,7 +237,7 @@ impl Recorder {
         };
         let mode = mode_of(&(self.settings)(&run), found.finding.signature);
         if mode == Mode::Disabled {
-            self.counters.disabled.fetch_add(1, Ordering::Relaxed);
+            self.counters.count(FindingResult::Disabled);
             return Ok(Recorded::Done);
         }
         let observe_only = self.observe_all || mode == Mode::Observe;
@@ -281,7 +264,7 @@ impl Recorder {
         }
         let trace_id = trace_id(stored.metadata.uid.as_deref().unwrap_or_default());
         written.insert(uid.to_owned(), stored);
-        self.counters.recorded.fetch_add(1, Ordering::Relaxed);
+        self.counters.count(FindingResult::Recorded);
         tracing::info!(
             namespace = found.namespace,
             run = run_id.name,

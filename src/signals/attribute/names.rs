@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::{Attribution, Index, Known, PodFacts, Why};
+use super::{Attribution, Index, Known, PodFacts};
 use crate::limits;
 use crate::model::{EventTime, PodHint, PodKey};
+use crate::observability::UnattributedReason;
 
 type Pods = Vec<PodKey>;
 
@@ -67,20 +68,20 @@ impl Index {
         namespace: &str,
         name: &str,
         (from, until): (EventTime, EventTime),
-    ) -> Result<&Known, Why> {
+    ) -> Result<&Known, UnattributedReason> {
         let mut found = None;
-        let mut why = Why::UnknownName;
+        let mut why = UnattributedReason::UnknownName;
         for key in self.names.of(namespace, name) {
             let Some(pod) = self.pods.get(key) else {
                 continue;
             };
             let has_ended = |ended: EventTime| until > ended.plus_micros(limits::CLOCK_SKEW_MICROS);
             if from < pod.known.facts.since {
-                why = Why::BeforePod;
+                why = UnattributedReason::BeforePod;
             } else if pod.ended.is_some_and(has_ended) {
-                why = Why::AfterPod;
+                why = UnattributedReason::AfterPod;
             } else if found.replace(&*pod.known).is_some() {
-                return Err(Why::Ambiguous);
+                return Err(UnattributedReason::Ambiguous);
             }
         }
         found.ok_or(why)
@@ -116,7 +117,7 @@ mod tests {
         }
     }
 
-    fn named(index: &Index, from: i64, until: i64) -> Result<&str, Why> {
+    fn named(index: &Index, from: i64, until: i64) -> Result<&str, UnattributedReason> {
         match index.named("team-a", "agent-0", (at(from), at(until))) {
             Attribution::Pod(facts) => Ok(facts.key.as_str()),
             Attribution::Unattributed(why) => Err(why),
@@ -133,18 +134,18 @@ mod tests {
         assert_eq!(named(&index, 215, 230), Ok("second"));
         // Begun with the one and ended with the other: of nobody.
         assert!(named(&index, 195, 210).is_err());
-        assert_eq!(named(&index, 90, 105), Err(Why::BeforePod));
+        assert_eq!(named(&index, 90, 105), Err(UnattributedReason::BeforePod));
     }
 
     #[test]
     fn a_name_that_nobody_has_is_nobodys() {
         let mut index = Index::new();
-        assert_eq!(named(&index, 1, 2), Err(Why::UnknownName));
+        assert_eq!(named(&index, 1, 2), Err(UnattributedReason::UnknownName));
         index.apply(pod("first", 0), at(0));
         index.delete(&PodKey::from("first"), at(10));
-        assert_eq!(named(&index, 20, 30), Err(Why::AfterPod));
+        assert_eq!(named(&index, 20, 30), Err(UnattributedReason::AfterPod));
         index.expire(at(10 + limits::POD_RETENTION_SECONDS + 1));
-        assert_eq!(named(&index, 1, 2), Err(Why::UnknownName));
+        assert_eq!(named(&index, 1, 2), Err(UnattributedReason::UnknownName));
         assert!(
             index.names.0.is_empty(),
             "what is forgotten takes no memory"
@@ -156,6 +157,6 @@ mod tests {
         let mut index = Index::new();
         index.apply(pod("first", 0), at(0));
         index.apply(pod("second", 0), at(0));
-        assert_eq!(named(&index, 1, 2), Err(Why::Ambiguous));
+        assert_eq!(named(&index, 1, 2), Err(UnattributedReason::Ambiguous));
     }
 }

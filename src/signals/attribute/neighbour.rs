@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 
-use super::{Index, Why};
+use super::Index;
 use crate::model::{EventTime, Neighbour, RunKey};
+use crate::observability::UnattributedReason;
 
 impl Index {
     /// Who the holder of `ip` at `time` is to a pod of `run`. A pod that ended less than
@@ -17,7 +18,9 @@ impl Index {
         };
         match self.find(ip, time) {
             Ok(known) if run.is_some() && known.subject.run.as_ref() == run => Neighbour::Sibling,
-            Err(Why::HostNetwork | Why::Ambiguous) => Neighbour::Stranger,
+            Err(UnattributedReason::HostNetwork | UnattributedReason::Ambiguous) => {
+                Neighbour::Stranger
+            }
             _ if address.has_departed(time) => Neighbour::Departed,
             _ => Neighbour::Stranger,
         }

@@ -5,9 +5,10 @@
 
 use std::net::IpAddr;
 
-use super::{Index, Known, Why};
+use super::{Index, Known};
 use crate::detect::{Attributed, Origin};
 use crate::model::{EventTime, LostEvents, Neighbour, Signal};
+use crate::observability::UnattributedReason;
 
 /// How a signal names its pod.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +37,10 @@ impl Index {
         source: u16,
         signal: &'a Signal<'a>,
         named: Named<'_>,
-    ) -> Result<Attributed<'a>, Why> {
+    ) -> Result<Attributed<'a>, UnattributedReason> {
         let known = match named {
             Named::Address => {
-                let address = signal.source().ok_or(Why::UnknownAddress)?;
+                let address = signal.source().ok_or(UnattributedReason::UnknownAddress)?;
                 let hint = match signal {
                     Signal::Flow(flow) => flow.pod.as_ref(),
                     _ => None,
@@ -55,7 +56,7 @@ impl Index {
             } => {
                 let known = self.find_named(namespace, name, span)?;
                 if uid.is_some_and(|uid| uid != known.facts.key.as_str()) {
-                    return Err(Why::HintContradicts);
+                    return Err(UnattributedReason::HintContradicts);
                 }
                 known
             }

@@ -337,11 +337,11 @@ fn absurd_times_name_nobody_and_break_nothing() {
     let unattributed = |why| Attribution::Unattributed(why);
     assert_eq!(
         index.lookup(ip("10.0.0.1"), EventTime::MIN, None),
-        unattributed(Why::BeforePod)
+        unattributed(UnattributedReason::BeforePod)
     );
     assert_eq!(
         index.lookup(ip("10.0.0.1"), far, None),
-        unattributed(Why::AfterPod)
+        unattributed(UnattributedReason::AfterPod)
     );
     index.expire(EventTime::MIN);
     assert_eq!(who(&index, "10.0.0.1", 5), "a");

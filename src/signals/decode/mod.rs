@@ -32,6 +32,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use strum::{IntoStaticStr, VariantArray, VariantNames};
 
 use crate::limits;
 use crate::model::Signal;
@@ -110,7 +111,19 @@ pub enum Decoded<'a> {
 }
 
 /// Why a well-formed line is no signal. Closed set: the names are label values of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    IntoStaticStr,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    VariantArray,
+    VariantNames,
+)]
 pub enum SkipReason {
     /// Nothing but white space.
     Blank,
@@ -144,43 +157,10 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Every reason, in the order in which docs list them.
-    pub const ALL: [Self; 14] = [
-        Self::Blank,
-        Self::NotTraffic,
-        Self::IngressView,
-        Self::DuplicateObservation,
-        Self::NoVerdict,
-        Self::UnknownDirection,
-        Self::ForgedSource,
-        Self::IcmpHousekeeping,
-        Self::OtherL7,
-        Self::OtherLog,
-        Self::NoName,
-        Self::FieldsMissing,
-        Self::Aggregated,
-        Self::Header,
-    ];
-
     /// The name in metrics.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Blank => "Blank",
-            Self::NotTraffic => "NotTraffic",
-            Self::IngressView => "IngressView",
-            Self::DuplicateObservation => "DuplicateObservation",
-            Self::NoVerdict => "NoVerdict",
-            Self::UnknownDirection => "UnknownDirection",
-            Self::ForgedSource => "ForgedSource",
-            Self::IcmpHousekeeping => "IcmpHousekeeping",
-            Self::OtherL7 => "OtherL7",
-            Self::OtherLog => "OtherLog",
-            Self::NoName => "NoName",
-            Self::FieldsMissing => "FieldsMissing",
-            Self::Aggregated => "Aggregated",
-            Self::Header => "Header",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
