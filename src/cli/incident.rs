@@ -17,7 +17,7 @@ use super::people::{ClusterArgs, OutputFormat, PeopleError, answer, block_on};
 use crate::api::{AgentRun, Incident};
 use crate::limits;
 use crate::model::escape::for_terminal;
-use crate::report::{self, Colour, Looked, Material, Story};
+use crate::report::{self, Colour, Lookup, ReportInput, Story};
 
 /// Arguments of `yellowjack explain`.
 #[derive(clap::Args, Debug)]
@@ -94,24 +94,24 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 fn story(which: &Which) -> anyhow::Result<Story> {
-    let material = block_on(read(which))?;
-    Ok(report::story(&material))
+    let input = block_on(read(which))?;
+    Ok(report::story(&input))
 }
 
 /// Reads what a story is made of. Only the Incident itself is needed; what else cannot be read is
 /// said in the story.
-async fn read(which: &Which) -> Result<Material, PeopleError> {
+async fn read(which: &Which) -> Result<ReportInput, PeopleError> {
     let cluster = which.cluster.connect().await?;
     let (client, namespace) = (&cluster.client, cluster.namespace.as_str());
     let incidents: Api<Incident> = Api::namespaced(client.clone(), namespace);
     let incident = find(&cluster, &incidents, &which.incident).await?;
     let run = match &incident.spec.run {
         Some(run) => get::<AgentRun>(client, namespace, &run.name).await,
-        None => Looked::Gone,
+        None => Lookup::Gone,
     };
     let pod = get::<Pod>(client, namespace, &incident.spec.subject.name).await;
     let policies = policies(client, namespace).await;
-    Ok(Material {
+    Ok(ReportInput {
         incident,
         run,
         pod,
@@ -120,30 +120,30 @@ async fn read(which: &Which) -> Result<Material, PeopleError> {
     })
 }
 
-async fn get<K>(client: &Client, namespace: &str, name: &str) -> Looked<K>
+async fn get<K>(client: &Client, namespace: &str, name: &str) -> Lookup<K>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
     K::DynamicType: Default,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     match limited(api.get_opt(name)).await {
-        Ok(Some(found)) => Looked::Found(found),
-        Ok(None) => Looked::Gone,
-        Err(why) => Looked::Unread(why),
+        Ok(Some(found)) => Lookup::Found(found),
+        Ok(None) => Lookup::Gone,
+        Err(why) => Lookup::Unread(why),
     }
 }
 
-async fn policies(client: &Client, namespace: &str) -> Looked<Vec<NetworkPolicy>> {
+async fn policies(client: &Client, namespace: &str) -> Lookup<Vec<NetworkPolicy>> {
     let api: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
     let page = ListParams::default().limit(limits::REPORT_POLICIES_READ_MAX);
     match limited(api.list(&page)).await {
         // Half of them would make the rest look as if it were not there.
-        Ok(list) if list.metadata.continue_.is_some() => Looked::Unread(format!(
+        Ok(list) if list.metadata.continue_.is_some() => Lookup::Unread(format!(
             "the namespace has more than {}",
             limits::REPORT_POLICIES_READ_MAX
         )),
-        Ok(list) => Looked::Found(list.items),
-        Err(why) => Looked::Unread(why),
+        Ok(list) => Lookup::Found(list.items),
+        Err(why) => Lookup::Unread(why),
     }
 }
 

@@ -1,9 +1,9 @@
-//! The story as Markdown, for a ticket: foreign text stands in code spans, where nothing works.
+//! The report as Markdown, for a ticket. Text from the cluster is in code spans, where no markup has an effect.
 
 use super::story::{Story, offset};
 use crate::model::escape::for_markdown;
 
-/// The story as Markdown.
+/// The report as Markdown.
 #[must_use]
 pub fn markdown(story: &Story) -> String {
     let mut lines = head(story);
@@ -11,7 +11,7 @@ pub fn markdown(story: &Story) -> String {
     for (number, step) in (1..).zip(&story.next) {
         lines.push(format!("{number}. **{}.** {}", step.title, step.why));
         if let Some(command) = &step.command {
-            // A command holds no line break and no fence: its names are ones that Kubernetes allows.
+            // A command contains no line break and no fence: its names are valid Kubernetes names.
             lines.push(format!("   ```\n   {command}\n   ```"));
         }
     }
@@ -40,7 +40,7 @@ pub fn markdown(story: &Story) -> String {
 
 fn head(story: &Story) -> Vec<String> {
     let mut lines = vec![
-        format!("# {} {}\n", story.stance.sign(), story.stance_title),
+        format!("# {} {}\n", story.phase.sign(), story.phase_title),
         format!(
             "{}\n\n{}\n",
             for_markdown(&story.headline),
@@ -79,20 +79,20 @@ fn head(story: &Story) -> Vec<String> {
 
 fn evidence(story: &Story) -> Vec<String> {
     let mut lines = Vec::new();
-    for judgement in &story.evidence {
+    for finding in &story.evidence {
         lines.push(format!(
             "**{}**, {}: {:.1} nats, line {:.1}, {} contacts, seen by {}\n",
-            for_markdown(&judgement.title),
-            for_markdown(&judgement.severity),
-            judgement.score,
-            judgement.threshold,
-            judgement.contacts,
-            for_markdown(&judgement.node),
+            for_markdown(&finding.title),
+            for_markdown(&finding.severity),
+            finding.score,
+            finding.threshold,
+            finding.contacts,
+            for_markdown(&finding.node),
         ));
-        lines.push(format!("{}\n", for_markdown(&judgement.summary)));
-        lines.extend(judgement.why.iter().map(|sentence| format!("- {sentence}")));
+        lines.push(format!("{}\n", for_markdown(&finding.summary)));
+        lines.extend(finding.why.iter().map(|sentence| format!("- {sentence}")));
         lines.extend(
-            judgement
+            finding
                 .against
                 .iter()
                 .map(|sentence| format!("- against it: {}", for_markdown(sentence))),
@@ -113,7 +113,7 @@ fn rest(story: &Story) -> Vec<String> {
     let mut lines = vec!["\n## Network policies\n".to_owned()];
     for policy in &story.policies.selecting {
         let widens = if policy.widens {
-            " **lets more through**"
+            " **allows more**"
         } else {
             ""
         };
@@ -132,7 +132,7 @@ fn rest(story: &Story) -> Vec<String> {
             .map(|note| format!("- {}", for_markdown(note))),
     );
     if !story.restore.is_empty() {
-        lines.push("\n## What a release sets back\n".to_owned());
+        lines.push("\n## What a release restores\n".to_owned());
         for part in &story.restore {
             let what = format!(
                 "{} {}: {} instead of {}",
@@ -141,7 +141,7 @@ fn rest(story: &Story) -> Vec<String> {
             lines.push(format!("- {}", for_markdown(&what)));
         }
     }
-    lines.push("\n## What cannot be known\n".to_owned());
-    lines.extend(story.unknown.iter().map(|sentence| format!("- {sentence}")));
+    lines.push("\n## What this report cannot show\n".to_owned());
+    lines.extend(story.caveats.iter().map(|sentence| format!("- {sentence}")));
     lines
 }

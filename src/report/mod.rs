@@ -1,12 +1,13 @@
-//! The report on one Incident: one story, told as text, Markdown, JSON and a page.
+//! The report on one Incident, as text, Markdown, JSON and an HTML page.
 //!
-//! Called by `cli` with what it read from the cluster. Pure: it reads nothing and decides nothing,
-//! and what could not be read is said, never assumed (INV-2). Every text from the cluster is
-//! cleaned once, where the story is made (INV-6); the page escapes it once more.
+//! Called by `cli` with objects that it read from the cluster. Pure: it reads nothing and decides nothing. What could not
+//! be read is stated and never assumed (INV-2). Every text from the cluster is cleaned once, when the story is built
+//! (INV-6); the page escapes it again.
 
-mod judged;
+mod caveats;
+mod findings;
 mod markdown;
-mod next;
+mod next_steps;
 mod page;
 mod policies;
 mod state;
@@ -14,7 +15,6 @@ mod story;
 mod targets;
 mod terminal;
 mod timeline;
-mod unknown;
 
 #[cfg(test)]
 mod tests;
@@ -28,24 +28,25 @@ use crate::model::escape::for_terminal;
 pub use markdown::markdown;
 pub use page::{PageError, page};
 pub use story::{
-    Answer, Contact, CoursePoint, Event, EventKind, Judgement, Moment, NextStep, ObjectName, Pair,
-    PodPart, Policies, PolicyPart, RestorePart, Stance, Story, TargetRow, Targets, Technique,
+    Answer, Contact, CoursePoint, Event, EventKind, Moment, NextStep, ObjectName, Pair, Phase,
+    PodPart, Policies, PolicyPart, ReportedFinding, RestorePart, Story, TargetRow, Targets,
+    Technique,
 };
 pub use terminal::{Colour, text};
 
-/// Something that was looked for.
+/// The result of reading an object.
 #[derive(Clone, Debug)]
-pub enum Looked<T> {
-    /// It is there.
+pub enum Lookup<T> {
+    /// The object exists.
     Found(T),
-    /// It is not there.
+    /// The object does not exist.
     Gone,
-    /// It could not be read, and why.
+    /// The object could not be read, with the error.
     Unread(String),
 }
 
-impl<T> Looked<T> {
-    /// What was found.
+impl<T> Lookup<T> {
+    /// The object, if it exists.
     pub const fn found(&self) -> Option<&T> {
         match self {
             Self::Found(found) => Some(found),
@@ -54,31 +55,31 @@ impl<T> Looked<T> {
     }
 }
 
-/// What a story is made of.
+/// The objects that a report is built from.
 #[derive(Clone, Debug)]
-pub struct Material {
+pub struct ReportInput {
     /// The Incident.
     pub incident: Incident,
-    /// Its AgentRun, if its UID is still the same.
-    pub run: Looked<AgentRun>,
-    /// Its pod, if its UID is still the same.
-    pub pod: Looked<Pod>,
+    /// The AgentRun with the name in the Incident.
+    pub run: Lookup<AgentRun>,
+    /// The pod with the name in the Incident.
+    pub pod: Lookup<Pod>,
     /// The network policies of its namespace.
-    pub policies: Looked<Vec<NetworkPolicy>>,
-    /// The time.
+    pub policies: Lookup<Vec<NetworkPolicy>>,
+    /// The current time.
     pub now: jiff::Timestamp,
 }
 
-/// The story of an Incident.
+/// Builds the report on an Incident.
 #[must_use]
-pub fn story(material: &Material) -> Story {
-    let incident = &material.incident;
-    let evidence = judged::judgements(incident);
+pub fn story(input: &ReportInput) -> Story {
+    let incident = &input.incident;
+    let evidence = findings::findings(incident);
     let answers = state::answers(incident);
-    let stance = state::stance(incident);
-    let policies = policies::policies(material);
+    let phase = state::phase(incident);
+    let policies = policies::policies(input);
     Story {
-        generated: Moment::new(material.now),
+        generated: Moment::new(input.now),
         incident: state::name_of(incident),
         opened: incident
             .metadata
@@ -86,26 +87,26 @@ pub fn story(material: &Material) -> Story {
             .as_ref()
             .map(|time| Moment::new(time.0)),
         headline: state::headline(incident),
-        stance,
-        stance_title: stance.title().to_owned(),
-        summary: state::summary(incident, stance),
+        phase,
+        phase_title: phase.title().to_owned(),
+        summary: state::summary(incident, phase),
         answers,
         run: state::run_name(incident),
-        run_note: state::run_note(material),
-        pod: state::pod(material),
+        run_note: state::run_note(input),
+        pod: state::pod(input),
         timeline: timeline::timeline(incident),
         targets: targets::targets(&evidence),
-        techniques: judged::techniques(incident),
+        techniques: findings::techniques(incident),
         evidence,
         policies,
         restore: state::restore(incident),
         trace: state::trace(incident),
-        next: next::steps(material, stance),
-        unknown: unknown::sentences(material),
+        next: next_steps::steps(input, phase),
+        caveats: caveats::sentences(input),
     }
 }
 
-/// A text from the cluster, cut, with what steers a terminal or turns text round made visible.
+/// Cuts a text from the cluster and makes terminal control and bidirectional characters visible.
 fn clean(text: &str) -> String {
     for_terminal(text)
 }

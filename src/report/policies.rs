@@ -1,7 +1,6 @@
-//! The network policies that select the pod, and what they let through, in words.
+//! The network policies that select the pod, and what they allow, in words.
 //!
-//! Says what NetworkPolicies say. A policy of another kind (a network plug-in's own) is not read
-//! here, and the story's unknowns name that.
+//! Only NetworkPolicies. Policies of other kinds (those of a network plug-in) are not read, and the caveats mention that.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +12,26 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::state::pod_metadata;
 use super::story::{Policies, PolicyPart};
-use super::{Looked, Material, clean};
+use super::{Lookup, ReportInput, clean};
 use crate::api::{AgentRun, labels};
 use crate::guardrails::RunOwner;
 use crate::guardrails::audit::{Protection, selects, widening};
 use crate::limits;
 
-pub(super) fn policies(material: &Material) -> Policies {
-    let Some(metadata) = pod_metadata(material) else {
-        return captured(material);
+pub(super) fn policies(input: &ReportInput) -> Policies {
+    let Some(metadata) = pod_metadata(input) else {
+        return captured(input);
     };
-    let stored = match &material.policies {
-        Looked::Found(stored) => stored,
-        Looked::Unread(why) => {
+    let stored = match &input.policies {
+        Lookup::Found(stored) => stored,
+        Lookup::Unread(why) => {
             return only_a_note(format!("They could not be read: {}.", clean(why)));
         }
-        Looked::Gone => return only_a_note("There is none in the namespace.".to_owned()),
+        Lookup::Gone => return only_a_note("There is none in the namespace.".to_owned()),
     };
     let labels = metadata.labels.unwrap_or_default();
-    let owner = material.run.found().and_then(RunOwner::of);
-    let widens = widening_names(material, &labels, stored, owner.as_ref());
+    let owner = input.run.found().and_then(RunOwner::of);
+    let widens = widening_names(input, &labels, stored, owner.as_ref());
     let selecting: Vec<_> = stored
         .iter()
         .filter(|policy| selects(policy, &labels))
@@ -45,9 +44,11 @@ pub(super) fn policies(material: &Material) -> Policies {
         .collect();
     parts.sort_by(|a, b| b.widens.cmp(&a.widens).then_with(|| a.name.cmp(&b.name)));
     let note = match (parts.is_empty(), left_out) {
-        (true, _) => Some("No NetworkPolicy selects the pod: it may talk to anybody.".to_owned()),
+        (true, _) => {
+            Some("No NetworkPolicy selects the pod: all its connections are allowed.".to_owned())
+        }
         (false, 0) => {
-            Some("Network policies add up: what one of them allows is allowed.".to_owned())
+            Some("Network policies are additive: what one of them allows is allowed.".to_owned())
         }
         (false, more) => Some(format!("{more} more select the pod and are not shown.")),
     };
@@ -64,9 +65,9 @@ fn only_a_note(note: String) -> Policies {
     }
 }
 
-/// What is known of a pod that is gone: the names that were noted before it went.
-fn captured(material: &Material) -> Policies {
-    let capture = material
+/// For a pod that is gone: the names of the policies that selected it when it was captured.
+fn captured(input: &ReportInput) -> Policies {
+    let capture = input
         .incident
         .status
         .as_ref()
@@ -78,10 +79,10 @@ fn captured(material: &Material) -> Policies {
         .map(|name| clean(name))
         .collect();
     let note = if names.is_empty() {
-        "The pod is not there, so nothing can be said about what selects it.".to_owned()
+        "The pod does not exist, so it is unknown which policies selected it.".to_owned()
     } else {
         format!(
-            "The pod is not there. When it was captured these selected it: {}.",
+            "The pod does not exist. When it was captured, these policies selected it: {}.",
             names.join(", ")
         )
     };
@@ -89,14 +90,14 @@ fn captured(material: &Material) -> Policies {
 }
 
 fn widening_names(
-    material: &Material,
+    input: &ReportInput,
     pod_labels: &BTreeMap<String, String>,
     stored: &[NetworkPolicy],
     owner: Option<&RunOwner>,
 ) -> Vec<String> {
     if pod_labels.contains_key(labels::QUARANTINE) {
-        // The responder knows whether a cluster-wide deny stands, and has noted what widens it.
-        let noted = material
+        // The responder knows whether the cluster-wide deny is in place, and records the policies that widen it.
+        let noted = input
             .incident
             .status
             .iter()
@@ -111,11 +112,11 @@ fn widening_names(
 fn part(policy: &NetworkPolicy, owner: Option<&RunOwner>, widens: &[String]) -> PolicyPart {
     let name = policy.metadata.name.clone().unwrap_or_default();
     let whose = if name == labels::STANDING_DENY {
-        "quarantine: the standing deny"
+        "deny policy of the quarantine"
     } else if owner.is_some_and(|owner| owner.object_name() == name) {
         "guardrail of the run"
     } else {
-        "somebody else's"
+        "other"
     };
     PolicyPart {
         whose: whose.to_owned(),
@@ -125,11 +126,11 @@ fn part(policy: &NetworkPolicy, owner: Option<&RunOwner>, widens: &[String]) -> 
     }
 }
 
-/// What each direction lets through.
+/// What is allowed in each direction.
 fn allows(spec: &NetworkPolicySpec) -> Vec<String> {
     let types = spec.policy_types.as_deref().unwrap_or_default();
     let names = |direction: &str| types.iter().any(|named| named == direction);
-    // Left out, the types are Ingress always, and Egress where there are egress rules.
+    // The default of the types is Ingress, and Egress if there are egress rules.
     let has_egress = names("Egress") || (types.is_empty() && spec.egress.is_some());
     let has_ingress = names("Ingress") || types.is_empty();
     let mut sentences = Vec::new();
@@ -159,13 +160,13 @@ type Rule<'a> = (
 
 fn direction(way: &str, rules: &[Rule<'_>]) -> Vec<String> {
     if rules.is_empty() {
-        return vec![format!("lets nothing {way}")];
+        return vec![format!("allows nothing {way}")];
     }
     let shown = rules.iter().take(limits::REPORT_RULES_MAX);
     let mut sentences: Vec<_> = shown
         .map(|(peers, ports)| {
             format!(
-                "lets {way}: {}, {}",
+                "allows {way}: {}, {}",
                 peers_in_words(*peers),
                 ports_in_words(*ports)
             )
@@ -180,7 +181,7 @@ fn direction(way: &str, rules: &[Rule<'_>]) -> Vec<String> {
 
 fn peers_in_words(peers: Option<&[NetworkPolicyPeer]>) -> String {
     match peers {
-        None | Some([]) => "anybody".to_owned(),
+        None | Some([]) => "any address".to_owned(),
         Some(peers) => listed(peers, peer_in_words),
     }
 }
@@ -191,7 +192,7 @@ fn peer_in_words(peer: &NetworkPolicyPeer) -> String {
         let but = if except.is_empty() {
             String::new()
         } else {
-            format!(" but {}", listed(except, |text| clean(text)))
+            format!(" except {}", listed(except, |text| clean(text)))
         };
         return format!("{}{but}", clean(&range.cidr));
     }
@@ -236,7 +237,7 @@ fn ports_in_words(ports: Option<&[NetworkPolicyPort]>) -> String {
     }
 }
 
-/// Some of them, and how many more there are.
+/// The first ones, and the number of the others.
 fn listed<T>(items: &[T], words: impl Fn(&T) -> String) -> String {
     let mut shown: Vec<_> = items
         .iter()

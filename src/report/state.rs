@@ -1,18 +1,18 @@
-//! Where an Incident stands: the headline, the four answers, the pod, and what a release sets back.
+//! The state of an Incident: headline, phase, conditions, pod, and the fields that a release restores.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::Value;
 
-use super::story::{Answer, Moment, ObjectName, Pair, PodPart, RestorePart, Stance};
-use super::{Looked, Material, clean, judged};
+use super::story::{Answer, Moment, ObjectName, Pair, Phase, PodPart, RestorePart};
+use super::{Lookup, ReportInput, clean, findings};
 use crate::api::{
     ActionKind, ActionResult, Incident, IncidentCondition, Reason, Verdict, condition_of, labels,
 };
 use crate::limits;
 use crate::model::{clip, duration};
 
-/// Longest name in a headline; the whole one stands below it.
+/// Longest name in a headline. The full name is below it.
 const HEADLINE_NAME_BYTES_MAX: usize = 80;
 
 /// The conditions of an Incident.
@@ -23,31 +23,35 @@ pub(super) fn conditions(incident: &Incident) -> &[Condition] {
         .map_or(&[], |status| &status.conditions)
 }
 
-/// One condition: whether it is true, and why.
-pub(super) fn said(incident: &Incident, condition: IncidentCondition) -> (&str, &str) {
+/// Status and reason of one condition.
+pub(super) fn status_and_reason(incident: &Incident, condition: IncidentCondition) -> (&str, &str) {
     condition_of(conditions(incident), condition.name()).map_or(("Unknown", ""), |found| {
         (found.status.as_str(), found.reason.as_str())
     })
 }
 
-/// Reasons for which a pod is left alone on purpose, and not for want of a limit.
-fn is_left_alone(reason: &str) -> bool {
+/// Whether the reason is a setting that excludes any action, and not a limit.
+fn is_excluded(reason: &str) -> bool {
     [Reason::AlertOnly, Reason::ObserveOnly]
         .iter()
         .any(|known| known.name() == reason)
 }
 
-pub(super) fn stance(incident: &Incident) -> Stance {
-    let contained = said(incident, IncidentCondition::Contained);
-    let verdict = incident.spec.disposition.as_ref().map(|word| word.verdict);
-    match (contained, said(incident, IncidentCondition::Verified).0) {
-        _ if said(incident, IncidentCondition::Closed).0 == "True" => Stance::Closed,
-        _ if matches!(verdict, Some(Verdict::Release | Verdict::Terminate)) => Stance::Ending,
-        (("True", _), "True") => Stance::Proven,
-        (("True", _), "False") => Stance::Survives,
-        (("True", _), _) => Stance::Unproven,
-        ((_, reason), _) if is_left_alone(reason) => Stance::Watched,
-        _ => Stance::Uncontained,
+pub(super) fn phase(incident: &Incident) -> Phase {
+    let contained = status_and_reason(incident, IncidentCondition::Contained);
+    let disposition = incident.spec.disposition.as_ref();
+    let verdict = disposition.map(|disposition| disposition.verdict);
+    match (
+        contained,
+        status_and_reason(incident, IncidentCondition::Verified).0,
+    ) {
+        _ if status_and_reason(incident, IncidentCondition::Closed).0 == "True" => Phase::Closed,
+        _ if matches!(verdict, Some(Verdict::Release | Verdict::Terminate)) => Phase::Ending,
+        (("True", _), "True") => Phase::Proven,
+        (("True", _), "False") => Phase::Survives,
+        (("True", _), _) => Phase::Unproven,
+        ((_, reason), _) if is_excluded(reason) => Phase::Watched,
+        _ => Phase::Uncontained,
     }
 }
 
@@ -60,46 +64,49 @@ pub(super) fn name_of(incident: &Incident) -> ObjectName {
 }
 
 pub(super) fn headline(incident: &Incident) -> String {
-    let what =
-        judged::worst(incident).map_or("did something", |entry| judged::deed(&entry.signature));
+    let what = findings::strongest(incident).map_or("did something", |entry| {
+        findings::behavior_of(&entry.signature)
+    });
     format!("Pod {} {what}", short(&incident.spec.subject.name))
 }
 
-/// A name as a headline can bear it: whole if it is one of usual length.
+/// A name for the headline, cut if it is unusually long.
 fn short(name: &str) -> String {
     let cut = clip(name, HEADLINE_NAME_BYTES_MAX);
     let dots = if cut.len() < name.len() { "…" } else { "" };
     format!("{}{dots}", clean(cut))
 }
 
-/// What was done and what came of it.
-pub(super) fn summary(incident: &Incident, stance: Stance) -> String {
+/// The actions and their result.
+pub(super) fn summary(incident: &Incident, phase: Phase) -> String {
     let took = reaction(incident).map_or_else(String::new, |span| {
         format!(", {span} after the first contact that counts")
     });
-    match stance {
-        Stance::Proven => format!(
-            "Its traffic is denied{took}. The log that showed it went on and shows no more traffic of the pod."
+    match phase {
+        Phase::Proven => format!(
+            "Its traffic is denied{took}. The same log continued and shows no more traffic of the pod."
         ),
-        Stance::Unproven => {
-            format!("Its traffic is denied{took}. No log has proven yet that it stopped.")
+        Phase::Unproven => {
+            format!("Its traffic is denied{took}. No log proves yet that it stopped.")
         }
-        Stance::Survives => {
-            "It is contained, and the log still shows traffic of the pod that passes.".to_owned()
+        Phase::Survives => {
+            "It is contained, and the log still shows traffic of the pod.".to_owned()
         }
-        Stance::Uncontained => "Its traffic was not stopped. The answers below say why.".to_owned(),
-        Stance::Watched => {
-            "It is recorded. Nothing was done to the pod, and its traffic goes on.".to_owned()
+        Phase::Uncontained => {
+            "Its traffic was not stopped. The conditions below give the reason.".to_owned()
         }
-        Stance::Ending => "The decision is being carried out.".to_owned(),
-        Stance::Closed => incident.spec.disposition.as_ref().map_or_else(
+        Phase::Watched => {
+            "It is recorded. Nothing was done to the pod, and its traffic continues.".to_owned()
+        }
+        Phase::Ending => "The decision is being carried out.".to_owned(),
+        Phase::Closed => incident.spec.disposition.as_ref().map_or_else(
             || "It is closed.".to_owned(),
-            |word| {
+            |disposition| {
                 format!(
                     "{} by {}: {}",
-                    done_word(word.verdict),
-                    clean(&word.by),
-                    clean(&word.why)
+                    done_word(disposition.verdict),
+                    clean(&disposition.by),
+                    clean(&disposition.why)
                 )
             },
         ),
@@ -114,7 +121,7 @@ const fn done_word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// From the first contact that counts to the isolation. The API keeps whole seconds.
+/// The time from the first contact that counts to the isolation. The API stores whole seconds.
 fn reaction(incident: &Incident) -> Option<String> {
     let actions = &incident.status.as_ref()?.actions;
     let isolated = actions
@@ -124,13 +131,13 @@ fn reaction(incident: &Incident) -> Option<String> {
         })
         .map(|action| action.time.0)
         .min()?;
-    // Of what asked for it: an alert of another signature may be hours older.
-    let first = judged::worst(incident)?.first_seen.0;
+    // The strongest evidence led to it. An alert of another signature may be hours older.
+    let first = findings::strongest(incident)?.first_seen.0;
     let seconds = isolated.as_second().saturating_sub(first.as_second());
     match seconds {
         ..0 => None,
         0..=1 => Some("about a second".to_owned()),
-        // No tenths: the API keeps whole seconds.
+        // No tenths: the API stores whole seconds.
         2..120 => Some(format!("{seconds} s")),
         _ => Some(duration::rounded(seconds.saturating_mul(1_000_000))),
     }
@@ -148,7 +155,7 @@ pub(super) fn answers(incident: &Incident) -> Vec<Answer> {
                 tone: tone(*condition, status, incident).to_owned(),
                 reason: found.map(|found| clean(&found.reason)).unwrap_or_default(),
                 sentence: found.map_or_else(
-                    || "Nothing has been said about it yet.".to_owned(),
+                    || "The condition is not set yet.".to_owned(),
                     |found| clean(&found.message),
                 ),
                 since: found.map(|found| Moment::new(found.last_transition_time.0)),
@@ -168,7 +175,7 @@ fn word(status: &str) -> &'static str {
 fn tone(condition: IncidentCondition, status: &str, incident: &Incident) -> &'static str {
     match (condition, status) {
         (IncidentCondition::Contained | IncidentCondition::Verified, "True") => "good",
-        (IncidentCondition::Contained, "False") if stance(incident) == Stance::Uncontained => "bad",
+        (IncidentCondition::Contained, "False") if phase(incident) == Phase::Uncontained => "bad",
         (IncidentCondition::Verified, "False") => "bad",
         (IncidentCondition::Detected | IncidentCondition::Closed, _)
         | (IncidentCondition::Contained, "False") => "calm",
@@ -180,40 +187,40 @@ pub(super) fn run_name(incident: &Incident) -> Option<String> {
     incident.spec.run.as_ref().map(|run| clean(&run.name))
 }
 
-pub(super) fn run_note(material: &Material) -> Option<String> {
-    let run = material.incident.spec.run.as_ref()?;
-    Some(match &material.run {
-        Looked::Gone => "It no longer exists. Deleting a run releases nothing.".to_owned(),
-        Looked::Unread(why) => format!("It could not be read: {}.", clean(why)),
-        Looked::Found(found) if found.metadata.uid.as_ref() != Some(&run.uid) => {
+pub(super) fn run_note(input: &ReportInput) -> Option<String> {
+    let run = input.incident.spec.run.as_ref()?;
+    Some(match &input.run {
+        Lookup::Gone => "It no longer exists. Deleting a run releases nothing.".to_owned(),
+        Lookup::Unread(why) => format!("It could not be read: {}.", clean(why)),
+        Lookup::Found(found) if found.metadata.uid.as_ref() != Some(&run.uid) => {
             "A later run has its name; the one of this Incident no longer exists.".to_owned()
         }
-        Looked::Found(found) => {
+        Lookup::Found(found) => {
             let policy = &found.spec.policy;
             format!("It exists, under GuardrailPolicy {}.", clean(policy))
         }
     })
 }
 
-/// Metadata of the Incident's pod: as it is, else as it was captured.
-pub(super) fn pod_metadata(material: &Material) -> Option<ObjectMeta> {
-    let subject = &material.incident.spec.subject;
-    let living = material
+/// Metadata of the Incident's pod: current, or else as captured.
+pub(super) fn pod_metadata(input: &ReportInput) -> Option<ObjectMeta> {
+    let subject = &input.incident.spec.subject;
+    let living = input
         .pod
         .found()
         .filter(|pod| pod.metadata.uid.as_ref() == Some(&subject.uid));
     if let Some(pod) = living {
         return Some(pod.metadata.clone());
     }
-    let capture = material.incident.status.as_ref()?.capture.as_ref()?;
+    let capture = input.incident.status.as_ref()?.capture.as_ref()?;
     let metadata = capture.pod.get("metadata")?;
-    // What does not read as metadata says nothing, and the story goes on without.
+    // Metadata that cannot be parsed is left out of the report.
     serde_json::from_value(metadata.clone()).ok()
 }
 
-pub(super) fn pod(material: &Material) -> PodPart {
-    let subject = &material.incident.spec.subject;
-    let metadata = pod_metadata(material);
+pub(super) fn pod(input: &ReportInput) -> PodPart {
+    let subject = &input.incident.spec.subject;
+    let metadata = pod_metadata(input);
     let owner = metadata.as_ref().and_then(|metadata| {
         let owners = metadata.owner_references.iter().flatten();
         owners
@@ -221,7 +228,7 @@ pub(super) fn pod(material: &Material) -> PodPart {
             .next()
     });
     let label = metadata.and_then(|metadata| metadata.labels?.get(labels::QUARANTINE).cloned());
-    let capture = material
+    let capture = input
         .incident
         .status
         .as_ref()
@@ -236,21 +243,21 @@ pub(super) fn pod(material: &Material) -> PodPart {
             .take(limits::POD_ADDRESSES_MAX * 2)
             .map(|ip| clean(ip))
             .collect(),
-        now: pod_now(&material.pod, &subject.uid),
+        now: pod_now(&input.pod, &subject.uid),
         owner,
         quarantine: label.as_deref().map(clean),
         captured: capture.map(|capture| Moment::new(capture.time.0)),
     }
 }
 
-fn pod_now(pod: &Looked<Pod>, uid: &str) -> String {
+fn pod_now(pod: &Lookup<Pod>, uid: &str) -> String {
     match pod {
-        Looked::Gone => "It no longer exists.".to_owned(),
-        Looked::Unread(why) => format!("It could not be read: {}.", clean(why)),
-        Looked::Found(pod) if pod.metadata.uid.as_deref() != Some(uid) => {
+        Lookup::Gone => "It no longer exists.".to_owned(),
+        Lookup::Unread(why) => format!("It could not be read: {}.", clean(why)),
+        Lookup::Found(pod) if pod.metadata.uid.as_deref() != Some(uid) => {
             "A later pod has its name; the one of this Incident no longer exists.".to_owned()
         }
-        Looked::Found(pod) => {
+        Lookup::Found(pod) => {
             let phase = pod
                 .status
                 .as_ref()

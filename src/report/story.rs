@@ -1,54 +1,57 @@
-//! The story's parts: plain values with clean texts, in the order in which a person reads them.
+//! The parts of a report: plain values with cleaned texts, in reading order.
 //!
-//! As JSON this is a contract: keys may be added, never taken away.
+//! As JSON this is a contract: keys may be added, never removed. Some keys therefore differ from the names of the fields.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-/// Everything that a report says.
+/// The content of a report.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Story {
-    /// When it was told.
+    /// When the report was made.
     pub generated: Moment,
     /// The Incident.
     pub incident: ObjectName,
-    /// When the Incident was made.
+    /// When the Incident was created.
     pub opened: Option<Moment>,
     /// What happened, in a sentence.
     pub headline: String,
-    /// Where it stands.
-    pub stance: Stance,
-    /// The same in words.
-    pub stance_title: String,
-    /// What was done and what came of it, in one or two sentences.
+    /// The phase.
+    #[serde(rename = "stance")]
+    pub phase: Phase,
+    /// The phase in words.
+    #[serde(rename = "stanceTitle")]
+    pub phase_title: String,
+    /// The actions and their result, in one or two sentences.
     pub summary: String,
-    /// Detected, Contained, Verified, Closed.
+    /// The conditions Detected, Contained, Verified and Closed.
     pub answers: Vec<Answer>,
     /// The AgentRun.
     pub run: Option<String>,
-    /// What there is to say about the AgentRun.
+    /// The state of the AgentRun.
     pub run_note: Option<String>,
     /// The pod.
     pub pod: PodPart,
     /// What to do next.
     pub next: Vec<NextStep>,
-    /// What was seen, and by whom.
-    pub evidence: Vec<Judgement>,
+    /// The evidence, strongest first.
+    pub evidence: Vec<ReportedFinding>,
     /// What happened, oldest first.
     pub timeline: Vec<Event>,
-    /// Where the example contacts went.
+    /// Destinations of the example contacts.
     pub targets: Targets,
     /// The network policies that select the pod.
     pub policies: Policies,
-    /// What a release sets back.
+    /// Fields that a release restores.
     pub restore: Vec<RestorePart>,
-    /// The run's identifiers of the training side.
+    /// The run's identifiers in the training system.
     pub trace: Vec<Pair>,
     /// Techniques of ATT&CK and ATLAS.
     pub techniques: Vec<Technique>,
-    /// What cannot be known.
-    pub unknown: Vec<String>,
+    /// What the report cannot show.
+    #[serde(rename = "unknown")]
+    pub caveats: Vec<String>,
 }
 
 /// A time, written as UTC.
@@ -98,7 +101,7 @@ impl Serialize for Moment {
     }
 }
 
-/// How long after something: finer than a span, so that what follows closely can be told apart.
+/// A time after the first event, precise enough to distinguish events in quick succession.
 #[must_use]
 pub fn offset(micros: i64) -> String {
     let micros = micros.max(0);
@@ -112,13 +115,13 @@ pub fn offset(micros: i64) -> String {
     }
 }
 
-/// A number and what it counts.
+/// A number with a noun in singular or plural.
 #[must_use]
 pub fn counted(count: i64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// An object's place.
+/// Namespace and name of an object.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectName {
@@ -128,41 +131,41 @@ pub struct ObjectName {
     pub name: String,
 }
 
-/// Where an Incident stands: what a person must know first.
+/// The phase of an Incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Stance {
-    /// Contained, and the log proves it.
+pub enum Phase {
+    /// Contained, and the log proves that the traffic stopped.
     Proven,
-    /// Contained, and nothing proves it yet.
+    /// Contained, and no log proves yet that the traffic stopped.
     Unproven,
-    /// Contained, and traffic goes on.
+    /// Contained, and the log still shows traffic.
     Survives,
-    /// Not contained, and something asked for it.
+    /// Not contained, although evidence requires it.
     Uncontained,
-    /// Not contained, and nothing asked for more than a look.
+    /// Not contained, and no evidence requires it.
     Watched,
-    /// A human's word is being carried out.
+    /// A human's decision is being carried out.
     Ending,
     /// A human closed it.
     Closed,
 }
 
-impl Stance {
+impl Phase {
     /// In words.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
             Self::Proven => "Contained and verified",
-            Self::Unproven => "Contained, not proven yet",
-            Self::Survives => "Traffic goes on",
+            Self::Unproven => "Contained, not verified yet",
+            Self::Survives => "Traffic continues",
             Self::Uncontained => "Not contained",
-            Self::Watched => "Recorded, left alone",
+            Self::Watched => "Recorded, no action",
             Self::Ending => "A human decided",
             Self::Closed => "Closed",
         }
     }
 
-    /// A sign beside the words, so that colour is not all that tells them apart.
+    /// A symbol beside the words, so that the meaning does not depend on colour.
     #[must_use]
     pub const fn sign(self) -> &'static str {
         match self {
@@ -175,7 +178,7 @@ impl Stance {
         }
     }
 
-    /// How pressing it is: `good`, `wait`, `bad` or `calm`.
+    /// Urgency: `good`, `wait`, `bad` or `calm`.
     #[must_use]
     pub const fn tone(self) -> &'static str {
         match self {
@@ -187,7 +190,7 @@ impl Stance {
     }
 }
 
-/// One condition as an answer.
+/// One condition as a question with an answer.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
@@ -197,11 +200,11 @@ pub struct Answer {
     pub answer: String,
     /// `good`, `wait`, `bad` or `calm`.
     pub tone: String,
-    /// Why, as a word.
+    /// The reason.
     pub reason: String,
-    /// Why, as a sentence.
+    /// The message.
     pub sentence: String,
-    /// Since when.
+    /// When the condition took its status.
     pub since: Option<Moment>,
 }
 
@@ -217,32 +220,32 @@ pub struct PodPart {
     pub node: Option<String>,
     /// Addresses at the finding.
     pub addresses: Vec<String>,
-    /// What became of it.
+    /// Its current state.
     pub now: String,
     /// The object that owns it.
     pub owner: Option<String>,
     /// The Incident on its quarantine label.
     pub quarantine: Option<String>,
-    /// When a copy of it was put into the Incident.
+    /// When it was captured into the Incident.
     pub captured: Option<Moment>,
 }
 
-/// One thing to do.
+/// One step to take.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NextStep {
-    /// What.
+    /// The step.
     pub title: String,
-    /// When or why.
+    /// When to take it, or why.
     pub why: String,
-    /// The command, if one does it.
+    /// The command for it, if there is one.
     pub command: Option<String>,
 }
 
-/// What one observer saw of one signature.
+/// The evidence of one observer for one signature.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Judgement {
+pub struct ReportedFinding {
     /// The observer.
     pub node: String,
     /// The signature's name in the API.
@@ -251,11 +254,11 @@ pub struct Judgement {
     pub title: String,
     /// `Alert` or `Quarantine`.
     pub severity: String,
-    /// Nothing is done because of this.
+    /// Whether the evidence leads to no action, because of the mode.
     pub observe_only: bool,
     /// Score in nats.
     pub score: f64,
-    /// Line in nats.
+    /// Threshold in nats.
     pub threshold: f64,
     /// First contact that counts.
     pub first: Moment,
@@ -263,19 +266,19 @@ pub struct Judgement {
     pub last: Moment,
     /// Contacts that count.
     pub contacts: i64,
-    /// What was seen.
+    /// The observation.
     pub summary: String,
-    /// Why that is a finding, in plain words.
+    /// Why it is a finding.
     pub why: Vec<String>,
-    /// What speaks against it.
+    /// Evidence against it.
     pub against: Vec<String>,
-    /// How the score grew.
+    /// The score over time.
     pub course: Vec<CoursePoint>,
     /// Example contacts.
     pub examples: Vec<Contact>,
 }
 
-/// How far a judgement was at one time.
+/// The score at one time.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CoursePoint {
@@ -283,9 +286,9 @@ pub struct CoursePoint {
     pub time: Moment,
     /// Score in nats.
     pub score: f64,
-    /// Line in nats.
+    /// Threshold in nats.
     pub threshold: f64,
-    /// Contacts that counted by then.
+    /// Contacts that counted until then.
     pub contacts: i64,
 }
 
@@ -301,22 +304,23 @@ pub struct Contact {
     pub name: Option<String>,
     /// Port and protocol, as `tcp/22`.
     pub service: String,
-    /// What became of it, in a word.
+    /// The outcome.
     pub outcome: String,
 }
 
-/// What kind of thing happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum EventKind {
-    /// Something was seen in a log.
+    /// An observation in a log.
     Seen,
-    /// Something was done.
+    /// An action.
     Done,
-    /// Something was tried and failed, or traffic went on.
+    /// An action that failed, or traffic after the isolation.
     Failed,
-    /// A condition changed.
-    Said,
-    /// A human decided.
+    /// A change of a condition.
+    #[serde(rename = "Said")]
+    Condition,
+    /// A human's decision.
     Human,
 }
 
@@ -328,7 +332,7 @@ impl EventKind {
             Self::Seen => "log",
             Self::Done => "action",
             Self::Failed => "failure",
-            Self::Said => "state",
+            Self::Condition => "state",
             Self::Human => "human",
         }
     }
@@ -340,7 +344,7 @@ impl EventKind {
 pub struct Event {
     /// When.
     pub time: Moment,
-    /// What kind.
+    /// The kind.
     pub kind: EventKind,
     /// What happened.
     pub title: String,
@@ -348,19 +352,19 @@ pub struct Event {
     pub detail: String,
 }
 
-/// Where the example contacts went.
+/// Destinations of the example contacts.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Targets {
-    /// What a row is: `host` or `block`.
+    /// The kind of the rows: `host` or `block`.
     pub row_is: String,
     /// The columns: services, the most used first.
     pub services: Vec<String>,
     /// The rows.
     pub rows: Vec<TargetRow>,
-    /// Contacts that the map shows.
+    /// Contacts in the map.
     pub shown: usize,
-    /// Contacts that are left out of the map.
+    /// Contacts that are not in the map.
     pub left_out: usize,
 }
 
@@ -382,7 +386,7 @@ pub struct TargetRow {
 pub struct Policies {
     /// The policies.
     pub selecting: Vec<PolicyPart>,
-    /// What must be known to read them.
+    /// A note on how to read them.
     pub note: Option<String>,
 }
 
@@ -392,15 +396,15 @@ pub struct Policies {
 pub struct PolicyPart {
     /// Name.
     pub name: String,
-    /// Whose it is.
+    /// The owner.
     pub whose: String,
-    /// What it lets out and in.
+    /// What it allows.
     pub allows: Vec<String>,
-    /// It lets more through than what should hold the pod.
+    /// Whether it allows more than the policy that restricts the pod.
     pub widens: bool,
 }
 
-/// What a release sets back.
+/// A field that a release restores.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestorePart {
@@ -432,6 +436,6 @@ pub struct Technique {
     pub id: String,
     /// Name, where it is one that Yellowjack knows.
     pub name: Option<String>,
-    /// Where it is described.
+    /// Address of its description.
     pub address: Option<String>,
 }

@@ -1,21 +1,21 @@
-//! Where the example contacts went: a map of hosts, or of blocks where there are many, by services.
+//! Destinations of the example contacts: a map of hosts, or of address blocks if there are many, by services.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::judged::has_failed;
-use super::story::{Contact, Judgement, TargetRow, Targets};
+use super::findings::is_failed;
+use super::story::{Contact, ReportedFinding, TargetRow, Targets};
 use crate::limits;
 
-/// Blocks that hosts are gathered into: what one announcement or one segment usually has.
+/// Prefix lengths of the blocks, IPv4 and IPv6: the usual size of one route or one network segment.
 const BLOCK_BITS: (u8, u8) = (24, 64);
 
-pub(super) fn targets(evidence: &[Judgement]) -> Targets {
-    // The same contact may stand in two entries: a horizontal and a vertical walk of one scan.
+pub(super) fn targets(evidence: &[ReportedFinding]) -> Targets {
+    // The same contact may be in two entries: a horizontal and a vertical scan.
     let mut contacts: Vec<&Contact> = Vec::new();
-    for contact in evidence.iter().flat_map(|judgement| &judgement.examples) {
+    for contact in evidence.iter().flat_map(|finding| &finding.examples) {
         let same = |known: &&Contact| {
             known.time == contact.time
                 && known.address == contact.address
@@ -56,7 +56,7 @@ pub(super) fn targets(evidence: &[Judgement]) -> Targets {
                     .filter(|contact| contact.service == *service)
                     .collect();
                 (
-                    of.iter().filter(|contact| has_failed(contact)).count(),
+                    of.iter().filter(|contact| is_failed(contact)).count(),
                     of.len(),
                 )
             };
@@ -81,7 +81,7 @@ pub(super) fn targets(evidence: &[Judgement]) -> Targets {
     }
 }
 
-/// The block of an address; what is no address stays as it is.
+/// The block of an address. Other text is returned unchanged.
 fn block(address: &str) -> String {
     let Ok(ip) = address.parse::<IpAddr>() else {
         return address.to_owned();
@@ -102,7 +102,7 @@ fn tally(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     counts
 }
 
-/// The most frequent ones; those of the same count in the order of their names.
+/// The most frequent ones, those with the same count sorted by name.
 fn most(counts: BTreeMap<String, usize>, count_max: usize) -> Vec<String> {
     let mut sorted: Vec<_> = counts.into_iter().collect();
     sorted.sort_by(|(_, a), (_, b)| b.cmp(a));

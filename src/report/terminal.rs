@@ -1,21 +1,21 @@
-//! The story as text for a terminal: what matters in the first lines, wrapped, coloured whole words.
+//! The report as text for a terminal: the most important facts first, wrapped, with coloured words.
 
 use textwrap::Options;
 
-use super::story::{Event, EventKind, Judgement, Moment, Story, offset};
+use super::story::{Event, EventKind, Moment, ReportedFinding, Story, offset};
 use crate::limits;
 
 /// Whether a text may hold colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
-    /// None: for files, pipes, and who set `NO_COLOR`.
+    /// No colours: for files, pipes, and with `NO_COLOR`.
     Plain,
     /// ANSI escapes.
     Ansi,
 }
 
 impl Colour {
-    /// A text in the colour of this code.
+    /// A text in the colour with this ANSI code.
     #[must_use]
     pub fn paint(self, code: &str, text: &str) -> String {
         match self {
@@ -34,7 +34,7 @@ impl Colour {
     }
 }
 
-/// The story for a person at a terminal of this width.
+/// The report for a terminal of this width.
 #[must_use]
 pub fn text(story: &Story, colour: Colour, columns: usize) -> String {
     let mut page = Page {
@@ -66,9 +66,9 @@ impl Page {
         self.lines.push(self.colour.paint("1", title));
     }
 
-    /// A paragraph: its first line begins with `first`, the others with as many blanks. A beginning
-    /// that is too long for that is a part of the text: its length is whoever's.
-    fn say(&mut self, first: &str, text: &str) {
+    /// A paragraph: its first line begins with `first`, the others are indented by its width. A `first` that is too long
+    /// becomes part of the text: it may contain a name of any length.
+    fn paragraph(&mut self, first: &str, text: &str) {
         let width = first.chars().count();
         let (first, rest, text) = if width <= self.columns / 2 {
             (first, " ".repeat(width), text.to_owned())
@@ -90,13 +90,13 @@ impl Page {
     fn head(&mut self, story: &Story) {
         let title = format!(
             "{} {}",
-            story.stance.sign(),
-            story.stance_title.to_uppercase()
+            story.phase.sign(),
+            story.phase_title.to_uppercase()
         );
         self.lines
-            .push(self.colour.tone(story.stance.tone(), &title));
-        self.say("", &format!("{}.", story.headline));
-        self.say("", &story.summary);
+            .push(self.colour.tone(story.phase.tone(), &title));
+        self.paragraph("", &format!("{}.", story.headline));
+        self.paragraph("", &story.summary);
         self.lines.push(String::new());
         for answer in &story.answers {
             let since = answer
@@ -104,19 +104,19 @@ impl Page {
                 .map(|time| format!(" since {}", minute(time)))
                 .unwrap_or_default();
             let head = format!("  {:<10}{:<8}", answer.question, answer.answer);
-            self.say(
+            self.paragraph(
                 &head,
                 &format!("{}{since}: {}", answer.reason, answer.sentence),
             );
         }
         self.lines.push(String::new());
-        self.say(
+        self.paragraph(
             "  incident  ",
             &format!("{}/{}", story.incident.namespace, story.incident.name),
         );
         if let Some(run) = &story.run {
             let note = story.run_note.as_deref().unwrap_or_default();
-            self.say("  run       ", &format!("{run}. {note}"));
+            self.paragraph("  run       ", &format!("{run}. {note}"));
         }
         let pod = &story.pod;
         let node = pod
@@ -124,7 +124,7 @@ impl Page {
             .as_ref()
             .map(|node| format!(" on {node}"))
             .unwrap_or_default();
-        self.say(
+        self.paragraph(
             "  pod       ",
             &format!(
                 "{}{node}, {}. {}",
@@ -134,22 +134,22 @@ impl Page {
             ),
         );
         if let Some(owner) = &pod.owner {
-            self.say("  owner     ", owner);
+            self.paragraph("  owner     ", owner);
         }
         for pair in &story.trace {
-            self.say("  trace     ", &format!("{} {}", pair.name, pair.value));
+            self.paragraph("  trace     ", &format!("{} {}", pair.name, pair.value));
         }
     }
 
     fn next(&mut self, story: &Story) {
         self.section("What to do next");
         for (number, step) in (1..).zip(&story.next) {
-            self.say(
+            self.paragraph(
                 &format!("  {number}. "),
                 &format!("{}. {}", step.title, step.why),
             );
             if let Some(command) = &step.command {
-                // Not wrapped: it is there to be copied.
+                // Not wrapped, so that it can be copied.
                 self.lines
                     .push(format!("     {}", self.colour.paint("36", command)));
             }
@@ -158,8 +158,8 @@ impl Page {
 
     fn why(&mut self, story: &Story) {
         self.section("Why");
-        for judgement in &story.evidence {
-            self.judgement(judgement);
+        for finding in &story.evidence {
+            self.finding(finding);
         }
         if !story.techniques.is_empty() {
             let names: Vec<_> = story
@@ -170,30 +170,30 @@ impl Page {
                     None => technique.id.clone(),
                 })
                 .collect();
-            self.say("  techniques: ", &names.join(", "));
+            self.paragraph("  techniques: ", &names.join(", "));
         }
     }
 
-    fn judgement(&mut self, judgement: &Judgement) {
-        let observe = if judgement.observe_only {
+    fn finding(&mut self, finding: &ReportedFinding) {
+        let observe = if finding.observe_only {
             ", observed only"
         } else {
             ""
         };
-        self.say(
+        self.paragraph(
             "  ",
             &format!(
                 "{}: {}{observe}, seen by {}",
-                judgement.title, judgement.severity, judgement.node
+                finding.title, finding.severity, finding.node
             ),
         );
-        self.lines.push(format!("    {}", gauge(judgement)));
-        self.say("    ", &judgement.summary);
-        for sentence in &judgement.why {
-            self.say("    ", sentence);
+        self.lines.push(format!("    {}", gauge(finding)));
+        self.paragraph("    ", &finding.summary);
+        for sentence in &finding.why {
+            self.paragraph("    ", sentence);
         }
-        for sentence in &judgement.against {
-            self.say("    against it: ", sentence);
+        for sentence in &finding.against {
+            self.paragraph("    against it: ", sentence);
         }
     }
 
@@ -225,7 +225,7 @@ impl Page {
             } else {
                 format!(". {}", event.detail)
             };
-            self.say(&head, &format!("{title}{detail}"));
+            self.paragraph(&head, &format!("{title}{detail}"));
         }
     }
 
@@ -248,10 +248,10 @@ impl Page {
                 .filter(|(_, (_, all))| *all > 0)
                 .map(|(service, (failed, all))| format!("{service} {all} ({failed} failed)"))
                 .collect();
-            self.say(&format!("  {}{name}: ", row.place), &services.join(", "));
+            self.paragraph(&format!("  {}{name}: ", row.place), &services.join(", "));
         }
         if targets.left_out > 0 {
-            self.say("  ", &format!("and {} more", targets.left_out));
+            self.paragraph("  ", &format!("and {} more", targets.left_out));
         }
     }
 
@@ -259,11 +259,11 @@ impl Page {
         self.section("Network policies that select the pod");
         for policy in &story.policies.selecting {
             let widens = if policy.widens {
-                ". It lets more through than what should hold the pod"
+                ". It allows more than the policy that restricts the pod"
             } else {
                 ""
             };
-            self.say(
+            self.paragraph(
                 "  ",
                 &format!(
                     "{} ({}): {}{widens}",
@@ -274,15 +274,15 @@ impl Page {
             );
         }
         if let Some(note) = &story.policies.note {
-            self.say("  ", note);
+            self.paragraph("  ", note);
         }
     }
 
     fn rest(&mut self, story: &Story) {
         if !story.restore.is_empty() {
-            self.section("What a release sets back");
+            self.section("What a release restores");
             for part in &story.restore {
-                self.say(
+                self.paragraph(
                     "  ",
                     &format!(
                         "{} {}: {} instead of {}",
@@ -291,9 +291,9 @@ impl Page {
                 );
             }
         }
-        self.section("What cannot be known");
-        for sentence in &story.unknown {
-            self.say("  - ", sentence);
+        self.section("What this report cannot show");
+        for sentence in &story.caveats {
+            self.paragraph("  - ", sentence);
         }
     }
 }
@@ -302,20 +302,17 @@ fn minute(time: Moment) -> String {
     format!("{} {}", time.day(), time.clock())
 }
 
-/// The score against its line, as a bar: filled up to the score, with a mark at the line.
-fn gauge(judgement: &Judgement) -> String {
+/// The score and its threshold as a bar: filled up to the score, with a mark at the threshold.
+fn gauge(finding: &ReportedFinding) -> String {
     const CELLS: usize = 40;
-    let most = judgement
-        .score
-        .max(judgement.threshold)
-        .max(f64::MIN_POSITIVE);
+    let most = finding.score.max(finding.threshold).max(f64::MIN_POSITIVE);
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss
     )] // 0 to 40
     let cell = |nats: f64| ((nats.max(0.0) / most) * CELLS as f64).round() as usize;
-    let (filled, line) = (cell(judgement.score), cell(judgement.threshold).min(CELLS));
+    let (filled, line) = (cell(finding.score), cell(finding.threshold).min(CELLS));
     let bar: String = (0..=CELLS)
         .map(|at| match at {
             _ if at == line => '|',
@@ -325,6 +322,6 @@ fn gauge(judgement: &Judgement) -> String {
         .collect();
     format!(
         "{bar} {:.1} nats, line {:.1}",
-        judgement.score, judgement.threshold
+        finding.score, finding.threshold
     )
 }

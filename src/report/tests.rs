@@ -1,35 +1,34 @@
-//! Behaviour of the story and its forms: over a recorded Incident, and over one whose every text is
-//! the adversary's.
+//! The report and its formats: for a recorded Incident, and for one in which an adversary chose every text.
 
 use serde_json::Value;
 
-use super::{Colour, Looked, Material, Stance, Story, markdown, page, story, text};
+use super::{Colour, Lookup, Phase, ReportInput, Story, markdown, page, story, text};
 use crate::limits;
 
 const ROGUE: &str = include_str!("../../tests/samples/report/rogue.json");
 
-/// What an agent would like to put into a report.
+/// A text that tries to get markup and commands into a report.
 const PAYLOAD: &str = "</style></title></code><script>window.pwned=1</script>\"'><img src=x onerror=pwned()>`|$(id);\u{1b}[31m\u{202e}\u{200b}\n";
 
 fn sample() -> Value {
     serde_json::from_str(ROGUE).unwrap()
 }
 
-fn material(sample: &Value) -> Material {
+fn input(sample: &Value) -> ReportInput {
     let part = |name: &str| sample[name].clone();
-    Material {
+    ReportInput {
         incident: serde_json::from_value(part("incident")).unwrap(),
-        run: Looked::Found(serde_json::from_value(part("run")).unwrap()),
-        pod: Looked::Found(serde_json::from_value(part("pod")).unwrap()),
-        policies: Looked::Found(serde_json::from_value(part("policies")).unwrap()),
+        run: Lookup::Found(serde_json::from_value(part("run")).unwrap()),
+        pod: Lookup::Found(serde_json::from_value(part("pod")).unwrap()),
+        policies: Lookup::Found(serde_json::from_value(part("policies")).unwrap()),
         now: sample["now"].as_str().unwrap().parse().unwrap(),
     }
 }
 
-fn told(change: impl FnOnce(&mut Value)) -> Story {
+fn story_with(change: impl FnOnce(&mut Value)) -> Story {
     let mut sample = sample();
     change(&mut sample);
-    story(&material(&sample))
+    story(&input(&sample))
 }
 
 fn condition<'s>(sample: &'s mut Value, type_: &str) -> &'s mut Value {
@@ -42,14 +41,13 @@ fn condition<'s>(sample: &'s mut Value, type_: &str) -> &'s mut Value {
         .unwrap()
 }
 
-fn says(sample: &mut Value, type_: &str, status: &str, reason: &str) {
+fn set_condition(sample: &mut Value, type_: &str, status: &str, reason: &str) {
     let found = condition(sample, type_);
     found["status"] = status.into();
     found["reason"] = reason.into();
 }
 
-/// Every text of the Incident and what belongs to it, with a payload behind it. What is read as a
-/// number, a time or a closed name stays.
+/// Appends a payload to every text, except those that are parsed as a number, a time or a closed set of names.
 fn poison(value: &mut Value, key: &str) {
     let closed = [
         "apiVersion",
@@ -82,13 +80,13 @@ fn poison(value: &mut Value, key: &str) {
 }
 
 fn poisoned() -> Story {
-    told(|sample| {
+    story_with(|sample| {
         for part in ["incident", "run", "pod"] {
             let mut value = sample[part].take();
             poison(&mut value, "");
             sample[part] = value;
         }
-        // Labels stay, so that the policies go on selecting; their names are poisoned alone.
+        // The labels are kept, so that the policies still select the pod. Only the names of the policies are poisoned.
         let labels = serde_json::json!({ "app": "rl-agent", "yellowjack.dev/quarantine": PAYLOAD });
         sample["pod"]["metadata"]["labels"] = labels;
         for policy in sample["policies"].as_array_mut().unwrap() {
@@ -97,15 +95,15 @@ fn poisoned() -> Story {
     })
 }
 
-/// Characters that steer a terminal or turn text round.
+/// Terminal control and bidirectional characters.
 fn is_treacherous(c: char) -> bool {
     (c.is_control() && c != '\n')
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[test]
-fn the_first_lines_say_what_happened_whether_it_is_contained_and_what_to_do() {
-    let text = text(&told(|_| {}), Colour::Plain, 100);
+fn the_first_lines_show_what_happened_whether_it_is_contained_and_the_next_step() {
+    let text = text(&story_with(|_| {}), Colour::Plain, 100);
     let first: Vec<&str> = text.lines().take(12).collect();
     let first = first.join("\n");
     assert!(
@@ -124,7 +122,7 @@ fn the_first_lines_say_what_happened_whether_it_is_contained_and_what_to_do() {
 
 #[test]
 fn lines_for_people_fit_the_terminal() {
-    let text = text(&told(|_| {}), Colour::Plain, 60);
+    let text = text(&story_with(|_| {}), Colour::Plain, 60);
     let long: Vec<&str> = text
         .lines()
         .filter(|line| line.chars().count() > 60)
@@ -143,50 +141,50 @@ fn lines_for_people_fit_the_terminal() {
 }
 
 #[test]
-fn where_it_stands_follows_from_the_conditions() {
+fn the_phase_follows_from_the_conditions() {
     for (contained, verified, expected) in [
-        (("True", "Isolated"), ("True", "Verified"), Stance::Proven),
+        (("True", "Isolated"), ("True", "Verified"), Phase::Proven),
         (
             ("True", "Isolated"),
             ("Unknown", "AwaitingProof"),
-            Stance::Unproven,
+            Phase::Unproven,
         ),
         (
             ("True", "Isolated"),
             ("Unknown", "SourceSilent"),
-            Stance::Unproven,
+            Phase::Unproven,
         ),
         (
             ("True", "Isolated"),
             ("False", "ConnectionsSurvive"),
-            Stance::Survives,
+            Phase::Survives,
         ),
         (
             ("False", "UnionWidened"),
             ("Unknown", "AwaitingProof"),
-            Stance::Uncontained,
+            Phase::Uncontained,
         ),
         (
             ("False", "BreakerOpen"),
             ("Unknown", ""),
-            Stance::Uncontained,
+            Phase::Uncontained,
         ),
-        (("False", "ObserveOnly"), ("Unknown", ""), Stance::Watched),
-        (("False", "AlertOnly"), ("Unknown", ""), Stance::Watched),
+        (("False", "ObserveOnly"), ("Unknown", ""), Phase::Watched),
+        (("False", "AlertOnly"), ("Unknown", ""), Phase::Watched),
     ] {
-        let story = told(|sample| {
-            says(sample, "Contained", contained.0, contained.1);
-            says(sample, "Verified", verified.0, verified.1);
+        let story = story_with(|sample| {
+            set_condition(sample, "Contained", contained.0, contained.1);
+            set_condition(sample, "Verified", verified.0, verified.1);
         });
-        assert_eq!(story.stance, expected, "{contained:?} {verified:?}");
+        assert_eq!(story.phase, expected, "{contained:?} {verified:?}");
         assert!(!story.next.is_empty(), "{contained:?} {verified:?}");
     }
 }
 
 #[test]
 fn without_any_status_nothing_is_claimed() {
-    let story = told(|sample| sample["incident"]["status"] = Value::Null);
-    assert_eq!(story.stance, Stance::Uncontained);
+    let story = story_with(|sample| sample["incident"]["status"] = Value::Null);
+    assert_eq!(story.phase, Phase::Uncontained);
     assert!(
         story
             .answers
@@ -197,22 +195,22 @@ fn without_any_status_nothing_is_claimed() {
 }
 
 #[test]
-fn a_silent_source_is_never_told_as_silence_of_the_pod() {
-    let story = told(|sample| says(sample, "Verified", "Unknown", "SourceSilent"));
+fn a_silent_source_is_never_reported_as_silence_of_the_pod() {
+    let story = story_with(|sample| set_condition(sample, "Verified", "Unknown", "SourceSilent"));
     assert_eq!(story.next[0].title, "Bring the egress log back");
     assert!(
         story
             .unknown
             .iter()
-            .any(|sentence| sentence.contains("silence is no answer"))
+            .any(|sentence| sentence.contains("silence is not evidence"))
     );
     assert!(!text(&story, Colour::Plain, 100).contains("VERIFIED"));
 }
 
 #[test]
-fn a_policy_that_widens_is_named_with_the_command_that_opens_it() {
-    let story = told(|sample| {
-        says(sample, "Contained", "False", "UnionWidened");
+fn a_policy_that_widens_is_listed_with_the_command_that_edits_it() {
+    let story = story_with(|sample| {
+        set_condition(sample, "Contained", "False", "UnionWidened");
         sample["incident"]["status"]["widenedBy"] = serde_json::json!(["allow-dns"]);
     });
     assert_eq!(
@@ -236,7 +234,7 @@ fn a_policy_that_widens_is_named_with_the_command_that_opens_it() {
 
 #[test]
 fn policies_that_do_not_select_the_pod_are_left_out() {
-    let story = told(|_| {});
+    let story = story_with(|_| {});
     let names: Vec<_> = story
         .policies
         .selecting
@@ -247,20 +245,20 @@ fn policies_that_do_not_select_the_pod_are_left_out() {
 }
 
 #[test]
-fn a_closed_incident_asks_for_nothing() {
-    let story = told(|sample| {
-        says(sample, "Closed", "True", "Released");
+fn a_closed_incident_has_no_next_step() {
+    let story = story_with(|sample| {
+        set_condition(sample, "Closed", "True", "Released");
         sample["incident"]["spec"]["disposition"] =
             serde_json::json!({ "verdict": "Release", "by": "ana", "why": "our own port check" });
     });
-    assert_eq!(story.stance, Stance::Closed);
+    assert_eq!(story.phase, Phase::Closed);
     assert_eq!(story.summary, "Released by ana: our own port check");
     assert!(story.next.iter().all(|step| step.command.is_none()));
 }
 
 #[test]
 fn a_later_pod_of_the_same_name_is_not_taken_for_this_one() {
-    let story = told(|sample| {
+    let story = story_with(|sample| {
         sample["pod"]["metadata"]["uid"] = "another".into();
         sample["run"]["metadata"]["uid"] = "another".into();
     });
@@ -271,11 +269,11 @@ fn a_later_pod_of_the_same_name_is_not_taken_for_this_one() {
 }
 
 #[test]
-fn what_could_not_be_read_is_said_and_not_assumed() {
-    let mut material = material(&sample());
-    material.policies = Looked::Unread("forbidden".to_owned());
-    material.pod = Looked::Unread("forbidden".to_owned());
-    let story = story(&material);
+fn an_object_that_could_not_be_read_is_reported_and_not_assumed() {
+    let mut input = input(&sample());
+    input.policies = Lookup::Unread("forbidden".to_owned());
+    input.pod = Lookup::Unread("forbidden".to_owned());
+    let story = story(&input);
     assert!(
         story
             .unknown
@@ -288,7 +286,7 @@ fn what_could_not_be_read_is_said_and_not_assumed() {
 
 #[test]
 fn the_timeline_is_in_order_and_shows_how_the_score_grew() {
-    let story = told(|_| {});
+    let story = story_with(|_| {});
     assert!(story.timeline.is_sorted_by_key(|event| event.time));
     let titles: Vec<_> = story
         .timeline
@@ -301,15 +299,17 @@ fn the_timeline_is_in_order_and_shows_how_the_score_grew() {
             .position(|title| title.starts_with(wanted))
             .unwrap_or_else(|| panic!("{wanted} in {titles:#?}"))
     };
-    assert!(place("Score crossed the line of 13.8") < place("Score crossed the line of 20.0"));
-    assert!(place("Score crossed the line of 20.0") < place("Isolate"));
+    assert!(
+        place("Score crossed the threshold of 13.8") < place("Score crossed the threshold of 20.0")
+    );
+    assert!(place("Score crossed the threshold of 20.0") < place("Isolate"));
     assert!(place("Isolate") < place("Traffic passed"));
     assert!(place("Traffic passed") < place("Suspend"));
 }
 
 #[test]
 fn many_hosts_become_blocks_and_the_map_stays_bounded() {
-    let story = told(|sample| {
+    let story = story_with(|sample| {
         let evidence = &mut sample["incident"]["spec"]["evidence"];
         let entry = evidence[0].clone();
         let entries: Vec<Value> = (0..64)
@@ -341,7 +341,7 @@ fn many_hosts_become_blocks_and_the_map_stays_bounded() {
 }
 
 #[test]
-fn no_text_of_the_adversary_steers_a_terminal() {
+fn no_text_of_the_adversary_controls_a_terminal() {
     let story = poisoned();
     for text in [
         text(&story, Colour::Plain, 100),
@@ -385,7 +385,8 @@ fn no_text_of_the_adversary_becomes_a_command() {
         .filter_map(|step| step.command.as_ref())
         .collect();
     assert!(commands.is_empty(), "{commands:?}");
-    let odd = told(|sample| sample["incident"]["spec"]["subject"]["name"] = "--all;reboot".into());
+    let odd =
+        story_with(|sample| sample["incident"]["spec"]["subject"]["name"] = "--all;reboot".into());
     let commands: Vec<_> = odd
         .next
         .iter()
@@ -398,7 +399,7 @@ fn no_text_of_the_adversary_becomes_a_command() {
 }
 
 #[test]
-fn markdown_keeps_foreign_text_in_code_spans() {
+fn markdown_keeps_text_from_the_cluster_in_code_spans() {
     let markdown = markdown(&poisoned());
     for line in markdown.lines().filter(|line| line.contains("<script")) {
         let before = line.split("<script").next().unwrap_or_default();
@@ -408,7 +409,7 @@ fn markdown_keeps_foreign_text_in_code_spans() {
 
 #[test]
 fn absurd_numbers_and_times_still_make_a_page() {
-    let story = told(|sample| {
+    let story = story_with(|sample| {
         let entry = &mut sample["incident"]["spec"]["evidence"][0];
         entry["score"] = 1e308.into();
         entry["threshold"] = 0.0.into();
@@ -422,8 +423,8 @@ fn absurd_numbers_and_times_still_make_a_page() {
 }
 
 #[test]
-fn colours_are_there_only_where_they_are_wanted() {
-    let story = told(|_| {});
+fn colours_are_used_only_if_requested() {
+    let story = story_with(|_| {});
     assert!(!text(&story, Colour::Plain, 100).contains('\u{1b}'));
     assert!(text(&story, Colour::Ansi, 100).contains("\u{1b}[1;32m✓ CONTAINED"));
 }

@@ -1,4 +1,4 @@
-//! What happened, oldest first: evidence, observations, actions, conditions, the human's word.
+//! The timeline, oldest first: evidence, observations, actions, conditions, the human's decision.
 
 use super::clean;
 use super::state::conditions;
@@ -16,8 +16,13 @@ pub(super) fn timeline(incident: &Incident) -> Vec<Event> {
         events.extend(of_observation(observation));
     }
     if let Some(made) = &incident.metadata.creation_timestamp {
-        let text = "The evidence was written down before anything was done to the pod.";
-        events.push(event(made.0, EventKind::Said, "Incident made", text));
+        let text = "The evidence was stored before any action.";
+        events.push(event(
+            made.0,
+            EventKind::Condition,
+            "Incident created",
+            text,
+        ));
     }
     let actions = incident.status.iter().flat_map(|status| &status.actions);
     events.extend(actions.take(limits::ACTIONS_MAX).map(of_action));
@@ -37,7 +42,7 @@ pub(super) fn timeline(incident: &Incident) -> Vec<Event> {
         );
         events.push(event(
             condition.last_transition_time.0,
-            EventKind::Said,
+            EventKind::Condition,
             &title,
             &detail,
         ));
@@ -51,20 +56,20 @@ pub(super) fn timeline(incident: &Incident) -> Vec<Event> {
             closed.0,
             EventKind::Human,
             "Closed",
-            &word_of(incident),
+            &disposition_text(incident),
         ));
     } else if incident.spec.disposition.is_some()
         && let Some(newest) = events.iter().map(|event| event.time).max()
     {
-        // The API keeps no time for the human's word; it stands behind what is known to be before.
+        // The API stores no time for the human's decision. It is placed after the newest known event.
         events.push(Event {
             time: newest,
             kind: EventKind::Human,
             title: "A human decided (the time is not recorded)".to_owned(),
-            detail: word_of(incident),
+            detail: disposition_text(incident),
         });
     }
-    // Stable: at the same second the log comes before the action, and that before what is said.
+    // Stable: in the same second the log comes before the action, and the action before the condition.
     events.sort_by_key(|event| event.time);
     events
 }
@@ -97,11 +102,11 @@ fn of_evidence(entry: &EvidenceEntry) -> Vec<Event> {
     }
     let mut line = 0.0;
     for point in entry.course.iter().take(limits::COURSE_MAX) {
-        // Each line is news when it is crossed; after that only how far it went on.
+        // One event when a threshold is crossed, and one for each later point.
         let title = if point.threshold > line {
-            format!("Score crossed the line of {:.1} nats", point.threshold)
+            format!("Score crossed the threshold of {:.1} nats", point.threshold)
         } else {
-            "It went on".to_owned()
+            "Score rose".to_owned()
         };
         line = line.max(point.threshold);
         let detail = format!("{}, {:.1} nats, {node}", many(point.contacts), point.score);
@@ -124,7 +129,7 @@ fn of_observation(observation: &Observation) -> Vec<Event> {
         ));
     }
     let detail =
-        format!("The log of {node} reaches to here, and is watched for traffic of the pod.");
+        format!("The log of {node} extends to this time and is monitored for traffic of the pod.");
     events.push(event(
         observation.log_time.0,
         EventKind::Seen,
@@ -139,7 +144,7 @@ fn of_action(action: &ActionRecord) -> Event {
     let (kind, result) = match action.result {
         ActionResult::Succeeded => (EventKind::Done, ""),
         ActionResult::Failed => (EventKind::Failed, " failed"),
-        ActionResult::Skipped => (EventKind::Said, " was not tried"),
+        ActionResult::Skipped => (EventKind::Condition, " was skipped"),
     };
     event(
         action.time.0,
@@ -161,15 +166,15 @@ const fn action_word(kind: ActionKind) -> &'static str {
     }
 }
 
-fn word_of(incident: &Incident) -> String {
+fn disposition_text(incident: &Incident) -> String {
     incident.spec.disposition.as_ref().map_or_else(
-        || "No human's word is in the record.".to_owned(),
-        |word| {
+        || "The record contains no decision.".to_owned(),
+        |disposition| {
             format!(
                 "{:?} by {}: {}",
-                word.verdict,
-                clean(&word.by),
-                clean(&word.why)
+                disposition.verdict,
+                clean(&disposition.by),
+                clean(&disposition.why)
             )
         },
     )

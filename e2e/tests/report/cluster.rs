@@ -61,7 +61,7 @@ async fn a_rogue_run_is_told_with_what_was_seen_done_and_proven() -> anyhow::Res
             "yellowjack-quarantine",
             "experiment tool-use-v3",
             "Isolate: Pod rogue",
-            "What cannot be known",
+            "What this report cannot show",
         ] {
             assert!(text.contains(wanted), "{wanted} in {text}");
         }

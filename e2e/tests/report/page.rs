@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use yellowjack::report::{self, Looked, Material};
+use yellowjack::report::{self, Lookup, ReportInput};
 
 use super::{audit, browser};
 
@@ -32,14 +32,14 @@ const TEXTS: [&str; 14] = [
 ];
 
 fn page(sample: &Value) -> anyhow::Result<String> {
-    let material = Material {
+    let input = ReportInput {
         incident: serde_json::from_value(sample["incident"].clone())?,
-        run: Looked::Found(serde_json::from_value(sample["run"].clone())?),
-        pod: Looked::Found(serde_json::from_value(sample["pod"].clone())?),
-        policies: Looked::Found(serde_json::from_value(sample["policies"].clone())?),
+        run: Lookup::Found(serde_json::from_value(sample["run"].clone())?),
+        pod: Lookup::Found(serde_json::from_value(sample["pod"].clone())?),
+        policies: Lookup::Found(serde_json::from_value(sample["policies"].clone())?),
         now: sample["now"].as_str().context("no time")?.parse()?,
     };
-    Ok(report::page(&report::story(&material))?)
+    Ok(report::page(&report::story(&input))?)
 }
 
 fn hostile() -> anyhow::Result<Value> {

@@ -37,7 +37,7 @@ pub struct Cell {
 }
 
 impl Map {
-    /// `None` where there is nothing to show.
+    /// `None` if there are no targets.
     #[allow(clippy::cast_precision_loss)] // at most 12 rows and columns
     pub fn new(targets: &Targets) -> Option<Self> {
         if targets.rows.is_empty() {

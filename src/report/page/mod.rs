@@ -1,34 +1,34 @@
-//! The story as one self-contained page: no script, nothing from elsewhere.
+//! The report as one self-contained HTML page without scripts and external resources.
 //!
-//! The templates stand in `templates/`; askama escapes whatever they show, and nothing here marks
-//! a text as safe. The page's own policy (CSP) forbids scripts and requests besides.
+//! The templates are in `templates/`. askama escapes everything that they show, and no text is marked as safe. In addition,
+//! the page's Content-Security-Policy forbids scripts and requests.
 
 mod map;
 mod plot;
 
 use askama::Template;
 
-use super::story::{Answer, Judgement, Moment, Story, counted, offset};
+use super::story::{Answer, Moment, ReportedFinding, Story, counted, offset};
 use map::Map;
 use plot::Plot;
 
 use crate::limits;
 
-/// Why there is no page.
+/// The page could not be rendered.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to fill in the page")]
 pub struct PageError(#[from] askama::Error);
 
-/// The story as a page.
+/// The report as a page.
 pub fn page(story: &Story) -> Result<String, PageError> {
     let seen: Vec<_> = story
         .evidence
         .iter()
         .enumerate()
-        .map(|(index, judgement)| Seen {
-            judgement,
+        .map(|(index, finding)| Seen {
+            finding,
             number: index + 1,
-            plot: (index < limits::REPORT_PLOTS_MAX).then(|| Plot::new(story, judgement)),
+            plot: (index < limits::REPORT_PLOTS_MAX).then(|| Plot::new(story, finding)),
         })
         .collect();
     let page = Page {
@@ -51,31 +51,31 @@ struct Page<'s> {
 
 /// One entry of evidence with its plot.
 struct Seen<'s> {
-    judgement: &'s Judgement,
+    finding: &'s ReportedFinding,
     number: usize,
     plot: Option<Plot>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // a template hands over references
+#[allow(clippy::trivially_copy_pass_by_ref)] // templates pass references
 impl Page<'_> {
-    /// How long after the first event.
+    /// Time after the first event.
     fn after(&self, time: &Moment) -> String {
         let begin = self.begin.map_or(0, Moment::micros);
         offset(time.micros().saturating_sub(begin))
     }
 
-    /// What a pointer on a time shows.
+    /// Tooltip of a time.
     fn tip(&self, time: &Moment) -> String {
         format!("{}, {} after the first event", time.iso(), self.after(time))
     }
 
-    /// Whether the event of this place is the first of its day.
+    /// Whether the event at this position is the first of its day.
     fn is_new_day(&self, place: &usize) -> bool {
         let day = |at: Option<usize>| self.story.timeline.get(at?).map(|event| event.time.day());
         day(Some(*place)) != day(place.checked_sub(1))
     }
 
-    /// A sign beside an answer, so that colour is not all that tells.
+    /// A symbol beside an answer, so that the meaning does not depend on colour.
     fn sign(answer: &Answer) -> &'static str {
         match answer.tone.as_str() {
             "good" => "✓",

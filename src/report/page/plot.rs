@@ -1,13 +1,13 @@
-//! The plot of one judgement: its score against the line over time, what was done, and how long the
-//! log went on without the pod. Geometry only; the template draws it.
+//! The plot of one finding: its score and threshold over time, the actions, and how long the log continued without the
+//! pod. Geometry only; the template draws it.
 //!
-//! A scan takes a second, its proof ten, a human an hour. So the axis of time is logarithmic, with
-//! the first contact at its beginning.
+//! A scan takes a second, its verification ten, a human's decision an hour. Therefore the time axis is logarithmic and
+//! starts at the first contact.
 
 use std::fmt::Write as _;
 
 use crate::model::duration;
-use crate::report::story::{Event, EventKind, Judgement, Moment, Story, counted};
+use crate::report::story::{Event, EventKind, Moment, ReportedFinding, Story, counted};
 
 const WIDTH: f64 = 640.0;
 const LEFT: f64 = 46.0;
@@ -16,18 +16,18 @@ const TOP: f64 = 62.0;
 const BOTTOM: f64 = 236.0;
 /// Least room between two labels on the axis of time.
 const TICK_ROOM: f64 = 64.0;
-/// Marks whose labels find room above the plot.
+/// Most marks whose labels fit above the plot.
 const MARKS_MAX: usize = 6;
 /// Lines of labels above the plot.
 const MARK_ROWS: usize = 3;
-/// Room that the words in the band of silence take.
+/// Width of the label in the band without traffic.
 const SILENCE_LABEL_WIDTH: f64 = 140.0;
-/// Longest label of a mark, before one more is added.
+/// Longest label of a mark to which another one is added.
 const LABEL_BYTES_MAX: usize = 24;
 /// About the width of a letter of a mark's label.
 const LETTER: f64 = 6.4;
 
-/// Ticks that an axis may have, in microseconds.
+/// Possible ticks of the time axis, in microseconds.
 const TICKS: [i64; 14] = [
     100_000,
     1_000_000,
@@ -45,7 +45,7 @@ const TICKS: [i64; 14] = [
     31_536_000_000_000,
 ];
 
-/// Everything that the template draws.
+/// The elements that the template draws.
 pub struct Plot {
     pub width: f64,
     pub left: f64,
@@ -55,17 +55,17 @@ pub struct Plot {
     /// Height of the line, and its label.
     pub line_y: f64,
     pub line_label: String,
-    /// The line of an alert, where the course began with one.
+    /// The threshold of an alert, if the history starts with one.
     pub alert: Option<(f64, String)>,
     /// Corners of the score's curve, as SVG wants them.
     pub curve: String,
-    /// Only its end is in the record.
+    /// Whether only the last point is in the record.
     pub is_sketch: bool,
     pub points: Vec<Point>,
     /// Times of example contacts, and whether they failed.
     pub contacts: Vec<(f64, bool)>,
     pub marks: Vec<Mark>,
-    /// From where to where the log went on without the pod.
+    /// Start and end of the band in which the log continued without the pod.
     pub silence: Option<(f64, f64)>,
     /// Whether its label fits into it.
     pub silence_is_wide: bool,
@@ -92,50 +92,50 @@ pub struct Mark {
 }
 
 impl Plot {
-    pub fn new(story: &Story, judgement: &Judgement) -> Self {
-        let axis = Axis::new(story, judgement);
-        let most = judgement
+    pub fn new(story: &Story, finding: &ReportedFinding) -> Self {
+        let axis = Axis::new(story, finding);
+        let most = finding
             .course
             .iter()
             .flat_map(|point| [point.score, point.threshold])
-            .fold(judgement.score.max(judgement.threshold).max(1.0), f64::max)
+            .fold(finding.score.max(finding.threshold).max(1.0), f64::max)
             * 1.08;
         let y = |nats: f64| BOTTOM - (nats.clamp(0.0, most) / most) * (BOTTOM - TOP);
-        let is_sketch = judgement.course.len() < 2;
+        let is_sketch = finding.course.len() < 2;
         let silence = silence(story, &axis);
-        let points = points(judgement, &axis, y);
+        let points = points(finding, &axis, y);
         let curve = curve(&points, y(0.0));
-        let alert = judgement
+        let alert = finding
             .course
             .iter()
             .map(|point| point.threshold)
-            .find(|threshold| *threshold < judgement.threshold * 0.99)
+            .find(|threshold| *threshold < finding.threshold * 0.99)
             .map(|threshold| (y(threshold), format!("alert line {threshold:.1}")))
             // Else its label would lie on the axis or on the other line.
-            .filter(|(height, _)| BOTTOM - height > 20.0 && height - y(judgement.threshold) > 2.0);
+            .filter(|(height, _)| BOTTOM - height > 20.0 && height - y(finding.threshold) > 2.0);
         Self {
             width: WIDTH,
             left: LEFT,
             right: RIGHT,
             top: TOP,
             bottom: BOTTOM,
-            line_y: y(judgement.threshold),
+            line_y: y(finding.threshold),
             line_label: format!(
                 "{} line {:.1}",
-                judgement.severity.to_lowercase(),
-                judgement.threshold
+                finding.severity.to_lowercase(),
+                finding.threshold
             ),
             alert,
             curve,
             is_sketch,
             points,
-            contacts: judgement
+            contacts: finding
                 .examples
                 .iter()
                 .map(|contact| {
                     (
                         axis.x(contact.time),
-                        crate::report::judged::has_failed(contact),
+                        crate::report::findings::is_failed(contact),
                     )
                 })
                 .collect(),
@@ -147,7 +147,7 @@ impl Plot {
                 .into_iter()
                 .map(|nats| (y(nats), format!("{nats:.0}")))
                 .collect(),
-            description: describe(story, judgement, is_sketch),
+            description: describe(story, finding, is_sketch),
         }
     }
 }
@@ -155,29 +155,29 @@ impl Plot {
 /// The axis of time.
 struct Axis {
     begin: i64,
-    /// Where the axis turns from even to logarithmic.
+    /// Where the axis changes from linear to logarithmic.
     knee: f64,
     length: f64,
 }
 
 impl Axis {
-    fn new(story: &Story, judgement: &Judgement) -> Self {
-        let begin = judgement.first.micros();
+    fn new(story: &Story, finding: &ReportedFinding) -> Self {
+        let begin = finding.first.micros();
         let ends = story
             .timeline
             .iter()
             .filter(|event| event.kind != EventKind::Human)
             .map(|event| event.time.micros());
-        let course_end = judgement.course.iter().map(|point| point.time.micros());
+        let course_end = finding.course.iter().map(|point| point.time.micros());
         let end = ends
             .chain(course_end)
             .max()
             .unwrap_or(begin)
-            .max(judgement.last.micros());
-        let active = judgement
+            .max(finding.last.micros());
+        let active = finding
             .course
             .last()
-            .map_or(judgement.last, |point| point.time);
+            .map_or(finding.last, |point| point.time);
         #[allow(clippy::cast_precision_loss)] // a plot
         let (active, length) = (
             active.micros().saturating_sub(begin).max(0) as f64,
@@ -202,7 +202,7 @@ impl Axis {
 
     fn ticks(&self) -> Vec<(f64, String)> {
         let mut ticks = vec![(LEFT, "first contact".to_owned())];
-        // Room for the words at the beginning.
+        // Room for the first label.
         let mut last = LEFT + TICK_ROOM / 2.0;
         #[allow(clippy::cast_precision_loss)] // a plot
         for tick in TICKS
@@ -227,20 +227,20 @@ fn brief(micros: i64) -> String {
     }
 }
 
-fn points(judgement: &Judgement, axis: &Axis, y: impl Fn(f64) -> f64) -> Vec<Point> {
-    if judgement.course.is_empty() {
+fn points(finding: &ReportedFinding, axis: &Axis, y: impl Fn(f64) -> f64) -> Vec<Point> {
+    if finding.course.is_empty() {
         return vec![Point {
-            x: axis.x(judgement.last),
-            y: y(judgement.score),
+            x: axis.x(finding.last),
+            y: y(finding.score),
             tip: format!(
                 "{}: {} contacts, {:.1} nats",
-                judgement.last.iso(),
-                judgement.contacts,
-                judgement.score
+                finding.last.iso(),
+                finding.contacts,
+                finding.score
             ),
         }];
     }
-    judgement
+    finding
         .course
         .iter()
         .map(|point| Point {
@@ -266,8 +266,8 @@ fn curve(points: &[Point], floor: f64) -> String {
     corners
 }
 
-/// What was done or went wrong, each label in the first row above the plot where it has room. What
-/// falls onto one place shares a mark.
+/// Actions and failures, each label in the first row above the plot where it fits. Events at the same position share a
+/// mark.
 fn marks(story: &Story, axis: &Axis) -> Vec<Mark> {
     let is_marked = |event: &&Event| matches!(event.kind, EventKind::Done | EventKind::Failed);
     let mut marks: Vec<Mark> = Vec::new();
@@ -318,7 +318,7 @@ fn place_label(mark: &mut Mark, ends: &mut [f64; MARK_ROWS]) {
     mark.anchor = if is_late { "end" } else { "start" };
 }
 
-/// From the isolation, or the last traffic that passed, to the newest line of the log.
+/// From the isolation, or the last traffic after it, to the newest line of the log.
 fn silence(story: &Story, axis: &Axis) -> Option<(f64, f64)> {
     let of = |title: &str| {
         story
@@ -337,7 +337,7 @@ fn silence(story: &Story, axis: &Axis) -> Option<(f64, f64)> {
     (end > begin + 1.0).then_some((begin, end))
 }
 
-/// What was done, without to what.
+/// The action without its target.
 fn label_of(event: &Event) -> &str {
     let label = event.title.split([':', '(']).next();
     label.unwrap_or_default().trim()
@@ -356,13 +356,13 @@ fn y_ticks(most: f64) -> Vec<f64> {
         .collect()
 }
 
-fn describe(story: &Story, judgement: &Judgement, is_sketch: bool) -> String {
+fn describe(story: &Story, finding: &ReportedFinding, is_sketch: bool) -> String {
     let mut text = format!(
         "The score rose to {:.1} nats with {}; the {} line is {:.1}.",
-        judgement.score,
-        counted(judgement.contacts, "contact", "contacts"),
-        judgement.severity.to_lowercase(),
-        judgement.threshold
+        finding.score,
+        counted(finding.contacts, "contact", "contacts"),
+        finding.severity.to_lowercase(),
+        finding.threshold
     );
     if is_sketch {
         text.push_str(
@@ -374,7 +374,7 @@ fn describe(story: &Story, judgement: &Judgement, is_sketch: bool) -> String {
         .iter()
         .find(|event| event.kind == EventKind::Done);
     if let Some(event) = done {
-        let after = event.time.micros().saturating_sub(judgement.first.micros());
+        let after = event.time.micros().saturating_sub(finding.first.micros());
         let _ = write!(
             text,
             " First action: {}, {} after the first contact.",

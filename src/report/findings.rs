@@ -1,13 +1,13 @@
-//! What was seen and why that is a finding, in plain words; techniques.
+//! Explains the evidence: what was observed and why it is a finding. Lists techniques.
 
 use super::clean;
-use super::story::{Contact, CoursePoint, Judgement, Moment, Technique};
+use super::story::{Contact, CoursePoint, Moment, ReportedFinding, Technique};
 use crate::api::{EvidenceEntry, ExampleFlow, Incident};
 use crate::limits;
 use crate::model::{Severity, Signature};
 
-/// The entry that says most: a quarantine before an alert, then the one farthest over its line.
-pub(super) fn worst(incident: &Incident) -> Option<&EvidenceEntry> {
+/// The strongest entry: a quarantine before an alert, then the one with the largest ratio of score to threshold.
+pub(super) fn strongest(incident: &Incident) -> Option<&EvidenceEntry> {
     let rank = |entry: &EvidenceEntry| {
         (
             entry.severity == Severity::Quarantine.name(),
@@ -20,24 +20,24 @@ pub(super) fn worst(incident: &Incident) -> Option<&EvidenceEntry> {
     })
 }
 
-/// All entries, the worst first.
-pub(super) fn judgements(incident: &Incident) -> Vec<Judgement> {
+/// All entries, strongest first.
+pub(super) fn findings(incident: &Incident) -> Vec<ReportedFinding> {
     let entries = incident
         .spec
         .evidence
         .iter()
         .take(limits::REPORT_EVIDENCE_MAX);
-    let mut judgements: Vec<_> = entries.map(judgement).collect();
-    judgements.sort_by(|a, b| {
-        let rank = |one: &Judgement| one.severity == Severity::Quarantine.name();
+    let mut findings: Vec<_> = entries.map(finding).collect();
+    findings.sort_by(|a, b| {
+        let rank = |one: &ReportedFinding| one.severity == Severity::Quarantine.name();
         rank(b)
             .cmp(&rank(a))
             .then((b.score / b.threshold).total_cmp(&(a.score / a.threshold)))
     });
-    judgements
+    findings
 }
 
-fn judgement(entry: &EvidenceEntry) -> Judgement {
+fn finding(entry: &EvidenceEntry) -> ReportedFinding {
     let point = |point: &crate::api::CoursePoint| CoursePoint {
         time: Moment::new(point.time.0),
         score: finite(point.score),
@@ -51,7 +51,7 @@ fn judgement(entry: &EvidenceEntry) -> Judgement {
         .map(point)
         .collect();
     course.sort_by_key(|point| point.time);
-    Judgement {
+    ReportedFinding {
         node: clean(&entry.node),
         signature: clean(&entry.signature),
         title: Signature::from_name(&entry.signature).map_or_else(
@@ -83,7 +83,7 @@ fn judgement(entry: &EvidenceEntry) -> Judgement {
     }
 }
 
-/// JSON has no infinity, and neither has a plot.
+/// JSON and plots have no infinity.
 const fn finite(number: f64) -> f64 {
     if number.is_finite() { number } else { 0.0 }
 }
@@ -111,8 +111,8 @@ fn outcome(name: &str) -> String {
     }
 }
 
-/// Whether a contact came to nothing.
-pub(super) fn has_failed(contact: &Contact) -> bool {
+/// Whether a contact was refused, denied or not answered.
+pub(super) fn is_failed(contact: &Contact) -> bool {
     ["refused", "unanswered", "denied"].contains(&contact.outcome.as_str())
 }
 
@@ -127,64 +127,64 @@ const fn title(signature: Signature) -> &'static str {
     }
 }
 
-/// What a pod did, after its name.
-pub(super) fn deed(signature: &str) -> &'static str {
+/// What the pod did, as the predicate of a sentence about it.
+pub(super) fn behavior_of(signature: &str) -> &'static str {
     match Signature::from_name(signature) {
         Some(Signature::HorizontalScan) => "scanned one port over many hosts",
         Some(Signature::VerticalScan) => "scanned many ports of one host",
-        Some(Signature::Mining) => "behaved as a miner does",
+        Some(Signature::Mining) => "behaved like a miner",
         Some(Signature::ReverseTunnel) => "held a session that looks like a reverse tunnel",
         Some(Signature::DnsTunnel) => "sent names that look like a tunnel through DNS",
         Some(Signature::TunnelService) => "contacted a tunnel service",
-        None => "did something that this version does not know",
+        None => "did something that this version does not recognize",
     }
 }
 
-/// Why that is a finding. docs/detection.md says the same at length.
+/// Why the evidence is a finding. docs/detection.md explains it in detail.
 fn why(entry: &EvidenceEntry) -> Vec<String> {
     let over = entry.score - entry.threshold;
     let is_quarantine = entry.severity == Severity::Quarantine.name();
     let line = if is_quarantine { "quarantine" } else { "alert" };
     let mut sentences = match Signature::from_name(&entry.signature) {
         Some(Signature::HorizontalScan | Signature::VerticalScan) => vec![
-            "Agents ask for names and mostly reach what they ask for. A scanner goes down a list of addresses, and most of them fail. Each first contact that fails without a name makes a scan 1.8 times as likely as an honest pod; one that is answered makes it 5 times less likely.".to_owned(),
+            "Agents look up names and mostly reach the addresses. A scanner tries a list of addresses, and most attempts fail. Each first contact that fails without a DNS name makes a scan 1.8 times as likely as an honest pod; one that is answered makes it 5 times less likely.".to_owned(),
         ],
         Some(Signature::Mining) => vec![
-            "Three families of evidence are added up, each capped so that none acts alone: where the pod connects to, the shape of the session, and what its processors do.".to_owned(),
+            "Three kinds of evidence are added up, each capped so that none leads to an action alone: where the pod connects to, the shape of the session, and the use of its processors.".to_owned(),
         ],
         Some(Signature::ReverseTunnel) => vec![
-            "The pod opened a long session in which the far side talks like a client: short turns from outside, longer ones from the pod.".to_owned(),
+            "The pod opened a long session in which the remote side behaves like a client: short messages from outside, longer ones from the pod.".to_owned(),
         ],
         Some(Signature::DnsTunnel) => vec![
-            "The names that the pod asked of one domain hold more distinct bytes than names need: that is how data is carried in them.".to_owned(),
+            "The names that the pod looked up in one domain contain more distinct bytes than names need, as names that carry data do.".to_owned(),
         ],
         Some(Signature::TunnelService) => {
-            vec!["The pod contacted a name that stands on your list of tunnel services.".to_owned()]
+            vec!["The pod contacted a name on your list of tunnel services.".to_owned()]
         }
         None => Vec::new(),
     };
     if over.is_finite() && entry.threshold > 0.0 {
         let share = over / entry.threshold * 100.0;
         sentences.push(format!(
-            "The evidence adds up to {:.1} nats; the {line} line is {:.1}, so it is {over:.1} ({share:.0} %) over.",
+            "The evidence adds up to {:.1} nats; the {line} threshold is {:.1}, so it is {over:.1} ({share:.0} %) over.",
             entry.score, entry.threshold
         ));
     }
     let is_scan = entry.signature.ends_with("Scan");
     if is_scan && is_quarantine && (1.0..40.0).contains(&entry.threshold) {
         sentences.push(format!(
-            "An honest pod, half of whose contacts succeed independently, crosses this line at most once in {} contacts.",
+            "An honest pod, half of whose contacts succeed independently, crosses this threshold at most once in {} contacts.",
             grouped(entry.threshold.exp())
         ));
     }
     if entry.observe_only {
         sentences
-            .push("The mode is Observe: with Enforce the response would have begun.".to_owned());
+            .push("The mode is Observe: with Enforce the response would have started.".to_owned());
     }
     sentences
 }
 
-/// A large number in words that one can read: two digits that count.
+/// A large number in words, with two significant digits.
 fn grouped(number: f64) -> String {
     let scales = [
         (1e15, "million billion"),
@@ -200,7 +200,7 @@ fn grouped(number: f64) -> String {
     )
 }
 
-/// What the Incident names, and what follows from the signatures.
+/// The techniques in the Incident, and those of its signatures.
 pub(super) fn techniques(incident: &Incident) -> Vec<Technique> {
     let named = incident
         .status
@@ -233,7 +233,7 @@ fn technique(id: String) -> Technique {
         "T1090.002" => Some("Proxy: External Proxy"),
         _ => None,
     };
-    // Only what is known here becomes an address: the rest is text of whoever wrote the status.
+    // Only known techniques get an address. Other ids are text that any writer of the status may have chosen.
     let address = name.map(|_| {
         if id.starts_with("AML.") {
             format!("https://atlas.mitre.org/techniques/{id}")

@@ -1,52 +1,52 @@
-//! What to do next: the pressing thing first, then what the three words of a human would do.
+//! The next steps: the urgent one first, then the three possible decisions.
 //!
-//! A command is made of names that Kubernetes allows, or not at all: it is there to be copied into
-//! a shell, and the Incident's texts are whoever's (INV-6).
+//! A command is built only from valid Kubernetes names, because it is copied into a shell and the texts in an Incident are
+//! untrusted (INV-6).
 
-use super::Material;
-use super::judged::worst;
+use super::ReportInput;
+use super::findings::strongest;
 use super::policies::ceiling_of;
-use super::state::said;
-use super::story::{NextStep, Stance};
+use super::state::status_and_reason;
+use super::story::{NextStep, Phase};
 use crate::api::{IncidentCondition, Reason, Verdict};
 use crate::limits;
 
-pub(super) fn steps(material: &Material, stance: Stance) -> Vec<NextStep> {
-    let commands = Commands::of(material);
-    let mut steps = match stance {
-        Stance::Closed => return closed(),
-        Stance::Ending => return ending(material, &commands),
-        Stance::Proven => Vec::new(),
-        Stance::Unproven => unproven(material, &commands),
-        Stance::Survives => vec![commands.decide(
+pub(super) fn steps(input: &ReportInput, phase: Phase) -> Vec<NextStep> {
+    let commands = Commands::of(input);
+    let mut steps = match phase {
+        Phase::Closed => return closed(),
+        Phase::Ending => return ending(input, &commands),
+        Phase::Proven => Vec::new(),
+        Phase::Unproven => unproven(input, &commands),
+        Phase::Survives => vec![commands.decide(
             "End it",
-            "Connections survive the isolation, and no further rung of the ladder is allowed or left. This holds the owner and deletes the pod.",
+            "Connections survive the isolation, and no stronger action is allowed or left. This suspends the owner and deletes the pod.",
             Verdict::Terminate,
         )],
-        Stance::Uncontained | Stance::Watched => uncontained(material, &commands),
+        Phase::Uncontained | Phase::Watched => uncontained(input, &commands),
     };
     steps.push(commands.step(
         "Look at what the pod did",
         "Its own output from the first contact on, while the pod exists.",
-        commands.logs(material),
+        commands.logs(input),
     ));
-    let is_confirmed = material.incident.spec.disposition.is_some();
+    let is_confirmed = input.incident.spec.disposition.is_some();
     if !is_confirmed {
         steps.push(commands.decide(
             "It was right: keep the pod contained",
-            "Says that a human has looked. It stays contained until a release.",
+            "Records that a human confirmed the finding. The pod stays contained until a release.",
             Verdict::Confirm,
         ));
     }
     steps.push(commands.decide(
         "It was wrong: release",
-        "Takes the quarantine off and sets back every field that was changed, and nothing else.",
+        "Lifts the quarantine and restores every field that was changed, and nothing else.",
         Verdict::Release,
     ));
-    if stance != Stance::Survives {
+    if phase != Phase::Survives {
         steps.push(commands.decide(
             "It was right: end the run",
-            "Holds the owner and deletes the pod.",
+            "Suspends the owner and deletes the pod.",
             Verdict::Terminate,
         ));
     }
@@ -56,16 +56,17 @@ pub(super) fn steps(material: &Material, stance: Stance) -> Vec<NextStep> {
 fn closed() -> Vec<NextStep> {
     vec![NextStep {
         title: "Nothing".to_owned(),
-        why: "A human closed it. The record expires some time after; keep this report if you need it longer.".to_owned(),
+        why: "A human closed it. The record expires later; keep this report if you need it longer."
+            .to_owned(),
         command: None,
     }]
 }
 
-fn ending(material: &Material, commands: &Commands) -> Vec<NextStep> {
+fn ending(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
     let incident = commands.incident.as_ref();
     let mut steps = vec![commands.step(
         "Wait until it is closed",
-        "A human's word stands and is carried out step by step.",
+        "The decision is being carried out step by step.",
         incident.map(|name| {
             format!(
                 "kubectl -n {} wait --for=condition=Closed incident/{name} --timeout=2m",
@@ -73,22 +74,24 @@ fn ending(material: &Material, commands: &Commands) -> Vec<NextStep> {
             )
         }),
     )];
-    let contained = said(&material.incident, IncidentCondition::Contained);
+    let contained = status_and_reason(&input.incident, IncidentCondition::Contained);
     if contained.1 == Reason::ActionFailed.name() {
         steps.push(commands.step(
             "Look at the operator's log",
-            "An action failed and is tried again.",
+            "An action failed and is retried.",
             None,
         ));
     }
     steps
 }
 
-fn unproven(material: &Material, commands: &Commands) -> Vec<NextStep> {
-    if said(&material.incident, IncidentCondition::Verified).1 == Reason::SourceSilent.name() {
+fn unproven(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
+    if status_and_reason(&input.incident, IncidentCondition::Verified).1
+        == Reason::SourceSilent.name()
+    {
         return vec![commands.step(
             "Bring the egress log back",
-            "No source speaks, and silence proves nothing. Until a log speaks again nobody knows whether the traffic stopped.",
+            "No source delivers lines, and silence proves nothing. Until a log delivers lines again it is unknown whether the traffic stopped.",
             commands.run.as_ref().map(|run| format!("kubectl -n {} get agentrun {run} -o yaml", commands.namespace)),
         )];
     }
@@ -100,17 +103,17 @@ fn unproven(material: &Material, commands: &Commands) -> Vec<NextStep> {
     });
     vec![commands.step(
         "Wait for the proof",
-        "The log has to speak of others for 10 s without a word of this pod.",
+        "The log has to show traffic of other pods for 10 s, and none of this pod.",
         wait,
     )]
 }
 
-/// What stands in the way, by the reason.
-fn uncontained(material: &Material, commands: &Commands) -> Vec<NextStep> {
-    let (_, reason) = said(&material.incident, IncidentCondition::Contained);
+/// The step for the reason why the pod is not contained.
+fn uncontained(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
+    let (_, reason) = status_and_reason(&input.incident, IncidentCondition::Contained);
     let known = Reason::ALL.iter().find(|known| known.name() == reason);
     let namespace = &commands.namespace;
-    let policy = material
+    let policy = input
         .run
         .found()
         .map(ceiling_of)
@@ -118,7 +121,7 @@ fn uncontained(material: &Material, commands: &Commands) -> Vec<NextStep> {
     let edit_policy = policy.map(|name| format!("kubectl edit guardrailpolicy {name}"));
     let step = match known {
         Some(Reason::UnionWidened) => {
-            let names = material
+            let names = input
                 .incident
                 .status
                 .iter()
@@ -129,7 +132,7 @@ fn uncontained(material: &Material, commands: &Commands) -> Vec<NextStep> {
                 .map(|name| {
                     commands.step(
                         "Narrow this policy",
-                        "Network policies add up, and this one lets the pod's traffic through.",
+                        "Network policies are additive, and this one allows the pod's traffic.",
                         Some(format!("kubectl -n {namespace} edit networkpolicy {name}")),
                     )
                 })
@@ -137,12 +140,12 @@ fn uncontained(material: &Material, commands: &Commands) -> Vec<NextStep> {
         }
         Some(Reason::ObserveOnly) => (
             "Decide whether to enforce",
-            "The mode is Observe, so the traffic goes on. With Enforce the next finding leads to the response.",
+            "The mode is Observe, so the traffic continues. With Enforce the next finding leads to the response.",
             edit_policy,
         ),
         Some(Reason::ActionLimited) => (
-            "Decide whether to let it go further",
-            "maxAction of the run or its policy stops below isolation, so the traffic goes on.",
+            "Decide whether to allow more",
+            "maxAction of the run or its policy is below isolation, so the traffic continues.",
             edit_policy,
         ),
         Some(Reason::Protected) => (
@@ -152,34 +155,34 @@ fn uncontained(material: &Material, commands: &Commands) -> Vec<NextStep> {
         ),
         Some(Reason::BreakerOpen) => (
             "Look at what the pods share",
-            "Many pods crossed the line at once: DNS, the network plug-in or a registry may be down, and the findings wrong.",
+            "Many pods crossed the threshold at once: DNS, the network plug-in or a registry may be down, and the findings wrong.",
             Some("kubectl get incidents -A".to_owned()),
         ),
         Some(Reason::CapReached) => (
-            "Release what was wrong, or raise the cap",
-            "As many pods are in quarantine as may be.",
+            "Release wrong findings, or raise the cap",
+            "The maximum number of pods is in quarantine.",
             Some("kubectl get incidents -A".to_owned()),
         ),
         Some(Reason::ActionFailed) => (
             "Look at the operator's log",
-            "An action failed and is tried again. What the API server said stands in the timeline.",
+            "An action failed and is retried. The error of the API server is in the timeline.",
             None,
         ),
         Some(Reason::AlertOnly) => (
             "Look at the evidence",
-            "It is worth a look and does not cross the line, so the pod is left alone.",
+            "It does not cross the quarantine threshold, so nothing is done to the pod.",
             None,
         ),
         _ => (
             "Wait for the operator",
-            "It has not said yet what it does. If this stays so, look whether it runs.",
+            "It has not set the condition yet. If this does not change, check whether it runs.",
             None,
         ),
     };
     vec![commands.step(step.0, step.1, step.2)]
 }
 
-/// The names that commands are made of, where they are fit for it.
+/// The names in commands, where they are valid.
 struct Commands {
     namespace: String,
     incident: Option<String>,
@@ -188,11 +191,11 @@ struct Commands {
 }
 
 impl Commands {
-    fn of(material: &Material) -> Self {
-        let incident = &material.incident;
+    fn of(input: &ReportInput) -> Self {
+        let incident = &input.incident;
         let fit = |name: Option<&String>| name.filter(|name| is_name(name)).cloned();
         let namespace = fit(incident.metadata.namespace.as_ref());
-        // Without a namespace no name leads anywhere.
+        // Without a namespace no command works.
         let has_namespace = namespace.is_some();
         let scoped = |name: Option<String>| name.filter(|_| has_namespace);
         Self {
@@ -203,7 +206,7 @@ impl Commands {
         }
     }
 
-    #[allow(clippy::unused_self)] // reads as the other steps do
+    #[allow(clippy::unused_self)] // called like the other steps
     fn step(&self, title: &str, why: &str, command: Option<String>) -> NextStep {
         NextStep {
             title: title.to_owned(),
@@ -225,12 +228,9 @@ impl Commands {
         self.step(title, why, command)
     }
 
-    fn logs(&self, material: &Material) -> Option<String> {
-        let pod = self
-            .pod
-            .as_ref()
-            .filter(|_| material.pod.found().is_some())?;
-        let first = worst(&material.incident)?.first_seen.0;
+    fn logs(&self, input: &ReportInput) -> Option<String> {
+        let pod = self.pod.as_ref().filter(|_| input.pod.found().is_some())?;
+        let first = strongest(&input.incident)?.first_seen.0;
         let first = jiff::Timestamp::from_second(first.as_second()).unwrap_or(first);
         Some(format!(
             "kubectl -n {} logs {pod} --all-containers --timestamps --since-time={first}",
@@ -239,7 +239,7 @@ impl Commands {
     }
 }
 
-/// Whether it is a name as Kubernetes allows them, which no shell reads as anything else.
+/// Whether the text is a valid Kubernetes name, which has no special meaning in a shell.
 fn is_name(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     text.len() <= 253
