@@ -1,4 +1,4 @@
-//! Bounds of what people are told; a part of `limits`, named through it.
+//! Bounds of notifications. Part of `limits`, which re-exports them.
 
 /// Entries of evidence in one notification, of the 64 that an Incident may hold. With 3 examples of
 /// 700 bytes, a summary of 512 and the rest, 8 take 24 KiB, twice that where every byte is escaped.
@@ -19,23 +19,23 @@ pub const NOTIFIED_TEXT_BYTES_MAX: usize = 512;
 /// Longest note of an Event, in bytes; the API server takes 1,024.
 pub const EVENT_NOTE_BYTES_MAX: usize = 1024;
 
-/// How old a transition may be and still become an Event, in seconds: as old as it gets while a new
-/// leader takes over. Events are for whoever looks now.
+/// Largest age of a transition that becomes an Event, in seconds: the time that a new leader needs to take over. Events
+/// are for current problems.
 pub const EVENT_AGE_MAX_S: i64 = 600;
 
-/// Events that are remembered as written, at about 100 bytes each: three for each of the eight
-/// transitions of some hundred Incidents. When it is full, some are tried again and are there already.
+/// Events that are remembered as written, at about 100 bytes each: three for each of the eight transitions of some hundred
+/// Incidents. When it is full, some are written again, and the API server has them already.
 pub const EVENTS_WRITTEN_MAX: usize = 8_192;
 
-/// Series of Events that are counted on. Other reporters keep about as many.
+/// Series of Events whose count is increased. Other reporters keep about as many.
 pub const EVENT_SERIES_MAX: usize = 1_024;
 
-/// How long after its last occurrence an Event is counted on instead of written anew, in seconds; as
-/// other reporters do it.
+/// How long after its last occurrence the count of an Event is increased instead of writing a new Event, in seconds; as in
+/// other reporters.
 pub const EVENT_SERIES_S: i64 = 360;
 
-/// Events per second, and as many at once. A run of 1,000 pods whose log goes silent must not become
-/// a storm of writes; what waits is written later.
+/// Events per second, and burst. A run of 1,000 pods whose log becomes silent must not cause a burst of writes; the other
+/// Events are written later.
 pub const EVENTS_PER_SECOND: f64 = 10.0;
 
 /// Alerts that are sent to an Alertmanager; the cap of quarantines is 64 by default.
@@ -44,22 +44,21 @@ pub const ALERTS_MAX: usize = 1_024;
 /// Alerts in one request: about 2 KiB each.
 pub const ALERTS_PER_POST: usize = 64;
 
-/// How often alerts are sent again, in seconds: as Prometheus does, for an Alertmanager that was
-/// restarted has lost what it was sent.
+/// How often alerts are sent again, in seconds: as in Prometheus, because a restarted Alertmanager has lost them.
 pub const ALERT_RESEND_S: u64 = 60;
 
-/// How long an alert holds that is not sent again, in seconds. Long enough for a restart of the
-/// controller or a new leader: "resolved" must not mean that nobody looks any more.
+/// How long an alert fires if it is not sent again, in seconds. Long enough for a restart of the controller or a new
+/// leader: an alert must not be resolved because nobody monitors the Incident.
 pub const ALERT_HOLDS_S: i64 = 900;
 
-/// How long an alert that is over is still sent as such, in seconds; as Prometheus does.
+/// How long a resolved alert is still sent, in seconds; as in Prometheus.
 pub const ALERT_RESOLVED_S: i64 = 900;
 
-/// How long it is tried to tell a webhook of a transition, in seconds: a day. What is older when a
-/// webhook is set up is not told at all.
+/// How long the delivery of a transition to a webhook is retried, in seconds: a day. Older transitions are not delivered
+/// when a webhook is set up.
 pub const NOTIFICATION_AGE_MAX_S: i64 = 86_400;
 
-/// Notifications whose tries are remembered, at about 150 bytes each. More wait in their Incidents.
+/// Notifications whose attempts are remembered, at about 150 bytes each. Others wait in their Incidents.
 pub const NOTIFICATIONS_MAX: usize = 4_096;
 
 /// Spans in one request to a collector, at about 2 KiB each.
@@ -68,20 +67,20 @@ pub const SPANS_PER_POST: usize = 128;
 /// Spans that are remembered as sent, at about 50 bytes each: some 1,000 Incidents of ten minutes.
 pub const SPANS_SENT_MAX: usize = 16_384;
 
-/// Longest answer that is read, in bytes; only the status matters.
+/// Longest response that is read, in bytes. Only its status matters.
 pub const NOTIFY_ANSWER_BYTES_MAX: usize = 4 * 1024;
 
 /// Longest request to a receiver, in seconds. Standard Webhooks asks for 15 to 30; a receiver that
-/// takes longer than this must answer first and work later.
+/// needs longer must respond first and process the request later.
 pub const NOTIFY_TIMEOUT_S: u64 = 10;
 
-/// First and longest wait before a notification is tried again.
+/// First and longest wait before a notification is retried, in milliseconds.
 pub const NOTIFY_RETRY_MS: (u64, u64) = (1_000, 300_000);
 
 /// Longest wait that a receiver may ask for, in seconds.
 pub const RETRY_AFTER_MAX_S: u64 = 3_600;
 
-/// Largest file with signing secrets, in bytes: two secrets of 64 bytes in Base64 have 200.
+/// Largest file with signing secrets, in bytes. Two secrets of 64 bytes have 200 in Base64.
 pub const SECRET_BYTES_MAX: u64 = 4 * 1024;
 
 /// Signing secrets that are used at once: a new one and the one that it replaces.

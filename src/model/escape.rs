@@ -1,22 +1,21 @@
-//! Escape: text of unknown origin on a terminal and in Markdown.
+//! Escapes untrusted text for a terminal, JSON and Markdown.
 //!
-//! Names in a log are the agent's to choose (INV-6), names of files are whoever's, and whatever
-//! stands in the cluster was written by somebody else. Called by the reports of `replay` and by the
-//! command line for everything that they did not write themselves.
+//! An agent chooses names in a log (INV-6), and names of files and texts in the cluster are untrusted as well. Called by the
+//! reports of `replay` and by the command line for all text from other sources.
 
 use std::fmt::Write as _;
 
 use super::clip;
 
-/// Longest text that a report shows, in bytes: summaries have at most 256.
+/// Longest text in a report, in bytes. Summaries have at most 256.
 const SHOWN_BYTES_MAX: usize = 512;
 
-/// For a terminal: what moves the cursor, hides text or turns its direction becomes visible.
+/// For a terminal: characters that move the cursor, hide text or change its direction become visible.
 #[must_use]
 pub fn for_terminal(text: &str) -> String {
     let mut shown = String::new();
     for c in clip(text, SHOWN_BYTES_MAX).chars() {
-        if is_treacherous(c) {
+        if is_unsafe(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);
@@ -25,13 +24,13 @@ pub fn for_terminal(text: &str) -> String {
     shown
 }
 
-/// The same for a whole document of JSON: its own line breaks stay, and what is treacherous inside its
-/// texts is spelled as JSON spells it, so that a program reads the very same text.
+/// For a document in JSON: line breaks are kept, and unsafe characters become JSON escapes, so that a program reads the
+/// original text.
 #[must_use]
 pub fn for_json(document: &str) -> String {
     let mut shown = String::with_capacity(document.len());
     for c in document.chars() {
-        if c != '\n' && is_treacherous(c) {
+        if c != '\n' && is_unsafe(c) {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
                 // Writing to a String cannot fail.
@@ -51,7 +50,7 @@ pub fn for_markdown(text: &str) -> String {
     format!("`{}`", shown.trim())
 }
 
-fn is_treacherous(c: char) -> bool {
+fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_becomes_visible() {
+    fn terminal_control_characters_become_visible() {
         assert_eq!(
             for_terminal("a\u{1b}[2Jb\u{202e}c\n"),
             "a\\u{1b}[2Jb\\u{202e}c\\u{a}"
@@ -73,12 +72,12 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_json_and_says_the_same() {
+    fn json_keeps_its_content() {
         let text = "a\u{9b}2J\u{202e}\u{e0001}\n\u{1b}";
         let document = serde_json::to_string_pretty(&[text]).unwrap();
         let shown = for_json(&document);
         assert!(
-            shown.chars().all(|c| c == '\n' || !is_treacherous(c)),
+            shown.chars().all(|c| c == '\n' || !is_unsafe(c)),
             "{shown:?}"
         );
         assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [text]);

@@ -1,7 +1,6 @@
-//! Findings: a detector's judgement with its evidence.
+//! Findings: the result of a detector, with evidence.
 //!
-//! Detectors make them, the incident writer stores them, `replay` prints them. A finding decides
-//! nothing: what is done about it is `respond`'s matter.
+//! Detectors create them, the recorder stores them, `replay` prints them. `respond` decides about actions.
 
 use std::net::IpAddr;
 
@@ -9,20 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{BoundedText, EventTime, Outcome, Subject, Transport};
 
-/// What a detector recognised. Closed set: names go into Incidents, metrics and docs.
+/// The kind of activity that a detector recognizes. Closed set: the names are used in Incidents, metrics and docs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Signature {
     /// One port on many hosts.
     HorizontalScan,
     /// Many ports on one host.
     VerticalScan,
-    /// Work for a mining pool.
+    /// Mining of cryptocurrency.
     Mining,
-    /// A session that the pod opened and that the far side uses like a client.
+    /// A session that the pod opened and in which the remote side behaves like a client.
     ReverseTunnel,
-    /// Data inside the names that are asked of one domain.
+    /// Data inside the names that are looked up in one domain.
     DnsTunnel,
-    /// A tunnel service of the user's list.
+    /// A connection to a tunnel service on the user's list.
     TunnelService,
 }
 
@@ -76,12 +75,12 @@ impl Signature {
     }
 }
 
-/// How sure a finding is. The order matters: a stronger one replaces a weaker one.
+/// The severity of a finding, in ascending order: a higher one replaces a lower one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Severity {
-    /// Worth a human's look; nothing is done to the pod.
+    /// A human should check it. Nothing is done to the pod.
     Alert,
-    /// Crossed the line that the false-quarantine budget draws.
+    /// The score crossed the threshold that follows from the budget for false quarantines.
     Quarantine,
 }
 
@@ -96,25 +95,25 @@ impl Severity {
     }
 }
 
-/// A judgement about one subject.
+/// The result of a detector about one subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Whom it is about.
+    /// The pod and its run.
     pub subject: Subject,
-    /// What was recognised.
+    /// The kind of activity.
     pub signature: Signature,
-    /// How sure it is.
+    /// The severity.
     pub severity: Severity,
-    /// What it rests on.
+    /// The evidence.
     pub evidence: Evidence,
 }
 
-/// What a finding rests on.
+/// The evidence for a finding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Log-likelihood score in nats.
     pub score: f64,
-    /// The line that the score had to cross, in nats.
+    /// Threshold that the score crossed, in nats.
     pub threshold: f64,
     /// First contact that counts towards it.
     pub first: EventTime,
@@ -122,11 +121,11 @@ pub struct Evidence {
     pub last: EventTime,
     /// Distinct contacts that count towards it.
     pub contact_count: u64,
-    /// What was seen, in at most two sentences for a person.
+    /// The observation, in at most two sentences.
     pub summary: BoundedText,
     /// Examples, at most [`crate::limits::EXAMPLES_MAX`].
     pub examples: Vec<Example>,
-    /// What speaks against it, one sentence each, at most [`crate::limits::AGAINST_MAX`].
+    /// Evidence against it, one sentence each, at most [`crate::limits::AGAINST_MAX`].
     pub against: Vec<BoundedText>,
 }
 
@@ -141,8 +140,8 @@ pub struct Example {
     pub port: u16,
     /// Transport.
     pub transport: Transport,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The target's name, where one is known.
+    /// The target's name, if it is known.
     pub name: Option<BoundedText>,
 }

@@ -1,7 +1,7 @@
-//! Signals: what one line of a log says that somebody did on the network.
+//! Signals: the content of one line of a log about network activity.
 //!
-//! Decoders build these, borrowing from the line; the engine reads them. A signal says only what
-//! the log said: what a format cannot know is `None` or [`Outcome::Unseen`], never a guess.
+//! Decoders build them, borrowing from the line; the engine reads them. A signal contains only what is in the log: what a
+//! format does not contain is `None` or [`Outcome::Unseen`], never a guess.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,15 +13,15 @@ use super::{ComputeSample, EventTime};
 /// One decoded record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Signal<'a> {
-    /// A connection, or a packet that tells something about one.
+    /// A connection, or a packet of one.
     Flow(Flow<'a>),
-    /// A name that was asked for, with the answer where the log has it.
+    /// A name that was looked up, with the answer if the log contains it.
     Dns(DnsQuery<'a>),
     /// A server name that a client sent in a TLS handshake.
     Tls(TlsName<'a>),
-    /// How busy a pod's processors were.
+    /// Utilization of a pod's processors.
     Sample(ComputeSample<'a>),
-    /// The producer of the log says that it lost records.
+    /// A report of the producer of the log that it lost records.
     Lost(LostEvents<'a>),
 }
 
@@ -38,8 +38,8 @@ impl Signal<'_> {
         }
     }
 
-    /// The address that the record is about: the initiator. `None` for records about a node, and
-    /// for samples, which name their pod.
+    /// The address of the initiator. `None` for records about a node, and for samples, which contain the name of their
+    /// pod.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
         match self {
@@ -50,7 +50,7 @@ impl Signal<'_> {
         }
     }
 
-    /// The same with text of its own, so that it outlives its line.
+    /// The same signal with owned text, independent of its line.
     #[must_use]
     pub fn into_owned(self) -> Signal<'static> {
         match self {
@@ -106,11 +106,11 @@ fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
     Cow::Owned(text.into_owned())
 }
 
-/// A connection as its initiator opened it. Replies are already turned round by the decoder, so
-/// `source` always is the side that started.
+/// A connection, from the view of its initiator. The decoder swaps the sides of replies, so `source` is always the
+/// initiator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flow<'a> {
-    /// When the record says it happened: the start of the connection where the log has it.
+    /// Time in the record: the start of the connection if the log contains it.
     pub time: EventTime,
     /// The initiator.
     pub source: IpAddr,
@@ -122,22 +122,21 @@ pub struct Flow<'a> {
     pub destination_port: u16,
     /// Transport protocol.
     pub transport: Transport,
-    /// What became of the attempt, as far as this record knows.
+    /// Outcome of the attempt, as far as this record shows it.
     pub outcome: Outcome,
-    /// Whether the packet or connection passed on (`true`) or was dropped before it left.
+    /// Whether the packet or connection was forwarded (`true`) or dropped.
     pub forwarded: bool,
-    /// Packets, bytes and duration, where the log counts them.
+    /// Packets, bytes and duration, if the log contains them.
     pub volume: Option<Volume>,
-    /// A name of the destination that the log itself gives (Hubble `destination_names`).
+    /// A name of the destination in the log (Hubble `destination_names`).
     pub destination_name: Option<Cow<'a, str>>,
-    /// The pod that the log itself names as the initiator. A hint to check against the address,
-    /// never proof (INV-10): some logs let the workload influence it.
+    /// The initiating pod according to the log. A hint that is checked against the address, and never proof (INV-10): in
+    /// some logs the workload can influence it.
     pub pod: Option<PodHint<'a>>,
-    /// Whether only the flags of a packet, which its sender chose, say that it is an answer. Such an
-    /// answer counts only for an attempt that the same log showed.
+    /// Whether only the flags of a packet, which its sender chose, show that it is an answer. Such an answer counts only
+    /// for an attempt in the same log.
     pub is_inferred: bool,
-    /// The node that the record names as the one that it was made on. Used only for a pod whose
-    /// node the API server does not name.
+    /// The node in the record. Used only for a pod without a node in the API server.
     pub node: Option<Cow<'a, str>>,
 }
 
@@ -152,7 +151,7 @@ pub enum Transport {
     Icmp,
     /// SCTP, IP protocol 132.
     Sctp,
-    /// Any other IP protocol, by number (0 where the log names none).
+    /// Any other IP protocol, by number (0 if the log contains none).
     Other(u8),
 }
 
@@ -194,24 +193,24 @@ impl Transport {
     }
 }
 
-/// What became of a connection attempt.
+/// Outcome of a connection attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Only the first packet was logged and this source never shows answers (NFLOG): says that a
-    /// contact was tried, says nothing about success.
+    /// Only the first packet was logged and this source never shows answers (NFLOG): shows an attempt, and nothing about
+    /// its success.
     Unseen,
-    /// The first packet was logged; this source shows answers, so silence will mean something.
+    /// The first packet was logged, and this source shows answers, so that a missing answer is a failure.
     Pending,
-    /// The target answered and a connection stood (or a UDP/ICMP answer came back).
+    /// The target answered and a connection was established (or a UDP/ICMP answer was received).
     Answered,
     /// The target refused: RST to a SYN, or an ICMP unreachable.
     Refused,
     /// No answer, and the record is final (Zeek S0, conntrack destroyed unreplied).
     Unanswered,
-    /// A policy dropped it.
+    /// Dropped by a policy.
     Denied,
-    /// No contact: traffic that this side did not start (backscatter, a half-open view), or, in a
-    /// log of packets, a later packet of a connection that was counted before.
+    /// Not a contact: traffic that this side did not initiate (backscatter, a half-open view), or, in a log of packets, a
+    /// later packet of a connection that was counted before.
     NotAnAttempt,
 }
 
@@ -236,7 +235,7 @@ impl Outcome {
     }
 }
 
-/// How much a connection carried, both ways, over how long.
+/// Amount of data of a connection in both directions, and its duration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// Bytes from the initiator (payload for Zeek `orig_bytes`, IP bytes for conntrack).
@@ -247,26 +246,26 @@ pub struct Volume {
     pub packets_out: u64,
     /// Packets to the initiator.
     pub packets_in: u64,
-    /// How long it lasted, in microseconds; 0 where unknown.
+    /// Duration in microseconds; 0 if unknown.
     pub duration_us: u64,
-    /// Whether the connection has ended; a later record of the same one may follow otherwise.
+    /// Whether the connection has ended. Otherwise a later record of it may follow.
     pub is_final: bool,
 }
 
-/// Who the target of a flow is to the pod that tried it, as far as the cluster knows. No log says
-/// this: who attributes a flow does, for contacts that failed or wait for an answer.
+/// Relation of the target of a flow to the pod that tried it, as far as the cluster shows it. Not part of a log: set by
+/// attribution, for contacts that failed or wait for an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Neighbour {
-    /// Nobody in particular; a living pod of somebody else too.
+    /// No relation. Includes live pods of other runs.
     #[default]
     Stranger,
     /// A pod of the same run.
     Sibling,
-    /// The address belonged to a pod that ended a short time ago, and to none since.
+    /// The address belonged to a pod that ended recently, and to no pod since.
     Departed,
 }
 
-/// A pod as a log names it.
+/// A pod in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodHint<'a> {
     /// Namespace.
@@ -275,18 +274,18 @@ pub struct PodHint<'a> {
     pub name: Cow<'a, str>,
 }
 
-/// A DNS query and, where the log has it, its answer.
+/// A DNS query and, if the log contains it, its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsQuery<'a> {
-    /// When it was asked.
+    /// Time of the query.
     pub time: EventTime,
-    /// Who asked.
+    /// The client.
     pub source: IpAddr,
-    /// The name, as asked, without the trailing dot.
+    /// The name in the query, without the trailing dot.
     pub query: Cow<'a, str>,
     /// Addresses in the answer, at most [`crate::limits::DNS_ANSWERS_MAX`].
     pub answers: Vec<IpAddr>,
-    /// `Some(true)` when the name does not exist (`NXDOMAIN`), `None` where the log does not say.
+    /// `Some(true)` if the name does not exist (`NXDOMAIN`), `None` if the log does not contain it.
     pub nonexistent: Option<bool>,
 }
 
@@ -303,17 +302,17 @@ pub struct TlsName<'a> {
     pub destination: IpAddr,
     /// Port of the server.
     pub destination_port: u16,
-    /// The name that the client sent.
+    /// The name in the handshake.
     pub server_name: Cow<'a, str>,
 }
 
-/// Records that the producer itself lost, so that silence is not taken for calm (INV-8).
+/// Records that the producer lost, so that missing lines are not interpreted as missing traffic (INV-8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostEvents<'a> {
-    /// When it said so.
+    /// Time of the report.
     pub time: EventTime,
-    /// How many.
+    /// Number of lost records.
     pub count: u64,
-    /// The node whose records are missing, where the record names it.
+    /// The node whose records are missing, if the report contains it.
     pub node: Option<Cow<'a, str>>,
 }

@@ -1,8 +1,7 @@
-//! What the whole of Yellowjack talks about: signals, subjects, findings.
+//! Types of the whole program: signals, subjects, findings.
 //!
-//! Decoders make signals, attribution gives them a subject, detectors turn them into findings.
-//! This module names no Kubernetes type and does no I/O (INV-1): the same values serve the live
-//! operator and `yellowjack replay`.
+//! Decoders create signals, attribution adds a subject, detectors create findings. This module uses no Kubernetes type and
+//! does no I/O (INV-1): the operator and `yellowjack replay` use the same values.
 
 pub mod duration;
 pub mod escape;

@@ -1,7 +1,7 @@
-//! Samples: how busy a pod's processors were at a time.
+//! Samples: utilization of a pod's processors at a time.
 //!
-//! Made by the decoder of sample files and by readers of node metrics; read by the engine. A
-//! figure that a source does not have is `None`, which is no evidence for or against anything.
+//! Created by the decoder of sample files and by readers of node metrics; read by the engine. A value that a source does not
+//! have is `None`, which is not evidence for or against anything.
 
 use std::borrow::Cow;
 
@@ -10,35 +10,35 @@ use super::EventTime;
 /// One sample of one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComputeSample<'a> {
-    /// When, or the end of the span that it averages.
+    /// Time, or the end of the interval of the average.
     pub time: EventTime,
-    /// The pod, as its source names it.
+    /// Name of the pod in the source.
     pub pod: Cow<'a, str>,
     /// Processor use in any unit that stays the same for this pod: share of the limit, cores,
-    /// percent. Only its shape over time is judged.
+    /// percent. Only its change over time is evaluated.
     pub cpu: Option<f64>,
-    /// The accelerator, where the pod has one.
+    /// The accelerator, if the pod has one.
     pub gpu: Option<GpuSample>,
 }
 
-/// Who uses an accelerator, as far as its source shows it.
+/// Use of an accelerator by pods, as far as its source shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceUse {
-    /// The sample does not say which device it is about, so the device may be shared.
+    /// The sample does not identify the device, so the device may be shared.
     #[default]
     Unknown,
-    /// No other pod was seen on the device within [`crate::limits::DEVICE_OWNER_KEPT_US`].
+    /// The source showed no other pod on the device within [`crate::limits::DEVICE_OWNER_KEPT_US`].
     Exclusive,
-    /// Several pods use the device, so its figures are about none of them in particular.
+    /// Several pods use the device, so its values belong to none of them in particular.
     Shared,
 }
 
-/// How busy a pod's accelerator was. Activities are shares of the time, 0 to 1.
+/// Utilization of a pod's accelerator. Activities are fractions of the time, 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GpuSample {
-    /// A hash of the device's identity and of the part of it that the pod has.
+    /// A hash of the device's identity and of the partition that the pod has.
     pub device: Option<u64>,
-    /// Who uses that device. Only exclusive use makes its figures evidence.
+    /// Use of the device by pods. The values are evidence only if the use is exclusive.
     pub device_use: DeviceUse,
     /// Share of the time in which some kernel was resident (`DCGM_FI_DEV_GPU_UTIL`).
     pub utilization: Option<f64>,

@@ -1,4 +1,4 @@
-//! Who a signal is about: a pod, and the run that the pod belongs to.
+//! The subject of a signal: a pod, and the run that the pod belongs to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ pub struct PodKey(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunKey(Arc<str>);
 
-/// Whom a signal is attributed to.
+/// The pod and run that a signal is attributed to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subject {
     /// The pod.
     pub pod: PodKey,
-    /// The run, where the pod belongs to one.
+    /// The run, if the pod belongs to one.
     pub run: Option<RunKey>,
 }
 

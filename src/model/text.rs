@@ -1,5 +1,5 @@
-//! Text that an agent can choose: names, labels, DNS queries. Bounded and free of control
-//! characters from the moment it leaves a decoder (INV-6).
+//! Text that an agent can choose: names, labels, DNS queries. Decoders return it bounded and without control characters
+//! (INV-6).
 
 use std::fmt;
 
@@ -20,15 +20,15 @@ pub fn clip(text: &str, length_max: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// Cuts `text` and replaces what must not be shown by `?`. Never longer than `length_max` bytes.
+/// Cuts `text` to at most `length_max` bytes and replaces unsafe characters by `?`.
 #[must_use]
 pub fn clean(text: &str, length_max: usize) -> String {
     let clean = |c: char| if is_unsafe_to_show(c) { '?' } else { c };
     clip(text, length_max).chars().map(clean).collect()
 }
 
-/// Attacker-chosen text, at most [`limits::NAME_BYTES_MAX`] bytes, without control characters
-/// (they become `?`), so that it can be stored in a status and shown on a terminal.
+/// Text that an attacker may have chosen, at most [`limits::NAME_BYTES_MAX`] bytes, with control characters replaced by `?`,
+/// so that it can be stored in a status and shown on a terminal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String")]
 pub struct BoundedText(String);
@@ -47,7 +47,7 @@ impl BoundedText {
     }
 }
 
-/// Saved text is input like any other: it is clipped and cleaned again.
+/// Saved text is untrusted input: it is clipped and cleaned again.
 impl From<String> for BoundedText {
     fn from(text: String) -> Self {
         Self::new(&text)

@@ -1,8 +1,7 @@
-//! Event time: when a log says that something happened.
+//! Event time: the time in a log.
 //!
-//! Used everywhere in the pure core instead of a clock. It must never be filled from the wall
-//! clock in a pure module; the shells convert at the edge. So a replay sees what the operator saw
-//! (INV-9).
+//! The pure core uses it instead of a clock. A pure module must never read the wall clock; the shells convert times at the
+//! boundary. Therefore a replay produces the same result as the operator (INV-9).
 
 use std::fmt;
 
@@ -12,7 +11,7 @@ use crate::limits;
 
 /// Microseconds since the Unix epoch, as the log recorded them.
 ///
-/// Arithmetic saturates: a hostile or broken time stamp can be absurd, never undefined.
+/// Arithmetic saturates, so that a hostile or broken timestamp causes no overflow.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -20,7 +19,7 @@ use crate::limits;
 pub struct EventTime(i64);
 
 impl EventTime {
-    /// The earliest time there is; "never" for `last seen` fields.
+    /// The earliest time; means "never" in `last seen` fields.
     pub const MIN: Self = Self(i64::MIN);
 
     /// From microseconds since the Unix epoch.
@@ -35,8 +34,7 @@ impl EventTime {
         Self(seconds.saturating_mul(1_000_000).saturating_add(micros))
     }
 
-    /// From seconds with a fraction, as Zeek writes them. `None` for what is no time (NaN,
-    /// infinite, beyond the range).
+    /// From seconds with a fraction, as in Zeek logs. `None` for NaN, infinity and values beyond the range.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)] // checked against the range first
     pub fn from_seconds_f64(seconds: f64) -> Option<Self> {
@@ -51,7 +49,7 @@ impl EventTime {
         self.0
     }
 
-    /// Microseconds from `earlier` to `self`; negative when the order is the other way round.
+    /// Microseconds from `earlier` to `self`. Negative if `self` is earlier.
     #[must_use]
     pub const fn micros_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
@@ -64,21 +62,21 @@ impl EventTime {
         self.micros_since(earlier) as f64 / 1e6
     }
 
-    /// `self` moved by so many microseconds.
+    /// `self` plus this number of microseconds.
     #[must_use]
     pub const fn plus_micros(self, micros: i64) -> Self {
         Self(self.0.saturating_add(micros))
     }
 
-    /// As a time stamp of the calendar, where it lies within the years that one can name.
+    /// As a calendar time, if it is within the supported years.
     #[must_use]
     pub fn to_timestamp(self) -> Option<jiff::Timestamp> {
         jiff::Timestamp::from_microsecond(self.0).ok()
     }
 }
 
-/// Saved times are input: what lies beyond any time that a log can name is brought back to its edge, so that no sum
-/// or difference of times overflows.
+/// Saved times are untrusted input: a time beyond the range of a log is clamped, so that no sum or difference of times
+/// overflows.
 impl From<i64> for EventTime {
     fn from(micros: i64) -> Self {
         let latest = 2 * limits::EVENT_SECONDS_MAX * 1_000_000;
@@ -95,7 +93,7 @@ impl From<jiff::Timestamp> for EventTime {
     }
 }
 
-/// RFC 3339 in UTC; times beyond the calendar print as microseconds.
+/// RFC 3339 in UTC. Times beyond the calendar are printed as microseconds.
 impl fmt::Display for EventTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to_timestamp() {

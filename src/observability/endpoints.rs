@@ -1,6 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics` over HTTP.
-//!
-//! Only says what it is told; nothing can be changed through it.
+//! Serves `/livez`, `/readyz` and `/metrics` over HTTP. The endpoints are read-only.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,27 +11,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::{Read, to_text};
 
-/// What is missing before the operator is ready, in words; empty when it is.
+/// Reasons why the operator is not ready. Empty when it is ready.
 pub type Missing = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// Why the endpoints are not served.
+/// The endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// The address cannot be used.
+    /// The address is invalid or in use.
     #[error("unable to listen on {address}; choose another with --listen")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// The server ended.
+    /// The server failed.
     #[error("failed to serve the endpoints")]
     Serve(#[source] std::io::Error),
 }
 
-/// Serves until `shutdown`.
+/// Serves the endpoints until `shutdown`.
 pub async fn serve(
     address: SocketAddr,
     missing: Missing,

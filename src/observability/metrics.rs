@@ -1,8 +1,7 @@
-//! The metrics: one closed list of names, kinds, labels and help texts, and their text form.
+//! The metrics: a closed list of names, types, labels and help texts, and the exposition in text.
 //!
-//! The parts count in plain atomics; the wiring reads them into [`Reading`]s when somebody asks.
-//! Label values come from closed sets or from the operator's own command line, never from a log or
-//! an object of the cluster.
+//! The parts of the program count in atomics. The operator reads them into [`Reading`]s for each scrape. Label values come
+//! from closed sets or from the operator's command line, never from a log or an object of the cluster.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,24 +27,24 @@ use crate::signals::decode::SkipReason;
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows; its name gets the suffix `_total`.
+    /// Only increases. Its name gets the suffix `_total`.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// Counts durations in buckets; its name ends in the unit, `_seconds`.
+    /// Counts durations in buckets. Its name ends in the unit, `_seconds`.
     Histogram,
 }
 
 /// A label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// Its name.
+    /// Name of the label.
     pub name: &'static str,
-    /// All its values; none where they are the names of sources, which the command line gives.
+    /// All values. Empty if the values are the names of sources, which come from the command line.
     pub values: &'static [&'static str],
 }
 
-/// Label values that are the names of sources, which the command line gives.
+/// The values are the names of sources, which come from the command line.
 const SOURCES: &[&str] = &[];
 
 macro_rules! metrics {
@@ -60,28 +59,28 @@ macro_rules! metrics {
         }
 
         impl Metric {
-            /// All of them, in the order in which they are listed.
+            /// All metrics, in the order of the docs.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The name, without the suffix of a counter.
+            /// Name without the suffix of a counter.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Its type.
+            /// Type of the metric.
             #[must_use]
             pub const fn kind(self) -> Kind {
                 match self { $(Self::$variant => Kind::$kind,)* }
             }
 
-            /// What it says, in one sentence.
+            /// Help text.
             #[must_use]
             pub fn help(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($help),*).trim(),)* }
             }
 
-            /// Its labels.
+            /// Labels of the metric.
             #[must_use]
             pub const fn labels(self) -> &'static [Label] {
                 match self {
@@ -93,99 +92,99 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Log lines by what became of them.
+    /// Log lines by result of decoding.
     Lines: Counter "yellowjack_lines", labels {
         "result": LineResult::VARIANTS
     };
-    /// Lines of one log by whether they are of use: signals of known pods; headers, statistics and the like; left out
-    /// or of no known pod; not readable in the format of the log.
+    /// Lines of one log by usefulness: signals of known pods; headers, statistics and the like; left out or of no
+    /// known pod; not readable in the format of the log.
     SourceLines: Counter "yellowjack_source_lines", labels {
         "source": SOURCES,
         "result": LineUse::VARIANTS
     };
-    /// Well-formed lines that are no signal on purpose, by reason.
+    /// Well-formed lines that are skipped, by reason.
     LinesSkipped: Counter "yellowjack_lines_skipped", labels {
         "reason": SkipReason::VARIANTS
     };
-    /// Signals that no pod could be named for, by reason.
+    /// Signals that could not be attributed to a pod, by reason.
     SignalsUnattributed: Counter "yellowjack_signals_unattributed", labels {
         "reason": UnattributedReason::VARIANTS
     };
-    /// Pods that attribution knows, also those that ended within ten minutes.
+    /// Pods in the attribution index, including those that ended within the last ten minutes.
     IndexPods: Gauge "yellowjack_index_pods", labels {};
-    /// What attribution could not keep for want of room, so that lines may be of nobody.
+    /// Entries that the attribution index dropped because it was full, so that lines may not be attributed.
     IndexDropped: Counter "yellowjack_index_dropped", labels {
         "what": IndexDrop::VARIANTS
     };
-    /// Signals that were left out because more pods have state than the engine may hold.
+    /// Signals that were ignored because the maximum number of pods has detection state.
     SignalsBeyondBound: Counter "yellowjack_signals_beyond_bound", labels {};
-    /// First contacts that wait for an answer or for their time to run out. What was read less than a second ago counts too.
+    /// First contacts that wait for an answer or a timeout, including those that were read less than a second ago.
     ContactsWaiting: Gauge "yellowjack_contacts_waiting", labels {};
-    /// Records that the producers of the logs said they lost.
+    /// Records that the producers of the logs reported as lost.
     EventsLost: Counter "yellowjack_events_lost", labels {};
-    /// Findings by what became of them.
+    /// Findings by result.
     Findings: Counter "yellowjack_findings", labels {
         "result": FindingResult::VARIANTS
     };
-    /// ContactReports by what became of them: written, a write that failed and is tried again, left
-    /// out because too many wait to be written, or not held because there are too many.
+    /// ContactReports by result: written; failed and retried; left out because too many wait to be written; not
+    /// stored because there are too many.
     ContactReports: Counter "yellowjack_contact_reports", labels {
         "result": ReportResult::VARIANTS
     };
-    /// Contacts in the ContactReports of other nodes: taken in, or refused because their pod was not
-    /// found on that node or they are not what an observer writes.
+    /// Contacts in the ContactReports of other nodes: added, or refused because their pod was not found on that
+    /// node or the contact is invalid.
     ReportedContacts: Counter "yellowjack_reported_contacts", labels {
         "result": ReportedContactResult::VARIANTS
     };
-    /// Writes to the API server by how they ended.
+    /// Writes to the API server by outcome.
     ApiWrites: Counter "yellowjack_api_writes", labels {
         "outcome": WriteOutcome::VARIANTS
     };
-    /// Whether this process leads, and so acts: 1 or 0.
+    /// Whether this process is the leader: 1 or 0.
     Leader: Gauge "yellowjack_leader", labels {};
-    /// How often this process came to lead.
+    /// How often this process became the leader.
     LeaderTransitions: Counter "yellowjack_leader_transitions", labels {};
-    /// Versions of objects that could not be read.
+    /// Versions of objects that could not be parsed.
     ObjectsMalformed: Counter "yellowjack_objects_malformed", labels {};
     /// Lines of a source that were dropped because they were too long.
     SourceOversizedLines: Counter "yellowjack_source_oversized_lines", labels { "source": SOURCES };
-    /// Files of a source that took the place of a rotated one.
+    /// Files of a source that replaced a rotated one.
     SourceRotations: Counter "yellowjack_source_rotations", labels { "source": SOURCES };
-    /// Files of a source that were emptied under their name.
+    /// Files of a source that were truncated in place.
     SourceTruncations: Counter "yellowjack_source_truncations", labels { "source": SOURCES };
-    /// Files of a source that were gone before they were read to their end.
+    /// Files of a source that were removed before they were read completely.
     SourceGaps: Counter "yellowjack_source_gaps", labels { "source": SOURCES };
-    /// Bytes of a source that are written and not read yet.
+    /// Bytes of a source that are not read yet.
     SourceLagBytes: Gauge "yellowjack_source_lag_bytes", labels { "source": SOURCES };
-    /// Calls of a relay after the first one.
+    /// Reconnections to a relay.
     RelayReconnects: Counter "yellowjack_relay_reconnects", labels { "source": SOURCES };
-    /// Flows of a relay that came again, and count once.
+    /// Flows of a relay that were received twice and count once.
     RelayRepeated: Counter "yellowjack_relay_repeated", labels { "source": SOURCES };
-    /// Records that Hubble said it lost, by where.
+    /// Records that Hubble reported as lost, by place.
     RelayEventsLost: Counter "yellowjack_relay_events_lost", labels {
         "source": SOURCES,
         "place": LossPlace::VARIANTS
     };
-    /// Nodes that a relay does not hear.
+    /// Nodes that a relay reports as unreachable.
     RelayNodesUnseen: Gauge "yellowjack_relay_nodes_unseen", labels { "source": SOURCES };
-    /// Times that the detection state was saved, or could not be.
+    /// Attempts to save the detection state, by result.
     StateWrites: Counter "yellowjack_state_writes", labels { "result": StateWriteResult::VARIANTS };
     /// Bytes of the saved detection state.
     StateBytes: Gauge "yellowjack_state_bytes", labels {};
-    /// Pods whose detection goes on from the saved state since the start of this process.
+    /// Pods whose detection state was restored at the start of this process.
     StateRestoredPods: Gauge "yellowjack_state_restored_pods", labels {};
-    /// The longest time in microseconds for which saving kept lines waiting.
+    /// The longest time in microseconds for which saving the state delayed lines.
     StateLongestStep: Gauge "yellowjack_state_longest_step_microseconds", labels {};
-    /// Saved states that could not be used and were left aside, by reason.
+    /// Saved states that could not be used and were set aside, by reason.
     StateUnreadable: Counter "yellowjack_state_unreadable", labels {
         "reason": StateDefect::VARIANTS
     };
-    /// Fetches of node metrics by what became of them.
+    /// Fetches of node metrics by result.
     Scrapes: Counter "yellowjack_scrapes", labels {
         "source": SOURCES,
         "result": ScrapeResult::VARIANTS
     };
-    /// Samples of node metrics by what became of them.
+    /// Samples of node metrics by result.
     Samples: Counter "yellowjack_samples", labels {
         "result": SampleResult::VARIANTS
     };
@@ -193,7 +192,7 @@ metrics! {
     Runs: Gauge "yellowjack_runs", labels {};
     /// Pods that belong to a run.
     Pods: Gauge "yellowjack_pods", labels {};
-    /// What people were told, by receiver and by what became of it.
+    /// Notifications by receiver and result.
     Notifications: Counter "yellowjack_notifications", labels {
         "receiver": Receiver::VARIANTS,
         "result": DeliveryResult::VARIANTS
@@ -201,20 +200,20 @@ metrics! {
     /// Incidents that are not closed.
     IncidentsOpen: Gauge "yellowjack_incidents_open", labels {};
     /// Time from the log line with which a pod crossed the quarantine threshold, by the time in the log, until the
-    /// API server accepted the quarantine label on the pod. Includes the delay of the log, and the wait where a limit held
-    /// the isolation back. Pods that were isolated for another pod of their run are not counted.
+    /// API server accepted the quarantine label on the pod. Includes the delay of the log, and the wait if a limit delayed
+    /// the isolation. Pods that were isolated for another pod of their run are not counted.
     IsolationLatency: Histogram "yellowjack_isolation_latency_seconds", labels {};
 }
 
-/// docs/metrics.md.
+/// The content of docs/metrics.md.
 #[must_use]
 pub fn metrics_page() -> String {
     let mut page = String::from(
         "# Metrics\n\n\
          Generated from `src/observability/metrics.rs` by `make docs`. Served at `/metrics` of `--listen`, in the OpenMetrics\n\
-         format. Every value of a label is listed here; `source` is the name of a source on the command line. Nothing that a\n\
-         pod, a log or an object of the cluster says becomes a label.\n\n\
-         | metric | kind | labels | what |\n|---|---|---|---|\n",
+         format. Every value of a label is listed here; `source` is the name of a source on the command line. Text from a pod, a\n\
+         log or an object of the cluster never becomes a label.\n\n\
+         | metric | type | labels | description |\n|---|---|---|---|\n",
     );
     for metric in Metric::ALL {
         let (suffix, kind) = match metric.kind() {
@@ -249,7 +248,7 @@ impl Label {
     }
 }
 
-/// Durations, counted in the buckets of [`limits::LATENCY_BUCKETS_S`]. Clones count together.
+/// Durations, counted in the buckets of [`limits::LATENCY_BUCKETS_S`]. Clones share their counts.
 #[derive(Clone, Debug)]
 pub struct LatencyHistogram(Histogram);
 
@@ -358,7 +357,7 @@ impl Reading {
     }
 }
 
-/// Reads all values at one moment.
+/// Reads the current values.
 pub type Read = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
 
 struct Readings(Read);
@@ -384,7 +383,7 @@ impl Collector for Readings {
                 let values = reading.label_values.iter().map(String::as_str);
                 let labels: Vec<(&str, &str)> = names.zip(values).collect();
                 if labels.is_empty() {
-                    // The last and only one: a metric without labels has one value.
+                    // A metric without labels has one value.
                     const_metric(reading).encode(family)?;
                     break;
                 }
@@ -405,7 +404,7 @@ fn const_metric(reading: &Reading) -> Box<dyn EncodeConst> {
     }
 }
 
-/// `EncodeMetric` as an object: the kinds have different types.
+/// `EncodeMetric` as a trait object, because each kind is another type.
 trait EncodeConst {
     fn encode(
         &self,
@@ -427,7 +426,7 @@ impl<M: EncodeMetric> EncodeConst for M {
     }
 }
 
-/// The values in the OpenMetrics text format.
+/// Encodes the values in the OpenMetrics text format.
 pub fn to_text(read: Read) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Readings(read)));
@@ -441,7 +440,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_form_names_kind_help_and_labels() {
+    fn the_exposition_has_type_help_and_labels() {
         let latency = LatencyHistogram::default();
         latency.observe(Duration::from_secs(3));
         let read: Read = Arc::new(move || {
@@ -455,7 +454,7 @@ mod tests {
         });
         let text = to_text(read).unwrap();
         for line in [
-            "# HELP yellowjack_lines Log lines by what became of them.",
+            "# HELP yellowjack_lines Log lines by result of decoding.",
             "# TYPE yellowjack_lines counter",
             "yellowjack_lines_total{result=\"signal\"} 7",
             "yellowjack_lines_total{result=\"malformed\"} 1",
@@ -477,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_in_the_field_s_form() {
+    fn names_are_unique_and_follow_the_conventions() {
         let mut names: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
         names.sort_unstable();
         names.dedup();

@@ -1,6 +1,6 @@
-//! Log set-up, how errors become text, endpoints and metrics.
+//! Logging, error texts, endpoints and metrics.
 //!
-//! Errors become log lines only through [`chain`], which prints every cause once.
+//! Errors are logged only through [`chain`], which prints every cause once.
 
 mod endpoints;
 mod labels;
@@ -17,16 +17,16 @@ pub use labels::{
 };
 pub use metrics::{Kind, Label, LatencyHistogram, Metric, Read, Reading, metrics_page};
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One line for people.
+    /// Text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Sends log lines to standard error; `filter` as in `RUST_LOG`. A second call changes nothing.
+/// Writes log lines to standard error. `filter` has the syntax of `RUST_LOG`. A second call has no effect.
 pub fn start_log(filter: &str, format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -38,11 +38,11 @@ pub fn start_log(filter: &str, format: LogFormat) {
         LogFormat::Json => builder.json().try_init(),
     };
     if started.is_err() {
-        tracing::debug!("The log was set up before.");
+        tracing::debug!("Logging is already set up.");
     }
 }
 
-/// The error and all its causes, as one line of at most 1,024 bytes (the longest event note).
+/// The error and all its causes, on one line of at most 1,024 bytes (the limit of an Event's note).
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     const BYTES_MAX: usize = 1024;
@@ -59,8 +59,8 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     crate::model::clip(&text, BYTES_MAX).to_owned()
 }
 
-/// An error's own sentence. The client prints an API server's answer as a whole structure; what the
-/// API server said is one field of it.
+/// The message of one error. The client prints an API server's response as a whole structure, of which the message is one
+/// field.
 fn sentence(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref::<kube::Error>() {
         Some(kube::Error::Api(status)) => status.message.clone(),

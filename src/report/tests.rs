@@ -200,7 +200,7 @@ fn a_silent_source_is_never_reported_as_silence_of_the_pod() {
     assert_eq!(story.next[0].title, "Bring the egress log back");
     assert!(
         story
-            .unknown
+            .caveats
             .iter()
             .any(|sentence| sentence.contains("silence is not evidence"))
     );
@@ -276,7 +276,7 @@ fn an_object_that_could_not_be_read_is_reported_and_not_assumed() {
     let story = story(&input);
     assert!(
         story
-            .unknown
+            .caveats
             .iter()
             .any(|sentence| sentence.contains("pod could not be read"))
     );

@@ -303,12 +303,13 @@ async fn the_metrics_that_are_served_have_listed_labels_only() -> anyhow::Result
             let (name, labels) = line.split_once('{').unwrap_or((line, ""));
             let name = name.split(' ').next().unwrap_or_default();
             let metric = Metric::ALL.iter().find(|metric| {
-                let suffix = if metric.kind() == Kind::Counter {
-                    "_total"
-                } else {
-                    ""
+                let suffixes: &[&str] = match metric.kind() {
+                    Kind::Counter => &["_total"],
+                    Kind::Gauge => &[""],
+                    Kind::Histogram => &["_bucket", "_sum", "_count"],
                 };
-                format!("{}{suffix}", metric.name()) == name
+                let mut suffixes = suffixes.iter();
+                suffixes.any(|suffix| format!("{}{suffix}", metric.name()) == name)
             });
             let metric = metric.with_context(|| format!("{name} is not listed"))?;
             let (labels, _) = labels.rsplit_once('}').unwrap_or_default();

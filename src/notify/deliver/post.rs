@@ -1,8 +1,7 @@
-//! One POST of JSON to a receiver outside of the cluster.
+//! Sends JSON to a receiver outside of the cluster.
 //!
-//! The client is the one that the API server and node metrics are spoken to with: rustls with ring,
-//! no redirects, no retries of its own. The path of a URL may be a credential, so only the host
-//! appears in logs.
+//! Uses the same HTTP client as for the API server and node metrics: rustls with ring, no redirects, no retries. The path of
+//! a URL may be a credential, so only the host appears in logs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use kube::client::Body;
 use crate::cluster::{ClientError, connect_receiver};
 use crate::limits;
 
-/// A receiver of JSON.
+/// An HTTP client for one receiver.
 #[derive(Clone)]
 pub struct Post {
     client: Client,
@@ -24,31 +23,30 @@ pub struct Post {
     host: String,
 }
 
-/// Why a receiver did not take what it was sent.
+/// The receiver did not accept a request.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
-    /// No request can be made of this.
+    /// The request cannot be built.
     #[error("unable to make a request")]
     Request(#[source] http::Error),
-    /// No answer.
+    /// There is no response.
     #[error("failed to reach the receiver")]
     Reach(#[source] kube::Error),
     /// The receiver did not accept it.
-    #[error("failed to deliver: the answer is {status}")]
+    #[error("failed to deliver: the response is {status}")]
     Status {
-        /// The answer.
+        /// Status of the response.
         status: StatusCode,
-        /// How long it asked to be left alone.
+        /// The wait that the receiver asked for.
         retry_after: Option<Duration>,
     },
-    /// The answer took too long.
-    #[error("failed to get an answer within {0:?}")]
+    /// There is no response within the timeout.
+    #[error("failed to get a response within {0:?}")]
     TimedOut(Duration),
 }
 
 impl PostError {
-    /// Whether the receiver will refuse the same again: what it was sent is wrong, and not the way
-    /// there.
+    /// Whether the receiver will reject the same request again, because its content is invalid.
     #[must_use]
     pub fn is_final(&self) -> bool {
         let Self::Status { status, .. } = self else {
@@ -57,7 +55,7 @@ impl PostError {
         matches!(status.as_u16(), 400 | 405 | 410 | 411 | 413 | 415 | 422)
     }
 
-    /// How long the receiver asked to be left alone.
+    /// The wait that the receiver asked for.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -68,7 +66,7 @@ impl PostError {
 }
 
 impl Post {
-    /// A receiver at this URL.
+    /// A client for the receiver at this URL.
     pub fn connect(url: &Uri, ca_file: Option<&Path>) -> Result<Self, ClientError> {
         Ok(Self {
             client: connect_receiver(url, ca_file)?,
@@ -98,18 +96,17 @@ impl Post {
             .body(Body::from(body))
             .map_err(PostError::Request)?;
         request.headers_mut().extend(headers);
-        tokio::time::timeout(limit, self.ask(request))
+        tokio::time::timeout(limit, self.request(request))
             .await
             .unwrap_or(Err(PostError::TimedOut(limit)))
     }
 
-    async fn ask(&self, request: Request<Body>) -> Result<(), PostError> {
-        let answer = self.client.send(request).await.map_err(PostError::Reach)?;
-        let status = answer.status();
-        let retry_after = retry_after(answer.headers());
-        // Read, so that the connection can be used again; what it says does not matter, nor whether
-        // it is too long.
-        let body = Limited::new(answer.into_body(), limits::NOTIFY_ANSWER_BYTES_MAX);
+    async fn request(&self, request: Request<Body>) -> Result<(), PostError> {
+        let response = self.client.send(request).await.map_err(PostError::Reach)?;
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        // The body is read so that the connection can be reused. Its content and errors do not matter.
+        let body = Limited::new(response.into_body(), limits::NOTIFY_ANSWER_BYTES_MAX);
         drop(body.collect().await);
         if status.is_success() {
             return Ok(());
@@ -121,8 +118,7 @@ impl Post {
     }
 }
 
-/// `Retry-After` in seconds. The other form, a date, is left to our own backoff: it would hang on two
-/// clocks.
+/// `Retry-After` in seconds. A date is ignored, because it depends on two clocks; the usual backoff applies.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)

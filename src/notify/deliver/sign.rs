@@ -21,7 +21,7 @@ pub struct Signer {
     file: PathBuf,
 }
 
-/// Why there is no signature. Never names a secret.
+/// A request cannot be signed. The messages never contain a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
@@ -29,35 +29,35 @@ pub enum SecretError {
     Read {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The file holds something else.
+    /// The file contains something else.
     #[error(
-        "unable to use the webhook's secret in {}: it wants one or two lines of whsec_ and 24 to 64 bytes in Base64", file.display()
+        "unable to use the webhook's secret in {}: expected one or two lines of whsec_ and 24 to 64 bytes in Base64", file.display()
     )]
     Malformed {
         /// The file.
         file: PathBuf,
     },
-    /// An id or a signature is no header.
+    /// An id or a signature is not a valid header.
     #[error("unable to make a header of a signature")]
     Header(#[source] http::header::InvalidHeaderValue),
 }
 
 impl Signer {
-    /// Signs with what is in this file at the time.
+    /// Signs with the current content of this file.
     #[must_use]
     pub const fn new(file: PathBuf) -> Self {
         Self { file }
     }
 
-    /// Whether the file holds secrets.
+    /// Checks that the file contains valid secrets.
     pub async fn check(&self) -> Result<(), SecretError> {
         self.keys().await.map(drop)
     }
 
-    /// The headers of one delivery.
+    /// The signature headers of one delivery.
     pub async fn headers(
         &self,
         id: &str,
@@ -130,9 +130,9 @@ fn sign(key: &hmac::Key, id: &str, second: i64, body: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// The example of the specification, whose signature others computed.
+    /// The example of the specification.
     #[test]
-    fn the_example_of_the_specification_gets_its_signature() {
+    fn the_example_of_the_specification_has_the_expected_signature() {
         let key = key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
         let signature = sign(&key, id, 1_614_265_330, b"{\"test\": 2432232314}");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_specification_allows_is_a_secret() {
+    fn only_secrets_as_in_the_specification_are_accepted() {
         let good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         assert_eq!(parse(&format!("{good}\n")).map(|keys| keys.len()), Some(1));
         let two = format!("{good}\n\n {good}");

@@ -46,7 +46,7 @@ fn index(pods: &[PodFacts]) -> Index {
 fn who(index: &Index, address: &str, seconds: i64) -> String {
     match index.lookup(ip(address), t(seconds), None) {
         Attribution::Pod(facts) => facts.name.clone(),
-        Attribution::Unattributed(why) => why.name().to_owned(),
+        Attribution::Unattributed(why) => <&str>::from(why).to_owned(),
     }
 }
 
@@ -57,7 +57,7 @@ fn hinted(index: &Index, address: &str, seconds: i64, namespace: &str, name: &st
     };
     match index.lookup(ip(address), t(seconds), Some(&hint)) {
         Attribution::Pod(facts) => facts.name.clone(),
-        Attribution::Unattributed(why) => why.name().to_owned(),
+        Attribution::Unattributed(why) => <&str>::from(why).to_owned(),
     }
 }
 
