@@ -199,22 +199,26 @@ async fn the_time_from_the_log_line_to_the_isolation_is_measured() -> anyhow::Re
         let a_minute_ago = Timestamp::now() - Duration::from_mins(1);
         log.scan_hosts_at(observed, 0, 60, a_minute_ago)?;
         contained(&env, "observed", "ObserveOnly").await?;
-        let value = async |line: &str| -> anyhow::Result<f64> {
+        let value = async |line: &str| -> anyhow::Result<String> {
             let metrics = get(&address, "/metrics").await?;
             let name = format!("yellowjack_isolation_latency_seconds_{line} ");
             let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
-            Ok(value
-                .with_context(|| format!("no {name}in {metrics}"))?
-                .parse()?)
+            let value = value.with_context(|| format!("no {name}in {metrics}"))?;
+            Ok(value.to_owned())
         };
-        anyhow::ensure!(value("count").await? == 0.0, "counted without an isolation");
+        let count = value("count").await?;
+        anyhow::ensure!(count == "0", "counted {count} without an isolation");
         log.scan_hosts_at(isolated, 1, 60, a_minute_ago)?;
         contained(&env, "isolated", "Isolated").await?;
         let (count, sum) = (value("count").await?, value("sum").await?);
-        anyhow::ensure!(count == 1.0 && sum >= 60.0, "{count} with {sum} s");
+        anyhow::ensure!(count == "1", "counted {count} with one isolation");
+        anyhow::ensure!(sum.parse::<f64>()? >= 60.0, "measured {sum} s");
         let early = value("bucket{le=\"30.0\"}").await?;
         let all = value("bucket{le=\"+Inf\"}").await?;
-        anyhow::ensure!((early, all) == (0.0, 1.0), "{early} of {all}");
+        anyhow::ensure!(
+            (early.as_str(), all.as_str()) == ("0", "1"),
+            "{early} of {all}"
+        );
         Ok(())
     })
     .await

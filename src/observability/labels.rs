@@ -258,6 +258,7 @@ impl<L: LabelValue> Counters<L> {
     }
 
     /// The count of one value.
+    #[must_use]
     pub fn of(&self, value: L) -> u64 {
         let found = self.all().find(|(known, _)| *known == value);
         found.map_or(0, |(_, count)| count)
@@ -274,6 +275,7 @@ impl<L: LabelValue> Counters<L> {
     }
 
     /// The sum of all counts.
+    #[must_use]
     pub fn total(&self) -> u64 {
         self.all().map(|(_, count)| count).sum()
     }

@@ -156,7 +156,7 @@ impl Phase {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Proven => "Contained and verified",
-            Self::Unproven => "Contained, not verified yet",
+            Self::Unproven => "Contained, verification pending",
             Self::Survives => "Traffic continues",
             Self::Uncontained => "Not contained",
             Self::Watched => "Recorded, no action",
