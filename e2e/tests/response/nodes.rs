@@ -53,19 +53,20 @@ impl Nodes {
         }
         let mut all = Self { scene, nodes };
         for node in 0..NODES.len() {
-            all.start_agent(node).await?;
+            all.start_agent(node, "beginning").await?;
         }
         Ok(all)
     }
 
-    async fn start_agent(&mut self, node: usize) -> anyhow::Result<()> {
+    /// Starts an agent that reads its log from here on: `beginning` or `end`.
+    async fn start_agent(&mut self, node: usize, start_at: &str) -> anyhow::Result<()> {
         let Node {
             name, log, port, ..
         } = &self.nodes[node];
         let (namespace, source) = (&self.scene.env.namespace, log.source());
         let listen = format!("127.0.0.1:{port}");
         let mut arguments = vec!["node", "--node-name", name, "--namespace", namespace];
-        arguments.extend(["--source", &source, "--start-at", "beginning"]);
+        arguments.extend(["--source", &source, "--start-at", start_at]);
         arguments.extend(["--agent-namespace", namespace, "--listen", &listen]);
         let kubeconfig = self.scene.proxy.kubeconfig();
         let agent = self.scene.env.operator(&kubeconfig, &arguments).await?;
@@ -253,9 +254,9 @@ async fn what_no_node_sees_enough_of_adds_up_within_seconds_and_survives_a_resta
             !text.contains("10.99."),
             "no address leaves the node: {text}"
         );
-        // The agent forgets all, and what it contributed stays.
+        // The agent forgets all and reads nothing of it again. What it contributed is in the API.
         nodes.nodes[0].agent = None;
-        nodes.start_agent(0).await?;
+        nodes.start_agent(0, "end").await?;
         nodes.agents_know(3).await?;
         for (place, node) in nodes.nodes.iter().enumerate().skip(1) {
             for nth in 0..2 {
