@@ -142,7 +142,7 @@ impl Contacts {
         read: &Read<'_>,
         key: HashKey,
     ) -> Option<Judged> {
-        if flow.outcome == Outcome::NotAnAttempt || says_nothing(flow, origin, read) {
+        if !flow.outcome.is_attempt() || says_nothing(flow, origin, read) {
             return None;
         }
         // A name that the log itself gives comes from the pod's DNS answers too (Hubble).

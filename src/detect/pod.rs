@@ -12,9 +12,7 @@ use super::scan::{Crossing, Scan, Surroundings};
 use super::scope::Scope;
 use super::told::{Told, Word};
 use super::traffic::Traffic;
-use crate::model::{
-    ComputeSample, EventTime, Finding, Neighbour, Outcome, PodKey, Signal, Subject,
-};
+use crate::model::{ComputeSample, EventTime, Finding, Neighbour, PodKey, Signal, Subject};
 
 /// See the module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,7 +102,7 @@ impl Pod {
                     return Vec::new();
                 }
                 let mut crossings = self.traffic.observe_flow(flow, config, &self.told);
-                if flow.outcome == Outcome::NotAnAttempt {
+                if !flow.outcome.is_attempt() {
                     return crossings;
                 }
                 let key = config.hash_key;

@@ -169,7 +169,7 @@ impl Sessions {
         }
         match &flow.volume {
             Some(volume) => {
-                if flow.outcome == Outcome::NotAnAttempt {
+                if !flow.outcome.is_attempt() {
                     return None; // the log did not see which side began
                 }
                 let is_long = volume.duration_us >= RATED_MIN_US;
@@ -202,7 +202,7 @@ impl Sessions {
         }
         if !matches!(
             flow.outcome,
-            Outcome::Answered | Outcome::NotAnAttempt | Outcome::Pending
+            Outcome::Answered | Outcome::NotAnAttempt | Outcome::Established | Outcome::Pending
         ) {
             return None;
         }
@@ -387,7 +387,7 @@ impl Session {
         }
         self.packet_count = self.packet_count.saturating_add(1);
         let gap_us = time.micros_since(self.covered_until);
-        let is_carried = matches!(flow.outcome, Outcome::Answered | Outcome::NotAnAttempt);
+        let is_carried = flow.outcome == Outcome::Answered || !flow.outcome.is_attempt();
         let goes_on = is_carried && !is_new_connection && self.is_thin_in_packets();
         if goes_on && (0..=PACKET_GAP_MAX_US).contains(&gap_us) {
             self.covered_us = self.covered_us.saturating_add(gap_us);

@@ -15,7 +15,7 @@ use super::session::Sessions;
 use super::told::Told;
 use super::tunnel::Tunnel;
 use crate::limits;
-use crate::model::{ComputeSample, DnsQuery, Flow, Outcome, TlsName};
+use crate::model::{ComputeSample, DnsQuery, Flow, TlsName};
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl Traffic {
         told: &Told,
     ) -> Vec<Crossing> {
         let target = Target::of(flow);
-        let is_attempt = flow.outcome != Outcome::NotAnAttempt;
+        let is_attempt = flow.outcome.is_attempt();
         if is_attempt {
             self.sessions.count_host(target);
         }
@@ -152,7 +152,7 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EventTime, Transport, Volume};
+    use crate::model::{EventTime, Outcome, Transport, Volume};
 
     /// A session, or a short connection, with the n-th host.
     fn flow(n: u32, seconds: u64) -> Flow<'static> {

@@ -5,6 +5,10 @@
 //! only while answers over that transport are seen, and a denial counts in full only while allowed
 //! flows are. One answer to anybody proves it for all: no pod can hide the answers of the others.
 //!
+//! An answer is a record that says so, or a later packet of a connection on which the kernel has seen
+//! both sides speak, in a log that also has the ends of connections: a ping that goes on for hours is
+//! one connection to the kernel, and its answers are in no other record until it ends.
+//!
 //! What was shown is kept as one stretch of time. A silent contact is judged when the log showed an
 //! answer up to [`NEAR_US`] before it or at any time after it, as long as no gap between two answers
 //! was longer than [`KEPT_US`]. So a log that stops showing answers convicts nobody a minute later,
@@ -130,6 +134,8 @@ impl std::fmt::Display for Lack {
 struct Seen {
     answers: Stretches,
     allowed: Stretches,
+    /// The last end of a connection that nobody answered.
+    silent_end: Option<EventTime>,
     /// Contacts without a shown outcome since the last answer, and denials since the last allowed flow.
     lacking: [Lacking; 2],
 }
@@ -138,6 +144,14 @@ struct Seen {
 struct Lacking {
     count: u32,
     last: Option<EventTime>,
+}
+
+impl Seen {
+    /// Whether the log has lately had the ends of connections.
+    fn has_ends(&self, now: EventTime) -> bool {
+        self.silent_end
+            .is_some_and(|end| (-KEPT_US..=KEPT_US).contains(&now.micros_since(end)))
+    }
 }
 
 impl Lacking {
@@ -186,8 +200,12 @@ impl Visibility {
             self.ask(flow, key);
         }
         let is_allowed = flow.forwarded && flow.outcome != Outcome::NotAnAttempt;
+        let is_final = flow.volume.is_some_and(|volume| volume.is_final);
         let seen = self.seen_mut(flow.transport);
-        if is_proof {
+        if flow.outcome == Outcome::Unanswered && is_final {
+            seen.silent_end = seen.silent_end.max(Some(time));
+        }
+        if is_proof || (flow.outcome == Outcome::Established && seen.has_ends(time)) {
             seen.answers.extend(time);
             seen.lacking = Default::default();
         }
@@ -392,6 +410,26 @@ mod tests {
             ..flow(Outcome::Answered, 0)
         };
         assert_eq!(answers(&log(&[ended]), 5_030), Shown::Yes);
+    }
+
+    #[test]
+    fn a_connection_that_lives_on_shows_answers_in_a_log_that_has_the_ends_of_connections() {
+        let living = |second| flow(Outcome::Established, second);
+        let silent = |second, is_final| Flow {
+            volume: Some(Volume {
+                is_final,
+                ..Volume::default()
+            }),
+            ..flow(Outcome::Unanswered, second)
+        };
+        assert_eq!(answers(&log(&[living(0), living(1)]), 0), Shown::NotYet);
+        let packets_only = log(&[silent(0, false), living(1)]);
+        assert_eq!(answers(&packets_only, 1), Shown::NotYet);
+        let mut log = log(&[silent(0, true), living(1)]);
+        assert_eq!(answers(&log, 0), Shown::Yes);
+        assert_eq!(log.answers(Transport::Icmp, at(0)), Shown::NotYet);
+        log.observe(&Signal::Flow(living(601)), HashKey::default());
+        assert_eq!(answers(&log, 601), Shown::NotYet, "the ends stopped");
     }
 
     #[test]

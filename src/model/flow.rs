@@ -212,9 +212,18 @@ pub enum Outcome {
     /// Not a contact: traffic that this side did not initiate (backscatter, a half-open view), or, in a log of packets, a
     /// later packet of a connection that was counted before.
     NotAnAttempt,
+    /// No contact either: a later packet of a connection on which the kernel has seen both sides speak
+    /// (NFLOG of established connections).
+    Established,
 }
 
 impl Outcome {
+    /// Whether it is about a contact that this side began.
+    #[must_use]
+    pub const fn is_attempt(self) -> bool {
+        !matches!(self, Self::NotAnAttempt | Self::Established)
+    }
+
     /// Whether it is, or can still become, a failure.
     #[must_use]
     pub const fn may_fail(self) -> bool {
@@ -230,7 +239,7 @@ impl Outcome {
         match self {
             Self::Answered => Some(true),
             Self::Refused | Self::Unanswered | Self::Denied => Some(false),
-            Self::Unseen | Self::Pending | Self::NotAnAttempt => None,
+            Self::Unseen | Self::Pending | Self::NotAnAttempt | Self::Established => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::limits;
-use crate::model::{Flow, Outcome, Transport};
+use crate::model::{Flow, Transport};
 
 /// What one failed first contact adds to a walk: ln(0.9 / 0.5), see `detect::walk`.
 pub(super) const FAILURE_NATS: f64 = 0.588;
@@ -22,7 +22,7 @@ impl OpenTargets {
         let target = (flow.destination, flow.destination_port, flow.transport);
         if flow.outcome.success().is_some() {
             self.0.remove(&target);
-        } else if flow.outcome != Outcome::NotAnAttempt && self.0.len() < limits::OPEN_TARGETS_MAX {
+        } else if flow.outcome.is_attempt() && self.0.len() < limits::OPEN_TARGETS_MAX {
             self.0.insert(target);
         }
     }
@@ -42,7 +42,7 @@ impl OpenTargets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::EventTime;
+    use crate::model::{EventTime, Outcome};
 
     fn flow(host: u8, outcome: Outcome) -> Flow<'static> {
         Flow {

@@ -15,9 +15,7 @@ use super::terms::{HeldBack, Terms};
 use super::timeline::Timeline;
 use crate::detect::{ANSWER_WAIT_US, Engine};
 use crate::limits;
-use crate::model::{
-    EventTime, Finding, Flow, Outcome, PodKey, RunKey, Severity, Signal, Signature,
-};
+use crate::model::{EventTime, Finding, Flow, PodKey, RunKey, Severity, Signal, Signature};
 use crate::signals::attribute::{Index, Membership, Named, PodFacts};
 use crate::signals::decode::{Decoded, DeviceOwners, Format, Unconfirmed, read_sample};
 
@@ -207,7 +205,7 @@ impl SubjectResult {
     }
 
     fn observe_flow(&mut self, flow: &Flow<'_>) {
-        if flow.outcome == Outcome::NotAnAttempt {
+        if !flow.outcome.is_attempt() {
             return;
         }
         self.timeline.count(flow.time);

@@ -106,7 +106,7 @@ fn contact(example: &ExampleFlow) -> Contact {
 fn outcome(name: &str) -> String {
     match name {
         "Unseen" => "not in the log".to_owned(),
-        "NotAnAttempt" => "no attempt".to_owned(),
+        "NotAnAttempt" | "Established" => "no attempt".to_owned(),
         other => clean(other).to_lowercase(),
     }
 }

@@ -45,9 +45,11 @@ const TIMEOUTS_S: [(&str, &str); 3] = [
 const GATE_PORT: u16 = 9;
 /// A second one, for what it does later.
 pub const LATER_GATE_PORT: u16 = 10;
-/// What an honest run does, over and over: packages, requests, names that do not exist, and a
-/// dependency that is dead.
+/// What an honest run does, over and over: packages, requests, names that do not exist, a dependency
+/// that is dead, and pings of a host that lives and of one that does not.
 const HONEST_SCRIPT: &str = "
+ping 203.0.113.80 >/dev/null &
+ping 203.0.113.99 >/dev/null &
 toolbox get -count 0 -interval 1s -timeout 900ms http://203.0.113.99:8080/ http://203.0.113.90:8080/ &
 while true; do
     toolbox get -count 3 http://index.pkg.example.org/bytes/20000 \

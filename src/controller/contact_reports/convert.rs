@@ -166,7 +166,7 @@ fn written(contact: &SharedContact) -> Option<FirstContact> {
             Outcome::Unanswered => ContactOutcome::Unanswered,
             Outcome::Denied => ContactOutcome::Denied,
             Outcome::Unseen => ContactOutcome::NotShown,
-            Outcome::Pending | Outcome::NotAnAttempt => return None,
+            Outcome::Pending | Outcome::NotAnAttempt | Outcome::Established => return None,
         },
         attributes: attributes.map(|(_, attribute)| attribute).collect(),
     })

@@ -21,8 +21,7 @@ use super::super::told::Word;
 use super::{Around, judge};
 use crate::limits;
 use crate::model::{
-    BoundedText, EventTime, Evidence, Example, Flow, Outcome, Severity, Signature, Transport,
-    duration,
+    BoundedText, EventTime, Evidence, Example, Flow, Severity, Signature, Transport, duration,
 };
 
 /// How long a contact counts.
@@ -59,7 +58,7 @@ pub(super) struct Catalogue {
 /// Whether a contact could be a step of such a walk, from what the flow itself says.
 pub(super) fn may_belong(flow: &Flow<'_>, target: Target) -> bool {
     target.transport == Transport::Tcp
-        && flow.outcome != Outcome::NotAnAttempt
+        && flow.outcome.is_attempt()
         && judge::is_pool_port(target.port)
 }
 

@@ -231,7 +231,7 @@ const fn outcome_word(outcome: Outcome) -> &'static str {
         Outcome::Refused => "refused",
         Outcome::Unanswered => "unanswered",
         Outcome::Denied => "denied",
-        Outcome::NotAnAttempt => "no attempt",
+        Outcome::NotAnAttempt | Outcome::Established => "no attempt",
     }
 }
 

@@ -100,6 +100,7 @@ const fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Unanswered => "Unanswered",
         Outcome::Denied => "Denied",
         Outcome::NotAnAttempt => "NotAnAttempt",
+        Outcome::Established => "Established",
     }
 }
 

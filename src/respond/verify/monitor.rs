@@ -176,7 +176,7 @@ pub(in crate::respond) fn from_agent(
 
 /// Whether a record shows traffic that passed the policy. A packet that was logged before the policy
 /// was applied (`Unseen`) does not, and a denied one shows the opposite. A later packet of a
-/// connection (`NotAnAttempt` without volume in a log of packets) shows that the connection is open;
+/// connection (`NotAnAttempt` or `Established` without volume in a log of packets) shows that it is open;
 /// so does a later window of a connection that has not ended. A SYN-ACK that is recognised as an
 /// answer only by its flags may be forged. Callers leave out records without a usable time
 /// (`Format::dates`).
@@ -187,7 +187,7 @@ fn shows_passed_traffic(flow: &Flow<'_>) -> bool {
         && !flow.is_inferred
         && match flow.outcome {
             Outcome::Pending | Outcome::Answered | Outcome::Refused | Outcome::Unanswered => true,
-            Outcome::NotAnAttempt => flow.volume.is_none_or(is_open),
+            Outcome::NotAnAttempt | Outcome::Established => flow.volume.is_none_or(is_open),
             Outcome::Unseen | Outcome::Denied => false,
         }
 }

@@ -2,7 +2,7 @@
 //! and the page on limits is generated from it.
 
 use super::Format;
-use crate::model::{Flow, Outcome, Signal, Signature, Transport, Volume};
+use crate::model::{Flow, Signal, Signature, Transport, Volume};
 
 /// Whether a format shows something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Format {
         let Signal::Flow(flow) = signal else {
             return false;
         };
-        let is_later = flow.forwarded && flow.outcome == Outcome::NotAnAttempt;
+        let is_later = flow.forwarded && !flow.outcome.is_attempt();
         match self {
             // A packet with ACK that passed and that the datapath does not call new; the packets of
             // ulogd that only the rule for living connections logs.

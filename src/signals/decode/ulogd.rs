@@ -148,7 +148,7 @@ impl<'a> Line<'a> {
         // to the rule's author alone, and the packet counts as passed.
         flow.forwarded = self.action.text() != Some("blocked");
         flow.outcome = if self.prefix.text() == Some(ALIVE_PREFIX) && flow.forwarded {
-            Outcome::NotAnAttempt
+            Outcome::Established
         } else if !self.opens(flow.transport) {
             // Whose connection it is, and whether the packet got through, is not known.
             return Err(SkipReason::UnknownDirection.into());

@@ -109,6 +109,22 @@ fn icmp_counts_as_a_request_only() {
     );
 }
 
+/// NFCT writes no type of `ICMPv6`; the kernel tracks requests alone.
+#[test]
+fn the_end_of_a_ping_over_ipv6_tells_whether_it_was_answered() {
+    let end = |packets_in: u8| {
+        format!(
+            r#"{{"timestamp": "2026-11-30T04:00:57", "dvc": "Netfilter", "orig.ip.protocol": 58, "orig.raw.pktlen": 104, "orig.raw.pktcount": 1, "reply.ip.protocol": 58, "reply.raw.pktlen": {}, "reply.raw.pktcount": {packets_in}, "ct.mark": 0, "ct.id": 490691199, "ct.event": 4, "flow.start.sec": 1796011235, "flow.start.usec": 744505, "flow.end.sec": 1796011240, "flow.end.usec": 744505, "oob.family": 10, "oob.protocol": 0, "src_ip": "fd00:10:244::5", "dest_ip": "2001:db8:113::10", "reply.ip.saddr.str": "2001:db8:113::10", "reply.ip.daddr.str": "fd00:10:244::5"}}"#,
+            u32::from(packets_in) * 104,
+        )
+    };
+    for (packets_in, outcome) in [(0, Outcome::Unanswered), (1, Outcome::Answered)] {
+        let line = end(packets_in);
+        let flow = flow_of(Format::Ulogd, &line);
+        assert_eq!((flow.transport, flow.outcome), (Transport::Icmp, outcome));
+    }
+}
+
 #[test]
 fn a_connection_that_begins_is_unseen_even_with_counters() {
     for protocol in [1, 6, 17, 47] {
@@ -127,12 +143,12 @@ fn a_packet_behind_the_rule_of_living_connections_is_no_attempt() {
     };
     let out = "tcp 10.244.0.21 36686 > 203.0.113.53 6379";
     let line = prefixed(&tcp_packet(r#", "tcp.ack": 1"#), "alive");
-    check(&line, &format!("{out} NotAnAttempt forwarded"));
+    check(&line, &format!("{out} Established forwarded"));
     let plain = packet(r#""ip.protocol": 17, "src_port": 37009, "dest_port": 443"#);
     let udp = prefixed(&plain, "alive");
     check(
         &udp,
-        "udp 10.244.0.21 37009 > 203.0.113.53 443 NotAnAttempt forwarded",
+        "udp 10.244.0.21 37009 > 203.0.113.53 443 Established forwarded",
     );
     let shows = |line: &str| {
         let signal = Signal::Flow(flow_of(Format::Ulogd, line));
