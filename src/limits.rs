@@ -90,13 +90,16 @@ pub const COURSE_MAX: usize = 32;
 /// would carry the engine's event time away from every later record. The earliest is 0.
 pub const EVENT_SECONDS_MAX: i64 = 4_102_444_800;
 
-/// First packets of a log that wait for the begin of their connection in conntrack, at some 400 bytes; of one address at
-/// most [`PENDING_MAX`].
+/// First packets of a log that wait for the begin of their connection in conntrack, at some 400 bytes, over TCP and over
+/// UDP and ICMP together; of one address at most [`PENDING_MAX`].
 pub const UNCONFIRMED_MAX: usize = 8_192;
 
 /// Connections of a log whose begin is remembered, for 150 s: 437 new ones a second, at some 150 bytes each 10 MB. With more
 /// a dropped packet is not told from a repeated one, and counts for nothing.
 pub const CONFIRMED_MAX: usize = 65_536;
+
+/// The same for UDP and ICMP: 218 new ones a second, 5 MB.
+pub const CONFIRMED_DATAGRAMS_MAX: usize = 32_768;
 
 /// Fields that the header of a VPC flow log may name. Versions 2 to 8 have about 40.
 pub const VPC_FIELDS_MAX: usize = 64;

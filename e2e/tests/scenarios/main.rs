@@ -4,6 +4,7 @@
 
 mod clocks;
 mod disturbed;
+mod drops;
 mod elsewhere;
 mod escape;
 mod kinds;

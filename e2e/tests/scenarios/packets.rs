@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
-use yellowjack_e2e::node::Arrival;
+use yellowjack_e2e::node::{Arrival, POD_NETWORK};
 
 /// Counts what each pod sends to the Internet before any policy sees it. The cluster's own addresses
 /// are left out: those packets never get there.
@@ -50,6 +50,52 @@ pub fn sent_by(address: &str) -> anyhow::Result<u64> {
         .find(|element| element.get("val").and_then(Value::as_str) == Some(address));
     let packets = own.and_then(|element| element.pointer("/counter/packets")?.as_u64());
     Ok(packets.unwrap_or(0))
+}
+
+/// The rule that logs first packets, moved in front of the stand-in's policies, as it stands on a node whose
+/// engine has its policies behind it. Dropping this moves it back.
+pub struct LogBeforePolicies(());
+
+/// Where the rule stands otherwise, and where it stands in front of the policies.
+const PLACES: [&str; 2] = ["filter", "mangle"];
+
+impl LogBeforePolicies {
+    /// Moves the rule.
+    pub fn start() -> anyhow::Result<Self> {
+        let [behind, before] = PLACES;
+        log_rule(before, "--insert")?;
+        let moved = Self(());
+        log_rule(behind, "--delete")?;
+        Ok(moved)
+    }
+}
+
+impl Drop for LogBeforePolicies {
+    fn drop(&mut self) {
+        let [behind, before] = PLACES;
+        for (table, change) in [(behind, "--insert"), (before, "--delete")] {
+            if let Err(error) = log_rule(table, change) {
+                eprintln!("failed to move the rule that logs first packets back: {error:#}");
+            }
+        }
+    }
+}
+
+fn log_rule(table: &str, change: &str) -> anyhow::Result<()> {
+    let rule = format!(
+        "--wait --table {table} {change} FORWARD --source {POD_NETWORK} --match conntrack \
+         --ctstate NEW --jump NFLOG --nflog-group 7"
+    );
+    let output = Command::new("iptables")
+        .args(rule.split_whitespace())
+        .output()
+        .context("failed to run iptables")?;
+    ensure!(
+        output.status.success(),
+        "iptables {rule} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 /// The seconds from one moment to another.

@@ -22,6 +22,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         3 => Just(Outcome::Unanswered),
         1 => Just(Outcome::Denied),
         1 => Just(Outcome::NotAnAttempt),
+        1 => Just(Outcome::Established),
     ]
 }
 

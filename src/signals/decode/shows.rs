@@ -257,7 +257,10 @@ const ULOGD: Shows = Shows {
     bytes: Shown::When("NFCT logs the end of connections and nf_conntrack_acct is 1"),
     durations: Shown::When("nf_conntrack_timestamp is 1; the kernel's time-out is part of it"),
     names: Shown::Never("it logs addresses and ports"),
-    drops: Shown::When("the rule that drops also logs, with a numeric label (action: blocked)"),
+    drops: Shown::When(
+        "a rule of NFLOG stands before the policies and NFCT logs begins, or the rule that drops \
+         logs with a numeric label (action: blocked)",
+    ),
     pods: Shown::Never("it knows addresses only"),
     losses: Shown::Never("a full socket buffer loses events without a record"),
 };

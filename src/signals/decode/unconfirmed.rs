@@ -5,12 +5,14 @@
 //! end (tried with DROP of iptables, drop and reject of nf_tables). A connection that passes has its begin within a
 //! millisecond. So a first packet without a begin is a denied contact, where the same log shows the begins of others.
 //!
-//! Pure: time is that of the log. Of TCP only: a one-way UDP stream has a packet after packet that looks like a first
-//! one and a single begin. What is uncertain is left out:
+//! Pure: time is that of the log. Of TCP, UDP and ICMP. Pings have no ports, and their numbers are not in the log: those to
+//! one host are one connection here. What is uncertain is left out:
 //!
-//! - no begin of any TCP connection was logged at or after the packet, so NFCT may be off, filtered or dead;
+//! - no begin over the same transport was logged at or after the packet, so NFCT may be off, filtered or dead;
 //! - so many lines came in that second that the kernel may have dropped events;
-//! - so many connections were opened that an earlier begin may be forgotten, of which this is a repeated packet.
+//! - so many connections were opened that an earlier begin may be forgotten, of which this is a repeated packet;
+//! - the log was begun so lately that the begin may stand before that: of UDP and ICMP, where each packet of a stream that
+//!   nobody answers looks like a first one. A repeated SYN is rare.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -51,6 +53,7 @@ pub enum Tracking {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
+    transport: Transport,
     source: (IpAddr, u16),
     target: (IpAddr, u16),
 }
@@ -66,51 +69,64 @@ enum Entry {
 /// See the module. One per log.
 #[derive(Debug, Default)]
 pub struct Unconfirmed {
-    entries: HashMap<Key, Entry>,
-    /// When which packet is looked at again, and which begin is forgotten.
-    waiting_due: VecDeque<(EventTime, Key)>,
-    confirmed_due: VecDeque<(EventTime, Key)>,
-    waiting_of: HashMap<IpAddr, usize>,
-    waiting_count: usize,
-    /// The last begin, of IPv4 and of IPv6.
-    begins: [Option<EventTime>; 2],
+    streams: Connections,
+    /// Apart, because look-ups of names are many: they must not fill the memory of connections.
+    datagrams: Connections,
+    begun: Option<EventTime>,
     newest: Option<EventTime>,
     second: (i64, u32),
-    /// Until when nothing is believed.
-    doubtful_until: Option<EventTime>,
 }
 
 impl Unconfirmed {
     /// Takes in a flow of the log, and returns the contacts that are known to be denied by now.
     pub fn take(&mut self, flow: &Flow<'_>, tracking: Tracking) -> Vec<Flow<'static>> {
-        if flow.transport != Transport::Tcp {
-            return Vec::new();
+        let is_datagram = match flow.transport {
+            Transport::Tcp => false,
+            Transport::Udp | Transport::Icmp => true,
+            Transport::Sctp | Transport::Other(_) => return Vec::new(),
+        };
+        let is_begin = matches!(tracking, Tracking::Confirmed { is_begin: true, .. });
+        if is_begin || tracking == Tracking::Opened {
+            self.count(flow.time);
         }
+        let begun = *self.begun.get_or_insert(flow.time);
+        let known = if is_datagram {
+            &mut self.datagrams
+        } else {
+            &mut self.streams
+        };
         let key = Key {
+            transport: flow.transport,
             source: (flow.source, flow.source_port),
             target: (flow.destination, flow.destination_port),
         };
         match tracking {
-            Tracking::Opened => {
-                self.count(flow.time);
-                self.opened(key, flow);
+            Tracking::Opened if is_datagram && flow.time.micros_since(begun) < REMEMBERED_US => {
+                known.confirm(key, flow.time, limits::CONFIRMED_DATAGRAMS_MAX);
             }
-            Tracking::Confirmed {
-                translated_to,
-                is_begin,
-            } => {
+            Tracking::Opened => known.opened(key, flow),
+            Tracking::Confirmed { translated_to, .. } => {
                 if is_begin {
-                    self.count(flow.time);
-                    let begin = self.begin_mut(flow.destination);
+                    let begin = known.begin_mut(key);
                     *begin = (*begin).max(Some(flow.time));
                 }
-                self.confirm(key, flow.time);
+                let confirmed_max = if is_datagram {
+                    limits::CONFIRMED_DATAGRAMS_MAX
+                } else {
+                    limits::CONFIRMED_MAX
+                };
+                known.confirm(key, flow.time, confirmed_max);
                 if let Some(target) = translated_to {
-                    self.confirm(Key { target, ..key }, flow.time);
+                    known.confirm(Key { target, ..key }, flow.time, confirmed_max);
                 }
             }
         }
-        self.judge()
+        let Some(newest) = self.newest else {
+            return Vec::new();
+        };
+        let mut denied = self.streams.judge(newest);
+        denied.extend(self.datagrams.judge(newest));
+        denied
     }
 
     fn count(&mut self, time: EventTime) {
@@ -121,10 +137,40 @@ impl Unconfirmed {
         }
         self.second.1 = self.second.1.saturating_add(1);
         if self.second.1 > LINES_PER_SECOND_MAX {
-            self.doubt(time.plus_micros(CONFIRMED_WITHIN_US));
+            let until = time.plus_micros(CONFIRMED_WITHIN_US);
+            self.streams.doubt(until);
+            self.datagrams.doubt(until);
         }
     }
 
+    /// What is denied at the end of a recorded log. A second is a thousand times what a begin takes.
+    #[must_use]
+    pub fn finish(self) -> Vec<Flow<'static>> {
+        let Some(newest) = self.newest else {
+            return Vec::new();
+        };
+        let mut denied = self.streams.finish(newest);
+        denied.extend(self.datagrams.finish(newest));
+        denied
+    }
+}
+
+/// The connections of some transports.
+#[derive(Debug, Default)]
+struct Connections {
+    entries: HashMap<Key, Entry>,
+    /// When which packet is looked at again, and which begin is forgotten.
+    waiting_due: VecDeque<(EventTime, Key)>,
+    confirmed_due: VecDeque<(EventTime, Key)>,
+    waiting_of: HashMap<IpAddr, usize>,
+    waiting_count: usize,
+    /// The last begin: of IPv4 and of IPv6, and of pings in the same way.
+    begins: [[Option<EventTime>; 2]; 2],
+    /// Until when nothing is believed.
+    doubtful_until: Option<EventTime>,
+}
+
+impl Connections {
     /// Events may be missing: what waits may have been confirmed.
     fn doubt(&mut self, until: EventTime) {
         self.doubtful_until = self.doubtful_until.max(Some(until));
@@ -166,7 +212,7 @@ impl Unconfirmed {
         self.waiting_due.push_back((due, key));
     }
 
-    fn confirm(&mut self, key: Key, time: EventTime) {
+    fn confirm(&mut self, key: Key, time: EventTime, confirmed_max: usize) {
         let last = match self.entries.get(&key) {
             Some(Entry::Confirmed(last)) => time.max(*last),
             _ => time,
@@ -176,10 +222,9 @@ impl Unconfirmed {
             Some(Entry::Waiting(flow)) => self.leaves(flow.source),
             None => {}
         }
-        if self.entries.len() > limits::CONFIRMED_MAX {
+        if self.entries.len() > confirmed_max {
             // Which packets are repeated ones is not known until all that was forgotten is over.
             *self = Self {
-                newest: self.newest,
                 doubtful_until: Some(time.plus_micros(REMEMBERED_US)),
                 ..Self::default()
             };
@@ -199,11 +244,8 @@ impl Unconfirmed {
         }
     }
 
-    fn judge(&mut self) -> Vec<Flow<'static>> {
+    fn judge(&mut self, newest: EventTime) -> Vec<Flow<'static>> {
         let mut denied = Vec::new();
-        let Some(newest) = self.newest else {
-            return denied;
-        };
         for _ in 0..self.waiting_due.len() {
             let Some(key) = next_due(&mut self.waiting_due, newest) else {
                 break;
@@ -237,8 +279,7 @@ impl Unconfirmed {
             return None;
         };
         let (time, source) = (flow.time, flow.source);
-        let begin = self.begin(flow.destination);
-        let is_proven = begin.is_some_and(|begin| begin >= time);
+        let is_proven = self.begin_mut(key).is_some_and(|begin| begin >= time);
         if !is_proven && newest.micros_since(time) <= PROVEN_WITHIN_US {
             let again = newest.plus_micros(CONFIRMED_WITHIN_US / 10);
             self.waiting_due.push_back((again, key));
@@ -255,12 +296,7 @@ impl Unconfirmed {
         })
     }
 
-    /// What is denied at the end of a recorded log. A second is a thousand times what a begin takes.
-    #[must_use]
-    pub fn finish(mut self) -> Vec<Flow<'static>> {
-        let Some(newest) = self.newest else {
-            return Vec::new();
-        };
+    fn finish(mut self, newest: EventTime) -> Vec<Flow<'static>> {
         let waiting = std::mem::take(&mut self.waiting_due);
         let is_old = |key: &Key| match self.entries.get(key) {
             Some(Entry::Waiting(flow)) => newest.micros_since(flow.time) >= AT_THE_END_US,
@@ -276,14 +312,14 @@ impl Unconfirmed {
             .collect()
     }
 
-    const fn begin(&self, target: IpAddr) -> Option<EventTime> {
-        let [v4, v6] = self.begins;
-        if target.is_ipv4() { v4 } else { v6 }
-    }
-
-    const fn begin_mut(&mut self, target: IpAddr) -> &mut Option<EventTime> {
-        let [v4, v6] = &mut self.begins;
-        if target.is_ipv4() { v4 } else { v6 }
+    const fn begin_mut(&mut self, key: Key) -> &mut Option<EventTime> {
+        let [others, pings] = &mut self.begins;
+        let [v4, v6] = if matches!(key.transport, Transport::Icmp) {
+            pings
+        } else {
+            others
+        };
+        if key.target.0.is_ipv4() { v4 } else { v6 }
     }
 }
 

@@ -160,14 +160,17 @@ fn one_pod_takes_no_room_from_another_and_the_whole_is_bounded() {
         let target = format!("198.51.{}.{}", nth / 250, nth % 250);
         log.packet(POD, (5_000, &target), 100 + i64::from(nth) / 1_000);
     }
-    assert_eq!(log.known.waiting_count, limits::PENDING_MAX);
+    assert_eq!(log.known.streams.waiting_count, limits::PENDING_MAX);
     log.packet(OTHER, (5_001, "203.0.113.9"), 102);
     log.others(1, 103);
     log.others(2, 120);
     assert!(log.denied.contains(&(5_001, 443)));
     assert_eq!(log.denied.len(), limits::PENDING_MAX + 1);
     assert_eq!(
-        (log.known.waiting_count, log.known.waiting_of.len()),
+        (
+            log.known.streams.waiting_count,
+            log.known.streams.waiting_of.len()
+        ),
         (0, 0)
     );
 
@@ -182,21 +185,101 @@ fn one_pod_takes_no_room_from_another_and_the_whole_is_bounded() {
             &target,
             100 + i64::from(nth) / 1_000,
         );
-        most = most.max(log.known.entries.len());
+        most = most.max(log.known.streams.entries.len());
     }
     assert!(most <= limits::CONFIRMED_MAX + 1, "{most}");
-    assert!(log.known.confirmed_due.len() <= limits::CONFIRMED_MAX + 1);
+    assert!(log.known.streams.confirmed_due.len() <= limits::CONFIRMED_MAX + 1);
 }
 
 #[test]
-fn what_a_labelled_rule_says_and_what_is_not_tcp_is_left_as_it_is() {
+fn what_a_labelled_rule_says_and_what_has_no_begin_of_its_own_is_left_as_it_is() {
     let mut log = Log::new();
     let line = packet_line(POD, (5_000, "198.51.100.1"), 100);
     log.read(&line.replace("\"oob.prefix\"", "\"action\":\"allowed\",\"oob.prefix\""));
-    log.read(&line.replace("\"ip.protocol\":6", "\"ip.protocol\":17"));
+    log.read(&line.replace("\"ip.protocol\":6", "\"ip.protocol\":132"));
     log.read(&line.replace("\"oob.prefix\":\"\"", "\"oob.prefix\":\"alive\""));
     log.others(1, 150);
     assert!(log.denied.is_empty());
+}
+
+/// A packet, or the begin of its connection, over UDP or ICMP.
+fn datagram(log: &mut Log, protocol: u8, is_begin: bool, port: u16, second: i64) {
+    let (target, ports) = match protocol {
+        1 => (
+            "198.51.100.1",
+            String::from(r#""icmp.type":8,"icmp.code":0"#),
+        ),
+        _ if is_begin => (
+            "198.51.100.1",
+            format!(r#""orig.l4.sport":{port},"orig.l4.dport":161"#),
+        ),
+        _ => (
+            "198.51.100.1",
+            format!(r#""src_port":{port},"dest_port":161"#),
+        ),
+    };
+    let kind = if is_begin {
+        format!(r#""ct.event":1,"flow.start.sec":{second},"orig.ip.protocol":{protocol}"#)
+    } else {
+        format!(
+            r#""raw.pktlen":60,"oob.prefix":"","oob.time.sec":{second},"oob.hook":2,"ip.protocol":{protocol}"#
+        )
+    };
+    let pod = if is_begin { OTHER } else { POD };
+    log.read(&format!(
+        r#"{{{kind},{ports},"src_ip":"{pod}","dest_ip":"{target}","reply.ip.saddr.str":"{target}"}}"#
+    ));
+}
+
+#[test]
+fn datagrams_and_pings_are_denied_where_others_over_the_same_transport_have_their_begin() {
+    for (protocol, other) in [(17, 1), (1, 17)] {
+        let mut log = Log::new();
+        log.others(1, 100);
+        datagram(&mut log, protocol, false, 5_000, 300);
+        log.others(2, 305);
+        datagram(&mut log, other, true, 7, 306);
+        log.others(3, 320);
+        assert!(log.denied.is_empty(), "of {protocol} no begin was logged");
+        datagram(&mut log, protocol, true, 7, 321);
+        log.others(4, 331);
+        let expected = if protocol == 1 { (0, 0) } else { (5_000, 161) };
+        assert_eq!(log.denied, [expected]);
+    }
+}
+
+#[test]
+fn a_stream_of_datagrams_that_began_before_the_log_was_not_dropped() {
+    let mut log = Log::new();
+    log.others(1, 100);
+    // Nobody answers it, so each of its packets looks like a first one.
+    for second in (110..900).step_by(20) {
+        datagram(&mut log, 17, false, 5_000, second);
+        datagram(&mut log, 17, true, 7, second);
+        log.others(2, second);
+    }
+    assert!(log.denied.is_empty(), "{:?}", log.denied);
+}
+
+#[test]
+fn many_datagrams_take_no_room_from_connections() {
+    let mut log = Log::new();
+    log.others(1, 100);
+    log.packet(POD, (5_000, "198.51.100.1"), 300);
+    for nth in 0..=limits::CONFIRMED_DATAGRAMS_MAX {
+        let port = u16::try_from(nth).unwrap();
+        datagram(
+            &mut log,
+            17,
+            true,
+            port,
+            300 + i64::try_from(nth / 1_000).unwrap(),
+        );
+    }
+    assert!(log.known.datagrams.doubtful_until.is_some());
+    log.others(2, 340);
+    log.others(3, 352);
+    assert_eq!(log.denied, [(5_000, 443)]);
 }
 
 #[test]
