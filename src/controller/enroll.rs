@@ -7,28 +7,18 @@ use std::sync::PoisonError;
 
 use kube::ResourceExt;
 
+use super::feed::membership_of;
 use super::{Controller, triggers};
-use crate::api::{AgentRun, Profile};
-use crate::detect::Workload;
-use crate::model::{PodKey, RunKey};
-use crate::signals::attribute::Membership;
+use crate::api::AgentRun;
+use crate::model::PodKey;
 
 impl Controller {
     /// The run has exactly these pods now, by UID.
     pub(super) fn enroll(&self, run: &AgentRun, pod_uids: &[String]) {
-        let Some(id) = triggers::run_id(run) else {
+        let (Some(id), Some(membership)) = (triggers::run_id(run), membership_of(run)) else {
             return;
         };
         let left = self.membership.set(&id, pod_uids.iter().cloned());
-        let membership = Membership {
-            run: Some(RunKey::from(
-                format!("{}/{}", id.namespace, id.uid).as_str(),
-            )),
-            workload: match run.spec.detection.profile {
-                Profile::Standard => Workload::Standard,
-                Profile::Crawler => Workload::Crawler,
-            },
-        };
         let keys = pod_uids.iter().map(|uid| PodKey::from(uid.as_str()));
         let news: Vec<PodKey> = {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);

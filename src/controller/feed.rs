@@ -1,13 +1,18 @@
-//! Feeds attribution from the pod watch: which address a pod has, since when, until when.
+//! Feeds attribution from the watches: which address a pod has, since when, until when, and what its
+//! run says of it.
 //!
-//! Called by the wiring for every change of a pod; pure but for the clock that it is given.
+//! Called by the wiring for every change of a pod or of a run's pods, and by the simulator of the error
+//! budget.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::triggers::run_id;
+use crate::api::{AgentRun, Profile};
 use crate::cluster::Pod;
-use crate::model::{EventTime, PodKey};
-use crate::signals::attribute::PodFacts;
+use crate::detect::Workload;
+use crate::model::{EventTime, PodKey, RunKey};
+use crate::signals::attribute::{Membership, PodFacts};
 
 /// The condition whose transition says when the pod's network came up.
 pub const NETWORK_UP: &str = "PodReadyToStartContainers";
@@ -45,6 +50,21 @@ pub fn facts_of(pod: &Pod) -> Option<PodFacts> {
         since: EventTime::from(since.0),
         ended_at: has_ended(pod).then(|| EventTime::from(Timestamp::now())),
         workload: owner.map(|owner| format!("{} {}", owner.kind, owner.name)),
+    })
+}
+
+/// What attribution must know of a run's pods. `None` for a run without a UID, which has none yet.
+#[must_use]
+pub fn membership_of(run: &AgentRun) -> Option<Membership> {
+    let id = run_id(run)?;
+    Some(Membership {
+        run: Some(RunKey::from(
+            format!("{}/{}", id.namespace, id.uid).as_str(),
+        )),
+        workload: match run.spec.detection.profile {
+            Profile::Standard => Workload::Standard,
+            Profile::Crawler => Workload::Crawler,
+        },
     })
 }
 

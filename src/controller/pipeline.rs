@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod clock;
+pub mod composition;
 mod decoders;
 mod fate;
 mod lacking;
@@ -33,7 +34,7 @@ use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
 use crate::observability::{Counters, UnattributedReason};
 use crate::respond::{AckGuard, AttributedFinding, ResetQueue, SourceProgress, TrafficMonitor};
-use crate::signals::attribute::{Index, Named, PodFacts};
+use crate::signals::attribute::{Index, PodFacts};
 use crate::signals::decode::{Decoded, Decoder, Format, SkipReason, Tracking, Unconfirmed, sniff};
 use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
@@ -41,6 +42,7 @@ use crate::signals::source::{Batch, Position, SourceHealth, SourceState, lines};
 
 use acknowledge::{Unacknowledged, acknowledge, wait_for_records};
 pub(in crate::controller) use clock::wall_clock;
+use composition::{forget_gone, take_loss, take_signal};
 use reached::Reached;
 use restart::log_times;
 pub use samples::SampleCounters;
@@ -278,8 +280,7 @@ impl Pipeline {
             self.counters.lost.fetch_add(lost.count, Ordering::Relaxed);
             self.health.lost(source, Instant::now());
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            let origin = index.origin_of_loss(id, lost);
-            self.engine.lost(origin, lost.time, lost.count);
+            take_loss(&mut self.engine, &index, id, lost);
             return Whose::Nobodys(LineFate::Neutral);
         }
         if progress.clock.is_ahead(signal.time()) {
@@ -287,11 +288,9 @@ impl Pipeline {
             return Whose::Nobodys(LineFate::Unused(Unused::Ahead));
         }
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let attributed = match index.attribute(id, signal, Named::Address) {
-            Ok(attributed) => attributed,
+        let (pod, found) = match take_signal(&mut self.engine, &index, id, signal) {
+            Ok(taken) => taken,
             Err(why) => {
-                // It still shows what the log shows of answers.
-                self.engine.heard(index.origin_of_other(id, signal), signal);
                 if matches!(
                     why,
                     UnattributedReason::UnknownAddress
@@ -310,9 +309,8 @@ impl Pipeline {
         if let Signal::Flow(flow) = signal
             && format.is_none_or(|format| format.dates(flow))
         {
-            self.traffic.record_flow(&attributed.subject.pod, flow);
+            self.traffic.record_flow(pod, flow);
         }
-        let found = self.engine.step(&attributed);
         if found.is_empty() {
             return Whose::Known;
         }
@@ -481,8 +479,7 @@ impl Pipeline {
         }
         progress.swept = Some(now);
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        index.expire(wall_clock());
-        self.engine.retain(|pod| index.pod(pod).is_some());
+        forget_gone(&mut self.engine, &mut index, wall_clock());
     }
 
     /// Takes in what changed outside.

@@ -7,9 +7,10 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::composition::take_sample;
 use super::{Pipeline, Progress, source_id};
-use crate::model::{DeviceUse, Finding, Signal};
-use crate::signals::attribute::{Named, PodFacts};
+use crate::model::Finding;
+use crate::signals::attribute::PodFacts;
 use crate::signals::decode::PodSample;
 use crate::signals::source::scrape::SampleBatch;
 
@@ -33,7 +34,7 @@ impl Pipeline {
         self.memory.changed();
         let mut guards = Vec::new();
         for sample in batch.samples {
-            for (finding, facts) in self.sample_of_pod(batch.source, sample) {
+            for (finding, facts) in self.sample_of_pod(batch.source, &sample) {
                 self.hand_over(finding, &facts, &mut guards);
             }
         }
@@ -43,47 +44,25 @@ impl Pipeline {
         }
     }
 
-    fn sample_of_pod(&mut self, source: usize, sample: PodSample) -> Vec<(Finding, PodFacts)> {
+    fn sample_of_pod(&mut self, source: usize, sample: &PodSample) -> Vec<(Finding, PodFacts)> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let counters = &self.counters.samples;
-        let signal = Signal::Sample(sample.sample);
-        let named = Named::Pod {
-            namespace: &sample.namespace,
-            name: &sample.name,
-            uid: sample.uid.as_deref(),
-            span: (sample.from, signal.time()),
-        };
         // Sources of metrics are numbered after the logs.
         let id = source_id(self.sources.len() + source);
-        let Ok(mut attributed) = index.attribute(id, &signal, named) else {
+        let Ok(taken) = take_sample(&mut self.engine, &index, id, sample) else {
             counters.unattributed.fetch_add(1, Ordering::Relaxed);
             return Vec::new();
         };
-        let node = attributed.origin.node;
-        let shared =
-            as_shared(&signal).filter(|_| node.is_some_and(|node| index.shares_devices(node)));
-        if let Some(shared) = &shared {
+        if taken.is_of_shared_device {
             counters.shared_gpus.fetch_add(1, Ordering::Relaxed);
-            attributed.signal = shared;
         }
         counters.attributed.fetch_add(1, Ordering::Relaxed);
-        let found = self.engine.step(&attributed);
         let facts_of = |finding: Finding| {
             let facts = index.pod(&finding.subject.pod).cloned()?;
             Some((finding, facts))
         };
-        found.into_iter().filter_map(facts_of).collect()
+        taken.findings.into_iter().filter_map(facts_of).collect()
     }
-}
-
-/// A sample of an accelerator as one of a shared one.
-fn as_shared<'a>(signal: &Signal<'a>) -> Option<Signal<'a>> {
-    let Signal::Sample(sample) = signal else {
-        return None;
-    };
-    let mut sample = sample.clone();
-    sample.gpu.as_mut()?.device_use = DeviceUse::Shared;
-    Some(Signal::Sample(sample))
 }
 
 #[cfg(test)]
