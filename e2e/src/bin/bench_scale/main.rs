@@ -1,7 +1,9 @@
 //! `make bench-scale`: what a large cluster costs. 10,000 AgentRuns and 20,000 pods on the real API server, where KWOK
-//! plays 200 kubelets: how long until every run is reconciled, memory, requests at rest, a relist, and 100 incidents at
-//! once. `ARGS="--runs 500 --pods 1000"` makes it small. Prints figures and asserts what must hold whatever the machine.
+//! plays 200 kubelets: how long until every run is reconciled, memory, requests at rest, a relist, 100 incidents at
+//! once, and 100,000 pods that come and go within an hour. `ARGS="--runs 500 --pods 1000 --churn 0"` makes it small.
+//! Prints figures and asserts what must hold whatever the machine.
 
+mod churn;
 mod incidents;
 mod measure;
 mod sizes;
@@ -76,32 +78,64 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn phases(&self, kubeconfig: &Path) -> anyhow::Result<()> {
-        let operator = self.start("new", kubeconfig).await?;
+        let operator = self.start("new", kubeconfig, &self.sources()).await?;
         self.new_runs(&operator)
             .await
             .with_context(|| operator.log_tail())?;
         drop(operator);
-        let operator = self.start("again", kubeconfig).await?;
+        let operator = self.start("again", kubeconfig, &self.sources()).await?;
         self.again(&operator)
             .await
             .with_context(|| operator.log_tail())?;
         drop(operator);
         // Only here: a proxy takes processor time.
         let proxy = FaultProxy::start(client_of(kubeconfig).await?).await?;
-        let operator = self.start("faults", &proxy.kubeconfig()).await?;
+        let kubeconfig_of_proxy = proxy.kubeconfig();
+        let operator = self
+            .start("faults", &kubeconfig_of_proxy, &self.sources())
+            .await?;
         self.under_faults(&proxy, &operator)
             .await
-            .with_context(|| operator.log_tail())
+            .with_context(|| operator.log_tail())?;
+        drop((operator, proxy));
+        self.come_and_go(kubeconfig).await
     }
 
-    async fn start(&self, name: &str, kubeconfig: &Path) -> anyhow::Result<Watched> {
+    /// Two operators side by side, of which one reads a log and one reads none. Neither has anything to
+    /// write but how many pods a run has, and both write the same.
+    async fn come_and_go(&self, kubeconfig: &Path) -> anyhow::Result<()> {
+        if self.sizes.churn == 0 {
+            return Ok(());
+        }
+        let with_sources = self.start("churn", kubeconfig, &self.sources()).await?;
+        let without = self.start("churn-without", kubeconfig, &[]).await?;
+        for operator in [&with_sources, &without] {
+            self.wait_until_enrolled(operator)
+                .await
+                .with_context(|| operator.log_tail())?;
+        }
+        let churn = churn::Churn {
+            client: &self.client,
+            sizes: self.sizes,
+            log: &self.log,
+        };
+        churn.run(&with_sources, &without).await
+    }
+
+    fn sources(&self) -> Vec<String> {
+        vec!["--source".to_owned(), self.log.source()]
+    }
+
+    async fn start(
+        &self,
+        name: &str,
+        kubeconfig: &Path,
+        sources: &[String],
+    ) -> anyhow::Result<Watched> {
         say_machine(name);
-        let source = self.log.source();
         let quarantine_max = incidents::QUARANTINES_MAX.to_string();
-        let arguments = [
+        let mut arguments = vec![
             "controller",
-            "--source",
-            &source,
             "--listen",
             "127.0.0.1:0",
             "--max-quarantines",
@@ -109,6 +143,7 @@ impl Bench<'_> {
             "--breaker-pods",
             "1000",
         ];
+        arguments.extend(sources.iter().map(String::as_str));
         let log = self.folder.join(format!("{name}.log"));
         let operator = Operator::start(kubeconfig, &arguments, &log).await?;
         Ok(Watched::new(operator))

@@ -108,15 +108,23 @@ impl Watched {
 
     /// Prints memory and processor time so far under these names.
     pub fn say(&self, name: &str) -> anyhow::Result<()> {
-        let status = self.read("status")?;
-        for (line, suffix) in [("VmHWM:", "rss"), ("VmRSS:", "rss_now")] {
-            let kib = status.lines().find_map(|found| found.strip_prefix(line));
-            let kib = kib.and_then(|text| text.split_whitespace().next());
-            let kib: f64 = kib.context("no size in its status")?.parse()?;
-            figure(&format!("{name}.{suffix}"), kib / 1024.0, "MiB");
-        }
+        figure(&format!("{name}.rss"), self.mib("VmHWM:")?, "MiB");
+        figure(&format!("{name}.rss_now"), self.memory_mib()?, "MiB");
         figure(&format!("{name}.cpu"), self.cpu_seconds()?, "s");
         Ok(())
+    }
+
+    /// The memory that it has now.
+    pub fn memory_mib(&self) -> anyhow::Result<f64> {
+        self.mib("VmRSS:")
+    }
+
+    fn mib(&self, line: &str) -> anyhow::Result<f64> {
+        let status = self.read("status")?;
+        let kib = status.lines().find_map(|found| found.strip_prefix(line));
+        let kib = kib.and_then(|text| text.split_whitespace().next());
+        let kib: f64 = kib.context("no size in its status")?.parse()?;
+        Ok(kib / 1024.0)
     }
 
     fn read(&self, name: &str) -> anyhow::Result<String> {

@@ -16,6 +16,9 @@ pub struct Sizes {
     pub namespaces: usize,
     pub incidents: usize,
     pub rest_s: u64,
+    /// Pods that are made and deleted, and how long that takes.
+    pub churn: usize,
+    pub churn_s: u64,
 }
 
 impl Sizes {
@@ -28,6 +31,8 @@ impl Sizes {
             namespaces: 100,
             incidents: 100,
             rest_s: 60,
+            churn: 100_000,
+            churn_s: 3_600,
         };
         let mut arguments = arguments;
         while let Some(name) = arguments.next() {
@@ -44,8 +49,10 @@ impl Sizes {
                 "--namespaces" => sizes.namespaces = number,
                 "--incidents" => sizes.incidents = number,
                 "--rest-s" => sizes.rest_s = number.try_into()?,
+                "--churn" => sizes.churn = number,
+                "--churn-s" => sizes.churn_s = number.try_into()?,
                 _ => bail!(
-                    "unknown argument {name}; hint: --runs, --pods, --nodes, --namespaces, --incidents, --rest-s"
+                    "unknown argument {name}; hint: --runs, --pods, --nodes, --namespaces, --incidents, --rest-s, --churn, --churn-s"
                 ),
             }
         }
@@ -58,6 +65,7 @@ impl Sizes {
             "a node has room for {PODS_PER_NODE_MAX} pods"
         );
         ensure!(sizes.namespaces > 0, "no namespace");
+        ensure!(sizes.churn_s > 0, "pods cannot come and go in no time");
         Ok(sizes)
     }
 

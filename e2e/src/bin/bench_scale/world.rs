@@ -10,7 +10,7 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -118,12 +118,7 @@ pub async fn make(client: &Client, sizes: &Sizes, kwok: &mut Supervised) -> anyh
         create(&runs, run(number)).await
     })
     .await?;
-    each(0..sizes.pods, async |number| {
-        let of_run = sizes.run_of(number);
-        let pods: Api<Pod> = Api::namespaced(client.clone(), &sizes.namespace_of(of_run));
-        create(&pods, pod(number, of_run, number % sizes.nodes)).await
-    })
-    .await?;
+    make_pods(client, sizes, 0..sizes.pods).await?;
     let pods: Api<Pod> = Api::all(client.clone());
     let waiting = ListParams::default()
         .fields("status.phase=Pending")
@@ -156,6 +151,55 @@ async fn wait_for_accounts(client: &Client, sizes: &Sizes) -> anyhow::Result<()>
         }
     })
     .await
+}
+
+/// Makes pods of these numbers, beside those that stay.
+pub async fn make_pods(
+    client: &Client,
+    sizes: &Sizes,
+    numbers: std::ops::Range<usize>,
+) -> anyhow::Result<()> {
+    each(numbers, async |number| {
+        let of_run = sizes.run_of(number);
+        let pods = pods_of(client, sizes, number);
+        create(&pods, pod(number, of_run, number % sizes.nodes)).await
+    })
+    .await
+}
+
+/// Deletes them.
+pub async fn delete_pods(
+    client: &Client,
+    sizes: &Sizes,
+    numbers: std::ops::Range<usize>,
+) -> anyhow::Result<()> {
+    each(numbers, async |number| {
+        let pods = pods_of(client, sizes, number);
+        let params = DeleteParams::default().grace_period(0);
+        let deleted = pods.delete(&pod_name(sizes, number), &params).await;
+        deleted.context("failed to delete a pod of the bench")?;
+        Ok(())
+    })
+    .await
+}
+
+/// The address of a pod, once it has one.
+pub async fn address_of(
+    client: &Client,
+    sizes: &Sizes,
+    number: usize,
+) -> anyhow::Result<Option<String>> {
+    let pods = pods_of(client, sizes, number);
+    let pod = pods.get_opt(&pod_name(sizes, number)).await?;
+    Ok(pod.and_then(|pod| pod.status?.pod_ip))
+}
+
+fn pods_of(client: &Client, sizes: &Sizes, number: usize) -> Api<Pod> {
+    Api::namespaced(client.clone(), &sizes.namespace_of(sizes.run_of(number)))
+}
+
+fn pod_name(sizes: &Sizes, number: usize) -> String {
+    format!("run-{}-{number}", sizes.run_of(number))
 }
 
 async fn each(
