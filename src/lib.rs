@@ -9,27 +9,31 @@
 //! `model`, `detect`, `signals::decode`, `guardrails` and `respond::plan` are pure: no client, no
 //! clock, no file, no environment. `docs/architecture.md` lists the invariants.
 
-pub mod limits;
-pub mod model;
+mod limits;
+mod model;
 
-pub mod api;
+mod api;
 
-pub mod detect;
-pub mod signals;
+mod detect;
+mod signals;
 
-pub mod guardrails;
-pub mod respond;
+mod guardrails;
+mod respond;
 
-pub mod observability;
+mod observability;
 
-pub mod cluster;
-pub mod controller;
-pub mod notify;
+mod cluster;
+mod controller;
+mod notify;
 
-pub mod report;
+mod report;
 
-pub mod operator;
+mod operator;
 
-pub mod replay;
+mod replay;
 
-pub mod cli;
+mod cli;
+
+pub mod testing;
+
+pub use cli::run;

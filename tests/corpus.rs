@@ -10,9 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use yellowjack::detect::{EngineConfig, PoolList};
-use yellowjack::model::{Severity, Signature};
-use yellowjack::replay::{
+use yellowjack::testing::detect::{EngineConfig, PoolList};
+use yellowjack::testing::model::{Severity, Signature};
+use yellowjack::testing::replay::{
     Capture, CaptureResult, LabelKind, Labels, Setup, Verdict, find_captures, replay_capture, score,
 };
 
@@ -225,7 +225,7 @@ fn a_replay_gives_the_same_again() {
     let once = replay(std::slice::from_ref(&recording), &labels, "");
     let again = replay(&[recording], &labels, "");
     assert_eq!(
-        yellowjack::replay::json(&once, &labels, None),
-        yellowjack::replay::json(&again, &labels, None)
+        yellowjack::testing::replay::json(&once, &labels, None),
+        yellowjack::testing::replay::json(&again, &labels, None)
     );
 }

@@ -8,8 +8,8 @@
 
 use std::path::{Path, PathBuf};
 
-use yellowjack::model::Severity;
-use yellowjack::replay::{CaptureResult, Setup, Verdict, find_captures, replay_capture};
+use yellowjack::testing::model::Severity;
+use yellowjack::testing::replay::{CaptureResult, Setup, Verdict, find_captures, replay_capture};
 
 fn input(name: &str) -> Option<PathBuf> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));

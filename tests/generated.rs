@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use yellowjack::api;
-use yellowjack::notify::payload::events_section;
-use yellowjack::observability::{Kind, Metric, metrics_page};
-use yellowjack::signals::decode::blind_spots_page;
+use yellowjack::testing::api;
+use yellowjack::testing::notify::events_section;
+use yellowjack::testing::observability::{Kind, Metric, metrics_page};
+use yellowjack::testing::signals::decode::blind_spots_page;
 
 #[test]
 fn crds_are_what_the_api_types_say() {
@@ -111,7 +111,7 @@ fn the_page_on_the_command_line_has_every_help_text() {
     let by_hand = found.split(MARK).next().unwrap_or_default();
     check_page(
         path,
-        &format!("{by_hand}{MARK}{}", yellowjack::cli::help_page()),
+        &format!("{by_hand}{MARK}{}", yellowjack::testing::cli::help_page()),
     );
 }
 

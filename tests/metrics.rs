@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use yellowjack::model::EventTime;
-use yellowjack::signals::decode::{MetricsFormat, MetricsReader};
+use yellowjack::testing::model::EventTime;
+use yellowjack::testing::signals::decode::{MetricsFormat, MetricsReader};
 
 fn shared(path: &str) -> Option<PathBuf> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -235,7 +235,7 @@ fn every_line_of_the_starter_lists_can_be_used_and_names_its_source_and_licence(
     let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/yellowjack/files/starter");
     for file in ["pools.txt", "tunnels.txt"] {
         let text = std::fs::read_to_string(starter.join(file)).unwrap();
-        let (_, problems) = yellowjack::detect::PoolList::parse(&text);
+        let (_, problems) = yellowjack::testing::detect::PoolList::parse(&text);
         assert_eq!(problems, vec![], "{file}");
         assert!(text.lines().next().unwrap().contains("Date: 20"), "{file}");
         for line in text.lines().filter(|line| !line.starts_with('#')) {

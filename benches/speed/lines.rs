@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-use yellowjack::signals::decode::Format;
+use yellowjack::testing::signals::decode::Format;
 
 /// Pods that talk.
 pub const POD_COUNT: u32 = 200;
@@ -130,7 +130,7 @@ macro_rules! put {
 
 fn rfc3339(micros: u64) -> String {
     let micros = i64::try_from(micros).unwrap_or_default();
-    let time = yellowjack::model::EventTime::from_micros(micros);
+    let time = yellowjack::testing::model::EventTime::from_micros(micros);
     time.to_timestamp()
         .map(|timestamp| format!("{timestamp:.9}"))
         .unwrap_or_default()

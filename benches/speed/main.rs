@@ -12,10 +12,10 @@ mod state;
 use std::hint::black_box;
 use std::time::Instant;
 
-use yellowjack::detect::{Engine, EngineConfig, Workload};
-use yellowjack::model::{EventTime, PodKey, RunKey};
-use yellowjack::signals::attribute::{Index, Membership, Named, PodFacts};
-use yellowjack::signals::decode::{Decoded, Format, decode};
+use yellowjack::testing::detect::{Engine, EngineConfig, Workload};
+use yellowjack::testing::model::{EventTime, PodKey, RunKey};
+use yellowjack::testing::signals::decode::{Decoded, Format, decode};
+use yellowjack::testing::signals::{Index, Membership, Named, PodFacts};
 
 /// Counts what is allocated, for the memory figures. Costs the rest some nanoseconds per
 /// allocation, of which the hot path makes few.

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use stats_alloc::Region;
-use yellowjack::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
-use yellowjack::model::{
+use yellowjack::testing::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
+use yellowjack::testing::model::{
     DnsQuery, EventTime, Flow, Neighbour, Outcome, PodKey, RunKey, Signal, Subject, TlsName,
     Transport, Volume,
 };
@@ -62,7 +62,7 @@ fn measure_saving() {
         while engine.save_next(&mut saving, &mut piece).unwrap_or(false) {
             byte_count += piece.len();
             slice_bytes += piece.len();
-            if slice_bytes >= yellowjack::limits::STATE_SLICE_BYTES {
+            if slice_bytes >= yellowjack::testing::limits::STATE_SLICE_BYTES {
                 longest = longest.max(slice.elapsed().as_secs_f64());
                 (slice, slice_bytes) = (Instant::now(), 0);
             }

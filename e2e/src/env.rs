@@ -136,7 +136,7 @@ where
 pub async fn install_crds(client: &Client) -> anyhow::Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let params = PatchParams::apply("yellowjack-e2e").force();
-    for crd in yellowjack::api::crds() {
+    for crd in yellowjack::testing::api::crds() {
         let name = crd.name_any();
         api.patch(&name, &params, &Patch::Apply(&crd))
             .await

@@ -230,8 +230,8 @@ fn line(pod: &str, host: &str, port: u16, start: Timestamp, event: u8) -> Value 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use yellowjack::model::{Outcome, Signal};
-    use yellowjack::signals::decode::{Decoded, Format, decode};
+    use yellowjack::testing::model::{Outcome, Signal};
+    use yellowjack::testing::signals::decode::{Decoded, Format, decode};
 
     fn outcomes(log: &EgressLog) -> Vec<Outcome> {
         let text = std::fs::read_to_string(log.path()).unwrap();

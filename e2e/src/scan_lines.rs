@@ -91,8 +91,8 @@ fn blocked(source: &str, target: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use yellowjack::model::{Outcome, Signal};
-    use yellowjack::signals::decode::{Decoded, Format, decode};
+    use yellowjack::testing::model::{Outcome, Signal};
+    use yellowjack::testing::signals::decode::{Decoded, Format, decode};
 
     #[test]
     fn after_a_neighbours_connection_each_line_is_a_denied_contact_of_a_new_target() {

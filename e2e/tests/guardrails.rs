@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
-use yellowjack::api::{AgentRun, GuardrailPolicy, condition_of, labels};
+use yellowjack::testing::api::{AgentRun, GuardrailPolicy, condition_of, labels};
 use yellowjack_e2e::{Operator, TestEnv, pod, wait_for, with_namespace};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -141,8 +141,8 @@ async fn a_run_gets_its_guardrails_and_becomes_ready() -> anyhow::Result<()> {
         env.api::<Pod>()
             .create(&PostParams::default(), &pod("p", &[("app", "agent")])?)
             .await?;
-        wait_condition(&env, "train", "Ready", "True", "GuardrailsStand").await?;
-        wait_condition(&env, "train", "QuotaBound", "True", "QuotaCounts").await?;
+        wait_condition(&env, "train", "Ready", "True", "GuardrailsInPlace").await?;
+        wait_condition(&env, "train", "QuotaBound", "True", "QuotaEnforced").await?;
         let guard = wait_object::<NetworkPolicy>(&env, "yellowjack-run-train", |_| true).await?;
         let spec = serde_json::to_value(guard.spec)?;
         let block = &spec["egress"][1]["to"][0]["ipBlock"];
@@ -313,7 +313,7 @@ async fn a_template_starts_behind_its_guardrails_and_stays_down_when_a_human_say
         .await?;
         let annotations = job.metadata.annotations.unwrap_or_default();
         anyhow::ensure!(annotations.contains_key(labels::STARTED_AT));
-        wait_condition(&env, "train", "Ready", "True", "GuardrailsStand").await?;
+        wait_condition(&env, "train", "Ready", "True", "GuardrailsInPlace").await?;
         wait_for("a pod that carries the run", LIMIT, async || {
             let pods = env
                 .api::<Pod>()
@@ -400,7 +400,7 @@ async fn a_policy_between_the_pods_of_a_run_is_no_hole_unless_the_run_keeps_them
         env.api::<Pod>()
             .create(&PostParams::default(), &pod("p", &[("app", "agent")])?)
             .await?;
-        wait_condition(&env, "train", "Ready", "True", "GuardrailsStand").await?;
+        wait_condition(&env, "train", "Ready", "True", "GuardrailsInPlace").await?;
         let apart = json!({ "spec": { "network": { "allowWithinRun": false } } });
         patch::<AgentRun>(&env, "train", apart).await?;
         let said = wait_condition(&env, "train", "NetworkGuarded", "False", "UnionWidened").await?;
@@ -423,7 +423,7 @@ async fn a_policy_between_the_pods_of_a_run_is_no_hole_unless_the_run_keeps_them
             .delete("train", &DeleteParams::default())
             .await?;
         create_run(&env, "again", spec).await?;
-        let said = wait_condition(&env, "again", "NetworkGuarded", "True", "PoliciesSelect").await;
+        let said = wait_condition(&env, "again", "NetworkGuarded", "True", "PoliciesApplied").await;
         policies
             .delete(&env.namespace, &DeleteParams::default())
             .await?;
@@ -450,7 +450,7 @@ async fn a_reference_stamps_the_pods_of_its_job_and_two_runs_on_one_job_say_so()
             } } },
         }))?;
         env.api().create(&PostParams::default(), &job).await?;
-        wait_condition(&env, "first", "Ready", "True", "GuardrailsStand").await?;
+        wait_condition(&env, "first", "Ready", "True", "GuardrailsInPlace").await?;
         let stamped = kube::api::ListParams::default().labels("yellowjack.dev/run=first");
         wait_for("the stamp", LIMIT, async || {
             let pods = env
@@ -474,7 +474,7 @@ async fn a_reference_stamps_the_pods_of_its_job_and_two_runs_on_one_job_say_so()
         env.api::<AgentRun>()
             .delete("second", &DeleteParams::default())
             .await?;
-        wait_condition(&env, "first", "Ready", "True", "GuardrailsStand").await?;
+        wait_condition(&env, "first", "Ready", "True", "GuardrailsInPlace").await?;
         Ok(())
     })
     .await

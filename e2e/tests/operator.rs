@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use kube::api::{ListParams, PostParams};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use yellowjack::api::{AgentRun, Incident, condition_of};
+use yellowjack::testing::api::{AgentRun, Incident, condition_of};
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::{
     Operator, TestCluster, TestEnv, pod, set_pod_ip_since, wait_for, with_namespace,

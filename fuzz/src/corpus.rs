@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use yellowjack::signals::decode::{Format, MetricsFormat, sniff};
+use yellowjack::testing::signals::decode::{Format, MetricsFormat, sniff};
 
 use crate::Target;
 

@@ -1,6 +1,6 @@
 //! Mutation that knows what lines look like: JSON and words between spaces. Used by `fuzz`.
 
-use yellowjack::limits;
+use yellowjack::testing::limits;
 
 use crate::Random;
 

@@ -5,14 +5,14 @@ use std::hash::{Hash, Hasher};
 use std::io::{Cursor, Read};
 use std::mem::discriminant;
 
-use yellowjack::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
-use yellowjack::limits;
-use yellowjack::model::{EventTime, Finding, Neighbour, PodKey, Signal, Subject};
-use yellowjack::signals::decode::{
+use yellowjack::testing::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
+use yellowjack::testing::limits;
+use yellowjack::testing::model::{EventTime, Finding, Neighbour, PodKey, Signal, Subject};
+use yellowjack::testing::signals::decode::{
     Decoded, Decoder, Format, MetricsFormat, MetricsRead, MetricsReader, decode, decode_sample,
     looks_like, sniff,
 };
-use yellowjack::signals::source::compressed::{self, Compression};
+use yellowjack::testing::signals::source::compressed::{self, Compression};
 
 /// What one input led to, as a hash: the kind of result and which parts of it are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

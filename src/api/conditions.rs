@@ -115,7 +115,7 @@ closed_names! {
         Overlap,
         /// NetworkGuarded: our policies select every pod and no other policy widens them.
         /// Do: nothing.
-        PoliciesSelect,
+        PoliciesApplied,
         /// NetworkGuarded: another policy allows more; the message names it.
         /// Do: delete or narrow the policy that the message names; network policies only add up.
         UnionWidened,
@@ -133,7 +133,7 @@ closed_names! {
         HostNetwork,
         /// QuotaBound: the quota counts the run's pods.
         /// Do: nothing.
-        QuotaCounts,
+        QuotaEnforced,
         /// QuotaBound: neither the run nor its policy names a quota.
         /// Do: nothing, or set spec.resources.quota.
         NoQuotaRequested,
@@ -146,7 +146,7 @@ closed_names! {
         /// SignalsFresh: every configured source spoke lately, and its lines are of use.
         /// Do: nothing; where the message names a log of which many lines cannot be read, look at what
         /// else writes into it.
-        SourcesSpeak,
+        SourcesFresh,
         /// SignalsFresh: a flow source is silent or away.
         /// Do: look whether the log that the message names is still written, and read where it is
         /// written.
@@ -185,7 +185,7 @@ closed_names! {
         NoSource,
         /// Suspicious: nothing is open.
         /// Do: nothing.
-        NothingOpen,
+        NoOpenIncidents,
         /// Suspicious: an Incident is open; the message names it.
         /// Do: read the Incident, and set its spec.disposition.
         IncidentOpen,
@@ -210,7 +210,7 @@ closed_names! {
         PodGone,
         /// Ready: guardrails stand and nothing is quarantined.
         /// Do: nothing.
-        GuardrailsStand,
+        GuardrailsInPlace,
         /// Ready: at least one pod is contained.
         /// Do: see the run's Incidents.
         PodsQuarantined,
@@ -267,7 +267,7 @@ closed_names! {
         /// Verified: nothing new passes, and no source tells of connections that were open before.
         /// Do: look for open connections on the pod's node; give the log what docs/sources.md asks for,
         /// so that it can tell next time.
-        OpenConnectionsUnseen,
+        OpenConnectionsUnverifiable,
         /// Closed: waits for a human.
         /// Do: set spec.disposition to Release, Confirm or Terminate.
         AwaitingHuman,
@@ -361,7 +361,7 @@ mod tests {
     fn the_transition_time_moves_only_with_the_status() {
         let mut conditions = Vec::new();
         set(&mut conditions, None, Reason::Unverified, 1);
-        set(&mut conditions, Some(true), Reason::GuardrailsStand, 2);
+        set(&mut conditions, Some(true), Reason::GuardrailsInPlace, 2);
         set(&mut conditions, Some(true), Reason::Completed, 3);
         assert_eq!(conditions.len(), 1);
         assert_eq!(conditions[0].reason, "Completed");
@@ -376,7 +376,7 @@ mod tests {
             ..condition("True")
         };
         conditions.push(foreign.clone());
-        set(&mut conditions, Some(true), Reason::GuardrailsStand, 1);
+        set(&mut conditions, Some(true), Reason::GuardrailsInPlace, 1);
         set_condition(
             &mut conditions,
             "Accepted",

@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{AgentRun, ContactReport, GuardrailPolicy, Incident};
+use super::{AgentRun, ContactReport, GuardrailPolicy, Incident, former};
 
 /// All CRDs, in the order in which a reader meets them.
 #[must_use]
@@ -17,10 +17,16 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Incident::crd(),
         ContactReport::crd(),
     ];
-    let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
-    for schema in versions.filter_map(|version| version.schema.as_mut()) {
-        if let Some(root) = &mut schema.open_api_v3_schema {
-            forbid_null(root);
+    for crd in &mut crds {
+        let is_incident = crd.spec.names.kind == "Incident";
+        let versions = crd.spec.versions.iter_mut();
+        for schema in versions.filter_map(|version| version.schema.as_mut()) {
+            if let Some(root) = &mut schema.open_api_v3_schema {
+                forbid_null(root);
+                if is_incident {
+                    former::accept(root);
+                }
+            }
         }
     }
     crds

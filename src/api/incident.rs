@@ -14,7 +14,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{IncidentCondition, Trace, condition_is, schema};
+use super::{IncidentCondition, Trace, condition_is, condition_of, former, schema};
 use crate::model::Severity;
 
 /// A finding that crossed a line, its evidence, and what was done about it.
@@ -58,10 +58,10 @@ pub struct IncidentSpec {
     pub subject: SubjectReference,
 
     /// What was seen, one entry per observing node and signature.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "former::evidence")]
     #[schemars(
         length(max = 64),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node", "signature"])
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["observer", "signature"])
     )]
     pub evidence: Vec<EvidenceEntry>,
 
@@ -74,12 +74,127 @@ pub struct IncidentSpec {
     pub observations: Vec<Observation>,
 
     /// The human's word. Once it is `Release` or `Terminate` it stands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "former::disposition",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub disposition: Option<Disposition>,
 
     /// The run's identifiers of the training side, as they were at the finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+}
+
+impl Incident {
+    /// The conditions of its status; none before the first status.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        self.status
+            .as_ref()
+            .map_or(&[], |status| &status.conditions)
+    }
+
+    /// The condition of this type, if it is set.
+    #[must_use]
+    pub fn condition(&self, condition: IncidentCondition) -> Option<&Condition> {
+        condition_of(self.conditions(), condition.name())
+    }
+
+    /// Whether the condition of this type is `True`.
+    #[must_use]
+    pub fn is(&self, condition: IncidentCondition) -> bool {
+        condition_is(self.conditions(), condition.name())
+    }
+
+    /// The recorded actions.
+    #[must_use]
+    pub fn actions(&self) -> &[ActionRecord] {
+        self.status.as_ref().map_or(&[], |status| &status.actions)
+    }
+
+    /// The original values of changed fields.
+    #[must_use]
+    pub fn restore(&self) -> &[RestoreEntry] {
+        self.status.as_ref().map_or(&[], |status| &status.restore)
+    }
+
+    /// Whether a human closed the Incident.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is(IncidentCondition::Closed)
+    }
+
+    /// Whether the Incident is not closed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.is_closed()
+    }
+
+    /// Whether the Incident is open and its pods are contained.
+    #[must_use]
+    pub fn is_contained(&self) -> bool {
+        self.is(IncidentCondition::Contained) && self.is_open()
+    }
+
+    /// Whether any evidence calls for more than an alert, in a mode that acts.
+    #[must_use]
+    pub fn is_actionable(&self) -> bool {
+        self.spec.evidence.iter().any(EvidenceEntry::is_actionable)
+    }
+
+    /// The highest severity in the evidence.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        let severities = self.spec.evidence.iter().map(|entry| entry.severity);
+        severities.max().unwrap_or(Severity::Alert)
+    }
+
+    /// The entry of the highest severity; of several, the one that exceeds its threshold the most.
+    #[must_use]
+    pub fn worst_evidence(&self) -> Option<&EvidenceEntry> {
+        self.spec.evidence.iter().max_by(|a, b| a.compare(b))
+    }
+
+    /// The earliest time at which evidence that leads to an action crossed its threshold.
+    #[must_use]
+    pub fn crossed_at(&self) -> Option<Timestamp> {
+        let actionable = self.spec.evidence.iter().filter(|e| e.is_actionable());
+        actionable.map(EvidenceEntry::crossed_at).min()
+    }
+
+    /// The verdict of the human who decided about it, if one did.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.spec
+            .disposition
+            .as_ref()
+            .map(|disposition| disposition.verdict)
+    }
+}
+
+impl EvidenceEntry {
+    /// Whether it calls for more than an alert, in a mode that acts.
+    #[must_use]
+    pub fn is_actionable(&self) -> bool {
+        self.severity == Severity::Quarantine && !self.observe_only
+    }
+
+    /// The time of the contact with which the score crossed the threshold, as the log recorded it.
+    #[must_use]
+    pub fn crossed_at(&self) -> Timestamp {
+        let is_over = |point: &&HistoryPoint| point.score >= self.threshold;
+        let crossed = self.history.iter().find(is_over);
+        crossed.map_or(self.last_seen.0, |point| point.time.0)
+    }
+
+    /// By severity, then by how far the score exceeds the threshold.
+    #[must_use]
+    pub fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        let excess = |entry: &Self| entry.score / entry.threshold;
+        let by_excess = excess(self).total_cmp(&excess(other));
+        self.severity.cmp(&other.severity).then(by_excess)
+    }
 }
 
 /// The AgentRun that a pod belonged to.
@@ -121,14 +236,14 @@ pub struct EvidenceEntry {
     /// The node whose log showed it; where the controller itself read the log, its replica's name, or
     /// `controller` where it is the only one.
     #[schemars(length(min = 1, max = 253))]
-    pub node: String,
+    pub observer: String,
     /// What was recognised: `HorizontalScan`, `VerticalScan`, `Mining`, `ReverseTunnel`,
     /// `DnsTunnel`, `TunnelService`.
     #[schemars(length(min = 1, max = 63))]
     pub signature: String,
     /// `Alert` or `Quarantine`: whether the line of the false-quarantine budget was crossed.
-    #[schemars(extend("enum" = ["Alert", "Quarantine"]))]
-    pub severity: String,
+    #[schemars(with = "String", extend("enum" = ["Alert", "Quarantine"]))]
+    pub severity: Severity,
     /// Whether the run's mode is Observe: nothing is done to the pod for this entry.
     #[serde(default)]
     pub observe_only: bool,
@@ -150,36 +265,20 @@ pub struct EvidenceEntry {
     #[serde(default)]
     #[schemars(length(max = 10))]
     pub examples: Vec<ExampleFlow>,
-    /// What speaks against the finding.
+    /// Observations that make the finding less likely.
     #[serde(default)]
     #[schemars(length(max = 5), inner(length(max = 512)))]
-    pub against: Vec<String>,
+    pub counter_evidence: Vec<String>,
     /// How the score grew: one point for each time that this entry was written, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
-    pub course: Vec<CoursePoint>,
-}
-
-impl EvidenceEntry {
-    /// Whether this entry leads to an action: it crossed the quarantine threshold, in a mode that acts.
-    #[must_use]
-    pub fn is_actionable(&self) -> bool {
-        self.severity == Severity::Quarantine.name() && !self.observe_only
-    }
-
-    /// The time of the contact with which the score crossed the threshold, as the log recorded it.
-    #[must_use]
-    pub fn crossed_at(&self) -> Timestamp {
-        let is_over = |point: &&CoursePoint| point.score >= self.threshold;
-        let crossed = self.course.iter().find(is_over);
-        crossed.map_or(self.last_seen.0, |point| point.time.0)
-    }
+    pub history: Vec<HistoryPoint>,
 }
 
 /// How far the evidence was at one time.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct CoursePoint {
+pub struct HistoryPoint {
     /// The last contact that counted by then, as the log recorded it.
     pub time: MicroTime,
     /// Distinct contacts that counted by then.
@@ -245,12 +344,12 @@ pub struct Disposition {
     /// `Confirm`: it was right, the pod stays contained. `Release`: undo what was done.
     /// `Terminate`: end the run's owner and the pod.
     pub verdict: Verdict,
-    /// Who says so.
+    /// Who decided.
     #[schemars(length(min = 1, max = 253))]
-    pub by: String,
-    /// Why.
+    pub decided_by: String,
+    /// The reason for the decision.
     #[schemars(length(min = 1, max = 1024))]
-    pub why: String,
+    pub justification: String,
 }
 
 /// What a human decided.
@@ -280,7 +379,7 @@ pub struct IncidentStatus {
     #[schemars(length(max = 32))]
     pub actions: Vec<ActionRecord>,
     /// What must be restored on release. Written before the change that it undoes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "former::restore")]
     #[schemars(length(max = 16))]
     pub restore: Vec<RestoreEntry>,
     /// The pod as it was before an action that destroys it.
@@ -401,75 +500,11 @@ pub struct RestoreEntry {
     /// Its value before; absent where the field was not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::any_value")]
-    pub before: Option<serde_json::Value>,
+    pub original_value: Option<serde_json::Value>,
     /// The value that Yellowjack set. If the field holds another one at release, somebody else
     /// decided since, and it is left alone.
     #[schemars(schema_with = "schema::any_value")]
-    pub set: serde_json::Value,
-}
-impl Incident {
-    /// The conditions; none before the first status.
-    #[must_use]
-    pub fn conditions(&self) -> &[Condition] {
-        self.status
-            .as_ref()
-            .map_or(&[], |status| &status.conditions)
-    }
-
-    /// The recorded actions.
-    #[must_use]
-    pub fn actions(&self) -> &[ActionRecord] {
-        self.status.as_ref().map_or(&[], |status| &status.actions)
-    }
-
-    /// The original values of changed fields.
-    #[must_use]
-    pub fn restore(&self) -> &[RestoreEntry] {
-        self.status.as_ref().map_or(&[], |status| &status.restore)
-    }
-
-    /// The verdict of a human, if there is one.
-    #[must_use]
-    pub fn verdict(&self) -> Option<Verdict> {
-        self.spec.disposition.as_ref().map(|word| word.verdict)
-    }
-
-    /// Whether a human closed the Incident.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        condition_is(self.conditions(), IncidentCondition::Closed.name())
-    }
-
-    /// Whether the Incident is open and its pods are contained.
-    #[must_use]
-    pub fn is_contained(&self) -> bool {
-        condition_is(self.conditions(), IncidentCondition::Contained.name()) && !self.is_closed()
-    }
-
-    /// Whether any evidence calls for more than an alert, in a mode that acts.
-    #[must_use]
-    pub fn is_actionable(&self) -> bool {
-        self.spec.evidence.iter().any(EvidenceEntry::is_actionable)
-    }
-
-    /// The earliest time at which evidence that leads to an action crossed its threshold.
-    #[must_use]
-    pub fn crossed_at(&self) -> Option<Timestamp> {
-        let actionable = self.spec.evidence.iter().filter(|e| e.is_actionable());
-        actionable.map(EvidenceEntry::crossed_at).min()
-    }
-
-    /// The evidence of the highest severity, and among equals the furthest above its threshold.
-    #[must_use]
-    pub fn worst_evidence(&self) -> Option<&EvidenceEntry> {
-        self.spec.evidence.iter().max_by(|a, b| {
-            let rank = |entry: &EvidenceEntry| entry.severity == Severity::Quarantine.name();
-            let excess = |entry: &EvidenceEntry| entry.score / entry.threshold;
-            (rank(a), excess(a))
-                .partial_cmp(&(rank(b), excess(b)))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        })
-    }
+    pub applied_value: serde_json::Value,
 }
 
 impl ObjectTarget {

@@ -8,17 +8,20 @@ mod agent_run;
 mod conditions;
 mod contact_report;
 mod crds;
+mod former;
 mod incident;
 pub mod labels;
 mod page;
 mod policy;
 mod schema;
 
+#[cfg(test)]
+pub use agent_run::PodTemplate;
 pub use agent_run::{
     AgentRun, AgentRunSpec, AgentRunStatus, DetectionSpec, EgressPort, EgressRule, IngressRule,
-    Mode, NetworkSpec, OwnerReferenceTarget, PodTemplate, PodsSummary, Profile, Protocol,
-    QuotaSpec, ResourceDefaults, ResourcesSpec, ResponseAction, ResponseScope, ResponseSpec,
-    RunTemplate, SignatureModes, Target, Trace,
+    Mode, NetworkSpec, OwnerReferenceTarget, PodsSummary, Profile, Protocol, ResourceDefaults,
+    ResourcesSpec, ResponseAction, ResponseScope, ResponseSpec, RunTemplate, SignatureModes,
+    Target, Trace,
 };
 pub use conditions::{
     AgentRunCondition, IncidentCondition, Reason, condition_is, condition_of, set_condition,
@@ -29,14 +32,13 @@ pub use contact_report::{
 };
 pub use crds::{all as crds, to_yaml as crds_to_yaml};
 pub use incident::{
-    ActionKind, ActionRecord, ActionResult, Capture, CoursePoint, Disposition, EvidenceEntry,
-    ExampleFlow, Incident, IncidentSpec, IncidentStatus, ObjectTarget, Observation, RestoreEntry,
+    ActionKind, ActionRecord, ActionResult, Capture, Disposition, EvidenceEntry, ExampleFlow,
+    HistoryPoint, Incident, IncidentSpec, IncidentStatus, ObjectTarget, Observation, RestoreEntry,
     RunReference, SubjectReference, Verdict,
 };
 pub use page::conditions_page;
 pub use policy::{
-    CidrText, GuardrailPolicy, GuardrailPolicySpec, PolicyDetection, PolicyNetwork,
-    PolicyResources, PolicyResponse,
+    CidrText, GuardrailPolicy, GuardrailPolicySpec, PolicyNetwork, PolicyResources, PolicyResponse,
 };
 
 /// The API group.

@@ -21,7 +21,7 @@ use crate::cluster::{ApiError, FieldManager, LeaderGate, Writer, current_user};
 use crate::limits;
 use crate::model::clip;
 use crate::observability::chain;
-use tale::{Outcome, Tale, is_closed, verdict_name};
+use tale::{Outcome, Tale, verdict_name};
 
 /// Longest name of whoever decides, as the schema has it.
 const BY_CHARS_MAX: usize = 253;
@@ -89,8 +89,8 @@ async fn decide(args: &DecideArgs, verdict: Verdict) -> Result<Tale, PeopleError
     };
     let word = Disposition {
         verdict,
-        by: by.chars().take(BY_CHARS_MAX).collect(),
-        why: args.why.clone(),
+        decided_by: by.chars().take(BY_CHARS_MAX).collect(),
+        justification: args.why.clone(),
     };
     let is_said = incident
         .spec
@@ -127,7 +127,7 @@ async fn not_found(cluster: &Cluster, api: &Api<Incident>, name: &str) -> People
     };
     let open: Vec<&Incident> = listed
         .iter()
-        .filter(|incident| !is_closed(incident))
+        .filter(|incident| incident.is_open())
         .collect();
     let about = open.iter().find(|incident| {
         let run = incident.spec.run.as_ref();
@@ -163,10 +163,10 @@ fn refuse_settled(incident: &Incident, verdict: Verdict) -> Result<(), PeopleErr
     let by = format!(
         "{} by {} ({})",
         verdict_name(said.verdict),
-        said.by,
-        said.why
+        said.decided_by,
+        said.justification
     );
-    if is_closed(incident) {
+    if !incident.is_open() {
         let what = format!(
             "wanted to {} Incident {name}, and it is closed: {by}",
             verb(verdict)
@@ -307,7 +307,7 @@ async fn wait(
     let deadline = tokio::time::Instant::now() + limit;
     let is_waiting = verdict != Verdict::Confirm && !limit.is_zero();
     let mut now = ask("incidents", api.get(&name)).await?;
-    while is_waiting && !is_closed(&now) && tokio::time::Instant::now() < deadline {
+    while is_waiting && now.is_open() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(limits::PEOPLE_POLL).await;
         now = match ask("incidents", api.get(&name)).await {
             Ok(now) => now,
@@ -344,7 +344,8 @@ mod tests {
 
     #[test]
     fn what_is_settled_is_not_decided_again() {
-        let word = |verdict: &str| json!({ "verdict": verdict, "by": "ana", "why": "w" });
+        let word =
+            |verdict: &str| json!({ "verdict": verdict, "decidedBy": "ana", "justification": "w" });
         let refused = |disposition: &serde_json::Value, closed, verdict| {
             refuse_settled(&incident(disposition, closed), verdict).is_err()
         };

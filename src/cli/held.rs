@@ -11,7 +11,7 @@ use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt};
 use tokio::time::timeout;
 
-use crate::api::{Incident, condition_of, labels};
+use crate::api::{Incident, labels};
 use crate::cluster::connect;
 use crate::limits::{HELD_LINES_MAX, HELD_PAGE, HELD_PAGES_MAX};
 
@@ -114,8 +114,7 @@ fn held_by(incident: &Incident) -> Vec<String> {
     let Some(status) = &incident.status else {
         return Vec::new();
     };
-    let closed = condition_of(&status.conditions, "Closed");
-    if closed.is_some_and(|closed| closed.status == "True") {
+    if !incident.is_open() {
         return Vec::new();
     }
     let namespace = incident.namespace().unwrap_or_default();

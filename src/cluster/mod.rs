@@ -20,10 +20,10 @@ pub use client::{
 };
 pub use cluster_deny::ClusterDeny;
 pub use error::ApiError;
-pub use leader::{InvalidLeaseTimings, LeaderElector, LeaderGate, LeaseTimings, identity};
+pub use leader::{LeaderElector, LeaderGate, LeaseTimings, identity};
 pub use node_devices::shares_devices;
 pub use read::{
-    AccessRequest, OwnerChain, Owners, Reader, catch_up, current_user, kind_of, may_current_user,
+    AccessRequest, Owners, Reader, catch_up, current_user, kind_of, may_current_user,
     may_service_account, read,
 };
 pub use store::{

@@ -1,12 +1,17 @@
-//! How long a run that failed waits: 1 s, doubled with each failure in a row, at most
-//! [`limits::RETRY_WAIT_MAX_S`], spread by a random half so that many runs do not come at once.
+//! Failures in a row by object, and how long each waits for its next attempt: from 1 s to
+//! [`limits::RETRY_WAIT_MAX_S`].
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::limits;
+use crate::model::backoff;
+
+/// The wait after the first failure.
+const MIN: Duration = Duration::from_secs(1);
 
 /// Failures in a row by object. Holds the objects that fail, which the API server holds too.
 pub struct Attempts<K> {
@@ -26,26 +31,23 @@ impl<K> Default for Attempts<K> {
 impl<K: Eq + Hash + Clone> Attempts<K> {
     /// The object failed once more; how long to wait.
     pub fn failed(&self, object: &K) -> Duration {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         let count = failures.entry(object.clone()).or_insert(0);
-        let attempt = *count;
         *count = count.saturating_add(1);
+        let attempt = *count;
         drop(failures);
-        let seconds = 1_u64
-            .checked_shl(attempt)
-            .unwrap_or(limits::RETRY_WAIT_MAX_S)
-            .min(limits::RETRY_WAIT_MAX_S);
-        let whole = Duration::from_secs(seconds);
-        let share = self.random.hash_one((object, attempt)) % 1000;
-        whole / 2 + whole.mul_f64(f64::from(u32::try_from(share).unwrap_or(0)) / 2000.0)
+        let random = self.random.hash_one((object, attempt));
+        backoff(
+            MIN,
+            Duration::from_secs(limits::RETRY_WAIT_MAX_S),
+            attempt,
+            random,
+        )
     }
 
     /// The object is well, or gone.
     pub fn clear(&self, object: &K) {
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(object);
+        self.failures.lock().remove(object);
     }
 }
 

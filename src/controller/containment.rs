@@ -3,18 +3,17 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::apply::{Applied, State};
 use super::status::{Said, say};
 use super::validate::{Validated, is_quarantined};
-use crate::api::{Incident, IncidentCondition, Reason, condition_is, condition_of};
+use crate::api::{Incident, IncidentCondition, Reason};
 
 /// Whether a finding is open.
 pub(super) fn suspicious(open: &[&Arc<Incident>]) -> Said {
     let Some(first) = open.first() else {
-        return say(Some(false), Reason::NothingOpen, "no Incident is open");
+        return say(Some(false), Reason::NoOpenIncidents, "no Incident is open");
     };
     let more = open.len() - 1;
     let message = if more == 0 {
@@ -32,7 +31,7 @@ pub(super) fn quarantined(
     applied: &Applied,
     open: &[&Arc<Incident>],
 ) -> Said {
-    let contained: Vec<&&Arc<Incident>> = open.iter().filter(|i| is_contained(i)).collect();
+    let contained: Vec<&&Arc<Incident>> = open.iter().filter(|i| i.is_contained()).collect();
     let named =
         |incident: &Incident, rest: &str| format!("Incident {}: {rest}", incident.name_any());
     if let Some(incident) = contained.iter().find(|incident| survives(incident)) {
@@ -41,9 +40,10 @@ pub(super) fn quarantined(
     }
     for reason in [Reason::Isolated, Reason::OwnerSuspended, Reason::PodGone] {
         let found = contained.iter().find(|incident| {
-            said_about(incident, IncidentCondition::Contained)
+            incident
+                .condition(IncidentCondition::Contained)
                 .is_some_and(|said| said.reason == reason.name())
-                && !is_verified(incident)
+                && !incident.is(IncidentCondition::Verified)
         });
         if let Some(incident) = found {
             let message = match reason {
@@ -55,7 +55,8 @@ pub(super) fn quarantined(
         }
     }
     if let Some(incident) = contained.first() {
-        let is_gone = said_about(incident, IncidentCondition::Contained)
+        let is_gone = incident
+            .condition(IncidentCondition::Contained)
             .is_some_and(|said| said.reason == Reason::PodGone.name());
         return if is_gone {
             say(
@@ -92,29 +93,9 @@ pub(super) fn quarantined(
     }
 }
 
-fn said_about(incident: &Incident, condition: IncidentCondition) -> Option<&Condition> {
-    condition_of(&incident.status.as_ref()?.conditions, condition.name())
-}
-
-fn conditions(incident: &Incident) -> &[Condition] {
-    incident.status.as_ref().map_or(&[], |s| &s.conditions)
-}
-
-/// Whether no human has closed it.
-pub(super) fn is_open(incident: &Incident) -> bool {
-    !condition_is(conditions(incident), IncidentCondition::Closed.name())
-}
-
-fn is_contained(incident: &Incident) -> bool {
-    condition_is(conditions(incident), IncidentCondition::Contained.name())
-}
-
-fn is_verified(incident: &Incident) -> bool {
-    condition_is(conditions(incident), IncidentCondition::Verified.name())
-}
-
 /// Whether traffic was seen after the deny stood.
 pub(super) fn survives(incident: &Incident) -> bool {
-    said_about(incident, IncidentCondition::Verified)
+    incident
+        .condition(IncidentCondition::Verified)
         .is_some_and(|said| said.reason == Reason::ConnectionsSurvive.name())
 }

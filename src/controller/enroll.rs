@@ -3,8 +3,6 @@
 //! The membership serves the response, by UID, and follows the watch. Attribution keeps what it was told
 //! of a pod that has ended, because the last lines of a log come after that.
 
-use std::sync::PoisonError;
-
 use kube::ResourceExt;
 
 use super::feed::membership_of;
@@ -21,7 +19,7 @@ impl Controller {
         let left = self.membership.set(&id, pod_uids.iter().cloned());
         let keys = pod_uids.iter().map(|uid| PodKey::from(uid.as_str()));
         let news: Vec<PodKey> = {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let index = self.index.read();
             keys.filter(|key| index.membership(key) != Some(&membership))
                 .collect()
         };
@@ -29,7 +27,7 @@ impl Controller {
         if news.is_empty() && left.is_empty() {
             return;
         }
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.index.write();
         for key in news {
             index.enroll(&key, Some(membership.clone()));
         }

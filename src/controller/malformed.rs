@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -47,7 +47,7 @@ impl Malformed {
     /// Says and counts it, once per version.
     pub fn note(&self, kind: &str, namespace: &str, name: &str, version: &str, error: &str) {
         let key = format!("{kind}/{namespace}/{name}");
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock();
         if said.get(&key).is_some_and(|known| known == version) {
             return;
         }
@@ -75,7 +75,7 @@ impl Malformed {
 
     /// The AgentRun can be read by now.
     pub fn mended(&self, namespace: &str, name: &str) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         if !waiting.is_empty() {
             waiting.remove(&(namespace.to_owned(), name.to_owned()));
         }
@@ -83,7 +83,7 @@ impl Malformed {
 
     /// The AgentRun waits for its condition.
     fn wait_again(&self, namespace: &str, name: &str, error: &str) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         if waiting.len() < limits::MALFORMED_MAX {
             let error = BoundedText::new(error).as_str().to_owned();
             waiting.insert((namespace.to_owned(), name.to_owned()), error);
@@ -92,7 +92,7 @@ impl Malformed {
     }
 
     fn take(&self) -> Vec<((String, String), String)> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         waiting.drain().collect()
     }
 }
@@ -217,6 +217,6 @@ mod tests {
             malformed.report("ns", &n.to_string(), "1", "broken");
         }
         assert!(malformed.take().len() <= limits::MALFORMED_MAX);
-        assert!(malformed.said.lock().unwrap().len() <= limits::MALFORMED_MAX);
+        assert!(malformed.said.lock().len() <= limits::MALFORMED_MAX);
     }
 }

@@ -37,7 +37,7 @@ mod wake;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -45,6 +45,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -236,7 +237,7 @@ impl Controller {
     }
 
     fn facts(&self) -> Arc<ClusterFacts> {
-        Arc::clone(&self.facts.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.facts.read())
     }
 
     async fn reconcile_runs(self: Arc<Self>, shutdown: CancellationToken) {

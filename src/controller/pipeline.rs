@@ -19,9 +19,10 @@ mod take;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -279,7 +280,7 @@ impl Pipeline {
         if let Signal::Lost(lost) = signal {
             self.counters.lost.fetch_add(lost.count, Ordering::Relaxed);
             self.health.lost(source, Instant::now());
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let index = self.index.read();
             take_loss(&mut self.engine, &index, id, lost);
             return Whose::Nobodys(LineFate::Neutral);
         }
@@ -287,7 +288,7 @@ impl Pipeline {
             self.counters.unattributed.count(UnattributedReason::Ahead);
             return Whose::Nobodys(LineFate::Unused(Unused::Ahead));
         }
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.index.read();
         let (pod, found) = match take_signal(&mut self.engine, &index, id, signal) {
             Ok(taken) => taken,
             Err(why) => {
@@ -429,11 +430,11 @@ impl Pipeline {
         {
             let read = (0..self.sources.len()).filter_map(|source| reached.of(source, now));
             let read_up_to = read.min().unwrap_or(EventTime::MIN);
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let index = self.index.read();
             findings.extend(self.reports.exchange(&mut self.engine, &index, read_up_to));
         }
         for finding in findings {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let index = self.index.read();
             let facts = index.pod(&finding.subject.pod).cloned();
             drop(index);
             if let Some(facts) = facts {
@@ -478,7 +479,7 @@ impl Pipeline {
             return;
         }
         progress.swept = Some(now);
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.index.write();
         forget_gone(&mut self.engine, &mut index, wall_clock());
     }
 

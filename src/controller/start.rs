@@ -9,8 +9,8 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 
 use crate::api::{
-    ActionKind, AgentRun, AgentRunCondition, Incident, IncidentCondition, ObjectTarget, Reason,
-    Verdict, condition_is, condition_of, labels,
+    ActionKind, AgentRun, AgentRunCondition, Incident, ObjectTarget, Reason, Verdict, condition_of,
+    labels,
 };
 
 /// What to do about the Job.
@@ -96,16 +96,14 @@ pub fn has_completed(run: &AgentRun) -> bool {
 fn holds(incident: &Incident, job_name: &str) -> bool {
     let is_job = |target: &ObjectTarget| target.kind == "Job" && target.name == job_name;
     let status = incident.status.as_ref();
-    let verdict = incident.spec.disposition.as_ref().map(|d| d.verdict);
+    let verdict = incident.verdict();
     if verdict == Some(Verdict::Terminate) {
         return true;
     }
     if status.is_some_and(|s| s.restore.iter().any(|entry| is_job(&entry.target))) {
         return true;
     }
-    let conditions = status.map_or(&[][..], |s| &s.conditions);
-    let is_closed = condition_is(conditions, IncidentCondition::Closed.name());
-    let is_released = verdict == Some(Verdict::Release) && is_closed;
+    let is_released = verdict == Some(Verdict::Release) && !incident.is_open();
     let acted = status.is_some_and(|s| {
         s.actions.iter().any(|action| {
             matches!(action.kind, ActionKind::Suspend | ActionKind::Terminate)

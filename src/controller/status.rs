@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::apply::{Applied, State};
-use super::containment::{is_open, quarantined, survives, suspicious};
+use super::containment::{quarantined, survives, suspicious};
 use super::dereference::Observed;
 use super::start::{Ended, ended, has_completed};
 use super::validate::{Stamp, Validated, is_quarantined, is_selected};
@@ -46,7 +46,7 @@ pub fn status(
     now: Timestamp,
 ) -> AgentRunStatus {
     let mut next = observed.run.status.clone().unwrap_or_default();
-    let open: Vec<&Arc<Incident>> = observed.incidents.iter().filter(|i| is_open(i)).collect();
+    let open: Vec<&Arc<Incident>> = observed.incidents.iter().filter(|i| i.is_open()).collect();
     let said = all_conditions(observed, validated, applied, &open, now);
     let generation = observed.run.metadata.generation;
     for (condition, said) in said {
@@ -254,7 +254,7 @@ fn network_guarded(validated: &Validated, applied: &Applied, open: &[&Arc<Incide
     let others = said_of_others(&validated.accepted);
     say(
         Some(true),
-        Reason::PoliciesSelect,
+        Reason::PoliciesApplied,
         format!(
             "the guard is stored, selects {} pods, and {others}; whether the network backend enforces it is not probed",
             members.len()
@@ -343,7 +343,7 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
     match &observed.agents.verdict(own, nodes, now) {
         SignalsVerdict::Fresh => say(
             Some(true),
-            Reason::SourcesSpeak,
+            Reason::SourcesFresh,
             "every source spoke lately",
         ),
         SignalsVerdict::NoSource => say(
@@ -380,7 +380,7 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
             let names = names.join(", ");
             let message =
                 format!("every source spoke lately; many lines of these cannot be read: {names}");
-            say(Some(true), Reason::SourcesSpeak, message)
+            say(Some(true), Reason::SourcesFresh, message)
         }
     }
 }
@@ -398,8 +398,8 @@ const fn reason_of(why: WhyUnusable) -> Reason {
 fn was_fresh(observed: &Observed) -> Option<Said> {
     let status = observed.run.status.as_ref()?;
     let stored = condition_of(&status.conditions, AgentRunCondition::SignalsFresh.name())?;
-    let is_fresh = stored.status == "True" && stored.reason == Reason::SourcesSpeak.name();
-    is_fresh.then(|| say(Some(true), Reason::SourcesSpeak, stored.message.clone()))
+    let is_fresh = stored.status == "True" && stored.reason == Reason::SourcesFresh.name();
+    is_fresh.then(|| say(Some(true), Reason::SourcesFresh, stored.message.clone()))
 }
 
 /// The stored SignalsFresh, where it says that a log is of no use.
@@ -450,7 +450,7 @@ fn ready(
     }
     say(
         Some(true),
-        Reason::GuardrailsStand,
+        Reason::GuardrailsInPlace,
         "the guardrails stand and nothing is quarantined",
     )
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -140,7 +140,7 @@ impl Controller {
     fn set_nodes(&self, nodes: &[NodeFacts]) {
         let names = nodes.iter().map(|node| node.name.as_str());
         let addresses = nodes.iter().flat_map(|node| node.addresses.iter().copied());
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.index.write();
         index.set_nodes(names, addresses);
     }
 
@@ -161,7 +161,7 @@ impl Controller {
     pub(super) fn listen(&self) -> Standing {
         let agents = Agents::of(self.stores.leases.state().iter().map(AsRef::as_ref));
         let of_agents = agents.standing(Timestamp::now());
-        *self.agents.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(agents);
+        *self.agents.write() = Arc::new(agents);
         (self.certainty(), self.signals(), of_agents)
     }
 
@@ -245,7 +245,6 @@ impl Controller {
         }
         self.index
             .write()
-            .unwrap_or_else(PoisonError::into_inner)
             .set_nodes_sharing_devices(sharing.into_iter());
         let services: Api<ServiceCIDR> = Api::all(client.clone());
         match read(services.list(&ListParams::default())).await {
@@ -273,10 +272,7 @@ impl Controller {
 
     /// Returns whether they are others than before.
     fn set_facts(&self, facts: ClusterFacts) -> bool {
-        let mut held = self
-            .facts
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held = self.facts.write();
         if **held == facts {
             return false;
         }
@@ -289,7 +285,7 @@ impl Controller {
 
     /// What the node agents said last.
     pub(super) fn agents(&self) -> Arc<Agents> {
-        Arc::clone(&self.agents.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.agents.read())
     }
 
     pub(super) fn certainty(&self) -> Certainty {

@@ -15,7 +15,7 @@ use crate::api::{AgentRun, labels};
 use crate::cluster::Pod;
 use crate::guardrails::audit::{Protection, all_widening, selects, widening};
 use crate::guardrails::ceiling::{Evaluation, Quota, evaluate};
-use crate::guardrails::membership::{Claim, Coverage, coverage, covers, overlap_message};
+use crate::guardrails::membership::{Claim, claims_on, covers, overlap_message};
 use crate::guardrails::network::{run_network_policy, standing_deny_network_policy};
 use crate::guardrails::quota::{limit_range, resource_quota};
 use crate::guardrails::{Problem, job};
@@ -175,17 +175,17 @@ fn coverages(observed: &Observed) -> Coverages {
             found.enrolled.extend(seen.pod.uid());
         }
         let claims: Vec<Claim<'_>> = claimants.into_iter().map(|run| claim(run)).collect();
-        let among = coverage(&claims, pod_labels, &seen.owners);
+        let among = claims_on(&claims, pod_labels, &seen.owners);
         if has_ended(&seen.pod) {
             continue;
         }
-        if let Coverage::Overlap(claimants) = &among {
-            let message = overlap_message(&seen.pod.name_any(), claimants);
+        if among.len() > 1 {
+            let message = overlap_message(&seen.pod.name_any(), &among);
             found.overlaps.push(message);
         }
         found.members.push(Member {
             stamp: stamp(observed, pod_labels),
-            is_sole: !matches!(among, Coverage::Overlap(_)),
+            is_sole: among.len() < 2,
             pod: Arc::clone(&seen.pod),
         });
     }

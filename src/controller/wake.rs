@@ -6,11 +6,12 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::{Stream, stream};
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Objects of one kind that wait. Cheap to clone; all clones are one set.
@@ -39,12 +40,7 @@ impl<K: Resource<DynamicType = ()>> Default for Wakeups<K> {
 impl<K: Resource<DynamicType = ()>> Wakeups<K> {
     /// The object must be looked at.
     pub fn wake(&self, object: ObjectRef<K>) {
-        let is_new = self
-            .0
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(object);
+        let is_new = self.0.waiting.lock().insert(object);
         if is_new {
             self.0.any.notify_one();
         }
@@ -72,7 +68,7 @@ impl<K: Resource<DynamicType = ()>> Wakeups<K> {
 
 impl<K: Resource<DynamicType = ()>> Inner<K> {
     fn take(&self) -> Vec<ObjectRef<K>> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         std::mem::take(&mut *waiting).into_iter().collect()
     }
 }

@@ -47,7 +47,6 @@ pub use engine::{Engine, EngineConfig, ErrorBudget, RestoreError, Saving};
 pub use intel::{ParseProblem, PoolList};
 pub use scope::{Scope, Scopes};
 pub use sketch::HashKey;
-pub use visibility::Lack;
 
 #[cfg(test)]
 mod tests;

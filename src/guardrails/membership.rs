@@ -33,47 +33,20 @@ pub struct OwnerLink {
     pub uid: String,
 }
 
-/// The runs that cover a pod.
-#[derive(Clone, Debug)]
-pub enum Coverage<'a, 'c> {
-    /// No run.
-    None,
-    /// One run.
-    One(&'c Claim<'a>),
-    /// Several runs. Such a pod is not changed.
-    Overlap(Vec<&'c Claim<'a>>),
-}
-
-impl<'a, 'c> Coverage<'a, 'c> {
-    /// The one run that covers the pod.
-    #[must_use]
-    pub fn one(&self) -> Option<&'c Claim<'a>> {
-        match self {
-            Self::One(claim) => Some(claim),
-            Self::None | Self::Overlap(_) => None,
-        }
-    }
-}
-
-/// The runs that cover a pod with these labels and owners (nearest first).
+/// The claims that cover the pod with these labels and owners (nearest first), sorted by name. With more than one,
+/// nothing is changed on the pod.
 #[must_use]
-pub fn coverage<'a, 'c>(
+pub fn claims_on<'a, 'c>(
     claims: &'c [Claim<'a>],
     labels: &BTreeMap<String, String>,
     owners: &[OwnerLink],
-) -> Coverage<'a, 'c> {
+) -> Vec<&'c Claim<'a>> {
     let mut found: Vec<&Claim<'_>> = claims
         .iter()
         .filter(|claim| covers(claim, labels, owners))
         .collect();
-    match found.len() {
-        0 => Coverage::None,
-        1 => found.pop().map_or(Coverage::None, Coverage::One),
-        _ => {
-            found.sort_by(|left, right| left.name.cmp(right.name));
-            Coverage::Overlap(found)
-        }
-    }
+    found.sort_by(|left, right| left.name.cmp(right.name));
+    found
 }
 
 /// Whether this claim alone covers the pod.
@@ -184,7 +157,7 @@ mod tests {
         let target = by_label("agent");
         let other = by_label("other");
         let claims = [claim("a", &target), claim("b", &other)];
-        assert_eq!(coverage(&claims, &agent(), &[]).one().unwrap().name, "a");
+        assert_eq!(claims_on(&claims, &agent(), &[])[0].name, "a");
     }
 
     #[test]
@@ -195,9 +168,9 @@ mod tests {
             owner("ray.io/v1", "RayCluster", "train-x", "1"),
             owner("ray.io/v1alpha1", "RayJob", "train", "2"),
         ];
-        assert!(coverage(&claims, &agent(), &chain).one().is_some());
+        assert!(claims_on(&claims, &agent(), &chain).len() == 1);
         let foreign = [owner("example.com/v1", "RayJob", "train", "2")];
-        assert!(coverage(&claims, &agent(), &foreign).one().is_none());
+        assert!(claims_on(&claims, &agent(), &foreign).is_empty());
     }
 
     #[test]
@@ -213,10 +186,10 @@ mod tests {
             owner("yellowjack.dev/v1alpha1", "AgentRun", "a", "uid-a"),
         ];
         let older = [owner("yellowjack.dev/v1alpha1", "AgentRun", "a", "uid-old")];
-        assert!(coverage(&claims, &BTreeMap::new(), &ours).one().is_some());
-        assert!(coverage(&claims, &BTreeMap::new(), &older).one().is_none());
+        assert!(claims_on(&claims, &BTreeMap::new(), &ours).len() == 1);
+        assert!(claims_on(&claims, &BTreeMap::new(), &older).is_empty());
         let labelled = [(crate::api::labels::RUN.to_owned(), "a".to_owned())].into();
-        assert!(coverage(&claims, &labelled, &[]).one().is_none());
+        assert!(claims_on(&claims, &labelled, &[]).is_empty());
     }
 
     #[test]
@@ -224,9 +197,7 @@ mod tests {
         let (first, second) = (by_label("agent"), by_owner("batch/v1", "Job", "j"));
         let claims = [claim("zeta", &second), claim("alpha", &first)];
         let chain = [owner("batch/v1", "Job", "j", "1")];
-        let Coverage::Overlap(found) = coverage(&claims, &agent(), &chain) else {
-            panic!("expected an overlap");
-        };
+        let found = claims_on(&claims, &agent(), &chain);
         assert!(overlap_message("p", &found).contains("alpha and zeta"));
     }
 
@@ -236,9 +207,6 @@ mod tests {
             selector: Some(LabelSelector::default()),
             ..Target::default()
         };
-        assert!(matches!(
-            coverage(&[claim("a", &target)], &agent(), &[]),
-            Coverage::None
-        ));
+        assert!(claims_on(&[claim("a", &target)], &agent(), &[]).is_empty());
     }
 }

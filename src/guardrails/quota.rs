@@ -133,7 +133,7 @@ pub fn bound(
         );
         return result(None, Reason::QuotaNotCounted, message);
     }
-    result(Some(true), Reason::QuotaCounts, headroom(quota))
+    result(Some(true), Reason::QuotaEnforced, headroom(quota))
 }
 
 fn missed_by_scope(quota: &Quota, pods: &[QuotaPod<'_>]) -> usize {

@@ -3,6 +3,7 @@
 //! Decoders create signals, attribution adds a subject, detectors create findings. This module uses no Kubernetes type and
 //! does no I/O (INV-1): the operator and `yellowjack replay` use the same values.
 
+mod backoff;
 pub mod duration;
 pub mod escape;
 mod finding;
@@ -13,6 +14,7 @@ mod text;
 mod time;
 mod trace_id;
 
+pub use backoff::backoff;
 pub use finding::{Evidence, Example, Finding, Severity, Signature};
 pub use flow::{
     DnsQuery, Flow, LostEvents, Neighbour, Outcome, PodHint, Signal, TlsName, Transport, Volume,

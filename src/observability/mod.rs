@@ -15,7 +15,7 @@ pub use labels::{
     Receiver, ReportResult, ReportedContactResult, SampleResult, ScrapeResult, StateDefect,
     StateWriteResult, UnattributedReason, WriteOutcome,
 };
-pub use metrics::{Kind, Label, LatencyHistogram, Metric, Read, Reading, metrics_page};
+pub use metrics::{Kind, LatencyHistogram, Metric, Read, Reading, metrics_page};
 
 /// The format of log lines.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

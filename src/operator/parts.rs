@@ -1,12 +1,13 @@
 //! The parts of a running program, built from the configuration and shared by its tasks. Nothing is
 //! decided here: a part knows only what it is given.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::config::{Component, OperatorConfig, ResponseConfig};
@@ -162,10 +163,7 @@ impl Operator {
             .filter(|pod| !has_ended(pod))
             .filter_map(|pod| facts_of(pod));
         let now = EventTime::from(Timestamp::now());
-        self.index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .reset(living, now);
+        self.index.write().reset(living, now);
     }
 
     pub(super) fn recorder(&self) -> Recorder {

@@ -1,12 +1,11 @@
 //! What the program reports about itself: readiness, metrics, and totals at its end.
 
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::leadership::lacks_lease;
 use super::parts::Operator;
-use crate::api::{Incident, IncidentCondition, condition_is};
+use crate::api::Incident;
 use crate::observability::{
     FindingResult, IndexDrop, LabelValue, LineResult, LineUse, LossPlace, Metric, Reading,
     Receiver, ReportResult, ReportedContactResult, SampleResult, ScrapeResult, StateWriteResult,
@@ -80,12 +79,11 @@ fn line_readings(operator: &Operator) -> Vec<Reading> {
 }
 
 fn object_readings(operator: &Operator) -> Vec<Reading> {
-    let is_open = |incident: &Incident| {
-        let status = incident.status.as_ref();
-        let closed = IncidentCondition::Closed.name();
-        !status.is_some_and(|status| condition_is(&status.conditions, closed))
-    };
-    let open_count = operator.stores.incidents.state_filter(is_open).len();
+    let open_count = operator
+        .stores
+        .incidents
+        .state_filter(Incident::is_open)
+        .len();
     let malformed_count = operator.controller.malformed_count();
     vec![
         Reading::plain(Metric::ObjectsMalformed, malformed_count),
@@ -98,7 +96,7 @@ fn object_readings(operator: &Operator) -> Vec<Reading> {
 fn source_readings(operator: &Operator) -> Vec<Reading> {
     let mut readings = Vec::new();
     let sources = &operator.sources;
-    let sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
+    let sources = sources.lock();
     for source in sources.iter() {
         let health = source.health.snapshot();
         let of_source = |metric, value| Reading::of_source(metric, &source.name, value);
@@ -156,7 +154,7 @@ fn attribution_readings(operator: &Operator) -> Vec<Reading> {
     let unattributed = Reading::all(Metric::SignalsUnattributed, &lines.unattributed);
     let stats = {
         let index = &operator.index;
-        let index = index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = index.read();
         index.stats()
     };
     let dropped = [
@@ -216,7 +214,7 @@ fn contact_report_readings(operator: &Operator) -> Vec<Reading> {
 /// Results of scrapes, by source of node metrics.
 fn scrape_readings(operator: &Operator) -> Vec<Reading> {
     let scrapes = &operator.scrapes;
-    let scrapes = scrapes.lock().unwrap_or_else(PoisonError::into_inner);
+    let scrapes = scrapes.lock();
     let of_source = |(name, scrapes): &(String, std::sync::Arc<ScrapeCounters>)| {
         [
             (ScrapeResult::News, &scrapes.news),
@@ -234,7 +232,7 @@ fn scrape_readings(operator: &Operator) -> Vec<Reading> {
 /// Results of the samples in all scrapes. Empty where nothing is scraped.
 fn sample_readings(operator: &Operator) -> Vec<Reading> {
     let scrapes = &operator.scrapes;
-    let scrapes = scrapes.lock().unwrap_or_else(PoisonError::into_inner);
+    let scrapes = scrapes.lock();
     if scrapes.is_empty() {
         return Vec::new();
     }

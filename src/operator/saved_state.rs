@@ -1,6 +1,6 @@
 //! Restores the detection state that was saved before a restart, before the sources start.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::parts::Operator;
 use crate::api::{Incident, IncidentCondition};
@@ -34,10 +34,7 @@ pub(super) fn restored_engine(operator: &Operator) -> (Engine, Memory, Vec<Attri
 fn drop_ended_pods(operator: &Operator, restored: &mut Restored) {
     // The API truncates its times to whole seconds.
     let since = restored.saved_at.plus_micros(-limits::CLOCK_SKEW_MICROS);
-    let index = operator
-        .index
-        .read()
-        .unwrap_or_else(PoisonError::into_inner);
+    let index = operator.index.read();
     restored.engine.retain(|pod| index.pod(pod).is_some());
     drop(index);
     let is_closed = |incident: &Incident| closed_at(incident) >= Some(since);
@@ -49,10 +46,9 @@ fn drop_ended_pods(operator: &Operator, restored: &mut Restored) {
 
 /// When an Incident was closed. `None` while it is open.
 fn closed_at(incident: &Incident) -> Option<EventTime> {
-    let conditions = &incident.status.as_ref()?.conditions;
-    let closed = IncidentCondition::Closed.name();
-    let condition = conditions
-        .iter()
-        .find(|condition| condition.type_ == closed && condition.status == "True")?;
+    let condition = incident.condition(IncidentCondition::Closed)?;
+    if incident.is_open() {
+        return None;
+    }
     Some(EventTime::from(condition.last_transition_time.0))
 }

@@ -1,6 +1,6 @@
 //! Starts the readers of logs, the scrapers of node metrics, and the pipeline that both feed.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context;
 use kube::Client;
@@ -49,10 +49,7 @@ impl SignalTasks {
             health: reader.health_reader(),
             relay: reader.relay_counters(),
         });
-        *operator
-            .sources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = counted.collect();
+        *operator.sources.lock() = counted.collect();
         let pipeline = pipeline(operator, &readers, findings);
         let runtime = tokio::runtime::Handle::current();
         let drain = drain_pipeline.clone();
@@ -221,11 +218,7 @@ pub(super) async fn start_scrapers(
             counters: Arc::default(),
         };
         let counters = (source.name.clone(), Arc::clone(&scraper.counters));
-        operator
-            .scrapes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(counters);
+        operator.scrapes.lock().push(counters);
         tasks.spawn(scraper.run(sender.clone()));
     }
     Ok(samples)

@@ -1,6 +1,6 @@
 //! Starts the watches, and passes their events to the parts that need them.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::config::Component;
 use super::parts::Operator;
-use crate::api::{Incident, IncidentCondition, condition_is, labels};
+use crate::api::{Incident, labels};
 use crate::cluster::{
     Pod, StoreWriter, StoreWriters, WatchEvent, follow, prune_job, prune_metadata, prune_pod,
     prune_quota,
@@ -35,7 +35,6 @@ pub(super) fn start(
     let all = Config::default;
     let managed = || labelled(labels::MANAGED_BY, labels::MANAGED_BY_VALUE);
     let namespace = operator.config.namespace.as_deref();
-    let policies = Api::all(client.clone());
     let leases = Api::namespaced(client.clone(), &operator.config.agent_namespace);
     let mut watches = Watches {
         operator,
@@ -48,7 +47,7 @@ pub(super) fn start(
         operator.wakeup.wake();
     });
     watches.start_on(
-        policies,
+        Api::all(client.clone()),
         all(),
         prune_metadata,
         writers.policies,
@@ -188,8 +187,8 @@ fn on_incident(operator: &Operator, event: &WatchEvent<Incident>) {
         old: Some(old),
         new,
     } = event
-        && is_closed(new)
-        && !is_closed(old)
+        && !new.is_open()
+        && old.is_open()
     {
         // The replica that closed it has done this already; this is for the other processes.
         let pod = PodKey::from(new.spec.subject.uid.as_str());
@@ -203,12 +202,7 @@ fn on_incident(operator: &Operator, event: &WatchEvent<Incident>) {
 
 fn on_pod(operator: &Operator, event: &WatchEvent<Pod>) {
     let now = EventTime::from(Timestamp::now());
-    let index = || {
-        operator
-            .index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-    };
+    let index = || operator.index.write();
     match event {
         WatchEvent::Changed { new, .. } => {
             if let Some(facts) = facts_of(new) {
@@ -236,9 +230,4 @@ fn wake_incidents<K: Resource<DynamicType = ()>>(operator: &Operator, event: &Wa
         let namespace = object.namespace().unwrap_or_default();
         operator.incidents.wake_namespace(&namespace);
     }
-}
-
-fn is_closed(incident: &Incident) -> bool {
-    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    condition_is(conditions, IncidentCondition::Closed.name())
 }

@@ -21,15 +21,13 @@ mod setup;
 mod terms;
 mod timeline;
 
-pub use captures::{Capture, LeftOut, find_captures};
-pub use files::FileResult;
-pub use labels::{Label, LabelKind, Labels};
-pub use report::{Colour, json, markdown, text};
-pub use run::{CaptureResult, Recorded, SubjectResult, Tally, Verdict, replay_capture};
-pub use score::{Score, score};
+pub use captures::{Capture, find_captures};
+pub use labels::{LabelKind, Labels};
+pub use report::{json, markdown, text};
+pub use run::{CaptureResult, Verdict, replay_capture};
+pub use score::score;
 pub use setup::{Setup, SetupFiles};
-pub use terms::{HeldBack, InForce, Terms};
-pub use timeline::Timeline;
+pub use terms::Terms;
 
 use std::path::PathBuf;
 

@@ -10,7 +10,7 @@ use crate::model::{Severity, Signature};
 pub(super) fn strongest(incident: &Incident) -> Option<&EvidenceEntry> {
     let rank = |entry: &EvidenceEntry| {
         (
-            entry.severity == Severity::Quarantine.name(),
+            entry.severity == Severity::Quarantine,
             entry.score / entry.threshold,
         )
     };
@@ -38,27 +38,27 @@ pub(super) fn findings(incident: &Incident) -> Vec<ReportedFinding> {
 }
 
 fn finding(entry: &EvidenceEntry) -> ReportedFinding {
-    let point = |point: &crate::api::CoursePoint| CoursePoint {
+    let point = |point: &crate::api::HistoryPoint| CoursePoint {
         time: Moment::new(point.time.0),
         score: finite(point.score),
         threshold: finite(point.threshold),
         contacts: point.contacts,
     };
     let mut course: Vec<_> = entry
-        .course
+        .history
         .iter()
         .take(limits::COURSE_MAX)
         .map(point)
         .collect();
     course.sort_by_key(|point| point.time);
     ReportedFinding {
-        node: clean(&entry.node),
+        node: clean(&entry.observer),
         signature: clean(&entry.signature),
         title: Signature::from_name(&entry.signature).map_or_else(
             || clean(&entry.signature),
             |signature| title(signature).to_owned(),
         ),
-        severity: clean(&entry.severity),
+        severity: entry.severity.name().to_owned(),
         observe_only: entry.observe_only,
         score: finite(entry.score),
         threshold: finite(entry.threshold),
@@ -68,7 +68,7 @@ fn finding(entry: &EvidenceEntry) -> ReportedFinding {
         summary: clean(&entry.summary),
         why: why(entry),
         against: entry
-            .against
+            .counter_evidence
             .iter()
             .take(limits::AGAINST_MAX)
             .map(|text| clean(text))
@@ -143,7 +143,7 @@ pub(super) fn behavior_of(signature: &str) -> &'static str {
 /// Why the evidence is a finding. docs/detection.md explains it in detail.
 fn why(entry: &EvidenceEntry) -> Vec<String> {
     let over = entry.score - entry.threshold;
-    let is_quarantine = entry.severity == Severity::Quarantine.name();
+    let is_quarantine = entry.severity == Severity::Quarantine;
     let line = if is_quarantine { "quarantine" } else { "alert" };
     let mut sentences = match Signature::from_name(&entry.signature) {
         Some(Signature::HorizontalScan | Signature::VerticalScan) => vec![

@@ -26,12 +26,8 @@ use crate::api::{AgentRun, Incident};
 use crate::model::escape::for_terminal;
 
 pub use markdown::markdown;
-pub use page::{PageError, page};
-pub use story::{
-    Answer, Contact, CoursePoint, Event, EventKind, Moment, NextStep, ObjectName, Pair, Phase,
-    PodPart, Policies, PolicyPart, ReportedFinding, RestorePart, Story, TargetRow, Targets,
-    Technique,
-};
+pub use page::page;
+pub use story::{Moment, Story};
 pub use terminal::{Colour, text};
 
 /// The result of reading an object.

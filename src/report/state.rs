@@ -105,8 +105,8 @@ pub(super) fn summary(incident: &Incident, phase: Phase) -> String {
                 format!(
                     "{} by {}: {}",
                     done_word(disposition.verdict),
-                    clean(&disposition.by),
-                    clean(&disposition.why)
+                    clean(&disposition.decided_by),
+                    clean(&disposition.justification)
                 )
             },
         ),
@@ -283,10 +283,10 @@ pub(super) fn restore(incident: &Incident) -> Vec<RestorePart> {
             object: clean(&format!("{} {}", entry.target.kind, entry.target.name)),
             field: clean(&entry.field),
             before: entry
-                .before
+                .original_value
                 .as_ref()
                 .map_or_else(|| "not set".to_owned(), value),
-            set: value(&entry.set),
+            set: value(&entry.applied_value),
         })
         .collect()
 }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Colour, Lookup, Phase, ReportInput, Story, markdown, page, story, text};
+use super::story::Phase;
+use super::{Colour, Lookup, ReportInput, Story, markdown, page, story, text};
 use crate::limits;
 
 const ROGUE: &str = include_str!("../../tests/samples/report/rogue.json");
@@ -230,8 +231,7 @@ fn policies_that_do_not_select_the_pod_are_left_out() {
 fn a_closed_incident_has_no_next_step() {
     let story = story_with(|sample| {
         set_condition(sample, "Closed", "True", "Released");
-        sample["incident"]["spec"]["disposition"] =
-            serde_json::json!({ "verdict": "Release", "by": "ana", "why": "our own port check" });
+        sample["incident"]["spec"]["disposition"] = serde_json::json!({ "verdict": "Release", "decidedBy": "ana", "justification": "our own port check" });
     });
     assert_eq!(story.phase, Phase::Closed);
     assert_eq!(story.summary, "Released by ana: our own port check");
@@ -297,7 +297,7 @@ fn many_hosts_become_blocks_and_the_map_stays_bounded() {
         let entries: Vec<Value> = (0..64)
             .map(|node| {
                 let mut entry = entry.clone();
-                entry["node"] = format!("node-{node}").into();
+                entry["observer"] = format!("node-{node}").into();
                 for (n, example) in entry["examples"]
                     .as_array_mut()
                     .unwrap()

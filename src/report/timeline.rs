@@ -84,14 +84,14 @@ fn event(time: jiff::Timestamp, kind: EventKind, title: &str, detail: &str) -> E
 }
 
 fn of_evidence(entry: &EvidenceEntry) -> Vec<Event> {
-    let node = format!("seen by {}", clean(&entry.node));
+    let node = format!("seen by {}", clean(&entry.observer));
     let of = format!("({})", clean(&entry.signature));
     let seen = |time: jiff::Timestamp, what: &str, detail: &str| {
         event(time, EventKind::Seen, &format!("{what} {of}"), detail)
     };
     let many = |count: i64| counted(count, "contact counts", "contacts count");
     let mut events = vec![seen(entry.first_seen.0, "First contact that counts", &node)];
-    if entry.course.is_empty() {
+    if entry.history.is_empty() {
         let last = format!(
             "{}, {:.1} nats against {:.1}, {node}",
             many(entry.contacts),
@@ -101,7 +101,7 @@ fn of_evidence(entry: &EvidenceEntry) -> Vec<Event> {
         events.push(seen(entry.last_seen.0, "Last contact that counts", &last));
     }
     let mut line = 0.0;
-    for point in entry.course.iter().take(limits::COURSE_MAX) {
+    for point in entry.history.iter().take(limits::COURSE_MAX) {
         // One event when a threshold is crossed, and one for each later point.
         let title = if point.threshold > line {
             format!("Score crossed the threshold of {:.1} nats", point.threshold)
@@ -173,8 +173,8 @@ fn disposition_text(incident: &Incident) -> String {
             format!(
                 "{:?} by {}: {}",
                 disposition.verdict,
-                clean(&disposition.by),
-                clean(&disposition.why)
+                clean(&disposition.decided_by),
+                clean(&disposition.justification)
             )
         },
     )

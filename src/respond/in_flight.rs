@@ -3,8 +3,9 @@
 //! cap. Used by the responder.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::plan::PodView;
 use crate::limits;
@@ -28,7 +29,7 @@ pub(super) struct InFlightIsolations {
 impl InFlightIsolations {
     /// The isolation of these pods begins.
     pub(super) fn begin(&self, incident: &str, pods: &[PodView]) {
-        let mut known = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.pods.lock();
         for pod in pods {
             let isolation = Isolation {
                 incident: incident.to_owned(),
@@ -41,7 +42,7 @@ impl InFlightIsolations {
     /// The isolation attempt for these pods has finished. A write that timed out may still have
     /// succeeded, so each pod keeps counting against the cap for [`limits::STORE_LAG_MAX`].
     pub(super) fn finish(&self, pods: &[PodView], now: Instant) {
-        let mut known = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.pods.lock();
         for pod in pods {
             if let Some(isolation) = known.get_mut(&pod.uid) {
                 isolation.finished = Some(now);
@@ -52,7 +53,7 @@ impl InFlightIsolations {
     /// How many isolations are in flight for other Incidents than this one, without the pods that the
     /// store already shows in quarantine.
     pub(super) fn count(&self, incident: &str, stored: &HashSet<String>, now: Instant) -> usize {
-        let mut known = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.pods.lock();
         known.retain(|_, isolation| {
             let age = isolation
                 .finished

@@ -18,5 +18,5 @@ pub use execute::owner_control;
 pub use record::{AckGuard, AttributedFinding, Recorder, mode_of};
 pub use reset_queue::ResetQueue;
 pub use responder::{RespondError, Responder, ResponderParts};
-pub use snapshot::{ResponderSettings, RunSettings};
+pub use snapshot::ResponderSettings;
 pub use verify::{SourceProgress, TrafficMonitor, TrafficObserver};

@@ -2,7 +2,9 @@
 //! by the pipeline.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::limits;
 use crate::model::PodKey;
@@ -14,19 +16,19 @@ pub struct ResetQueue(Arc<Mutex<Option<HashSet<PodKey>>>>);
 impl ResetQueue {
     /// Accepts pods from now on: a pipeline runs and drains the queue.
     pub fn open(&self) {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.0.lock();
         pods.get_or_insert_default();
     }
 
     /// Accepts no more pods and drops those in the queue: no pipeline runs any more.
     pub fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.lock() = None;
     }
 
     /// Adds a pod. If the queue is full the pod keeps its state, and at most it is reported again for
     /// earlier traffic.
     pub fn push(&self, pod: PodKey) {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.0.lock();
         if let Some(pods) = pods.as_mut()
             && pods.len() < limits::RESETS_MAX
         {
@@ -37,7 +39,7 @@ impl ResetQueue {
     /// Removes and returns all pods.
     #[must_use]
     pub fn take(&self) -> HashSet<PodKey> {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.0.lock();
         pods.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }

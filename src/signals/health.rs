@@ -6,13 +6,15 @@
 mod usefulness;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
 
 use crate::signals::decode::Format;
 
 use usefulness::Usefulness;
-pub use usefulness::{LineFate, LineTally, LineTotals, Trouble, Unreadable, Unused};
+pub use usefulness::{LineFate, LineTally, LineTotals, Trouble, Unused};
 
 /// The window over which the lines of a log are judged, where no other is set.
 const WINDOW: Duration = Duration::from_mins(5);
@@ -234,7 +236,7 @@ impl SignalHealth {
     #[must_use]
     pub fn judged_over(mut self, window: Duration) -> Self {
         self.window = window;
-        let mut notes = self.notes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.notes.write();
         for note in notes.iter_mut() {
             note.lines = Usefulness::over(window);
         }
@@ -290,7 +292,7 @@ impl SignalHealth {
     /// The nodes that the source of this index does not hear.
     #[must_use]
     pub fn unseen_nodes(&self, source: usize) -> Vec<String> {
-        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let notes = self.notes.read();
         let unseen = notes.get(source).into_iter().flat_map(|note| &note.unseen);
         unseen.cloned().collect()
     }
@@ -303,7 +305,7 @@ impl SignalHealth {
     /// Whether the source of this index does not hear this node.
     #[must_use]
     pub fn is_unseen(&self, source: usize, node: &str) -> bool {
-        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let notes = self.notes.read();
         notes
             .get(source)
             .is_some_and(|note| note.unseen.contains(node))
@@ -312,7 +314,7 @@ impl SignalHealth {
     /// The verdict; a source is silent that said nothing for `stale_after`.
     #[must_use]
     pub fn verdict(&self, now: Instant, stale_after: Duration) -> SignalsVerdict {
-        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let notes = self.notes.read();
         let unseen: BTreeSet<&String> = notes.iter().flat_map(|note| &note.unseen).collect();
         let verdict = verdict_of(&notes, self.since, now, stale_after);
         let is_graver = matches!(
@@ -343,7 +345,7 @@ impl SignalHealth {
     /// The lines of each log since the start, by what became of them.
     #[must_use]
     pub fn totals(&self) -> Vec<(String, LineTotals)> {
-        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let notes = self.notes.read();
         let logs = notes.iter().filter(|note| note.is_log);
         logs.map(|note| (note.name.clone(), note.lines.totals()))
             .collect()
@@ -352,7 +354,7 @@ impl SignalHealth {
     /// How much is known, however the verdict is.
     #[must_use]
     pub fn certainty(&self, now: Instant, stale_after: Duration) -> Certainty {
-        let notes = self.notes.read().unwrap_or_else(PoisonError::into_inner);
+        let notes = self.notes.read();
         let is_within = |span| now.saturating_duration_since(self.since) < span;
         let has_log =
             |is: fn(&SourceNote) -> bool| notes.iter().any(|note| note.is_log && is(note));
@@ -368,7 +370,7 @@ impl SignalHealth {
     }
 
     fn note(&self, source: usize, change: impl FnOnce(&mut SourceNote)) {
-        let mut notes = self.notes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.notes.write();
         if let Some(note) = notes.get_mut(source) {
             change(note);
         }

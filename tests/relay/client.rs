@@ -10,16 +10,18 @@ use jiff::Timestamp as Calendar;
 use prost::Message;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
-use yellowjack::model::Signal;
-use yellowjack::signals::decode::relay::{
+use yellowjack::testing::model::Signal;
+use yellowjack::testing::signals::SignalHealth;
+use yellowjack::testing::signals::decode::relay::{
     Flow, GetFlowsResponse, Ip, Layer4, LostEvent, NodeStatusEvent, Tcp, TcpFlags, Timestamp,
 };
-use yellowjack::signals::decode::{Decoded, Format, decode};
-use yellowjack::signals::health::SignalHealth;
-use yellowjack::signals::source::relay::{
+use yellowjack::testing::signals::decode::{Decoded, Format, decode};
+use yellowjack::testing::signals::source::relay::{
     self, RelayConfig, RelayCounters, RelayPacing, RelayTarget, RelayTls,
 };
-use yellowjack::signals::source::{self, Batch, SourceHandle, SourceHealth, SourceId, StartAt};
+use yellowjack::testing::signals::source::{
+    self, Batch, SourceHandle, SourceHealth, SourceId, StartAt,
+};
 
 /// How long a state may take; a loaded machine is slow.
 pub const LIMIT: Duration = Duration::from_mins(1);

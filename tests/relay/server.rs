@@ -22,7 +22,7 @@ use tonic::server::{Grpc, ServerStreamingService, UnaryService};
 use tonic::transport::Server;
 use tonic::transport::server::{ServerTlsConfig, TcpIncoming};
 use tonic::{Request, Response, Status};
-use yellowjack::signals::decode::relay::{
+use yellowjack::testing::signals::decode::relay::{
     GET_FLOWS, GetFlowsRequest, SERVER_STATUS, ServerStatusResponse, Timestamp,
 };
 

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use yellowjack::signals::decode::relay::{ServerStatusResponse, lost_source, node_state};
-use yellowjack::signals::health::SignalsVerdict;
+use yellowjack::testing::signals::SignalsVerdict;
+use yellowjack::testing::signals::decode::relay::{ServerStatusResponse, lost_source, node_state};
 
 use crate::client::{Client, flow, lost, node_status, now_ns};
 use crate::proxy::Wire;

@@ -7,8 +7,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tonic::transport::server::ServerTlsConfig;
 use tonic::transport::{Certificate, Identity};
-use yellowjack::signals::source::SourceState;
-use yellowjack::signals::source::relay::RelayTls;
+use yellowjack::testing::signals::source::SourceState;
+use yellowjack::testing::signals::source::relay::RelayTls;
 
 use crate::client::{Client, flow, now_ns};
 use crate::server::{Relay, State};

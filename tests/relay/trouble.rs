@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tonic::Status;
-use yellowjack::limits;
-use yellowjack::signals::decode::relay::node_state;
-use yellowjack::signals::source::relay::{RelayConfig, RelayPacing, RelayTarget};
-use yellowjack::signals::source::{SourceId, SourceState, StartAt};
+use yellowjack::testing::limits;
+use yellowjack::testing::signals::decode::relay::node_state;
+use yellowjack::testing::signals::source::relay::{RelayConfig, RelayPacing, RelayTarget};
+use yellowjack::testing::signals::source::{SourceId, SourceState, StartAt};
 
 use crate::client::{Client, flow, node_status, now_ns};
 use crate::server::{Relay, State};
@@ -80,7 +80,7 @@ async fn a_flow_that_makes_too_long_a_line_is_dropped_and_counted() {
     let mut client = Client::start(&url(&relay));
     connected(&mut client, &relay).await;
     let mut response =
-        yellowjack::signals::decode::relay::read(&flow("c/a", now_ns(), 0, 1).1).unwrap();
+        yellowjack::testing::signals::decode::relay::read(&flow("c/a", now_ns(), 0, 1).1).unwrap();
     let names = &mut response.flow.as_mut().unwrap().destination_names;
     names.push("x".repeat(limits::LINE_BYTES_MAX));
     relay.state.say(prost::Message::encode_to_vec(&response));

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use prost_reflect::prost::Message;
 use prost_reflect::{DynamicMessage, Kind};
 use serde_json::{Value, json};
-use yellowjack::model::{Outcome, Signal};
-use yellowjack::signals::decode::relay::{
+use yellowjack::testing::model::{Outcome, Signal};
+use yellowjack::testing::signals::decode::relay::{
     self, FIELDS_READ, FIELDS_READ_TOO, Timestamp, flows_request, lost_source, node_state,
 };
-use yellowjack::signals::decode::{Decoded, Format, decode};
+use yellowjack::testing::signals::decode::{Decoded, Format, decode};
 
 use crate::cilium;
 

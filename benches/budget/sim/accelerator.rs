@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use yellowjack::model::{Neighbour, Signal};
-use yellowjack::signals::decode::{MetricsFormat, MetricsReader};
+use yellowjack::testing::model::{Neighbour, Signal};
+use yellowjack::testing::signals::decode::{MetricsFormat, MetricsReader};
 
 use super::pod::Pod;
 use super::tape::{DAY, Event, Fate, HOUR, Load, MINUTE, Target, Word, event_time};

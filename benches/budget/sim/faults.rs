@@ -1,7 +1,7 @@
 //! What a log does to its records before anybody reads them: loss, doubles, another order, a clock
 //! that jumps, an old part read again. Called by the bench and by the tests.
 
-use yellowjack::model::{Neighbour, Signal};
+use yellowjack::testing::model::{Neighbour, Signal};
 
 use super::random::Random;
 use super::tape::{Event, HOUR, MINUTE, SECOND, Word};

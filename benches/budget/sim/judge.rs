@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use yellowjack::detect::{Attributed, Engine, EngineConfig, Origin, Scopes, Workload};
-use yellowjack::model::{
+use yellowjack::testing::detect::{Attributed, Engine, EngineConfig, Origin, Scopes, Workload};
+use yellowjack::testing::model::{
     Finding, Flow, Outcome, PodKey, RunKey, Severity, Signal, Subject, Transport,
 };
 

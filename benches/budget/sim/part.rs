@@ -3,10 +3,10 @@
 //! there are. Called by the bench and by the tests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use yellowjack::respond::plan::{Breaker, BreakerLimits};
+use parking_lot::Mutex;
+use yellowjack::testing::respond::{Breaker, BreakerLimits};
 
 use super::group::{Origin, Plan, outages};
 use super::judge::judge;
@@ -73,13 +73,13 @@ pub fn beside<T: Send>(count: u64, threads: usize, work: impl Fn(u64) -> T + Syn
                         break;
                     }
                     let result = work(index);
-                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut done = done.lock();
                     done.push((index, result));
                 }
             });
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut done = done.into_inner();
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use yellowjack::model::{
+use yellowjack::testing::model::{
     DnsQuery, EventTime, Flow, Neighbour, Outcome, Signal, TlsName, Transport, Volume,
 };
 

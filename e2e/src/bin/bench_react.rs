@@ -11,7 +11,7 @@ use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::json;
-use yellowjack::api::{AgentRun, labels};
+use yellowjack::testing::api::{AgentRun, labels};
 use yellowjack_e2e::{
     Operator, RequestCounts, TestCluster, install_crds, lines::EgressLog, pod,
     process_resident_bytes, set_pod_ip, wait_for,

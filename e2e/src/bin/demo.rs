@@ -12,7 +12,9 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use yellowjack::api::{ActionResult, AgentRun, Incident, condition_is, condition_of, labels};
+use yellowjack::testing::api::{
+    ActionResult, AgentRun, Incident, condition_is, condition_of, labels,
+};
 use yellowjack_e2e::{
     Isolated, Operator, Recording, TestCluster, install_crds, recording_path, set_pod_ip, wait_for,
 };
@@ -202,7 +204,9 @@ fn show_evidence(incident: &Incident) {
     for entry in &incident.spec.evidence {
         println!(
             "  {} ({}): {}",
-            entry.signature, entry.severity, entry.summary
+            entry.signature,
+            entry.severity.name(),
+            entry.summary
         );
         println!(
             "  score {:.1} of {:.1} nats, {} contacts, for example:",

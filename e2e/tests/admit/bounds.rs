@@ -100,7 +100,7 @@ fn fields(schema: &Value, value: Option<&Value>, path: &str, into: &mut BTreeSet
 
 fn schema_of(kind: Kind, part: &str) -> anyhow::Result<Value> {
     let name = format!("{kind:?}");
-    let crds = yellowjack::api::crds();
+    let crds = yellowjack::testing::api::crds();
     let crd = crds
         .iter()
         .find(|crd| crd.spec.names.kind == name)

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use yellowjack::api::{AgentRun, ContactReport, GuardrailPolicy, Incident};
+use yellowjack::testing::api::{AgentRun, ContactReport, GuardrailPolicy, Incident};
 use yellowjack_e2e::TestEnv;
 
 /// The kind that a case is about.

@@ -128,7 +128,7 @@ async fn evidence_of_two_nodes_merges_into_one_incident() -> anyhow::Result<()> 
             ]
         );
         // A human's word lands beside them, and a node that writes again does not take it away.
-        let release = json!({ "spec": { "disposition": { "verdict": "Release", "by": "sam", "why": "tests" } } });
+        let release = json!({ "spec": { "disposition": { "verdict": "Release", "decidedBy": "sam", "justification": "tests" } } });
         api.patch("agent-0", &PatchParams::default(), &Patch::Merge(&release)).await?;
         let stored = apply("node-b", vec![evidence("node-b", "HorizontalScan")]).await?;
         assert_eq!(stored.data["spec"]["disposition"]["verdict"], "Release");
@@ -148,7 +148,11 @@ fn seen(incident: &DynamicObject) -> Vec<(String, String, i64)> {
         .iter()
         .map(|entry| {
             let contacts = entry["contacts"].as_i64().unwrap_or_default();
-            (text(&entry["node"]), text(&entry["signature"]), contacts)
+            (
+                text(&entry["observer"]),
+                text(&entry["signature"]),
+                contacts,
+            )
         })
         .collect();
     seen.sort();
@@ -167,7 +171,7 @@ async fn a_spec_writer_cannot_write_status_nor_a_status_writer_the_spec() -> any
         let stored = api.create(&PostParams::default(), &object).await?;
         assert!(stored.data.get("status").is_none(), "{}", stored.data);
         let both = json!({
-            "spec": { "disposition": { "verdict": "Release", "by": "robot", "why": "x" } },
+            "spec": { "disposition": { "verdict": "Release", "decidedBy": "robot", "justification": "x" } },
             "status": { "techniques": ["T1046"] },
         });
         let stored = api

@@ -100,12 +100,12 @@ fn run_status() -> Value {
 fn incident_spec() -> Value {
     let mut entry = evidence("node-a", "Mining");
     entry["observeOnly"] = json!(false);
-    entry["against"] = json!(["it has a name"]);
+    entry["counterEvidence"] = json!(["it has a name"]);
     entry["examples"] = json!([{
         "time": "2026-01-05T10:00:00Z", "destination": "203.0.113.9", "port": 22,
         "protocol": "TCP", "outcome": "Refused", "name": "a.example",
     }]);
-    entry["course"] = json!([
+    entry["history"] = json!([
         { "time": "2026-01-05T10:00:00.000000Z", "contacts": 35, "score": 20.6, "threshold": 20.0 },
     ]);
     json!({
@@ -120,7 +120,7 @@ fn incident_spec() -> Value {
             "observedAt": "2026-11-24T10:15:25.500000Z",
             "showsSurvivors": true,
         }],
-        "disposition": { "verdict": "Confirm", "by": "sam", "why": "seen" },
+        "disposition": { "verdict": "Confirm", "decidedBy": "sam", "justification": "seen" },
         "trace": { "run": "r", "episode": "e", "experiment": "x" },
     })
 }
@@ -132,7 +132,7 @@ fn incident_status() -> Value {
         "observedGeneration": 1,
         "conditions": [condition()],
         "actions": [{ "type": "Alert", "target": target, "time": time, "result": "Failed", "message": "m" }],
-        "restore": [{ "target": target, "field": "/spec/suspend", "before": false, "set": true }],
+        "restore": [{ "target": target, "field": "/spec/suspend", "originalValue": false, "appliedValue": true }],
         "widenedBy": ["allow-all"],
         "techniques": ["T1046"],
         "notified": { "detected": time },

@@ -23,7 +23,7 @@ fn with(field: &str, value: Value) -> Value {
 /// One observer's entry.
 pub fn evidence(node: &str, signature: &str) -> Value {
     json!({
-        "node": node,
+        "observer": node,
         "signature": signature,
         "severity": "Quarantine",
         "score": 21.5,
@@ -36,7 +36,7 @@ pub fn evidence(node: &str, signature: &str) -> Value {
 }
 
 fn verdict(verdict: &str) -> Value {
-    json!({ "verdict": verdict, "by": "sam@example.com", "why": "a false alarm" })
+    json!({ "verdict": verdict, "decidedBy": "sam@example.com", "justification": "a false alarm" })
 }
 
 pub fn cases() -> Vec<Case> {
@@ -57,6 +57,12 @@ fn objects() -> Vec<Case> {
     ]);
     vec![
         yes("a subject alone", with("evidence", json!([]))),
+        yes("evidence under the former names of its fields", former()),
+        no(
+            "evidence of no observer",
+            "observer is required",
+            changed("observer", json!("")),
+        ),
         no("no subject", "spec.subject: Required value", json!({})),
         no(
             "a subject without a UID",
@@ -97,6 +103,15 @@ fn objects() -> Vec<Case> {
     ]
 }
 
+/// As an older version writes it.
+fn former() -> Value {
+    let mut entry = evidence("node-a", "Mining");
+    let entries = entry.as_object_mut();
+    let observer = entries.and_then(|entry| entry.remove("observer"));
+    entry["node"] = json!(observer);
+    with("evidence", json!([entry]))
+}
+
 fn verdicts() -> Vec<Case> {
     vec![
         yes("a Confirm", with("disposition", verdict("Confirm"))),
@@ -108,20 +123,26 @@ fn verdicts() -> Vec<Case> {
         ),
         no(
             "a verdict of nobody",
-            "disposition.by: Required value",
-            with("disposition", json!({ "verdict": "Release", "why": "x" })),
+            "decidedBy is required",
+            with(
+                "disposition",
+                json!({ "verdict": "Release", "justification": "x" }),
+            ),
         ),
         no(
             "a verdict without a reason",
-            "disposition.why: Required value",
-            with("disposition", json!({ "verdict": "Release", "by": "x" })),
+            "justification is required",
+            with(
+                "disposition",
+                json!({ "verdict": "Release", "decidedBy": "x" }),
+            ),
         ),
         no(
             "a verdict with an empty reason",
-            "disposition.why in body should be at least 1 chars long",
+            "disposition.justification in body should be at least 1 chars long",
             with(
                 "disposition",
-                json!({ "verdict": "Release", "by": "x", "why": "" }),
+                json!({ "verdict": "Release", "decidedBy": "x", "justification": "" }),
             ),
         ),
     ]
@@ -245,7 +266,7 @@ fn verdict_changes() -> Vec<Change> {
         change(
             "another reason for a Release",
             released(),
-            json!({ "disposition": { "why": "other" } }),
+            json!({ "disposition": { "justification": "other" } }),
             Some(FINAL),
         ),
         change("the same Release again", released(), say("Release"), None),

@@ -22,7 +22,7 @@ async fn store_both(env: &TestEnv) -> anyhow::Result<()> {
     let run = json!({ "target": { "selector": { "matchLabels": { "app": "agent" } } } });
     let run_status = json!({ "status": {
         "conditions": [
-            condition("SignalsFresh", "True", "SourcesSpeak", ""),
+            condition("SignalsFresh", "True", "SourcesFresh", ""),
             condition("Suspicious", "True", "IncidentOpen", ""),
             condition("Quarantined", "True", "Verified", ""),
             condition("Ready", "False", "PodsQuarantined", "1 of 3 pods is in quarantine"),
@@ -99,7 +99,7 @@ async fn the_columns_tell_whether_a_run_is_safe() -> anyhow::Result<()> {
         );
         let text = env.kubectl(&["get", "ar", "--output=wide"]).await?;
         assert!(text.contains("POLICY"), "{text}");
-        assert!(text.contains("SourcesSpeak"), "{text}");
+        assert!(text.contains("SourcesFresh"), "{text}");
         assert!(text.contains("1 of 3 pods is in quarantine"), "{text}");
         let text = env.kubectl(&["get", "inc"]).await?;
         assert_eq!(
@@ -165,7 +165,7 @@ async fn short_names_and_categories_list_both_kinds() -> anyhow::Result<()> {
 async fn a_wait_for_ready_ends_when_the_condition_is_true() -> anyhow::Result<()> {
     with_namespace(async |env| {
         store_both(&env).await?;
-        let ready = json!({ "status": { "conditions": [condition("Ready", "True", "GuardrailsStand", "")] } });
+        let ready = json!({ "status": { "conditions": [condition("Ready", "True", "GuardrailsInPlace", "")] } });
         let api = Kind::AgentRun.api(&env);
         api.patch_status("rogue", &PatchParams::default(), &Patch::Merge(&ready)).await?;
         env.kubectl(&["wait", "ar/rogue", "--for=condition=Ready", "--timeout=10s"]).await?;
@@ -219,7 +219,7 @@ fn every_field_has_a_description() {
         }
     }
     let mut silent = Vec::new();
-    for crd in yellowjack::api::crds() {
+    for crd in yellowjack::testing::api::crds() {
         let crd = serde_json::to_value(&crd).unwrap();
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         for part in ["spec", "status"] {

@@ -75,7 +75,7 @@ fn every_cel_rule_has_a_case_that_it_refuses() {
         .map(str::to_owned)
         .collect();
     let mut rules = BTreeSet::new();
-    for crd in yellowjack::api::crds() {
+    for crd in yellowjack::testing::api::crds() {
         collect_messages(&serde_json::to_value(&crd).unwrap(), &mut rules);
     }
     assert!(rules.len() > 10, "the CRDs lost their rules: {rules:?}");

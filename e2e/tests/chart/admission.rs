@@ -8,7 +8,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use yellowjack::api::{Incident, labels};
+use yellowjack::testing::api::{Incident, labels};
 use yellowjack_e2e::{TestEnv, pod, wait_for, with_namespace};
 
 use crate::helm::{NAMESPACE, install};
@@ -215,7 +215,7 @@ async fn delete(client: &Client, env: &TestEnv, name: &str) -> Answer {
 
 fn evidence(node: &str, summary: &str) -> Value {
     json!({
-        "node": node,
+        "observer": node,
         "signature": "HorizontalScan",
         "severity": "Quarantine",
         "score": 20.0,
@@ -243,7 +243,7 @@ async fn make_incident(env: &TestEnv, entries: &[Value]) -> anyhow::Result<()> {
 }
 
 fn word() -> Value {
-    json!({ "spec": { "disposition": { "verdict": "Release", "by": "ana", "why": "a test" } } })
+    json!({ "spec": { "disposition": { "verdict": "Release", "decidedBy": "ana", "justification": "a test" } } })
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use yellowjack::api::ContactReport;
+use yellowjack::testing::api::ContactReport;
 use yellowjack_e2e::{TestEnv, pod, with_namespace};
 
 use crate::admission::{Answer, refused};

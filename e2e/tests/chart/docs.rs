@@ -29,7 +29,7 @@ async fn prepare(cluster: &TestCluster) -> anyhow::Result<()> {
     ];
     cluster.kubectl(&wait).await?;
     apply(cluster, SCENE, &[]).await?;
-    let ready = r#"{"status":{"conditions":[{"type":"Ready","status":"True","reason":"GuardrailsStand","message":"","lastTransitionTime":"2026-01-05T10:00:00Z"}]}}"#;
+    let ready = r#"{"status":{"conditions":[{"type":"Ready","status":"True","reason":"GuardrailsInPlace","message":"","lastTransitionTime":"2026-01-05T10:00:00Z"}]}}"#;
     let patch = [
         "patch",
         "agentrun/my-agents",
@@ -221,7 +221,7 @@ fn every_command_of_the_program_in_the_docs_is_understood() -> anyhow::Result<()
     }
     ensure!(found.len() >= 15, "only {} commands", found.len());
     for command in found {
-        if let Err(error) = yellowjack::cli::check(&command.words) {
+        if let Err(error) = yellowjack::testing::cli::check(&command.words) {
             anyhow::bail!("in {}: {:?}: {error}", command.place, command.words);
         }
     }

@@ -11,7 +11,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use yellowjack::api::{AgentRun, Incident, condition_is, labels};
+use yellowjack::testing::api::{AgentRun, Incident, condition_is, labels};
 use yellowjack_e2e::cluster_policies::definition;
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::{Operator, TestEnv, pod, set_pod_ip, wait_for, with_own_cluster};
@@ -232,7 +232,7 @@ impl Scene {
     /// The human's word; the closed record expires after a second.
     async fn decide(&self, incident: &Incident, verdict: &str) -> anyhow::Result<()> {
         let incidents: Api<Incident> = self.env.api();
-        let word = json!({ "spec": { "disposition": { "verdict": verdict, "by": "ana", "why": "a test" } } });
+        let word = json!({ "spec": { "disposition": { "verdict": verdict, "decidedBy": "ana", "justification": "a test" } } });
         let name = incident.name_any();
         incidents
             .patch(&name, &PatchParams::default(), &Patch::Merge(&word))
@@ -366,8 +366,8 @@ impl Scene {
                 .map_err(|error| error.to_string())?;
             let status = found.status.unwrap_or_default();
             let is_done = status.actions.iter().any(|action| {
-                action.kind == yellowjack::api::ActionKind::Suspend
-                    && action.result == yellowjack::api::ActionResult::Succeeded
+                action.kind == yellowjack::testing::api::ActionKind::Suspend
+                    && action.result == yellowjack::testing::api::ActionResult::Succeeded
             });
             if is_done {
                 Ok(())

@@ -53,7 +53,9 @@ async fn a_release_by_command_restores_and_says_so() -> anyhow::Result<()> {
         assert_eq!(released.code, Some(0), "{released:?}");
         let tale = released.json()?;
         assert_eq!(tale.get("outcome"), Some(&json!("Done")), "{tale}");
-        let by = tale.pointer("/disposition/by").and_then(Value::as_str);
+        let by = tale
+            .pointer("/disposition/decidedBy")
+            .and_then(Value::as_str);
         assert!(by.is_some_and(|by| !by.is_empty()), "{tale}");
         let actions = tale.get("actions").and_then(Value::as_array);
         let restored = actions.into_iter().flatten().any(|action| {

@@ -27,7 +27,7 @@ async fn an_honest_run_is_told_from_a_rogue_one() -> anyhow::Result<()> {
             .run_says("rogue", "Quarantined", "True", "Isolated")
             .await?;
         scene
-            .run_says("honest", "SignalsFresh", "True", "SourcesSpeak")
+            .run_says("honest", "SignalsFresh", "True", "SourcesFresh")
             .await?;
         let called = yellowjack(&scene.env, &["status", "-o", "json"]).await?;
         assert_eq!(called.code, Some(10), "{called:?}");

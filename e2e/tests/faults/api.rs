@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use http::{Method, StatusCode};
-use yellowjack::api::{ActionResult, Incident};
+use yellowjack::testing::api::{ActionResult, Incident};
 use yellowjack_e2e::proxy::{Fault, Matcher};
 use yellowjack_e2e::{ScanLines, wait_for};
 

@@ -4,7 +4,9 @@
 use anyhow::{Context, ensure};
 use kube::ResourceExt;
 use serde_json::json;
-use yellowjack::api::{ActionKind, ActionResult, Incident, IncidentCondition, condition_is};
+use yellowjack::testing::api::{
+    ActionKind, ActionResult, Incident, IncidentCondition, condition_is,
+};
 use yellowjack_e2e::proxy::{KillTime, Write};
 use yellowjack_e2e::{ScanLines, wait_for};
 
@@ -137,7 +139,11 @@ pub async fn stands(world: &World) -> Result<Incident, String> {
         .suspended()
         .await
         .map_err(|error| format!("{error:#}"))?;
-    let saved: Vec<_> = status.restore.iter().map(|e| e.before.clone()).collect();
+    let saved: Vec<_> = status
+        .restore
+        .iter()
+        .map(|e| e.original_value.clone())
+        .collect();
     let is_said = status.conditions.iter().any(|c| c.type_ == "Contained");
     if is_done
         && is_said

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use http::Method;
 use kube::{Client, ResourceExt};
-use yellowjack::api::{ActionKind, ActionResult, Incident, IncidentCondition, condition_is};
+use yellowjack::testing::api::{
+    ActionKind, ActionResult, Incident, IncidentCondition, condition_is,
+};
 use yellowjack_e2e::proxy::{Fault, KillTime, Matcher, Write};
 use yellowjack_e2e::wait_for;
 
@@ -137,7 +139,7 @@ async fn cut_off(client: &Client, cut: Matcher) -> anyhow::Result<()> {
     // Back again, it follows, and sees what the other one did.
     replicas.at(leader).proxy.clear();
     let told = replicas.at(leader).name;
-    let evidence = |incident: &Incident| incident.spec.evidence.iter().any(|e| e.node == told);
+    let evidence = |incident: &Incident| incident.spec.evidence.iter().any(|e| e.observer == told);
     replicas.incident("its own evidence", evidence).await?;
     let incident = verified(&replicas).await?;
     let isolated = (ActionKind::Isolate, ActionResult::Succeeded);

@@ -7,7 +7,7 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use yellowjack::api::AgentRun;
+use yellowjack::testing::api::AgentRun;
 use yellowjack_e2e::{ScanLines, install_crds, wait_for};
 
 use crate::world::{LIMIT, SCAN, World, in_cluster};
@@ -65,7 +65,7 @@ fn untyped(world: &World, client: &Client) -> Api<DynamicObject> {
 
 /// Lets `spec` of an AgentRun be anything.
 async fn loosen_crd(client: &Client) -> anyhow::Result<()> {
-    let crds = yellowjack::api::crds();
+    let crds = yellowjack::testing::api::crds();
     let found = crds
         .iter()
         .find(|crd| crd.name_any().starts_with("agentruns"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
-use yellowjack::api::Incident;
+use yellowjack::testing::api::Incident;
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::proxy::{FaultProxy, Write};
 use yellowjack_e2e::{Operator, wait_for};

@@ -16,7 +16,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use yellowjack::api::{AgentRun, Incident, condition_of, labels};
+use yellowjack::testing::api::{AgentRun, Incident, condition_of, labels};
 use yellowjack_e2e::proxy::FaultProxy;
 use yellowjack_e2e::{Operator, TestCluster, install_crds, set_pod_ip, wait_for};
 
@@ -385,7 +385,7 @@ impl World {
     /// A human's word.
     pub async fn release(&self, incident: &Incident) -> anyhow::Result<()> {
         let word = json!({ "spec": { "disposition": {
-            "verdict": "Release", "by": "ana@example.com", "why": "a check of our own",
+            "verdict": "Release", "decidedBy": "ana@example.com", "justification": "a check of our own",
         }}});
         let incidents: Api<Incident> = self.api();
         incidents

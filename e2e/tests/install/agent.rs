@@ -47,8 +47,7 @@ pub async fn cannot_free_itself(site: &Site, rogue: &Rogue) -> anyhow::Result<()
 type Attempt<'a> = (Vec<&'a str>, &'static str);
 
 fn ways_out<'a>(pod: &'a str, incident: &'a str, guardrail: &'a str) -> [Attempt<'a>; 7] {
-    const RELEASE: &str =
-        r#"{"spec":{"disposition":{"verdict":"Release","by":"me","why":"trust me"}}}"#;
+    const RELEASE: &str = r#"{"spec":{"disposition":{"verdict":"Release","decidedBy":"me","justification":"trust me"}}}"#;
     let image = "--image=yellowjack.test/toolbox:test";
     [
         (

@@ -200,7 +200,7 @@ pub async fn release(site: &Site, rogue: &Rogue) -> anyhow::Result<String> {
         open(&rogue.address, HONEST_GATE_PORT).await?;
     }
     let word = json!({ "spec": { "disposition": {
-        "verdict": "Release", "by": "ana@example.com", "why": "a port check of our own",
+        "verdict": "Release", "decidedBy": "ana@example.com", "justification": "a port check of our own",
     }}});
     let word = word.to_string();
     let mut arguments = vec!["patch", "incident", "-n", AGENTS, name];

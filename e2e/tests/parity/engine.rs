@@ -7,13 +7,13 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use yellowjack::detect::Engine;
-use yellowjack::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal};
-use yellowjack::replay::{Setup, SetupFiles, Terms};
-use yellowjack::signals::attribute::{Index, Membership, Named, PodFacts};
-use yellowjack::signals::decode::{
+use yellowjack::testing::detect::Engine;
+use yellowjack::testing::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal};
+use yellowjack::testing::replay::{Setup, SetupFiles, Terms};
+use yellowjack::testing::signals::decode::{
     Decoded, Decoder, MetricsFormat, MetricsReader, Unconfirmed, sniff,
 };
+use yellowjack::testing::signals::{Index, Membership, Named, PodFacts};
 
 use crate::case::Case;
 use crate::compare::{Action, Outcome};

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
-use yellowjack::api::GuardrailPolicy;
+use yellowjack::testing::api::GuardrailPolicy;
 use yellowjack_e2e::{TestEnv, wait_for, with_namespace};
 
 use crate::case::Case;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use yellowjack::model::{EventTime, Signal};
-use yellowjack::signals::decode::{Decoded, Decoder, decode_sample, sniff};
+use yellowjack::testing::model::{EventTime, Signal};
+use yellowjack::testing::signals::decode::{Decoded, Decoder, decode_sample, sniff};
 
 use crate::case::Case;
 use crate::expected::COMPANIONS;

@@ -13,7 +13,7 @@ use axum::routing::get;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use yellowjack::model::EventTime;
+use yellowjack::testing::model::EventTime;
 
 /// A longer pause between two readings gives no rate, see `signals/decode/metrics`.
 const PAUSE_MAX_US: i64 = 300_000_000;

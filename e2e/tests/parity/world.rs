@@ -15,7 +15,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use yellowjack::api::{AgentRun, Incident, condition_of, labels};
+use yellowjack::testing::api::{AgentRun, Incident, condition_of, labels};
 use yellowjack_e2e::{Operator, TestEnv, pod, set_pod_ip_since, wait_for};
 
 use crate::compare::Action;
@@ -235,7 +235,7 @@ impl World {
                 .with_context(|| format!("an Incident of an unknown pod {name}"))?;
             for evidence in &incident.spec.evidence {
                 let action = if held.contains_key(name) {
-                    Action::of(&evidence.severity)
+                    Action::of(evidence.severity.name())
                 } else {
                     Action::Alert
                 };

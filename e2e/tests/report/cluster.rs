@@ -41,7 +41,7 @@ async fn a_rogue_run_is_told_with_what_was_seen_done_and_proven() -> anyhow::Res
         let proven = scene
             .incident_says("rogue", "Verified", "True", "Verified")
             .await?;
-        let course = &proven.spec.evidence[0].course;
+        let course = &proven.spec.evidence[0].history;
         assert!(!course.is_empty(), "the evidence says how the score grew");
         assert!(
             course.is_sorted_by_key(|point| point.contacts),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use yellowjack::report::{self, Lookup, ReportInput};
+use yellowjack::testing::report::{self, Lookup, ReportInput};
 
 use super::{audit, browser};
 
@@ -18,9 +18,9 @@ const TEXTS: [&str; 14] = [
     "/incident/metadata/name",
     "/incident/spec/subject/name",
     "/incident/spec/subject/node",
-    "/incident/spec/evidence/0/node",
+    "/incident/spec/evidence/0/observer",
     "/incident/spec/evidence/0/summary",
-    "/incident/spec/evidence/0/against/0",
+    "/incident/spec/evidence/0/counterEvidence/0",
     "/incident/spec/evidence/1/signature",
     "/incident/spec/evidence/1/examples/0/name",
     "/incident/spec/evidence/1/examples/0/destination",

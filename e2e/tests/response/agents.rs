@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 use kube::api::PostParams;
 use serde_json::json;
-use yellowjack::api::condition_is;
+use yellowjack::testing::api::condition_is;
 use yellowjack_e2e::set_pod_ip;
 
 use crate::scene::{HONEST_IP, MANY, QUIET, ROGUE_IP, conditions, with_agents};
@@ -20,7 +20,7 @@ async fn two_agents_that_see_one_scan_write_one_incident_with_the_evidence_of_bo
                     .spec
                     .evidence
                     .iter()
-                    .map(|entry| entry.node.as_str());
+                    .map(|entry| entry.observer.as_str());
                 let mut nodes: Vec<_> = nodes.collect();
                 nodes.sort_unstable();
                 nodes == ["node-1", "node-2"]
@@ -102,7 +102,7 @@ async fn a_run_says_which_node_of_its_pods_nobody_sees() -> anyhow::Result<()> {
         scene.run("seen", json!({})).await?;
         scene.log.chatter(HONEST_IP, std::time::Duration::ZERO)?;
         scene
-            .run_says("seen", "SignalsFresh", "True", "SourcesSpeak")
+            .run_says("seen", "SignalsFresh", "True", "SourcesFresh")
             .await?;
 
         scene.run("unseen", json!({})).await?;

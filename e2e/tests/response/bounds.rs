@@ -4,7 +4,7 @@
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use yellowjack::api::{ActionKind, GuardrailPolicy, labels};
+use yellowjack::testing::api::{ActionKind, GuardrailPolicy, labels};
 use yellowjack_e2e::with_namespace;
 
 use crate::scene::{MANY, ROGUE_IP, Scene, conditions, results, says, with_scene};
@@ -104,7 +104,7 @@ async fn a_run_with_a_disabled_signature_gets_no_incident() -> anyhow::Result<()
                 .await?;
             assert!(scene.incidents_of("rogue").await?.is_empty());
             scene
-                .run_says("rogue", "Suspicious", "False", "NothingOpen")
+                .run_says("rogue", "Suspicious", "False", "NoOpenIncidents")
                 .await
         }
         .await;

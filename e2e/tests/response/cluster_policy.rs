@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use yellowjack::api::{ActionKind, labels};
+use yellowjack::testing::api::{ActionKind, labels};
 use yellowjack_e2e::cluster_policies::definition;
 use yellowjack_e2e::{TestEnv, wait_for, with_own_cluster};
 

@@ -4,7 +4,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use yellowjack::api::{ActionKind, ActionResult, AgentRun, Incident, condition_is, labels};
+use yellowjack::testing::api::{
+    ActionKind, ActionResult, AgentRun, Incident, condition_is, labels,
+};
 use yellowjack_e2e::{delete_pod, pod, set_pod_ip, wait_for};
 
 use crate::scene::{
@@ -43,7 +45,7 @@ async fn a_pod_that_scans_is_isolated_with_evidence_and_its_neighbour_is_left_al
         scene.label_is("rogue", Some(&incident.name_any())).await?;
         let evidence = &incident.spec.evidence[0];
         assert_eq!(evidence.signature, "HorizontalScan");
-        assert_eq!(evidence.severity, "Quarantine");
+        assert_eq!(evidence.severity.name(), "Quarantine");
         assert!(evidence.score >= evidence.threshold, "{evidence:?}");
         assert!(evidence.contacts >= 35, "{evidence:?}");
         assert_eq!(evidence.examples[0].outcome, "Refused");
@@ -64,7 +66,7 @@ async fn a_pod_that_scans_is_isolated_with_evidence_and_its_neighbour_is_left_al
             .run_says("rogue", "Ready", "False", "PodsQuarantined")
             .await?;
         scene
-            .run_says("honest", "Ready", "True", "GuardrailsStand")
+            .run_says("honest", "Ready", "True", "GuardrailsInPlace")
             .await?;
         let honest = scene.get_run("honest").await?;
         assert!(!condition_is(conditions_of_run(&honest), "Suspicious"));
@@ -175,7 +177,7 @@ async fn a_label_that_somebody_takes_off_comes_back_without_a_release() -> anyho
 async fn the_standing_deny_is_empty_in_both_directions() -> anyhow::Result<()> {
     with_scene(&[], async |scene| {
         scene
-            .run_says("honest", "NetworkGuarded", "True", "PoliciesSelect")
+            .run_says("honest", "NetworkGuarded", "True", "PoliciesApplied")
             .await?;
         let policies: Api<NetworkPolicy> = scene.env.api();
         let stored = policies.get(labels::STANDING_DENY).await?;
@@ -264,7 +266,7 @@ async fn a_pod_that_inherits_a_rogue_pods_address_is_not_blamed() -> anyhow::Res
         assert!(scene.incidents_of("heir").await?.is_empty());
         scene.label_is("heir", None).await?;
         scene
-            .run_says("heir", "Ready", "True", "GuardrailsStand")
+            .run_says("heir", "Ready", "True", "GuardrailsInPlace")
             .await?;
         Ok(())
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use yellowjack::api::{ActionKind, ActionResult};
+use yellowjack::testing::api::{ActionKind, ActionResult};
 use yellowjack_e2e::proxy::Write;
 use yellowjack_e2e::wait_for;
 
@@ -57,7 +57,12 @@ async fn a_log_that_tells_of_no_living_connection_verifies_no_stop() -> anyhow::
             .await?;
         scene.log.chatter_without_alive(HONEST_IP, QUIET)?;
         scene
-            .incident_says("rogue", "Verified", "Unknown", "OpenConnectionsUnseen")
+            .incident_says(
+                "rogue",
+                "Verified",
+                "Unknown",
+                "OpenConnectionsUnverifiable",
+            )
             .await?;
         let later = Timestamp::now() + QUIET;
         scene.log.lives_on(HONEST_IP, later)?;

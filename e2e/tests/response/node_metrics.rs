@@ -174,7 +174,7 @@ async fn judged_by_list(option: Option<&str>) -> anyhow::Result<Vec<(String, boo
         for incident in scene.incidents_of("rogue").await? {
             for evidence in &incident.spec.evidence {
                 let is_starter = evidence.summary.contains("starter list");
-                out.push((evidence.severity.clone(), is_starter));
+                out.push((evidence.severity.name().to_owned(), is_starter));
             }
         }
         Ok(())
@@ -225,12 +225,12 @@ async fn a_kubelet_that_falls_silent_is_a_condition_until_it_speaks_again() -> a
     ];
     with_scene(&flags, async |scene| {
         scene.settle().await?;
-        signals_say(scene, "True", "SourcesSpeak").await?;
+        signals_say(scene, "True", "SourcesFresh").await?;
         let address = kubelet.address();
         kubelet.stop().await;
         signals_say(scene, "False", "MetricsStale").await?;
         let _kubelet = KubeletMetrics::start_at(address).await?;
-        signals_say(scene, "True", "SourcesSpeak").await
+        signals_say(scene, "True", "SourcesFresh").await
     })
     .await
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{ListParams, PostParams};
 use serde_json::json;
-use yellowjack::api::{ContactReport, labels};
+use yellowjack::testing::api::{ContactReport, labels};
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::{Operator, pod, set_pod_ip, wait_for, with_namespace};
 

@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use yellowjack::api::{ActionKind, ActionResult, GuardrailPolicy, Incident};
+use yellowjack::testing::api::{ActionKind, ActionResult, GuardrailPolicy, Incident};
 use yellowjack_e2e::{set_pod_ip, wait_for};
 
 use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, everything_out, results, with, with_scene};

@@ -7,7 +7,7 @@ use jiff::Timestamp as Calendar;
 use kube::ResourceExt;
 use prost::Message;
 use serde_json::json;
-use yellowjack::signals::decode::relay::{
+use yellowjack::testing::signals::decode::relay::{
     Endpoint, Flow, GetFlowsResponse, Ip, Layer4, NodeStatusEvent, Tcp, TcpFlags, Timestamp,
     node_state,
 };

@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use yellowjack::api::{ActionKind, ActionResult, Incident, labels};
+use yellowjack::testing::api::{ActionKind, ActionResult, Incident, labels};
 use yellowjack_e2e::{set_pod_ip, wait_for};
 
 use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, conditions, results, says, with_scene};
@@ -33,10 +33,10 @@ async fn a_release_takes_the_label_off_and_old_contacts_no_longer_count() -> any
             .run_says("rogue", "Quarantined", "False", "NotQuarantined")
             .await?;
         scene
-            .run_says("rogue", "Suspicious", "False", "NothingOpen")
+            .run_says("rogue", "Suspicious", "False", "NoOpenIncidents")
             .await?;
         scene
-            .run_says("rogue", "Ready", "True", "GuardrailsStand")
+            .run_says("rogue", "Ready", "True", "GuardrailsInPlace")
             .await?;
 
         // One more contact would cross the line again if the old ones still counted.
@@ -93,7 +93,7 @@ async fn restores_exactly(spec: Value) -> anyhow::Result<()> {
         let replacement = scene.pod_of_job("work").await?;
         scene.label_is(&replacement, None).await?;
         scene
-            .run_says("rogue", "Ready", "True", "GuardrailsStand")
+            .run_says("rogue", "Ready", "True", "GuardrailsInPlace")
             .await?;
         Ok(())
     })

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use yellowjack::api::{
+use yellowjack::testing::api::{
     ActionKind, ActionRecord, ActionResult, AgentRun, Incident, condition_of, labels,
 };
 use yellowjack_e2e::lines::EgressLog;
@@ -348,8 +348,8 @@ impl Scene {
         let incidents: Api<Incident> = self.env.api();
         let word = json!({ "spec": { "disposition": {
             "verdict": verdict,
-            "by": "ana@example.com",
-            "why": "a test",
+            "decidedBy": "ana@example.com",
+            "justification": "a test",
         }}});
         incidents
             .patch(

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use yellowjack::observability::{Kind, Metric};
+use yellowjack::testing::observability::{Kind, Metric};
 use yellowjack_e2e::proxy::{Fault, Matcher};
 use yellowjack_e2e::{wait_for, with_namespace};
 
@@ -294,7 +294,7 @@ async fn the_metrics_that_are_served_have_listed_labels_only() -> anyhow::Result
         scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
         receiver.told("detected").await?;
         let url = format!("http://{address}/metrics").parse()?;
-        let client = yellowjack::cluster::connect_plain(&url)?;
+        let client = yellowjack::testing::cluster::connect_plain(&url)?;
         let text = client
             .request_text(http::Request::get("/metrics").body(Vec::new())?)
             .await?;

@@ -3,7 +3,7 @@
 
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use yellowjack::api::{ActionKind, ActionResult, Incident};
+use yellowjack::testing::api::{ActionKind, ActionResult, Incident};
 use yellowjack_e2e::set_pod_ip;
 
 use crate::scene::{MANY, ROGUE_IP, Scene, results, with_scene};
@@ -81,7 +81,9 @@ async fn what_must_be_restored_is_stored_before_the_resize() -> anyhow::Result<(
         let expected = json!({ "requests": { "cpu": "50m" }, "limits": { "cpu": "100m" } });
         assert_eq!(resources, expected);
         let saved = scene.places(|write| {
-            let restore = write.body.pointer("/status/restore/0/before/limits/cpu");
+            let restore = write
+                .body
+                .pointer("/status/restore/0/originalValue/limits/cpu");
             restore == Some(&json!("2"))
         });
         let resized = scene.places(|write| write.path.ends_with("/pods/rogue/resize"));

@@ -110,7 +110,7 @@ async fn a_hubble_file_that_is_read_as_zeek_is_named_and_read_as_hubble_it_is_wa
         .await?;
         // The guardrails stand, which is what Ready says; the column says that nothing is seen.
         scene
-            .run_says("honest", "Ready", "True", "GuardrailsStand")
+            .run_says("honest", "Ready", "True", "GuardrailsInPlace")
             .await?;
         let columns = scene.env.kubectl(&["get", "ar", "honest"]).await?;
         let mut rows = columns
@@ -131,7 +131,7 @@ async fn a_hubble_file_that_is_read_as_zeek_is_named_and_read_as_hubble_it_is_wa
     .await?;
     reading(("hubble", LONG), &text, async |scene| {
         scene
-            .run_says("honest", "SignalsFresh", "True", "SourcesSpeak")
+            .run_says("honest", "SignalsFresh", "True", "SourcesFresh")
             .await?;
         Ok(())
     })
@@ -191,7 +191,7 @@ async fn flows_whose_addresses_were_masked_are_of_no_use_until_they_have_them_ag
             "{masked:?}"
         );
         let whole = says("True", true).await?;
-        assert_eq!(whole.reason, "SourcesSpeak", "{whole:?}");
+        assert_eq!(whole.reason, "SourcesFresh", "{whole:?}");
         Ok(())
     })
     .await
@@ -229,7 +229,7 @@ async fn an_agent_says_in_its_lease_that_its_log_is_not_understood() -> anyhow::
         }
         scene.log.chatter(HONEST_IP, Duration::from_secs(20))?;
         scene
-            .run_says("honest", "SignalsFresh", "True", "SourcesSpeak")
+            .run_says("honest", "SignalsFresh", "True", "SourcesFresh")
             .await?;
         Ok(())
     })

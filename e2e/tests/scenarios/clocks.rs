@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::task::JoinHandle;
-use yellowjack::api::{Incident, labels};
+use yellowjack::testing::api::{Incident, labels};
 use yellowjack_e2e::node::TestNode;
 use yellowjack_e2e::recording::moved_line;
 use yellowjack_e2e::standin::StandinMode;

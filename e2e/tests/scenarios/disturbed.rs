@@ -192,7 +192,7 @@ async fn an_honest_pod_with_the_address_of_a_rogue_one_is_left_alone() -> anyhow
             .labels
             .unwrap_or_default();
         ensure!(
-            !labels.contains_key(yellowjack::api::labels::QUARANTINE),
+            !labels.contains_key(yellowjack::testing::api::labels::QUARANTINE),
             "the honest pod is in quarantine"
         );
         let lost = stage.honest_lost().await?;

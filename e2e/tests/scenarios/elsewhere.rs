@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{LogParams, PostParams};
 use serde_json::json;
-use yellowjack::api::{AgentRun, Incident, condition_is};
+use yellowjack::testing::api::{AgentRun, Incident, condition_is};
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::node::running_elsewhere;
 use yellowjack_e2e::{TestEnv, wait_for, with_namespace};

@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, LogParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use yellowjack::api::{AgentRun, condition_of, labels};
+use yellowjack::testing::api::{AgentRun, condition_of, labels};
 use yellowjack_e2e::cluster_policies::definition;
 use yellowjack_e2e::standin::StandinMode;
 use yellowjack_e2e::{TestEnv, wait_for};
@@ -188,7 +188,7 @@ async fn the_pods_own_account_cannot_lift_its_quarantine() -> anyhow::Result<()>
         let account = format!("--as=system:serviceaccount:{}:default", stage.env.namespace);
         let label = format!("{}-", labels::QUARANTINE);
         let incident = format!("incident/{}", incident.name_any());
-        let release = r#"{"spec":{"disposition":{"verdict":"Release","by":"me","why":"please"}}}"#;
+        let release = r#"{"spec":{"disposition":{"verdict":"Release","decidedBy":"me","justification":"please"}}}"#;
         let attempts: [&[&str]; 6] = [
             &["label", "pod", "rogue", &label],
             &["delete", "networkpolicy", labels::STANDING_DENY],

@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use yellowjack::api::{AgentRun, Incident, condition_of, labels};
+use yellowjack::testing::api::{AgentRun, Incident, condition_of, labels};
 use yellowjack_e2e::node::{
     Arrival, NODE_NAME, POD_NETWORK, POD_NETWORK_V6, TestNode, agent_pod, agent_spec, running,
     skip_reason,

@@ -8,7 +8,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use yellowjack::api::{ActionKind, ActionRecord, ActionResult};
+use yellowjack::testing::api::{ActionKind, ActionRecord, ActionResult};
 use yellowjack_e2e::node::{Arrival, SERVER_IP_V6, SSH_IP};
 use yellowjack_e2e::standin::StandinMode;
 use yellowjack_e2e::wait_for;
@@ -171,7 +171,7 @@ fn let_in() -> anyhow::Result<NetworkPolicy> {
         "metadata": { "name": "theirs" },
         "spec": {
             "podSelector": { "matchExpressions": [
-                { "key": yellowjack::api::labels::QUARANTINE, "operator": "DoesNotExist" },
+                { "key": yellowjack::testing::api::labels::QUARANTINE, "operator": "DoesNotExist" },
             ]},
             "policyTypes": ["Ingress"],
             "ingress": [{ "ports": [{ "port": LISTENED }] }],

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::api::{
     ActionKind, ActionRecord, ActionResult, Disposition, Incident, IncidentCondition, Verdict,
-    condition_is, condition_of,
 };
 use crate::cli::people::{BAD, GOOD, WORTH_A_LOOK, painted, shown};
 
@@ -58,12 +57,6 @@ pub struct Deed {
     pub message: String,
 }
 
-/// Whether the record is closed.
-pub fn is_closed(incident: &Incident) -> bool {
-    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    condition_is(conditions, IncidentCondition::Closed.name())
-}
-
 /// The verdict as the API has it.
 pub const fn verdict_name(verdict: Verdict) -> &'static str {
     match verdict {
@@ -83,11 +76,13 @@ pub fn question(incident: &Incident, word: &Disposition) -> Vec<String> {
     for entry in &incident.spec.evidence {
         lines.push(format!(
             "  {} ({}): {}",
-            entry.signature, entry.severity, entry.summary
+            entry.signature,
+            entry.severity.name(),
+            entry.summary
         ));
         lines.extend(
             entry
-                .against
+                .counter_evidence
                 .iter()
                 .map(|against| format!("    against it: {against}")),
         );
@@ -97,7 +92,7 @@ pub fn question(incident: &Incident, word: &Disposition) -> Vec<String> {
             lines.push("Release takes the quarantine label off, and sets back:".to_owned());
             let saved = incident.status.iter().flat_map(|status| &status.restore);
             for entry in saved {
-                let before = entry.before.as_ref();
+                let before = entry.original_value.as_ref();
                 let before = before.map_or_else(|| "unset".to_owned(), ToString::to_string);
                 let (kind, name) = (&entry.target.kind, &entry.target.name);
                 lines.push(format!("  {kind} {name} {} to {before}", entry.field));
@@ -120,14 +115,13 @@ impl Tale {
         let old = before.status.iter().flat_map(|status| &status.actions);
         let old: Vec<&ActionRecord> = old.collect();
         let actions = status.map_or(&[][..], |status| &status.actions);
-        let conditions = status.map_or(&[][..], |status| &status.conditions);
-        let outcome = match (is_closed(now), was_waited) {
+        let outcome = match (!now.is_open(), was_waited) {
             (true, _) => Outcome::Done,
             (false, true) => Outcome::Pending,
             (false, false) => Outcome::Stored,
         };
         let left = status.iter().flat_map(|status| &status.restore);
-        let closed = condition_of(conditions, IncidentCondition::Closed.name());
+        let closed = now.condition(IncidentCondition::Closed);
         Self {
             namespace: now.namespace().unwrap_or_default(),
             incident: now.name_any(),
@@ -166,7 +160,7 @@ impl Tale {
                 "stored, and not carried out yet: does a controller run?",
             ),
         };
-        let by = word.map_or("", |word| word.by.as_str());
+        let by = word.map_or("", |word| word.decided_by.as_str());
         let _ = writeln!(
             text,
             "Incident {} (pod {}): {verdict} by {}: {}",
@@ -239,10 +233,10 @@ mod tests {
             "metadata": { "name": "i", "namespace": "ns" },
             "spec": {
                 "subject": { "name": "p", "uid": "u" },
-                "evidence": [{ "node": "n", "signature": "Mining", "severity": "Quarantine", "score": 30.0,
+                "evidence": [{ "observer": "n", "signature": "Mining", "severity": "Quarantine", "score": 30.0,
                     "threshold": 20.0, "firstSeen": "2026-01-01T00:00:00Z", "lastSeen": "2026-01-01T00:00:00Z",
-                    "contacts": 1, "summary": "S", "against": ["it may be a test"] }],
-                "disposition": { "verdict": "Release", "by": "ana\u{7}", "why": "w" },
+                    "contacts": 1, "summary": "S", "counterEvidence": ["it may be a test"] }],
+                "disposition": { "verdict": "Release", "decidedBy": "ana\u{7}", "justification": "w" },
             },
             "status": { "actions": actions, "restore": restore, "conditions": [{ "type": "Closed",
                 "status": closed, "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z" }] },
@@ -257,7 +251,7 @@ mod tests {
 
     fn saved() -> Value {
         json!([{ "target": { "apiVersion": "batch/v1", "kind": "Job", "name": "work", "uid": "j" },
-                 "field": "/spec/suspend", "before": false, "set": true }])
+                 "field": "/spec/suspend", "originalValue": false, "appliedValue": true }])
     }
 
     #[test]

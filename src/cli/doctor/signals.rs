@@ -181,7 +181,7 @@ mod tests {
             }))
             .unwrap()
         };
-        let fresh = json!([{ "type": "SignalsFresh", "status": "True", "reason": "SourcesSpeak",
+        let fresh = json!([{ "type": "SignalsFresh", "status": "True", "reason": "SourcesFresh",
                              "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }]);
         assert_eq!(judge_runs(&[run(fresh)]).verdict, Verdict::Ok);
         assert_eq!(judge_runs(&[run(json!([]))]).verdict, Verdict::Fail);

@@ -170,7 +170,7 @@ fn words(step: &Step) -> Option<String> {
 mod tests {
     use super::*;
     use crate::api::{ObjectTarget, ResponseAction, ResponseScope};
-    use crate::respond::plan::Suspension;
+    use crate::respond::plan::suspension::Suspension;
     use serde_json::json;
 
     fn incident() -> Incident {
@@ -178,7 +178,7 @@ mod tests {
             "apiVersion": "yellowjack.dev/v1alpha1", "kind": "Incident",
             "metadata": { "name": "i", "namespace": "ns" },
             "spec": { "subject": { "name": "p", "uid": "u" },
-                "evidence": [{ "node": "n", "signature": "HorizontalScan", "severity": "Quarantine",
+                "evidence": [{ "observer": "n", "signature": "HorizontalScan", "severity": "Quarantine",
                     "observeOnly": true, "score": 30.0, "threshold": 20.0, "contacts": 40, "summary": "s",
                     "firstSeen": "2026-01-01T00:00:00Z", "lastSeen": "2026-01-01T00:00:00Z" }] },
         }))

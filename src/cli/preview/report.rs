@@ -135,12 +135,10 @@ fn foretold(material: &Material<'_>, incident: &Incident) -> Option<Foretold> {
         .filter(|entry| entry.last_seen.0 >= material.since)
         .collect();
     let first_seen = recent.iter().map(|entry| entry.first_seen.0).min()?;
-    let crossed = |entry: &&&EvidenceEntry| entry.severity == Severity::Quarantine.name();
-    let is_enforced = recent
+    let is_enforced = recent.iter().any(|entry| entry.is_actionable());
+    let has_crossed = recent
         .iter()
-        .filter(crossed)
-        .any(|entry| !entry.observe_only);
-    let has_crossed = recent.iter().any(|entry| crossed(&entry));
+        .any(|entry| entry.severity == Severity::Quarantine);
     let mut found = Foretold {
         incident: incident.name_any(),
         pod: incident.spec.subject.name.clone(),
@@ -184,11 +182,8 @@ fn seen(entry: &EvidenceEntry) -> String {
 }
 
 fn said_contained(incident: &Incident) -> String {
-    let conditions = incident
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.conditions);
-    condition_of(conditions, IncidentCondition::Contained.name()).map_or_else(String::new, |said| {
+    let contained = incident.condition(IncidentCondition::Contained);
+    contained.map_or_else(String::new, |said| {
         format!("{}: {}", said.reason, said.message)
     })
 }
@@ -326,7 +321,7 @@ mod tests {
             "apiVersion": "yellowjack.dev/v1alpha1", "kind": "Incident",
             "metadata": { "name": name, "namespace": "ns" },
             "spec": { "subject": { "name": "p\u{1b}[1A", "uid": "u" },
-                "evidence": [{ "node": "n", "signature": "HorizontalScan", "severity": severity,
+                "evidence": [{ "observer": "n", "signature": "HorizontalScan", "severity": severity,
                     "observeOnly": observe_only, "score": 30.0, "threshold": 20.0, "contacts": 40,
                     "summary": "s", "firstSeen": last_seen, "lastSeen": last_seen }] },
         }))

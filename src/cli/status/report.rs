@@ -281,7 +281,7 @@ fn incidents_of(run: &AgentRun, known: &Known) -> Vec<OpenIncident> {
                 let of = incident.spec.run.as_ref();
                 incident.metadata.namespace == run.metadata.namespace
                     && of.is_some_and(|of| Some(&of.uid) == run.metadata.uid.as_ref())
-                    && is_open(incident)
+                    && incident.is_open()
             };
             incidents
                 .items
@@ -297,16 +297,10 @@ fn incidents_of(run: &AgentRun, known: &Known) -> Vec<OpenIncident> {
     }
 }
 
-/// Whether no human has closed it.
-pub fn is_open(incident: &Incident) -> bool {
-    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    !condition_is(conditions, IncidentCondition::Closed.name())
-}
-
 fn open_incident(incident: &Incident) -> OpenIncident {
-    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
     let reason = |kind: IncidentCondition| {
-        condition_of(conditions, kind.name())
+        incident
+            .condition(kind)
             .map_or_else(|| "Unknown".to_owned(), |said| said.reason.clone())
     };
     let mut signatures: Vec<String> = incident
@@ -317,7 +311,6 @@ fn open_incident(incident: &Incident) -> OpenIncident {
         .collect();
     signatures.sort();
     signatures.dedup();
-    let verdict = incident.spec.disposition.as_ref().map(|word| word.verdict);
     OpenIncident {
         name: incident.name_any(),
         pod: incident.spec.subject.name.clone(),
@@ -325,7 +318,7 @@ fn open_incident(incident: &Incident) -> OpenIncident {
         contained: reason(IncidentCondition::Contained),
         verified: reason(IncidentCondition::Verified),
         since: incident.metadata.creation_timestamp.as_ref().map(|at| at.0),
-        is_confirmed: verdict == Some(Verdict::Confirm),
+        is_confirmed: incident.verdict() == Some(Verdict::Confirm),
     }
 }
 
@@ -436,12 +429,12 @@ mod tests {
         let all = [
             ("Accepted", "True", "Valid"),
             ("TargetResolved", "True", "Resolved"),
-            ("NetworkGuarded", "True", "PoliciesSelect"),
+            ("NetworkGuarded", "True", "PoliciesApplied"),
             ("QuotaBound", "False", "NoQuotaRequested"),
-            ("SignalsFresh", "True", "SourcesSpeak"),
-            ("Suspicious", "False", "NothingOpen"),
+            ("SignalsFresh", "True", "SourcesFresh"),
+            ("Suspicious", "False", "NoOpenIncidents"),
             ("Quarantined", "False", "NotQuarantined"),
-            ("Ready", "True", "GuardrailsStand"),
+            ("Ready", "True", "GuardrailsInPlace"),
             ("Stalled", "False", "UpToDate"),
         ];
         let changed = |kind: &str| but.iter().find(|(other, _, _)| *other == kind).copied();

@@ -171,7 +171,7 @@ mod tests {
                 }),
                 reason: "R".to_owned(),
                 since: Some(at),
-                signals: "SourcesSpeak".to_owned(),
+                signals: "SourcesFresh".to_owned(),
                 conditions: vec![said("Quarantined", false), said("Accepted", true)],
                 incidents: Vec::new(),
                 next: vec!["do \u{202e}this".to_owned()],

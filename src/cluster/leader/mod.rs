@@ -7,4 +7,4 @@ mod lease_observer;
 
 pub use elector::{LeaderElector, identity};
 pub use gate::LeaderGate;
-pub use lease_observer::{InvalidLeaseTimings, LeaseTimings};
+pub use lease_observer::LeaseTimings;

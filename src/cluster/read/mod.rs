@@ -7,5 +7,5 @@ mod reader;
 
 pub use access_review::{AccessRequest, current_user, may_current_user, may_service_account};
 pub use catch_up::catch_up;
-pub use owners::{OwnerChain, Owners, kind_of};
+pub use owners::{Owners, kind_of};
 pub use reader::{Reader, read};

@@ -5,13 +5,13 @@
 //! are bounded. Writes nothing.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
+use parking_lot::Mutex;
 
 use super::reader::read;
 use crate::api::{GROUP, OwnerReferenceTarget};
@@ -42,12 +42,12 @@ impl Owners {
     /// The cached chain of a pod.
     #[must_use]
     pub fn chain_of(&self, pod_uid: &str) -> Option<OwnerChain> {
-        lock(&self.chains).get(pod_uid).cloned()
+        self.chains.lock().get(pod_uid).cloned()
     }
 
     /// Removes the chain of a deleted pod.
     pub fn forget(&self, pod_uid: &str) {
-        lock(&self.chains).remove(pod_uid);
+        self.chains.lock().remove(pod_uid);
     }
 
     /// Resolves the chain of a pod and caches it. Only with `is_deep` it makes requests to the API
@@ -73,7 +73,7 @@ impl Owners {
         }
         let chain = OwnerChain { links, is_deep };
         if let Some(uid) = pod.uid() {
-            lock(&self.chains).insert(uid, chain.clone());
+            self.chains.lock().insert(uid, chain.clone());
         }
         Ok(chain)
     }
@@ -120,7 +120,7 @@ impl Owners {
         kind: &str,
     ) -> Result<Option<ApiResource>, ApiError> {
         let key = GroupVersionKind::gvk(group, "", kind);
-        if let Some(known) = lock(&self.resources).get(&key) {
+        if let Some(known) = self.resources.lock().get(&key) {
             return Ok(known.clone());
         }
         let answer = read(async {
@@ -190,7 +190,7 @@ impl Owners {
                 return Ok(controller_of(&job.metadata).cloned());
             }
         }
-        if let Some(known) = lock(&self.parents).get(&owner.uid) {
+        if let Some(known) = self.parents.lock().get(&owner.uid) {
             return Ok(known.clone());
         }
         if !is_deep {
@@ -210,7 +210,7 @@ impl Owners {
         // Another object of the same name is not this owner.
         let same = found.filter(|object| object.metadata.uid.as_ref() == Some(&owner.uid));
         let parent = same.and_then(|object| controller_of(&object.metadata).cloned());
-        let mut parents = lock(&self.parents);
+        let mut parents = self.parents.lock();
         if parents.len() >= limits::OWNERS_CACHED_MAX {
             parents.clear();
         }
@@ -224,7 +224,7 @@ impl Owners {
         client: &Client,
         kind: GroupVersionKind,
     ) -> Result<Option<ApiResource>, ApiError> {
-        if let Some(known) = lock(&self.resources).get(&kind) {
+        if let Some(known) = self.resources.lock().get(&kind) {
             return Ok(known.clone());
         }
         let answer = read(async {
@@ -246,7 +246,7 @@ impl Owners {
     /// Caches only what was found: a kind that is not served now may be installed later.
     fn remember(&self, kind: GroupVersionKind, found: Option<&ApiResource>) {
         let Some(found) = found else { return };
-        let mut resources = lock(&self.resources);
+        let mut resources = self.resources.lock();
         if resources.len() >= limits::OWNER_KINDS_MAX {
             resources.clear();
         }
@@ -281,8 +281,4 @@ fn link(owner: OwnerReference) -> OwnerLink {
         name: owner.name,
         uid: owner.uid,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,12 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
+use parking_lot::{RwLock, RwLockWriteGuard};
 
 type Namespaces<K> = HashMap<String, HashMap<String, Arc<K>>>;
 
@@ -51,10 +52,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Store<K> {
     /// not read the store.
     #[must_use]
     pub fn within_where(&self, namespace: &str, chosen: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        let namespaces = self
-            .namespaces
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let namespaces = self.namespaces.read();
         let objects = namespaces
             .get(namespace)
             .into_iter()
@@ -226,8 +224,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
     }
 
     fn namespaces(&self) -> RwLockWriteGuard<'_, Namespaces<K>> {
-        let namespaces = self.store.namespaces.write();
-        namespaces.unwrap_or_else(PoisonError::into_inner)
+        self.store.namespaces.write()
     }
 }
 

@@ -4,7 +4,9 @@
 //! alone does not make a pod a member.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 /// An AgentRun, by name and UID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +33,7 @@ impl RunMembership {
     /// Sets the pods of a run, by UID. A pod of another run moves to this one. Returns the pods that left
     /// the run and belong to no other.
     pub fn set(&self, run: &RunId, pod_uids: impl IntoIterator<Item = String>) -> Vec<String> {
-        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.0.write();
         let pods: HashSet<String> = pod_uids.into_iter().collect();
         let before = tables.pods_of.remove(&run.uid).unwrap_or_default();
         let mut left = Vec::new();
@@ -62,29 +64,20 @@ impl RunMembership {
     /// The run that a pod belongs to.
     #[must_use]
     pub fn run_of(&self, pod_uid: &str) -> Option<RunId> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .run_of
-            .get(pod_uid)
-            .cloned()
+        self.0.read().run_of.get(pod_uid).cloned()
     }
 
     /// The UIDs of a run's pods, by the run's UID.
     #[must_use]
     pub fn pods_of(&self, run_uid: &str) -> HashSet<String> {
-        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let tables = self.0.read();
         tables.pods_of.get(run_uid).cloned().unwrap_or_default()
     }
 
     /// How many pods belong to runs.
     #[must_use]
     pub fn pod_count(&self) -> usize {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .run_of
-            .len()
+        self.0.read().run_of.len()
     }
 }
 

@@ -203,7 +203,7 @@ fn digest(parts: &[&str]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use axum::Router;
@@ -211,6 +211,7 @@ mod tests {
     use axum::extract::Request;
     use axum::response::IntoResponse;
     use http::{Method, StatusCode};
+    use parking_lot::Mutex;
     use serde_json::Value;
 
     use super::*;
@@ -228,7 +229,7 @@ mod tests {
                 let (head, body) = request.into_parts();
                 let body = to_bytes(body, 1 << 20).await.unwrap();
                 let body: Value = serde_json::from_slice(&body).unwrap();
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = kept.lock();
                 let name = body.pointer("/metadata/name").cloned();
                 let is_there = head.method == Method::POST
                     && kept.iter().any(|(_, _, known)| known.pointer("/metadata/name") == name.as_ref());
@@ -277,7 +278,7 @@ mod tests {
     }
 
     fn methods(asked: &Asked) -> Vec<Method> {
-        let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = asked.lock();
         asked.iter().map(|(method, ..)| method.clone()).collect()
     }
 
@@ -302,7 +303,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(methods(&asked), [Method::POST, Method::PATCH, Method::POST]);
-        let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = asked.lock();
         let (_, path, first) = &asked[0];
         assert_eq!(path, "/apis/events.k8s.io/v1/namespaces/agents/events");
         assert_eq!(first["note"], "n1 is silent");

@@ -2,8 +2,9 @@
 //!
 //! A token bucket with time as a parameter; the caller waits for the returned delay.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Limits the actions per second, with a burst of the actions of one second.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ impl RateLimiter {
         let slot = Duration::from_secs_f64(1.0 / self.per_second);
         // The slots of one second may be used at once.
         let burst = Duration::from_secs(1).saturating_sub(slot);
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next.lock();
         let earliest = now.checked_sub(burst).unwrap_or(now);
         let turn = next.map_or(earliest, |turn| turn.max(earliest));
         *next = Some(turn + slot);

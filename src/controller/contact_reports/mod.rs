@@ -16,11 +16,12 @@ mod keeper;
 mod outbox;
 mod writer;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use parking_lot::Mutex;
 
 pub use keeper::ReportKeeper;
 pub use writer::ReportWriter;
@@ -175,8 +176,8 @@ impl ContactReports {
         report.name_any() == convert::report_name(&run.name, &run.uid, &self.0.observer.name)
     }
 
-    fn inbox(&self) -> std::sync::MutexGuard<'_, Inbox> {
-        self.0.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inbox(&self) -> parking_lot::MutexGuard<'_, Inbox> {
+        self.0.inbox.lock()
     }
 }
 

@@ -2,8 +2,8 @@
 //! pipeline's thread, which must not wait; taken out by the writer.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::convert::Outgoing;
@@ -52,6 +52,6 @@ impl Outbox {
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<RunKey, Outgoing>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }

@@ -1,11 +1,11 @@
 //! Tests of reports between nodes without an API server: what one side would write, the others read.
 
-use std::sync::RwLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ObjectMeta;
+use parking_lot::RwLock;
 
 use super::keeper::Upkeep;
 use super::outbox::Outbox;
@@ -83,7 +83,7 @@ impl Node {
 
     fn exchange(&mut self) {
         let now = EventTime::from(Timestamp::now());
-        let index = self.index.read().unwrap();
+        let index = self.index.read();
         let found = self.reports.exchange(&mut self.engine, &index, now);
         drop(index);
         self.findings.extend(found);
@@ -298,7 +298,7 @@ fn pods_that_say_nothing_after_a_restart_are_found_by_what_others_report() {
             workload: Workload::Standard,
         };
         let key = PodKey::from(pod.uid.as_str());
-        again.index.write().unwrap().enroll(&key, Some(membership));
+        again.index.write().enroll(&key, Some(membership));
     }
     again.see(&own);
     again.see(&verified(report));

@@ -36,8 +36,6 @@ use crate::model::{EventTime, Finding};
 use crate::observability::{Counters, StateDefect};
 use crate::respond::{AckGuard, AttributedFinding};
 
-pub use self::file::LoadError;
-
 /// What became of the state file, since the start.
 #[derive(Debug, Default)]
 pub struct MemoryCounters {

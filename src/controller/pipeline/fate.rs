@@ -1,8 +1,6 @@
 //! What became of a line that belongs to nobody: evidence against its log, or nothing of the kind. Part of the
 //! pipeline.
 
-use std::sync::PoisonError;
-
 use super::{Pipeline, Whose};
 use crate::model::Signal;
 use crate::observability::UnattributedReason;
@@ -23,7 +21,7 @@ impl Whose {
 impl Pipeline {
     /// The fate of a signal whose pod did not become known in time. Counts it.
     pub(super) fn fate_of_unknown(&self, signal: &Signal<'_>) -> LineFate {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.index.read();
         let hint = None;
         let why = match signal
             .source()

@@ -3,7 +3,6 @@
 //! Part of the pipeline, which owns the engine. A sample names its pod; the pod must have had that
 //! name for the whole span that the sample is about (INV-10).
 
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -45,7 +44,7 @@ impl Pipeline {
     }
 
     fn sample_of_pod(&mut self, source: usize, sample: &PodSample) -> Vec<(Finding, PodFacts)> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let index = self.index.read();
         let counters = &self.counters.samples;
         // Sources of metrics are numbered after the logs.
         let id = source_id(self.sources.len() + source);
@@ -69,9 +68,10 @@ impl Pipeline {
 mod tests {
     use crate::cluster::StoreWriter;
     use crate::controller::contact_reports::{ContactReports, ReportObserver};
-    use std::sync::{Arc, RwLock};
+    use std::sync::Arc;
     use std::time::Duration;
 
+    use parking_lot::RwLock;
     use tokio::sync::{mpsc, watch};
 
     use super::*;

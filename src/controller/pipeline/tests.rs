@@ -1,7 +1,7 @@
 //! The pipeline as the operator composes it: lines of a log in, findings out, with what the
 //! controller says of runs, nodes and ranges. Each value has a control without it.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::cluster::StoreWriter;
@@ -57,7 +57,7 @@ impl World {
             SourceInfo {
                 name: format!("log-{n}"),
                 format: Some(Format::Hubble),
-                health: Box::new(move || health.lock().unwrap().clone()),
+                health: Box::new(move || health.lock().clone()),
                 gap_count: 0,
             }
         };
@@ -95,7 +95,7 @@ impl World {
 
     /// All pods belong to one run from now on.
     fn enroll(&mut self, pod_count: usize) {
-        let mut index = self.pipeline.index.write().unwrap();
+        let mut index = self.pipeline.index.write();
         for n in 0..pod_count {
             let membership = Membership {
                 run: Some(RunKey::from("team/uid-run")),
@@ -249,7 +249,7 @@ fn the_sum_of_a_run_outlives_a_pod_that_ends_and_late_lines_of_it_still_count() 
             .collect();
         let end = EventTime::from_seconds(START + second + 1, 0);
         if pod < 9 {
-            world.pipeline.index.write().unwrap().delete(&key(pod), end);
+            world.pipeline.index.write().delete(&key(pod), end);
         }
         world.read(0, &others(second));
         world.read(0, &lines);
@@ -296,18 +296,18 @@ fn a_scan_at_the_end_of_a_log_is_judged_by_the_clock_unless_lines_are_on_the_way
     // Batches wait, or bytes that the reader has not read.
     for (is_idle, lag_bytes) in [(false, 0), (true, 1)] {
         let mut world = World::new(1);
-        *world.health.lock().unwrap() = reading(lag_bytes);
+        *world.health.lock() = reading(lag_bytes);
         world.read(0, &scan);
         (1..60).for_each(|seconds| world.wait(seconds, is_idle));
         assert_eq!(world.quarantined(), [""; 0]);
-        *world.health.lock().unwrap() = reading(0);
+        *world.health.lock() = reading(0);
         world.wait(80, true);
         assert_eq!(world.quarantined(), ["p0"]);
     }
     // The reader lost lines: the answers may have been among them.
     let mut world = World::new(1);
     world.read(0, &scan);
-    world.health.lock().unwrap().gaps = 1;
+    world.health.lock().gaps = 1;
     world.wait(20, true);
     assert_eq!(world.quarantined(), [""; 0]);
 }
@@ -354,7 +354,7 @@ fn the_state_of_a_pod_goes_when_the_index_forgets_it_and_not_before() {
     world.wait(60, true);
     assert_eq!(world.pipeline.engine.pod_count(), 1);
     let end = EventTime::from_seconds(START + 10, 0);
-    world.pipeline.index.write().unwrap().delete(&key(0), end);
+    world.pipeline.index.write().delete(&key(0), end);
     world.wait(120, true);
     assert_eq!(world.pipeline.engine.pod_count(), 0, "it ended long ago");
 }

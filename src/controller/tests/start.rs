@@ -53,7 +53,7 @@ fn a_job_that_an_incident_must_restore_or_acted_on_does_not_start() {
         "inc-1",
         json!({ "restore": [{
         "target": { "apiVersion": "batch/v1", "kind": "Job", "name": NAME },
-        "field": "/spec/suspend", "before": false, "set": true,
+        "field": "/spec/suspend", "originalValue": false, "appliedValue": true,
     }] }),
     );
     let acted = incident("inc-2", json!({ "actions": suspension("Succeeded") }));
@@ -79,7 +79,7 @@ fn a_released_incident_holds_nothing_and_an_ended_run_is_not_brought_back() {
         status["actions"] = suspension("Succeeded");
         let mut incident = (*incident("inc-1", status)).clone();
         incident.spec.disposition = Some(super::of(
-            json!({ "verdict": verdict, "by": "x", "why": "y" }),
+            json!({ "verdict": verdict, "decidedBy": "x", "justification": "y" }),
         ));
         std::sync::Arc::new(incident)
     };

@@ -33,14 +33,14 @@ fn a_run_whose_guardrails_stand_is_ready_and_all_its_conditions_have_a_reason() 
     check(
         &said,
         "NetworkGuarded",
-        ("True", "PoliciesSelect"),
+        ("True", "PoliciesApplied"),
         "not probed",
     );
     check(&said, "QuotaBound", ("False", "NoQuotaRequested"), "");
-    check(&said, "SignalsFresh", ("True", "SourcesSpeak"), "");
-    check(&said, "Suspicious", ("False", "NothingOpen"), "");
+    check(&said, "SignalsFresh", ("True", "SourcesFresh"), "");
+    check(&said, "Suspicious", ("False", "NoOpenIncidents"), "");
     check(&said, "Quarantined", ("False", "NotQuarantined"), "");
-    check(&said, "Ready", ("True", "GuardrailsStand"), "");
+    check(&said, "Ready", ("True", "GuardrailsInPlace"), "");
     check(&said, "Reconciling", ("False", "UpToDate"), "");
     check(&said, "Stalled", ("False", "UpToDate"), "");
     assert_eq!(said.observed_generation, Some(3));
@@ -98,7 +98,7 @@ fn an_operator_that_just_started_goes_on_saying_that_a_log_is_of_no_use() {
     }
     seen.certainty = Certainty::Known;
     let said = status_of(&seen, &standing());
-    check(&said, "SignalsFresh", ("True", "SourcesSpeak"), "");
+    check(&said, "SignalsFresh", ("True", "SourcesFresh"), "");
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() 
         seen.signals = verdict;
         let said = status_of(&seen, &standing());
         check(&said, "SignalsFresh", ("False", reason), word);
-        check(&said, "Ready", ("True", "GuardrailsStand"), "");
+        check(&said, "Ready", ("True", "GuardrailsInPlace"), "");
     }
 }
 
@@ -327,7 +327,7 @@ fn the_reasons_of_a_log_of_no_use_have_the_names_that_its_sentences_and_leases_h
     check(
         &said,
         "SignalsFresh",
-        ("True", "SourcesSpeak"),
+        ("True", "SourcesFresh"),
         "cannot be read: /x",
     );
 }
@@ -415,9 +415,9 @@ fn a_closed_incident_is_history() {
         ]),
     )];
     let said = status_of(&seen, &standing());
-    check(&said, "Suspicious", ("False", "NothingOpen"), "");
+    check(&said, "Suspicious", ("False", "NoOpenIncidents"), "");
     check(&said, "Quarantined", ("False", "NotQuarantined"), "");
-    check(&said, "Ready", ("True", "GuardrailsStand"), "");
+    check(&said, "Ready", ("True", "GuardrailsInPlace"), "");
     assert!(said.open_incidents.is_empty());
 }
 

@@ -147,7 +147,7 @@ fn a_quota_that_counts_the_pods_is_bound() {
     );
     assert_eq!(
         (verdict.status, verdict.reason),
-        (Some(true), Reason::QuotaCounts)
+        (Some(true), Reason::QuotaEnforced)
     );
     let waiting = bound(
         Some(&quota(Some("batch"))),

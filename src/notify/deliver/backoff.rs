@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use crate::limits;
+use crate::model::backoff;
 
 /// The shortest wait that a receiver may ask for, so that one that always asks for 0 cannot keep a core busy.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
@@ -44,32 +45,14 @@ impl Timeouts {
             let max = Duration::from_secs(limits::RETRY_AFTER_MAX_S);
             return retry_after.clamp(RETRY_AFTER_MIN, max);
         }
-        let jitter = RandomState::new().hash_one(failures) % 1000;
-        backoff(self.retry_min, self.retry_max, failures, jitter)
+        let random = RandomState::new().hash_one(failures);
+        backoff(self.retry_min, self.retry_max, failures, random)
     }
-}
-
-/// Half of the whole wait, and `jitter` thousandths of the other half.
-fn backoff(min: Duration, max: Duration, failures: u32, jitter: u64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(31);
-    let whole = min.saturating_mul(1 << doublings).min(max);
-    let jitter = u32::try_from(jitter).unwrap_or(1000).min(1000);
-    whole / 2 + whole.mul_f64(f64::from(jitter) / 2000.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waits_double_up_to_a_bound_and_differ() {
-        let (min, max) = (Duration::from_secs(1), Duration::from_mins(5));
-        let at = |failures, jitter| backoff(min, max, failures, jitter);
-        assert_eq!(at(1, 1000), Duration::from_secs(1));
-        assert_eq!(at(1, 0), Duration::from_millis(500));
-        assert_eq!(at(4, 1000), Duration::from_secs(8));
-        assert_eq!(at(u32::MAX, 1000), max);
-    }
 
     #[test]
     fn the_wait_that_a_receiver_asks_for_has_bounds() {

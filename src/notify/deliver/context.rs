@@ -12,7 +12,7 @@ use crate::api::Incident;
 use crate::cluster::Stores;
 use crate::limits;
 use crate::model::Severity;
-use crate::notify::payload::{Origin, severity_of};
+use crate::notify::payload::Origin;
 use crate::observability::{Counters, DeliveryResult};
 
 /// Whether this process is the leader. Checked before every delivery, so that a replica that loses the leadership
@@ -97,7 +97,7 @@ impl Context {
     /// The Incidents that are severe enough for external receivers.
     pub(super) fn incidents(&self) -> Vec<Arc<Incident>> {
         let mut incidents = self.stores.incidents.state();
-        incidents.retain(|incident| severity_of(incident) >= self.severity_min);
+        incidents.retain(|incident| incident.severity() >= self.severity_min);
         incidents
     }
 }

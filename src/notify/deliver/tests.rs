@@ -1,8 +1,7 @@
 //! Delivery to real servers on this machine: ones that fail, hang, redirect, ask for a pause, go away and come back.
 
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +10,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -85,7 +85,7 @@ fn serve_on(listener: TcpListener, script: Script) -> Server {
                 body: to_bytes(body, 1 << 20).await.unwrap(),
             };
             let number = {
-                let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut count = count.lock();
                 *count += 1;
                 *count
             };
@@ -153,7 +153,7 @@ fn incident(name: &str, conditions: &[(&str, &str, &str)]) -> Incident {
         "spec": {
             "subject": { "name": "rogue", "uid": "pod-uid", "podIPs": [] },
             "evidence": [{
-                "node": "n",
+                "observer": "n",
                 "signature": "HorizontalScan",
                 "severity": "Quarantine",
                 "score": 1.0,
@@ -669,7 +669,7 @@ async fn a_collector_that_failed_receives_each_span_once() {
 async fn an_incident_below_the_lowest_severity_is_not_delivered() {
     let mut receiver = serve(fine).await;
     let mut weak = detected("weak");
-    weak.spec.evidence[0].severity = Severity::Alert.name().to_owned();
+    weak.spec.evidence[0].severity = Severity::Alert;
     let mut fixture = Fixture::new(&[weak, detected("strong")], takes_all).await;
     fixture.severity_min = Severity::Quarantine;
     fixture.webhook(&receiver.url, Fixture::timeouts());

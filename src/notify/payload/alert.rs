@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::text::plain;
-use super::{Origin, Transition, severity_of, transitions_of};
+use super::{Origin, Transition, transitions_of};
 use crate::api::Incident;
 use crate::limits;
 use crate::model::{Severity, Signature};
@@ -80,7 +80,7 @@ const RESOLVED_FOR: SignedDuration = SignedDuration::from_secs(limits::ALERT_RES
 fn labels(incident: &Incident, origin: &Origin) -> BTreeMap<&'static str, String> {
     let name = |text: &str| plain(text, limits::NOTIFIED_NAME_BYTES_MAX);
     let (meta, spec) = (&incident.metadata, &incident.spec);
-    let severity = match severity_of(incident) {
+    let severity = match incident.severity() {
         Severity::Quarantine => "critical",
         Severity::Alert => "warning",
     };

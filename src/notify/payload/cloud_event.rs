@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::text::plain;
-use super::{OccurredTransition, Origin, ocsf, severity_of};
+use super::{OccurredTransition, Origin, ocsf};
 use crate::api::{ActionRecord, EvidenceEntry, ExampleFlow, Incident, Trace};
 use crate::limits;
 
@@ -67,7 +67,7 @@ fn data(incident: &Incident, occurred: &OccurredTransition, origin: &Origin) -> 
         "transition": occurred.transition.name(),
         "reason": plain(&occurred.reason, limits::NOTIFIED_NAME_BYTES_MAX),
         "message": plain(&occurred.message, limits::NOTIFIED_TEXT_BYTES_MAX),
-        "level": severity_of(incident).name(),
+        "level": incident.severity().name(),
         "cluster": origin.cluster,
         "incident": {
             "namespace": meta.namespace,
@@ -91,7 +91,7 @@ fn data(incident: &Incident, occurred: &OccurredTransition, origin: &Origin) -> 
 fn evidence_entry(entry: &EvidenceEntry) -> Value {
     let examples = entry.examples.iter().take(limits::NOTIFIED_EXAMPLES_MAX);
     json!({
-        "node": plain(&entry.node, limits::NOTIFIED_NAME_BYTES_MAX),
+        "node": plain(&entry.observer, limits::NOTIFIED_NAME_BYTES_MAX),
         "signature": plain(&entry.signature, limits::NOTIFIED_NAME_BYTES_MAX),
         "severity": entry.severity,
         "observeOnly": entry.observe_only,

@@ -15,11 +15,11 @@ mod transition;
 #[cfg(test)]
 mod tests;
 
-pub use alert::{Alert, alert, alerts};
+pub use alert::{Alert, alerts};
 pub use cloud_event::{Format, cloud_event};
-pub use event::{EventReason, EventText, events_section, incident_events, run_events};
+pub use event::{EventText, events_section, incident_events, run_events};
 pub use trace::{Span, spans, spans_request};
-pub use transition::{OccurredTransition, Transition, severity_of, transitions_of};
+pub use transition::{OccurredTransition, Transition, transitions_of};
 
 /// The cluster that sends notifications.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

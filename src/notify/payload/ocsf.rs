@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::cloud_event::trace;
 use super::text::plain;
-use super::{OccurredTransition, Origin, Transition, severity_of};
+use super::{OccurredTransition, Origin, Transition};
 use crate::api::{EvidenceEntry, ExampleFlow, Incident};
 use crate::limits;
 use crate::model::{Severity, Signature};
@@ -31,7 +31,7 @@ pub(super) fn finding(
     let (activity, activity_name) = activity(occurred.transition);
     let (severity, severity_name) = severity(incident, occurred.transition);
     let (status, status_name) = status(occurred.transition);
-    let (confidence, confidence_name) = match severity_of(incident) {
+    let (confidence, confidence_name) = match incident.severity() {
         Severity::Quarantine => (3, "High"),
         Severity::Alert => (2, "Medium"),
     };
@@ -75,7 +75,7 @@ const fn activity(transition: Transition) -> (i64, &'static str) {
 }
 
 fn severity(incident: &Incident, transition: Transition) -> (i64, &'static str) {
-    match severity_of(incident) {
+    match incident.severity() {
         Severity::Quarantine if transition.is_trouble() => (5, "Critical"),
         Severity::Quarantine => (4, "High"),
         Severity::Alert => (3, "Medium"),
@@ -201,7 +201,7 @@ fn evidences(incident: &Incident) -> Vec<Value> {
             "name": signature(entry),
             "src_endpoint": source,
             "data": {
-                "node": plain(&entry.node, limits::NOTIFIED_NAME_BYTES_MAX),
+                "node": plain(&entry.observer, limits::NOTIFIED_NAME_BYTES_MAX),
                 "summary": plain(&entry.summary, limits::NOTIFIED_TEXT_BYTES_MAX),
                 "severity": entry.severity,
                 "score": entry.score,

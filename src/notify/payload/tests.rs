@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::alert::alert;
+use super::event::EventReason;
 use super::*;
 use crate::api::{AgentRun, Incident};
 use crate::limits;
@@ -37,7 +39,7 @@ fn incident(conditions: &Value) -> Incident {
             "run": { "name": "run", "uid": "run-uid" },
             "subject": { "name": "rogue", "uid": "pod-uid", "node": "n1", "podIPs": ["10.244.1.66"] },
             "evidence": [{
-                "node": "n1",
+                "observer": "n1",
                 "signature": "HorizontalScan",
                 "severity": "Quarantine",
                 "score": 12.5,
@@ -55,7 +57,7 @@ fn incident(conditions: &Value) -> Incident {
                     "name": "a.example.com",
                 }],
             }, {
-                "node": "n1",
+                "observer": "n1",
                 "signature": "Mining",
                 "severity": "Alert",
                 "score": 3.0,
@@ -308,7 +310,7 @@ fn a_run_that_is_not_observed_or_not_guarded_causes_an_event() {
     let wide = condition("NetworkGuarded", "False", "UnionWidened", 1);
     let expected = [EventReason::SignalsStale, EventReason::GuardrailWidened];
     assert_eq!(reasons(json!([stale, wide])), expected);
-    let fine = condition("SignalsFresh", "True", "SourcesSpeak", 1);
+    let fine = condition("SignalsFresh", "True", "SourcesFresh", 1);
     let none = condition("NetworkGuarded", "Unknown", "Unverified", 1);
     assert_eq!(reasons(json!([fine, none])), []);
 }

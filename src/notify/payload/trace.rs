@@ -7,13 +7,12 @@
 //! reason no tracing library is used.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::text::plain;
 use super::{OccurredTransition, Origin, Transition, transitions_of};
-use crate::api::{ActionResult, Incident, IncidentCondition, condition_of};
+use crate::api::{ActionResult, Incident, IncidentCondition};
 use crate::limits;
 use crate::model::{hex_digest, trace_id};
 
@@ -126,11 +125,11 @@ impl<'i> Builder<'i> {
         let entries = self.incident.spec.evidence.iter();
         let entries = entries.take(limits::NOTIFIED_EVIDENCE_MAX);
         let span = |entry: &crate::api::EvidenceEntry| {
-            let id = self.id(&["finding", &entry.node, &entry.signature]);
+            let id = self.id(&["finding", &entry.observer, &entry.signature]);
             let more = vec![
                 attribute("yellowjack.signature", &text(&entry.signature)),
-                attribute("yellowjack.severity", &text(&entry.severity)),
-                attribute("yellowjack.observer", &text(&entry.node)),
+                attribute("yellowjack.severity", entry.severity.name()),
+                attribute("yellowjack.observer", &text(&entry.observer)),
                 attribute("yellowjack.summary", &text(&entry.summary)),
             ];
             let times = (entry.first_seen.0, entry.last_seen.0);
@@ -194,10 +193,9 @@ impl<'i> Builder<'i> {
     }
 
     fn contained(&self) -> Option<Timestamp> {
-        let conditions = &self.incident.status.as_ref()?.conditions;
-        let is_true = |condition: &&Condition| condition.status == "True";
-        condition_of(conditions, IncidentCondition::Contained.name())
-            .filter(is_true)
+        let contained = self.incident.condition(IncidentCondition::Contained);
+        contained
+            .filter(|condition| condition.status == "True")
             .map(|condition| condition.last_transition_time.0)
     }
 }

@@ -8,7 +8,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use crate::api::{Incident, IncidentCondition, Reason};
-use crate::model::Severity;
 
 /// A change of an Incident. Closed set: the names are used in ids, event types and the Incident's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,8 +151,8 @@ impl OccurredTransition {
 /// The transitions that an Incident's conditions record, in the order in which they are delivered.
 #[must_use]
 pub fn transitions_of(incident: &Incident) -> Vec<OccurredTransition> {
-    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    let mut occurred: Vec<OccurredTransition> = conditions
+    let mut occurred: Vec<OccurredTransition> = incident
+        .conditions()
         .iter()
         .filter_map(|condition| {
             Some(OccurredTransition {
@@ -171,15 +170,4 @@ pub fn transitions_of(incident: &Incident) -> Vec<OccurredTransition> {
     };
     occurred.sort_by_key(|one| (one.since.as_second(), place(one.transition)));
     occurred
-}
-
-/// The highest severity in the evidence.
-#[must_use]
-pub fn severity_of(incident: &Incident) -> Severity {
-    let crossed = |entry: &crate::api::EvidenceEntry| entry.severity == Severity::Quarantine.name();
-    if incident.spec.evidence.iter().any(crossed) {
-        Severity::Quarantine
-    } else {
-        Severity::Alert
-    }
 }

@@ -21,7 +21,6 @@ use crate::limits;
 use crate::model::{EventTime, Evidence, Example, Outcome, Severity};
 use crate::signals::decode::{Shown, Shows};
 
-pub use crate::report::Colour;
 pub use json::json;
 pub use markdown::markdown;
 pub use text::text;

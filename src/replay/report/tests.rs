@@ -5,6 +5,7 @@ use super::super::run::{CaptureResult, Recorded, SubjectResult};
 use super::super::terms::HeldBack;
 use super::*;
 use crate::model::{BoundedText, EventTime, Finding, PodKey, Signature, Subject, Transport};
+use crate::report::Colour;
 
 const HOSTILE: &str = "x\u{1b}[2J\u{202e}` | <img src=x> @team";
 

@@ -27,13 +27,13 @@ pub(super) async fn restore(
     };
     let now = value_at(data_of(&object), &entry.field);
     let default = default_of(entry);
-    let before = entry.before.as_ref();
+    let before = entry.original_value.as_ref();
     let message = format!("{} is {} again", entry.field, text(before));
     if now.as_ref().or(default.as_ref()) == before.or(default.as_ref()) {
         // Restored by someone else, or by this operator before it could record it.
         return Ok(restored(entry, ActionResult::Succeeded, &message));
     }
-    if now.as_ref() != Some(&entry.set) {
+    if now.as_ref() != Some(&entry.applied_value) {
         let why = "someone changed it in the meantime, so it is left as it is";
         return Ok(restored(entry, ActionResult::Skipped, why));
     }

@@ -50,7 +50,7 @@ pub(super) async fn throttle(
     };
     let wanted: Vec<(&str, &Value)> = entries
         .iter()
-        .map(|entry| (entry.field.as_str(), &entry.set))
+        .map(|entry| (entry.field.as_str(), &entry.applied_value))
         .collect();
     match resize(executor, namespace, &found, &wanted).await {
         Ok(()) => {
@@ -74,7 +74,7 @@ pub(super) async fn restore_resources(
     entry: &RestoreEntry,
     pod: &DynamicObject,
 ) -> Result<(), ApiError> {
-    let Some(before) = &entry.before else {
+    let Some(before) = &entry.original_value else {
         return Ok(());
     };
     let found = serde_json::to_value(pod).and_then(serde_json::from_value::<Pod>);

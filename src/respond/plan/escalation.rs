@@ -304,7 +304,7 @@ fn add_verified(plan: Plan, proof: Proof) -> Plan {
         Proof::SurvivorsUnknown => plan.condition(
             verified,
             None,
-            Reason::OpenConnectionsUnseen,
+            Reason::OpenConnectionsUnverifiable,
             "no new traffic of the pod passes, and no source logs connections that were open before \
              the isolation: docs/containment.md has the rule for that",
         ),
@@ -399,7 +399,7 @@ fn next_step_for(snapshot: &Snapshot, owner: &Suspension, pods: Vec<PodView>) ->
     let saved = incident.restore().iter().find(is_of_owner);
     if !owner.is_suspended() {
         // A value that someone set after it was recorded is the one to restore.
-        let is_saved = saved.is_some_and(|entry| entry.before == owner.current);
+        let is_saved = saved.is_some_and(|entry| entry.original_value == owner.current);
         return Some(if is_saved {
             Step::Suspend(owner.clone(), pods)
         } else {

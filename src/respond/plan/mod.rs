@@ -17,7 +17,7 @@ mod step;
 pub mod suspension;
 pub mod throttle;
 
-pub use breaker::{BREAKER_WINDOW, Breaker, BreakerLimits};
+pub use breaker::{Breaker, BreakerLimits};
 pub use capture::captured_pod;
 pub use next_step::plan;
 pub use simulation::Simulation;
@@ -26,7 +26,6 @@ pub use snapshot::{
 };
 pub use status::{isolated_at, push_action, push_restore_entry};
 pub use step::{ConditionUpdate, Plan, Step};
-pub use suspension::Suspension;
 pub use throttle::CpuReduction;
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(super) fn release(snapshot: &Snapshot) -> Plan {
         });
     }
     let disposition = snapshot.incident.spec.disposition.as_ref();
-    let by = disposition.map_or("a human", |disposition| disposition.by.as_str());
+    let by = disposition.map_or("a human", |disposition| disposition.decided_by.as_str());
     let released = format!("released by {by}");
     Plan {
         close: true,

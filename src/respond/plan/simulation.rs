@@ -72,7 +72,7 @@ impl Simulation {
             }
             Step::Restore { entry, needed_by } => {
                 if needed_by.is_none() {
-                    self.set_owner_field(&entry.target, entry.before.clone());
+                    self.set_owner_field(&entry.target, entry.original_value.clone());
                 }
                 let status = self.snapshot.incident.status.get_or_insert_default();
                 status.restore.retain(|other| other != entry);

@@ -267,8 +267,8 @@ impl Suspension {
         RestoreEntry {
             target: self.target.clone(),
             field: self.field.clone(),
-            before: self.current.clone(),
-            set: self.suspended_value.clone(),
+            original_value: self.current.clone(),
+            applied_value: self.suspended_value.clone(),
         }
     }
 }
@@ -455,11 +455,14 @@ mod tests {
         let rule = rule_for(&link.api_version, &link.kind).unwrap();
         let read = |object: Value| Suspension::new(link, rule, &object);
         assert!(!read(json!({ "spec": {} })).is_suspended());
-        assert_eq!(read(json!({ "spec": {} })).restore_entry().before, None);
+        assert_eq!(
+            read(json!({ "spec": {} })).restore_entry().original_value,
+            None
+        );
         assert_eq!(
             read(json!({ "spec": { "replicas": 3 } }))
                 .restore_entry()
-                .before,
+                .original_value,
             Some(json!(3))
         );
         assert!(read(json!({ "spec": { "replicas": 0 } })).is_suspended());

@@ -51,8 +51,8 @@ pub fn cpu_reduction(pod: &Value) -> CpuReduction {
             Ok((before, set)) => entries.push(RestoreEntry {
                 target: target.clone(),
                 field: format!("/spec/containers/{place}/resources"),
-                before: Some(before),
-                set,
+                original_value: Some(before),
+                applied_value: set,
             }),
             Err(why) => {
                 let name = container.get("name").and_then(Value::as_str);
@@ -147,9 +147,12 @@ mod tests {
         let whole = json!({ "cpu": "2", "memory": "1Gi" });
         let entries = reduced(&pod("Guaranteed", &json!([container(&whole, &whole)])));
         let less = json!({ "cpu": "100m", "memory": "1Gi" });
-        assert_eq!(entries[0].set, json!({ "requests": less, "limits": less }));
         assert_eq!(
-            entries[0].before,
+            entries[0].applied_value,
+            json!({ "requests": less, "limits": less })
+        );
+        assert_eq!(
+            entries[0].original_value,
             Some(json!({ "requests": whole, "limits": whole }))
         );
         assert_eq!(entries[0].field, "/spec/containers/0/resources");
@@ -161,8 +164,11 @@ mod tests {
         for (request, left) in [("2", "50m"), ("1", "50m"), ("100m", "50m"), ("20m", "20m")] {
             let requests = json!({ "cpu": request });
             let entries = reduced(&pod("Burstable", &json!([container(&requests, &limits)])));
-            assert_eq!(entries[0].set["requests"]["cpu"], left, "{request}");
-            assert_eq!(entries[0].set["limits"]["cpu"], "100m");
+            assert_eq!(
+                entries[0].applied_value["requests"]["cpu"], left,
+                "{request}"
+            );
+            assert_eq!(entries[0].applied_value["limits"]["cpu"], "100m");
         }
     }
 

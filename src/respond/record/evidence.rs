@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use sha2::{Digest, Sha256};
 
-use crate::api::{CoursePoint, EvidenceEntry, ExampleFlow};
+use crate::api::{EvidenceEntry, ExampleFlow, HistoryPoint};
 use crate::limits;
 use crate::model::{EventTime, Example, Finding, Outcome, clip};
 
@@ -34,9 +34,9 @@ pub fn evidence_entry(observer: &str, finding: &Finding, observe_only: bool) -> 
     let evidence = &finding.evidence;
     let against = evidence.against.iter().take(limits::AGAINST_MAX);
     EvidenceEntry {
-        node: observer.to_owned(),
+        observer: observer.to_owned(),
         signature: finding.signature.name().to_owned(),
-        severity: finding.severity.name().to_owned(),
+        severity: finding.severity,
         observe_only,
         score: evidence.score,
         threshold: evidence.threshold,
@@ -50,10 +50,10 @@ pub fn evidence_entry(observer: &str, finding: &Finding, observe_only: bool) -> 
             .take(limits::EXAMPLES_MAX)
             .map(example)
             .collect(),
-        against: against
+        counter_evidence: against
             .map(|sentence| sentence.as_str().to_owned())
             .collect(),
-        course: vec![CoursePoint {
+        history: vec![HistoryPoint {
             time: MicroTime(time(evidence.last).0),
             contacts: i64::try_from(evidence.contact_count).unwrap_or(i64::MAX),
             score: evidence.score,
@@ -65,19 +65,19 @@ pub fn evidence_entry(observer: &str, finding: &Finding, observe_only: bool) -> 
 /// Prepends the course of the earlier entry of the same signature. If it becomes too long, the second
 /// oldest points are removed: the first one, how it began, is worth more.
 pub(super) fn prepend_course(entry: &mut EvidenceEntry, before: &EvidenceEntry) {
-    let Some(newest) = entry.course.first().cloned() else {
+    let Some(newest) = entry.history.first().cloned() else {
         return;
     };
     let earlier = before
-        .course
+        .history
         .iter()
         .filter(|point| point.time < newest.time);
-    let mut course: Vec<CoursePoint> = earlier.cloned().collect();
+    let mut course: Vec<HistoryPoint> = earlier.cloned().collect();
     course.push(newest);
     while course.len() > limits::COURSE_MAX {
         course.remove(1);
     }
-    entry.course = course;
+    entry.history = course;
 }
 
 fn example(example: &Example) -> ExampleFlow {
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_course_is_continued_in_order_and_keeps_its_first_point() {
         let last = (2..200).fold(entry(1, 1), |before, n| after(&before, n, u64::from(n)));
-        let counts: Vec<_> = last.course.iter().map(|point| point.contacts).collect();
+        let counts: Vec<_> = last.history.iter().map(|point| point.contacts).collect();
         assert_eq!(counts.len(), limits::COURSE_MAX);
         assert_eq!((counts.first(), counts.last()), (Some(&1), Some(&199)));
         assert!(counts.is_sorted(), "{counts:?}");
@@ -173,7 +173,7 @@ mod tests {
     fn a_point_that_is_written_again_after_a_restart_replaces_the_earlier_one() {
         let before = after(&after(&entry(1, 10), 2, 20), 3, 40);
         let counts: Vec<_> = after(&before, 2, 20)
-            .course
+            .history
             .iter()
             .map(|point| point.contacts)
             .collect();

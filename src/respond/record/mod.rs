@@ -369,7 +369,7 @@ impl Recorder {
             .flat_map(|incident| &incident.spec.evidence)
             .collect();
         let is_same = |known: &&&EvidenceEntry| {
-            known.node == self.observer && known.signature == entry.signature
+            known.observer == self.observer && known.signature == entry.signature
         };
         // The first match is the latest version.
         if let Some(known) = before.iter().find(is_same) {
@@ -380,7 +380,7 @@ impl Recorder {
             let is_new = evidence
                 .iter()
                 .all(|entry| entry.signature != known.signature);
-            if known.node == self.observer && is_new {
+            if known.observer == self.observer && is_new {
                 evidence.push(known.clone());
             }
         }

@@ -4,7 +4,7 @@ mod monitor;
 mod observer;
 pub mod proof;
 
-pub use monitor::{SOURCE_STALE_AFTER, SourceProgress, TrafficMonitor};
+pub use monitor::{SourceProgress, TrafficMonitor};
 pub use observer::TrafficObserver;
 
 pub(super) use monitor::from_agent;

@@ -4,11 +4,12 @@
 //! history, only when traffic last passed and how far each log has progressed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::proof::TrafficObservation;
 use crate::api::Observation;
@@ -82,7 +83,7 @@ impl TrafficMonitor {
     pub fn record_progress(&self, source: usize, progress: SourceProgress, wall: EventTime) {
         let ahead = i64::try_from(AHEAD_MAX.as_micros()).unwrap_or(i64::MAX);
         let is_wrong = |time: EventTime| time.micros_since(wall) > ahead;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let known = state.sources.entry(source).or_insert(SourceProgress {
             log_time: EventTime::MIN,
             alive_time: None,
@@ -101,7 +102,7 @@ impl TrafficMonitor {
         if self.pod_count.load(Ordering::Relaxed) == 0 || !shows_passed_traffic(flow) {
             return;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if let Some(monitored) = state.pods.get_mut(pod)
             && flow.time > monitored.since
         {
@@ -121,7 +122,7 @@ impl TrafficMonitor {
         isolated: EventTime,
         now: Instant,
     ) -> Option<TrafficObservation> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let covers = |source: usize| !node.is_some_and(|node| self.health.is_unseen(source, node));
         let fresh = state
             .sources
@@ -153,7 +154,7 @@ impl TrafficMonitor {
 
     /// Stops monitoring a pod that was released or is gone.
     pub fn forget(&self, pod: &PodKey) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.pods.remove(pod);
         self.pod_count.store(state.pods.len(), Ordering::Relaxed);
     }

@@ -39,10 +39,8 @@ use crate::model::Signal;
 
 pub use blind_spots::blind_spots_page;
 pub use decoder::Decoder;
-pub use metrics::{
-    DeviceOwners, MetricsFormat, MetricsRead, MetricsReader, Ownership, PodSample, device_key,
-};
-pub use samples::{SampleLine, decode_sample, read_sample};
+pub use metrics::{DeviceOwners, MetricsFormat, MetricsRead, MetricsReader, PodSample};
+pub use samples::{decode_sample, read_sample};
 pub use shape::{LooksLike, looks_like, why_nothing};
 pub use shows::{Shown, Shows};
 pub use sniff::sniff;

@@ -4,8 +4,9 @@
 //! that a missing file does not fill the log.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
 
 /// What a source is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,11 +101,7 @@ impl Health {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let last_line_at_ms = get(&self.last_line_at_ms);
         SourceHealth {
-            state: self
-                .state
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            state: self.state.lock().clone(),
             last_line_at: (last_line_at_ms > 0)
                 .then(|| UNIX_EPOCH + std::time::Duration::from_millis(last_line_at_ms)),
             batches: get(&self.batches),
@@ -175,7 +172,7 @@ impl Health {
 
     /// Sets the state, and logs it when it is another one.
     pub(super) fn set_state(&self, state: SourceState) {
-        let mut known = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.state.lock();
         if *known == state {
             return;
         }

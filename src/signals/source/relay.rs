@@ -39,7 +39,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::limits;
-use crate::model::{BoundedText, clip};
+use crate::model::{BoundedText, backoff, clip};
 use crate::observability::chain;
 use crate::signals::decode::relay::{
     self as wire, GetFlowsResponse, LostEvent, NodeStatusEvent, ServerStatusResponse, Timestamp,
@@ -178,7 +178,7 @@ impl Relay {
 
     async fn call_for_ever(&mut self) {
         let (first, longest) = self.config.pacing.retry;
-        let mut pause = first;
+        let mut failures = 0_u32;
         loop {
             self.has_spoken = false;
             let Err(error) = self.session().await;
@@ -187,10 +187,11 @@ impl Relay {
                 .health
                 .set_state(SourceState::Failed(text.as_str().to_owned()));
             if self.has_spoken {
-                pause = first;
+                failures = 0;
             }
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(longest);
+            failures = failures.saturating_add(1);
+            let random = RandomState::new().hash_one(failures);
+            tokio::time::sleep(backoff(first, longest, failures, random)).await;
             self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -463,27 +464,6 @@ fn ask_after_nodes(
     (tasks, answers)
 }
 
-/// Between half of the pause and all of it, so that not all callers come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(pause) % 1024;
-    let random = u32::try_from(random).unwrap_or_default();
-    pause / 2 + pause * random / 2048
-}
-
 fn now_ns() -> i64 {
     i64::try_from(Calendar::now().as_nanosecond()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pause_is_never_longer_than_asked_for_nor_shorter_than_half() {
-        let pause = Duration::from_secs(8);
-        for _ in 0..100 {
-            let jittered = jittered(pause);
-            assert!(jittered >= pause / 2 && jittered <= pause);
-        }
-    }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use yellowjack::api::{Incident, labels};
+use yellowjack::testing::api::{Incident, labels};
 use yellowjack_e2e::{lines::EgressLog, wait_for};
 
 use super::measure::{figure, pause, say_machine};

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use futures::{TryStreamExt, pin_mut};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use yellowjack::api::AgentRun;
+use yellowjack::testing::api::AgentRun;
 
 /// Waits until the guard of so many runs is said to stand.
 pub async fn until_reconciled(client: &Client, runs: usize, limit: Duration) -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use yellowjack::api::AgentRun;
+use yellowjack::testing::api::AgentRun;
 use yellowjack_e2e::{Supervised, wait_for};
 
 use super::measure::{FLOW_SCHEMA, pause};

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde_json::{Value, json};
 
+use super::suspension::Suspension;
 use super::*;
 use crate::api::{
     ActionKind, ActionRecord, ActionResult, Incident, IncidentCondition, IncidentStatus,
@@ -72,7 +73,7 @@ fn incident(severity: &str, observe_only: bool) -> Incident {
         "run": { "name": "run", "uid": "uid-run" },
         "subject": { "name": "p1", "uid": "uid-p1" },
         "evidence": [{
-            "node": "n", "signature": "HorizontalScan", "severity": severity,
+            "observer": "n", "signature": "HorizontalScan", "severity": severity,
             "observeOnly": observe_only, "score": 21.0, "threshold": 20.0,
             "firstSeen": at(NOW_S - 60), "lastSeen": at(NOW_S - 1), "contacts": 36,
             "summary": "36 hosts on tcp/22 did not answer.",
@@ -212,8 +213,12 @@ impl World {
     }
 
     fn human_says(&mut self, verdict: Verdict) {
-        let (by, why) = ("ana".to_owned(), "false alarm".to_owned());
-        self.incident.spec.disposition = Some(crate::api::Disposition { verdict, by, why });
+        let (decided_by, justification) = ("ana".to_owned(), "false alarm".to_owned());
+        self.incident.spec.disposition = Some(crate::api::Disposition {
+            verdict,
+            decided_by,
+            justification,
+        });
     }
 
     fn survives(&mut self) {
@@ -260,7 +265,7 @@ fn text_of(step: &Step) -> String {
     match step {
         Step::Isolate(_) => "isolate".to_owned(),
         Step::Capture(_) => "capture".to_owned(),
-        Step::RecordRestore(entry) => format!("record {:?}", entry.before),
+        Step::RecordRestore(entry) => format!("record {:?}", entry.original_value),
         Step::ReadOwner => "read owner".to_owned(),
         Step::ReadCpu(_) => "read CPU".to_owned(),
         Step::Throttle(_, entries) => format!("throttle {}", entries.len()),
@@ -277,7 +282,7 @@ fn text_of(step: &Step) -> String {
             format!("unlabel {} for {pass_to:?}", pod.name)
         }
         Step::Restore { entry, needed_by } => {
-            format!("restore {:?} needed by {needed_by:?}", entry.before)
+            format!("restore {:?} needed by {needed_by:?}", entry.original_value)
         }
         Step::Expire => "expire".to_owned(),
     }
@@ -287,8 +292,8 @@ fn entry(before: Option<Value>) -> RestoreEntry {
     RestoreEntry {
         target: job(),
         field: "/spec/suspend".to_owned(),
-        before,
-        set: json!(true),
+        original_value: before,
+        applied_value: json!(true),
     }
 }
 

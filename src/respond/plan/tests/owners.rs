@@ -83,8 +83,8 @@ fn cpu_entry() -> RestoreEntry {
     RestoreEntry {
         target: pod_target("p1"),
         field: "/spec/containers/0/resources".to_owned(),
-        before: Some(json!({ "limits": { "cpu": "2" } })),
-        set: json!({ "limits": { "cpu": "100m" } }),
+        original_value: Some(json!({ "limits": { "cpu": "2" } })),
+        applied_value: json!({ "limits": { "cpu": "100m" } }),
     }
 }
 

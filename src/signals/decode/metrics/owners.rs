@@ -119,12 +119,6 @@ impl DeviceOwners {
             gpu: Some(withdrawn),
         })
     }
-
-    /// Devices that are remembered.
-    #[must_use]
-    pub fn device_count(&self) -> usize {
-        self.devices.len()
-    }
 }
 
 #[cfg(test)]
@@ -186,8 +180,8 @@ mod tests {
             owners.observe(device, "n/a", at(0));
         }
         assert!(is_shared(&owners.observe(count, "n/b", at(1))));
-        assert_eq!(owners.device_count(), limits::DEVICES_MAX);
+        assert_eq!(owners.devices.len(), limits::DEVICES_MAX);
         assert_eq!(owners.observe(count, "n/b", at(700)), Ownership::Exclusive);
-        assert_eq!(owners.device_count(), 1);
+        assert_eq!(owners.devices.len(), 1);
     }
 }
