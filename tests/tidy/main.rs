@@ -5,13 +5,16 @@
 //! breach at once, with its place and how to mend it; the rules themselves are functions over one
 //! file, tested beside their code on small sources. Nothing here may need the network or a build.
 
+mod graph;
 mod invariants;
+mod items;
 mod layers;
 mod paths;
 mod rules;
 mod source;
 mod tree;
 mod wording;
+mod words;
 
 use source::{Breach, SourceFile, TextFile};
 
@@ -40,6 +43,11 @@ fn report(breaches: &[Breach]) {
 #[test]
 fn modules_use_only_what_stands_to_their_left() {
     report(&layers::order_breaches(tree::rust_files()));
+}
+
+#[test]
+fn files_use_each_other_in_no_circle() {
+    report(&graph::circle_breaches(tree::rust_files()));
 }
 
 #[test]
@@ -85,6 +93,11 @@ fn no_test_is_ignored() {
 #[test]
 fn error_messages_read_as_one_chain() {
     check_rust(wording::error_message_breaches);
+}
+
+#[test]
+fn words_are_those_of_the_field() {
+    report(&words::breaches(tree::rust_files()));
 }
 
 #[test]

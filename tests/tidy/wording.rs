@@ -69,115 +69,25 @@ fn find(
 /// they start in lower case, have no full stop, and leave their source to the chain.
 pub fn error_message_breaches(file: &SourceFile) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    for (at, _) in file.code.match_indices("#[error(") {
-        let Some(message) = string_after(&file.uncommented, at) else {
-            continue; // transparent
-        };
-        let fault = if message.starts_with(char::is_uppercase) {
-            Some("starts in upper case".to_owned())
-        } else if message.ends_with(['.', '!']) {
-            Some("ends as a sentence".to_owned())
+    for message in &file.items.messages {
+        let text = message.text.as_str();
+        let shown = message.sources.iter().find(|source| shows(text, source));
+        let fault = if text.starts_with(char::is_uppercase) {
+            "starts in upper case".to_owned()
+        } else if text.ends_with(['.', '!']) {
+            "ends as a sentence".to_owned()
+        } else if let Some(source) = shown {
+            format!("shows its source `{source}`")
         } else {
-            sources_of(file, at)
-                .into_iter()
-                .find(|source| shows(message, source))
-                .map(|source| format!("shows its source `{source}`"))
+            continue;
         };
-        if let Some(fault) = fault {
-            breaches.push(file.breach(
-                at,
-                format!("the error message \"{message}\" {fault}"),
-                "\"failed to ...\" or \"unable to ...\", no final stop; the log prints the chain of sources",
-            ));
-        }
+        breaches.push(file.breach(
+            message.offset,
+            format!("the error message \"{text}\" {fault}"),
+            "\"failed to ...\" or \"unable to ...\", no final stop; the log prints the chain of sources",
+        ));
     }
     breaches
-}
-
-/// The string that follows `at`, when nothing but the attribute's own opening stands between.
-fn string_after(text: &str, at: usize) -> Option<&str> {
-    let rest = text.get(at..)?.strip_prefix("#[error(")?.trim_start();
-    let inner = rest.trim_start_matches(['r', '#']).strip_prefix('"')?;
-    let mut escaped = false;
-    let end = inner.find(|c| {
-        let ends = c == '"' && !escaped;
-        escaped = c == '\\' && !escaped;
-        ends
-    })?;
-    inner.get(..end)
-}
-
-/// The names of the fields that hold the source of the variant or type whose `#[error` stands at
-/// `at`: a position for a tuple, a name for a struct.
-fn sources_of(file: &SourceFile, at: usize) -> Vec<String> {
-    let code = &file.code;
-    let rest = code.get(at..).unwrap_or_default();
-    // Past this attribute: the next bracket that opens is the fields' or another attribute's.
-    let start = at + rest.find(']').map_or(rest.len(), |end| end + 1);
-    let fields = fields_after(code, start).unwrap_or_default();
-    let mut sources = Vec::new();
-    for (position, field) in split_fields(fields).into_iter().enumerate() {
-        let name = field
-            .rsplit(']')
-            .next()
-            .and_then(|last| last.split(':').next())
-            .map(|name| name.trim().trim_start_matches("pub ").to_owned())
-            .filter(|_| field.contains(':') && fields_are_named(field))
-            .unwrap_or_else(|| position.to_string());
-        if name == "source" || field.contains("#[source]") || field.contains("#[from]") {
-            sources.push(name);
-        }
-    }
-    sources
-}
-
-/// What stands inside the brackets of the variant that starts at `start`, if it has any.
-fn fields_after(code: &str, start: usize) -> Option<&str> {
-    let rest = code.get(start..)?;
-    let mut at = start;
-    // Other attributes of the variant, such as documentation that is code.
-    let mut trimmed = rest.trim_start();
-    while trimmed.starts_with("#[") {
-        at = code.len() - trimmed.len() + trimmed.find(']')? + 1;
-        trimmed = code.get(at..)?.trim_start();
-    }
-    let open = at + code.get(at..)?.find(['(', '{', ',', '}'])?;
-    let bracket = code.get(open..=open)?;
-    if bracket != "(" && bracket != "{" {
-        return None;
-    }
-    let mut depth = 0_usize;
-    let close = code.get(open..)?.find(|c: char| {
-        depth = match c {
-            '(' | '{' | '[' => depth + 1,
-            ')' | '}' | ']' => depth.saturating_sub(1),
-            _ => depth,
-        };
-        depth == 0
-    })?;
-    code.get(open + 1..open + close)
-}
-
-fn split_fields(fields: &str) -> Vec<&str> {
-    let mut depth = 0_i32;
-    fields
-        .split(|c: char| {
-            depth += match c {
-                '(' | '[' | '{' | '<' => 1,
-                ')' | ']' | '}' | '>' => -1,
-                _ => 0,
-            };
-            c == ',' && depth == 0
-        })
-        .filter(|field| !field.trim().is_empty())
-        .collect()
-}
-
-/// `name: Type`, and not the `::` of a path in a tuple.
-fn fields_are_named(field: &str) -> bool {
-    let last = field.rsplit(']').next().unwrap_or(field);
-    last.find(':')
-        .is_some_and(|at| last.get(at..at + 2) != Some("::"))
 }
 
 /// Whether a message formats this field.
@@ -195,7 +105,8 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<&str>) {
-        let breaches = error_message_breaches(&SourceFile::new("src/a.rs", text));
+        let code = format!("enum A {{ {text} }}");
+        let breaches = error_message_breaches(&SourceFile::new("src/a.rs", &code));
         match expected {
             None => assert_eq!(breaches, [], "for {text}"),
             Some(expected) => {
