@@ -19,23 +19,37 @@ help: ## List the targets
 build: ## Build the yellowjack binary (debug)
 	$(CARGO) build --locked
 
+# Lints and tests share one build: clippy-driver compiles the packages of the workspace in place of rustc, and a lint
+# is an error. `cargo clippy` alone would compile every dependency a second time.
+CHECKED = env RUSTC_WORKSPACE_WRAPPER="$$(rustc --print sysroot)/bin/clippy-driver" CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
+
+# The tests against the API server that `make test` runs: what the operator does first and most. The rest is all others.
+PASS_TARGETS := harness admit guardrails operator upgrade
+PASS_FILTERS := isolate:: release::
+E2E_TARGETS := $(sort $(patsubst e2e/tests/%.rs,%,$(wildcard e2e/tests/*.rs)) $(patsubst e2e/tests/%/main.rs,%,$(wildcard e2e/tests/*/main.rs)))
+
 .PHONY: test
-test: ## Check what a change needs: format, clippy, unit tests, tests against a real API server
+test: ## Check what a change needs: format, lints, unit tests, one pass against a real API server
 	@$(STEP) 'format' $(MAKE) --no-print-directory fmt-check
-	@$(STEP) 'clippy' $(MAKE) --no-print-directory lint
-	@$(STEP) 'unit and integration tests' $(MAKE) --no-print-directory unit
+	@$(STEP) 'build and lints' $(MAKE) --no-print-directory checked-build
+	@$(STEP) 'unit and integration tests' $(CHECKED) $(MAKE) --no-print-directory unit
 	@$(STEP) 'control plane' $(MAKE) --no-print-directory cluster
-	@$(STEP) 'tests against the API server' $(MAKE) --no-print-directory e2e-api
-	@$(STEP) 'cases in engine, replay, operator' $(MAKE) --no-print-directory parity
+	@$(STEP) 'a pass against the API server' $(CHECKED) $(MAKE) --no-print-directory e2e-pass
 
 # What `make test` leaves out, in the order in which .ci/run takes it as far as its time goes.
 .PHONY: test-rest
-test-rest: ## Check the rest: dependencies, policy stand-in, a real node, the installation
+test-rest: ## Check the rest: all other tests against an API server, dependencies, policy stand-in, a real node, the installation
+	@$(STEP) 'rest against the API server' $(CHECKED) $(MAKE) --no-print-directory e2e-rest
+	@$(STEP) 'cases in engine, replay, operator' $(CHECKED) $(MAKE) --no-print-directory parity
 	@$(STEP) 'dependencies' $(MAKE) --no-print-directory deny
 	@$(STEP) 'advisories' $(MAKE) --no-print-directory advisories
 	@$(STEP) 'policy stand-in' $(MAKE) --no-print-directory e2e-standin
 	@$(STEP) 'installation' $(MAKE) --no-print-directory e2e-install
 	@$(STEP) 'real node' env YELLOWJACK_NETPOL_SUITE=0 $(MAKE) --no-print-directory e2e-node
+
+.PHONY: checked-build
+checked-build: ## Build all packages and targets with clippy's lints as errors
+	$(CHECKED) $(CARGO) test --locked --workspace --all-targets --no-run
 
 .PHONY: test-all
 test-all: test test-rest ## Check and test everything
@@ -64,6 +78,10 @@ advisories: ## Check the dependencies against the advisory database; says so and
 unit: ## Run the unit and integration tests of the operator, and each fuzz target for a second; no cluster
 	$(CARGO) test --locked --no-fail-fast -p yellowjack -p yellowjack-fuzz
 
+.PHONY: mutants
+mutants: ## Make small changes to FILE, one at a time, and list those that no unit test notices
+	CARGO_TARGET_DIR="$$PWD/target/mutants-build" "$$(.ci/tools cargo-mutants)" mutants --package yellowjack --file '$(FILE)' --output target -- --lib
+
 .PHONY: fuzz
 fuzz: ## Fuzz each decoder for FUZZ_SECONDS (60); a failing input stays in fuzz/failures
 	$(CARGO) run --locked --profile fuzz -p yellowjack-fuzz --bin fuzz
@@ -71,6 +89,16 @@ fuzz: ## Fuzz each decoder for FUZZ_SECONDS (60); a failing input stays in fuzz/
 .PHONY: e2e-api
 e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
 	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e
+
+.PHONY: e2e-pass
+e2e-pass: build cluster ## Run the part of these tests that `make test` has
+	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e --lib $(PASS_TARGETS:%=--test %)
+	$(CARGO) test --locked -p yellowjack-e2e --test response -- $(PASS_FILTERS)
+
+.PHONY: e2e-rest
+e2e-rest: build cluster ## Run these tests without the part that `make test` has
+	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e $(patsubst %,--test %,$(filter-out parity response $(PASS_TARGETS),$(E2E_TARGETS)))
+	$(CARGO) test --locked -p yellowjack-e2e --test response -- $(PASS_FILTERS:%=--skip %)
 
 .PHONY: parity
 parity: build cluster ## Play every case to the engine, to replay and to the operator on an API server, and compare (3 minutes)
