@@ -282,6 +282,13 @@ impl Ledger {
         self.has_changed |= self.failed.len() != before;
     }
 
+    /// A pod was released: what it did before counts against it no more.
+    pub(super) fn withdraw(&mut self, pod: &PodKey) {
+        let before = self.failed.len();
+        self.failed.retain(|entry| entry.pod != *pod);
+        self.has_changed |= self.failed.len() != before;
+    }
+
     /// A contact failed that another engine reported: answers of the same service matter there.
     pub(super) fn contest(&mut self, contact: &SharedContact) {
         let (time, max) = (contact.time, limits::RUN_SERVICES_MAX);

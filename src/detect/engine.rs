@@ -275,18 +275,24 @@ impl Engine {
         }
     }
 
-    /// Forgets a pod that is gone or was released: its state starts anew. What it did as part of its run stays in
-    /// the run's walks, else a scan by one short-lived pod after another would never be seen; but
-    /// nothing is said about the pod for it any more.
+    /// Forgets a pod that was released: its state starts anew. What it did as part of its run stays in
+    /// the run's walks, but nothing is said about the pod for it any more, here or by other engines that
+    /// get the contributions of this one from now on.
     pub fn forget(&mut self, pod: &PodKey) {
-        let Some(state) = self.pods.remove(pod) else {
-            return;
-        };
-        let key = state.subject.run.as_ref();
-        if let Some(run) = key.and_then(|key| self.runs.get_mut(key)) {
-            run.disown(pod);
+        if let Some(run) = self.drop_pod(pod) {
+            run.withdraw(pod);
         }
+    }
+
+    /// Drops a pod that is gone or was released. What it did as part of its run stays in the run's walks, else a
+    /// scan by one short-lived pod after another would never be seen. Returns its run.
+    fn drop_pod(&mut self, pod: &PodKey) -> Option<&mut Run> {
+        let state = self.pods.remove(pod)?;
+        let key = state.subject.run.as_ref();
         leave(&mut self.runs, key);
+        let run = self.runs.get_mut(key?)?;
+        run.disown(pod);
+        Some(run)
     }
 
     /// The score of the highest walk of a pod as it stands now, for "why not": compare it with

@@ -440,6 +440,13 @@ impl Run {
         }
     }
 
+    /// Contributes nothing of a pod any more.
+    pub(super) fn withdraw(&mut self, pod: &PodKey) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.withdraw(pod);
+        }
+    }
+
     /// Lets its members' keys be those that the pods have, where they have state: one text instead of two.
     pub(super) fn share_keys(&mut self, known: impl Fn(&PodKey) -> Option<PodKey>) {
         for member in &mut self.members {

@@ -199,7 +199,7 @@ impl Engine {
             .cloned()
             .collect();
         for key in &gone {
-            self.forget(key);
+            self.drop_pod(key);
         }
         gone.len()
     }

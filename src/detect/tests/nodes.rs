@@ -497,3 +497,26 @@ fn what_looks_like_a_servers_answer_is_no_port_that_was_tried_elsewhere_either()
     assert_eq!(vertical(4_242), 0, "a service's port to a client's");
     assert!(vertical(50_000) > 0);
 }
+
+#[test]
+fn what_a_pod_did_before_it_was_released_is_contributed_no_more_and_that_of_one_that_is_gone_is() {
+    for is_released in [true, false] {
+        let mut nodes = Nodes::new(2);
+        for host in 0..10 {
+            nodes.fail(0, host % 2, host);
+        }
+        nodes.exchange();
+        assert_eq!(nodes.contributed[0].failed.len(), 10);
+        let engine = &mut nodes.engines[0];
+        if is_released {
+            engine.forget(&member(0, 0).pod);
+        } else {
+            engine.retain(|pod| *pod != member(0, 0).pod);
+        }
+        nodes.fail(0, 1, 10);
+        nodes.exchange();
+        let of_first = nodes.contributed[0].failed.iter();
+        let of_first = of_first.filter(|(pod, _)| *pod == member(0, 0).pod);
+        assert_eq!(of_first.count(), if is_released { 0 } else { 5 });
+    }
+}
