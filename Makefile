@@ -86,9 +86,13 @@ mutants: ## Make small changes to FILE, one at a time, and list those that no un
 fuzz: ## Fuzz each decoder for FUZZ_SECONDS (60); a failing input stays in fuzz/failures
 	$(CARGO) run --locked --profile fuzz -p yellowjack-fuzz --bin fuzz
 
+# All tests against the API server but `parity`, which is a step of its own.
+E2E_TESTS = $(filter-out parity,$(patsubst e2e/tests/%.rs,%,$(wildcard e2e/tests/*.rs)) \
+	$(patsubst e2e/tests/%/main.rs,%,$(wildcard e2e/tests/*/main.rs)))
+
 .PHONY: e2e-api
-e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e)
-	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e
+e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e), but for those of parity
+	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e --lib --bins $(addprefix --test ,$(E2E_TESTS))
 
 .PHONY: e2e-pass
 e2e-pass: build cluster ## Run the part of these tests that `make test` has
