@@ -272,7 +272,7 @@ fn check_metrics(format: MetricsFormat, input: &[u8]) -> Result<Behaviour, Strin
 }
 
 fn check_samples(read: &MetricsRead, now: EventTime) -> Result<(), String> {
-    let latest = now.plus_micros(limits::SAMPLE_AHEAD_MAX_US);
+    let latest = now.plus_micros(limits::LOG_AHEAD_MAX_MICROS);
     let named = |name: &str| !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX;
     for sample in &read.samples {
         ensure(

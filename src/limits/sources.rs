@@ -166,9 +166,6 @@ pub const SAMPLE_QUEUE_MAX: usize = 8;
 /// kubelets of a cluster of a few nodes.
 pub const METRICS_SOURCES_MAX: usize = 32;
 
-/// How far ahead of the clock the time of a sample may lie.
-pub const SAMPLE_AHEAD_MAX_US: i64 = 600_000_000;
-
 /// Longest fetch of node metrics. A kubelet answers within a second; the API server gives the
 /// metrics API some seconds.
 pub const SCRAPE_TIMEOUT_S: u64 = 10;

@@ -20,10 +20,6 @@ use crate::signals::health::SignalHealth;
 /// A source without records for this long is stale.
 pub const SOURCE_STALE_AFTER: Duration = Duration::from_mins(1);
 
-/// A record with a time this far ahead of the wall clock does not count as progress of the log: one
-/// wrong time stamp must not pass for proof.
-const AHEAD_MAX: Duration = Duration::from_mins(10);
-
 /// How long one record about an established connection proves that the node still logs established
 /// connections, in the log's time. The rule that logs them changes rarely.
 const ALIVE_KEPT: Duration = Duration::from_mins(5);
@@ -81,8 +77,8 @@ impl TrafficMonitor {
 
     /// Takes in the progress of a source. `wall` is the current wall clock time.
     pub fn record_progress(&self, source: usize, progress: SourceProgress, wall: EventTime) {
-        let ahead = i64::try_from(AHEAD_MAX.as_micros()).unwrap_or(i64::MAX);
-        let is_wrong = |time: EventTime| time.micros_since(wall) > ahead;
+        // One wrong time stamp must not pass for proof.
+        let is_wrong = |time: EventTime| time.micros_since(wall) > limits::LOG_AHEAD_MAX_MICROS;
         let mut state = self.state.lock();
         let known = state.sources.entry(source).or_insert(SourceProgress {
             log_time: EventTime::MIN,
@@ -299,10 +295,10 @@ mod tests {
     #[test]
     fn a_log_whose_clock_is_ahead_does_not_turn_old_traffic_into_survivors() {
         let (monitor, pod, now) = (TrafficMonitor::default(), PodKey::from("p"), Instant::now());
-        // The node's clock is 300 s ahead; its newest record is from the moment of the isolation.
-        monitor.record_progress(0, progress(400, now), at(100));
+        // The node's clock is 100 s ahead; its newest record is from the moment of the isolation.
+        monitor.record_progress(0, progress(200, now), at(100));
         assert!(monitor.observe(&pod, None, at(100), now).is_some());
-        monitor.record_flow(&pod, &flow(399, Outcome::Answered, true));
+        monitor.record_flow(&pod, &flow(199, Outcome::Answered, true));
         assert_eq!(
             prove(&monitor.observe(&pod, None, at(100), now).unwrap()),
             Proof::Pending

@@ -146,7 +146,7 @@ impl MetricsReader {
             // The same text again, with the times that it had.
             found.read.samples.clear();
         }
-        let latest = now.plus_micros(limits::SAMPLE_AHEAD_MAX_US);
+        let latest = now.plus_micros(limits::LOG_AHEAD_MAX_MICROS);
         let all = found.read.samples.len();
         found.read.samples.retain(|s| s.sample.time <= latest);
         let ahead = all - found.read.samples.len();
