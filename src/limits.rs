@@ -134,9 +134,28 @@ pub const POD_RETENTION_SECONDS: i64 = 600;
 /// whole seconds; one more second covers clocks that NTP keeps.
 pub const CLOCK_SKEW_MICROS: i64 = 2_000_000;
 
-/// How far ahead of the clock on the wall a line may be and still be given to a pod; a log that is
+/// How far ahead of the clock on the wall a line, a sample or a report may be and still be believed; a log that is
 /// further behind is said to be. No clock that is kept at all is off by that much.
 pub const LOG_AHEAD_MAX_MICROS: i64 = 120_000_000;
+
+/// Addresses of a run's pods in the status of its AgentRun; the schema holds as many. With 20 bytes each 80
+/// KiB. Contacts with the pods beyond count like those with strangers.
+pub const RUN_ADDRESSES_MAX: usize = 4_096;
+
+/// Shortest time between two changes of that list.
+pub const RUN_ADDRESSES_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How much later than the pod's address that list may come to a node agent. Lines are not read earlier than
+/// [`SIBLING_WAIT`] before; the rest is an API server that is slow.
+pub const SIBLING_LAG_MICROS: i64 = 30_000_000;
+
+/// How long a contact that fails waits for its target to become known, while pods of the run have no address yet:
+/// the controller sees the address, waits [`RUN_ADDRESSES_PAUSE`] at most, and writes.
+pub const SIBLING_WAIT: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// How long lines of a new pod wait for its run to become known. It takes milliseconds, or a look at the pod's
+/// owners; a pod of no run is read that much later, once.
+pub const ENROLMENT_WAIT_MICROS: i64 = 3_000_000;
 
 // --- detection -------------------------------------------------------------------------------
 

@@ -74,6 +74,13 @@ impl EgressLog {
         self.write(targets.flat_map(|(host, port)| connection(pod, &host, port, time, REFUSED)))
     }
 
+    /// `pod` tries these hosts on one port now, and each refuses.
+    pub fn ask_hosts(&self, pod: &str, hosts: &[String]) -> anyhow::Result<()> {
+        let now = Timestamp::now();
+        let hosts = hosts.iter();
+        self.write(hosts.flat_map(|host| connection(pod, host, SCANNED_PORT, now, REFUSED)))
+    }
+
     /// `pod` tries `count` ports of one host now, and each refuses.
     pub fn scan_ports(&self, pod: &str, count: u16) -> anyhow::Result<()> {
         let now = Timestamp::now();

@@ -478,6 +478,23 @@ pub struct AgentRunStatus {
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub open_incidents: Vec<String>,
+    /// The addresses of the run's pods, for node agents, each of which watches the pods of its own node alone.
+    /// Only where there are node agents and the run has pods on several nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_addresses: Option<PodAddresses>,
+}
+
+/// The addresses of a run's pods.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodAddresses {
+    /// How many pods have their addresses in the list. Fewer than `pods.total` while pods start.
+    #[schemars(range(min = 0))]
+    pub pods: i32,
+    /// IPv4 and IPv6 addresses, in order. Pods on the network of their node are not among them.
+    #[serde(default)]
+    #[schemars(length(max = 4096), inner(length(max = 64)))]
+    pub addresses: Vec<String>,
 }
 
 /// The pods that a run covers.

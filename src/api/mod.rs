@@ -19,9 +19,9 @@ mod schema;
 pub use agent_run::PodTemplate;
 pub use agent_run::{
     AgentRun, AgentRunSpec, AgentRunStatus, DetectionSpec, EgressPort, EgressRule, IngressRule,
-    Mode, NetworkSpec, OwnerReferenceTarget, PodsSummary, Profile, Protocol, ResourceDefaults,
-    ResourcesSpec, ResponseAction, ResponseScope, ResponseSpec, RunTemplate, SignatureModes,
-    Target, Trace,
+    Mode, NetworkSpec, OwnerReferenceTarget, PodAddresses, PodsSummary, Profile, Protocol,
+    ResourceDefaults, ResourcesSpec, ResponseAction, ResponseScope, ResponseSpec, RunTemplate,
+    SignatureModes, Target, Trace,
 };
 pub use conditions::{
     AgentRunCondition, IncidentCondition, Reason, condition_is, condition_of, set_condition,

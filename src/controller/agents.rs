@@ -134,6 +134,11 @@ impl Agents {
         }
     }
 
+    /// Whether no agent has ever said anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What each agent says, without when: changes where something has to be said anew.
     pub(super) fn standing(&self, now: Timestamp) -> Vec<(String, SignalsVerdict)> {
         let nodes = self.0.keys();

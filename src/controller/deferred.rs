@@ -1,5 +1,6 @@
-//! Lines whose pod is not known yet. A pod can open connections a moment before its address reaches
-//! us through the API server, and a scan that begins at once must not be missed for that.
+//! Lines that wait for what the API server does not say yet. A pod can open connections a moment before its address
+//! reaches us, and a scan that begins at once must not be missed for that. Or the pod is known, and its run or the
+//! pod that it contacts is not.
 //!
 //! Bounded: the oldest give way. Used by the pipeline alone; knows no clock but what it is given.
 
@@ -35,11 +36,11 @@ pub struct DeferredLines {
 }
 
 impl DeferredLines {
-    /// Takes in a line; returns how many older ones gave way.
-    pub fn push(&mut self, deferred: Deferred) -> u64 {
+    /// Takes in a line; returns the older ones that gave way.
+    pub fn push(&mut self, deferred: Deferred) -> Vec<Deferred> {
         self.bytes += deferred.line.len();
         self.lines.push_back(deferred);
-        let mut dropped = 0;
+        let mut dropped = Vec::new();
         while self.lines.len() > limits::DEFERRED_LINES_MAX
             || self.bytes > limits::DEFERRED_BYTES_MAX
         {
@@ -47,9 +48,14 @@ impl DeferredLines {
                 break;
             };
             self.bytes -= oldest.line.len();
-            dropped += 1;
+            dropped.push(oldest);
         }
         dropped
+    }
+
+    /// How many there are.
+    pub fn line_count(&self) -> usize {
+        self.lines.len()
     }
 
     /// All of them; what still waits afterwards is pushed again.
@@ -77,12 +83,12 @@ mod tests {
     #[test]
     fn the_oldest_give_way_when_there_are_too_many_or_too_large_ones() {
         let mut lines = DeferredLines::default();
-        let dropped: u64 = (0..limits::DEFERRED_LINES_MAX + 3)
-            .map(|_| lines.push(line(1)))
+        let dropped: usize = (0..limits::DEFERRED_LINES_MAX + 3)
+            .map(|_| lines.push(line(1)).len())
             .sum();
         assert_eq!(dropped, 3);
         assert_eq!(lines.take().len(), limits::DEFERRED_LINES_MAX);
-        assert_eq!(lines.push(line(limits::DEFERRED_BYTES_MAX)), 0);
-        assert_eq!(lines.push(line(1)), 1);
+        assert!(lines.push(line(limits::DEFERRED_BYTES_MAX)).is_empty());
+        assert_eq!(lines.push(line(1)).len(), 1);
     }
 }

@@ -3,12 +3,13 @@
 //! The membership serves the response, by UID, and follows the watch. Attribution keeps what it was told
 //! of a pod that has ended, because the last lines of a log come after that.
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::feed::membership_of;
+use super::feed::{membership_of, run_key};
 use super::{Controller, triggers};
 use crate::api::AgentRun;
-use crate::model::PodKey;
+use crate::model::{EventTime, PodKey};
 
 impl Controller {
     /// The run has exactly these pods now, by UID.
@@ -39,6 +40,11 @@ impl Controller {
     /// The run is gone.
     pub(super) fn dismiss(&self, run: &AgentRun) {
         self.enroll(run, &[]);
+        let Some(key) = run_key(run) else { return };
+        let mut index = self.index.write();
+        if index.has_siblings(&key) {
+            index.set_siblings(&key, [], true, EventTime::from(Timestamp::now()));
+        }
     }
 
     /// Of pods that left a run, those that live. The others left it because they ended, and their

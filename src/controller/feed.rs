@@ -56,16 +56,21 @@ pub fn facts_of(pod: &Pod) -> Option<PodFacts> {
 /// What attribution must know of a run's pods. `None` for a run without a UID, which has none yet.
 #[must_use]
 pub fn membership_of(run: &AgentRun) -> Option<Membership> {
-    let id = run_id(run)?;
     Some(Membership {
-        run: Some(RunKey::from(
-            format!("{}/{}", id.namespace, id.uid).as_str(),
-        )),
+        run: Some(run_key(run)?),
         workload: match run.spec.detection.profile {
             Profile::Standard => Workload::Standard,
             Profile::Crawler => Workload::Crawler,
         },
     })
+}
+
+/// The run as the engine knows it. `None` for a run without a UID.
+pub(super) fn run_key(run: &AgentRun) -> Option<RunKey> {
+    let id = run_id(run)?;
+    Some(RunKey::from(
+        format!("{}/{}", id.namespace, id.uid).as_str(),
+    ))
 }
 
 /// Whether the pod's last container has stopped for good.

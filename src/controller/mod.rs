@@ -4,7 +4,7 @@
 //! - `validate`: what is in force, who is covered, what is wanted. Pure.
 //! - `apply`: makes, takes back, removes, stamps; `start` decides about the Job. Writes.
 //! - `status`: what the conditions say; `containment` says it of Incidents. Pure; stored here, where
-//!   it differs.
+//!   it differs. `addresses` adds where the run's pods are, for node agents.
 //!
 //! `triggers` turns what watches saw into what must be looked at,
 //! `surroundings` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
@@ -19,6 +19,7 @@ pub mod incidents;
 pub mod memory;
 pub mod pipeline;
 
+mod addresses;
 mod agents;
 mod apply;
 mod backoff;
@@ -129,6 +130,7 @@ pub struct Controller {
     attempts: Attempts<ObjectRef<AgentRun>>,
     pod_attempts: Attempts<ObjectRef<Pod>>,
     malformed: Malformed,
+    address_changes: addresses::Changes,
     /// Held by whoever looks at the surroundings.
     surroundings: tokio::sync::Mutex<surroundings::Failing>,
 }
@@ -171,6 +173,7 @@ impl Controller {
             attempts: Attempts::default(),
             pod_attempts: Attempts::default(),
             malformed: Malformed::default(),
+            address_changes: addresses::Changes::default(),
             surroundings: tokio::sync::Mutex::default(),
         })
     }
@@ -320,6 +323,9 @@ impl Controller {
         self.wake_unresolved(&observed);
         let validated = validate::validate(&observed);
         self.enroll(&observed.run, &validated.enrolled);
+        if self.role == Role::Observer {
+            self.learn_siblings(&observed.run, &validated);
+        }
         // Who leads no run still knows whose pod is whose.
         if self.role == Role::Observer || !self.writer.may_act() {
             self.attempts.clear(&ObjectRef::from_obj(&*observed.run));
@@ -327,7 +333,8 @@ impl Controller {
         }
         let mut applied = self.apply(&observed, &validated).await;
         let error = applied.error.take();
-        let next = status::status(&observed, &validated, &applied, Timestamp::now());
+        let mut next = status::status(&observed, &validated, &applied, Timestamp::now());
+        let wait = self.put_addresses(&observed, &validated, &mut next);
         if observed.run.status.as_ref() != Some(&next) {
             let written = self
                 .writer
@@ -343,11 +350,9 @@ impl Controller {
             return Err(ReconcileError::Guardrail(error));
         }
         self.attempts.clear(&ObjectRef::from_obj(&*observed.run));
-        Ok(if observed.owner_exists {
-            Action::await_change()
-        } else {
-            Action::requeue(OWNER_RECHECK)
-        })
+        let recheck = (!observed.owner_exists).then_some(OWNER_RECHECK);
+        let next = wait.into_iter().chain(recheck).min();
+        Ok(next.map_or_else(Action::await_change, Action::requeue))
     }
 
     /// Follows the owners of a pod and wakes the runs that claim it, or had it.

@@ -16,6 +16,7 @@ mod reached;
 mod restart;
 mod samples;
 mod take;
+mod wait;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,38 +29,32 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::contact_reports::ContactReports;
-use super::deferred::{Deferred, DeferredLines};
+use super::deferred::DeferredLines;
 use super::memory::Memory;
-use crate::detect::{Engine, Origin, Scopes};
+use crate::detect::{Attributed, Engine, Origin, Scopes};
 use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
 use crate::observability::{Counters, UnattributedReason};
 use crate::respond::{AckGuard, AttributedFinding, ResetQueue, SourceProgress, TrafficMonitor};
 use crate::signals::attribute::{Index, PodFacts};
-use crate::signals::decode::{Decoded, Decoder, Format, SkipReason, Tracking, Unconfirmed, sniff};
-use crate::signals::health::{LineFate, LineTally, SignalHealth, Unused};
+use crate::signals::decode::{Decoder, Format, SkipReason, Tracking, Unconfirmed, sniff};
+use crate::signals::health::{LineFate, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position, SourceHealth, SourceState, lines};
 
-use acknowledge::{Unacknowledged, acknowledge, wait_for_records};
+use acknowledge::{Unacknowledged, acknowledge, renumber, wait_for_records};
 pub(in crate::controller) use clock::wall_clock;
 use composition::{forget_gone, take_loss, take_signal};
 use reached::Reached;
 use restart::log_times;
 pub use samples::SampleCounters;
+use wait::is_undecided;
 
 /// How often pods that fell silent are judged, and lines whose pod was not known are looked at again.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How often pods that are gone are resets.
+/// How often pods that are gone are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
-
-/// How long a line waits for its pod to become known. A pod's address reaches us a second or two after
-/// its first packet, on a busy cluster somewhat later.
-const DEFER_MAX: Duration = Duration::from_secs(10);
-
-/// How far ahead of the wall clock a log is believed.
-const AHEAD_MAX_MICROS: i64 = 10 * 60 * 1_000_000;
 
 /// Lines by what became of them, since the start.
 #[derive(Debug, Default)]
@@ -78,7 +73,7 @@ pub struct LineCounters {
     pub beyond_bound: AtomicU64,
     /// Records that the producers said they lost.
     pub lost: AtomicU64,
-    /// Contacts that wait for an answer, now. What came since the last look counts as waiting.
+    /// Contacts that wait for an answer, and lines that cannot be judged yet, now. What came since the last look counts as waiting.
     pub contacts_waiting: AtomicU64,
     /// Samples of node metrics.
     pub samples: SampleCounters,
@@ -132,9 +127,12 @@ struct Progress {
     unacknowledged: VecDeque<Unacknowledged>,
     reached: Reached,
     sampled: HashMap<usize, Instant>,
-    /// When pods that are gone were resets last.
+    /// When pods that are gone were forgotten last.
     swept: Option<Instant>,
+    /// Lines whose pod is not known yet.
     deferred: DeferredLines,
+    /// Lines of a pod of which not all is known that they are judged by.
+    undecided: DeferredLines,
     decoders: decoders::Decoders,
     unconfirmed: HashMap<usize, Unconfirmed>,
     clock: clock::Clock,
@@ -159,6 +157,8 @@ enum Whose {
     Known,
     /// A pod's that may become known in a moment.
     NotKnownYet,
+    /// A pod's, whose run or whose target may become known in a moment. Nothing has been judged.
+    NotDecidedYet,
     /// Nobody's that could be named.
     Nobodys(LineFate),
 }
@@ -206,7 +206,7 @@ impl Pipeline {
             }
             if Instant::now() >= next_tick {
                 self.tick(Instant::now(), batches.is_empty(), &mut progress);
-                let waiting = self.engine.waiting_contact_count();
+                let waiting = self.engine.waiting_contact_count() + progress.undecided.line_count();
                 let waiting = u64::try_from(waiting).unwrap_or(u64::MAX);
                 self.counters
                     .contacts_waiting
@@ -216,14 +216,15 @@ impl Pipeline {
             let (sources, reached) = (&self.sources, &progress.reached);
             self.memory
                 .work(&self.engine, &|| log_times(sources, reached));
-            acknowledge(&mut progress.unacknowledged, self.memory.kept());
+            acknowledge(&mut progress.unacknowledged, &mut self.memory);
         }
-        self.retry_deferred(&mut progress, true);
+        self.retry_deferred(None, &mut progress);
         wait_for_records(&progress.unacknowledged);
+        renumber(&mut progress.unacknowledged, &mut self.memory);
         let (sources, reached) = (&self.sources, &progress.reached);
         self.memory
             .finish(&self.engine, &|| log_times(sources, reached));
-        acknowledge(&mut progress.unacknowledged, self.memory.kept());
+        acknowledge(&mut progress.unacknowledged, &mut self.memory);
         self.resets.close();
     }
 
@@ -235,7 +236,7 @@ impl Pipeline {
         // One absurd time stamp must not make everything overdue.
         let newest = spoken
             .log_time
-            .min(wall_clock().plus_micros(AHEAD_MAX_MICROS));
+            .min(wall_clock().plus_micros(limits::LOG_AHEAD_MAX_MICROS));
         let times = (newest, progress.reached.come(source, newest, spoken.at));
         let info = self.sources.get(source);
         let format = info.and_then(|info| info.format);
@@ -269,10 +270,12 @@ impl Pipeline {
         info.format
     }
 
+    /// Takes in a signal. With `may_wait` nothing is judged yet where something that it is judged by may become
+    /// known in a moment.
     fn signal(
         &mut self,
         source: usize,
-        signal: &Signal<'_>,
+        (signal, may_wait): (&Signal<'_>, bool),
         progress: &Progress,
         guards: &mut Vec<Weak<AckGuard>>,
     ) -> Whose {
@@ -289,7 +292,12 @@ impl Pipeline {
             return Whose::Nobodys(LineFate::Unused(Unused::Ahead));
         }
         let index = self.index.read();
-        let (pod, found) = match take_signal(&mut self.engine, &index, id, signal) {
+        let scopes = &self.scopes;
+        let must_wait = |attributed: &Attributed<'_>| {
+            may_wait && is_undecided(&index, attributed, &scopes.borrow(), &progress.clock)
+        };
+        let taken = take_signal(&mut self.engine, &index, id, signal, must_wait);
+        let (pod, found) = match taken {
             Ok(taken) => taken,
             Err(why) => {
                 if matches!(
@@ -312,6 +320,9 @@ impl Pipeline {
         {
             self.traffic.record_flow(pod, flow);
         }
+        let Some(found) = found else {
+            return Whose::NotDecidedYet;
+        };
         if found.is_empty() {
             return Whose::Known;
         }
@@ -342,46 +353,8 @@ impl Pipeline {
         }
         let known = progress.unconfirmed.entry(source).or_default();
         for denied in known.take(flow, tracking) {
-            self.signal(source, &Signal::Flow(denied), progress, guards);
-        }
-    }
-
-    /// Keeps a line for later. Those that give way to it count as lines of no known pod.
-    fn defer(&self, deferred: Deferred, progress: &mut Progress, tally: &mut LineTally) {
-        let dropped = progress.deferred.push(deferred);
-        if dropped > 0 {
-            let unattributed = &self.counters.unattributed;
-            unattributed.add(UnattributedReason::Overflowed, dropped);
-            tally.add_unused(Unused::UnknownAddress, dropped);
-        }
-    }
-
-    /// Looks again for the pods of lines that wait. A line that waited for [`DEFER_MAX`], or `is_last`,
-    /// is nobody's.
-    fn retry_deferred(&mut self, progress: &mut Progress, is_last: bool) {
-        let mut tallies: HashMap<usize, LineTally> = HashMap::new();
-        for deferred in progress.deferred.take() {
-            let mut guards = Vec::new();
-            let Decoded::Signal(signal) = deferred.decoder.decode(&deferred.line) else {
-                continue;
-            };
-            let subject = self.signal(deferred.source, &signal, progress, &mut guards);
-            if let Some(last) = progress.unacknowledged.back_mut() {
-                last.guards.append(&mut guards);
-            }
-            let is_over = is_last || deferred.since.elapsed() > DEFER_MAX;
-            let fate = match subject {
-                Whose::NotKnownYet if is_over => Some(self.fate_of_unknown(&signal)),
-                subject => subject.fate(),
-            };
-            let tally = tallies.entry(deferred.source).or_default();
-            match fate {
-                Some(fate) => tally.add(fate, &deferred.line),
-                None => self.defer(deferred, progress, tally),
-            }
-        }
-        for (source, tally) in tallies {
-            self.health.settled(source, &tally, Instant::now());
+            // There is no line of it that could wait.
+            self.signal(source, (&Signal::Flow(denied), false), progress, guards);
         }
     }
 
@@ -418,7 +391,7 @@ impl Pipeline {
         if said_before == 0 && beyond > 0 {
             tracing::error!("More pods have state than the engine may hold; some are not watched.");
         }
-        self.retry_deferred(progress, false);
+        self.retry_deferred(Some(now), progress);
         for source in 0..self.sources.len() {
             if !self.look_at_reader(source, progress) || !is_idle {
                 progress.reached.lags(source, now);

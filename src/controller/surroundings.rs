@@ -271,7 +271,7 @@ impl Controller {
     }
 
     /// Returns whether they are others than before.
-    fn set_facts(&self, facts: ClusterFacts) -> bool {
+    pub(super) fn set_facts(&self, facts: ClusterFacts) -> bool {
         let mut held = self.facts.write();
         if **held == facts {
             return false;

@@ -9,8 +9,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use super::Controller;
 use super::feed::has_ended;
+use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
 use crate::cluster::{Pod, RunId, WatchEvent};
 use crate::guardrails::membership::{Claim, covers};
@@ -71,7 +71,7 @@ impl Controller {
             WatchEvent::Changed {
                 old: Some(old),
                 new,
-            } if same_for_us(old, new) => {}
+            } if same_for_us(old, new) && !self.needs_address(old, new) => {}
             WatchEvent::Changed { new, .. } => self.pods.wake(ObjectRef::from_obj(&**new)),
             WatchEvent::Gone(pod) => {
                 let uid = pod.uid().unwrap_or_default();
@@ -84,6 +84,18 @@ impl Controller {
             WatchEvent::Listed => self.listed(),
             WatchEvent::Malformed { .. } => self.each("Pod", seen, |_| {}),
         }
+    }
+
+    /// Whether the address of a pod has changed, and somebody needs it: a node agent, to know whether all of a run's
+    /// pods have theirs, or the controller, which puts them into the status where there are agents.
+    fn needs_address(&self, old: &Pod, new: &Pod) -> bool {
+        let addresses = |pod: &Pod| {
+            pod.status
+                .as_ref()
+                .map(|s| (s.pod_ip.clone(), s.pod_ips.clone()))
+        };
+        let is_read = self.role == Role::Observer || !self.agents().is_empty();
+        is_read && addresses(old) != addresses(new)
     }
 
     /// A NetworkPolicy was seen. One of others may widen any run of its namespace.

@@ -51,6 +51,8 @@ pub struct Member {
     pub stamp: Stamp,
     /// Whether the run is the only one that claims it.
     pub is_sole: bool,
+    /// Whether the run answers for it, because it is the oldest that claims it.
+    pub is_oldest: bool,
 }
 
 /// How the run label stands on a pod.
@@ -171,7 +173,8 @@ fn coverages(observed: &Observed) -> Coverages {
         // A new run that claims a pod must not free it from being watched under the old one, so
         // the oldest claimant answers for it; of the same second, the first by name.
         let oldest = claimants.iter().min_by_key(|run| age_key(run));
-        if oldest.is_some_and(|run| claim(run).uid == own.uid) {
+        let is_oldest = oldest.is_some_and(|run| claim(run).uid == own.uid);
+        if is_oldest {
             found.enrolled.extend(seen.pod.uid());
         }
         let claims: Vec<Claim<'_>> = claimants.into_iter().map(|run| claim(run)).collect();
@@ -186,6 +189,7 @@ fn coverages(observed: &Observed) -> Coverages {
         found.members.push(Member {
             stamp: stamp(observed, pod_labels),
             is_sole: among.len() < 2,
+            is_oldest,
             pod: Arc::clone(&seen.pod),
         });
     }

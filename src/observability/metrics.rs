@@ -118,7 +118,8 @@ metrics! {
     };
     /// Signals that were ignored because the maximum number of pods has detection state.
     SignalsBeyondBound: Counter "yellowjack_signals_beyond_bound", labels {};
-    /// First contacts that wait for an answer or a timeout, including those that were read less than a second ago.
+    /// First contacts that wait for an answer, a timeout, or the run or target of their pod to become known, including
+    /// those that were read less than a second ago.
     ContactsWaiting: Gauge "yellowjack_contacts_waiting", labels {};
     /// Records that the producers of the logs reported as lost.
     EventsLost: Counter "yellowjack_events_lost", labels {};

@@ -17,6 +17,7 @@ mod devices;
 mod names;
 mod neighbour;
 mod record;
+mod siblings;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -118,6 +119,8 @@ struct Pod {
     /// Addresses that it has or had, at most [`limits::POD_HELD_ADDRESSES_MAX`].
     held: Vec<Held>,
     ended: Option<EventTime>,
+    /// When it was seen first.
+    seen_at: EventTime,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +143,7 @@ pub struct Index {
     /// Names of the nodes, and of those that pods are on since.
     node_names: HashSet<Box<str>, RandomState>,
     names: names::Names,
+    siblings: siblings::Siblings,
     /// Names of nodes that declare shared accelerators.
     sharing_nodes: HashSet<Box<str>, RandomState>,
     /// Ended pods, the longest ended first.
@@ -183,6 +187,7 @@ impl Index {
             known: known(),
             held: Vec::new(),
             ended: None,
+            seen_at: at,
         });
         if pod.ended.is_some() {
             // An end is final; but a run may still claim the pod, or its labels change.
@@ -300,6 +305,12 @@ impl Index {
         while self.ended.first().is_some_and(|(ended, _)| *ended < line) {
             self.forget_longest_ended();
         }
+    }
+
+    /// [`Self::expire`], and the same for siblings on other nodes; for every so often.
+    pub fn sweep(&mut self, now: EventTime) {
+        self.expire(now);
+        self.siblings.expire(now);
     }
 
     /// The facts of a pod that the index still knows.

@@ -16,3 +16,4 @@ mod people;
 mod recorder;
 mod render;
 mod roles;
+mod run_status;

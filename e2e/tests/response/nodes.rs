@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{ListParams, PostParams};
 use serde_json::json;
-use yellowjack::testing::api::{ContactReport, labels};
+use yellowjack::testing::api::{AgentRun, ContactReport, labels};
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::{Operator, pod, set_pod_ip, wait_for, with_namespace};
 
@@ -114,6 +114,20 @@ impl Nodes {
             .await?;
         }
         Ok(())
+    }
+
+    /// Waits until the run's status names the addresses of so many pods.
+    async fn addresses_known(&self, run: &str, pods: i32) -> anyhow::Result<()> {
+        let runs = self.scene.env.api::<AgentRun>();
+        wait_for("the addresses of the run's pods", LIMIT, async || {
+            let run = runs.get(run).await.map_err(|error| error.to_string())?;
+            let list = run.status.and_then(|status| status.pod_addresses);
+            match list {
+                Some(list) if list.pods == pods => Ok(()),
+                list => Err(format!("{list:?}")),
+            }
+        })
+        .await
     }
 
     async fn labelled(&self) -> anyhow::Result<Vec<String>> {
@@ -361,6 +375,43 @@ async fn an_honest_run_on_four_nodes_writes_no_report() -> anyhow::Result<()> {
             .scan_hosts(&Nodes::ip(0, 50), 200, TARGETS)?;
         wait_for("the report of the other run alone", LIMIT, known).await?;
         assert!(nodes.labelled().await?.is_empty());
+        Ok(())
+    })
+    .await
+}
+
+/// More than the 35 that it takes.
+const SIBLINGS: usize = 40;
+
+/// One worker asks its siblings on another node, and another one asks the same pods as a stranger.
+#[tokio::test]
+async fn a_worker_whose_siblings_on_another_node_refuse_is_honest_and_one_that_asks_strangers_is_not()
+-> anyhow::Result<()> {
+    with_namespace(async |env| {
+        let nodes = Nodes::start(env).await?;
+        nodes.scene.run("grid", json!({})).await?;
+        nodes.scene.run("alone", json!({})).await?;
+        let mut siblings = Vec::new();
+        for nth in 0..SIBLINGS {
+            nodes.pod("grid", 1, nth).await?;
+            siblings.push(Nodes::ip(1, nth));
+        }
+        nodes.pod("grid", 0, 0).await?;
+        let scanner = nodes.pod("grid", 0, 1).await?;
+        let stranger = nodes.pod("alone", 0, 2).await?;
+        nodes
+            .addresses_known("grid", i32::try_from(SIBLINGS + 2)?)
+            .await?;
+        let log = &nodes.nodes[0].log;
+        log.answered(&Nodes::ip(0, 0), Timestamp::now())?;
+        log.ask_hosts(&Nodes::ip(0, 0), &siblings)?;
+        // What is read after the worker's lines is judged after them.
+        log.ask_hosts(&Nodes::ip(0, 2), &siblings)?;
+        log.scan_hosts(&Nodes::ip(0, 1), 0, 60)?;
+        nodes.quarantined(vec![scanner, stranger]).await?;
+        let run = nodes.scene.env.api::<AgentRun>().get("alone").await?;
+        let list = run.status.and_then(|status| status.pod_addresses);
+        assert_eq!(list, None, "a run on one node needs no list");
         Ok(())
     })
     .await

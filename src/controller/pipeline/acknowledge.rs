@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use crate::controller::memory::Memory;
 use crate::respond::AckGuard;
 use crate::signals::source::Position;
 
@@ -12,12 +13,24 @@ use crate::signals::source::Position;
 pub(super) struct Unacknowledged {
     /// See [`crate::controller::memory::Memory::took_batch`].
     pub(super) number: u64,
+    /// Whether lines of it wait, or have waited since it got its number: then the state that is written under this
+    /// number may be without them.
+    pub(super) has_waited: bool,
     pub(super) position: Position,
     /// Of the findings that it led to.
     pub(super) guards: Vec<Weak<AckGuard>>,
 }
 
 impl Unacknowledged {
+    /// Gives the batch a new number once none of its lines waits any more: what they led to is in no state that was
+    /// begun before.
+    fn renumber(&mut self, memory: &mut Memory) {
+        if self.has_waited && self.is_recorded() {
+            self.has_waited = false;
+            self.number = memory.took_batch();
+        }
+    }
+
     fn is_recorded(&self) -> bool {
         self.guards.iter().all(|guard| guard.strong_count() == 0)
     }
@@ -35,14 +48,21 @@ pub(super) fn wait_for_records(batches: &VecDeque<Unacknowledged>) {
     }
 }
 
-/// Acknowledges, in order, the batches whose findings are all dealt with and that are in the saved state, which holds
-/// those up to the number `kept`.
-pub(super) fn acknowledge(batches: &mut VecDeque<Unacknowledged>, kept: u64) {
-    while let Some(batch) = batches.front() {
-        if batch.number > kept || !batch.is_recorded() {
+/// Acknowledges, in order, the batches whose findings are all dealt with and that are in the saved state.
+pub(super) fn acknowledge(batches: &mut VecDeque<Unacknowledged>, memory: &mut Memory) {
+    while let Some(batch) = batches.front_mut() {
+        batch.renumber(memory);
+        if batch.number > memory.kept() || !batch.is_recorded() {
             return;
         }
         batch.position.acknowledge();
         batches.pop_front();
+    }
+}
+
+/// Before the state is written for the last time: all batches whose lines wait no more belong to it.
+pub(super) fn renumber(batches: &mut VecDeque<Unacknowledged>, memory: &mut Memory) {
+    for batch in batches {
+        batch.renumber(memory);
     }
 }

@@ -38,6 +38,11 @@ impl Clock {
         self.wall = Some(wall);
     }
 
+    /// The clock on the wall, as it was when something was read last.
+    pub(super) const fn wall(&self) -> Option<EventTime> {
+        self.wall
+    }
+
     /// Whether a line of this time is from the future.
     pub(super) fn is_ahead(&self, time: EventTime) -> bool {
         self.wall

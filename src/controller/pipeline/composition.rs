@@ -4,22 +4,26 @@
 //! budget, so that what is measured there is what runs here. It must not look at a clock, count, log or
 //! lock: it only changes the engine.
 
-use crate::detect::Engine;
+use crate::detect::{Attributed, Engine};
 use crate::model::{DeviceUse, EventTime, Finding, LostEvents, PodKey, Signal};
 use crate::observability::UnattributedReason;
 use crate::signals::attribute::{Index, Named};
 use crate::signals::decode::PodSample;
 
-/// Takes in a signal of a log; returns whose it was and what was found. One that is nobody's still
-/// shows what its log shows.
+/// Takes in a signal of a log; returns whose it was and what was found, `None` where `must_wait` put the
+/// judgement off. One that is nobody's still shows what its log shows.
 pub fn take_signal<'a>(
     engine: &mut Engine,
     index: &'a Index,
     source: u16,
     signal: &'a Signal<'a>,
-) -> Result<(&'a PodKey, Vec<Finding>), UnattributedReason> {
+    must_wait: impl FnOnce(&Attributed<'_>) -> bool,
+) -> Result<(&'a PodKey, Option<Vec<Finding>>), UnattributedReason> {
     match index.attribute(source, signal, Named::Address) {
-        Ok(attributed) => Ok((&attributed.subject.pod, engine.step(&attributed))),
+        Ok(attributed) => {
+            let found = (!must_wait(&attributed)).then(|| engine.step(&attributed));
+            Ok((&attributed.subject.pod, found))
+        }
         Err(why) => {
             engine.heard(index.origin_of_other(source, signal), signal);
             Err(why)
@@ -71,7 +75,7 @@ pub fn take_sample(
 
 /// Drops what the index and the engine know of pods that ended longer ago than lines can be late.
 pub fn forget_gone(engine: &mut Engine, index: &mut Index, now: EventTime) {
-    index.expire(now);
+    index.sweep(now);
     engine.retain(|pod| index.pod(pod).is_some());
 }
 

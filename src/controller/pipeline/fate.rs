@@ -8,11 +8,11 @@ use crate::signals::attribute::{Attribution, Index};
 use crate::signals::health::{LineFate, Unused};
 
 impl Whose {
-    /// What became of the line; `None` while it waits for its pod.
+    /// What became of the line; `None` while it waits.
     pub(super) const fn fate(self) -> Option<LineFate> {
         match self {
             Self::Known => Some(LineFate::Attributed),
-            Self::NotKnownYet => None,
+            Self::NotKnownYet | Self::NotDecidedYet => None,
             Self::Nobodys(fate) => Some(fate),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Part of the pipeline, which owns the engine.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::signals::source::Batch;
 /// What is known of a batch while its lines are read.
 struct Reading {
     source: usize,
-    /// Held by the lines of this batch whose pod is not known yet.
+    /// Held by the lines of this batch that wait.
     waiting: Arc<AckGuard>,
     guards: Vec<Weak<AckGuard>>,
     newest: EventTime,
@@ -89,6 +90,7 @@ impl Pipeline {
         self.has_come(source, spoken, progress);
         progress.has_read(Unacknowledged {
             number: self.memory.took_batch(),
+            has_waited: Arc::strong_count(&reading.waiting) > 1,
             position: batch.position.clone(),
             guards: reading.guards,
         });
@@ -109,23 +111,29 @@ impl Pipeline {
         if decoder.format().shows_survivors(signal) {
             reading.newest_alive = reading.newest_alive.max(Some(signal.time()));
         }
-        let subject = self.signal(source, signal, progress, &mut reading.guards);
+        let subject = self.signal(source, (signal, true), progress, &mut reading.guards);
         if let Some(fate) = subject.fate() {
             reading.tally.add(fate, line);
         }
         if let Some(tracking) = tracking {
             self.dropped(source, (signal, tracking), progress, &mut reading.guards);
         }
-        if subject == Whose::NotKnownYet {
-            let deferred = Deferred {
-                source,
-                decoder,
-                line: line.to_vec(),
-                since: Instant::now(),
-                guard: Arc::clone(&reading.waiting),
-            };
-            self.defer(deferred, progress, &mut reading.tally);
+        if !matches!(subject, Whose::NotKnownYet | Whose::NotDecidedYet) {
+            return;
         }
+        let deferred = Deferred {
+            source,
+            decoder,
+            line: line.to_vec(),
+            since: Instant::now(),
+            guard: Arc::clone(&reading.waiting),
+        };
+        if subject == Whose::NotKnownYet {
+            return self.defer(deferred, progress, &mut reading.tally);
+        }
+        let mut tallies = HashMap::new();
+        self.wait_for_more(deferred, progress, &mut tallies);
+        self.settle_tallies(tallies);
     }
 
     /// Counts a line that is understood and means nothing here.

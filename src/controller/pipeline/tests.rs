@@ -1,14 +1,18 @@
 //! The pipeline as the operator composes it: lines of a log in, findings out, with what the
 //! controller says of runs, nodes and ranges. Each value has a control without it.
 
+mod waits;
+
 use parking_lot::Mutex;
 
 use super::*;
-use crate::cluster::StoreWriter;
+use crate::api::AgentRun;
+use crate::cluster::{ClusterDeny, LeaderGate, RunMembership, StoreWriter, Stores, Writer};
 use crate::controller::contact_reports::ReportObserver;
-use crate::detect::{EngineConfig, Workload};
-use crate::model::{PodKey, RunKey, Severity};
-use crate::signals::attribute::Membership;
+use crate::controller::{Controller, Parts, Role};
+use crate::detect::EngineConfig;
+use crate::guardrails::ClusterFacts;
+use crate::model::{PodKey, Severity};
 
 const START: i64 = 1_771_922_619;
 
@@ -34,7 +38,7 @@ struct World {
     pipeline: Pipeline,
     progress: Progress,
     found: mpsc::Receiver<AttributedFinding>,
-    scopes: watch::Sender<Scopes>,
+    controller: Arc<Controller>,
     health: Arc<Mutex<SourceHealth>>,
     start: Instant,
 }
@@ -62,9 +66,10 @@ impl World {
             }
         };
         let names = ["log-0".to_owned(), "log-1".to_owned()];
+        let index = Arc::new(RwLock::new(index));
         let pipeline = Pipeline {
             engine: Engine::new(EngineConfig::default()),
-            index: Arc::new(RwLock::new(index)),
+            index: Arc::clone(&index),
             traffic: TrafficMonitor::default(),
             health: SignalHealth::new(names),
             is_namespaced: false,
@@ -87,22 +92,20 @@ impl World {
             pipeline,
             progress: Progress::default(),
             found,
-            scopes,
+            controller: controller(&index, scopes),
             health,
             start: Instant::now(),
         }
     }
 
-    /// All pods belong to one run from now on.
+    /// The controller has found that all pods belong to one run.
     fn enroll(&mut self, pod_count: usize) {
-        let mut index = self.pipeline.index.write();
-        for n in 0..pod_count {
-            let membership = Membership {
-                run: Some(RunKey::from("team/uid-run")),
-                workload: Workload::Standard,
-            };
-            index.enroll(&key(n), Some(membership));
-        }
+        self.enroll_as(pod_count, "Standard");
+    }
+
+    fn enroll_as(&mut self, pod_count: usize, profile: &str) {
+        let uids: Vec<String> = (0..pod_count).map(|n| key(n).as_str().to_owned()).collect();
+        self.controller.enroll(&run(profile), &uids);
     }
 
     fn read(&mut self, source: usize, lines: &[String]) {
@@ -139,6 +142,40 @@ impl World {
         pods.sort();
         pods
     }
+}
+
+/// A controller that fills this index and says these ranges. It reaches no API server.
+fn controller(index: &Arc<RwLock<Index>>, scopes: watch::Sender<Scopes>) -> Arc<Controller> {
+    // Its client is made for a runtime, and never used.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    let nowhere = http::Uri::from_static("http://127.0.0.1:1/");
+    let client = crate::cluster::connect_plain(&nowhere).unwrap();
+    Controller::new(Parts {
+        role: Role::Operator,
+        stores: Stores::new().0,
+        writer: Writer::new(client, Duration::from_secs(1), LeaderGate::closed()),
+        membership: RunMembership::default(),
+        index: Arc::clone(index),
+        cluster_deny: ClusterDeny::default(),
+        signal_health: SignalHealth::default(),
+        signals_stale_after: Duration::from_secs(60),
+        configured_facts: ClusterFacts::default(),
+        scopes,
+    })
+}
+
+fn run(profile: &str) -> AgentRun {
+    serde_json::from_value(serde_json::json!({
+        "metadata": { "namespace": "team", "name": "run", "uid": "uid-run" },
+        "spec": {
+            "target": { "selector": { "matchLabels": { "app": "agent" } } },
+            "detection": { "profile": profile },
+        },
+    }))
+    .unwrap()
 }
 
 fn key(n: usize) -> PodKey {
@@ -317,8 +354,10 @@ fn the_ranges_of_the_cluster_reach_detection_when_they_are_known() {
     for is_known in [true, false] {
         let mut world = World::new(1);
         if is_known {
-            let pods = ["198.51.0.0/16".parse().unwrap()];
-            world.scopes.send_replace(Scopes::new(&pods, &[]));
+            world.controller.set_facts(ClusterFacts {
+                pod_cidrs: vec!["198.51.0.0/16".parse().unwrap()],
+                ..ClusterFacts::default()
+            });
         }
         world.read(0, &others(0));
         let lines: Vec<String> = (0..60)
@@ -331,6 +370,21 @@ fn the_ranges_of_the_cluster_reach_detection_when_they_are_known() {
             Severity::Alert
         };
         assert_eq!(world.severity(), Some(expected), "denied inside is a scan");
+    }
+}
+
+#[test]
+fn dead_links_of_a_run_that_is_declared_a_crawler_are_no_scan_and_those_of_another_run_are() {
+    for (profile, expected) in [("Crawler", false), ("Standard", true)] {
+        let mut world = World::new(1);
+        world.enroll_as(1, profile);
+        world.read(0, &others(0));
+        let lines: Vec<String> = (0..45)
+            .map(|n| silent(0, &format!("203.0.113.{}", n + 100), 0))
+            .collect();
+        world.read(0, &lines);
+        world.wait(11, true);
+        assert_eq!(world.quarantined() == ["p0"], expected, "{profile}");
     }
 }
 

@@ -4,6 +4,7 @@
 // Objects are written as `json!` literals at the call, which read better by value.
 #![allow(clippy::needless_pass_by_value)]
 
+mod addresses;
 mod start;
 mod status;
 mod validate;

@@ -13,16 +13,25 @@ impl Index {
     #[must_use]
     pub fn neighbour(&self, ip: IpAddr, time: EventTime, run: Option<&RunKey>) -> Neighbour {
         let ip = ip.to_canonical();
-        let Some(address) = self.addresses.get(&ip) else {
-            return Neighbour::Stranger;
-        };
-        match self.find(ip, time) {
-            Ok(known) if run.is_some() && known.subject.run.as_ref() == run => Neighbour::Sibling,
-            Err(UnattributedReason::HostNetwork | UnattributedReason::Ambiguous) => {
-                Neighbour::Stranger
+        let found = self.find(ip, time);
+        match found {
+            Ok(known) if run.is_some() && known.subject.run.as_ref() == run => {
+                return Neighbour::Sibling;
             }
-            _ if address.has_departed(time) => Neighbour::Departed,
-            _ => Neighbour::Stranger,
+            Err(UnattributedReason::HostNetwork | UnattributedReason::Ambiguous) => {
+                return Neighbour::Stranger;
+            }
+            _ => {}
         }
+        let elsewhere = match run {
+            Some(run) if found.is_err() => self.siblings.neighbour(run, ip, time),
+            _ => Neighbour::Stranger,
+        };
+        let address = self.addresses.get(&ip);
+        let has_departed = address.is_some_and(|address| address.has_departed(time));
+        if elsewhere == Neighbour::Stranger && has_departed {
+            return Neighbour::Departed;
+        }
+        elsewhere
     }
 }

@@ -500,3 +500,53 @@ fn pods_that_come_and_go_leave_nothing_behind_whoever_else_runs() {
     assert_eq!(index.stats().address_count, 0);
     assert_eq!(index.member_count(), 0);
 }
+
+#[test]
+fn pods_of_a_run_on_other_nodes_are_siblings_while_they_are_in_its_list_and_have_departed_after_that()
+ {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    let run = RunKey::from("run");
+    let list = |texts: &[&str]| texts.iter().map(|text| ip(text)).collect::<Vec<_>>();
+    let who = |index: &Index, address: &str, seconds, run: &str| {
+        index.neighbour(ip(address), t(seconds), Some(&RunKey::from(run)))
+    };
+    index.set_siblings(&run, list(&["10.0.1.1", "::ffff:10.0.1.2"]), true, t(100));
+    for address in ["10.0.1.1", "10.0.1.2", "::ffff:10.0.1.1"] {
+        let at = |seconds| who(&index, address, seconds, "run");
+        assert_eq!(at(5), Neighbour::Sibling, "a log may be read late");
+        assert_eq!(at(9_000), Neighbour::Sibling);
+        assert_eq!(who(&index, address, 200, "other"), Neighbour::Stranger);
+        let no_run = index.neighbour(ip(address), t(200), None);
+        assert_eq!(no_run, Neighbour::Stranger);
+    }
+    // Another one comes, and one goes.
+    index.set_siblings(&run, list(&["10.0.1.2", "10.0.1.3"]), true, t(200));
+    let at = |address, seconds| who(&index, address, seconds, "run");
+    assert_eq!(at("10.0.1.3", 100), Neighbour::Stranger);
+    assert_eq!(at("10.0.1.3", 190), Neighbour::Sibling, "the list was late");
+    assert_eq!(at("10.0.1.1", 199), Neighbour::Sibling);
+    assert_eq!(at("10.0.1.1", 300), Neighbour::Departed);
+    let late = 200 + limits::POD_RETENTION_SECONDS;
+    assert_eq!(at("10.0.1.1", late + 1), Neighbour::Stranger);
+    index.sweep(t(late + 1));
+    let at = |address, seconds| who(&index, address, seconds, "run");
+    assert_eq!(at("10.0.1.1", 199), Neighbour::Stranger, "it is forgotten");
+    assert_eq!(at("10.0.1.2", late), Neighbour::Sibling);
+    // The run has no pods here any more.
+    index.set_siblings(&run, [], true, t(late));
+    index.sweep(t(2 * late));
+    assert!(!index.has_siblings(&run));
+}
+
+#[test]
+fn a_node_and_a_pod_of_another_run_on_this_node_are_no_siblings_whatever_a_list_says() {
+    let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
+    index.set_nodes(["node-1"], [ip("192.0.2.1")]);
+    index.enroll(&"uid-a".into(), Some(member_of("other")));
+    let run = RunKey::from("run");
+    index.set_siblings(&run, [ip("10.0.0.1"), ip("192.0.2.1")], true, t(0));
+    for address in ["10.0.0.1", "192.0.2.1"] {
+        let neighbour = index.neighbour(ip(address), t(50), Some(&run));
+        assert_eq!(neighbour, Neighbour::Stranger);
+    }
+}

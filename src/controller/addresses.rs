@@ -1,0 +1,135 @@
+//! The addresses of a run's pods, which the controller puts into the status of the AgentRun and node agents read there.
+//!
+//! A node agent watches the pods of its own node alone. Without the addresses of the others a contact with a pod of
+//! the same run on another node is one with a stranger. Written only where there are agents and the run has pods on
+//! several nodes, and changed once in [`limits::RUN_ADDRESSES_PAUSE`] at most.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::Controller;
+use super::dereference::Observed;
+use super::validate::Validated;
+use crate::api::{AgentRun, AgentRunStatus, PodAddresses};
+use crate::cluster::Pod;
+use crate::limits;
+use crate::model::EventTime;
+
+/// When the list of each run was changed last, by the run's UID.
+#[derive(Debug, Default)]
+pub(super) struct Changes(Mutex<HashMap<String, Instant>>);
+
+impl Changes {
+    /// How long to wait before the list of a run may be changed; `None` if it may be now, which is noted.
+    fn wait(&self, run_uid: &str, now: Instant) -> Option<Duration> {
+        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = limits::RUN_ADDRESSES_PAUSE;
+        changes.retain(|_, last| now.saturating_duration_since(*last) < pause);
+        if let Some(last) = changes.get(run_uid) {
+            return Some(pause - now.saturating_duration_since(*last));
+        }
+        changes.insert(run_uid.to_owned(), now);
+        None
+    }
+}
+
+impl Controller {
+    /// Puts the addresses of the run's pods into its status. Returns how long to wait where that has to be done later.
+    pub(super) fn put_addresses(
+        &self,
+        observed: &Observed,
+        validated: &Validated,
+        status: &mut AgentRunStatus,
+    ) -> Option<Duration> {
+        let wanted = (!observed.agents.is_empty())
+            .then(|| addresses_of(validated))
+            .flatten();
+        if status.pod_addresses == wanted {
+            return None;
+        }
+        let uid = observed.run.metadata.uid.as_deref().unwrap_or_default();
+        let wait = self.address_changes.wait(uid, Instant::now());
+        if wait.is_none() {
+            status.pod_addresses = wanted;
+        }
+        wait
+    }
+
+    /// In a node agent: tells attribution where the run has pods on other nodes.
+    pub(super) fn learn_siblings(&self, run: &AgentRun, validated: &Validated) {
+        let Some(key) = super::enroll::run_key(run) else {
+            return;
+        };
+        let published = run.status.as_ref().and_then(|s| s.pod_addresses.as_ref());
+        let addresses = published.into_iter().flat_map(|list| &list.addresses);
+        let addresses = addresses.filter_map(|text| text.parse::<IpAddr>().ok());
+        let now = EventTime::from(Timestamp::now());
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if !validated.enrolled.is_empty() {
+            index.set_siblings(&key, addresses, is_complete(run, validated), now);
+        } else if index.has_siblings(&key) {
+            index.set_siblings(&key, [], true, now);
+        }
+    }
+}
+
+/// The addresses of the run's pods, if the pods are on several nodes.
+pub(super) fn addresses_of(validated: &Validated) -> Option<PodAddresses> {
+    let pods = || validated.members.iter().filter(|member| member.is_oldest);
+    let nodes: BTreeSet<&str> = pods().filter_map(|member| node_of(&member.pod)).collect();
+    if nodes.len() < 2 {
+        return None;
+    }
+    let mut list = PodAddresses::default();
+    for member in pods() {
+        let addresses = addresses_of_pod(&member.pod);
+        let has_room = list.addresses.len() + addresses.len() <= limits::RUN_ADDRESSES_MAX;
+        if !addresses.is_empty() && has_room {
+            list.pods += 1;
+            list.addresses
+                .extend(addresses.iter().map(ToString::to_string));
+        }
+    }
+    list.addresses.sort_unstable();
+    Some(list)
+}
+
+/// Whether every pod of the run has an address that the agent knows: from the list, or where the run has pods on
+/// this node alone, from the pods themselves.
+fn is_complete(run: &AgentRun, validated: &Validated) -> bool {
+    let Some(status) = &run.status else {
+        return false;
+    };
+    let total = status.pods.as_ref().map_or(0, |pods| pods.total);
+    let known = match &status.pod_addresses {
+        Some(list) => list.pods,
+        None => {
+            let members = validated.members.iter();
+            let with_address = members.filter(|member| !addresses_of_pod(&member.pod).is_empty());
+            i32::try_from(with_address.count()).unwrap_or(i32::MAX)
+        }
+    };
+    known >= total
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
+/// A pod's own addresses: none where it has that of its node.
+fn addresses_of_pod(pod: &Pod) -> BTreeSet<IpAddr> {
+    let is_on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    let status = pod.status.as_ref().filter(|_| !is_on_host);
+    let listed = status.and_then(|status| status.pod_ips.as_deref());
+    let listed = listed.unwrap_or_default().iter().map(|ip| ip.ip.as_str());
+    let first = status.and_then(|status| status.pod_ip.as_deref());
+    listed
+        .chain(first)
+        .filter_map(|ip| ip.parse().ok())
+        .take(limits::POD_ADDRESSES_MAX)
+        .collect()
+}

@@ -1,0 +1,150 @@
+//! The pods that a run has on other nodes. A node agent watches the pods of its own node alone and learns the
+//! addresses of the others from the status of the AgentRun, which the controller writes.
+//!
+//! Part of the index, which looks here where it knows no holder of an address. The controller's index
+//! has every pod itself and is given nothing of this.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use foldhash::fast::RandomState;
+
+use super::{Index, covers};
+use crate::detect::Attributed;
+use crate::limits;
+use crate::model::{EventTime, Neighbour, RunKey, Signal};
+
+/// The addresses of the pods of each run that has pods on this node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Siblings {
+    runs: HashMap<RunKey, Addresses, RandomState>,
+    address_count: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Addresses {
+    spans: HashMap<IpAddr, Span, RandomState>,
+    /// Whether every pod of the run has its address in the list.
+    is_complete: bool,
+}
+
+/// From when until when a pod of the run had an address.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: EventTime,
+    until: Option<EventTime>,
+}
+
+impl Siblings {
+    /// Who the holder of an address is to a pod of the run.
+    pub(super) fn neighbour(&self, run: &RunKey, ip: IpAddr, time: EventTime) -> Neighbour {
+        let span = self.runs.get(run).and_then(|run| run.spans.get(&ip));
+        match span {
+            Some(span) if covers(span.from, span.until, time) => Neighbour::Sibling,
+            Some(span)
+                if span
+                    .until
+                    .is_some_and(|until| time > until && !is_old(until, time)) =>
+            {
+                Neighbour::Departed
+            }
+            _ => Neighbour::Stranger,
+        }
+    }
+
+    /// Drops what ended longer ago than lines can be late.
+    pub(super) fn expire(&mut self, now: EventTime) {
+        for run in self.runs.values_mut() {
+            run.spans
+                .retain(|_, span| span.until.is_none_or(|until| !is_old(until, now)));
+        }
+        self.runs
+            .retain(|_, run| !run.spans.is_empty() || !run.is_complete);
+        self.address_count = self.runs.values().map(|run| run.spans.len()).sum();
+    }
+}
+
+fn is_old(until: EventTime, now: EventTime) -> bool {
+    now.micros_since(until) > limits::POD_RETENTION_SECONDS * 1_000_000
+}
+
+impl Index {
+    /// The pods of a run have these addresses, as was seen at `at`; `is_complete` if every pod of the run has its
+    /// address in the list. A run that has no pods here any more has none.
+    ///
+    /// What the first list of a run names counts for older lines too, because the agent may read a log that
+    /// it had not read before. What a later list adds counts since a moment before: a list comes some seconds
+    /// after the pod has its address.
+    pub fn set_siblings(
+        &mut self,
+        run: &RunKey,
+        addresses: impl IntoIterator<Item = IpAddr>,
+        is_complete: bool,
+        at: EventTime,
+    ) {
+        let from = if self.siblings.runs.contains_key(run) {
+            at.plus_micros(-limits::SIBLING_LAG_MICROS)
+        } else {
+            EventTime::MIN
+        };
+        let entry = self.siblings.runs.entry(run.clone()).or_default();
+        entry.is_complete = is_complete;
+        let mut gone = std::mem::take(&mut entry.spans);
+        let (before, mut count) = (gone.len(), self.siblings.address_count);
+        for ip in addresses.into_iter().map(|ip| ip.to_canonical()) {
+            if entry.spans.contains_key(&ip) {
+                continue;
+            }
+            match gone.remove(&ip) {
+                Some(span) if span.until.is_none() => drop(entry.spans.insert(ip, span)),
+                _ if count < limits::INDEX_PODS_MAX => {
+                    count += 1;
+                    entry.spans.insert(ip, Span { from, until: None });
+                }
+                _ => self.stats.refused += 1,
+            }
+        }
+        let ended = gone.into_iter().map(|(ip, span)| {
+            let until = span.until.or(Some(at));
+            (ip, Span { until, ..span })
+        });
+        entry.spans.extend(ended);
+        let after = entry.spans.len();
+        self.siblings.address_count = (self.siblings.address_count + after).saturating_sub(before);
+    }
+
+    /// Whether siblings are known for a run.
+    #[must_use]
+    pub fn has_siblings(&self, run: &RunKey) -> bool {
+        self.siblings.runs.contains_key(run)
+    }
+
+    /// Whether the target of a contact may turn out to be a pod of the same run: nobody is known to have the address,
+    /// the contact fails or may still fail, and the addresses of some of the run's pods are not known yet.
+    #[must_use]
+    pub fn may_be_sibling(&self, attributed: &Attributed<'_>) -> bool {
+        let Signal::Flow(flow) = attributed.signal else {
+            return false;
+        };
+        let run = attributed.subject.run.as_ref();
+        attributed.neighbour == Neighbour::Stranger
+            && flow.outcome.may_fail()
+            && run
+                .and_then(|run| self.siblings.runs.get(run))
+                .is_some_and(|run| !run.is_complete)
+            && !self
+                .addresses
+                .contains_key(&flow.destination.to_canonical())
+            && !self.nodes.contains(&flow.destination.to_canonical())
+    }
+
+    /// Whether a pod has been known for so short a time that its run may not be known yet.
+    #[must_use]
+    pub fn may_get_run(&self, attributed: &Attributed<'_>, now: EventTime) -> bool {
+        let pod = self.pods.get(&attributed.subject.pod);
+        attributed.subject.run.is_none()
+            && pod.is_some_and(|pod| {
+                now.micros_since(pod.seen_at).abs() < limits::ENROLMENT_WAIT_MICROS
+            })
+    }
+}
