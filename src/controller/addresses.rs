@@ -4,9 +4,9 @@
 //! the same run on another node is one with a stranger. Written only where there are agents and the run has pods on
 //! several nodes, and changed once in [`limits::RUN_ADDRESSES_PAUSE`] at most.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ pub(super) struct Changes(Mutex<HashMap<String, Instant>>);
 impl Changes {
     /// How long to wait before the list of a run may be changed; `None` if it may be now, which is noted.
     fn wait(&self, run_uid: &str, now: Instant) -> Option<Duration> {
-        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.0.lock();
         let pause = limits::RUN_ADDRESSES_PAUSE;
         changes.retain(|_, last| now.saturating_duration_since(*last) < pause);
         if let Some(last) = changes.get(run_uid) {
@@ -61,14 +61,14 @@ impl Controller {
 
     /// In a node agent: tells attribution where the run has pods on other nodes.
     pub(super) fn learn_siblings(&self, run: &AgentRun, validated: &Validated) {
-        let Some(key) = super::enroll::run_key(run) else {
+        let Some(key) = super::feed::run_key(run) else {
             return;
         };
         let published = run.status.as_ref().and_then(|s| s.pod_addresses.as_ref());
         let addresses = published.into_iter().flat_map(|list| &list.addresses);
         let addresses = addresses.filter_map(|text| text.parse::<IpAddr>().ok());
         let now = EventTime::from(Timestamp::now());
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut index = self.index.write();
         if !validated.enrolled.is_empty() {
             index.set_siblings(&key, addresses, is_complete(run, validated), now);
         } else if index.has_siblings(&key) {

@@ -20,7 +20,7 @@ impl World {
     }
 
     fn learn(&mut self, addresses: usize, is_complete: bool) {
-        let mut index = self.pipeline.index.write().unwrap();
+        let mut index = self.pipeline.index.write();
         let ips = (0..addresses).map(|n| elsewhere(n).parse().unwrap());
         index.set_siblings(
             &RunKey::from("team/uid-run"),
@@ -61,7 +61,7 @@ fn a_contact_waits_for_addresses_of_pods_that_have_just_started() {
     let at = EventTime::from_seconds(START + 5, 0);
     let ips = (0..60).map(|n| elsewhere(n).parse().unwrap());
     let index = Arc::clone(&world.pipeline.index);
-    index.write().unwrap().set_siblings(&key, ips, true, at);
+    index.write().set_siblings(&key, ips, true, at);
     world.wait(2, true);
     world.wait(20, true);
     assert_eq!(world.quarantined(), [""; 0]);
@@ -103,7 +103,7 @@ fn lines_of_a_pod_before_it_is_found_to_be_of_a_run_count_for_the_run() {
     for is_enrolled in [true, false] {
         let mut world = World::new(0);
         for n in 0..10 {
-            let mut index = world.pipeline.index.write().unwrap();
+            let mut index = world.pipeline.index.write();
             index.apply(facts(n, &address(n)), wall_clock());
         }
         world.read(0, &others(0));
@@ -148,14 +148,16 @@ fn a_batch_of_which_lines_waited_is_in_no_state_that_was_begun_before_they_were_
 #[test]
 fn only_a_contact_that_may_fail_with_an_address_that_nobody_has_may_be_one_with_a_sibling() {
     let world = World::agent(1, false);
-    let index = world.pipeline.index.read().unwrap();
+    let index = world.pipeline.index.read();
     let may_be = |line: String| {
         let decoder = Decoder::new(Format::Hubble);
         let crate::signals::decode::Decoded::Signal(signal) = decoder.decode(line.as_bytes())
         else {
             panic!("{line}")
         };
-        let attributed: Attributed<'_> = index.attribute(0, &signal, Named::Address).unwrap();
+        let attributed: Attributed<'_> = index
+            .attribute(0, &signal, crate::signals::attribute::Named::Address)
+            .unwrap();
         index.may_be_sibling(&attributed)
     };
     assert!(may_be(denied(0, &elsewhere(7), 0)));
