@@ -3,7 +3,7 @@
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use yellowjack::api::AgentRun;
+use yellowjack::testing::api::AgentRun;
 use yellowjack_e2e::with_namespace;
 
 use crate::admission::refused;
