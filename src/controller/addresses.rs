@@ -59,7 +59,7 @@ impl Controller {
         wait
     }
 
-    /// In a node agent: tells attribution where the run has pods on other nodes.
+    /// In a node agent: passes to attribution the addresses that the run has on other nodes.
     pub(super) fn learn_siblings(&self, run: &AgentRun, validated: &Validated) {
         let Some(key) = super::feed::run_key(run) else {
             return;

@@ -1,4 +1,4 @@
-//! What the node agents say of themselves: one Lease each, renewed while the agent lives, with a word
+//! What the node agents report about themselves: one Lease each, renewed while the agent lives, with a word
 //! about its sources. The controller reads them, so that a node without an agent, or with one that
 //! sees nothing, makes SignalsFresh false for the runs that have pods there.
 //!
@@ -31,14 +31,14 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_secs(75);
 /// Names of silent nodes in one condition; the rest is a number.
 const NODES_NAMED_MAX: usize = 5;
 
-/// What one agent said last.
+/// The last report of one agent.
 #[derive(Clone, Debug, PartialEq)]
 struct Note {
     renewed: Timestamp,
     signals: SignalsVerdict,
 }
 
-/// What all agents said last, by node.
+/// The last report of each agent, by node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Agents(BTreeMap<String, Note>);
 
@@ -47,10 +47,10 @@ impl Agents {
     pub(super) fn of<'l>(leases: impl IntoIterator<Item = &'l Lease>) -> Self {
         let note = |lease: &Lease| {
             let spec = lease.spec.as_ref()?;
-            let said = lease.metadata.annotations.as_ref()?;
+            let annotations = lease.metadata.annotations.as_ref()?;
             let note = Note {
                 renewed: spec.renew_time.as_ref()?.0,
-                signals: read(said.get(labels::SIGNALS)?)?,
+                signals: read(annotations.get(labels::SIGNALS)?)?,
             };
             Some((spec.holder_identity.clone()?, note))
         };
@@ -58,7 +58,7 @@ impl Agents {
         Self(notes.take(limits::NODES_MAX).collect())
     }
 
-    /// What can be said about a run with pods on these nodes, where the controller's own sources say
+    /// What can be details about a run with pods on these nodes, where the controller's own sources say
     /// `own`. Without any agent only those count.
     pub(super) fn verdict<'n>(
         &self,
@@ -93,8 +93,8 @@ impl Agents {
                 }
                 SignalsVerdict::Fresh => {}
                 SignalsVerdict::PartlyUnreadable(names) => partly.extend(names),
-                SignalsVerdict::Unusable { why, said } => {
-                    unusable.extend(said.into_iter().map(|said| (why, said)));
+                SignalsVerdict::Unusable { why, details } => {
+                    unusable.extend(details.into_iter().map(|details| (why, details)));
                 }
                 SignalsVerdict::NoSource => stale.push(format!("{node} (its agent has no source)")),
                 SignalsVerdict::Stale(names) => stale.extend(names),
@@ -108,10 +108,10 @@ impl Agents {
         if !stale.is_empty() {
             SignalsVerdict::Stale(some_of(stale))
         } else if let Some(why) = unusable.iter().map(|(why, _)| *why).min() {
-            let said = unusable.into_iter().map(|(_, said)| said).collect();
+            let details = unusable.into_iter().map(|(_, details)| details).collect();
             SignalsVerdict::Unusable {
                 why,
-                said: some_of(said),
+                details: some_of(details),
             }
         } else if !unseen.is_empty() {
             SignalsVerdict::NodesUnseen {
@@ -134,12 +134,12 @@ impl Agents {
         }
     }
 
-    /// Whether no agent has ever said anything.
+    /// Whether no agent has ever reported.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What each agent says, without when: changes where something has to be said anew.
+    /// Each agent's report without its time: changes where a condition has to be written again.
     pub(super) fn standing(&self, now: Timestamp) -> Vec<(String, SignalsVerdict)> {
         let nodes = self.0.keys();
         nodes
@@ -148,16 +148,16 @@ impl Agents {
     }
 
     fn of_node(&self, node: &str, now: Timestamp) -> SignalsVerdict {
-        let Some(said) = self.0.get(node) else {
+        let Some(report) = self.0.get(node) else {
             return SignalsVerdict::Stale(vec![format!("{node} (no agent)")]);
         };
-        let age = now.duration_since(said.renewed).unsigned_abs();
+        let age = now.duration_since(report.renewed).unsigned_abs();
         if age >= SILENT_AFTER {
             return SignalsVerdict::Stale(vec![format!("{node} (its agent is silent)")]);
         }
         let on_node =
             |names: &[String]| names.iter().map(|name| format!("{node}: {name}")).collect();
-        match &said.signals {
+        match &report.signals {
             SignalsVerdict::Stale(names) => SignalsVerdict::Stale(on_node(names)),
             SignalsVerdict::NodesUnseen { nodes, others } => SignalsVerdict::NodesUnseen {
                 nodes: on_node(nodes),
@@ -175,9 +175,9 @@ impl Agents {
             }
             SignalsVerdict::MetricsStale(names) => SignalsVerdict::MetricsStale(on_node(names)),
             SignalsVerdict::Lossy(names) => SignalsVerdict::Lossy(on_node(names)),
-            SignalsVerdict::Unusable { why, said } => SignalsVerdict::Unusable {
+            SignalsVerdict::Unusable { why, details } => SignalsVerdict::Unusable {
                 why: *why,
-                said: on_node(said),
+                details: on_node(details),
             },
             SignalsVerdict::PartlyUnreadable(names) => {
                 SignalsVerdict::PartlyUnreadable(on_node(names))
@@ -187,7 +187,7 @@ impl Agents {
     }
 }
 
-/// What node agents say of themselves now, by node, from their Leases. For whoever looks from outside.
+/// What node agents report about themselves now, by node, from their Leases. For whoever looks from outside.
 #[must_use]
 pub fn agents_say(leases: &[Lease], now: Timestamp) -> Vec<(String, SignalsVerdict)> {
     Agents::of(leases).standing(now)
@@ -229,9 +229,9 @@ fn write(verdict: &SignalsVerdict) -> String {
         }
         SignalsVerdict::MetricsStale(names) => format!("MetricsStale: {}", names.join(", ")),
         SignalsVerdict::Lossy(names) => format!("EventsLost: {}", names.join(", ")),
-        SignalsVerdict::Unusable { why, said } => {
-            let said = some_of(said.clone()).join("; ");
-            format!("{}: {said}", why.name())
+        SignalsVerdict::Unusable { why, details } => {
+            let details = some_of(details.clone()).join("; ");
+            format!("{}: {details}", why.name())
         }
         // A controller of an earlier version reads the first word.
         SignalsVerdict::PartlyUnreadable(names) => format!("Fresh: {}", names.join(", ")),
@@ -240,14 +240,14 @@ fn write(verdict: &SignalsVerdict) -> String {
 
 fn read(text: &str) -> Option<SignalsVerdict> {
     let (word, names) = text.split_once(": ").unwrap_or((text, ""));
-    let said = crate::model::clip(names, limits::AGENT_SAYS_BYTES_MAX);
+    let details = crate::model::clip(names, limits::AGENT_SAYS_BYTES_MAX);
     let names = || vec![crate::model::clip(names, limits::NAME_BYTES_MAX).to_owned()];
     if let Some(why) = WhyUnusable::ALL.into_iter().find(|why| why.name() == word) {
-        let said = vec![said.to_owned()];
-        return Some(SignalsVerdict::Unusable { why, said });
+        let details = vec![details.to_owned()];
+        return Some(SignalsVerdict::Unusable { why, details });
     }
     match word {
-        "Fresh" if !said.is_empty() => Some(SignalsVerdict::PartlyUnreadable(names())),
+        "Fresh" if !details.is_empty() => Some(SignalsVerdict::PartlyUnreadable(names())),
         "Fresh" => Some(SignalsVerdict::Fresh),
         "NoSource" => Some(SignalsVerdict::NoSource),
         "FlowsStale" => Some(SignalsVerdict::Stale(names())),
@@ -258,7 +258,7 @@ fn read(text: &str) -> Option<SignalsVerdict> {
         "AnswersNotShown" => Some(SignalsVerdict::AnswersNotShown {
             lacking: vec![Lacking {
                 node: None,
-                what: said.to_owned(),
+                what: details.to_owned(),
             }],
             others: Box::new(SignalsVerdict::Fresh),
         }),
@@ -367,10 +367,10 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn lease(node: &str, said: &str, renewed_s: i64) -> Lease {
+    fn lease(node: &str, details: &str, renewed_s: i64) -> Lease {
         Lease {
             metadata: ObjectMeta {
-                annotations: Some([(labels::SIGNALS.to_owned(), said.to_owned())].into()),
+                annotations: Some([(labels::SIGNALS.to_owned(), details.to_owned())].into()),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
@@ -381,10 +381,10 @@ mod tests {
         }
     }
 
-    fn unusable(said: &str) -> SignalsVerdict {
+    fn unusable(details: &str) -> SignalsVerdict {
         SignalsVerdict::Unusable {
             why: WhyUnusable::NotUnderstood,
-            said: vec![said.to_owned()],
+            details: vec![details.to_owned()],
         }
     }
 

@@ -373,8 +373,8 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
             let message = format!("sources that lost events: {}", names.join(", "));
             say(Some(false), Reason::EventsLost, message)
         }
-        SignalsVerdict::Unusable { why, said } => {
-            say(Some(false), reason_of(*why), said.join("; "))
+        SignalsVerdict::Unusable { why, details } => {
+            say(Some(false), reason_of(*why), details.join("; "))
         }
         SignalsVerdict::PartlyUnreadable(names) => {
             let names = names.join(", ");

@@ -69,6 +69,7 @@ fn poison(value: &mut Value, key: &str) {
         "uid",
         "status",
         "now",
+        "severity",
     ];
     match value {
         Value::String(text) if !closed.contains(&key) => {

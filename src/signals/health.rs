@@ -48,11 +48,11 @@ struct SourceNote {
 pub struct Lacking {
     /// The node of the pods whose contacts could not be judged, where it is known.
     pub node: Option<String>,
-    /// What is missing, in words, with the log's name where it is said.
+    /// What is missing, in words, with the log's name where it is known.
     pub what: String,
 }
 
-/// What can be said about all sources together.
+/// The state of all sources together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignalsVerdict {
     /// Every source spoke lately and lost nothing.
@@ -66,7 +66,7 @@ pub enum SignalsVerdict {
         /// The gravest of the causes.
         why: WhyUnusable,
         /// What each of the logs does, and the first thing to do.
-        said: Vec<String>,
+        details: Vec<String>,
     },
     /// The logs speak, but for those of these nodes, which a relay does not hear.
     NodesUnseen {
@@ -84,7 +84,7 @@ pub enum SignalsVerdict {
     },
     /// The logs speak; these sources of node metrics are silent.
     MetricsStale(Vec<String>),
-    /// These sources said that they lost events.
+    /// These sources reported that they lost events.
     Lossy(Vec<String>),
     /// The logs are of use, and many lines of these cannot be read.
     PartlyUnreadable(Vec<String>),
@@ -175,7 +175,7 @@ impl SignalsVerdict {
 /// How much is known of the sources soon after the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// A log said nothing yet, and had less time for it than makes a log stale.
+    /// A log has delivered nothing yet, and had less time for it than makes a log stale.
     NothingHeard,
     /// No line of a log became a signal yet, and there was no time to judge that.
     NothingUsed,
@@ -279,7 +279,7 @@ impl SignalHealth {
         self.note(source, |note| note.last_line = Some(now));
     }
 
-    /// The source of this index said that it lost events.
+    /// The source of this index reported that it lost events.
     pub fn lost(&self, source: usize, now: Instant) {
         self.note(source, |note| note.last_loss = Some(now));
     }
@@ -311,7 +311,7 @@ impl SignalHealth {
             .is_some_and(|note| note.unseen.contains(node))
     }
 
-    /// The verdict; a source is silent that said nothing for `stale_after`.
+    /// The verdict; a source is silent that delivered nothing for `stale_after`.
     #[must_use]
     pub fn verdict(&self, now: Instant, stale_after: Duration) -> SignalsVerdict {
         let notes = self.notes.read();
@@ -426,12 +426,12 @@ fn verdict_of(
     let troubled = notes.iter().filter_map(|note| Some((note, trouble(note)?)));
     let troubled: Vec<(&SourceNote, Trouble)> = troubled.collect();
     if let Some(why) = troubled.iter().map(|(_, trouble)| (*trouble).into()).min() {
-        let said = troubled
+        let details = troubled
             .iter()
             .map(|(note, trouble)| trouble.sentence(&note.name, note.format));
         return SignalsVerdict::Unusable {
             why,
-            said: said.collect(),
+            details: details.collect(),
         };
     }
     let stale = names(&|note| !note.is_log && is_stale(note));
@@ -546,12 +546,12 @@ mod tests {
         health.lacks(0, vec![on_a.clone()]);
         let verdict = health.verdict(now, STALE);
         let on = |node| verdict.clone().on_nodes(&BTreeSet::from([node]));
-        let said = Lacking {
+        let lacking = Lacking {
             what: "log shows no answers over tcp".into(),
             ..on_a
         };
         let not_shown = SignalsVerdict::AnswersNotShown {
-            lacking: vec![said],
+            lacking: vec![lacking],
             others: Box::new(SignalsVerdict::Fresh),
         };
         assert_eq!(on("a"), not_shown);
@@ -599,8 +599,8 @@ mod tests {
         let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
         let format = Some(Format::Zeek);
         let why = |now| match health.verdict(now, STALE) {
-            SignalsVerdict::Unusable { why, said } => {
-                assert!(said[0].starts_with("a delivers lines, none of them readable as zeek"));
+            SignalsVerdict::Unusable { why, details } => {
+                assert!(details[0].starts_with("a delivers lines, none of them readable as zeek"));
                 why.name()
             }
             SignalsVerdict::Stale(_) => "Stale",
@@ -643,9 +643,9 @@ mod tests {
         );
         health.spoke(1, now);
         health.lost(1, now);
-        let SignalsVerdict::Unusable { why, said } = health.verdict(now, STALE) else {
+        let SignalsVerdict::Unusable { why, details } = health.verdict(now, STALE) else {
             panic!("a is of no use");
         };
-        assert_eq!((why, said.len()), (WhyUnusable::NotUnderstood, 1));
+        assert_eq!((why, details.len()), (WhyUnusable::NotUnderstood, 1));
     }
 }

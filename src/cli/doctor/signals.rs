@@ -29,29 +29,29 @@ async fn agents(context: &Context<'_>) -> Check {
         Ok(leases) => leases.items,
         Err(error) => return Check::cannot("node-agents", wanted, &error),
     };
-    let said = agents_say(&leases, context.now);
+    let reports = agents_say(&leases, context.now);
     let api: Api<Node> = Api::all(client.clone());
     // Without the right to list nodes, what the agents say is all there is.
     let nodes = list("nodes", &api, ListParams::default()).await.ok();
     let nodes = nodes.map(|nodes| nodes.items.iter().map(ResourceExt::name_any).collect());
-    judge_agents(&wanted, &said, nodes.as_ref())
+    judge_agents(&wanted, &reports, nodes.as_ref())
 }
 
 fn judge_agents(
     wanted: &str,
-    said: &[(String, SignalsVerdict)],
+    reports: &[(String, SignalsVerdict)],
     nodes: Option<&BTreeSet<String>>,
 ) -> Check {
     let check = |verdict, found: String, todo: &str| {
         Check::new("node-agents", verdict, wanted, found, todo)
     };
-    if said.is_empty() {
+    if reports.is_empty() {
         let found = "no node agent keeps a Lease".to_owned();
         let todo = "fine where the controller reads the log itself: SignalsFresh of the runs tells";
         return check(Verdict::Unknown, found, todo);
     }
     let chosen = |is: fn(&SignalsVerdict) -> bool| -> Vec<&str> {
-        let of = said.iter().filter(|(_, verdict)| is(verdict));
+        let of = reports.iter().filter(|(_, verdict)| is(verdict));
         of.map(|(node, _)| node.as_str()).collect()
     };
     let silent =
@@ -61,8 +61,8 @@ fn judge_agents(
         let todo = "look at the log's collector and the agent's pod on these nodes";
         return check(Verdict::Fail, found, todo);
     }
-    let unusable = said.iter().find_map(|(node, verdict)| match verdict {
-        SignalsVerdict::Unusable { said, .. } => Some((node, said)),
+    let unusable = reports.iter().find_map(|(node, verdict)| match verdict {
+        SignalsVerdict::Unusable { details, .. } => Some((node, details)),
         _ => None,
     });
     if let Some((node, sentences)) = unusable {
@@ -71,7 +71,7 @@ fn judge_agents(
         let todo = format!("do what it says of {node}: runs on these nodes are not watched");
         return check(Verdict::Fail, found, &todo);
     }
-    let known: BTreeSet<&str> = said.iter().map(|(node, _)| node.as_str()).collect();
+    let known: BTreeSet<&str> = reports.iter().map(|(node, _)| node.as_str()).collect();
     let bare: Vec<&str> = nodes
         .into_iter()
         .flatten()
@@ -79,7 +79,7 @@ fn judge_agents(
         .filter(|node| !known.contains(node))
         .collect();
     if !bare.is_empty() {
-        let found = format!("{} agents speak; none on {}", said.len(), some(&bare));
+        let found = format!("{} agents speak; none on {}", reports.len(), some(&bare));
         let todo = "runs with pods on these nodes are not watched: see the DaemonSet's tolerations";
         return check(Verdict::Warn, found, todo);
     }
@@ -92,7 +92,7 @@ fn judge_agents(
         let todo = "raise the collector's buffers; see docs/metrics-sources.md";
         return check(Verdict::Warn, found, todo);
     }
-    check(Verdict::Ok, format!("{} agents speak", said.len()), "")
+    check(Verdict::Ok, format!("{} agents speak", reports.len()), "")
 }
 
 async fn runs(context: &Context<'_>) -> Check {
@@ -117,11 +117,11 @@ fn judge_runs(runs: &[AgentRun]) -> Check {
                 .status
                 .as_ref()
                 .map_or(&[][..], |status| &status.conditions);
-            let said = condition_of(conditions, AgentRunCondition::SignalsFresh.name());
+            let fresh = condition_of(conditions, AgentRunCondition::SignalsFresh.name());
             let name = format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any());
-            match said {
-                Some(said) if said.status == "True" => None,
-                Some(said) => Some(format!("{name} ({})", said.reason)),
+            match fresh {
+                Some(fresh) if fresh.status == "True" => None,
+                Some(fresh) => Some(format!("{name} ({})", fresh.reason)),
                 None => Some(format!("{name} (no controller looked at it)")),
             }
         })
@@ -153,7 +153,7 @@ mod tests {
     fn a_silent_agent_fails_and_a_node_without_one_is_to_know() {
         let nodes: BTreeSet<String> = ["a", "b"].map(ToOwned::to_owned).into();
         let verdict =
-            |said: &[(String, SignalsVerdict)]| judge_agents("", said, Some(&nodes)).verdict;
+            |reports: &[(String, SignalsVerdict)]| judge_agents("", reports, Some(&nodes)).verdict;
         let (a, b) = (
             agent("a", SignalsVerdict::Fresh),
             agent("b", SignalsVerdict::Fresh),

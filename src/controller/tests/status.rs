@@ -27,25 +27,25 @@ fn quarantined_pod() -> crate::cluster::Pod {
 #[test]
 fn a_run_whose_guardrails_stand_is_ready_and_all_its_conditions_have_a_reason() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    let said = status_of(&seen, &standing());
-    check(&said, "Accepted", ("True", "Valid"), "built-in defaults");
-    check(&said, "TargetResolved", ("True", "Resolved"), "1 pods");
+    let status = status_of(&seen, &standing());
+    check(&status, "Accepted", ("True", "Valid"), "built-in defaults");
+    check(&status, "TargetResolved", ("True", "Resolved"), "1 pods");
     check(
-        &said,
+        &status,
         "NetworkGuarded",
         ("True", "PoliciesApplied"),
         "not probed",
     );
-    check(&said, "QuotaBound", ("False", "NoQuotaRequested"), "");
-    check(&said, "SignalsFresh", ("True", "SourcesFresh"), "");
-    check(&said, "Suspicious", ("False", "NoOpenIncidents"), "");
-    check(&said, "Quarantined", ("False", "NotQuarantined"), "");
-    check(&said, "Ready", ("True", "GuardrailsInPlace"), "");
-    check(&said, "Reconciling", ("False", "UpToDate"), "");
-    check(&said, "Stalled", ("False", "UpToDate"), "");
-    assert_eq!(said.observed_generation, Some(3));
-    assert_eq!(said.pods.unwrap().total, 1);
-    let order: Vec<&str> = said.conditions.iter().map(|c| c.type_.as_str()).collect();
+    check(&status, "QuotaBound", ("False", "NoQuotaRequested"), "");
+    check(&status, "SignalsFresh", ("True", "SourcesFresh"), "");
+    check(&status, "Suspicious", ("False", "NoOpenIncidents"), "");
+    check(&status, "Quarantined", ("False", "NotQuarantined"), "");
+    check(&status, "Ready", ("True", "GuardrailsInPlace"), "");
+    check(&status, "Reconciling", ("False", "UpToDate"), "");
+    check(&status, "Stalled", ("False", "UpToDate"), "");
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.pods.unwrap().total, 1);
+    let order: Vec<&str> = status.conditions.iter().map(|c| c.type_.as_str()).collect();
     let expected: Vec<&str> = AgentRunCondition::ALL.iter().map(|c| c.name()).collect();
     assert_eq!(order, expected);
 }
@@ -68,15 +68,15 @@ fn an_operator_that_just_started_leaves_signals_as_they_were_and_says_nothing_be
     let fresh = status_of(&seen, &standing());
     seen.signals = SignalsVerdict::Stale(vec!["log".into()]);
     seen.certainty = Certainty::NothingHeard;
-    let said = status_of(&seen, &standing());
-    check(&said, "SignalsFresh", ("False", "FlowsStale"), "log");
+    let status = status_of(&seen, &standing());
+    check(&status, "SignalsFresh", ("False", "FlowsStale"), "log");
     let mut stored = (*seen.run).clone();
     stored.status = Some(fresh.clone());
     seen.run = Arc::new(stored);
     assert_eq!(status_of(&seen, &standing()), fresh);
     seen.certainty = Certainty::Known;
-    let said = status_of(&seen, &standing());
-    check(&said, "SignalsFresh", ("False", "FlowsStale"), "log");
+    let status = status_of(&seen, &standing());
+    check(&status, "SignalsFresh", ("False", "FlowsStale"), "log");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn an_operator_that_just_started_goes_on_saying_that_a_log_is_of_no_use() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     seen.signals = SignalsVerdict::Unusable {
         why: WhyUnusable::NothingUsable,
-        said: vec!["a sentence".into()],
+        details: vec!["a sentence".into()],
     };
     let unusable = status_of(&seen, &standing());
     let mut stored = (*seen.run).clone();
@@ -97,16 +97,16 @@ fn an_operator_that_just_started_goes_on_saying_that_a_log_is_of_no_use() {
         assert_eq!(status_of(&seen, &standing()), unusable);
     }
     seen.certainty = Certainty::Known;
-    let said = status_of(&seen, &standing());
-    check(&said, "SignalsFresh", ("True", "SourcesFresh"), "");
+    let status = status_of(&seen, &standing());
+    check(&status, "SignalsFresh", ("True", "SourcesFresh"), "");
 }
 
 #[test]
 fn a_status_survives_the_way_through_the_api_server() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    let said = status_of(&seen, &standing());
-    let stored: AgentRunStatus = super::of(serde_json::to_value(&said).unwrap());
-    assert_eq!(said, stored);
+    let status = status_of(&seen, &standing());
+    let stored: AgentRunStatus = super::of(serde_json::to_value(&status).unwrap());
+    assert_eq!(status, stored);
 }
 
 #[test]
@@ -114,21 +114,21 @@ fn what_is_not_seen_to_be_stored_is_unknown_and_not_true() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     let mut applied = standing();
     applied.network = State::Unproven("no answer".into());
-    let said = status_of(&seen, &applied);
+    let status = status_of(&seen, &applied);
     check(
-        &said,
+        &status,
         "NetworkGuarded",
         ("Unknown", "Unverified"),
         "no answer",
     );
     check(
-        &said,
+        &status,
         "Ready",
         ("Unknown", "GuardrailsIncomplete"),
         "NetworkGuarded",
     );
-    check(&said, "Reconciling", ("True", "InProgress"), "");
-    check(&said, "Stalled", ("False", "UpToDate"), "");
+    check(&status, "Reconciling", ("True", "InProgress"), "");
+    check(&status, "Stalled", ("False", "UpToDate"), "");
 }
 
 #[test]
@@ -136,15 +136,15 @@ fn what_the_api_server_refuses_stalls() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     let mut applied = standing();
     applied.network = State::Refused("forbidden".into());
-    let said = status_of(&seen, &applied);
-    check(&said, "Stalled", ("True", "ApiRefused"), "forbidden");
+    let status = status_of(&seen, &applied);
+    check(&status, "Stalled", ("True", "ApiRefused"), "forbidden");
     check(
-        &said,
+        &status,
         "NetworkGuarded",
         ("Unknown", "Unverified"),
         "forbidden",
     );
-    check(&said, "Reconciling", ("False", "UpToDate"), "");
+    check(&status, "Reconciling", ("False", "UpToDate"), "");
 }
 
 #[test]
@@ -152,16 +152,21 @@ fn an_object_of_our_name_that_is_not_ours_is_named() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     let mut applied = standing();
     applied.network = State::Conflict("Deployment web".into());
-    let said = status_of(&seen, &applied);
+    let status = status_of(&seen, &applied);
     check(
-        &said,
+        &status,
         "NetworkGuarded",
         ("False", "NameConflict"),
         "Deployment web",
     );
-    check(&said, "Stalled", ("True", "NameConflict"), "Deployment web");
     check(
-        &said,
+        &status,
+        "Stalled",
+        ("True", "NameConflict"),
+        "Deployment web",
+    );
+    check(
+        &status,
         "Ready",
         ("False", "GuardrailsIncomplete"),
         "NameConflict",
@@ -172,15 +177,15 @@ fn an_object_of_our_name_that_is_not_ours_is_named() {
 fn a_policy_that_widens_is_named() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     seen.network_policies.push(foreign_policy("allow-all"));
-    let said = status_of(&seen, &standing());
+    let status = status_of(&seen, &standing());
     check(
-        &said,
+        &status,
         "NetworkGuarded",
         ("False", "UnionWidened"),
         "allow-all",
     );
     check(
-        &said,
+        &status,
         "Ready",
         ("False", "GuardrailsIncomplete"),
         "allow-all",
@@ -221,10 +226,10 @@ fn the_gravest_problem_leads_and_all_are_told() {
     spec.spec.network = super::of(json!({ "egress": [
         { "fqdn": "pypi.org" }, { "cidr": "169.254.169.254/32" }
     ] }));
-    let said = status_of(&observed(spec), &standing());
-    check(&said, "Accepted", ("False", "ExceedsPolicy"), "pypi.org");
+    let status = status_of(&observed(spec), &standing());
+    check(&status, "Accepted", ("False", "ExceedsPolicy"), "pypi.org");
     check(
-        &said,
+        &status,
         "Accepted",
         ("False", "ExceedsPolicy"),
         "169.254.169.254",
@@ -233,9 +238,9 @@ fn the_gravest_problem_leads_and_all_are_told() {
 
 #[test]
 fn a_target_that_is_not_there_is_said_to_be_missing() {
-    let said = status_of(&observed(run("a", by_label())), &standing());
+    let status = status_of(&observed(run("a", by_label())), &standing());
     check(
-        &said,
+        &status,
         "TargetResolved",
         ("False", "TargetNotFound"),
         "selector",
@@ -300,16 +305,16 @@ fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() 
         (
             SignalsVerdict::Unusable {
                 why: WhyUnusable::NotUnderstood,
-                said: vec!["/x delivers lines, none of them readable as zeek".into()],
+                details: vec!["/x delivers lines, none of them readable as zeek".into()],
             },
             "NotUnderstood",
             "none of them readable as zeek",
         ),
     ] {
         seen.signals = verdict;
-        let said = status_of(&seen, &standing());
-        check(&said, "SignalsFresh", ("False", reason), word);
-        check(&said, "Ready", ("True", "GuardrailsInPlace"), "");
+        let status = status_of(&seen, &standing());
+        check(&status, "SignalsFresh", ("False", reason), word);
+        check(&status, "Ready", ("True", "GuardrailsInPlace"), "");
     }
 }
 
@@ -317,15 +322,15 @@ fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() 
 fn the_reasons_of_a_log_of_no_use_have_the_names_that_its_sentences_and_leases_have() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     for why in WhyUnusable::ALL {
-        let said = vec!["a sentence".into()];
-        seen.signals = SignalsVerdict::Unusable { why, said };
-        let said = status_of(&seen, &standing());
-        check(&said, "SignalsFresh", ("False", why.name()), "a sentence");
+        let details = vec!["a sentence".into()];
+        seen.signals = SignalsVerdict::Unusable { why, details };
+        let status = status_of(&seen, &standing());
+        check(&status, "SignalsFresh", ("False", why.name()), "a sentence");
     }
     seen.signals = SignalsVerdict::PartlyUnreadable(vec!["/x".into()]);
-    let said = status_of(&seen, &standing());
+    let status = status_of(&seen, &standing());
     check(
-        &said,
+        &status,
         "SignalsFresh",
         ("True", "SourcesFresh"),
         "cannot be read: /x",
@@ -339,16 +344,16 @@ fn an_open_incident_makes_a_run_suspicious_and_not_yet_quarantined() {
         "inc-1",
         saying(&[("Detected", "True", "FindingCrossed")]),
     )];
-    let said = status_of(&seen, &standing());
-    check(&said, "Suspicious", ("True", "IncidentOpen"), "inc-1");
+    let status = status_of(&seen, &standing());
+    check(&status, "Suspicious", ("True", "IncidentOpen"), "inc-1");
     check(
-        &said,
+        &status,
         "Quarantined",
         ("False", "NotQuarantined"),
         "not contained yet",
     );
-    assert_eq!(said.open_incidents, ["inc-1"]);
-    assert_eq!(said.pods.unwrap().quarantined, 1);
+    assert_eq!(status.open_incidents, ["inc-1"]);
+    assert_eq!(status.pods.unwrap().quarantined, 1);
 }
 
 #[test]
@@ -379,10 +384,10 @@ fn quarantined_says_the_worst_of_what_the_incidents_saw() {
     ] {
         let mut seen = with_pods(observed(run("a", by_label())), [quarantined_pod()]);
         seen.incidents = vec![incident("inc-1", saying(&conditions))];
-        let said = status_of(&seen, &standing());
-        check(&said, "Quarantined", ("True", reason), "inc-1");
-        check(&said, "Ready", ("False", "PodsQuarantined"), "inc-1");
-        check(&said, "Stalled", ("False", "UpToDate"), "");
+        let status = status_of(&seen, &standing());
+        check(&status, "Quarantined", ("True", reason), "inc-1");
+        check(&status, "Ready", ("False", "PodsQuarantined"), "inc-1");
+        check(&status, "Stalled", ("False", "UpToDate"), "");
     }
 }
 
@@ -414,11 +419,11 @@ fn a_closed_incident_is_history() {
             ("Closed", "True", "Released"),
         ]),
     )];
-    let said = status_of(&seen, &standing());
-    check(&said, "Suspicious", ("False", "NoOpenIncidents"), "");
-    check(&said, "Quarantined", ("False", "NotQuarantined"), "");
-    check(&said, "Ready", ("True", "GuardrailsInPlace"), "");
-    assert!(said.open_incidents.is_empty());
+    let status = status_of(&seen, &standing());
+    check(&status, "Suspicious", ("False", "NoOpenIncidents"), "");
+    check(&status, "Quarantined", ("False", "NotQuarantined"), "");
+    check(&status, "Ready", ("True", "GuardrailsInPlace"), "");
+    assert!(status.open_incidents.is_empty());
 }
 
 #[test]
@@ -446,9 +451,9 @@ fn the_list_of_open_incidents_is_bounded() {
     seen.incidents = (0..100)
         .map(|n| incident(&format!("inc-{n:03}"), json!({})))
         .collect();
-    let said = status_of(&seen, &standing());
-    assert_eq!(said.open_incidents.len(), limits::OPEN_INCIDENTS_MAX);
-    check(&said, "Suspicious", ("True", "IncidentOpen"), "99 more");
+    let status = status_of(&seen, &standing());
+    assert_eq!(status.open_incidents.len(), limits::OPEN_INCIDENTS_MAX);
+    check(&status, "Suspicious", ("True", "IncidentOpen"), "99 more");
 }
 
 #[test]
@@ -458,20 +463,20 @@ fn a_suspended_job_is_work_under_way_and_an_ended_one_is_complete() {
     let mut applied = standing();
     applied.job = State::Stands;
     applied.waits_for = Some("the ResourceQuota does not stand".into());
-    let said = status_of(&seen, &applied);
+    let status = status_of(&seen, &applied);
     check(
-        &said,
+        &status,
         "TargetResolved",
         ("True", "Resolved"),
         "kept suspended",
     );
     check(
-        &said,
+        &status,
         "Ready",
         ("Unknown", "GuardrailsIncomplete"),
         "ResourceQuota",
     );
-    check(&said, "Reconciling", ("True", "InProgress"), "");
+    check(&status, "Reconciling", ("True", "InProgress"), "");
 
     for (kind, word) in [("Complete", "completed"), ("Failed", "failed")] {
         let ended = json!({ "conditions": [{ "type": kind, "status": "True" }] });
@@ -495,15 +500,15 @@ fn a_quota_that_counts_no_pod_of_the_run_is_not_bound() {
     let seen = with_pods(observed(spec), [agent_pod()]);
     let mut applied = standing();
     applied.quota = State::Stands;
-    let said = status_of(&seen, &applied);
+    let status = status_of(&seen, &applied);
     check(
-        &said,
+        &status,
         "QuotaBound",
         ("False", "ScopeMatchesNoPods"),
         "batch",
     );
     check(
-        &said,
+        &status,
         "Ready",
         ("False", "GuardrailsIncomplete"),
         "QuotaBound",

@@ -54,7 +54,7 @@ impl Address {
         }
     }
 
-    /// Whether its last holder ended shortly before, and nobody holds it.
+    /// Whether its last holder ended shortly before, and no pod holds it now.
     pub(super) fn has_departed(&self, time: EventTime) -> bool {
         let skew = limits::CLOCK_SKEW_MICROS;
         let retention = limits::POD_RETENTION_SECONDS * 1_000_000;

@@ -9,7 +9,7 @@ use crate::observability::UnattributedReason;
 
 impl Index {
     /// Who the holder of `ip` at `time` is to a pod of `run`. A pod that ended less than
-    /// [`crate::limits::POD_RETENTION_SECONDS`] before has departed, if nobody holds its address since.
+    /// [`crate::limits::POD_RETENTION_SECONDS`] before has departed, if no pod holds its address since.
     #[must_use]
     pub fn neighbour(&self, ip: IpAddr, time: EventTime, run: Option<&RunKey>) -> Neighbour {
         let ip = ip.to_canonical();

@@ -119,7 +119,7 @@ impl Index {
         self.siblings.runs.contains_key(run)
     }
 
-    /// Whether the target of a contact may turn out to be a pod of the same run: nobody is known to have the address,
+    /// Whether the target of a contact may turn out to be a pod of the same run: no known pod has the address,
     /// the contact fails or may still fail, and the addresses of some of the run's pods are not known yet.
     #[must_use]
     pub fn may_be_sibling(&self, attributed: &Attributed<'_>) -> bool {
