@@ -4,10 +4,12 @@
 //! Used by `e2e/tests`, the demo and the benchmarks; never linked into the product.
 
 mod binaries;
+pub mod build;
 mod cluster;
 pub mod cluster_policies;
 mod control_plane;
 mod env;
+pub mod fixture;
 pub mod helm;
 mod kubelet_metrics;
 pub mod lines;
@@ -23,14 +25,16 @@ pub mod standin;
 mod supervise;
 mod wait;
 
+pub use build::pod;
 pub use cluster::TestCluster;
 pub use control_plane::{client_of, process_resident_bytes};
 pub use env::{TestEnv, install_crds, with_namespace, with_own_cluster};
+pub use fixture::Fixture;
 pub use kubelet_metrics::{BusyPod, KubeletMetrics, Story};
 pub use metrics::RequestCounts;
-pub use operator::{Operator, binary, forget_package};
-pub use pods::{delete_pod, pod, set_pod_ip, set_pod_ip_since};
+pub use operator::{Operator, binary, forget_package, http_get};
+pub use pods::{delete_pod, set_pod_ip, set_pod_ip_since};
 pub use recording::{Isolated, Recording, recording_path};
 pub use scan_lines::{LINES_OF_NEIGHBOUR, ScanLines, other_line};
 pub use supervise::Supervised;
-pub use wait::wait_for;
+pub use wait::{LIMIT, wait_for};

@@ -6,9 +6,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::supervise::{Supervised, log_tail};
-use crate::wait::wait_for;
+use crate::wait::{LIMIT, wait_for};
 
 /// Names a `yellowjack` binary to use instead of building one.
 const BINARY_VARIABLE: &str = "YELLOWJACK_BIN";
@@ -52,7 +54,39 @@ impl Operator {
             .with_context(|| format!("failed to read {}", self.log.display()))
     }
 
-    /// Waits until it has ended, and tells its exit code; none where a signal ended it.
+    /// Waits until it has printed the address of its HTTP endpoints, and returns the address.
+    pub async fn http_address(&self) -> anyhow::Result<String> {
+        wait_for("the address of the endpoints", LIMIT, async || {
+            let log = self.log().map_err(|error| format!("{error:#}"))?;
+            let (_, rest) = log.split_once("address=").ok_or(log_tail(&self.log, 20))?;
+            let address = rest.split_whitespace().next().unwrap_or_default();
+            Ok(address.to_owned())
+        })
+        .await
+    }
+
+    /// The body that one of its HTTP endpoints returns.
+    pub async fn http_get(&self, path: &str) -> anyhow::Result<String> {
+        http_get(&self.http_address().await?, path).await
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let sent = Command::new("sh")
+            .args([
+                "-c",
+                "kill -s \"$1\" \"$2\"",
+                "kill",
+                name,
+                &self.pid.to_string(),
+            ])
+            .status()
+            .context("failed to run kill")?;
+        ensure!(sent.success(), "the operator does not run any more");
+        Ok(())
+    }
+
+    /// Waits until it has ended, and returns its exit code; none where a signal ended it.
     pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<Option<i32>> {
         let log = self.log.clone();
         let process = &mut self.process;
@@ -70,6 +104,20 @@ impl Operator {
         // The supervising shell reports a death by signal N as 128 + N.
         Ok(status.code().filter(|code| *code < 128))
     }
+}
+
+/// The body that `http://ADDRESS/PATH` returns with status 200.
+pub async fn http_get(address: &str, path: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .context("no end of the headers")?;
+    Ok(body.to_owned())
 }
 
 /// The binary under test: the one that the user names, else a fresh debug build.

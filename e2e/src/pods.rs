@@ -1,4 +1,4 @@
-//! Pods without a kubelet: builders, and the status that a kubelet would write.
+//! Pods without a kubelet: the status that a kubelet would write, and the end of a pod.
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -6,21 +6,6 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-
-/// A pod with these labels. It has no node, so that deleting it needs no kubelet.
-pub fn pod(name: &str, labels: &[(&str, &str)]) -> anyhow::Result<Pod> {
-    let labels: serde_json::Map<_, _> = labels
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), json!(value)))
-        .collect();
-    serde_json::from_value(json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": name, "labels": labels },
-        "spec": { "containers": [{ "name": "agent", "image": "registry.invalid/agent:1" }] },
-    }))
-    .context("failed to build a pod")
-}
 
 /// Writes what a kubelet would: the pod runs since now and has this address.
 pub async fn set_pod_ip(client: &Client, ns: &str, name: &str, ip: &str) -> anyhow::Result<Pod> {

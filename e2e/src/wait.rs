@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
+/// How long a state may take. Most come within two seconds; a loaded machine is slower by far.
+pub const LIMIT: Duration = Duration::from_mins(2);
+
 /// How often a state is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 

@@ -4,39 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use kube::Api;
-use kube::ResourceExt;
-use kube::api::{ListParams, PostParams};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use yellowjack::testing::api::{AgentRun, Incident, condition_of};
+use yellowjack_e2e::build;
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::lines::EgressLog;
-use yellowjack_e2e::{
-    Operator, TestCluster, TestEnv, pod, set_pod_ip_since, wait_for, with_namespace,
-};
-
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// One GET; the whole answer.
-async fn get(address: &str, path: &str) -> anyhow::Result<String> {
-    let mut stream = tokio::net::TcpStream::connect(address).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
-}
-
-/// The address that the operator says it serves.
-async fn served(operator: &Operator) -> anyhow::Result<String> {
-    wait_for("the endpoints", LIMIT, async || {
-        let log = operator.log().map_err(|error| error.to_string())?;
-        let said = log.lines().find_map(|line| line.split_once("address="));
-        said.map(|(_, address)| address.trim().to_owned())
-            .ok_or(log)
-    })
-    .await
-}
+use yellowjack_e2e::{Operator, TestCluster, TestEnv, wait_for, with_namespace};
 
 #[tokio::test]
 async fn readiness_and_metrics_are_served_without_any_source() -> anyhow::Result<()> {
@@ -52,21 +24,12 @@ async fn readiness_and_metrics_are_served_without_any_source() -> anyhow::Result
         ];
         let kubeconfig = TestCluster::shared()?.kubeconfig().to_owned();
         let operator = Operator::start(&kubeconfig, &arguments, &log).await?;
-        let address = served(&operator).await?;
         wait_for("readiness", LIMIT, async || {
-            let answer = get(&address, "/readyz")
-                .await
-                .map_err(|error| error.to_string())?;
-            if answer.starts_with("HTTP/1.1 200") {
-                Ok(())
-            } else {
-                Err(answer)
-            }
+            let ready = operator.http_get("/readyz").await;
+            ready.map(drop).map_err(|error| format!("{error:#}"))
         })
         .await?;
-        let metrics = get(&address, "/metrics")
-            .await
-            .context("failed to read the metrics")?;
+        let metrics = operator.http_get("/metrics").await?;
         for line in [
             "yellowjack_lines_total{result=\"signal\"} 0",
             "yellowjack_runs 0",
@@ -79,12 +42,11 @@ async fn readiness_and_metrics_are_served_without_any_source() -> anyhow::Result
 }
 
 /// What the counter of fetches says for this result, once it says more than nothing.
-async fn fetches(address: &str, result: &str) -> anyhow::Result<()> {
+async fn fetches(operator: &Operator, result: &str) -> anyhow::Result<()> {
     let wanted = format!("result=\"{result}\"}}");
     wait_for(&format!("fetches: {result}"), LIMIT, async || {
-        let text = get(address, "/metrics")
-            .await
-            .map_err(|error| error.to_string())?;
+        let text = operator.http_get("/metrics").await;
+        let text = text.map_err(|error| format!("{error:#}"))?;
         let lines = text
             .lines()
             .filter(|line| line.starts_with("yellowjack_scrapes_total"));
@@ -126,7 +88,7 @@ async fn a_kubelet_is_shown_credentials_over_tls_and_its_certificate_is_checked(
             arguments.extend_from_slice(flags);
             let log = folder.path().join(format!("{result}-{}.log", flags.len()));
             let operator = Operator::start(&kubeconfig, &arguments, &log).await?;
-            fetches(&served(&operator).await?, result).await?;
+            fetches(&operator, result).await?;
         }
         Ok(())
     })
@@ -135,40 +97,11 @@ async fn a_kubelet_is_shown_credentials_over_tls_and_its_certificate_is_checked(
 
 /// A run in this mode over one pod of the same name, which has had its address for ten minutes.
 async fn run_with_pod(env: &TestEnv, name: &str, mode: &str, ip: &str) -> anyhow::Result<()> {
-    let run: AgentRun = serde_json::from_value(json!({
-        "apiVersion": "yellowjack.dev/v1alpha1",
-        "kind": "AgentRun",
-        "metadata": { "name": name },
-        "spec": {
-            "target": { "selector": { "matchLabels": { "app": name } } },
-            "detection": { "modes": { "scan": mode } },
-        },
-    }))?;
-    let create = PostParams::default();
-    env.api().create(&create, &run).await?;
-    let pods: Api<k8s_openapi::api::core::v1::Pod> = env.api();
-    pods.create(&create, &pod(name, &[("app", name)])?).await?;
+    let spec = json!({ "detection": { "modes": { "scan": mode } } });
+    env.create_run(name, spec).await?;
     let since = Timestamp::now() - Duration::from_mins(10);
-    set_pod_ip_since(&env.client, &env.namespace, name, ip, since).await?;
-    Ok(())
-}
-
-/// Waits until the Incident of this pod has this reason for `Contained`.
-async fn contained(env: &TestEnv, pod: &str, reason: &str) -> anyhow::Result<()> {
-    let incidents: Api<Incident> = env.api();
-    wait_for(&format!("{pod}: {reason}"), LIMIT, async || {
-        let all = incidents.list(&ListParams::default()).await;
-        let all = all.map_err(|error| error.to_string())?;
-        let of_pod = all.iter().find(|one| one.spec.subject.name == pod);
-        let incident = of_pod.ok_or("no Incident")?;
-        let conditions = incident.status.iter().flat_map(|status| &status.conditions);
-        let conditions: Vec<_> = conditions.cloned().collect();
-        match condition_of(&conditions, "Contained") {
-            Some(found) if found.reason == reason => Ok(()),
-            _ => Err(format!("{}: {conditions:?}", incident.name_any())),
-        }
-    })
-    .await
+    let pod = build::pod(name, &[("app", name)])?;
+    env.start_pod_since(&pod, ip, since).await
 }
 
 /// The lines are a minute older than the isolation, so a clock that starts anywhere but at the time in the log shows less.
@@ -192,15 +125,15 @@ async fn the_time_from_the_log_line_to_the_isolation_is_measured() -> anyhow::Re
         let kubeconfig = TestCluster::shared()?.kubeconfig().to_owned();
         let operator_log = log.path().with_extension("operator");
         let operator = Operator::start(&kubeconfig, &arguments, &operator_log).await?;
-        let address = served(&operator).await?;
         let (observed, isolated) = ("10.244.1.66", "10.244.1.67");
         run_with_pod(&env, "observed", "Observe", observed).await?;
         run_with_pod(&env, "isolated", "Enforce", isolated).await?;
         let a_minute_ago = Timestamp::now() - Duration::from_mins(1);
         log.scan_hosts_at(observed, 0, 60, a_minute_ago)?;
-        contained(&env, "observed", "ObserveOnly").await?;
+        env.incident_condition("observed", "Contained", "False", "ObserveOnly")
+            .await?;
         let value = async |line: &str| -> anyhow::Result<String> {
-            let metrics = get(&address, "/metrics").await?;
+            let metrics = operator.http_get("/metrics").await?;
             let name = format!("yellowjack_isolation_latency_seconds_{line} ");
             let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
             let value = value.with_context(|| format!("no {name}in {metrics}"))?;
@@ -209,7 +142,7 @@ async fn the_time_from_the_log_line_to_the_isolation_is_measured() -> anyhow::Re
         let count = value("count").await?;
         anyhow::ensure!(count == "0", "counted {count} without an isolation");
         log.scan_hosts_at(isolated, 1, 60, a_minute_ago)?;
-        contained(&env, "isolated", "Isolated").await?;
+        env.until_isolated("isolated").await?;
         let (count, sum) = (value("count").await?, value("sum").await?);
         anyhow::ensure!(count == "1", "counted {count} with one isolation");
         anyhow::ensure!(sum.parse::<f64>()? >= 60.0, "measured {sum} s");

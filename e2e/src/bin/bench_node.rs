@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use yellowjack_e2e::{
     Operator, TestEnv, pod, process_resident_bytes, set_pod_ip, wait_for, with_namespace,
 };
@@ -105,7 +104,8 @@ async fn measure(env: &TestEnv, rate: u64, span: Duration) -> anyhow::Result<Cos
     File::create(&log).context("failed to make the log")?;
     let agent = start_agent(env, folder.path(), &log).await?;
     wait_for("the agent to serve metrics", START_LIMIT, async || {
-        let text = metrics_of(&agent)
+        let text = agent
+            .http_get("/metrics")
             .await
             .map_err(|error| format!("{error:#}"))?;
         // A log that is new to the agent is read from its end on.
@@ -123,7 +123,8 @@ async fn measure(env: &TestEnv, rate: u64, span: Duration) -> anyhow::Result<Cos
     let written = writer.await.context("the writer panicked")??;
     let mut counted = 0;
     let drained = wait_for("the agent to read what is left", DRAIN_LIMIT, async || {
-        let text = metrics_of(&agent)
+        let text = agent
+            .http_get("/metrics")
             .await
             .map_err(|error| format!("{error:#}"))?;
         counted = sum_of(&text, "yellowjack_lines_total");
@@ -138,7 +139,7 @@ async fn measure(env: &TestEnv, rate: u64, span: Duration) -> anyhow::Result<Cos
         println!("{error:#}");
     }
     let cpu = cpu_seconds(agent.pid())? - before;
-    let text = metrics_of(&agent).await?;
+    let text = agent.http_get("/metrics").await?;
     println!(
         "{} lines without a pod, {} signals",
         sum_of(&text, "yellowjack_signals_unattributed"),
@@ -260,18 +261,6 @@ fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let mut next =
         || -> anyhow::Result<f64> { Ok(fields.next().context("too few fields")?.parse()?) };
     Ok((next()? + next()?) / TICKS_PER_SECOND)
-}
-
-async fn metrics_of(agent: &Operator) -> anyhow::Result<String> {
-    let log = agent.log()?;
-    let said = log.lines().find_map(|line| line.split_once("address="));
-    let (_, address) = said.context("it serves nothing yet")?;
-    let mut stream = tokio::net::TcpStream::connect(address.trim()).await?;
-    let request = "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 /// The sum of all series whose name begins so.

@@ -37,7 +37,7 @@ pub fn agent_spec(script: &str) -> anyhow::Result<PodSpec> {
 
 /// A pod with these labels that runs a script.
 pub fn agent_pod(name: &str, labels: &[(&str, &str)], script: &str) -> anyhow::Result<Pod> {
-    let mut pod = crate::pods::pod(name, labels)?;
+    let mut pod = crate::build::pod(name, labels)?;
     pod.spec = Some(agent_spec(script)?);
     Ok(pod)
 }

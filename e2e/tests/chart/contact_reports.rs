@@ -1,15 +1,14 @@
 //! Who may write which ContactReport: an agent that of its own node, and nobody else but the controller.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use yellowjack::testing::api::ContactReport;
-use yellowjack_e2e::{TestEnv, pod, with_namespace};
+use yellowjack_e2e::{TestEnv, with_namespace};
 
 use crate::admission::{Answer, refused};
 use crate::helm::{NAMESPACE, install};
-use crate::people::{account, almighty};
+use crate::people::{agent_on_node, almighty};
 
 fn report(node: Option<&str>) -> Value {
     let mut report = json!({
@@ -41,16 +40,8 @@ async fn an_agent_reports_contacts_of_its_own_node_alone_and_verifies_and_delete
 -> anyhow::Result<()> {
     with_namespace(async |env| {
         install(env.cluster).await?;
-        let mut agent = pod(&format!("reporter-{}", env.namespace), &[])?;
-        if let Some(spec) = agent.spec.as_mut() {
-            spec.node_name = Some("node-1".to_owned());
-            spec.service_account_name = Some("yellowjack-node".to_owned());
-        }
-        let pods: Api<Pod> = Api::namespaced(env.client.clone(), NAMESPACE);
-        let made = pods.create(&PostParams::default(), &agent).await?;
-        let name = made.metadata.name.unwrap_or_default();
-        let uid = made.metadata.uid.unwrap_or_default();
-        let bound = account(&env, "yellowjack-node", Some((&name, &uid))).await?;
+        let name = format!("reporter-{}", env.namespace);
+        let bound = agent_on_node(&env, &name, "node-1").await?;
         let words = "an agent reports contacts of its own node alone";
         for node in [Some("node-2"), None] {
             let what = format!("a report of {node:?}");

@@ -1,15 +1,14 @@
 //! Who may keep which Lease: an agent that of its node, and never the leader's.
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use yellowjack_e2e::{pod, with_namespace};
+use yellowjack_e2e::with_namespace;
 
 use crate::admission::{Answer, refused};
 use crate::helm::{NAMESPACE, install};
-use crate::people::account;
+use crate::people::agent_on_node;
 
 /// A dry run of what an agent does with its Lease.
 async fn keep(client: &Client, lease: &str) -> Answer {
@@ -32,16 +31,8 @@ async fn an_agent_keeps_the_lease_of_its_own_node_and_cannot_take_the_leaders() 
 {
     with_namespace(async |env| {
         install(env.cluster).await?;
-        let mut agent = pod(&format!("keeper-{}", env.namespace), &[])?;
-        if let Some(spec) = agent.spec.as_mut() {
-            spec.node_name = Some("node-1".to_owned());
-            spec.service_account_name = Some("yellowjack-node".to_owned());
-        }
-        let pods: Api<Pod> = Api::namespaced(env.client.clone(), NAMESPACE);
-        let made = pods.create(&PostParams::default(), &agent).await?;
-        let name = made.metadata.name.unwrap_or_default();
-        let uid = made.metadata.uid.unwrap_or_default();
-        let bound = account(&env, "yellowjack-node", Some((&name, &uid))).await?;
+        let name = format!("keeper-{}", env.namespace);
+        let bound = agent_on_node(&env, &name, "node-1").await?;
         for lease in ["yellowjack-controller", "yellowjack-node-node-2"] {
             let words = "keeps the Lease of its own node alone";
             refused(lease, words, async || keep(&bound, lease).await).await?;

@@ -1,10 +1,12 @@
 //! Who asks the API server in a test: clients that speak as somebody else.
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::json;
+use yellowjack_e2e::build;
 use yellowjack_e2e::{TestCluster, TestEnv};
 
 use crate::helm::{NAMESPACE, apply};
@@ -60,7 +62,7 @@ pub async fn account(
     });
     let request = serde_json::from_value(request)?;
     let made = accounts
-        .create_token_request(name, &kube::api::PostParams::default(), &request)
+        .create_token_request(name, &PostParams::default(), &request)
         .await;
     let made = made.with_context(|| format!("failed to get a token of {name}"))?;
     let token = made.status.context("no token")?.token;
@@ -70,6 +72,19 @@ pub async fn account(
         ..kube::config::AuthInfo::default()
     };
     Client::try_from(config).context("failed to make a client")
+}
+
+/// The service account of the chart's agent, with the token of a pod that this call creates on a node.
+pub async fn agent_on_node(env: &TestEnv, pod: &str, node: &str) -> anyhow::Result<Client> {
+    let mut agent = build::pod_on_node(pod, "agent", node)?;
+    if let Some(spec) = agent.spec.as_mut() {
+        spec.service_account_name = Some("yellowjack-node".to_owned());
+    }
+    let pods: Api<Pod> = Api::namespaced(env.client.clone(), NAMESPACE);
+    let created = pods.create(&PostParams::default(), &agent).await;
+    let created = created.context("failed to create the agent's pod")?;
+    let uid = created.metadata.uid.unwrap_or_default();
+    account(env, "yellowjack-node", Some((pod, &uid))).await
 }
 
 async fn config(cluster: &TestCluster) -> anyhow::Result<Config> {

@@ -3,24 +3,27 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
-use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
-use yellowjack::testing::api::{AgentRun, Incident, condition_is, labels};
+use serde_json::json;
+use yellowjack::testing::api::{
+    ActionKind, ActionResult, AgentRun, Incident, condition_is, labels,
+};
+use yellowjack_e2e::build;
 use yellowjack_e2e::cluster_policies::definition;
+use yellowjack_e2e::fixture::{
+    Fixture, LIMIT, action_results, incident_conditions, run_conditions,
+};
 use yellowjack_e2e::lines::EgressLog;
-use yellowjack_e2e::{Operator, TestEnv, pod, set_pod_ip, wait_for, with_own_cluster};
+use yellowjack_e2e::{Operator, TestEnv, wait_for, with_own_cluster};
 
 use crate::helm::{NAMESPACE, apply, install};
-use crate::people::account;
+use crate::people::{account, agent_on_node};
 use crate::recorder::{Recorder, Use};
 
-const LIMIT: Duration = Duration::from_mins(1);
 const NODE: &str = "node-1";
 const SCANNED_COUNT: u8 = 60;
 
@@ -61,19 +64,19 @@ const IDLE: [(&str, &str, &str, &str); 5] = [
 #[tokio::test]
 async fn a_whole_quarantine_and_release_needs_every_rule_and_no_more() -> anyhow::Result<()> {
     with_own_cluster(async |env| {
-        let scene = Scene::start(env).await?;
-        scene.guards_come_and_go().await?;
-        scene.a_pod_is_released().await?;
-        scene.a_pod_is_terminated().await?;
-        scene.a_job_is_suspended_and_restored().await?;
-        scene.an_owner_is_followed().await?;
-        for (part, recorder) in [("controller", &scene.controller), ("node", &scene.node)] {
+        let fixture = ChartFixture::start(env).await?;
+        fixture.guards_come_and_go().await?;
+        fixture.a_pod_is_released().await?;
+        fixture.a_pod_is_terminated().await?;
+        fixture.a_job_is_suspended_and_restored().await?;
+        fixture.an_owner_is_followed().await?;
+        for (part, recorder) in [("controller", &fixture.controller), ("node", &fixture.node)] {
             let forbidden = recorder.forbidden();
             assert!(
                 forbidden.is_empty(),
                 "the {part}'s role is too small: {forbidden:#?}"
             );
-            let idle = idle_rules(&scene.env, part, &recorder.used()).await?;
+            let idle = idle_rules(&fixture.env, part, &recorder.used()).await?;
             assert!(
                 idle.is_empty(),
                 "the {part}'s role has rules that nothing used: {idle:#?}"
@@ -118,7 +121,7 @@ async fn idle_rules(
     Ok(idle)
 }
 
-struct Scene {
+struct ChartFixture {
     env: TestEnv,
     log: EgressLog,
     controller: Recorder,
@@ -126,7 +129,7 @@ struct Scene {
     _operators: [Operator; 2],
 }
 
-impl Scene {
+impl ChartFixture {
     async fn start(env: TestEnv) -> anyhow::Result<Self> {
         let definition = definition().to_string();
         apply(env.cluster, &definition, &[]).await?;
@@ -134,9 +137,8 @@ impl Scene {
         let log = EgressLog::create()?;
         let controller =
             Recorder::start(account(&env, "yellowjack-controller", None).await?).await?;
-        let uid = agent_pod(&env).await?;
-        let token = account(&env, "yellowjack-node", Some(("agent", &uid))).await?;
-        let node = Recorder::start(token).await?;
+        let agent = agent_on_node(&env, "agent", NODE).await?;
+        let node = Recorder::start(agent).await?;
         let arguments = [
             "controller",
             "--incident-ttl=1s",
@@ -157,114 +159,72 @@ impl Scene {
         })
     }
 
-    async fn run(&self, name: &str, spec: &Value) -> anyhow::Result<()> {
-        let run = json!({
-            "apiVersion": "yellowjack.dev/v1alpha1",
-            "kind": "AgentRun",
-            "metadata": { "name": name },
-            "spec": spec,
-        });
-        let run: AgentRun = serde_json::from_value(run)?;
-        self.env.api().create(&PostParams::default(), &run).await?;
-        Ok(())
+    /// Creates a pod and a run over it.
+    async fn pod_with_run(&self, name: &str, ip: &str) -> anyhow::Result<()> {
+        self.env.create_pod(name, name, ip).await?;
+        self.env.create_run(name, json!({})).await?;
+        self.until_one_pod(name).await
     }
 
-    async fn pod(&self, name: &str, ip: &str) -> anyhow::Result<()> {
+    /// Waits until the controller has counted one pod of the run.
+    async fn until_one_pod(&self, run: &str) -> anyhow::Result<()> {
         self.env
-            .api()
-            .create(&PostParams::default(), &pod(name, &[("app", name)])?)
-            .await?;
-        set_pod_ip(&self.env.client, &self.env.namespace, name, ip).await?;
-        self.run(
-            name,
-            &json!({ "target": { "selector": { "matchLabels": { "app": name } } } }),
-        )
-        .await?;
-        self.wait_run(name, |run| pod_count(run) == 1).await
+            .until(run, "one pod", |run: &AgentRun| {
+                let pods = run.status.as_ref().and_then(|status| status.pods.as_ref());
+                pods.is_some_and(|pods| pods.total == 1)
+            })
+            .await
+            .map(drop)
     }
 
-    async fn wait_run(&self, name: &str, holds: impl Fn(&AgentRun) -> bool) -> anyhow::Result<()> {
-        let runs: Api<AgentRun> = self.env.api();
-        wait_for(&format!("run {name}"), LIMIT, async || {
-            let run = runs.get(name).await.map_err(|error| error.to_string())?;
-            if holds(&run) {
-                Ok(())
-            } else {
-                Err(format!("{:?}", run.status))
-            }
-        })
-        .await
+    /// Waits until a condition of the run is True.
+    async fn until_run_condition(&self, run: &str, condition: &str) -> anyhow::Result<()> {
+        self.env
+            .until(run, condition, |run: &AgentRun| {
+                condition_is(run_conditions(run), condition)
+            })
+            .await
+            .map(drop)
     }
 
-    async fn wait_incident(&self, pod: &str, condition: &str) -> anyhow::Result<Incident> {
-        self.wait_incidents(&format!("{condition} of {pod}"), |incident| {
-            let status = incident.status.clone().unwrap_or_default();
-            incident.spec.subject.name == pod && condition_is(&status.conditions, condition)
-        })
-        .await
+    /// Waits until a condition of the pod's Incident is True.
+    async fn until_condition(&self, pod: &str, condition: &str) -> anyhow::Result<Incident> {
+        self.env
+            .until_incident(pod, condition, |incident| {
+                condition_is(incident_conditions(incident), condition)
+            })
+            .await
     }
 
-    /// The log of a test jumps ahead of the clock, so the agent must have looked before it does.
-    async fn wait_observed(&self, pod: &str) -> anyhow::Result<Incident> {
-        self.wait_incidents(&format!("an observation of {pod}"), |incident| {
-            incident.spec.subject.name == pod && !incident.spec.observations.is_empty()
-        })
-        .await
+    /// Waits for an observation: the log of a test jumps ahead of the clock, so the agent must have written its
+    /// observation before that.
+    async fn until_observed(&self, pod: &str) -> anyhow::Result<Incident> {
+        self.env
+            .until_incident(pod, "an observation", |incident| {
+                !incident.spec.observations.is_empty()
+            })
+            .await
     }
 
-    async fn wait_incidents(
-        &self,
-        what: &str,
-        holds: impl Fn(&Incident) -> bool,
-    ) -> anyhow::Result<Incident> {
-        let incidents: Api<Incident> = self.env.api();
-        wait_for(what, LIMIT, async || {
-            let list = incidents.list(&kube::api::ListParams::default()).await;
-            let list = list.map_err(|error| error.to_string())?.items;
-            let seen = format!("{} Incidents", list.len());
-            list.into_iter()
-                .find(|incident| holds(incident))
-                .ok_or(seen)
-        })
-        .await
-    }
-
-    /// The human's word; the closed record expires after a second.
+    /// Writes a human's decision, and waits until the closed Incident has expired, after a second.
     async fn decide(&self, incident: &Incident, verdict: &str) -> anyhow::Result<()> {
-        let incidents: Api<Incident> = self.env.api();
-        let word = json!({ "spec": { "disposition": { "verdict": verdict, "decidedBy": "ana", "justification": "a test" } } });
-        let name = incident.name_any();
-        incidents
-            .patch(&name, &PatchParams::default(), &Patch::Merge(&word))
-            .await?;
-        wait_for("the record to expire", LIMIT, async || {
-            match incidents
-                .get_opt(&name)
-                .await
-                .map_err(|error| error.to_string())?
-            {
-                None => Ok(()),
-                Some(found) => Err(format!("{:?}", found.status)),
-            }
-        })
-        .await
+        self.env.decide(incident, verdict).await?;
+        self.env.until_gone::<Incident>(&incident.name_any()).await
     }
 
     /// A quota is made and taken back, and a guard of an older name goes.
     async fn guards_come_and_go(&self) -> anyhow::Result<()> {
         let spec = json!({
-            "target": { "selector": { "matchLabels": { "app": "guarded" } } },
             "resources": {
                 "quota": { "hard": { "limits.cpu": "4", "pods": "10" } },
                 "defaults": { "limits": { "cpu": "1" } },
             },
         });
-        self.run("guarded", &spec).await?;
-        self.wait_run("guarded", |run| says(run, "QuotaBound"))
-            .await?;
-        let runs: Api<AgentRun> = self.env.api();
-        let uid = runs.get("guarded").await?.uid().unwrap_or_default();
-        let older = json!({
+        self.env.create_run("guarded", spec).await?;
+        self.until_run_condition("guarded", "QuotaBound").await?;
+        let run = self.env.get::<AgentRun>("guarded").await?;
+        let uid = run.uid().unwrap_or_default();
+        let older: NetworkPolicy = serde_json::from_value(json!({
             "metadata": {
                 "name": "yellowjack-run-older",
                 "labels": {
@@ -281,14 +241,10 @@ impl Scene {
                 }],
             },
             "spec": { "podSelector": { "matchLabels": { "app": "guarded" } } },
-        });
-        let policies: Api<NetworkPolicy> = self.env.api();
-        policies
-            .create(&PostParams::default(), &serde_json::from_value(older)?)
-            .await?;
+        }))?;
+        self.env.create(&older).await?;
         let none = json!({ "spec": { "resources": null } });
-        runs.patch("guarded", &PatchParams::default(), &Patch::Merge(&none))
-            .await?;
+        self.env.patch::<AgentRun>("guarded", &none).await?;
         let name = "yellowjack-run-guarded";
         wait_for("the old guards to go", LIMIT, async || {
             let kinds = "resourcequotas,limitranges,networkpolicies";
@@ -304,103 +260,62 @@ impl Scene {
     }
 
     async fn a_pod_is_released(&self) -> anyhow::Result<()> {
-        self.pod("rogue", "10.244.1.66").await?;
+        self.pod_with_run("rogue", "10.244.1.66").await?;
         self.log.scan_hosts("10.244.1.66", 0, SCANNED_COUNT)?;
-        let incident = self.wait_incident("rogue", "Contained").await?;
-        self.wait_observed("rogue").await?;
+        let incident = self.until_condition("rogue", "Contained").await?;
+        self.until_observed("rogue").await?;
         self.log.chatter("10.244.2.1", Duration::from_secs(15))?;
-        self.wait_incident("rogue", "Verified").await?;
+        self.until_condition("rogue", "Verified").await?;
         self.decide(&incident, "Release").await?;
-        let pods: Api<Pod> = self.env.api();
-        let label = pods
-            .get("rogue")
-            .await?
-            .labels()
-            .get(labels::QUARANTINE)
-            .cloned();
-        assert_eq!(label, None);
+        let pod = self.env.get::<Pod>("rogue").await?;
+        assert_eq!(pod.labels().get(labels::QUARANTINE), None);
         Ok(())
     }
 
     async fn a_pod_is_terminated(&self) -> anyhow::Result<()> {
-        self.pod("doomed", "10.244.1.67").await?;
+        self.pod_with_run("doomed", "10.244.1.67").await?;
         self.log.scan_hosts("10.244.1.67", 1, SCANNED_COUNT)?;
-        let incident = self.wait_incident("doomed", "Contained").await?;
+        let incident = self.until_condition("doomed", "Contained").await?;
         self.decide(&incident, "Terminate").await
     }
 
     async fn a_job_is_suspended_and_restored(&self) -> anyhow::Result<()> {
-        let template = json!({ "target": { "template": { "pod": { "spec": {
-            "containers": [{ "name": "agent", "image": "registry.invalid/agent:1" }],
-        }}}}});
-        self.run("made", &template).await?;
-        let pods: Api<Pod> = self.env.api();
-        let chosen = kube::api::ListParams::default()
-            .labels("batch.kubernetes.io/job-name=yellowjack-run-made");
-        let name = wait_for("the Job's pod", LIMIT, async || {
-            let list = pods
-                .list(&chosen)
-                .await
-                .map_err(|error| error.to_string())?;
-            list.items
-                .first()
-                .map(ResourceExt::name_any)
-                .ok_or_else(|| "none".to_owned())
-        })
-        .await?;
-        set_pod_ip(&self.env.client, &self.env.namespace, &name, "10.244.1.68").await?;
-        self.wait_run("made", |run| pod_count(run) == 1).await?;
+        self.env
+            .create_run_for("made", build::template_target(), json!({}))
+            .await?;
+        let name = self.env.pod_of_job("yellowjack-run-made").await?;
+        self.env.set_pod_ip(&name, "10.244.1.68").await?;
+        self.until_one_pod("made").await?;
         self.log.scan_hosts("10.244.1.68", 2, SCANNED_COUNT)?;
-        let incident = self.wait_incident(&name, "Contained").await?;
-        self.wait_observed(&name).await?;
+        let incident = self.until_condition(&name, "Contained").await?;
+        self.until_observed(&name).await?;
         self.log.answered(
             "10.244.1.68",
             jiff::Timestamp::now() + Duration::from_secs(30),
         )?;
-        let incidents: Api<Incident> = self.env.api();
-        let incident_name = incident.name_any();
-        wait_for("the Job to be suspended", LIMIT, async || {
-            let found = incidents
-                .get(&incident_name)
-                .await
-                .map_err(|error| error.to_string())?;
-            let status = found.status.unwrap_or_default();
-            let is_done = status.actions.iter().any(|action| {
-                action.kind == yellowjack::testing::api::ActionKind::Suspend
-                    && action.result == yellowjack::testing::api::ActionResult::Succeeded
-            });
-            if is_done {
-                Ok(())
-            } else {
-                Err(format!("{status:?}"))
-            }
-        })
-        .await?;
+        self.env
+            .until_incident(&name, "the Job to be suspended", |incident| {
+                action_results(incident, ActionKind::Suspend).contains(&ActionResult::Succeeded)
+            })
+            .await?;
         self.decide(&incident, "Release").await
     }
 
     /// A run whose target is a Deployment, so that owners are read.
     async fn an_owner_is_followed(&self) -> anyhow::Result<()> {
-        let deployment = json!({
+        let deployment: Deployment = serde_json::from_value(json!({
             "metadata": { "name": "served" },
             "spec": {
                 "replicas": 0,
                 "selector": { "matchLabels": { "app": "served" } },
-                "template": {
-                    "metadata": { "labels": { "app": "served" } },
-                    "spec": { "containers": [{ "name": "agent", "image": "registry.invalid/agent:1" }] },
-                },
+                "template": build::pod_template("served", "Always"),
             },
-        });
-        let deployments: Api<Deployment> = self.env.api();
-        deployments
-            .create(&PostParams::default(), &serde_json::from_value(deployment)?)
-            .await?;
+        }))?;
+        self.env.create(&deployment).await?;
         let owner =
             json!({ "ref": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "served" } });
-        self.run("served", &json!({ "target": owner })).await?;
-        self.wait_run("served", |run| says(run, "TargetResolved"))
-            .await?;
+        self.env.create_run_for("served", owner, json!({})).await?;
+        self.until_run_condition("served", "TargetResolved").await?;
         let read = Use {
             verb: "get".to_owned(),
             group: "apps".to_owned(),
@@ -409,30 +324,4 @@ impl Scene {
         assert!(self.controller.used().contains(&read));
         Ok(())
     }
-}
-
-fn says(run: &AgentRun, condition: &str) -> bool {
-    run.status
-        .as_ref()
-        .is_some_and(|status| condition_is(&status.conditions, condition))
-}
-
-fn pod_count(run: &AgentRun) -> i32 {
-    let pods = run.status.as_ref().and_then(|status| status.pods.as_ref());
-    pods.map_or(0, |pods| pods.total)
-}
-
-/// The pod of the agent, to whose node its token is bound.
-async fn agent_pod(env: &TestEnv) -> anyhow::Result<String> {
-    let mut agent = pod("agent", &[])?;
-    if let Some(spec) = agent.spec.as_mut() {
-        spec.node_name = Some(NODE.to_owned());
-        spec.service_account_name = Some("yellowjack-node".to_owned());
-    }
-    let pods: Api<Pod> = Api::namespaced(env.client.clone(), NAMESPACE);
-    let made = pods
-        .create(&PostParams::default(), &agent)
-        .await
-        .context("failed to make the agent's pod")?;
-    Ok(made.uid().unwrap_or_default())
 }

@@ -4,36 +4,32 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::called::{call, kubeconfig_of, yellowjack};
-use crate::scene::{MANY, ROGUE_IP, with_scene};
 use yellowjack_e2e::binary;
+use yellowjack_e2e::fixture::{Fixture, with_fixture};
 
 #[tokio::test]
 async fn a_release_by_command_restores_and_says_so() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        scene.rogue_pod(json!({})).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let incident = scene
-            .incident_says("rogue", "Contained", "True", "Isolated")
-            .await?;
+    with_fixture(&[], async |fixture| {
+        let incident = fixture.isolated_rogue_pod().await?;
         let name = incident.name_any();
-        scene.label_is("rogue", Some(&name)).await?;
+        fixture.until_quarantine_label("rogue", Some(&name)).await?;
         let why = ["--why", "a port check of our own"];
 
-        let asked = yellowjack(&scene.env, &["release", &name, why[0], why[1]]).await?;
+        let asked = yellowjack(&fixture.env, &["release", &name, why[0], why[1]]).await?;
         assert_eq!(asked.code, Some(2), "{asked:?}");
         assert!(asked.stderr.contains("--yes"), "{asked:?}");
 
-        let by_pod = yellowjack(&scene.env, &["release", "rogue", why[0], why[1]]).await?;
+        let by_pod = yellowjack(&fixture.env, &["release", "rogue", why[0], why[1]]).await?;
         assert_eq!(by_pod.code, Some(1), "{by_pod:?}");
         assert!(by_pod.stderr.contains(&name), "{by_pod:?}");
 
         let folder = tempfile::tempdir()?;
-        let nobody = kubeconfig_of(&scene.env, "nobody@example.com", folder.path())?;
-        let namespace = scene.env.namespace.as_str();
+        let nobody = kubeconfig_of(&fixture.env, "nobody@example.com", folder.path())?;
+        let namespace = fixture.env.namespace.as_str();
         let refused = ["release", &name, why[0], why[1], "--yes", "-n", namespace];
         let refused = call(&binary()?, &nobody, &refused).await?;
         assert_eq!(refused.code, Some(1), "{refused:?}");
-        scene.label_is("rogue", Some(&name)).await?;
+        fixture.until_quarantine_label("rogue", Some(&name)).await?;
 
         let confirmed = [
             "confirm",
@@ -44,12 +40,12 @@ async fn a_release_by_command_restores_and_says_so() -> anyhow::Result<()> {
             "-o",
             "json",
         ];
-        let confirmed = yellowjack(&scene.env, &confirmed).await?;
+        let confirmed = yellowjack(&fixture.env, &confirmed).await?;
         assert_eq!(confirmed.json()?.get("outcome"), Some(&json!("Stored")));
-        scene.label_is("rogue", Some(&name)).await?;
+        fixture.until_quarantine_label("rogue", Some(&name)).await?;
 
         let released = ["release", &name, why[0], why[1], "--yes", "-o", "json"];
-        let released = yellowjack(&scene.env, &released).await?;
+        let released = yellowjack(&fixture.env, &released).await?;
         assert_eq!(released.code, Some(0), "{released:?}");
         let tale = released.json()?;
         assert_eq!(tale.get("outcome"), Some(&json!("Done")), "{tale}");
@@ -63,9 +59,9 @@ async fn a_release_by_command_restores_and_says_so() -> anyhow::Result<()> {
                 && action.get("target") == Some(&json!("Pod rogue"))
         });
         assert!(restored, "{tale}");
-        scene.label_is("rogue", None).await?;
+        fixture.until_quarantine_label("rogue", None).await?;
 
-        let again = yellowjack(&scene.env, &["release", &name, why[0], why[1], "--yes"]).await?;
+        let again = yellowjack(&fixture.env, &["release", &name, why[0], why[1], "--yes"]).await?;
         assert_eq!(again.code, Some(1), "{again:?}");
         assert!(again.stderr.contains("it is closed"), "{again:?}");
         Ok(())

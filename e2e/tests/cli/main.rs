@@ -4,8 +4,3 @@ mod called;
 mod decide;
 mod status;
 mod whole;
-
-// Only some of what the tests of the response stand on is used here.
-#[allow(dead_code)]
-#[path = "../response/scene.rs"]
-mod scene;

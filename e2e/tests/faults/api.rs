@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use http::{Method, StatusCode};
 use yellowjack::testing::api::{ActionResult, Incident};
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::proxy::{Fault, Matcher};
 use yellowjack_e2e::{ScanLines, wait_for};
 
+use crate::fixture::{FaultFixture, SCAN, in_cluster};
 use crate::kill::{DONE, released, stands};
-use crate::world::{LIMIT, SCAN, World, in_cluster};
 
 /// Longer than the operator waits for an answer, which is 5 s.
 const TOO_LONG: Duration = Duration::from_secs(6);
@@ -54,34 +55,35 @@ fn an_answer_that_comes_too_late_changes_nothing_in_the_end() -> anyhow::Result<
 /// word and once after it.
 fn survives(fault: &Fault) -> anyhow::Result<()> {
     in_cluster(async |client| {
-        let mut world = World::new(&client).await?;
-        let outcome = respond_and_release(&mut world, fault).await;
-        outcome.with_context(|| format!("{fault:?}\n{}", world.printed()))?;
-        world.end().await
+        let mut fixture = FaultFixture::new(&client).await?;
+        let outcome = respond_and_release(&mut fixture, fault).await;
+        outcome.with_context(|| format!("{fault:?}\n{}", fixture.operator_output()))?;
+        fixture.delete().await
     })
 }
 
-async fn respond_and_release(world: &mut World, fault: &Fault) -> anyhow::Result<()> {
-    world.widen().await?;
-    spoil(world, fault, &["/networkpolicies/", "/agentruns/"]);
-    world.start().await?;
-    world.wait_until_ready("rogue").await?;
+async fn respond_and_release(fixture: &mut FaultFixture, fault: &Fault) -> anyhow::Result<()> {
+    fixture.allow_all_egress().await?;
+    spoil(fixture, fault, &["/networkpolicies/", "/agentruns/"]);
+    fixture.start_operator().await?;
+    fixture.until_guarded("rogue").await?;
     ensure!(
-        world.proxy.faults_left() == 0,
+        fixture.proxy.faults_left() == 0,
         "not every guardrail was met"
     );
     // The status first: its path contains that of the Incident.
     spoil(
-        world,
+        fixture,
         fault,
         &["/status", "/incidents/", "/pods/", "/jobs/"],
     );
-    world.write(ScanLines::new(&world.address).take(SCAN))?;
-    let incident: Incident = wait_for("the response", LIMIT, async || stands(world).await).await?;
-    spoil(world, fault, &["/pods/", "/jobs/"]);
-    spoil_incident_status(world, fault);
-    world.release(&incident).await?;
-    let closed = wait_for("the release", LIMIT, async || released(world).await).await?;
+    fixture.append(ScanLines::new(&fixture.address).take(SCAN))?;
+    let incident: Incident =
+        wait_for("the response", LIMIT, async || stands(fixture).await).await?;
+    spoil(fixture, fault, &["/pods/", "/jobs/"]);
+    spoil_incident_status(fixture, fault);
+    fixture.decide(&incident, "Release").await?;
+    let closed = wait_for("the release", LIMIT, async || released(fixture).await).await?;
     let done: Vec<_> = closed
         .status
         .iter()
@@ -89,19 +91,19 @@ async fn respond_and_release(world: &mut World, fault: &Fault) -> anyhow::Result
         .filter(|action| action.result == ActionResult::Succeeded)
         .collect();
     ensure!(done.len() == DONE.len(), "something is doubled: {done:?}");
-    ensure!(world.proxy.faults_left() == 0, "not every write was met");
-    world.stop().await
+    ensure!(fixture.proxy.faults_left() == 0, "not every write was met");
+    fixture.stop_operator().await
 }
 
-fn spoil(world: &World, fault: &Fault, parts: &[&str]) {
+fn spoil(fixture: &FaultFixture, fault: &Fault, parts: &[&str]) {
     for part in parts {
-        let here = Matcher::method(Method::PATCH).containing(&world.namespace);
-        world.proxy.fail(here.containing(part), fault.clone());
+        let here = Matcher::method(Method::PATCH).containing(&fixture.namespace);
+        fixture.proxy.fail(here.containing(part), fault.clone());
     }
 }
 
-fn spoil_incident_status(world: &World, fault: &Fault) {
-    let here = Matcher::method(Method::PATCH).containing(&world.namespace);
+fn spoil_incident_status(fixture: &FaultFixture, fault: &Fault) {
+    let here = Matcher::method(Method::PATCH).containing(&fixture.namespace);
     let status = here.containing("/incidents/").containing("/status");
-    world.proxy.fail(status, fault.clone());
+    fixture.proxy.fail(status, fault.clone());
 }

@@ -7,10 +7,11 @@ use serde_json::json;
 use yellowjack::testing::api::{
     ActionKind, ActionResult, Incident, IncidentCondition, condition_is,
 };
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::proxy::{KillTime, Write};
 use yellowjack_e2e::{ScanLines, wait_for};
 
-use crate::world::{LIMIT, SCAN, World, in_cluster};
+use crate::fixture::{FaultFixture, SCAN, in_cluster};
 
 /// More writes than any response has: the search for kill points ends by itself before.
 const WRITES_MAX: usize = 40;
@@ -27,24 +28,25 @@ pub const DONE: [(ActionKind, &str, ActionResult); 5] = [
 #[test]
 fn the_end_is_the_same_wherever_the_operator_is_killed() -> anyhow::Result<()> {
     in_cluster(async |client| {
-        let mut world = World::new(&client).await?;
-        respond_and_release(&mut world, None)
+        let mut fixture = FaultFixture::new(&client).await?;
+        respond_and_release(&mut fixture, None)
             .await
             .context("without a kill")?;
-        let writes = response_writes(&world);
+        let writes = response_writes(&fixture);
         println!("a whole response takes {} writes:", writes.len());
         for write in &writes {
             println!("  {} {}", write.method, write.path);
         }
-        world.end().await?;
+        fixture.delete().await?;
         let mut tried = 0;
         for time in [KillTime::Before, KillTime::After] {
             for k in 1..=WRITES_MAX {
-                let mut world = World::new(&client).await?;
-                let killed = respond_and_release(&mut world, Some((k, time))).await;
-                let killed = killed
-                    .with_context(|| format!("killed {time:?} write {k}\n{}", world.printed()))?;
-                world.end().await?;
+                let mut fixture = FaultFixture::new(&client).await?;
+                let killed = respond_and_release(&mut fixture, Some((k, time))).await;
+                let killed = killed.with_context(|| {
+                    format!("killed {time:?} write {k}\n{}", fixture.operator_output())
+                })?;
+                fixture.delete().await?;
                 if !killed {
                     break;
                 }
@@ -61,41 +63,47 @@ fn the_end_is_the_same_wherever_the_operator_is_killed() -> anyhow::Result<()> {
 /// The whole way. With a kill, the operator is started again after it. Returns whether there was a
 /// kill.
 async fn respond_and_release(
-    world: &mut World,
+    fixture: &mut FaultFixture,
     kill: Option<(usize, KillTime)>,
 ) -> anyhow::Result<bool> {
-    world.widen().await?;
-    let pid = world.start().await?;
-    world.wait_until_printed("Yellowjack is ready", 1).await?;
-    world.wait_until_ready("rogue").await?;
-    world.proxy.forget_writes();
+    fixture.allow_all_egress().await?;
+    let pid = fixture.start_operator().await?;
+    fixture.until_output("Yellowjack is ready", 1).await?;
+    fixture.until_guarded("rogue").await?;
+    fixture.proxy.forget_writes();
     if let Some((k, time)) = kill {
-        let paths = response_paths(world);
-        world.proxy.kill_at_write_of(&paths, k, time, pid);
+        let paths = response_paths(fixture);
+        fixture.proxy.kill_at_write_of(&paths, k, time, pid);
     }
-    world.write(ScanLines::new(&world.address).take(SCAN))?;
+    fixture.append(ScanLines::new(&fixture.address).take(SCAN))?;
     let mut is_restarted = false;
-    let incident = until(world, &mut is_restarted, kill.is_some(), async |world| {
-        stands(world).await
-    })
+    let incident = until(
+        fixture,
+        &mut is_restarted,
+        kill.is_some(),
+        async |fixture| stands(fixture).await,
+    )
     .await?;
-    world.release(&incident).await?;
-    until(world, &mut is_restarted, kill.is_some(), async |world| {
-        released(world).await
-    })
+    fixture.decide(&incident, "Release").await?;
+    until(
+        fixture,
+        &mut is_restarted,
+        kill.is_some(),
+        async |fixture| released(fixture).await,
+    )
     .await?;
     // The kill may come after the last state that was waited for, with the very last write.
-    if kill.is_some() && !is_restarted && !world.proxy.call_off_kill() {
-        world.wait_until_dead().await?;
-        world.start().await?;
+    if kill.is_some() && !is_restarted && !fixture.proxy.call_off_kill() {
+        fixture.until_killed().await?;
+        fixture.start_operator().await?;
         is_restarted = true;
     }
     if is_restarted {
-        world.wait_until_printed("Yellowjack is ready", 2).await?;
+        fixture.until_output("Yellowjack is ready", 2).await?;
     }
     // The next look at the log must not open the case again.
-    world.stop().await?;
-    let closed = released(world).await.map_err(anyhow::Error::msg)?;
+    fixture.stop_operator().await?;
+    let closed = released(fixture).await.map_err(anyhow::Error::msg)?;
     let actions = closed
         .status
         .map(|status| status.actions)
@@ -106,37 +114,40 @@ async fn respond_and_release(
 
 /// Waits for a state, and starts the operator again if it is killed meanwhile.
 async fn until<T>(
-    world: &mut World,
+    fixture: &mut FaultFixture,
     is_restarted: &mut bool,
     has_kill: bool,
-    look: impl AsyncFn(&World) -> Result<T, String>,
+    look: impl AsyncFn(&FaultFixture) -> Result<T, String>,
 ) -> anyhow::Result<T> {
     loop {
         let may_be_killed = has_kill && !*is_restarted;
         let seen = wait_for("the next state of the response", LIMIT, async || {
-            if may_be_killed && !world.proxy.kill_pending() {
+            if may_be_killed && !fixture.proxy.kill_pending() {
                 return Ok(None);
             }
-            look(world).await.map(Some)
+            look(fixture).await.map(Some)
         })
         .await?;
         if let Some(seen) = seen {
             return Ok(seen);
         }
-        world.wait_until_dead().await?;
-        world.start().await?;
+        fixture.until_killed().await?;
+        fixture.start_operator().await?;
         *is_restarted = true;
     }
 }
 
 /// The pod is labelled, its Job suspended, and both are in the record, with what to restore.
-pub async fn stands(world: &World) -> Result<Incident, String> {
-    let incident = the_only_incident(world).await?;
+pub async fn stands(fixture: &FaultFixture) -> Result<Incident, String> {
+    let incident = the_only_incident(fixture).await?;
     let status = incident.status.clone().unwrap_or_default();
     let is_done = done(&incident) == DONE[..3];
-    let label = world.label().await.map_err(|error| format!("{error:#}"))?;
-    let suspended = world
-        .suspended()
+    let label = fixture
+        .quarantine_label()
+        .await
+        .map_err(|error| format!("{error:#}"))?;
+    let suspended = fixture
+        .job_suspend()
         .await
         .map_err(|error| format!("{error:#}"))?;
     let saved: Vec<_> = status
@@ -161,12 +172,15 @@ pub async fn stands(world: &World) -> Result<Incident, String> {
 }
 
 /// Everything is as it was, the record is whole, and the Incident is closed.
-pub async fn released(world: &World) -> Result<Incident, String> {
-    let incident = the_only_incident(world).await?;
+pub async fn released(fixture: &FaultFixture) -> Result<Incident, String> {
+    let incident = the_only_incident(fixture).await?;
     let status = incident.status.clone().unwrap_or_default();
-    let label = world.label().await.map_err(|error| format!("{error:#}"))?;
-    let suspended = world
-        .suspended()
+    let label = fixture
+        .quarantine_label()
+        .await
+        .map_err(|error| format!("{error:#}"))?;
+    let suspended = fixture
+        .job_suspend()
         .await
         .map_err(|error| format!("{error:#}"))?;
     let is_closed = condition_is(&status.conditions, IncidentCondition::Closed.name());
@@ -184,8 +198,8 @@ pub async fn released(world: &World) -> Result<Incident, String> {
     ))
 }
 
-async fn the_only_incident(world: &World) -> Result<Incident, String> {
-    let mut all = world
+async fn the_only_incident(fixture: &FaultFixture) -> Result<Incident, String> {
+    let mut all = fixture
         .incidents()
         .await
         .map_err(|error| format!("{error:#}"))?;
@@ -205,15 +219,15 @@ fn done(incident: &Incident) -> Vec<(ActionKind, &str, ActionResult)> {
         .collect()
 }
 
-/// Writes to Incidents, pods and Jobs of this world: those of the response.
-fn response_paths(world: &World) -> Vec<String> {
+/// Writes to Incidents, pods and Jobs of this fixture: those of the response.
+fn response_paths(fixture: &FaultFixture) -> Vec<String> {
     ["incidents", "pods", "jobs"]
-        .map(|kind| format!("/namespaces/{}/{kind}/", world.namespace))
+        .map(|kind| format!("/namespaces/{}/{kind}/", fixture.namespace))
         .to_vec()
 }
 
-fn response_writes(world: &World) -> Vec<Write> {
-    let paths = response_paths(world);
+fn response_writes(fixture: &FaultFixture) -> Vec<Write> {
+    let paths = response_paths(fixture);
     let is_ours = |write: &Write| paths.iter().any(|path| write.path.contains(path));
-    world.proxy.writes().into_iter().filter(is_ours).collect()
+    fixture.proxy.writes().into_iter().filter(is_ours).collect()
 }

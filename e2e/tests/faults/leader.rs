@@ -9,12 +9,13 @@ use kube::{Client, ResourceExt};
 use yellowjack::testing::api::{
     ActionKind, ActionResult, Incident, IncidentCondition, condition_is,
 };
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::proxy::{Fault, KillTime, Matcher, Write};
 use yellowjack_e2e::wait_for;
 
+use crate::fixture::in_cluster;
 use crate::kill::DONE;
 use crate::replicas::{LEASE, Replica, Replicas};
-use crate::world::{LIMIT, in_cluster};
 
 /// As good as for ever.
 const EVERY_TIME: usize = 1_000_000;
@@ -45,11 +46,11 @@ async fn killed_at(client: &Client, path: &str, k: usize) -> anyhow::Result<Dura
     let mut replicas = Replicas::start(client).await?;
     let leader = replicas.leader("").await?;
     let pid = replicas.at(leader).pid()?;
-    let in_namespace = format!("/namespaces/{}", replicas.world.namespace);
+    let in_namespace = format!("/namespaces/{}", replicas.fixture.namespace);
     let path = format!("{in_namespace}{path}");
     let proxy = &replicas.at(leader).proxy;
     proxy.kill_at_write_of(&[path], k, KillTime::After, pid);
-    let address = replicas.world.address.clone();
+    let address = replicas.fixture.address.clone();
     replicas.log.scan_hosts(&address, 0, SCANNED_COUNT)?;
     let ended = replicas.at_mut(leader).ended().await?;
     let since = Instant::now();
@@ -58,7 +59,7 @@ async fn killed_at(client: &Client, path: &str, k: usize) -> anyhow::Result<Dura
     let incident = verified(&replicas).await?;
     let isolated = (ActionKind::Isolate, ActionResult::Succeeded);
     ensure!(actions(&incident) == [isolated], "{:?}", incident.status);
-    ensure!(replicas.world.label().await? == Some(incident.name_any()));
+    ensure!(replicas.fixture.quarantine_label().await? == Some(incident.name_any()));
     in_turn(&replicas, leader, next)?;
     let labelled = |write: &Write| write.path.contains("/pods/");
     let acts = replicas.both.iter().flat_map(Replica::acts);
@@ -85,26 +86,26 @@ fn a_leader_that_is_told_to_end_hands_over_at_once_and_the_next_one_goes_on() ->
         );
         let metrics = replicas.at(leader).get("/metrics").await?;
         ensure!(metrics.contains("yellowjack_leader 1"), "{metrics}");
-        replicas.world.widen().await?;
-        let address = replicas.world.address.clone();
+        replicas.fixture.allow_all_egress().await?;
+        let address = replicas.fixture.address.clone();
         replicas.log.scan_hosts(&address, 0, SCANNED_COUNT)?;
         let isolated = |incident: &Incident| !actions(incident).is_empty();
         replicas.incident("the first action", isolated).await?;
         let since = Instant::now();
-        replicas.at(leader).signal("-TERM")?;
+        replicas.at(leader).signal("TERM")?;
         let (next, took) = replicas.replaced(leader, since).await?;
         println!("figure handover {:.2} s", took.as_secs_f64());
         let held = |incident: &Incident| actions(incident).len() == 3;
         let incident = replicas.incident("the Job to be held", held).await?;
-        replicas.world.release(&incident).await?;
+        replicas.fixture.decide(&incident, "Release").await?;
         let closed = replicas.incident("the release", is_closed).await?;
         let done: Vec<_> = DONE
             .iter()
             .map(|(kind, _, result)| (*kind, *result))
             .collect();
         ensure!(actions(&closed) == done, "{:?}", closed.status);
-        ensure!(replicas.world.label().await?.is_none());
-        ensure!(replicas.world.suspended().await? == Some(false));
+        ensure!(replicas.fixture.quarantine_label().await?.is_none());
+        ensure!(replicas.fixture.job_suspend().await? == Some(false));
         ensure!(replicas.at_mut(leader).ended().await? == Some(0));
         in_turn(&replicas, leader, next)?;
         replicas.end().await
@@ -131,7 +132,7 @@ async fn cut_off(client: &Client, cut: Matcher) -> anyhow::Result<()> {
     proxy.fail_times(cut, Fault::DropBefore, EVERY_TIME);
     proxy.close_watches();
     let (next, _) = replicas.replaced(leader, Instant::now()).await?;
-    let address = replicas.world.address.clone();
+    let address = replicas.fixture.address.clone();
     replicas.log.scan_hosts(&address, 0, SCANNED_COUNT)?;
     replicas
         .incident("the quarantine", |i| !actions(i).is_empty())
@@ -184,7 +185,7 @@ async fn verified(replicas: &Replicas) -> anyhow::Result<Incident> {
         span += Duration::from_secs(3);
         let written = replicas.log.chatter(HONEST, span);
         written.map_err(|error| format!("{error:#}"))?;
-        let all = replicas.world.incidents().await;
+        let all = replicas.fixture.incidents().await;
         let all = all.map_err(|error| format!("{error:#}"))?;
         let seen = format!("{all:?}");
         all.into_iter().find(|i| is_verified(i)).ok_or(seen)

@@ -2,6 +2,7 @@
 //! nothing twice, and ends where it would have ended without the fault.
 
 mod api;
+mod fixture;
 mod input;
 mod kill;
 mod leader;
@@ -9,4 +10,3 @@ mod malformed;
 mod memory;
 mod outage;
 mod replicas;
-mod world;

@@ -8,30 +8,31 @@ use kube::core::ApiResource;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::testing::api::AgentRun;
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::{ScanLines, install_crds, wait_for};
 
-use crate::world::{LIMIT, SCAN, World, in_cluster};
+use crate::fixture::{FaultFixture, SCAN, in_cluster};
 
 const SAID: &str = "An object cannot be read; the others go on.";
 
 #[test]
 fn a_malformed_run_is_told_so_and_stops_no_other() -> anyhow::Result<()> {
     in_cluster(async |client| {
-        let mut world = World::new(&client).await?;
+        let mut fixture = FaultFixture::new(&client).await?;
         loosen_crd(&client).await?;
-        let outcome = others_go_on(&mut world, &client).await;
+        let outcome = others_go_on(&mut fixture, &client).await;
         install_crds(&client).await?;
-        outcome.with_context(|| world.printed())?;
-        world.end().await
+        outcome.with_context(|| fixture.operator_output())?;
+        fixture.delete().await
     })
 }
 
-async fn others_go_on(world: &mut World, client: &Client) -> anyhow::Result<()> {
-    make_malformed(world, client).await?;
-    world.start().await?;
-    world.wait_until_ready("rogue").await?;
-    world.wait_until_printed(SAID, 1).await?;
-    let runs = untyped(world, client);
+async fn others_go_on(fixture: &mut FaultFixture, client: &Client) -> anyhow::Result<()> {
+    make_malformed(fixture, client).await?;
+    fixture.start_operator().await?;
+    fixture.until_guarded("rogue").await?;
+    fixture.until_output(SAID, 1).await?;
+    let runs = untyped(fixture, client);
     wait_for("the condition of the malformed run", LIMIT, async || {
         let run = runs.get("broken").await.map_err(|e| e.to_string())?;
         let conditions = run.data.pointer("/status/conditions").cloned();
@@ -46,21 +47,21 @@ async fn others_go_on(world: &mut World, client: &Client) -> anyhow::Result<()> 
     })
     .await?;
     // A run that comes later is taken in as well.
-    world.make_run_of("later", "missing").await?;
-    world
-        .wait_until_condition("later", "Accepted", "True")
+    fixture.create_run_of_job("later", "missing").await?;
+    fixture
+        .run_condition("later", "Accepted", "True", "Valid")
         .await?;
-    world.write(ScanLines::new(&world.address).take(SCAN))?;
-    world.wait_for_quarantine().await?;
-    world.stop().await?;
-    let said = world.printed().matches(SAID).count();
+    fixture.append(ScanLines::new(&fixture.address).take(SCAN))?;
+    fixture.until_quarantined().await?;
+    fixture.stop_operator().await?;
+    let said = fixture.operator_output().matches(SAID).count();
     ensure!(said == 1, "it was said {said} times");
     Ok(())
 }
 
-fn untyped(world: &World, client: &Client) -> Api<DynamicObject> {
+fn untyped(fixture: &FaultFixture, client: &Client) -> Api<DynamicObject> {
     let resource = ApiResource::erase::<AgentRun>(&());
-    Api::namespaced_with(client.clone(), &world.namespace, &resource)
+    Api::namespaced_with(client.clone(), &fixture.namespace, &resource)
 }
 
 /// Lets `spec` of an AgentRun be anything.
@@ -88,11 +89,11 @@ async fn loosen_crd(client: &Client) -> anyhow::Result<()> {
 }
 
 /// The server takes a moment to follow a changed CRD.
-async fn make_malformed(world: &World, client: &Client) -> anyhow::Result<()> {
+async fn make_malformed(fixture: &FaultFixture, client: &Client) -> anyhow::Result<()> {
     let resource = ApiResource::erase::<AgentRun>(&());
     let run =
         DynamicObject::new("broken", &resource).data(json!({ "spec": { "target": "everything" }}));
-    let runs = untyped(world, client);
+    let runs = untyped(fixture, client);
     wait_for("the loose CRD to take a malformed run", LIMIT, async || {
         let made = runs.create(&PostParams::default(), &run).await;
         made.map(drop).map_err(|error| error.to_string())

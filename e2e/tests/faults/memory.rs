@@ -6,10 +6,10 @@ use anyhow::{Context, ensure};
 use kube::Client;
 use yellowjack_e2e::ScanLines;
 
-use crate::world::{World, in_cluster};
+use crate::fixture::{FaultFixture, in_cluster};
 
 /// What happens while no agent runs.
-type Meanwhile<'a> = &'a dyn Fn(&World) -> anyhow::Result<()>;
+type Meanwhile<'a> = &'a dyn Fn(&FaultFixture) -> anyhow::Result<()>;
 
 const BEFORE: u32 = 30;
 const AFTER: u32 = 5;
@@ -21,53 +21,52 @@ enum End {
     Terminate,
 }
 
-fn state(world: &World) -> PathBuf {
-    world.checkpoints().join("detection.state")
+fn state(fixture: &FaultFixture) -> PathBuf {
+    fixture.checkpoint_folder().join("detection.state")
 }
 
 /// A scan with a restart in it. `meanwhile` is what happens to the state while nothing runs.
 async fn scan_over_restart(
     client: &Client,
     end: End,
-    meanwhile: impl Fn(&World) -> anyhow::Result<()>,
-) -> anyhow::Result<World> {
-    let mut world = World::new(client).await?;
-    let pid = world.start().await?;
-    world.wait_until_ready("rogue").await?;
-    let mut scan = ScanLines::new(&world.address);
-    world.write(scan.take(BEFORE))?;
+    meanwhile: impl Fn(&FaultFixture) -> anyhow::Result<()>,
+) -> anyhow::Result<FaultFixture> {
+    let mut fixture = FaultFixture::new(client).await?;
+    fixture.start_operator().await?;
+    fixture.until_guarded("rogue").await?;
+    let mut scan = ScanLines::new(&fixture.address);
+    fixture.append(scan.take(BEFORE))?;
     // What the checkpoint says is read is in the state.
-    world.wait_until_read(world.size()?).await?;
+    fixture.until_read(fixture.log_size()?).await?;
     // 24 failures are an alert, with its Incident.
-    ensure!(world.label().await?.is_none(), "quarantined before the end");
+    ensure!(
+        fixture.quarantine_label().await?.is_none(),
+        "quarantined before the end"
+    );
     match end {
         End::Kill => {
-            let kill = format!("kill -KILL {pid}");
-            let sent = std::process::Command::new("sh")
-                .args(["-c", &kill])
-                .status()?;
-            ensure!(sent.success(), "the operator is not there any more");
-            world.wait_until_dead().await?;
+            fixture.operator_signal("KILL")?;
+            fixture.until_killed().await?;
         }
-        End::Terminate => world.stop().await?,
+        End::Terminate => fixture.stop_operator().await?,
     }
-    meanwhile(&world)?;
-    world.start().await?;
-    world.wait_until_printed("Yellowjack is ready", 2).await?;
-    world.wait_until_ready("rogue").await?;
-    world.write(scan.take(AFTER))?;
-    world.wait_until_read(world.size()?).await?;
-    Ok(world)
+    meanwhile(&fixture)?;
+    fixture.start_operator().await?;
+    fixture.until_output("Yellowjack is ready", 2).await?;
+    fixture.until_guarded("rogue").await?;
+    fixture.append(scan.take(AFTER))?;
+    fixture.until_read(fixture.log_size()?).await?;
+    Ok(fixture)
 }
 
 #[test]
 fn a_scan_that_a_restart_interrupts_is_found() -> anyhow::Result<()> {
     in_cluster(async |client| {
         for end in [End::Kill, End::Terminate] {
-            let world = scan_over_restart(&client, end, |_| Ok(())).await?;
-            let quarantined = world.wait_for_quarantine().await;
-            quarantined.with_context(|| world.printed())?;
-            world.end().await?;
+            let fixture = scan_over_restart(&client, end, |_| Ok(())).await?;
+            let quarantined = fixture.until_quarantined().await;
+            quarantined.with_context(|| fixture.operator_output())?;
+            fixture.delete().await?;
         }
         Ok(())
     })
@@ -77,36 +76,38 @@ fn a_scan_that_a_restart_interrupts_is_found() -> anyhow::Result<()> {
 fn without_the_state_it_is_not_found_and_a_state_that_cannot_be_used_is_left_aside()
 -> anyhow::Result<()> {
     in_cluster(async |client| {
-        let flip = |world: &World, at: usize| {
-            let mut bytes = std::fs::read(state(world))?;
+        let flip = |fixture: &FaultFixture, at: usize| {
+            let mut bytes = std::fs::read(state(fixture))?;
             let byte = bytes.get_mut(at).context("the state is too short")?;
             *byte ^= 0x40;
-            Ok(std::fs::write(state(world), bytes)?)
+            Ok(std::fs::write(state(fixture), bytes)?)
         };
         let cases: [(&str, Meanwhile<'_>); 4] = [
-            ("", &|world| Ok(std::fs::remove_file(state(world))?)),
-            ("its checksum does not fit", &|world| flip(world, 100)),
-            ("of layout", &|world| flip(world, 16)),
-            ("its checksum does not fit", &|world| {
-                let bytes = std::fs::read(state(world))?;
+            ("", &|fixture| Ok(std::fs::remove_file(state(fixture))?)),
+            ("its checksum does not fit", &|fixture| flip(fixture, 100)),
+            ("of layout", &|fixture| flip(fixture, 16)),
+            ("its checksum does not fit", &|fixture| {
+                let bytes = std::fs::read(state(fixture))?;
                 let half = bytes.get(..bytes.len() / 2).context("the state is empty")?;
-                Ok(std::fs::write(state(world), half)?)
+                Ok(std::fs::write(state(fixture), half)?)
             }),
         ];
         for (said, meanwhile) in cases {
-            let world = scan_over_restart(&client, End::Kill, meanwhile).await?;
+            let fixture = scan_over_restart(&client, End::Kill, meanwhile).await?;
             ensure!(
-                world.label().await?.is_none(),
+                fixture.quarantine_label().await?.is_none(),
                 "quarantined without a memory: {said:?}"
             );
-            let printed = world.printed();
+            let printed = fixture.operator_output();
             ensure!(printed.contains(said), "{said:?} is not in {printed}");
-            let aside = world.checkpoints().join("detection.state.unreadable-1");
+            let aside = fixture
+                .checkpoint_folder()
+                .join("detection.state.unreadable-1");
             ensure!(
                 aside.exists() != said.is_empty(),
                 "{said:?}: left aside or not"
             );
-            world.end().await?;
+            fixture.delete().await?;
         }
         Ok(())
     })

@@ -1,18 +1,18 @@
 //! Two operators of which one leads, each behind a proxy of its own, over one egress log.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use yellowjack::testing::api::Incident;
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::proxy::{FaultProxy, Write};
 use yellowjack_e2e::{Operator, wait_for};
 
-use crate::world::{LIMIT, World};
+use crate::fixture::FaultFixture;
 
 pub const LEASE: &str = "yellowjack-controller";
 
@@ -27,9 +27,9 @@ pub struct Replica {
     operator: Option<Operator>,
 }
 
-/// A world with two of them.
+/// A fixture with two of them.
 pub struct Replicas {
-    pub world: World,
+    pub fixture: FaultFixture,
     pub log: EgressLog,
     pub both: [Replica; 2],
 }
@@ -37,11 +37,11 @@ pub struct Replicas {
 impl Replicas {
     /// Both are ready, one leads, and it knows the rogue pod.
     pub async fn start(client: &Client) -> anyhow::Result<Self> {
-        let world = World::new(client).await?;
+        let fixture = FaultFixture::new(client).await?;
         let log = EgressLog::create()?;
         let mut both = [
-            Replica::start(&world, &log, "one").await?,
-            Replica::start(&world, &log, "two").await?,
+            Replica::start(&fixture, &log, "one").await?,
+            Replica::start(&fixture, &log, "two").await?,
         ];
         for replica in &mut both {
             replica
@@ -50,9 +50,9 @@ impl Replicas {
                 .context(replica.name)?;
             replica.wait_until_printed("state=Reading").await?;
         }
-        let replicas = Self { world, log, both };
+        let replicas = Self { fixture, log, both };
         replicas.leader("").await?;
-        let ready = replicas.world.wait_until_ready("rogue").await;
+        let ready = replicas.fixture.until_guarded("rogue").await;
         ready.with_context(|| replicas.printed())?;
         for replica in &replicas.both {
             replica.proxy.forget_writes();
@@ -74,7 +74,7 @@ impl Replicas {
 
     /// Waits until a replica of another name than `other` holds the Lease and acts, and tells which.
     pub async fn leader(&self, other: &str) -> anyhow::Result<usize> {
-        let leases: Api<Lease> = self.world.api();
+        let leases: Api<Lease> = self.fixture.api();
         let what = format!("another leader than {other:?}");
         wait_for(&what, LIMIT, async || {
             let lease = leases.get(LEASE).await.map_err(|error| error.to_string())?;
@@ -107,9 +107,9 @@ impl Replicas {
         what: &str,
         is_so: impl Fn(&Incident) -> bool,
     ) -> anyhow::Result<Incident> {
-        let found = self.world.wait_for_incident(what, is_so).await;
+        let found = self.fixture.until_any_incident(what, is_so).await;
         let found = found.with_context(|| self.printed())?;
-        ensure!(self.world.incidents().await?.len() == 1, "two Incidents");
+        ensure!(self.fixture.incidents().await?.len() == 1, "two Incidents");
         Ok(found)
     }
 
@@ -123,15 +123,19 @@ impl Replicas {
         for replica in &mut self.both {
             drop(replica.operator.take());
         }
-        self.world.end().await
+        self.fixture.delete().await
     }
 }
 
 impl Replica {
-    async fn start(world: &World, log: &EgressLog, name: &'static str) -> anyhow::Result<Self> {
+    async fn start(
+        fixture: &FaultFixture,
+        log: &EgressLog,
+        name: &'static str,
+    ) -> anyhow::Result<Self> {
         let mut replica = Self {
             name,
-            proxy: FaultProxy::start(world.client.clone()).await?,
+            proxy: FaultProxy::start(fixture.client.clone()).await?,
             folder: tempfile::tempdir()?,
             operator: None,
         };
@@ -144,9 +148,9 @@ impl Replica {
             &replica_name,
             "--listen=127.0.0.1:0",
             "--namespace",
-            &world.namespace,
+            &fixture.namespace,
             "--agent-namespace",
-            &world.namespace,
+            &fixture.namespace,
             "--source",
             &source,
             "--start-at=beginning",
@@ -182,12 +186,8 @@ impl Replica {
     }
 
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        let pid = self.pid()?.to_string();
-        let sent = Command::new("sh")
-            .args(["-c", "kill \"$1\" \"$2\"", "kill", signal, &pid])
-            .status()?;
-        ensure!(sent.success(), "{} is not there any more", self.name);
-        Ok(())
+        let operator = self.operator.as_ref().context("it does not run")?;
+        operator.signal(signal)
     }
 
     /// Waits for its end and tells its exit code; none where a signal ended it.
@@ -210,12 +210,7 @@ impl Replica {
 
     /// One of its endpoints.
     pub async fn get(&self, path: &str) -> anyhow::Result<String> {
-        let printed = self.printed();
-        let (_, rest) = printed.split_once("address=").context("no address")?;
-        let address = rest.split_whitespace().next().unwrap_or_default();
-        let url = format!("http://{address}/").parse()?;
-        let client = Client::try_from(kube::Config::new(url))?;
-        let request = http::Request::get(path).body(Vec::new())?;
-        Ok(client.request_text(request).await?)
+        let operator = self.operator.as_ref().context("it does not run")?;
+        operator.http_get(path).await
     }
 }

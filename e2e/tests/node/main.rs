@@ -5,7 +5,6 @@ mod metrics;
 mod probe;
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -17,9 +16,7 @@ use yellowjack_e2e::node::{
     CLOSED_HOST, POOL_IP, POOL_TLS_PORT, SERVER_IP_V6, SSH_IP, TestNode, agent_pod, running,
     skip_reason,
 };
-use yellowjack_e2e::{TestEnv, client_of, wait_for, with_namespace};
-
-const LIMIT: Duration = Duration::from_secs(30);
+use yellowjack_e2e::{LIMIT, TestEnv, client_of, wait_for, with_namespace};
 
 /// Runs a test on the node, with what its parts said last where it fails.
 async fn on_node<F>(test: F) -> anyhow::Result<()>

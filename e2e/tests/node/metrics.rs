@@ -1,23 +1,9 @@
 //! Node metrics of a real kubelet: its text, its certificate and its word on who may read it.
 
 use anyhow::Context;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use yellowjack_e2e::{Operator, wait_for};
+use yellowjack_e2e::{LIMIT, wait_for};
 
-use super::{LIMIT, on_node, start};
-
-/// The metrics of the operator, as text.
-async fn metrics_of(operator: &Operator) -> anyhow::Result<String> {
-    let log = operator.log()?;
-    let said = log.lines().find_map(|line| line.split_once("address="));
-    let (_, address) = said.context("it serves nothing yet")?;
-    let mut stream = tokio::net::TcpStream::connect(address.trim()).await?;
-    let request = "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
-}
+use super::{on_node, start};
 
 fn value_of(text: &str, series: &str) -> u64 {
     let value = text.lines().find_map(|line| line.strip_prefix(series));
@@ -46,7 +32,8 @@ async fn samples_of_a_real_kubelet_are_attributed_to_the_pods_that_they_are_abou
         ];
         let operator = env.operator(kubeconfig.as_ref(), &arguments).await?;
         wait_for("a sample of the pod", LIMIT, async || {
-            let text = metrics_of(&operator)
+            let text = operator
+                .http_get("/metrics")
                 .await
                 .map_err(|error| format!("{error:#}"))?;
             let of = |result: &str| {

@@ -15,7 +15,8 @@ use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::{TestEnv, wait_for, with_namespace};
 
 use crate::compare::Action;
-use crate::world::{LIMIT, WantedPod, World, make_pods, make_run};
+use crate::world::{WantedPod, World, make_pods, make_run};
+use yellowjack_e2e::fixture::LIMIT;
 
 const LOG: &str = "egress.jsonl";
 

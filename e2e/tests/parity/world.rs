@@ -11,17 +11,15 @@ use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use yellowjack::testing::api::{AgentRun, Incident, condition_of, labels};
-use yellowjack_e2e::{Operator, TestEnv, pod, set_pod_ip_since, wait_for};
+use yellowjack::testing::api::{AgentRun, condition_of, labels};
+use yellowjack_e2e::build;
+use yellowjack_e2e::fixture::{Fixture, LIMIT, run_conditions};
+use yellowjack_e2e::{Operator, TestEnv, http_get, wait_for};
 
 use crate::compare::Action;
-
-/// How long a state may take; on a loaded machine everything is slow.
-pub const LIMIT: Duration = Duration::from_mins(2);
 
 /// How long the last contacts may take: 10 s for an answer, and some for a loaded machine.
 const SETTLE_LIMIT: Duration = Duration::from_secs(40);
@@ -61,41 +59,20 @@ pub async fn make_pods(env: &TestEnv, pods: &[WantedPod]) -> anyhow::Result<()> 
 }
 
 async fn make_pod(env: &TestEnv, wanted: &WantedPod) -> anyhow::Result<()> {
-    let mut made = pod(&wanted.name, &[(RUN_LABEL, &wanted.run)])?;
-    if let (Some(spec), Some(node)) = (&mut made.spec, &wanted.node) {
+    let mut pod = build::pod(&wanted.name, &[(RUN_LABEL, &wanted.run)])?;
+    if let (Some(spec), Some(node)) = (&mut pod.spec, &wanted.node) {
         spec.node_name = Some(node.clone());
     }
-    let pods: Api<Pod> = env.api();
-    pods.create(&PostParams::default(), &made)
+    env.start_pod_since(&pod, &wanted.address.to_string(), wanted.since)
         .await
-        .with_context(|| format!("failed to make pod {}", wanted.name))?;
-    let address = wanted.address.to_string();
-    set_pod_ip_since(
-        &env.client,
-        &env.namespace,
-        &wanted.name,
-        &address,
-        wanted.since,
-    )
-    .await?;
-    Ok(())
 }
 
 /// Makes an AgentRun over the pods that name it; `spec` is everything but the target.
 pub async fn make_run(env: &TestEnv, name: &str, spec: &Value) -> anyhow::Result<()> {
-    let mut spec = spec.clone();
-    spec["target"] = json!({ "selector": { "matchLabels": { RUN_LABEL: name } } });
-    let run = json!({
-        "apiVersion": "yellowjack.dev/v1alpha1",
-        "kind": "AgentRun",
-        "metadata": { "name": name },
-        "spec": spec,
-    });
-    let runs: Api<AgentRun> = env.api();
-    runs.create(&PostParams::default(), &serde_json::from_value(run)?)
+    let target = json!({ "selector": { "matchLabels": { RUN_LABEL: name } } });
+    env.create_run_for(name, target, spec.clone())
         .await
-        .with_context(|| format!("failed to make the run {name}"))?;
-    Ok(())
+        .map(drop)
 }
 
 impl World {
@@ -129,13 +106,7 @@ impl World {
         }
         arguments.extend(flags.iter().map(String::as_str));
         let operator = env.operator(env.cluster.kubeconfig(), &arguments).await?;
-        let metrics = wait_for("the operator's endpoints", LIMIT, async || {
-            let log = operator.log().map_err(|error| error.to_string())?;
-            let said = log.lines().find_map(|line| line.split_once("address="));
-            said.map(|(_, address)| address.trim().to_owned())
-                .ok_or(log)
-        })
-        .await?;
+        let metrics = operator.http_address().await?;
         let world = Self {
             env,
             folder,
@@ -162,24 +133,13 @@ impl World {
 
     /// The sum of a metric over all its labels that have these words.
     pub async fn metric(&self, name: &str, words: &str) -> anyhow::Result<u64> {
-        let text = self.metrics_text().await?;
+        let text = http_get(&self.metrics, "/metrics").await?;
         let of_name = text.lines().filter(|line| {
             let rest = line.strip_prefix(name);
             rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(words)
         });
         let values = of_name.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
         Ok(values.sum())
-    }
-
-    async fn metrics_text(&self) -> anyhow::Result<String> {
-        let mut stream = tokio::net::TcpStream::connect(&self.metrics).await?;
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-            .await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        Ok(answer)
     }
 
     /// Waits until a metric has come to this value or beyond.
@@ -217,7 +177,6 @@ impl World {
 
     /// What is known and done about each pod now.
     pub async fn findings(&self) -> anyhow::Result<BTreeMap<IpAddr, BTreeMap<String, Action>>> {
-        let incidents: Api<Incident> = self.env.api();
         let pods: Api<Pod> = self.env.api();
         let held: BTreeMap<_, _> = pods
             .list(&ListParams::default().labels(labels::QUARANTINE))
@@ -227,7 +186,7 @@ impl World {
             .map(|pod| (pod.name_any(), ()))
             .collect();
         let mut findings: BTreeMap<IpAddr, BTreeMap<String, Action>> = BTreeMap::new();
-        for incident in incidents.list(&ListParams::default()).await?.items {
+        for incident in self.env.incidents().await? {
             let name = &incident.spec.subject.name;
             let address = *self
                 .pods
@@ -255,11 +214,7 @@ impl World {
         let runs: Api<AgentRun> = self.env.api();
         let runs = runs.list(&ListParams::default()).await?.items;
         let said = runs.iter().map(|run| {
-            let conditions = run
-                .status
-                .as_ref()
-                .map_or(&[][..], |status| &status.conditions);
-            condition_of(conditions, kind).map_or_else(
+            condition_of(run_conditions(run), kind).map_or_else(
                 || "none".to_owned(),
                 |c| format!("{} {}: {}", c.status, c.reason, c.message),
             )
@@ -269,12 +224,7 @@ impl World {
 
     /// Asks the operator to end, which first deals with everything that it has read, and waits for that.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        let pid = self.operator.pid().to_string();
-        let asked = tokio::process::Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .await?;
-        ensure!(asked.success(), "failed to ask the operator to end");
+        self.operator.signal("TERM")?;
         self.operator.ended(LIMIT).await?;
         Ok(())
     }

@@ -6,22 +6,23 @@ use std::process::{Command, Output};
 use anyhow::ensure;
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use yellowjack_e2e::{binary, delete_pod};
+use yellowjack_e2e::binary;
+use yellowjack_e2e::fixture::{
+    ApiFixture, Fixture, HONEST_IP, ROGUE_IP, SCANNED_HOSTS, VERIFICATION_SPAN, with_fixture,
+};
 
-use crate::scene::{HONEST_IP, MANY, QUIET, ROGUE_IP, Scene, with_scene};
-
-async fn yellowjack(scene: &Scene, arguments: &[&str]) -> anyhow::Result<Output> {
+async fn yellowjack(fixture: &ApiFixture, arguments: &[&str]) -> anyhow::Result<Output> {
     let mut command = Command::new(binary()?);
     command
         .args(arguments)
-        .args(["--namespace", &scene.env.namespace])
-        .env("KUBECONFIG", scene.proxy.kubeconfig());
+        .args(["--namespace", &fixture.env.namespace])
+        .env("KUBECONFIG", fixture.proxy.kubeconfig());
     // The proxy that it talks to runs on this runtime.
     Ok(tokio::task::spawn_blocking(move || command.output()).await??)
 }
 
-async fn told(scene: &Scene, arguments: &[&str]) -> anyhow::Result<String> {
-    let output = yellowjack(scene, arguments).await?;
+async fn told(fixture: &ApiFixture, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = yellowjack(fixture, arguments).await?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{arguments:?} failed: {errors}");
     Ok(String::from_utf8(output.stdout)?)
@@ -29,17 +30,15 @@ async fn told(scene: &Scene, arguments: &[&str]) -> anyhow::Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rogue_run_is_told_with_what_was_seen_done_and_proven() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
+    with_fixture(&[], async |fixture| {
         let trace = json!({ "trace": { "experiment": "tool-use-v3", "episode": "18" } });
-        scene.rogue_pod(trace).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let incident = scene
-            .incident_says("rogue", "Contained", "True", "Isolated")
-            .await?;
+        fixture.create_rogue_pod(trace).await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        let incident = fixture.until_isolated("rogue").await?;
         let name = incident.name_any();
-        scene.log.chatter(HONEST_IP, QUIET)?;
-        let proven = scene
-            .incident_says("rogue", "Verified", "True", "Verified")
+        fixture.log.chatter(HONEST_IP, VERIFICATION_SPAN)?;
+        let proven = fixture
+            .incident_condition("rogue", "Verified", "True", "Verified")
             .await?;
         let course = &proven.spec.evidence[0].history;
         assert!(!course.is_empty(), "the evidence says how the score grew");
@@ -48,7 +47,7 @@ async fn a_rogue_run_is_told_with_what_was_seen_done_and_proven() -> anyhow::Res
             "{course:?}"
         );
 
-        let text = told(scene, &["explain", &name]).await?;
+        let text = told(fixture, &["explain", &name]).await?;
         assert!(
             text.starts_with(
                 "✓ CONTAINED AND VERIFIED\nPod rogue scanned one port over many hosts."
@@ -67,7 +66,7 @@ async fn a_rogue_run_is_told_with_what_was_seen_done_and_proven() -> anyhow::Res
         }
 
         let story: Value =
-            serde_json::from_str(&told(scene, &["explain", &name, "--output", "json"]).await?)?;
+            serde_json::from_str(&told(fixture, &["explain", &name, "--output", "json"]).await?)?;
         assert_eq!(story["stance"], "Proven");
         let policies = story["policies"]["selecting"]
             .as_array()
@@ -79,20 +78,24 @@ async fn a_rogue_run_is_told_with_what_was_seen_done_and_proven() -> anyhow::Res
             "{names:?}"
         );
         assert!(
-            told(scene, &["explain", &name, "--output", "yaml"])
+            told(fixture, &["explain", &name, "--output", "yaml"])
                 .await?
                 .contains("stance: Proven")
         );
 
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("incident.html");
-        let silent = told(scene, &["report", &name, "--file", &file.to_string_lossy()]).await?;
+        let silent = told(
+            fixture,
+            &["report", &name, "--file", &file.to_string_lossy()],
+        )
+        .await?;
         assert_eq!(silent, "");
         let page = std::fs::read_to_string(&file)?;
         assert!(page.starts_with("<!doctype html>") && page.contains("default-src 'none'"));
         assert!(page.contains("Contained and verified"), "{page}");
         assert!(
-            told(scene, &["report", &name, "--output", "markdown"])
+            told(fixture, &["report", &name, "--output", "markdown"])
                 .await?
                 .starts_with("# ✓ Contained and verified")
         );
@@ -104,36 +107,30 @@ async fn a_rogue_run_is_told_with_what_was_seen_done_and_proven() -> anyhow::Res
 /// The command that a report prints is one that the API server takes, and what follows is told too.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_printed_release_works_and_a_pod_that_is_gone_is_told_as_gone() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        scene.rogue_pod(json!({})).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let incident = scene
-            .incident_says("rogue", "Contained", "True", "Isolated")
-            .await?;
+    with_fixture(&[], async |fixture| {
+        let incident = fixture.isolated_rogue_pod().await?;
         let name = incident.name_any();
         let story: Value =
-            serde_json::from_str(&told(scene, &["explain", &name, "--output", "json"]).await?)?;
+            serde_json::from_str(&told(fixture, &["explain", &name, "--output", "json"]).await?)?;
         let steps = story["next"].as_array().cloned().unwrap_or_default();
         let release = steps
             .iter()
             .filter_map(|step| step["command"].as_str())
             .find(|command| command.contains(" release "))
             .unwrap_or_default();
-        let namespace = format!("-n {} ", scene.env.namespace);
+        let namespace = format!("-n {} ", fixture.env.namespace);
         assert!(release.contains(&namespace), "{release}");
         // `yellowjack` here names it anyway.
         let release = release.replace(&namespace, "");
         let mut words: Vec<&str> = release.split(' ').skip(1).collect();
         words.push("--yes");
         ensure!(
-            yellowjack(scene, &words).await?.status.success(),
+            yellowjack(fixture, &words).await?.status.success(),
             "{release}"
         );
-        scene
-            .incident_says("rogue", "Closed", "True", "Released")
-            .await?;
-        delete_pod(&scene.env.client, &scene.env.namespace, "rogue").await?;
-        let text = told(scene, &["explain", &name]).await?;
+        fixture.until_released("rogue").await?;
+        fixture.delete_pod("rogue").await?;
+        let text = told(fixture, &["explain", &name]).await?;
         assert!(text.starts_with("■ CLOSED\n"), "{text}");
         assert!(text.contains(": REASON"), "{text}");
         assert!(text.contains("It no longer exists."), "{text}");
@@ -144,8 +141,8 @@ async fn the_printed_release_works_and_a_pod_that_is_gone_is_told_as_gone() -> a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incident_that_is_not_there_is_named_with_a_hint() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        let output = yellowjack(scene, &["explain", "nobody"]).await?;
+    with_fixture(&[], async |fixture| {
+        let output = yellowjack(fixture, &["explain", "nobody"]).await?;
         assert_eq!(output.status.code(), Some(1));
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(

@@ -7,7 +7,3 @@ mod audit;
 mod browser;
 mod cluster;
 mod page;
-// Of the response's tests, which use all of it.
-#[allow(dead_code)]
-#[path = "../response/scene.rs"]
-mod scene;

@@ -7,10 +7,12 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::testing::api::{ActionKind, labels};
+use yellowjack_e2e::build;
 use yellowjack_e2e::cluster_policies::definition;
+use yellowjack_e2e::fixture::{
+    ApiFixture, Fixture, LIMIT, ROGUE_IP, SCANNED_HOSTS, action_results,
+};
 use yellowjack_e2e::{TestEnv, wait_for, with_own_cluster};
-
-use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, results};
 
 fn cluster_policies(env: &TestEnv) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk(
@@ -59,7 +61,7 @@ async fn the_cluster_wide_deny_beats_a_wide_egress_policy_but_not_an_ingress_fro
 -> anyhow::Result<()> {
     with_own_cluster(async |env| {
         serve_cluster_policies(&env).await?;
-        let scene = Scene::start(env.clone(), &[]).await?;
+        let fixture = ApiFixture::start(env.clone(), &[]).await?;
         let spec = standing_deny(&env).await?;
         assert_eq!(spec["tier"], "Admin");
         assert_eq!(spec["egress"][0]["action"], "Deny");
@@ -72,31 +74,29 @@ async fn the_cluster_wide_deny_beats_a_wide_egress_policy_but_not_an_ingress_fro
             json!({ "key": labels::QUARANTINE, "operator": "Exists" })
         );
 
-        scene.rogue_pod(json!({})).await?;
-        let out = json!({
-            "policyTypes": ["Egress"],
-            "egress": [{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }],
-        });
-        scene.foreign_policy("wide-out", out).await?;
-        scene
-            .run_says("rogue", "NetworkGuarded", "False", "UnionWidened")
+        fixture.create_rogue_pod(json!({})).await?;
+        fixture
+            .create_network_policy("wide-out", build::allow_all_egress())
             .await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let incident = scene
-            .incident_says("rogue", "Contained", "True", "Isolated")
+        fixture
+            .run_condition("rogue", "NetworkGuarded", "False", "UnionWidened")
             .await?;
-        assert!(results(&incident, ActionKind::Suspend).is_empty());
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        let incident = fixture.until_isolated("rogue").await?;
+        assert!(action_results(&incident, ActionKind::Suspend).is_empty());
         assert!(incident.status.unwrap_or_default().widened_by.is_empty());
 
         let within = json!({
             "policyTypes": ["Ingress"],
             "ingress": [{ "from": [{ "ipBlock": { "cidr": "198.51.100.0/24" } }] }],
         });
-        scene.foreign_policy("wide-in", within).await?;
-        let incident = scene
-            .incident_says("rogue", "Contained", "False", "UnionWidened")
+        fixture.create_network_policy("wide-in", within).await?;
+        let incident = fixture
+            .incident_condition("rogue", "Contained", "False", "UnionWidened")
             .await?;
-        scene.label_is("rogue", Some(&incident.name_any())).await?;
+        fixture
+            .until_quarantine_label("rogue", Some(&incident.name_any()))
+            .await?;
         assert_eq!(incident.status.unwrap_or_default().widened_by, ["wide-in"]);
         Ok(())
     })

@@ -6,7 +6,6 @@ mod agents;
 mod bounds;
 mod cluster_policy;
 mod isolate;
-
 mod ladder;
 mod node_metrics;
 mod nodes;
@@ -16,7 +15,6 @@ mod relay;
 #[allow(dead_code, clippy::unwrap_used)] // a helper of other tests too
 mod relay_server;
 mod release;
-mod scene;
 mod tell;
 mod throttle;
 mod useful;

@@ -1,15 +1,16 @@
 //! Node metrics as evidence: a session that nobody would act on, and a processor that lives with it.
 
 use std::time::Duration;
+use yellowjack::testing::api::AgentRun;
 
 use jiff::Timestamp;
-use kube::api::PostParams;
 use serde_json::json;
-use yellowjack_e2e::{BusyPod, KubeletMetrics, Story, pod, set_pod_ip_since, wait_for};
-
-use crate::scene::{
-    HONEST_IP, LIMIT, ROGUE_IP, Scene, conditions_of_run, says, with_agents, with_scene,
+use yellowjack_e2e::build;
+use yellowjack_e2e::fixture::{
+    ApiFixture, Fixture, HONEST_IP, LIMIT, ROGUE_IP, SCANNED_HOSTS, has_condition, run_conditions,
+    with_fixture, with_node_agents,
 };
+use yellowjack_e2e::{BusyPod, KubeletMetrics, Story, wait_for};
 
 /// The pods run since then, the metrics begin, and the processor steps up.
 const STARTED_AGO: Duration = Duration::from_hours(1);
@@ -25,26 +26,24 @@ const CLIENT_IP: &str = "10.244.1.71";
 const WORKER_IP: &str = "10.244.1.72";
 
 /// The rogue pod; one that has the same session and rests; one that computes and has no session.
-async fn three_pods(scene: &Scene) -> anyhow::Result<()> {
-    scene.run("rogue", json!({})).await?;
-    scene.run("work", json!({})).await?;
+async fn three_pods(fixture: &ApiFixture) -> anyhow::Result<()> {
+    fixture.create_run("rogue", json!({})).await?;
+    fixture.create_run("work", json!({})).await?;
     let since = Timestamp::now() - STARTED_AGO;
     for (name, app, ip) in [
         ("rogue", "rogue", ROGUE_IP),
         ("client", "work", CLIENT_IP),
         ("worker", "work", WORKER_IP),
     ] {
-        let (client, namespace) = (&scene.env.client, &scene.env.namespace);
-        let new = pod(name, &[("app", app)])?;
-        scene.pods().create(&PostParams::default(), &new).await?;
-        set_pod_ip_since(client, namespace, name, ip, since).await?;
+        let pod = build::pod(name, &[("app", app)])?;
+        fixture.start_pod_since(&pod, ip, since).await?;
     }
-    scene.settle().await
+    fixture.sync().await
 }
 
-fn story(scene: &Scene, start: Timestamp) -> Story {
+fn story(fixture: &ApiFixture, start: Timestamp) -> Story {
     let busy = |name: &str, cores| BusyPod {
-        namespace: scene.env.namespace.clone(),
+        namespace: fixture.env.namespace.clone(),
         name: name.to_owned(),
         cores,
     };
@@ -62,33 +61,35 @@ fn story(scene: &Scene, start: Timestamp) -> Story {
 }
 
 /// Both sessions are in the log, and nothing has come of them; then the metrics speak.
-async fn let_them_mine(scene: &Scene, kubelet: &KubeletMetrics) -> anyhow::Result<()> {
-    three_pods(scene).await?;
+async fn let_them_mine(fixture: &ApiFixture, kubelet: &KubeletMetrics) -> anyhow::Result<()> {
+    three_pods(fixture).await?;
     let start = Timestamp::now() - STORY_AGO;
     let stepped_up = start + Duration::from_secs(u64::from(IDLE_LOOKS * STEP_S));
     for ip in [ROGUE_IP, CLIENT_IP] {
         let span = Duration::from_secs(u64::from((LOOKS - IDLE_LOOKS) * STEP_S));
-        scene.log.session(ip, POOL, stepped_up, span)?;
+        fixture.log.session(ip, POOL, stepped_up, span)?;
     }
     // Lines are read in their order: once the scan of the last line is known, so are the sessions.
-    scene.pod("scanner", "honest", "10.244.1.73").await?;
-    scene.log.scan_hosts("10.244.1.73", 0, crate::scene::MANY)?;
-    scene.wait_incident("scanner", "the scan", |_| true).await?;
+    fixture
+        .create_pod("scanner", "honest", "10.244.1.73")
+        .await?;
+    fixture.log.scan_hosts("10.244.1.73", 0, SCANNED_HOSTS)?;
+    fixture
+        .until_incident("scanner", "the scan", |_| true)
+        .await?;
     for honest in ["rogue", "client"] {
-        let known = scene.incidents_of(honest).await?;
+        let known = fixture.incidents_of(honest).await?;
         assert!(known.is_empty(), "a session alone is no incident: {honest}");
     }
-    kubelet.tell(story(scene, start));
+    kubelet.tell(story(fixture, start));
     Ok(())
 }
 
 async fn assert_only_the_miner_is_found(
-    scene: &Scene,
+    fixture: &ApiFixture,
     kubelet: &KubeletMetrics,
 ) -> anyhow::Result<()> {
-    let incident = scene
-        .incident_says("rogue", "Contained", "True", "Isolated")
-        .await?;
+    let incident = fixture.until_isolated("rogue").await?;
     let [evidence] = &incident.spec.evidence[..] else {
         anyhow::bail!("one piece of evidence, got {:?}", incident.spec.evidence);
     };
@@ -106,7 +107,7 @@ async fn assert_only_the_miner_is_found(
     })
     .await?;
     for honest in ["client", "worker"] {
-        assert!(scene.incidents_of(honest).await?.is_empty(), "{honest}");
+        assert!(fixture.incidents_of(honest).await?.is_empty(), "{honest}");
     }
     Ok(())
 }
@@ -116,9 +117,9 @@ async fn a_session_and_a_plateau_of_the_kubelets_metrics_isolate_a_miner_and_nob
 -> anyhow::Result<()> {
     let kubelet = KubeletMetrics::start().await?;
     let flags = ["--metrics", &kubelet.flag(), "--metrics-interval", "20ms"];
-    with_scene(&flags, async |scene| {
-        let_them_mine(scene, &kubelet).await?;
-        assert_only_the_miner_is_found(scene, &kubelet).await
+    with_fixture(&flags, async |fixture| {
+        let_them_mine(fixture, &kubelet).await?;
+        assert_only_the_miner_is_found(fixture, &kubelet).await
     })
     .await
 }
@@ -135,9 +136,9 @@ async fn an_agent_reads_its_kubelet_and_the_controller_acts_on_what_it_found() -
         "--metrics-interval",
         "20ms",
     ];
-    with_agents(&["node-1"], &flags, async |scene| {
-        let_them_mine(scene, &kubelet).await?;
-        assert_only_the_miner_is_found(scene, &kubelet).await
+    with_node_agents(&["node-1"], &flags, async |fixture| {
+        let_them_mine(fixture, &kubelet).await?;
+        assert_only_the_miner_is_found(fixture, &kubelet).await
     })
     .await
 }
@@ -155,23 +156,25 @@ async fn judged_by_list(option: Option<&str>) -> anyhow::Result<Vec<(String, boo
         .collect();
     let mut found = Vec::new();
     let out = &mut found;
-    with_scene(&flags, async |scene| {
-        scene.run("rogue", json!({})).await?;
-        let new = pod("rogue", &[("app", "rogue")])?;
-        scene.pods().create(&PostParams::default(), &new).await?;
-        let (client, namespace) = (&scene.env.client, &scene.env.namespace);
+    with_fixture(&flags, async |fixture| {
+        fixture.create_run("rogue", json!({})).await?;
+        let pod = build::pod("rogue", &[("app", "rogue")])?;
         let since = Timestamp::now() - STARTED_AGO;
-        set_pod_ip_since(client, namespace, "rogue", ROGUE_IP, since).await?;
-        scene.settle().await?;
+        fixture.start_pod_since(&pod, ROGUE_IP, since).await?;
+        fixture.sync().await?;
         let begin = Timestamp::now() - STORY_AGO;
-        scene
+        fixture
             .log
             .session(ROGUE_IP, POOL, begin, Duration::from_mins(20))?;
         // Lines are read in their order: once the scan of the last line is known, so is the session.
-        scene.pod("scanner", "honest", "10.244.1.73").await?;
-        scene.log.scan_hosts("10.244.1.73", 0, crate::scene::MANY)?;
-        scene.wait_incident("scanner", "the scan", |_| true).await?;
-        for incident in scene.incidents_of("rogue").await? {
+        fixture
+            .create_pod("scanner", "honest", "10.244.1.73")
+            .await?;
+        fixture.log.scan_hosts("10.244.1.73", 0, SCANNED_HOSTS)?;
+        fixture
+            .until_incident("scanner", "the scan", |_| true)
+            .await?;
+        for incident in fixture.incidents_of("rogue").await? {
             for evidence in &incident.spec.evidence {
                 let is_starter = evidence.summary.contains("starter list");
                 out.push((evidence.severity.name().to_owned(), is_starter));
@@ -195,14 +198,14 @@ async fn a_starter_list_leads_to_an_alert_and_a_list_of_ones_own_to_a_quarantine
 }
 
 /// Waits for this word on the signals of the run `honest`, while the log goes on speaking.
-async fn signals_say(scene: &Scene, status: &str, reason: &str) -> anyhow::Result<()> {
+async fn signals_say(fixture: &ApiFixture, status: &str, reason: &str) -> anyhow::Result<()> {
     wait_for(reason, LIMIT, async || {
         let said = |error: anyhow::Error| format!("{error:#}");
         let now = Timestamp::now();
-        scene.log.answered(HONEST_IP, now).map_err(said)?;
-        let run = scene.get_run("honest").await.map_err(said)?;
-        let conditions = conditions_of_run(&run);
-        if says(conditions, "SignalsFresh", status, reason) {
+        fixture.log.answered(HONEST_IP, now).map_err(said)?;
+        let run = fixture.get::<AgentRun>("honest").await.map_err(said)?;
+        let conditions = run_conditions(&run);
+        if has_condition(conditions, "SignalsFresh", status, reason) {
             Ok(())
         } else {
             Err(format!("{conditions:?}"))
@@ -223,14 +226,14 @@ async fn a_kubelet_that_falls_silent_is_a_condition_until_it_speaks_again() -> a
         "--stale-after",
         "3s",
     ];
-    with_scene(&flags, async |scene| {
-        scene.settle().await?;
-        signals_say(scene, "True", "SourcesFresh").await?;
+    with_fixture(&flags, async |fixture| {
+        fixture.sync().await?;
+        signals_say(fixture, "True", "SourcesFresh").await?;
         let address = kubelet.address();
         kubelet.stop().await;
-        signals_say(scene, "False", "MetricsStale").await?;
+        signals_say(fixture, "False", "MetricsStale").await?;
         let _kubelet = KubeletMetrics::start_at(address).await?;
-        signals_say(scene, "True", "SourcesFresh").await
+        signals_say(fixture, "True", "SourcesFresh").await
     })
     .await
 }
@@ -238,11 +241,11 @@ async fn a_kubelet_that_falls_silent_is_a_condition_until_it_speaks_again() -> a
 #[tokio::test]
 async fn a_cluster_without_the_metrics_api_is_said_to_have_stale_metrics() -> anyhow::Result<()> {
     let flags = ["--metrics", "metrics-api", "--stale-after", "3s"];
-    with_scene(&flags, async |scene| {
-        scene.settle().await?;
-        signals_say(scene, "False", "MetricsStale").await?;
-        let message = scene
-            .run_says("honest", "SignalsFresh", "False", "MetricsStale")
+    with_fixture(&flags, async |fixture| {
+        fixture.sync().await?;
+        signals_say(fixture, "False", "MetricsStale").await?;
+        let message = fixture
+            .run_condition("honest", "SignalsFresh", "False", "MetricsStale")
             .await?;
         assert!(message.contains("metrics.k8s.io"), "{message}");
         Ok(())

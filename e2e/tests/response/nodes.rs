@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use serde_json::json;
 use yellowjack::testing::api::{AgentRun, ContactReport, labels};
+use yellowjack_e2e::build;
+use yellowjack_e2e::fixture::{ApiFixture, Fixture, LIMIT};
 use yellowjack_e2e::lines::EgressLog;
-use yellowjack_e2e::{Operator, pod, set_pod_ip, wait_for, with_namespace};
-
-use crate::scene::{LIMIT, Scene};
+use yellowjack_e2e::{Operator, http_get, wait_for, with_namespace};
 
 const NODES: [&str; 4] = ["node-1", "node-2", "node-3", "node-4"];
 
@@ -32,7 +32,7 @@ struct Node {
 
 /// A controller without a log, and four nodes.
 struct Nodes {
-    scene: Scene,
+    fixture: ApiFixture,
     nodes: Vec<Node>,
 }
 
@@ -40,7 +40,7 @@ impl Nodes {
     async fn start(env: yellowjack_e2e::TestEnv) -> anyhow::Result<Self> {
         // More pods are quarantined at once than the circuit breaker lets through.
         let flags = ["--breaker-pods", "100"];
-        let scene = Scene::start_with(env, EgressLog::create()?, &flags).await?;
+        let fixture = ApiFixture::start_with_log(env, EgressLog::create()?, &flags).await?;
         let mut nodes = Vec::new();
         for name in NODES {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -51,7 +51,7 @@ impl Nodes {
                 port,
             });
         }
-        let mut all = Self { scene, nodes };
+        let mut all = Self { fixture, nodes };
         for node in 0..NODES.len() {
             all.start_agent(node, "beginning").await?;
         }
@@ -63,13 +63,13 @@ impl Nodes {
         let Node {
             name, log, port, ..
         } = &self.nodes[node];
-        let (namespace, source) = (&self.scene.env.namespace, log.source());
+        let (namespace, source) = (&self.fixture.env.namespace, log.source());
         let listen = format!("127.0.0.1:{port}");
         let mut arguments = vec!["node", "--node-name", name, "--namespace", namespace];
         arguments.extend(["--source", &source, "--start-at", start_at]);
         arguments.extend(["--agent-namespace", namespace, "--listen", &listen]);
-        let kubeconfig = self.scene.proxy.kubeconfig();
-        let agent = self.scene.env.operator(&kubeconfig, &arguments).await?;
+        let kubeconfig = self.fixture.proxy.kubeconfig();
+        let agent = self.fixture.env.operator(&kubeconfig, &arguments).await?;
         self.nodes[node].agent = Some(agent);
         Ok(())
     }
@@ -82,16 +82,8 @@ impl Nodes {
     /// A pod with this label on a node.
     async fn pod(&self, app: &str, node: usize, nth: usize) -> anyhow::Result<String> {
         let name = format!("{app}-{node}-{nth}");
-        let mut pod = pod(&name, &[("app", app)])?;
-        if let Some(spec) = pod.spec.as_mut() {
-            spec.node_name = Some(NODES[node].to_owned());
-        }
-        self.scene
-            .pods()
-            .create(&PostParams::default(), &pod)
-            .await?;
-        let (client, namespace) = (&self.scene.env.client, &self.scene.env.namespace);
-        set_pod_ip(client, namespace, &name, &Self::ip(node, nth)).await?;
+        let pod = build::pod_on_node(&name, app, NODES[node])?;
+        self.fixture.start_pod(&pod, &Self::ip(node, nth)).await?;
         Ok(name)
     }
 
@@ -101,7 +93,9 @@ impl Nodes {
             let url = format!("127.0.0.1:{}", node.port);
             let wanted = format!("yellowjack_pods {pods}");
             wait_for(&format!("{}: {wanted}", node.name), LIMIT, async || {
-                let text = metrics(&url).await.map_err(|error| format!("{error:#}"))?;
+                let text = http_get(&url, "/metrics")
+                    .await
+                    .map_err(|error| format!("{error:#}"))?;
                 let line = text
                     .lines()
                     .find(|line| line.starts_with("yellowjack_pods"));
@@ -118,7 +112,7 @@ impl Nodes {
 
     /// Waits until the run's status names the addresses of so many pods.
     async fn addresses_known(&self, run: &str, pods: i32) -> anyhow::Result<()> {
-        let runs = self.scene.env.api::<AgentRun>();
+        let runs = self.fixture.api::<AgentRun>();
         wait_for("the addresses of the run's pods", LIMIT, async || {
             let run = runs.get(run).await.map_err(|error| error.to_string())?;
             let list = run.status.and_then(|status| status.pod_addresses);
@@ -132,7 +126,7 @@ impl Nodes {
 
     async fn labelled(&self) -> anyhow::Result<Vec<String>> {
         let selector = ListParams::default().labels(labels::QUARANTINE);
-        let list = self.scene.pods().list(&selector).await?;
+        let list = self.fixture.pods().list(&selector).await?;
         let mut names: Vec<_> = list.items.iter().map(ResourceExt::name_any).collect();
         names.sort();
         Ok(names)
@@ -153,7 +147,7 @@ impl Nodes {
     }
 
     async fn reports(&self) -> anyhow::Result<Vec<ContactReport>> {
-        let reports = self.scene.env.api::<ContactReport>();
+        let reports = self.fixture.api::<ContactReport>();
         Ok(reports.list(&ListParams::default()).await?.items)
     }
 
@@ -166,7 +160,9 @@ impl Nodes {
                 &format!("{}: {lines} lines", node.name),
                 LIMIT,
                 async || {
-                    let text = metrics(&url).await.map_err(|error| format!("{error:#}"))?;
+                    let text = http_get(&url, "/metrics")
+                        .await
+                        .map_err(|error| format!("{error:#}"))?;
                     let start = "yellowjack_lines_total{result=\"signal\"} ";
                     let count = text.lines().find_map(|line| line.strip_prefix(start));
                     if count.and_then(|count| count.parse().ok()) == Some(lines) {
@@ -180,16 +176,6 @@ impl Nodes {
         }
         Ok(())
     }
-}
-
-async fn metrics(address: &str) -> anyhow::Result<String> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(address).await?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 /// `per_node` pods on each of four nodes try 12 hosts each, of which none was tried before.
@@ -223,7 +209,7 @@ async fn a_scan_of_240_hosts_by_20_pods_on_four_nodes_gets_every_pod_that_scanne
 -> anyhow::Result<()> {
     with_namespace(async |env| {
         let nodes = Nodes::start(env).await?;
-        nodes.scene.run("shared", json!({})).await?;
+        nodes.fixture.create_run("shared", json!({})).await?;
         let scanners = scan(&nodes, "shared", 5).await?;
         assert_eq!(scanners.len() * usize::from(TARGETS), 240);
         nodes.agents_know(6).await?;
@@ -239,7 +225,7 @@ async fn what_no_node_sees_enough_of_adds_up_within_seconds_and_survives_a_resta
 -> anyhow::Result<()> {
     with_namespace(async |env| {
         let mut nodes = Nodes::start(env).await?;
-        nodes.scene.run("shared", json!({})).await?;
+        nodes.fixture.create_run("shared", json!({})).await?;
         let scanners = scan(&nodes, "shared", 2).await?;
         nodes.agents_know(3).await?;
         // One node alone is not enough.
@@ -299,11 +285,11 @@ async fn the_same_contacts_by_pods_of_no_run_or_of_a_run_per_node_get_nobody_qua
         let nodes = Nodes::start(env).await?;
         // A run of its own per node, so that nothing may add up.
         for (place, name) in NODES.into_iter().enumerate() {
-            nodes.scene.run(name, json!({})).await?;
+            nodes.fixture.create_run(name, json!({})).await?;
             nodes.pod(name, place, 0).await?;
             nodes.pod(name, place, 1).await?;
         }
-        nodes.scene.run("alone", json!({})).await?;
+        nodes.fixture.create_run("alone", json!({})).await?;
         let mut alone = Vec::new();
         for place in 0..NODES.len() {
             alone.push(nodes.pod("alone", place, 50).await?);
@@ -345,7 +331,7 @@ async fn the_same_contacts_by_pods_of_no_run_or_of_a_run_per_node_get_nobody_qua
 async fn an_honest_run_on_four_nodes_writes_no_report() -> anyhow::Result<()> {
     with_namespace(async |env| {
         let nodes = Nodes::start(env).await?;
-        nodes.scene.run("shared", json!({})).await?;
+        nodes.fixture.create_run("shared", json!({})).await?;
         scan(&nodes, "shared", 2).await?;
         nodes.agents_know(3).await?;
         for (place, node) in nodes.nodes.iter().enumerate() {
@@ -359,7 +345,7 @@ async fn an_honest_run_on_four_nodes_writes_no_report() -> anyhow::Result<()> {
         }
         nodes.all_is_read().await?;
         // A report would have been written by the time that another run's is.
-        nodes.scene.run("other", json!({})).await?;
+        nodes.fixture.create_run("other", json!({})).await?;
         nodes.pod("other", 0, 50).await?;
         let known = async || {
             let reports = nodes.reports().await.map_err(|error| error.to_string())?;
@@ -389,8 +375,8 @@ async fn a_worker_whose_siblings_on_another_node_refuse_is_honest_and_one_that_a
 -> anyhow::Result<()> {
     with_namespace(async |env| {
         let nodes = Nodes::start(env).await?;
-        nodes.scene.run("grid", json!({})).await?;
-        nodes.scene.run("alone", json!({})).await?;
+        nodes.fixture.create_run("grid", json!({})).await?;
+        nodes.fixture.create_run("alone", json!({})).await?;
         let mut siblings = Vec::new();
         for nth in 0..SIBLINGS {
             nodes.pod("grid", 1, nth).await?;
@@ -409,7 +395,7 @@ async fn a_worker_whose_siblings_on_another_node_refuse_is_honest_and_one_that_a
         log.ask_hosts(&Nodes::ip(0, 2), &siblings)?;
         log.scan_hosts(&Nodes::ip(0, 1), 0, 60)?;
         nodes.quarantined(vec![scanner, stranger]).await?;
-        let run = nodes.scene.env.api::<AgentRun>().get("alone").await?;
+        let run = nodes.fixture.api::<AgentRun>().get("alone").await?;
         let list = run.status.and_then(|status| status.pod_addresses);
         assert_eq!(list, None, "a run on one node needs no list");
         Ok(())

@@ -4,14 +4,17 @@
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::testing::api::{ActionKind, ActionResult, GuardrailPolicy, Incident};
-use yellowjack_e2e::{set_pod_ip, wait_for};
-
-use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, everything_out, results, with, with_scene};
+use yellowjack_e2e::build;
+use yellowjack_e2e::fixture::{
+    ApiFixture, Fixture, LIMIT, ROGUE_IP, SCANNED_HOSTS, action_results, with_fixture,
+};
+use yellowjack_e2e::wait_for;
 
 /// An owner to make: API version, kind, spec.
 type Made = (&'static str, &'static str, Value);
@@ -97,46 +100,36 @@ async fn sandboxes_and_leader_worker_sets_are_stopped_and_restored_exactly() -> 
 
 /// Lets a pod below each chain do wrong where isolation cannot hold, and releases it.
 async fn each(cases: Vec<Case>) -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        install_kinds(scene).await?;
-        scene.foreign_policy("theirs", everything_out()).await?;
+    with_fixture(&[], async |fixture| {
+        install_kinds(fixture).await?;
+        fixture.allow_all_egress().await?;
         for (number, case) in (1_u8..).zip(cases) {
             let pod = format!("rogue-{number}");
             let ip = format!("10.244.3.{number}");
-            let made = make_chain(scene, &pod, &case.chain).await?;
+            let made = make_chain(fixture, &pod, &case.chain).await?;
             let owner = made.last().context("an owner")?;
-            let before: Vec<Value> = specs(scene, &made).await?;
-            scene.run(&pod, json!({})).await?;
-            owned_pod(scene, &pod, &ip, owner).await?;
-            scene.settle().await?;
-            scene.log.scan_hosts(&ip, 0, MANY)?;
-            let incident = noted(scene, &pod, ActionResult::Succeeded).await?;
+            let before: Vec<Value> = specs(fixture, &made).await?;
+            fixture.create_run(&pod, json!({})).await?;
+            owned_pod(fixture, &pod, &ip, owner).await?;
+            fixture.sync().await?;
+            fixture.log.scan_hosts(&ip, 0, SCANNED_HOSTS)?;
+            let incident = until_suspension(fixture, &pod, ActionResult::Succeeded).await?;
 
             let (place, field, wanted) = &case.held;
-            let held = specs(scene, &made).await?;
+            let held = specs(fixture, &made).await?;
             for (at, (before, held)) in before.iter().zip(&held).enumerate() {
                 let mut expected = before.clone();
                 if at == *place {
                     let name = field.trim_start_matches("/spec/");
-                    expected = with(expected, name, wanted.clone());
+                    expected = build::with_field(expected, name, wanted.clone());
                 }
                 assert_eq!(*held, expected, "{pod}, owner {at}");
             }
-            scene.decide(&incident, "Release").await?;
-            scene
-                .incident_says(&pod, "Closed", "True", "Released")
-                .await?;
-            assert_eq!(specs(scene, &made).await?, before, "{pod}");
+            fixture.decide(&incident, "Release").await?;
+            fixture.until_released(&pod).await?;
+            assert_eq!(specs(fixture, &made).await?, before, "{pod}");
             // No controller of these kinds runs here: the operator itself ended what went on.
-            wait_for("the pod to end with its owner", LIMIT, async || match scene
-                .pods()
-                .get_opt(&pod)
-                .await
-            {
-                Ok(None) => Ok(()),
-                other => Err(format!("{:?}", other.map(|_| "it is there"))),
-            })
-            .await?;
+            fixture.until_gone::<Pod>(&pod).await?;
         }
         Ok(())
     })
@@ -145,27 +138,27 @@ async fn each(cases: Vec<Case>) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_ray_job_that_cannot_be_suspended_is_named_and_left_alone() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        install_kinds(scene).await?;
-        scene.foreign_policy("theirs", everything_out()).await?;
+    with_fixture(&[], async |fixture| {
+        install_kinds(fixture).await?;
+        fixture.allow_all_egress().await?;
         let chain = [
             ("ray.io/v1", "RayJob", json!({})),
             ("ray.io/v1", "RayCluster", json!({})),
         ];
-        let made = make_chain(scene, "rogue", &chain).await?;
-        let before = specs(scene, &made).await?;
-        scene.run("rogue", json!({})).await?;
-        owned_pod(scene, "rogue", ROGUE_IP, &made[1]).await?;
-        scene.settle().await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let incident = noted(scene, "rogue", ActionResult::Skipped).await?;
+        let made = make_chain(fixture, "rogue", &chain).await?;
+        let before = specs(fixture, &made).await?;
+        fixture.create_run("rogue", json!({})).await?;
+        owned_pod(fixture, "rogue", ROGUE_IP, &made[1]).await?;
+        fixture.sync().await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        let incident = until_suspension(fixture, "rogue", ActionResult::Skipped).await?;
         let actions = incident.status.unwrap_or_default().actions;
         let said = actions
             .iter()
             .find(|action| action.kind == ActionKind::Suspend);
         let said = &said.context("a word about it")?.message;
         assert!(said.contains("shutdownAfterJobFinishes"), "{said}");
-        assert_eq!(specs(scene, &made).await?, before);
+        assert_eq!(specs(fixture, &made).await?, before);
         Ok(())
     })
     .await
@@ -174,22 +167,22 @@ async fn a_ray_job_that_cannot_be_suspended_is_named_and_left_alone() -> anyhow:
 #[tokio::test]
 async fn a_driver_of_a_kind_that_is_not_known_is_named_and_what_it_drives_left_alone()
 -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        scene.foreign_policy("theirs", everything_out()).await?;
-        let made = make_chain(scene, "driver", &[("v1", "ConfigMap", Value::Null)]).await?;
+    with_fixture(&[], async |fixture| {
+        fixture.allow_all_egress().await?;
+        let made = make_chain(fixture, "driver", &[("v1", "ConfigMap", Value::Null)]).await?;
         let owners = json!({ "ownerReferences": [reference(&made[0])] });
-        let name = job(scene, owners).await?;
-        scene.run("rogue", json!({})).await?;
-        let pod = running_pod(scene, "app=rogue", ROGUE_IP).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let incident = noted(scene, &pod, ActionResult::Skipped).await?;
+        let name = job(fixture, owners).await?;
+        fixture.create_run("rogue", json!({})).await?;
+        let pod = running_pod(fixture, "app=rogue", ROGUE_IP).await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        let incident = until_suspension(fixture, &pod, ActionResult::Skipped).await?;
         let actions = incident.status.unwrap_or_default().actions;
         let said = actions
             .iter()
             .find(|action| action.kind == ActionKind::Suspend);
         let said = &said.context("a word about it")?.message;
         assert!(said.contains("ConfigMap driver"), "{said}");
-        assert_eq!(get_suspend(scene, &name).await?, Some(false));
+        assert_eq!(get_suspend(fixture, &name).await?, Some(false));
         Ok(())
     })
     .await
@@ -198,33 +191,29 @@ async fn a_driver_of_a_kind_that_is_not_known_is_named_and_what_it_drives_left_a
 #[tokio::test]
 async fn a_pod_that_its_held_owner_lets_run_on_is_deleted_after_that_where_allowed()
 -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        install_kinds(scene).await?;
-        scene.foreign_policy("theirs", everything_out()).await?;
+    with_fixture(&[], async |fixture| {
+        install_kinds(fixture).await?;
+        fixture.allow_all_egress().await?;
         let chain = [("jobset.x-k8s.io/v1alpha2", "JobSet", json!({}))];
-        let made = make_chain(scene, "rogue", &chain).await?;
-        let policy = &scene.env.namespace;
-        let allows = json!({
-            "apiVersion": "yellowjack.dev/v1alpha1",
-            "kind": "GuardrailPolicy",
-            "metadata": { "name": policy },
-            "spec": { "response": { "maxAction": "Terminate" } },
-        });
-        let allows: GuardrailPolicy = serde_json::from_value(allows)?;
-        let policies: Api<GuardrailPolicy> = Api::all(scene.env.client.clone());
+        let made = make_chain(fixture, "rogue", &chain).await?;
+        let policy = &fixture.env.namespace;
+        let allows = json!({ "response": { "maxAction": "Terminate" } });
+        let allows = build::guardrail_policy(policy, &allows)?;
+        let policies: Api<GuardrailPolicy> = Api::all(fixture.env.client.clone());
         policies.create(&PostParams::default(), &allows).await?;
         let response = json!({ "maxAction": "Terminate" });
         let rest = json!({ "policy": policy, "response": response });
-        scene.run("rogue", rest).await?;
-        owned_pod(scene, "rogue", ROGUE_IP, &made[0]).await?;
-        scene.settle().await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        scene
-            .incident_says("rogue", "Contained", "True", "PodGone")
+        fixture.create_run("rogue", rest).await?;
+        owned_pod(fixture, "rogue", ROGUE_IP, &made[0]).await?;
+        fixture.sync().await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        fixture
+            .incident_condition("rogue", "Contained", "True", "PodGone")
             .await?;
-        let held = scene.places(|write| write.path.ends_with("/jobsets/rogue"));
-        let deleted =
-            scene.places(|write| write.method == "DELETE" && write.path.ends_with("/pods/rogue"));
+        let held = fixture.write_positions(|write| write.path.ends_with("/jobsets/rogue"));
+        let deleted = fixture.write_positions(|write| {
+            write.method == "DELETE" && write.path.ends_with("/pods/rogue")
+        });
         assert_eq!((held.len(), deleted.len()), (1, 1));
         assert!(held[0] < deleted[0], "{held:?} {deleted:?}");
         policies.delete(policy, &DeleteParams::default()).await?;
@@ -235,35 +224,30 @@ async fn a_pod_that_its_held_owner_lets_run_on_is_deleted_after_that_where_allow
 
 #[tokio::test]
 async fn a_cron_job_makes_no_new_job_and_its_running_job_stops() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        scene.foreign_policy("theirs", everything_out()).await?;
+    with_fixture(&[], async |fixture| {
+        fixture.allow_all_egress().await?;
         let spec = json!({ "schedule": "0 0 31 2 *", "jobTemplate": { "spec": {
-            "template": template("rogue", "Never"),
+            "template": build::pod_template("rogue", "Never"),
         }}});
-        let made = make_chain(scene, "rogue", &[("batch/v1", "CronJob", spec)]).await?;
+        let made = make_chain(fixture, "rogue", &[("batch/v1", "CronJob", spec)]).await?;
         let owner = reference(&made[0]);
-        let job = job(scene, json!({ "ownerReferences": [owner] })).await?;
-        let before = specs(scene, &made).await?;
-        scene.run("rogue", json!({})).await?;
-        let pod = running_pod(scene, "app=rogue", ROGUE_IP).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let is_held = |incident: &Incident| {
-            results(incident, ActionKind::Suspend) == [ActionResult::Succeeded; 2]
-        };
-        let incident = scene
-            .wait_incident(&pod, "both are suspended", is_held)
+        let job = job(fixture, json!({ "ownerReferences": [owner] })).await?;
+        let before = specs(fixture, &made).await?;
+        fixture.create_run("rogue", json!({})).await?;
+        let pod = running_pod(fixture, "app=rogue", ROGUE_IP).await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        let incident = fixture
+            .until_action(&pod, ActionKind::Suspend, &[ActionResult::Succeeded; 2])
             .await?;
-        assert_eq!(specs(scene, &made).await?[0]["suspend"], true);
-        assert_eq!(get_suspend(scene, &job).await?, Some(true));
-        scene
-            .incident_says(&pod, "Contained", "True", "PodGone")
+        assert_eq!(specs(fixture, &made).await?[0]["suspend"], true);
+        assert_eq!(get_suspend(fixture, &job).await?, Some(true));
+        fixture
+            .incident_condition(&pod, "Contained", "True", "PodGone")
             .await?;
-        scene.decide(&incident, "Release").await?;
-        scene
-            .incident_says(&pod, "Closed", "True", "Released")
-            .await?;
-        assert_eq!(specs(scene, &made).await?, before);
-        assert_eq!(get_suspend(scene, &job).await?, Some(false));
+        fixture.decide(&incident, "Release").await?;
+        fixture.until_released(&pod).await?;
+        assert_eq!(specs(fixture, &made).await?, before);
+        assert_eq!(get_suspend(fixture, &job).await?, Some(false));
         Ok(())
     })
     .await
@@ -271,12 +255,12 @@ async fn a_cron_job_makes_no_new_job_and_its_running_job_stops() -> anyhow::Resu
 
 #[tokio::test]
 async fn a_job_that_kueue_admitted_is_held_by_its_workload() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        install_kinds(scene).await?;
-        scene.foreign_policy("theirs", everything_out()).await?;
+    with_fixture(&[], async |fixture| {
+        install_kinds(fixture).await?;
+        fixture.allow_all_egress().await?;
         let queue = json!({ "labels": { "kueue.x-k8s.io/queue-name": "agents" } });
-        let name = job(scene, queue).await?;
-        let jobs: Api<Job> = scene.env.api();
+        let name = job(fixture, queue).await?;
+        let jobs: Api<Job> = fixture.api();
         let uid = jobs.get(&name).await?.uid().unwrap_or_default();
         let workload = json!({
             "apiVersion": "kueue.x-k8s.io/v1beta1",
@@ -287,23 +271,21 @@ async fn a_job_that_kueue_admitted_is_held_by_its_workload() -> anyhow::Result<(
             }]},
             "spec": { "queueName": "agents" },
         });
-        let made = [make(scene, workload).await?];
-        let before = specs(scene, &made).await?;
-        scene.run("rogue", json!({})).await?;
-        let pod = running_pod(scene, "app=rogue", ROGUE_IP).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let incident = noted(scene, &pod, ActionResult::Succeeded).await?;
-        assert_eq!(specs(scene, &made).await?[0]["active"], false);
+        let made = [make(fixture, workload).await?];
+        let before = specs(fixture, &made).await?;
+        fixture.create_run("rogue", json!({})).await?;
+        let pod = running_pod(fixture, "app=rogue", ROGUE_IP).await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        let incident = until_suspension(fixture, &pod, ActionResult::Succeeded).await?;
+        assert_eq!(specs(fixture, &made).await?[0]["active"], false);
         assert_eq!(
-            get_suspend(scene, &name).await?,
+            get_suspend(fixture, &name).await?,
             Some(false),
             "Kueue's to set"
         );
-        scene.decide(&incident, "Release").await?;
-        scene
-            .incident_says(&pod, "Closed", "True", "Released")
-            .await?;
-        assert_eq!(specs(scene, &made).await?, before);
+        fixture.decide(&incident, "Release").await?;
+        fixture.until_released(&pod).await?;
+        assert_eq!(specs(fixture, &made).await?, before);
         Ok(())
     })
     .await
@@ -311,86 +293,79 @@ async fn a_job_that_kueue_admitted_is_held_by_its_workload() -> anyhow::Result<(
 
 #[tokio::test]
 async fn a_deployment_is_scaled_to_nothing_and_back() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        let pod = rogue_deployment(scene, 2).await?;
-        let incident = noted(scene, &pod, ActionResult::Succeeded).await?;
-        replicas_are(scene, 0).await?;
-        none_left(scene).await?;
-        scene
-            .incident_says(&pod, "Contained", "True", "PodGone")
+    with_fixture(&[], async |fixture| {
+        let pod = rogue_deployment(fixture, 2).await?;
+        let incident = until_suspension(fixture, &pod, ActionResult::Succeeded).await?;
+        replicas_are(fixture, 0).await?;
+        none_left(fixture).await?;
+        fixture
+            .incident_condition(&pod, "Contained", "True", "PodGone")
             .await?;
-        scene.decide(&incident, "Release").await?;
-        let closed = scene
-            .incident_says(&pod, "Closed", "True", "Released")
-            .await?;
-        assert!(results(&closed, ActionKind::Restore).contains(&ActionResult::Succeeded));
-        replicas_are(scene, 2).await
+        fixture.decide(&incident, "Release").await?;
+        let closed = fixture.until_released(&pod).await?;
+        assert!(action_results(&closed, ActionKind::Restore).contains(&ActionResult::Succeeded));
+        replicas_are(fixture, 2).await
     })
     .await
 }
 
 #[tokio::test]
 async fn a_deployment_that_a_human_scaled_meanwhile_is_left_alone() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        let pod = rogue_deployment(scene, 2).await?;
-        let incident = noted(scene, &pod, ActionResult::Succeeded).await?;
-        none_left(scene).await?;
-        scene
-            .incident_says(&pod, "Contained", "True", "PodGone")
+    with_fixture(&[], async |fixture| {
+        let pod = rogue_deployment(fixture, 2).await?;
+        let incident = until_suspension(fixture, &pod, ActionResult::Succeeded).await?;
+        none_left(fixture).await?;
+        fixture
+            .incident_condition(&pod, "Contained", "True", "PodGone")
             .await?;
-        scene
+        fixture
             .env
             .kubectl(&["scale", "deployment", "work", "--replicas=5"])
             .await?;
-        scene.decide(&incident, "Release").await?;
-        let closed = scene
-            .incident_says(&pod, "Closed", "True", "Released")
-            .await?;
+        fixture.decide(&incident, "Release").await?;
+        let closed = fixture.until_released(&pod).await?;
         assert_eq!(
-            results(&closed, ActionKind::Restore).last(),
+            action_results(&closed, ActionKind::Restore).last(),
             Some(&ActionResult::Skipped)
         );
-        replicas_are(scene, 5).await
+        replicas_are(fixture, 5).await
     })
     .await
 }
 
 #[tokio::test]
 async fn a_stateful_set_is_scaled_to_nothing_and_back() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        scene.foreign_policy("theirs", everything_out()).await?;
-        let sets: Api<StatefulSet> = scene.env.api();
-        let set = json!({ "metadata": { "name": "work" }, "spec": {
-            "serviceName": "work",
-            "selector": { "matchLabels": { "app": "rogue" } },
-            "template": template("rogue", "Always"),
-        }});
-        let made = sets
-            .create(&PostParams::default(), &serde_json::from_value(set)?)
+    with_fixture(&[], async |fixture| {
+        fixture.allow_all_egress().await?;
+        let set: StatefulSet =
+            serde_json::from_value(json!({ "metadata": { "name": "work" }, "spec": {
+                "serviceName": "work",
+                "selector": { "matchLabels": { "app": "rogue" } },
+                "template": build::pod_template("rogue", "Always"),
+            }}))?;
+        let made = fixture.create(&set).await?;
+        fixture.create_run("rogue", json!({})).await?;
+        let pod = running_pod(fixture, "app=rogue", ROGUE_IP).await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        let incident = until_suspension(fixture, &pod, ActionResult::Succeeded).await?;
+        none_left(fixture).await?;
+        fixture
+            .incident_condition(&pod, "Contained", "True", "PodGone")
             .await?;
-        scene.run("rogue", json!({})).await?;
-        let pod = running_pod(scene, "app=rogue", ROGUE_IP).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let incident = noted(scene, &pod, ActionResult::Succeeded).await?;
-        none_left(scene).await?;
-        scene
-            .incident_says(&pod, "Contained", "True", "PodGone")
-            .await?;
-        scene.decide(&incident, "Release").await?;
-        scene
-            .incident_says(&pod, "Closed", "True", "Released")
-            .await?;
-        assert_eq!(sets.get("work").await?.spec, made.spec);
+        fixture.decide(&incident, "Release").await?;
+        fixture.until_released(&pod).await?;
+        let restored = fixture.api::<StatefulSet>().get("work").await?;
+        assert_eq!(restored.spec, made.spec);
         Ok(())
     })
     .await
 }
 
 /// Installs the kinds of other projects. Safe to call from many tests at once.
-async fn install_kinds(scene: &Scene) -> anyhow::Result<()> {
+async fn install_kinds(fixture: &ApiFixture) -> anyhow::Result<()> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/owners.yaml");
     let apply = ["apply", "--server-side", "--force-conflicts", "-f", file];
-    scene.env.kubectl(&apply).await?;
+    fixture.env.kubectl(&apply).await?;
     let wait = [
         "wait",
         "--for=condition=Established",
@@ -398,7 +373,7 @@ async fn install_kinds(scene: &Scene) -> anyhow::Result<()> {
         "-f",
         file,
     ];
-    scene.env.kubectl(&wait).await?;
+    fixture.env.kubectl(&wait).await?;
     Ok(())
 }
 
@@ -410,14 +385,14 @@ fn resource(object: &DynamicObject) -> anyhow::Result<ApiResource> {
     })
 }
 
-fn api(scene: &Scene, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
-    let (client, namespace) = (scene.env.client.clone(), &scene.env.namespace);
+fn api(fixture: &ApiFixture, object: &DynamicObject) -> anyhow::Result<Api<DynamicObject>> {
+    let (client, namespace) = (fixture.env.client.clone(), &fixture.env.namespace);
     Ok(Api::namespaced_with(client, namespace, &resource(object)?))
 }
 
-async fn make(scene: &Scene, object: Value) -> anyhow::Result<DynamicObject> {
+async fn make(fixture: &ApiFixture, object: Value) -> anyhow::Result<DynamicObject> {
     let object: DynamicObject = serde_json::from_value(object)?;
-    let made = api(scene, &object)?
+    let made = api(fixture, &object)?
         .create(&PostParams::default(), &object)
         .await?;
     Ok(DynamicObject {
@@ -428,7 +403,7 @@ async fn make(scene: &Scene, object: Value) -> anyhow::Result<DynamicObject> {
 
 /// Makes the owners, topmost first, each owned by the one before it.
 async fn make_chain(
-    scene: &Scene,
+    fixture: &ApiFixture,
     name: &str,
     chain: &[Made],
 ) -> anyhow::Result<Vec<DynamicObject>> {
@@ -441,7 +416,7 @@ async fn make_chain(
             "metadata": { "name": name, "ownerReferences": owners },
             "spec": spec,
         });
-        made.push(make(scene, object).await?);
+        made.push(make(fixture, object).await?);
     }
     Ok(made)
 }
@@ -458,10 +433,10 @@ fn reference(owner: &DynamicObject) -> Value {
 }
 
 /// The specs as they are now.
-async fn specs(scene: &Scene, objects: &[DynamicObject]) -> anyhow::Result<Vec<Value>> {
+async fn specs(fixture: &ApiFixture, objects: &[DynamicObject]) -> anyhow::Result<Vec<Value>> {
     let mut specs = Vec::new();
     for object in objects {
-        let found = api(scene, object)?.get(&object.name_any()).await?;
+        let found = api(fixture, object)?.get(&object.name_any()).await?;
         specs.push(found.data.get("spec").cloned().unwrap_or_default());
     }
     Ok(specs)
@@ -469,82 +444,59 @@ async fn specs(scene: &Scene, objects: &[DynamicObject]) -> anyhow::Result<Vec<V
 
 /// A pod with this owner, in the run of its name.
 async fn owned_pod(
-    scene: &Scene,
+    fixture: &ApiFixture,
     name: &str,
     ip: &str,
     owner: &DynamicObject,
 ) -> anyhow::Result<()> {
-    let mut pod = yellowjack_e2e::pod(name, &[("app", name)])?;
+    let mut pod = build::pod(name, &[("app", name)])?;
     pod.metadata.owner_references = serde_json::from_value(json!([reference(owner)]))?;
-    scene.pods().create(&PostParams::default(), &pod).await?;
-    set_pod_ip(&scene.env.client, &scene.env.namespace, name, ip).await?;
+    fixture.start_pod(&pod, ip).await?;
     Ok(())
 }
 
-fn template(app: &str, restart: &str) -> Value {
-    json!({ "metadata": { "labels": { "app": app } }, "spec": {
-        "restartPolicy": restart,
-        "containers": [{ "name": "agent", "image": "registry.invalid/agent:1" }],
-    }})
-}
-
 /// A Job `work` of the run `rogue` with this in its metadata. Returns its name.
-async fn job(scene: &Scene, metadata: Value) -> anyhow::Result<String> {
-    let metadata = with(metadata, "name", json!("work"));
-    let spec = json!({ "template": template("rogue", "Never") });
-    let job = json!({ "metadata": metadata, "spec": spec });
-    let jobs: Api<Job> = scene.env.api();
-    let made = jobs
-        .create(&PostParams::default(), &serde_json::from_value(job)?)
-        .await?;
-    Ok(made.name_any())
+async fn job(fixture: &ApiFixture, metadata: Value) -> anyhow::Result<String> {
+    let template = build::pod_template("rogue", "Never");
+    let mut job = build::job("work", &template, json!({}))?;
+    let metadata = build::with_field(metadata, "name", json!("work"));
+    job.metadata = serde_json::from_value(metadata)?;
+    fixture.create(&job).await?;
+    Ok("work".to_owned())
 }
 
-async fn get_suspend(scene: &Scene, job: &str) -> anyhow::Result<Option<bool>> {
-    let jobs: Api<Job> = scene.env.api();
+async fn get_suspend(fixture: &ApiFixture, job: &str) -> anyhow::Result<Option<bool>> {
+    let jobs: Api<Job> = fixture.api();
     Ok(jobs.get(job).await?.spec.and_then(|spec| spec.suspend))
 }
 
 /// A Deployment `work` of so many pods in the run `rogue`, one of which does wrong where isolation
 /// cannot hold. Returns that pod's name.
-async fn rogue_deployment(scene: &Scene, replicas: i32) -> anyhow::Result<String> {
-    scene.foreign_policy("theirs", everything_out()).await?;
-    let deployments: Api<Deployment> = scene.env.api();
-    let deployment = json!({ "metadata": { "name": "work" }, "spec": {
-        "replicas": replicas,
-        "selector": { "matchLabels": { "app": "rogue" } },
-        "template": template("rogue", "Always"),
-    }});
-    let deployment = serde_json::from_value(deployment)?;
-    deployments
-        .create(&PostParams::default(), &deployment)
-        .await?;
-    scene.run("rogue", json!({})).await?;
-    let pod = running_pod(scene, "app=rogue", ROGUE_IP).await?;
-    scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+async fn rogue_deployment(fixture: &ApiFixture, replicas: i32) -> anyhow::Result<String> {
+    fixture.allow_all_egress().await?;
+    let deployment: Deployment =
+        serde_json::from_value(json!({ "metadata": { "name": "work" }, "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": { "app": "rogue" } },
+            "template": build::pod_template("rogue", "Always"),
+        }}))?;
+    fixture.create(&deployment).await?;
+    fixture.create_run("rogue", json!({})).await?;
+    let pod = running_pod(fixture, "app=rogue", ROGUE_IP).await?;
+    fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
     Ok(pod)
 }
 
 /// Waits for a pod with this label, and gives it this address.
-async fn running_pod(scene: &Scene, label: &str, ip: &str) -> anyhow::Result<String> {
-    let pods = scene.pods();
-    let selector = ListParams::default().labels(label);
-    let name = wait_for("a pod of the owner", LIMIT, async || {
-        let list = pods
-            .list(&selector)
-            .await
-            .map_err(|error| error.to_string())?;
-        let first = list.items.first().map(ResourceExt::name_any);
-        first.ok_or_else(|| "no pod yet".to_owned())
-    })
-    .await?;
-    set_pod_ip(&scene.env.client, &scene.env.namespace, &name, ip).await?;
-    scene.settle().await?;
+async fn running_pod(fixture: &ApiFixture, label: &str, ip: &str) -> anyhow::Result<String> {
+    let name = fixture.until_pod_with(label, |_| true).await?;
+    fixture.set_pod_ip(&name, ip).await?;
+    fixture.sync().await?;
     Ok(name)
 }
 
-async fn none_left(scene: &Scene) -> anyhow::Result<()> {
-    let pods = scene.pods();
+async fn none_left(fixture: &ApiFixture) -> anyhow::Result<()> {
+    let pods = fixture.pods();
     let selector = ListParams::default().labels("app=rogue");
     wait_for("the end of the owner's pods", LIMIT, async || {
         let list = pods
@@ -559,18 +511,20 @@ async fn none_left(scene: &Scene) -> anyhow::Result<()> {
     .await
 }
 
-async fn replicas_are(scene: &Scene, wanted: i32) -> anyhow::Result<()> {
-    let deployments: Api<Deployment> = scene.env.api();
+async fn replicas_are(fixture: &ApiFixture, wanted: i32) -> anyhow::Result<()> {
+    let deployments: Api<Deployment> = fixture.api();
     let spec = deployments.get("work").await?.spec.context("a spec")?;
     assert_eq!(spec.replicas, Some(wanted));
     Ok(())
 }
 
-/// Waits until it is in the record how the suspension ended.
-async fn noted(scene: &Scene, pod: &str, result: ActionResult) -> anyhow::Result<Incident> {
-    scene
-        .wait_incident(pod, "the suspension is noted", |incident| {
-            results(incident, ActionKind::Suspend) == [result]
-        })
+/// Waits until the Incident records how the suspension ended.
+async fn until_suspension(
+    fixture: &ApiFixture,
+    pod: &str,
+    result: ActionResult,
+) -> anyhow::Result<Incident> {
+    fixture
+        .until_action(pod, ActionKind::Suspend, &[result])
         .await
 }

@@ -11,11 +11,13 @@ use yellowjack::testing::signals::decode::relay::{
     Endpoint, Flow, GetFlowsResponse, Ip, Layer4, NodeStatusEvent, Tcp, TcpFlags, Timestamp,
     node_state,
 };
+use yellowjack_e2e::fixture::{
+    ApiFixture, Fixture, HONEST_IP, LIMIT, ROGUE_IP, SCANNED_HOSTS, VERIFICATION_SPAN,
+};
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::{wait_for, with_namespace};
 
 use crate::relay_server::{Relay, State};
-use crate::scene::{HONEST_IP, LIMIT, MANY, QUIET, ROGUE_IP, Scene};
 
 const FORWARDED: i32 = 1;
 const DROPPED: i32 = 2;
@@ -23,25 +25,25 @@ const EGRESS: i32 = 2;
 const POLICY_DENIED: i32 = 133;
 
 /// A later packet of a connection that lives: only a log with such packets can show the end of one.
-fn later_packet(scene: &Scene, pod: (&str, &str), host: &str, ahead_s: i64) -> Sent {
+fn later_packet(fixture: &ApiFixture, pod: (&str, &str), host: &str, ahead_s: i64) -> Sent {
     let later = TcpFlags {
         ack: true,
         ..TcpFlags::default()
     };
-    packet_with(scene, pod, host, ahead_s, FORWARDED, later)
+    packet_with(fixture, pod, host, ahead_s, FORWARDED, later)
 }
 
 /// A first packet of a pod, so many seconds from now, and what became of it.
-fn packet(scene: &Scene, pod: (&str, &str), host: &str, ahead_s: i64, verdict: i32) -> Sent {
+fn packet(fixture: &ApiFixture, pod: (&str, &str), host: &str, ahead_s: i64, verdict: i32) -> Sent {
     let first = TcpFlags {
         syn: true,
         ..TcpFlags::default()
     };
-    packet_with(scene, pod, host, ahead_s, verdict, first)
+    packet_with(fixture, pod, host, ahead_s, verdict, first)
 }
 
 fn packet_with(
-    scene: &Scene,
+    fixture: &ApiFixture,
     pod: (&str, &str),
     host: &str,
     ahead_s: i64,
@@ -69,7 +71,7 @@ fn packet_with(
             ..Layer4::default()
         }),
         source: Some(Endpoint {
-            namespace: scene.env.namespace.clone(),
+            namespace: fixture.env.namespace.clone(),
             pod_name: name.to_owned(),
         }),
         traffic_direction: EGRESS,
@@ -117,48 +119,52 @@ async fn a_scan_that_relay_shows_is_contained_and_its_end_proven_over_a_break() 
         let mut relay = Relay::start(State::new(), None);
         relay.state.greet(status(node_state::CONNECTED));
         let source = format!("hubble-relay:{}", relay.address);
-        let scene = Scene::start_with(env, EgressLog::create()?, &["--source", &source]).await?;
+        let fixture =
+            ApiFixture::start_with_log(env, EgressLog::create()?, &["--source", &source]).await?;
         asked(&relay.state, 1).await?;
-        scene.rogue_pod(json!({})).await?;
+        fixture.create_rogue_pod(json!({})).await?;
 
         let (rogue, honest) = (("rogue", ROGUE_IP), ("honest-1", HONEST_IP));
         // What passes is in the log too: one of drops alone would be good for an alert at most.
-        let (time, message) = packet(&scene, honest, "203.0.113.80", 0, FORWARDED);
+        let (time, message) = packet(&fixture, honest, "203.0.113.80", 0, FORWARDED);
         relay.state.flow(time, message);
-        for host in 1..=MANY {
+        for host in 1..=SCANNED_HOSTS {
             let target = format!("172.20.0.{host}");
-            let (time, message) = packet(&scene, rogue, &target, 0, DROPPED);
+            let (time, message) = packet(&fixture, rogue, &target, 0, DROPPED);
             relay.state.flow(time, message);
-            if host == MANY / 2 {
+            if host == SCANNED_HOSTS / 2 {
                 relay.kill();
             }
         }
         relay.restart();
-        let incident = scene
-            .incident_says("rogue", "Contained", "True", "Isolated")
+        let incident = fixture.until_isolated("rogue").await?;
+        fixture
+            .until_quarantine_label("rogue", Some(&incident.name_any()))
             .await?;
-        scene.label_is("rogue", Some(&incident.name_any())).await?;
         let evidence = &incident.spec.evidence[0];
         assert_eq!(evidence.signature, "HorizontalScan");
         assert_eq!(evidence.examples[0].outcome, "Denied");
         // No target counts twice, though some were sent twice.
-        assert!(evidence.contacts <= i64::from(MANY), "{evidence:?}");
+        assert!(
+            evidence.contacts <= i64::from(SCANNED_HOSTS),
+            "{evidence:?}"
+        );
 
         asked(&relay.state, 2).await?;
         relay.state.say(status(node_state::ERROR));
-        scene
-            .run_says("honest", "SignalsFresh", "False", "NodesUnseen")
+        fixture
+            .run_condition("honest", "SignalsFresh", "False", "NodesUnseen")
             .await
             .or_else(|_| anyhow::bail!("a node that relay does not hear is not said"))?;
         // The log goes on without the rogue: others speak, later and later.
-        for second in 0..=i64::try_from(QUIET.as_secs())? {
-            let (time, message) = packet(&scene, honest, "203.0.113.80", second, FORWARDED);
+        for second in 0..=i64::try_from(VERIFICATION_SPAN.as_secs())? {
+            let (time, message) = packet(&fixture, honest, "203.0.113.80", second, FORWARDED);
             relay.state.flow(time, message);
-            let (time, message) = later_packet(&scene, honest, "203.0.113.80", second);
+            let (time, message) = later_packet(&fixture, honest, "203.0.113.80", second);
             relay.state.flow(time, message);
         }
-        scene
-            .incident_says("rogue", "Verified", "True", "Verified")
+        fixture
+            .incident_condition("rogue", "Verified", "True", "Verified")
             .await?;
         Ok(())
     })

@@ -4,59 +4,52 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::testing::api::{ActionKind, ActionResult, Incident, labels};
-use yellowjack_e2e::{set_pod_ip, wait_for};
-
-use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene, conditions, results, says, with_scene};
+use yellowjack_e2e::build;
+use yellowjack_e2e::fixture::{
+    ApiFixture, Fixture, ROGUE_IP, SCANNED_HOSTS, action_results, has_condition,
+    incident_conditions, with_fixture,
+};
 
 /// A second pod of the same Job.
 const SECOND_IP: &str = "10.244.1.67";
 
 #[tokio::test]
 async fn a_release_takes_the_label_off_and_old_contacts_no_longer_count() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        scene.rogue_pod(json!({})).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let first = scene
-            .incident_says("rogue", "Contained", "True", "Isolated")
-            .await?;
-        scene.decide(&first, "Release").await?;
-        let first = scene
-            .incident_says("rogue", "Closed", "True", "Released")
-            .await?;
+    with_fixture(&[], async |fixture| {
+        let first = fixture.isolated_rogue_pod().await?;
+        fixture.decide(&first, "Release").await?;
+        let first = fixture.until_released("rogue").await?;
         assert!(first.status.as_ref().is_some_and(|s| s.closed_at.is_some()));
-        scene.label_is("rogue", None).await?;
-        scene
-            .run_says("rogue", "Quarantined", "False", "NotQuarantined")
+        fixture.until_quarantine_label("rogue", None).await?;
+        fixture
+            .run_condition("rogue", "Quarantined", "False", "NotQuarantined")
             .await?;
-        scene
-            .run_says("rogue", "Suspicious", "False", "NoOpenIncidents")
+        fixture
+            .run_condition("rogue", "Suspicious", "False", "NoOpenIncidents")
             .await?;
-        scene
-            .run_says("rogue", "Ready", "True", "GuardrailsInPlace")
+        fixture
+            .run_condition("rogue", "Ready", "True", "GuardrailsInPlace")
             .await?;
 
         // One more contact would cross the line again if the old ones still counted.
-        scene.log.scan_hosts(ROGUE_IP, 1, 3)?;
-        scene.pod("marker", "rogue", SECOND_IP).await?;
-        scene.settle().await?;
-        scene.log.scan_hosts(SECOND_IP, 3, MANY)?;
-        scene
-            .incident_says("marker", "Contained", "True", "Isolated")
-            .await?;
-        let incidents = scene.incidents_of("rogue").await?;
+        fixture.log.scan_hosts(ROGUE_IP, 1, 3)?;
+        fixture.create_pod("marker", "rogue", SECOND_IP).await?;
+        fixture.sync().await?;
+        fixture.log.scan_hosts(SECOND_IP, 3, SCANNED_HOSTS)?;
+        fixture.until_isolated("marker").await?;
+        let incidents = fixture.incidents_of("rogue").await?;
         assert_eq!(incidents.len(), 1, "{incidents:#?}");
-        scene.label_is("rogue", None).await?;
+        fixture.until_quarantine_label("rogue", None).await?;
 
-        scene.log.scan_hosts(ROGUE_IP, 2, MANY)?;
-        let second = scene
-            .incident_says("rogue", "Contained", "True", "Isolated")
-            .await?;
+        fixture.log.scan_hosts(ROGUE_IP, 2, SCANNED_HOSTS)?;
+        let second = fixture.until_isolated("rogue").await?;
         assert_ne!(second.name_any(), first.name_any());
-        scene.label_is("rogue", Some(&second.name_any())).await
+        fixture
+            .until_quarantine_label("rogue", Some(&second.name_any()))
+            .await
     })
     .await
 }
@@ -74,26 +67,24 @@ async fn a_job_that_said_suspend_false_is_restored_to_false() -> anyhow::Result<
 
 /// Quarantines a Job's pod so that the Job is suspended, releases it, and compares the Job.
 async fn restores_exactly(spec: Value) -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        let pod = scene.rogue_job(spec, json!({})).await?;
-        let before = serde_json::to_value(scene.get_job().await?.spec)?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        survive(scene, &pod, ROGUE_IP).await?;
-        let suspended = serde_json::to_value(scene.suspend_is(true).await?.spec)?;
+    with_fixture(&[], async |fixture| {
+        let pod = fixture.create_rogue_job(spec, json!({})).await?;
+        let before = serde_json::to_value(fixture.get::<Job>("work").await?.spec)?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        open_connection_after_isolation(fixture, &pod, ROGUE_IP).await?;
+        let suspended = serde_json::to_value(fixture.until_job_suspend(true).await?.spec)?;
         assert_ne!(before, suspended);
 
-        let incident = noted(scene, &pod).await?;
-        scene.decide(&incident, "Release").await?;
-        let closed = scene
-            .incident_says(&pod, "Closed", "True", "Released")
-            .await?;
-        assert!(results(&closed, ActionKind::Restore).contains(&ActionResult::Succeeded));
-        let restored = scene.suspend_is(false).await?;
+        let incident = until_suspended(fixture, &pod).await?;
+        fixture.decide(&incident, "Release").await?;
+        let closed = fixture.until_released(&pod).await?;
+        assert!(action_results(&closed, ActionKind::Restore).contains(&ActionResult::Succeeded));
+        let restored = fixture.until_job_suspend(false).await?;
         assert_eq!(serde_json::to_value(&restored.spec)?, before);
-        let replacement = scene.pod_of_job("work").await?;
-        scene.label_is(&replacement, None).await?;
-        scene
-            .run_says("rogue", "Ready", "True", "GuardrailsInPlace")
+        let replacement = fixture.pod_of_job("work").await?;
+        fixture.until_quarantine_label(&replacement, None).await?;
+        fixture
+            .run_condition("rogue", "Ready", "True", "GuardrailsInPlace")
             .await?;
         Ok(())
     })
@@ -102,15 +93,15 @@ async fn restores_exactly(spec: Value) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_job_that_somebody_resumed_meanwhile_stays_resumed() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        let pod = scene.rogue_job(json!({}), json!({})).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        survive(scene, &pod, ROGUE_IP).await?;
-        let incident = noted(scene, &pod).await?;
-        scene
-            .incident_says(&pod, "Contained", "True", "PodGone")
+    with_fixture(&[], async |fixture| {
+        let pod = fixture.create_rogue_job(json!({}), json!({})).await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        open_connection_after_isolation(fixture, &pod, ROGUE_IP).await?;
+        let incident = until_suspended(fixture, &pod).await?;
+        fixture
+            .incident_condition(&pod, "Contained", "True", "PodGone")
             .await?;
-        scene
+        fixture
             .env
             .kubectl(&[
                 "patch",
@@ -120,16 +111,14 @@ async fn a_job_that_somebody_resumed_meanwhile_stays_resumed() -> anyhow::Result
                 r#"{"spec":{"suspend":false}}"#,
             ])
             .await?;
-        scene.decide(&incident, "Release").await?;
-        let closed = scene
-            .incident_says(&pod, "Closed", "True", "Released")
-            .await?;
+        fixture.decide(&incident, "Release").await?;
+        let closed = fixture.until_released(&pod).await?;
         // It is what it was before, whoever saw to that.
         assert_eq!(
-            results(&closed, ActionKind::Restore).last(),
+            action_results(&closed, ActionKind::Restore).last(),
             Some(&ActionResult::Succeeded)
         );
-        scene.suspend_is(false).await?;
+        fixture.until_job_suspend(false).await?;
         Ok(())
     })
     .await
@@ -138,104 +127,90 @@ async fn a_job_that_somebody_resumed_meanwhile_stays_resumed() -> anyhow::Result
 #[tokio::test]
 async fn a_job_stays_suspended_for_a_second_incident_whose_pod_went_with_it() -> anyhow::Result<()>
 {
-    with_scene(&[], async |scene| {
-        let (first, second) = two_pods_of_a_job(scene).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        scene.log.scan_hosts(SECOND_IP, 0, MANY)?;
-        let other = scene
-            .incident_says(&second, "Contained", "True", "Isolated")
-            .await?;
-        survive(scene, &first, ROGUE_IP).await?;
-        let incident = noted(scene, &first).await?;
-        let other = scene
-            .wait_incident(&second, "its pod is gone", |i| {
-                says(conditions(i), "Contained", "True", "PodGone") && i.uid() == other.uid()
+    with_fixture(&[], async |fixture| {
+        let (first, second) = two_pods_of_a_job(fixture).await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        fixture.log.scan_hosts(SECOND_IP, 0, SCANNED_HOSTS)?;
+        let other = fixture.until_isolated(&second).await?;
+        open_connection_after_isolation(fixture, &first, ROGUE_IP).await?;
+        let incident = until_suspended(fixture, &first).await?;
+        let other = fixture
+            .until_incident(&second, "its pod is gone", |i| {
+                has_condition(incident_conditions(i), "Contained", "True", "PodGone")
+                    && i.uid() == other.uid()
             })
             .await?;
-        assert_eq!(results(&other, ActionKind::Suspend), []);
+        assert_eq!(action_results(&other, ActionKind::Suspend), []);
 
-        scene.decide(&incident, "Release").await?;
-        let closed = scene
-            .incident_says(&first, "Closed", "True", "Released")
-            .await?;
+        fixture.decide(&incident, "Release").await?;
+        let closed = fixture.until_released(&first).await?;
         assert_eq!(
-            results(&closed, ActionKind::Restore).last(),
+            action_results(&closed, ActionKind::Restore).last(),
             Some(&ActionResult::Skipped)
         );
-        scene.suspend_is(true).await?;
-        scene.decide(&other, "Release").await?;
-        scene
-            .incident_says(&second, "Closed", "True", "Released")
-            .await?;
-        scene.suspend_is(false).await?;
+        fixture.until_job_suspend(true).await?;
+        fixture.decide(&other, "Release").await?;
+        fixture.until_released(&second).await?;
+        fixture.until_job_suspend(false).await?;
         Ok(())
     })
     .await
 }
 
 /// A Job of two pods with the addresses of the two rogues, and the run `rogue` over it.
-async fn two_pods_of_a_job(scene: &Scene) -> anyhow::Result<(String, String)> {
-    let first = scene
-        .rogue_job(json!({ "parallelism": 2 }), json!({}))
+async fn two_pods_of_a_job(fixture: &ApiFixture) -> anyhow::Result<(String, String)> {
+    let first = fixture
+        .create_rogue_job(json!({ "parallelism": 2 }), json!({}))
         .await?;
-    let pods = scene.pods();
-    let selector = ListParams::default().labels("batch.kubernetes.io/job-name=work");
-    let second = wait_for("the second pod", LIMIT, async || {
-        let list = pods.list(&selector).await.map_err(|e| e.to_string())?;
-        let mut names = list.items.iter().map(ResourceExt::name_any);
-        let other = names.find(|name| *name != first);
-        other.ok_or_else(|| "one pod".to_owned())
-    })
-    .await?;
-    set_pod_ip(&scene.env.client, &scene.env.namespace, &second, SECOND_IP).await?;
-    scene.settle().await?;
+    let of_job = "batch.kubernetes.io/job-name=work";
+    let second = fixture.until_pod_with(of_job, |name| name != first).await?;
+    fixture.set_pod_ip(&second, SECOND_IP).await?;
+    fixture.sync().await?;
     Ok((first, second))
 }
 
 /// Waits for the isolation, and lets a connection begin after it.
-async fn survive(scene: &Scene, pod: &str, ip: &str) -> anyhow::Result<()> {
-    scene
-        .incident_says(pod, "Verified", "Unknown", "AwaitingProof")
+async fn open_connection_after_isolation(
+    fixture: &ApiFixture,
+    pod: &str,
+    ip: &str,
+) -> anyhow::Result<()> {
+    fixture
+        .incident_condition(pod, "Verified", "Unknown", "AwaitingProof")
         .await?;
-    scene
+    fixture
         .log
         .answered(ip, Timestamp::now() + Duration::from_secs(5))
 }
 
-/// Waits until the suspension is in the record.
-async fn noted(scene: &Scene, pod: &str) -> anyhow::Result<Incident> {
-    scene
-        .wait_incident(pod, "the suspension is noted", |incident| {
-            results(incident, ActionKind::Suspend) == [ActionResult::Succeeded]
-        })
+/// Waits until the Incident records that the Job was suspended.
+async fn until_suspended(fixture: &ApiFixture, pod: &str) -> anyhow::Result<Incident> {
+    fixture
+        .until_action(pod, ActionKind::Suspend, &[ActionResult::Succeeded])
         .await
 }
 
 #[tokio::test]
 async fn a_pod_of_a_released_template_run_is_not_held_by_its_own_guard() -> anyhow::Result<()> {
-    with_scene(&[], async |scene| {
-        let target = json!({ "template": { "pod": { "spec": {
-            "containers": [{ "name": "agent", "image": "registry.invalid/agent:1" }],
-        }}}});
-        scene.run_over("made", target, json!({})).await?;
+    with_fixture(&[], async |fixture| {
+        let target = build::template_target();
+        fixture.create_run_for("made", target, json!({})).await?;
         let job = "yellowjack-run-made";
-        let pod = scene.pod_of_job(job).await?;
-        set_pod_ip(&scene.env.client, &scene.env.namespace, &pod, ROGUE_IP).await?;
-        scene.settle().await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        survive(scene, &pod, ROGUE_IP).await?;
-        let incident = noted(scene, &pod).await?;
-        let jobs: Api<Job> = scene.env.api();
+        let pod = fixture.pod_of_job(job).await?;
+        fixture.set_pod_ip(&pod, ROGUE_IP).await?;
+        fixture.sync().await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        open_connection_after_isolation(fixture, &pod, ROGUE_IP).await?;
+        let incident = until_suspended(fixture, &pod).await?;
+        let jobs: Api<Job> = fixture.api();
         let suspended = jobs.get(job).await?.spec.and_then(|spec| spec.suspend);
         assert_eq!(suspended, Some(true), "the controller let it run again");
-        scene.decide(&incident, "Release").await?;
-        scene
-            .incident_says(&pod, "Closed", "True", "Released")
-            .await?;
+        fixture.decide(&incident, "Release").await?;
+        fixture.until_released(&pod).await?;
         let resumed = jobs.get(job).await?;
         assert_eq!(resumed.spec.and_then(|spec| spec.suspend), Some(false));
-        let next = scene.pod_of_job(job).await?;
-        let found = scene.pods().get(&next).await?;
+        let next = fixture.pod_of_job(job).await?;
+        let found = fixture.pods().get(&next).await?;
         assert!(!found.labels().contains_key(labels::QUARANTINE));
         Ok(())
     })

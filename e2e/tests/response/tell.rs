@@ -14,10 +14,9 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use yellowjack::testing::observability::{Kind, Metric};
+use yellowjack_e2e::fixture::{ApiFixture, Fixture, LIMIT, ROGUE_IP, SCANNED_HOSTS};
 use yellowjack_e2e::proxy::{Fault, Matcher};
 use yellowjack_e2e::{wait_for, with_namespace};
-
-use crate::scene::{LIMIT, MANY, ROGUE_IP, Scene};
 
 /// 32 bytes.
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -143,26 +142,26 @@ impl Receiver {
     }
 }
 
-/// Runs a test with a scene whose operator tells this receiver.
+/// Runs a test with a fixture whose operator tells this receiver.
 async fn with_receiver<F>(more: &[&str], test: F) -> anyhow::Result<()>
 where
-    F: AsyncFnOnce(&mut Scene, &Receiver) -> anyhow::Result<()>,
+    F: AsyncFnOnce(&mut ApiFixture, &Receiver) -> anyhow::Result<()>,
 {
     with_namespace(async |env| {
         let receiver = Receiver::start().await?;
         let flags = receiver.flags();
         let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         flags.extend_from_slice(more);
-        let mut scene = Scene::start(env, &flags).await?;
-        test(&mut scene, &receiver).await
+        let mut fixture = ApiFixture::start(env, &flags).await?;
+        test(&mut fixture, &receiver).await
     })
     .await
 }
 
 /// The reasons of Events about an object, as kubectl shows them, once this one is among them.
-async fn events_about(scene: &Scene, object: &str, reason: &str) -> anyhow::Result<String> {
+async fn events_about(fixture: &ApiFixture, object: &str, reason: &str) -> anyhow::Result<String> {
     wait_for(&format!("{reason} about {object}"), LIMIT, async || {
-        let shown = scene.env.kubectl(&["events", "--for", object]).await;
+        let shown = fixture.env.kubectl(&["events", "--for", object]).await;
         let shown = shown.map_err(|error| format!("{error:#}"))?;
         if shown.contains(reason) {
             Ok(shown)
@@ -175,14 +174,12 @@ async fn events_about(scene: &Scene, object: &str, reason: &str) -> anyhow::Resu
 
 #[tokio::test]
 async fn an_incident_is_told_in_events_to_alertmanager_and_to_a_webhook() -> anyhow::Result<()> {
-    with_receiver(&[], async |scene, receiver| {
-        scene
-            .rogue_pod(json!({ "trace": { "episode": "e-9" } }))
+    with_receiver(&[], async |fixture, receiver| {
+        fixture
+            .create_rogue_pod(json!({ "trace": { "episode": "e-9" } }))
             .await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        let incident = scene
-            .incident_says("rogue", "Contained", "True", "Isolated")
-            .await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
+        let incident = fixture.until_isolated("rogue").await?;
         let name = incident.name_any();
 
         for (object, reason) in [
@@ -191,7 +188,7 @@ async fn an_incident_is_told_in_events_to_alertmanager_and_to_a_webhook() -> any
             (format!("incident/{name}"), "PodContained"),
             ("agentrun/rogue".to_owned(), "PodContained"),
         ] {
-            let shown = events_about(scene, &object, reason).await?;
+            let shown = events_about(fixture, &object, reason).await?;
             assert!(shown.contains("Warning"), "{shown}");
         }
 
@@ -210,13 +207,13 @@ async fn an_incident_is_told_in_events_to_alertmanager_and_to_a_webhook() -> any
             "HorizontalScan"
         );
 
-        scene.decide(&incident, "Release").await?;
+        fixture.decide(&incident, "Release").await?;
         receiver.told("released").await?;
         let ended = receiver.alert(false).await?;
         assert_eq!(ended["labels"], alert["labels"]);
-        events_about(scene, &format!("incident/{name}"), "IncidentReleased").await?;
-        let noted = scene
-            .wait_incident("rogue", "the release is noted as told", |incident| {
+        events_about(fixture, &format!("incident/{name}"), "IncidentReleased").await?;
+        let noted = fixture
+            .until_incident("rogue", "the release is noted as told", |incident| {
                 let status = incident.status.as_ref();
                 status.is_some_and(|status| status.notified.contains_key("Released"))
             })
@@ -244,23 +241,19 @@ async fn an_incident_is_told_in_events_to_alertmanager_and_to_a_webhook() -> any
 #[tokio::test]
 async fn what_was_told_and_not_noted_before_a_kill_is_told_again_under_its_id() -> anyhow::Result<()>
 {
-    with_receiver(&[], async |scene, receiver| {
+    with_receiver(&[], async |fixture, receiver| {
         let notes = Matcher::method(Method::PATCH)
             .containing("/incidents/")
             .containing("notifier");
         let away = Fault::Reply(StatusCode::SERVICE_UNAVAILABLE);
-        scene.proxy.fail_times(notes, away, 100_000);
-        scene.rogue_pod(json!({})).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
-        scene
-            .incident_says("rogue", "Contained", "True", "Isolated")
-            .await?;
+        fixture.proxy.fail_times(notes, away, 100_000);
+        fixture.isolated_rogue_pod().await?;
         let before = receiver.told("contained").await?;
 
         let flags = receiver.flags();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        scene.proxy.clear();
-        scene.restart(&flags).await?;
+        fixture.proxy.clear();
+        fixture.restart(&flags).await?;
         let detected = before.first().context("nothing was told")?.id.clone();
         wait_for("the same id again", LIMIT, async || {
             let heard = receiver.heard_at("/hook");
@@ -272,8 +265,8 @@ async fn what_was_told_and_not_noted_before_a_kill_is_told_again_under_its_id() 
             }
         })
         .await?;
-        scene
-            .wait_incident("rogue", "noted as told", |incident| {
+        fixture
+            .until_incident("rogue", "noted as told", |incident| {
                 let status = incident.status.as_ref();
                 status.is_some_and(|status| status.notified.contains_key("Contained"))
             })
@@ -289,9 +282,9 @@ async fn the_metrics_that_are_served_have_listed_labels_only() -> anyhow::Result
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
     drop(listener);
-    with_receiver(&["--listen", &address], async |scene, receiver| {
-        scene.rogue_pod(json!({})).await?;
-        scene.log.scan_hosts(ROGUE_IP, 0, MANY)?;
+    with_receiver(&["--listen", &address], async |fixture, receiver| {
+        fixture.create_rogue_pod(json!({})).await?;
+        fixture.log.scan_hosts(ROGUE_IP, 0, SCANNED_HOSTS)?;
         receiver.told("detected").await?;
         let url = format!("http://{address}/metrics").parse()?;
         let client = yellowjack::testing::cluster::connect_plain(&url)?;

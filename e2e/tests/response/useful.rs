@@ -2,12 +2,13 @@
 //! format that they are in, the same lines are a log that speaks.
 
 use std::time::Duration;
+use yellowjack::testing::api::AgentRun;
 
 use serde_json::json;
+use yellowjack_e2e::build;
+use yellowjack_e2e::fixture::{ApiFixture, Fixture, HONEST_IP, LIMIT, with_node_agents};
 use yellowjack_e2e::lines::EgressLog;
-use yellowjack_e2e::{set_pod_ip, wait_for, with_namespace};
-
-use crate::scene::{HONEST_IP, LIMIT, Scene, with_agents};
+use yellowjack_e2e::{wait_for, with_namespace};
 
 /// What is judged over five times as long is judged after 20 s.
 const SHORT: &str = "4s";
@@ -64,7 +65,7 @@ fn lines(line: impl Fn(u32) -> String) -> String {
 async fn reading(
     (format, stale_after): (&str, &str),
     text: &str,
-    body: impl AsyncFnOnce(&Scene) -> anyhow::Result<()>,
+    body: impl AsyncFnOnce(&ApiFixture) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     with_namespace(async |env| {
         let log = EgressLog::create()?;
@@ -78,17 +79,17 @@ async fn reading(
             "--stale-after",
             stale_after,
         ];
-        body(&Scene::start_with(env, log, &flags).await?).await
+        body(&ApiFixture::start_with_log(env, log, &flags).await?).await
     })
     .await
 }
 
 /// SignalsFresh is False, names the log, the format and what it looks like, and the glance shows it.
-async fn is_not_understood(scene: &Scene, format: &str, look: &str) -> anyhow::Result<()> {
-    let said = scene
-        .run_says("honest", "SignalsFresh", "False", "NotUnderstood")
+async fn is_not_understood(fixture: &ApiFixture, format: &str, look: &str) -> anyhow::Result<()> {
+    let said = fixture
+        .run_condition("honest", "SignalsFresh", "False", "NotUnderstood")
         .await?;
-    let path = scene.log.path().display().to_string();
+    let path = fixture.log.path().display().to_string();
     let first = format!("{path} delivers lines, none of them readable as {format}");
     for part in [first.as_str(), look] {
         assert!(said.contains(part), "{part} is not in: {said}");
@@ -100,19 +101,19 @@ async fn is_not_understood(scene: &Scene, format: &str, look: &str) -> anyhow::R
 async fn a_hubble_file_that_is_read_as_zeek_is_named_and_read_as_hubble_it_is_watched()
 -> anyhow::Result<()> {
     let text = lines(|nth| hubble_line(nth, true));
-    reading(("zeek", LONG), &text, async |scene| {
-        scene.settle().await?;
+    reading(("zeek", LONG), &text, async |fixture| {
+        fixture.sync().await?;
         is_not_understood(
-            scene,
+            fixture,
             "zeek",
             "they look like hubble: name the format hubble",
         )
         .await?;
         // The guardrails stand, which is what Ready says; the column says that nothing is seen.
-        scene
-            .run_says("honest", "Ready", "True", "GuardrailsInPlace")
+        fixture
+            .run_condition("honest", "Ready", "True", "GuardrailsInPlace")
             .await?;
-        let columns = scene.env.kubectl(&["get", "ar", "honest"]).await?;
+        let columns = fixture.env.kubectl(&["get", "ar", "honest"]).await?;
         let mut rows = columns
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -129,9 +130,9 @@ async fn a_hubble_file_that_is_read_as_zeek_is_named_and_read_as_hubble_it_is_wa
         Ok(())
     })
     .await?;
-    reading(("hubble", LONG), &text, async |scene| {
-        scene
-            .run_says("honest", "SignalsFresh", "True", "SourcesFresh")
+    reading(("hubble", LONG), &text, async |fixture| {
+        fixture
+            .run_condition("honest", "SignalsFresh", "True", "SourcesFresh")
             .await?;
         Ok(())
     })
@@ -141,16 +142,20 @@ async fn a_hubble_file_that_is_read_as_zeek_is_named_and_read_as_hubble_it_is_wa
 #[tokio::test]
 async fn an_applications_log_and_flows_of_another_kind_are_not_taken_for_a_log()
 -> anyhow::Result<()> {
-    reading(("hubble", LONG), &lines(application_line), async |scene| {
-        is_not_understood(scene, "hubble", "they look like a program's own messages").await
+    reading(
+        ("hubble", LONG),
+        &lines(application_line),
+        async |fixture| {
+            is_not_understood(fixture, "hubble", "they look like a program's own messages").await
+        },
+    )
+    .await?;
+    reading(("zeek", LONG), &lines(netflow_line), async |fixture| {
+        is_not_understood(fixture, "zeek", "they look like JSON of another program").await
     })
     .await?;
-    reading(("zeek", LONG), &lines(netflow_line), async |scene| {
-        is_not_understood(scene, "zeek", "they look like JSON of another program").await
-    })
-    .await?;
-    reading(("zeek", LONG), &lines(table_line), async |scene| {
-        is_not_understood(scene, "zeek", "they look like columns between tabs").await
+    reading(("zeek", LONG), &lines(table_line), async |fixture| {
+        is_not_understood(fixture, "zeek", "they look like columns between tabs").await
     })
     .await
 }
@@ -158,15 +163,18 @@ async fn an_applications_log_and_flows_of_another_kind_are_not_taken_for_a_log()
 #[tokio::test]
 async fn flows_whose_addresses_were_masked_are_of_no_use_until_they_have_them_again()
 -> anyhow::Result<()> {
-    reading(("hubble", SHORT), "", async |scene| {
+    reading(("hubble", SHORT), "", async |fixture| {
         let mut nth = 0;
         let mut says = async |status: &str, with_addresses: bool| {
             wait_for(&format!("SignalsFresh={status}"), LIMIT, async || {
                 nth += 1;
                 let line = hubble_line(nth, with_addresses) + "\n";
-                scene.log.append(&line).map_err(|error| error.to_string())?;
-                let run = scene
-                    .get_run("honest")
+                fixture
+                    .log
+                    .append(&line)
+                    .map_err(|error| error.to_string())?;
+                let run = fixture
+                    .get::<AgentRun>("honest")
                     .await
                     .map_err(|error| error.to_string())?;
                 let conditions = run
@@ -199,26 +207,13 @@ async fn flows_whose_addresses_were_masked_are_of_no_use_until_they_have_them_ag
 
 #[tokio::test]
 async fn an_agent_says_in_its_lease_that_its_log_is_not_understood() -> anyhow::Result<()> {
-    with_agents(&["node-1"], &[], async |scene| {
-        let mut pod = yellowjack_e2e::pod("honest-0", &[("app", "honest")])?;
-        if let Some(spec) = pod.spec.as_mut() {
-            spec.node_name = Some("node-1".to_owned());
-        }
-        scene
-            .pods()
-            .create(&kube::api::PostParams::default(), &pod)
-            .await?;
-        set_pod_ip(
-            &scene.env.client,
-            &scene.env.namespace,
-            "honest-0",
-            HONEST_IP,
-        )
-        .await?;
+    with_node_agents(&["node-1"], &[], async |fixture| {
+        let pod = build::pod_on_node("honest-0", "honest", "node-1")?;
+        fixture.start_pod(&pod, HONEST_IP).await?;
         // Agents of this test read ulogd.
-        scene.log.append(&lines(|nth| hubble_line(nth, true)))?;
-        let said = scene
-            .run_says("honest", "SignalsFresh", "False", "NotUnderstood")
+        fixture.log.append(&lines(|nth| hubble_line(nth, true)))?;
+        let said = fixture
+            .run_condition("honest", "SignalsFresh", "False", "NotUnderstood")
             .await?;
         for part in [
             "node-1: ",
@@ -227,9 +222,9 @@ async fn an_agent_says_in_its_lease_that_its_log_is_not_understood() -> anyhow::
         ] {
             assert!(said.contains(part), "{part} is not in: {said}");
         }
-        scene.log.chatter(HONEST_IP, Duration::from_secs(20))?;
-        scene
-            .run_says("honest", "SignalsFresh", "True", "SourcesFresh")
+        fixture.log.chatter(HONEST_IP, Duration::from_secs(20))?;
+        fixture
+            .run_condition("honest", "SignalsFresh", "True", "SourcesFresh")
             .await?;
         Ok(())
     })

@@ -11,13 +11,14 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::task::JoinHandle;
 use yellowjack::testing::api::{Incident, labels};
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::node::TestNode;
 use yellowjack_e2e::recording::moved_line;
 use yellowjack_e2e::standin::StandinMode;
 use yellowjack_e2e::wait_for;
 
 use crate::disturbed::{scanning, successor};
-use crate::stage::{LIMIT, REFUSING_NETWORK, Setup, Stage, on_stage_of};
+use crate::fixture::{NodeFixture, REFUSING_NETWORK, Setup, with_setup};
 
 const OFF_S: i64 = 300;
 const COPY_EVERY: Duration = Duration::from_millis(20);
@@ -74,11 +75,11 @@ fn copy(from: &mut File, to: &mut File, rest: &mut String, shift_us: i64) -> any
 }
 
 /// Nobody has an Incident or the label.
-async fn nobody_is_blamed(stage: &Stage) -> anyhow::Result<()> {
-    let incidents: Api<Incident> = stage.env.api();
+async fn nobody_is_blamed(fixture: &NodeFixture) -> anyhow::Result<()> {
+    let incidents: Api<Incident> = fixture.api();
     let all = incidents.list(&ListParams::default()).await?.items;
     ensure!(all.is_empty(), "there are Incidents: {all:?}");
-    let pods: Api<Pod> = stage.env.api();
+    let pods: Api<Pod> = fixture.api();
     for pod in pods.list(&ListParams::default()).await? {
         ensure!(
             !pod.labels().contains_key(labels::QUARANTINE),
@@ -99,17 +100,17 @@ async fn off(skew_s: i64, words: &str) -> anyhow::Result<()> {
         skew_s,
         cluster_policies: false,
     };
-    on_stage_of(setup, async |stage| {
+    with_setup(setup, async |fixture| {
         // Nothing ends it: as fast as it can it would fill the log faster than the copy follows.
         let scan =
             format!("while true; do nmap -n -Pn -sT --max-rate 300 -p 22 {REFUSING_NETWORK}; done");
-        let rogue = stage.rogue_pod(&scan).await?;
-        scanning(stage, &rogue, 200).await?;
+        let rogue = fixture.start_rogue_pod(&scan).await?;
+        scanning(fixture, &rogue, 200).await?;
         wait_for(
             "the agent to say that the clock is off",
             LIMIT,
             async || {
-                let agent = stage.agent.lock().await;
+                let agent = fixture.agent.lock().await;
                 let log = agent.as_ref().map(yellowjack_e2e::Operator::log);
                 let text = log.transpose().map_err(|error| format!("{error:#}"))?;
                 let text = text.unwrap_or_default();
@@ -121,11 +122,11 @@ async fn off(skew_s: i64, words: &str) -> anyhow::Result<()> {
             },
         )
         .await?;
-        let second = successor(stage, &rogue).await?;
-        let before = stage.arrivals(&second)?.len();
-        scanning(stage, &second, before + 1000).await?;
-        nobody_is_blamed(stage).await?;
-        let lost = stage.honest_lost().await?;
+        let second = successor(fixture, &rogue).await?;
+        let before = fixture.arrivals_of(&second)?.len();
+        scanning(fixture, &second, before + 1000).await?;
+        nobody_is_blamed(fixture).await?;
+        let lost = fixture.honest_packets_lost().await?;
         ensure!(lost == 0, "the honest run lost {lost} packets");
         Ok(())
     })

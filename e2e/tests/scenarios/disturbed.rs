@@ -7,11 +7,12 @@ use anyhow::ensure;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::DeleteParams;
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::proxy::KillTime;
 use yellowjack_e2e::standin::StandinMode;
 use yellowjack_e2e::{Operator, wait_for};
 
-use crate::stage::{LIMIT, REFUSING_NETWORK, Rogue, Stage, on_stage};
+use crate::fixture::{NodeFixture, REFUSING_NETWORK, Rogue, with_node_fixture};
 
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(30);
@@ -23,39 +24,34 @@ fn slow_scan() -> String {
 
 /// The end of each of these: isolated, nothing more gets out though the pod tries, all honest packets
 /// arrived.
-async fn ends(stage: &Stage, name: &str, rogue: &Rogue) -> anyhow::Result<()> {
-    stage.isolated(&rogue.pod).await?;
-    stage
-        .incident_says(&rogue.pod, "Contained", "True", &["Isolated"])
-        .await?;
-    stage.quiet(rogue).await?;
-    stage.tries_on(rogue).await?;
-    stage
-        .incident_says(&rogue.pod, "Verified", "True", &["Verified"])
-        .await?;
-    let mut row = stage.measure(name, rogue, |_| false)?;
+async fn ends(fixture: &NodeFixture, name: &str, rogue: &Rogue) -> anyhow::Result<()> {
+    fixture.until_verified(rogue).await?;
+    let mut row = fixture.measure(name, rogue, |_| false)?;
     // The bar is for a whole operator: with a part away these times are what it was away.
     row.mode = format!("{}, disturbed", row.mode);
-    stage.conclude(row).await
+    fixture.conclude(row).await
 }
 
 /// Waits until the controller has died as it was told, and starts it again.
-pub async fn revive(stage: &Stage) -> anyhow::Result<()> {
+pub async fn revive(fixture: &NodeFixture) -> anyhow::Result<()> {
     wait_for("the controller's death", LIMIT, async || {
-        if stage.proxy.kill_pending() {
+        if fixture.proxy.kill_pending() {
             Err("it lives".to_owned())
         } else {
             Ok(())
         }
     })
     .await?;
-    stage.start_controller().await
+    fixture.start_controller().await
 }
 
 /// Waits until so many packets of a scan have arrived.
-pub async fn scanning(stage: &Stage, rogue: &Rogue, count: usize) -> anyhow::Result<()> {
+pub async fn scanning(fixture: &NodeFixture, rogue: &Rogue, count: usize) -> anyhow::Result<()> {
     wait_for("the scan to be under way", LIMIT, async || {
-        let seen = stage.arrivals(rogue).map_err(|e| format!("{e:#}"))?.len();
+        let seen = fixture
+            .arrivals_of(rogue)
+            .map_err(|e| format!("{e:#}"))?
+            .len();
         if seen >= count {
             Ok(())
         } else {
@@ -66,8 +62,8 @@ pub async fn scanning(stage: &Stage, rogue: &Rogue, count: usize) -> anyhow::Res
 }
 
 /// Deletes a pod at once, and starts an honest one with its address.
-pub async fn successor(stage: &Stage, rogue: &Rogue) -> anyhow::Result<Rogue> {
-    let pods: Api<Pod> = stage.env.api();
+pub async fn successor(fixture: &NodeFixture, rogue: &Rogue) -> anyhow::Result<Rogue> {
+    let pods: Api<Pod> = fixture.api();
     pods.delete(&rogue.pod, &DeleteParams::default().grace_period(0))
         .await?;
     wait_for("the address to be free", LIMIT, async || {
@@ -79,17 +75,19 @@ pub async fn successor(stage: &Stage, rogue: &Rogue) -> anyhow::Result<Rogue> {
         }
     })
     .await?;
-    stage.node.give_next(rogue.address.parse()?)?;
-    stage.run("second", "203.0.113.0/24").await?;
+    fixture.node.give_next(rogue.address.parse()?)?;
+    fixture.create_run_to("second", "203.0.113.0/24").await?;
     let requests = "toolbox get -count 0 -interval 100ms http://203.0.113.10/bytes/1000";
-    stage.pod("second", "second", requests).await?;
-    let second = stage.addresses("second").await?;
+    fixture
+        .create_gated_pod("second", "second", requests)
+        .await?;
+    let second = fixture.addresses_of("second").await?;
     ensure!(
         second.address == rogue.address,
         "the address was not given again"
     );
-    stage.guarded("second", 1).await?;
-    stage.open_gate(&second.address).await?;
+    fixture.until_guarded("second", 1).await?;
+    fixture.open_gate(&second.address).await?;
     Ok(second)
 }
 
@@ -102,9 +100,9 @@ async fn a_controller_killed_on_the_ladder_goes_on_after_its_restart() -> anyhow
         ("after the label", KillTime::After, "/pods/rogue"),
         ("after a record", KillTime::After, "/status"),
     ] {
-        on_stage(StandinMode::Packet, &[], async |stage| {
-            let pid = stage.controller.lock().await.as_ref().map(Operator::pid);
-            let rogue = stage.rogue_pod_waiting(&slow_scan()).await?;
+        with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+            let pid = fixture.controller.lock().await.as_ref().map(Operator::pid);
+            let rogue = fixture.create_rogue_pod(&slow_scan()).await?;
             let path = if path == "/status" {
                 "/incidents/rogue".to_owned()
             } else {
@@ -117,12 +115,12 @@ async fn a_controller_killed_on_the_ladder_goes_on_after_its_restart() -> anyhow
             } else {
                 1
             };
-            stage
+            fixture
                 .proxy
                 .kill_at_write_of(&only, nth, time, pid.unwrap_or_default());
-            stage.open_gate(&rogue.address).await?;
-            revive(stage).await?;
-            ends(stage, &format!("controller killed {place}"), &rogue).await
+            fixture.open_gate(&rogue.address).await?;
+            revive(fixture).await?;
+            ends(fixture, &format!("controller killed {place}"), &rogue).await
         })
         .await?;
     }
@@ -131,58 +129,58 @@ async fn a_controller_killed_on_the_ladder_goes_on_after_its_restart() -> anyhow
 
 #[tokio::test]
 async fn an_agent_restarted_during_a_scan_finds_it_all_the_same() -> anyhow::Result<()> {
-    on_stage(StandinMode::Packet, &[], async |stage| {
-        let rogue = stage.rogue_pod(&slow_scan()).await?;
-        scanning(stage, &rogue, 10).await?;
-        *stage.agent.lock().await = None;
-        scanning(stage, &rogue, 20).await?;
-        stage.start_agent().await?;
-        ends(stage, "agent killed and restarted", &rogue).await
+    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+        let rogue = fixture.start_rogue_pod(&slow_scan()).await?;
+        scanning(fixture, &rogue, 10).await?;
+        *fixture.agent.lock().await = None;
+        scanning(fixture, &rogue, 20).await?;
+        fixture.start_agent().await?;
+        ends(fixture, "agent killed and restarted", &rogue).await
     })
     .await
 }
 
 #[tokio::test]
 async fn a_log_rotated_during_a_scan_costs_nothing() -> anyhow::Result<()> {
-    on_stage(StandinMode::Packet, &[], async |stage| {
-        let rogue = stage.rogue_pod(&slow_scan()).await?;
-        scanning(stage, &rogue, 15).await?;
-        stage.node.rotate_egress_log()?;
-        ends(stage, "log rotated", &rogue).await
+    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+        let rogue = fixture.start_rogue_pod(&slow_scan()).await?;
+        scanning(fixture, &rogue, 15).await?;
+        fixture.node.rotate_egress_log()?;
+        ends(fixture, "log rotated", &rogue).await
     })
     .await
 }
 
 #[tokio::test]
 async fn what_was_found_while_the_api_server_was_away_is_acted_on_after() -> anyhow::Result<()> {
-    on_stage(StandinMode::Packet, &[], async |stage| {
-        let rogue = stage.rogue_pod(&slow_scan()).await?;
-        scanning(stage, &rogue, 10).await?;
-        stage.node.signal("kube-apiserver", "STOP")?;
+    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+        let rogue = fixture.start_rogue_pod(&slow_scan()).await?;
+        scanning(fixture, &rogue, 10).await?;
+        fixture.node.signal("kube-apiserver", "STOP")?;
         let away = wait_for("the API server's absence to pass", AWAY, async || {
             Err::<(), _>("it is away".to_owned())
         })
         .await;
-        stage.node.signal("kube-apiserver", "CONT")?;
+        fixture.node.signal("kube-apiserver", "CONT")?;
         ensure!(away.is_err(), "the wait ended early");
-        ends(stage, "API server away for 30 s", &rogue).await
+        ends(fixture, "API server away for 30 s", &rogue).await
     })
     .await
 }
 
 #[tokio::test]
 async fn an_honest_pod_with_the_address_of_a_rogue_one_is_left_alone() -> anyhow::Result<()> {
-    on_stage(StandinMode::Packet, &[], async |stage| {
+    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
         let script = format!("while true; do nmap -n -Pn -sT -p 22 {REFUSING_NETWORK}; done");
-        let rogue = stage.rogue_pod(&script).await?;
-        stage.isolated(&rogue.pod).await?;
-        let second = successor(stage, &rogue).await?;
-        let pods: Api<Pod> = stage.env.api();
-        let before = stage.arrivals(&second)?.len();
+        let rogue = fixture.start_rogue_pod(&script).await?;
+        fixture.until_labelled(&rogue.pod).await?;
+        let second = successor(fixture, &rogue).await?;
+        let pods: Api<Pod> = fixture.api();
+        let before = fixture.arrivals_of(&second)?.len();
         // Longer than the agent waits for late lines of the first pod.
-        scanning(stage, &second, before + 1000).await?;
+        scanning(fixture, &second, before + 1000).await?;
         ensure!(
-            stage.incidents_of("second").await?.is_empty(),
+            fixture.incidents_of("second").await?.is_empty(),
             "the honest pod has an Incident"
         );
         let labels = pods
@@ -195,7 +193,7 @@ async fn an_honest_pod_with_the_address_of_a_rogue_one_is_left_alone() -> anyhow
             !labels.contains_key(yellowjack::testing::api::labels::QUARANTINE),
             "the honest pod is in quarantine"
         );
-        let lost = stage.honest_lost().await?;
+        let lost = fixture.honest_packets_lost().await?;
         ensure!(lost == 0, "the honest run lost {lost} packets");
         Ok(())
     })

@@ -4,11 +4,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::standin::StandinMode;
 use yellowjack_e2e::wait_for;
 
+use crate::fixture::{NodeFixture, Rogue, with_node_fixture};
 use crate::packets::{LogBeforePolicies, sent_by};
-use crate::stage::{LIMIT, Rogue, Stage, on_stage};
 
 /// A private network that no run may reach. What a policy denies on the way to the Internet is an alert at
 /// most.
@@ -34,28 +35,28 @@ async fn has_sent(rogue: &Rogue, count: u64, limit: Duration) -> anyhow::Result<
 
 /// Where the rule stands behind the policies, the scan is not in the log, and nobody is isolated. Once it
 /// stands before them, as the recipe has it, the same pod is.
-async fn denied_scan(stage: &Stage, name: &str, command: &str) -> anyhow::Result<()> {
-    stage.run("rogue", "203.0.113.0/24").await?;
+async fn denied_scan(fixture: &NodeFixture, name: &str, command: &str) -> anyhow::Result<()> {
+    fixture.create_run_to("rogue", "203.0.113.0/24").await?;
     let script = format!("while true; do {command} {DENIED_NETWORK}; done");
-    stage.pod("rogue", "rogue", &script).await?;
-    stage.guarded("rogue", 1).await?;
-    let rogue = stage.addresses("rogue").await?;
-    stage.open_gate(&rogue.address).await?;
+    fixture.create_gated_pod("rogue", "rogue", &script).await?;
+    fixture.until_guarded("rogue", 1).await?;
+    let rogue = fixture.addresses_of("rogue").await?;
+    fixture.open_gate(&rogue.address).await?;
     has_sent(&rogue, UNSEEN_PACKETS, LIMIT).await?;
     ensure!(
-        stage.incidents_of(&rogue.pod).await?.is_empty(),
+        fixture.incidents_of(&rogue.pod).await?.is_empty(),
         "the pod has an Incident although its packets are not in the log"
     );
     let started = Instant::now();
     let _moved = LogBeforePolicies::start()?;
-    stage.isolated_within(&rogue.pod, DATAGRAMS_LIMIT).await?;
+    fixture
+        .until_labelled_within(&rogue.pod, DATAGRAMS_LIMIT)
+        .await?;
     println!(
         "figure drops.{name}_isolated {:.1} s",
         started.elapsed().as_secs_f64()
     );
-    let incident = stage
-        .incident_says(&rogue.pod, "Contained", "True", &["Isolated"])
-        .await?;
+    let incident = fixture.until_isolated(&rogue.pod).await?;
     let denied = incident.spec.evidence.iter().any(|entry| {
         let outcomes = entry.examples.iter().map(|example| &example.outcome);
         outcomes.into_iter().all(|outcome| outcome == "Denied") && !entry.examples.is_empty()
@@ -66,14 +67,14 @@ async fn denied_scan(stage: &Stage, name: &str, command: &str) -> anyhow::Result
         incident.spec.evidence
     );
     ensure!(
-        stage.arrivals(&rogue)?.is_empty(),
+        fixture.arrivals_of(&rogue)?.is_empty(),
         "packets of the scan got out"
     );
-    stage.tries_on(&rogue).await?;
-    stage
-        .incident_says(&rogue.pod, "Verified", "True", &["Verified"])
+    fixture.until_retry(&rogue).await?;
+    fixture
+        .incident_condition(&rogue.pod, "Verified", "True", "Verified")
         .await?;
-    let lost = stage.honest_lost().await?;
+    let lost = fixture.honest_packets_lost().await?;
     ensure!(lost == 0, "the honest run lost {lost} packets");
     Ok(())
 }
@@ -81,8 +82,8 @@ async fn denied_scan(stage: &Stage, name: &str, command: &str) -> anyhow::Result
 #[tokio::test]
 async fn a_connect_scan_that_the_guard_drops_is_isolated_where_the_log_shows_drops()
 -> anyhow::Result<()> {
-    on_stage(StandinMode::Connection, &[], async |stage| {
-        denied_scan(stage, "tcp", "nmap -n -Pn -sT -p 22").await
+    with_node_fixture(StandinMode::Connection, &[], async |fixture| {
+        denied_scan(fixture, "tcp", "nmap -n -Pn -sT -p 22").await
     })
     .await
 }
@@ -90,9 +91,9 @@ async fn a_connect_scan_that_the_guard_drops_is_isolated_where_the_log_shows_dro
 #[tokio::test]
 async fn a_udp_scan_that_the_guard_drops_is_isolated_where_the_log_shows_drops()
 -> anyhow::Result<()> {
-    on_stage(StandinMode::Packet, &[], async |stage| {
+    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
         let command = "nmap -n -Pn -sU --max-retries 1 -p 161";
-        denied_scan(stage, "udp", command).await
+        denied_scan(fixture, "udp", command).await
     })
     .await
 }

@@ -9,12 +9,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{LogParams, PostParams};
 use serde_json::json;
-use yellowjack::testing::api::{AgentRun, Incident, condition_is};
+use yellowjack::testing::api::condition_is;
+use yellowjack_e2e::fixture::{Fixture, LIMIT, incident_conditions};
 use yellowjack_e2e::lines::EgressLog;
 use yellowjack_e2e::node::running_elsewhere;
 use yellowjack_e2e::{TestEnv, wait_for, with_namespace};
-
-use crate::stage::LIMIT;
 
 /// An image with a shell, `wget` and `httpd`, which the cluster's nodes have or can pull.
 const IMAGE_VARIABLE: &str = "YELLOWJACK_TEST_IMAGE";
@@ -72,19 +71,8 @@ async fn said(env: &TestEnv) -> Result<Vec<String>, String> {
 
 /// Waits until the pod is contained, and then until it reaches the server no more.
 async fn is_cut_off(env: &TestEnv) -> anyhow::Result<()> {
-    let incidents: Api<Incident> = env.api();
-    wait_for("the pod to be contained", LIMIT, async || {
-        let list = incidents.list(&kube::api::ListParams::default()).await;
-        let list = list.map_err(|error| error.to_string())?;
-        let is_contained = |incident: &Incident| {
-            let status = incident.status.as_ref();
-            status.is_some_and(|status| condition_is(&status.conditions, "Contained"))
-        };
-        if list.items.iter().any(is_contained) {
-            Ok(())
-        } else {
-            Err(format!("{:?}", list.items))
-        }
+    env.until_any_incident("the pod to be contained", |incident| {
+        condition_is(incident_conditions(incident), "Contained")
     })
     .await?;
     wait_for("the engine to cut the pod off", CUT_LIMIT, async || {
@@ -112,18 +100,8 @@ async fn the_clusters_own_engine_cuts_off_a_pod_in_quarantine() -> anyhow::Resul
     with_namespace(async |env| {
         let serve = "echo here >/tmp/index.html; exec httpd -f -p 8080 -h /tmp";
         let server = start(&env, &image, "server", serve).await?;
-        let run = json!({
-            "apiVersion": "yellowjack.dev/v1alpha1",
-            "kind": "AgentRun",
-            "metadata": { "name": "rogue" },
-            "spec": {
-                "target": { "selector": { "matchLabels": { "app": "rogue" } } },
-                "network": { "egress": [{ "cidr": format!("{server}/32") }] },
-            },
-        });
-        let runs: Api<AgentRun> = env.api();
-        runs.create(&PostParams::default(), &serde_json::from_value(run)?)
-            .await?;
+        let spec = json!({ "network": { "egress": [{ "cidr": format!("{server}/32") }] } });
+        env.create_run("rogue", spec).await?;
         let log = EgressLog::create()?;
         let source = log.source();
         let kubeconfig = env.cluster.kubeconfig().to_owned();

@@ -3,30 +3,18 @@
 use anyhow::ensure;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, LogParams, PostParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
-use yellowjack::testing::api::{AgentRun, condition_of, labels};
+use yellowjack::testing::api::labels;
 use yellowjack_e2e::cluster_policies::definition;
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::standin::StandinMode;
 use yellowjack_e2e::{TestEnv, wait_for};
 
-use crate::stage::{LATER_GATE_PORT, LIMIT, REFUSING_NETWORK, Setup, gate, on_stage, on_stage_of};
-
-/// Another team's policy, which allows everything out.
-fn wide() -> anyhow::Result<NetworkPolicy> {
-    let policy = json!({
-        "metadata": { "name": "theirs" },
-        "spec": {
-            "podSelector": {},
-            "policyTypes": ["Egress"],
-            "egress": [{ "to": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }],
-        },
-    });
-    Ok(serde_json::from_value(policy)?)
-}
+use crate::fixture::{
+    LATER_GATE_PORT, REFUSING_NETWORK, Setup, gate, with_node_fixture, with_setup,
+};
 
 fn definitions(env: &TestEnv) -> Api<CustomResourceDefinition> {
     Api::all(env.client.clone())
@@ -74,11 +62,10 @@ async fn where_the_cluster_has_a_deny_that_wins_a_wide_policy_changes_nothing() 
         skew_s: 0,
         cluster_policies: true,
     };
-    on_stage_of(setup, async |stage| {
-        let policies: Api<NetworkPolicy> = stage.env.api();
-        policies.create(&PostParams::default(), &wide()?).await?;
+    with_setup(setup, async |fixture| {
+        fixture.allow_all_egress().await?;
         wait_for("the cluster-wide deny", LIMIT, async || {
-            let found = stage
+            let found = fixture
                 .env
                 .kubectl(&["get", "clusternetworkpolicies", "-o", "name"])
                 .await;
@@ -89,51 +76,33 @@ async fn where_the_cluster_has_a_deny_that_wins_a_wide_policy_changes_nothing() 
         })
         .await?;
         let script = format!("while true; do nmap -n -Pn -sT -p 22 {REFUSING_NETWORK}; done");
-        let rogue = stage.rogue_job(&script).await?;
-        stage.isolated(&rogue.pod).await?;
-        stage
-            .incident_says(&rogue.pod, "Contained", "True", &["Isolated"])
-            .await?;
-        stage.quiet(&rogue).await?;
-        stage.tries_on(&rogue).await?;
-        stage
-            .incident_says(&rogue.pod, "Verified", "True", &["Verified"])
-            .await?;
-        let jobs: Api<Job> = stage.env.api();
-        let job = jobs.get("work").await?;
+        let rogue = fixture.start_rogue_job(&script).await?;
+        fixture.until_verified(&rogue).await?;
+        let job = fixture.get::<Job>("work").await?;
         ensure!(
             job.spec.and_then(|spec| spec.suspend) != Some(true),
             "the Job was suspended for nothing"
         );
         let name = "another team allows 0.0.0.0/0, cluster-wide deny";
-        let row = stage.measure(name, &rogue, |_| false)?;
-        stage.conclude(row).await
+        let row = fixture.measure(name, &rogue, |_| false)?;
+        fixture.conclude(row).await
     })
     .await
 }
 
 async fn union_trap(mode: StandinMode) -> anyhow::Result<()> {
-    on_stage(mode, &[], async |stage| {
-        let policies: Api<NetworkPolicy> = stage.env.api();
-        policies.create(&PostParams::default(), &wide()?).await?;
+    with_node_fixture(mode, &[], async |fixture| {
+        fixture.allow_all_egress().await?;
         let script = format!("while true; do nmap -n -Pn -sT -p 22 {REFUSING_NETWORK}; done");
-        let rogue = stage.rogue_job_with_grace(&script, 1).await?;
-        let runs: Api<AgentRun> = stage.env.api();
-        wait_for("the run to name the wide policy", LIMIT, async || {
-            let run = runs.get("rogue").await.map_err(|error| error.to_string())?;
-            let conditions = run.status.unwrap_or_default().conditions;
-            match condition_of(&conditions, "NetworkGuarded") {
-                Some(said) if said.reason == "UnionWidened" && said.message.contains("theirs") => {
-                    Ok(())
-                }
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await?;
-        stage.open_gate(&rogue.address).await?;
-        stage.isolated(&rogue.pod).await?;
-        let incident = stage
-            .incident_says(
+        let rogue = fixture.create_rogue_job(&script, 1).await?;
+        let message = fixture
+            .run_condition("rogue", "NetworkGuarded", "False", "UnionWidened")
+            .await?;
+        ensure!(message.contains("theirs"), "{message}");
+        fixture.open_gate(&rogue.address).await?;
+        fixture.until_labelled(&rogue.pod).await?;
+        let incident = fixture
+            .incident_condition_in(
                 &rogue.pod,
                 "Contained",
                 "True",
@@ -145,17 +114,16 @@ async fn union_trap(mode: StandinMode) -> anyhow::Result<()> {
             said.capture.is_some(),
             "suspended without a capture: {said:?}"
         );
-        let jobs: Api<Job> = stage.env.api();
-        let job = jobs.get("work").await?;
+        let job = fixture.get::<Job>("work").await?;
         ensure!(
             job.spec.and_then(|spec| spec.suspend) == Some(true),
             "the Job runs"
         );
-        stage.quiet(&rogue).await?;
-        let mut row = stage.measure("another team allows 0.0.0.0/0", &rogue, |_| false)?;
+        fixture.until_silent(&rogue).await?;
+        let mut row = fixture.measure("another team allows 0.0.0.0/0", &rogue, |_| false)?;
         // The deny cannot win here, so the bar is that of connections that survive.
         row.mode = format!("{}, widened", row.mode);
-        stage.conclude(row).await
+        fixture.conclude(row).await
     })
     .await
 }
@@ -170,7 +138,7 @@ async fn where_another_team_allows_everything_the_ladder_goes_on() -> anyhow::Re
 /// from inside the pod the API server cannot even be reached.
 #[tokio::test]
 async fn the_pods_own_account_cannot_lift_its_quarantine() -> anyhow::Result<()> {
-    on_stage(StandinMode::Connection, &[], async |stage| {
+    with_node_fixture(StandinMode::Connection, &[], async |fixture| {
         let scan = format!("nmap -n -Pn -sT -p 22 {REFUSING_NETWORK}");
         let script = format!(
             "timeout 5 {scan}\n{}\ntoolbox get -timeout 3s -bearer \
@@ -178,14 +146,15 @@ async fn the_pods_own_account_cannot_lift_its_quarantine() -> anyhow::Result<()>
              https://$KUBERNETES_SERVICE_HOST/api/v1/namespaces/{}/pods/rogue; echo done; \
              while true; do {scan}; done",
             gate(LATER_GATE_PORT),
-            stage.env.namespace
+            fixture.env.namespace
         );
-        let rogue = stage.rogue_pod(&script).await?;
-        stage.isolated(&rogue.pod).await?;
-        let incident = stage
-            .incident_says(&rogue.pod, "Contained", "True", &["Isolated"])
-            .await?;
-        let account = format!("--as=system:serviceaccount:{}:default", stage.env.namespace);
+        let rogue = fixture.start_rogue_pod(&script).await?;
+        fixture.until_labelled(&rogue.pod).await?;
+        let incident = fixture.until_isolated(&rogue.pod).await?;
+        let account = format!(
+            "--as=system:serviceaccount:{}:default",
+            fixture.env.namespace
+        );
         let label = format!("{}-", labels::QUARANTINE);
         let incident = format!("incident/{}", incident.name_any());
         let release = r#"{"spec":{"disposition":{"verdict":"Release","decidedBy":"me","justification":"please"}}}"#;
@@ -200,7 +169,7 @@ async fn the_pods_own_account_cannot_lift_its_quarantine() -> anyhow::Result<()>
         for attempt in attempts {
             let mut all = vec![account.as_str()];
             all.extend_from_slice(attempt);
-            let answer = stage.env.kubectl(&all).await;
+            let answer = fixture.env.kubectl(&all).await;
             let error = answer.err().map(|error| format!("{error:#}"));
             ensure!(
                 error.as_ref().is_some_and(|text| text.contains("orbidden")),
@@ -208,8 +177,10 @@ async fn the_pods_own_account_cannot_lift_its_quarantine() -> anyhow::Result<()>
             );
         }
         // From inside the pod not even the question gets through.
-        stage.open_gate_at(&rogue.address, LATER_GATE_PORT).await?;
-        let pods: Api<Pod> = stage.env.api();
+        fixture
+            .open_gate_at(&rogue.address, LATER_GATE_PORT)
+            .await?;
+        let pods: Api<Pod> = fixture.api();
         let text = wait_for("the pod's attempt to end", LIMIT, async || {
             let logs = pods.logs("rogue", &LogParams::default()).await;
             let text = logs.map_err(|error| error.to_string())?;
@@ -224,10 +195,10 @@ async fn the_pods_own_account_cannot_lift_its_quarantine() -> anyhow::Result<()>
             text.contains("failed https://") && !text.contains("ok https://"),
             "{text}"
         );
-        stage.tries_on(&rogue).await?;
-        stage.quiet(&rogue).await?;
-        let row = stage.measure("the pod's own account tries to undo it", &rogue, |_| false)?;
-        stage.conclude(row).await
+        fixture.until_retry(&rogue).await?;
+        fixture.until_silent(&rogue).await?;
+        let row = fixture.measure("the pod's own account tries to undo it", &rogue, |_| false)?;
+        fixture.conclude(row).await
     })
     .await
 }

@@ -6,35 +6,36 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use yellowjack_e2e::fixture::Fixture;
 use yellowjack_e2e::node::{POOL_IP, POOL_PORT, POOL_TLS_PORT, REFUSING_IP};
 use yellowjack_e2e::standin::StandinMode;
 
+use crate::fixture::{NodeFixture, REFUSING_NETWORK, SILENT_NETWORK, keep, with_node_fixture};
 use crate::scan::scan;
-use crate::stage::{REFUSING_NETWORK, SILENT_NETWORK, Stage, keep, on_stage};
 
 #[tokio::test]
 async fn a_syn_scan_ends() -> anyhow::Result<()> {
-    on_stage(StandinMode::Connection, &[], async |stage| {
+    with_node_fixture(StandinMode::Connection, &[], async |fixture| {
         let command = format!("nmap -n -Pn -sS -p 22 {REFUSING_NETWORK}");
-        scan(stage, "SYN scan", &command).await
+        scan(fixture, "SYN scan", &command).await
     })
     .await
 }
 
 #[tokio::test]
 async fn a_scan_of_one_hosts_ports_ends() -> anyhow::Result<()> {
-    on_stage(StandinMode::Packet, &[], async |stage| {
+    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
         let command = format!("nmap -n -Pn -sT -p 1-65535 {REFUSING_IP}");
-        scan(stage, "vertical scan of one host", &command).await
+        scan(fixture, "vertical scan of one host", &command).await
     })
     .await
 }
 
 #[tokio::test]
 async fn a_udp_scan_ends() -> anyhow::Result<()> {
-    on_stage(StandinMode::Packet, &[], async |stage| {
+    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
         let command = format!("nmap -n -Pn -sU --max-retries 1 -p 161 {REFUSING_NETWORK}");
-        scan(stage, "UDP scan", &command).await
+        scan(fixture, "UDP scan", &command).await
     })
     .await
 }
@@ -43,9 +44,9 @@ async fn a_udp_scan_ends() -> anyhow::Result<()> {
 /// but comes late: the honest pod's ping, which goes on, shows it before that.
 #[tokio::test]
 async fn a_ping_sweep_ends() -> anyhow::Result<()> {
-    on_stage(StandinMode::Connection, &[], async |stage| {
+    with_node_fixture(StandinMode::Connection, &[], async |fixture| {
         let command = format!("nmap -n -sn -PE --max-retries 1 203.0.113.80 {SILENT_NETWORK}");
-        scan(stage, "ping sweep", &command).await
+        scan(fixture, "ping sweep", &command).await
     })
     .await
 }
@@ -53,35 +54,35 @@ async fn a_ping_sweep_ends() -> anyhow::Result<()> {
 /// Four pods of one run, each with a quarter of the hosts and a pace of its own.
 #[tokio::test]
 async fn a_scan_spread_over_the_pods_of_a_run_ends() -> anyhow::Result<()> {
-    on_stage(StandinMode::Packet, &[], async |stage| {
-        stage.run("rogue", "0.0.0.0/0").await?;
+    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+        fixture.create_run_to("rogue", "0.0.0.0/0").await?;
         let pods: Vec<String> = (0..4).map(|number| format!("rogue-{number}")).collect();
         for (number, name) in pods.iter().enumerate() {
             let networks = format!("198.18.{number}.0/24 198.18.{}.0/24", number + 4);
             let script =
                 format!("while true; do nmap -n -Pn -sT --max-rate 5 -p 22 {networks}; done");
-            stage.pod(name, "rogue", &script).await?;
+            fixture.create_gated_pod(name, "rogue", &script).await?;
         }
-        stage.guarded("rogue", 4).await?;
+        fixture.until_guarded("rogue", 4).await?;
         let mut rogues = Vec::new();
         for name in &pods {
-            rogues.push(stage.addresses(name).await?);
+            rogues.push(fixture.addresses_of(name).await?);
         }
         for rogue in &rogues {
-            stage.open_gate(&rogue.address).await?;
+            fixture.open_gate(&rogue.address).await?;
         }
         for rogue in &rogues {
-            stage.isolated(&rogue.pod).await?;
+            fixture.until_labelled(&rogue.pod).await?;
         }
         for rogue in &rogues {
-            stage.quiet(rogue).await?;
+            fixture.until_silent(rogue).await?;
         }
         let first = rogues.first().context("no pod")?;
-        let row = stage.measure("spread over four pods", first, |_| false)?;
+        let row = fixture.measure("spread over four pods", first, |_| false)?;
         for rogue in rogues.iter().skip(1) {
-            keep(&stage.measure("spread over four pods", rogue, |_| false)?)?;
+            keep(&fixture.measure("spread over four pods", rogue, |_| false)?)?;
         }
-        stage.conclude(row).await
+        fixture.conclude(row).await
     })
     .await
 }
@@ -93,13 +94,13 @@ fn pool_list() -> anyhow::Result<tempfile::NamedTempFile> {
     Ok(list)
 }
 
-async fn mine(stage: &Stage, arguments: &str) -> anyhow::Result<()> {
+async fn mine(fixture: &NodeFixture, arguments: &str) -> anyhow::Result<()> {
     let script = format!(
         "toolbox burn -share 0.5 &\nwhile true; do toolbox mine {arguments}; sleep 1; done"
     );
-    let rogue = stage.rogue_pod(&script).await?;
-    let finding = stage
-        .incident_says(
+    let rogue = fixture.start_rogue_pod(&script).await?;
+    let finding = fixture
+        .incident_condition_in(
             &rogue.pod,
             "Detected",
             "True",
@@ -114,9 +115,9 @@ async fn mine(stage: &Stage, arguments: &str) -> anyhow::Result<()> {
         .collect();
     anyhow::ensure!(signatures.contains(&"Mining"), "{signatures:?}");
     // An alert does nothing to a pod: one family of evidence never acts alone.
-    let pods: Api<Pod> = stage.env.api();
+    let pods: Api<Pod> = fixture.api();
     pods.get(&rogue.pod).await?;
-    let missing = stage.honest_lost().await?;
+    let missing = fixture.honest_packets_lost().await?;
     anyhow::ensure!(missing == 0, "the honest run lost {missing} packets");
     Ok(())
 }
@@ -126,12 +127,12 @@ async fn a_session_with_a_listed_pool_is_an_alert_at_once() -> anyhow::Result<()
     let list = pool_list()?;
     let list = list.path().display().to_string();
     let flags = ["--pool-list", list.as_str()];
-    on_stage(StandinMode::Packet, &flags, async |stage| {
-        mine(stage, &format!("{POOL_IP}:{POOL_PORT}")).await
+    with_node_fixture(StandinMode::Packet, &flags, async |fixture| {
+        mine(fixture, &format!("{POOL_IP}:{POOL_PORT}")).await
     })
     .await?;
-    on_stage(StandinMode::Packet, &flags, async |stage| {
-        mine(stage, &format!("-tls {POOL_IP}:{POOL_TLS_PORT}")).await
+    with_node_fixture(StandinMode::Packet, &flags, async |fixture| {
+        mine(fixture, &format!("-tls {POOL_IP}:{POOL_TLS_PORT}")).await
     })
     .await
 }
@@ -151,11 +152,11 @@ async fn miners_are_isolated_after_a_session_of_five_minutes() -> anyhow::Result
     }
     let list = pool_list()?;
     let list = list.path().display().to_string();
-    on_stage(
+    with_node_fixture(
         StandinMode::Packet,
         &["--pool-list", &list],
-        async |stage| {
-            stage.run("rogue", "0.0.0.0/0").await?;
+        async |fixture| {
+            fixture.create_run_to("rogue", "0.0.0.0/0").await?;
             let kinds = [
                 (
                     "rogue-plain",
@@ -173,24 +174,26 @@ async fn miners_are_isolated_after_a_session_of_five_minutes() -> anyhow::Result
                     "toolbox burn -share 0.5 &\n\
                  while true; do timeout 330 toolbox mine {arguments}; sleep 1; done"
                 );
-                stage.pod(name, "rogue", &script).await?;
+                fixture.create_gated_pod(name, "rogue", &script).await?;
             }
-            stage.guarded("rogue", 2).await?;
+            fixture.until_guarded("rogue", 2).await?;
             let mut rogues = Vec::new();
             for (name, ..) in &kinds {
-                let rogue = stage.addresses(name).await?;
-                stage.open_gate(&rogue.address).await?;
+                let rogue = fixture.addresses_of(name).await?;
+                fixture.open_gate(&rogue.address).await?;
                 rogues.push(rogue);
             }
             for rogue in &rogues {
-                stage.isolated_within(&rogue.pod, MINING_LIMIT).await?;
+                fixture
+                    .until_labelled_within(&rogue.pod, MINING_LIMIT)
+                    .await?;
             }
             for (rogue, (_, scenario, _)) in rogues.iter().zip(&kinds) {
-                stage.quiet(rogue).await?;
-                stage.tries_on(rogue).await?;
-                keep(&stage.measure(scenario, rogue, |_| false)?)?;
+                fixture.until_silent(rogue).await?;
+                fixture.until_retry(rogue).await?;
+                keep(&fixture.measure(scenario, rogue, |_| false)?)?;
             }
-            let missing = stage.honest_lost().await?;
+            let missing = fixture.honest_packets_lost().await?;
             anyhow::ensure!(missing == 0, "the honest run lost {missing} packets");
             Ok(())
         },

@@ -9,11 +9,14 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use yellowjack::testing::api::{ActionKind, ActionRecord, ActionResult};
+use yellowjack_e2e::fixture::{Fixture, LIMIT};
 use yellowjack_e2e::node::{Arrival, SERVER_IP_V6, SSH_IP};
 use yellowjack_e2e::standin::StandinMode;
 use yellowjack_e2e::wait_for;
 
-use crate::stage::{LATER_GATE_PORT, LIMIT, REFUSING_NETWORK, Rogue, Stage, gate, on_stage};
+use crate::fixture::{
+    LATER_GATE_PORT, NodeFixture, REFUSING_NETWORK, Rogue, gate, with_node_fixture,
+};
 
 /// The port that the pod listens on.
 const LISTENED: u16 = 7000;
@@ -30,8 +33,8 @@ pub fn with_scan(background: &str) -> String {
 }
 
 /// Whether the pod's Job is suspended.
-pub async fn is_suspended(stage: &Stage) -> anyhow::Result<bool> {
-    let jobs: Api<Job> = stage.env.api();
+pub async fn is_suspended(fixture: &NodeFixture) -> anyhow::Result<bool> {
+    let jobs: Api<Job> = fixture.api();
     let job = jobs.get("work").await?;
     Ok(job.spec.and_then(|spec| spec.suspend) == Some(true))
 }
@@ -43,12 +46,12 @@ pub fn ssh(server: &str) -> String {
 
 /// Waits until the connection is open and packets of it arrive.
 pub async fn in_use(
-    stage: &Stage,
+    fixture: &NodeFixture,
     rogue: &Rogue,
     is_open: impl Fn(&Arrival) -> bool,
 ) -> anyhow::Result<()> {
     wait_for("the connection to be in use", LIMIT, async || {
-        let seen = stage.arrivals(rogue).map_err(|e| format!("{e:#}"))?;
+        let seen = fixture.arrivals_of(rogue).map_err(|e| format!("{e:#}"))?;
         let count = seen.iter().filter(|arrival| is_open(arrival)).count();
         if count >= OPEN_PACKETS {
             Ok(())
@@ -61,20 +64,22 @@ pub async fn in_use(
 
 /// Follows a pod whose connection is open until it is cut off, and keeps the row.
 async fn follow(
-    stage: &Stage,
+    fixture: &NodeFixture,
     name: &str,
     rogue: &Rogue,
     is_open: impl Fn(&Arrival) -> bool,
 ) -> anyhow::Result<()> {
-    in_use(stage, rogue, &is_open).await?;
-    stage.open_gate_at(&rogue.address, LATER_GATE_PORT).await?;
-    stage.isolated(&rogue.pod).await?;
-    let pods: Api<Pod> = stage.env.api();
-    match stage.mode {
+    in_use(fixture, rogue, &is_open).await?;
+    fixture
+        .open_gate_at(&rogue.address, LATER_GATE_PORT)
+        .await?;
+    fixture.until_labelled(&rogue.pod).await?;
+    let pods: Api<Pod> = fixture.api();
+    match fixture.mode {
         StandinMode::Connection => {
             let ended = ["PodGone", "OwnerSuspended"];
-            stage
-                .incident_says(&rogue.pod, "Contained", "True", &ended)
+            fixture
+                .incident_condition_in(&rogue.pod, "Contained", "True", &ended)
                 .await?;
             wait_for("the pod to be gone", LIMIT, async || {
                 match pods.get_opt(&rogue.pod).await {
@@ -83,14 +88,14 @@ async fn follow(
                 }
             })
             .await?;
-            ensure!(is_suspended(stage).await?, "the Job is not suspended");
+            ensure!(is_suspended(fixture).await?, "the Job is not suspended");
         }
         StandinMode::Packet => {
-            stage
-                .incident_says(&rogue.pod, "Verified", "True", &["Verified"])
+            fixture
+                .incident_condition(&rogue.pod, "Verified", "True", "Verified")
                 .await?;
             ensure!(
-                !is_suspended(stage).await?,
+                !is_suspended(fixture).await?,
                 "the Job was suspended for nothing"
             );
             let pod = pods.get(&rogue.pod).await?;
@@ -98,20 +103,23 @@ async fn follow(
                 pod.metadata.deletion_timestamp.is_none(),
                 "the pod was deleted for nothing"
             );
-            stage.tries_on(rogue).await?;
+            fixture.until_retry(rogue).await?;
         }
     }
-    stage.quiet(rogue).await?;
-    let row = stage.measure(name, rogue, &is_open)?;
-    stage.conclude(row).await
+    fixture.until_silent(rogue).await?;
+    let row = fixture.measure(name, rogue, &is_open)?;
+    fixture.conclude(row).await
 }
 
 async fn tunnel(mode: StandinMode) -> anyhow::Result<()> {
-    on_stage(mode, &[], async |stage| {
-        let rogue = stage.rogue_job(&with_scan(&ssh(SSH_IP))).await?;
-        follow(stage, "reverse SSH tunnel, and a scan", &rogue, |arrival| {
-            arrival.to == SSH_IP
-        })
+    with_node_fixture(mode, &[], async |fixture| {
+        let rogue = fixture.start_rogue_job(&with_scan(&ssh(SSH_IP))).await?;
+        follow(
+            fixture,
+            "reverse SSH tunnel, and a scan",
+            &rogue,
+            |arrival| arrival.to == SSH_IP,
+        )
         .await
     })
     .await
@@ -121,22 +129,24 @@ async fn tunnel(mode: StandinMode) -> anyhow::Result<()> {
 /// ignores SIGTERM.
 #[tokio::test]
 async fn a_tunnel_that_survives_is_dead_long_before_the_grace_period_ends() -> anyhow::Result<()> {
-    on_stage(StandinMode::Connection, &[], async |stage| {
-        let rogue = stage
-            .rogue_job_with_grace(&with_scan(&ssh(SSH_IP)), 30)
+    with_node_fixture(StandinMode::Connection, &[], async |fixture| {
+        let rogue = fixture
+            .create_rogue_job(&with_scan(&ssh(SSH_IP)), 30)
             .await?;
-        stage.open_gate(&rogue.address).await?;
+        fixture.open_gate(&rogue.address).await?;
         let is_open = |arrival: &Arrival| arrival.to == SSH_IP;
-        in_use(stage, &rogue, is_open).await?;
-        stage.open_gate_at(&rogue.address, LATER_GATE_PORT).await?;
-        stage
-            .incident_says(&rogue.pod, "Contained", "True", &["PodGone"])
+        in_use(fixture, &rogue, is_open).await?;
+        fixture
+            .open_gate_at(&rogue.address, LATER_GATE_PORT)
             .await?;
-        stage.quiet(&rogue).await?;
-        let mut row = stage.measure("tunnel, grace period of 30 s", &rogue, is_open)?;
+        fixture
+            .incident_condition(&rogue.pod, "Contained", "True", "PodGone")
+            .await?;
+        fixture.until_silent(&rogue).await?;
+        let mut row = fixture.measure("tunnel, grace period of 30 s", &rogue, is_open)?;
         row.mode = "connection, graceful".to_owned();
-        let incident = stage
-            .incident_says(&rogue.pod, "Contained", "True", &["PodGone"])
+        let incident = fixture
+            .incident_condition(&rogue.pod, "Contained", "True", "PodGone")
             .await?;
         let status = incident.status.unwrap_or_default();
         let is_hastened = |action: &ActionRecord| {
@@ -149,7 +159,7 @@ async fn a_tunnel_that_survives_is_dead_long_before_the_grace_period_ends() -> a
             "the pod was not captured and hastened: {:?}",
             status.actions
         );
-        stage.conclude(row).await
+        fixture.conclude(row).await
     })
     .await
 }
@@ -181,29 +191,32 @@ fn let_in() -> anyhow::Result<NetworkPolicy> {
 }
 
 async fn inbound(mode: StandinMode, name: &str, is_v6: bool) -> anyhow::Result<()> {
-    on_stage(mode, &[], async |stage| {
-        let policies: Api<NetworkPolicy> = stage.env.api();
+    with_node_fixture(mode, &[], async |fixture| {
+        let policies: Api<NetworkPolicy> = fixture.api();
         policies.create(&PostParams::default(), &let_in()?).await?;
         let listen = format!("toolbox hold -listen :{LISTENED}");
-        let rogue = stage.rogue_job(&with_scan(&listen)).await?;
+        let rogue = fixture.start_rogue_job(&with_scan(&listen)).await?;
         let target = if is_v6 {
             format!("[{}]:{LISTENED}", rogue.address_v6)
         } else {
             format!("{}:{LISTENED}", rogue.address)
         };
         // Until the pod listens, each attempt is refused.
-        let mut caller = stage.node.outside("sh");
-        let toolbox = stage.node.outside("toolbox");
+        let mut caller = fixture.node.outside("sh");
+        let toolbox = fixture.node.outside("toolbox");
         let program = toolbox.get_args().last().unwrap_or_default().to_owned();
         caller.args([
             "-c",
             "while true; do \"$0\" hold -interval 100ms \"$1\"; sleep 0.2; done",
         ]);
         caller.arg(program).arg(&target);
-        let _caller = stage
+        let _caller = fixture
             .node
-            .keep_outside(&caller, &stage.file("caller.log"))?;
-        follow(stage, name, &rogue, |arrival| arrival.from_port == LISTENED).await
+            .keep_outside(&caller, &fixture.file("caller.log"))?;
+        follow(fixture, name, &rogue, |arrival| {
+            arrival.from_port == LISTENED
+        })
+        .await
     })
     .await
 }
@@ -223,9 +236,11 @@ async fn a_connection_opened_into_the_pod_is_cut_where_every_packet_is_judged() 
 
 #[tokio::test]
 async fn a_tunnel_over_ipv6_is_cut_where_every_packet_is_judged() -> anyhow::Result<()> {
-    on_stage(StandinMode::Packet, &[], async |stage| {
-        let rogue = stage.rogue_job(&with_scan(&ssh(SERVER_IP_V6))).await?;
-        follow(stage, "reverse SSH tunnel over IPv6", &rogue, |arrival| {
+    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+        let rogue = fixture
+            .start_rogue_job(&with_scan(&ssh(SERVER_IP_V6)))
+            .await?;
+        follow(fixture, "reverse SSH tunnel over IPv6", &rogue, |arrival| {
             arrival.to == SERVER_IP_V6
         })
         .await

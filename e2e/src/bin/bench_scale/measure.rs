@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kube::Client;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use yellowjack_e2e::Operator;
 
 /// The flow schema of the operator's requests, by which the API server counts them.
@@ -74,15 +73,8 @@ impl Watched {
 
     /// One of its own metrics, by name and labels; 0 where it has not said it yet.
     pub async fn metric(&self, series: &str) -> anyhow::Result<u64> {
-        let log = self.0.log()?;
-        let said = log.lines().find_map(|line| line.split_once("address="));
-        let (_, address) = said.context("it serves nothing yet")?;
-        let mut stream = tokio::net::TcpStream::connect(address.trim()).await?;
-        let request = "GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let lines = answer.lines().filter(|line| line.starts_with(series));
+        let text = self.0.http_get("/metrics").await?;
+        let lines = text.lines().filter(|line| line.starts_with(series));
         Ok(lines.filter_map(value_of).sum())
     }
 

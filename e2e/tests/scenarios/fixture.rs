@@ -1,18 +1,19 @@
-//! What each scenario stands on: the node with a policy stand-in, a controller, an agent that reads
-//! the kernel's log, and an honest run that must not notice anything.
+//! The fixture of every scenario: the node with a policy stand-in, a controller, an agent that reads the
+//! kernel's log, and an honest run whose packets must all arrive.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, ResourceExt};
+use kube::Client;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use yellowjack::testing::api::{AgentRun, Incident, condition_of, labels};
+use yellowjack::testing::api::{AgentRun, condition_of, labels};
+use yellowjack_e2e::build;
+use yellowjack_e2e::fixture::{Fixture, LIMIT, run_conditions};
 use yellowjack_e2e::node::{
     Arrival, NODE_NAME, POD_NETWORK, POD_NETWORK_V6, TestNode, agent_pod, agent_spec, running,
     skip_reason,
@@ -26,8 +27,6 @@ use crate::clocks::Skewed;
 use crate::escape::{forget_cluster_policies, serve_cluster_policies};
 use crate::packets::{count_anew, is_new, seconds, sent_by};
 
-/// How long a state may take. A loaded machine is slow.
-pub const LIMIT: Duration = Duration::from_mins(1);
 /// A pod that tries on and gets nothing out for so long counts as stopped.
 const QUIET: Duration = Duration::from_secs(5);
 /// A network of which every host refuses: made for the scenarios.
@@ -58,8 +57,8 @@ while true; do
     toolbox get -count 200 -interval 50ms http://203.0.113.80:8080/healthz
 done";
 
-/// A running operator on the node, and what it does.
-pub struct Stage {
+/// A running operator on the node.
+pub struct NodeFixture {
     pub env: TestEnv,
     pub node: TestNode,
     pub mode: StandinMode,
@@ -94,9 +93,9 @@ pub struct Setup<'a> {
 }
 
 /// Runs a scenario; `flags` are added to the agent's command line.
-pub async fn on_stage<F>(mode: StandinMode, flags: &[&str], test: F) -> anyhow::Result<()>
+pub async fn with_node_fixture<F>(mode: StandinMode, flags: &[&str], test: F) -> anyhow::Result<()>
 where
-    F: AsyncFnOnce(&Stage) -> anyhow::Result<()>,
+    F: AsyncFnOnce(&NodeFixture) -> anyhow::Result<()>,
 {
     let setup = Setup {
         mode,
@@ -104,13 +103,13 @@ where
         skew_s: 0,
         cluster_policies: false,
     };
-    on_stage_of(setup, test).await
+    with_setup(setup, test).await
 }
 
 /// Runs a scenario.
-pub async fn on_stage_of<F>(setup: Setup<'_>, test: F) -> anyhow::Result<()>
+pub async fn with_setup<F>(setup: Setup<'_>, test: F) -> anyhow::Result<()>
 where
-    F: AsyncFnOnce(&Stage) -> anyhow::Result<()>,
+    F: AsyncFnOnce(&NodeFixture) -> anyhow::Result<()>,
 {
     if let Some(reason) = skip_reason() {
         println!("skipped: {reason}");
@@ -122,10 +121,10 @@ where
             serve_cluster_policies(&env).await?;
         }
         let outcome = async {
-            let stage = Stage::start(env.clone(), setup).await?;
-            let outcome = test(&stage).await;
+            let fixture = NodeFixture::start(env.clone(), setup).await?;
+            let outcome = test(&fixture).await;
             if outcome.is_err() {
-                stage.tell().await;
+                fixture.print_state().await;
             }
             outcome
         }
@@ -138,7 +137,17 @@ where
     .await
 }
 
-impl Stage {
+impl Fixture for NodeFixture {
+    fn client(&self) -> &Client {
+        &self.env.client
+    }
+
+    fn namespace(&self) -> &str {
+        &self.env.namespace
+    }
+}
+
+impl NodeFixture {
     async fn start(env: TestEnv, setup: Setup<'_>) -> anyhow::Result<Self> {
         let mode = setup.mode;
         let node = TestNode::find()?;
@@ -161,7 +170,7 @@ impl Stage {
         let skewed = (setup.skew_s != 0)
             .then(|| Skewed::start(&node, folder.path(), setup.skew_s))
             .transpose()?;
-        let stage = Self {
+        let fixture = Self {
             env,
             node,
             mode,
@@ -174,15 +183,17 @@ impl Stage {
             folder,
             _standin: standin,
         };
-        stage.start_controller().await?;
-        stage.start_agent().await?;
-        stage.run("honest", "203.0.113.0/24").await?;
-        stage.pod("honest", "honest", HONEST_SCRIPT).await?;
-        stage.guarded("honest", 1).await?;
-        stage
-            .open_gate(&stage.addresses("honest").await?.address)
+        fixture.start_controller().await?;
+        fixture.start_agent().await?;
+        fixture.create_run_to("honest", "203.0.113.0/24").await?;
+        fixture
+            .create_gated_pod("honest", "honest", HONEST_SCRIPT)
             .await?;
-        Ok(stage)
+        fixture.until_guarded("honest", 1).await?;
+        fixture
+            .open_gate(&fixture.addresses_of("honest").await?.address)
+            .await?;
+        Ok(fixture)
     }
 
     /// Starts the controller, which reads no log.
@@ -227,89 +238,67 @@ impl Stage {
         self.env.operator(&self.proxy.kubeconfig(), arguments).await
     }
 
-    /// A run over the pods `app=NAME` that may reach this network, and all of IPv6.
-    pub async fn run(&self, name: &str, network: &str) -> anyhow::Result<()> {
-        let selector = json!({ "selector": { "matchLabels": { "app": name } } });
-        self.run_over(name, &selector, network).await
+    /// Creates a run over the pods `app=NAME` that may reach this network, and all of IPv6.
+    pub async fn create_run_to(&self, name: &str, network: &str) -> anyhow::Result<()> {
+        let network = json!({ "network": { "egress": [{ "cidr": network }, { "cidr": "::/0" }] } });
+        self.create_run(name, network).await.map(drop)
     }
 
-    /// The same with this target.
-    pub async fn run_over(&self, name: &str, target: &Value, network: &str) -> anyhow::Result<()> {
-        let run = json!({
-            "apiVersion": "yellowjack.dev/v1alpha1",
-            "kind": "AgentRun",
-            "metadata": { "name": name },
-            "spec": {
-                "target": target,
-                "network": { "egress": [{ "cidr": network }, { "cidr": "::/0" }] },
-            },
-        });
-        let runs: Api<AgentRun> = self.env.api();
-        runs.create(&PostParams::default(), &serde_json::from_value(run)?)
-            .await
-            .with_context(|| format!("failed to make the run {name}"))?;
+    /// Creates a pod of a run that waits at its gate before it runs the script.
+    pub async fn create_gated_pod(
+        &self,
+        name: &str,
+        app: &str,
+        script: &str,
+    ) -> anyhow::Result<()> {
+        self.create(&agent_pod(name, &[("app", app)], &gated(script))?)
+            .await?;
+        running(&self.api(), name).await?;
         Ok(())
     }
 
-    /// A pod of a run that waits at its gate before it runs the script.
-    pub async fn pod(&self, name: &str, app: &str, script: &str) -> anyhow::Result<()> {
-        let pods: Api<Pod> = self.env.api();
-        let pod = agent_pod(name, &[("app", app)], &gated(script))?;
-        pods.create(&PostParams::default(), &pod).await?;
-        running(&pods, name).await?;
-        Ok(())
-    }
-
-    /// The run `rogue`, allowed to reach everything, and its one pod, which begins at once.
-    pub async fn rogue_pod(&self, script: &str) -> anyhow::Result<Rogue> {
-        let rogue = self.rogue_pod_waiting(script).await?;
+    /// Creates the run `rogue`, allowed to reach everything, and its one pod, which begins at once.
+    pub async fn start_rogue_pod(&self, script: &str) -> anyhow::Result<Rogue> {
+        let rogue = self.create_rogue_pod(script).await?;
         self.open_gate(&rogue.address).await?;
         Ok(rogue)
     }
 
-    /// The same, and it waits at its gate.
-    pub async fn rogue_pod_waiting(&self, script: &str) -> anyhow::Result<Rogue> {
-        self.run("rogue", "0.0.0.0/0").await?;
-        self.pod("rogue", "rogue", script).await?;
-        self.guarded("rogue", 1).await?;
-        self.addresses("rogue").await
+    /// The same with a pod that waits at its gate.
+    pub async fn create_rogue_pod(&self, script: &str) -> anyhow::Result<Rogue> {
+        self.create_run_to("rogue", "0.0.0.0/0").await?;
+        self.create_gated_pod("rogue", "rogue", script).await?;
+        self.until_guarded("rogue", 1).await?;
+        self.addresses_of("rogue").await
     }
 
-    /// The same as the pod of a Job.
-    pub async fn rogue_job(&self, script: &str) -> anyhow::Result<Rogue> {
-        let rogue = self.rogue_job_with_grace(script, 1).await?;
+    /// The same with the pod of a Job.
+    pub async fn start_rogue_job(&self, script: &str) -> anyhow::Result<Rogue> {
+        let rogue = self.create_rogue_job(script, 1).await?;
         self.open_gate(&rogue.address).await?;
         Ok(rogue)
     }
 
-    /// The same with a grace period, in seconds, and it waits at its gate.
-    pub async fn rogue_job_with_grace(&self, script: &str, grace: i64) -> anyhow::Result<Rogue> {
+    /// The same with a grace period, in seconds, and a pod that waits at its gate.
+    pub async fn create_rogue_job(&self, script: &str, grace: i64) -> anyhow::Result<Rogue> {
         let mut pod_spec = agent_spec(&gated(script))?;
         pod_spec.termination_grace_period_seconds = Some(grace);
-        let job = json!({ "metadata": { "name": "work" }, "spec": { "template": {
-            "spec": pod_spec,
-        }}});
-        let jobs: Api<Job> = self.env.api();
-        jobs.create(&PostParams::default(), &serde_json::from_value(job)?)
+        let template = json!({ "spec": pod_spec });
+        self.create(&build::job("work", &template, json!({}))?)
             .await?;
-        let owner = json!({ "ref": { "apiVersion": "batch/v1", "kind": "Job", "name": "work" } });
-        self.run_over("rogue", &owner, "0.0.0.0/0").await?;
-        let selector = ListParams::default().labels("batch.kubernetes.io/job-name=work");
-        let pods: Api<Pod> = self.env.api();
-        let name = wait_for("the Job's pod", LIMIT, async || {
-            let list = pods.list(&selector).await.map_err(|e| e.to_string())?;
-            let first = list.items.first().map(ResourceExt::name_any);
-            first.ok_or_else(|| "none".to_owned())
-        })
-        .await?;
-        running(&pods, &name).await?;
-        self.guarded("rogue", 1).await?;
-        self.addresses(&name).await
+        let everywhere =
+            json!({ "network": { "egress": [{ "cidr": "0.0.0.0/0" }, { "cidr": "::/0" }] } });
+        self.create_run_for("rogue", build::job_target("work"), everywhere)
+            .await?;
+        let name = self.pod_of_job("work").await?;
+        running(&self.api(), &name).await?;
+        self.until_guarded("rogue", 1).await?;
+        self.addresses_of(&name).await
     }
 
-    /// A running pod's addresses.
-    pub async fn addresses(&self, pod: &str) -> anyhow::Result<Rogue> {
-        let addresses = running(&self.env.api(), pod).await?;
+    /// The addresses of a running pod.
+    pub async fn addresses_of(&self, pod: &str) -> anyhow::Result<Rogue> {
+        let addresses = running(&self.api(), pod).await?;
         let text = |index: usize| addresses.get(index).map(ToString::to_string);
         Ok(Rogue {
             pod: pod.to_owned(),
@@ -318,12 +307,12 @@ impl Stage {
         })
     }
 
-    /// Lets a pod begin.
+    /// Opens the first gate of a pod.
     pub async fn open_gate(&self, address: &str) -> anyhow::Result<()> {
         self.open_gate_at(address, GATE_PORT).await
     }
 
-    /// Lets a pod go on.
+    /// Opens the gate of a pod at this port.
     pub async fn open_gate_at(&self, address: &str, port: u16) -> anyhow::Result<()> {
         wait_for("a pod's gate", LIMIT, async || {
             let connect = tokio::net::TcpStream::connect((address, port));
@@ -332,71 +321,39 @@ impl Stage {
         .await
     }
 
-    /// Waits until a run has so many pods and its policies stand.
-    pub async fn guarded(&self, run: &str, pods: i32) -> anyhow::Result<()> {
-        let runs: Api<AgentRun> = self.env.api();
-        wait_for(&format!("run {run} to be guarded"), LIMIT, async || {
-            let run = runs.get(run).await.map_err(|error| error.to_string())?;
-            let status = run.status.unwrap_or_default();
-            let count = status.pods.as_ref().map_or(0, |pods| pods.total);
-            let guarded = condition_of(&status.conditions, "NetworkGuarded");
-            let stands =
-                guarded.is_some_and(|said| said.status == "True" || said.reason == "UnionWidened");
-            if count == pods && stands {
-                Ok(())
-            } else {
-                Err(format!("{count} pods, {guarded:?}"))
-            }
+    /// Waits until a run has so many pods and its policies are applied.
+    pub async fn until_guarded(&self, run: &str, pods: i32) -> anyhow::Result<()> {
+        let what = format!("{pods} guarded pods");
+        self.until(run, &what, |run: &AgentRun| {
+            let status = run.status.as_ref();
+            let count = status.and_then(|status| status.pods.as_ref());
+            let guarded = condition_of(run_conditions(run), "NetworkGuarded");
+            count.is_some_and(|count| count.total == pods)
+                && guarded.is_some_and(|c| c.status == "True" || c.reason == "UnionWidened")
         })
         .await
+        .map(drop)
     }
 
-    /// The Incidents of a pod.
-    pub async fn incidents_of(&self, pod: &str) -> anyhow::Result<Vec<Incident>> {
-        let incidents: Api<Incident> = self.env.api();
-        let list = incidents.list(&ListParams::default()).await?;
-        let of_pod = |incident: &Incident| incident.spec.subject.name == pod;
-        Ok(list.items.into_iter().filter(of_pod).collect())
+    /// Waits until a pod is isolated, its packets end although it retries, and the Incident is verified.
+    pub async fn until_verified(&self, rogue: &Rogue) -> anyhow::Result<()> {
+        self.until_labelled(&rogue.pod).await?;
+        self.until_isolated(&rogue.pod).await?;
+        self.until_silent(rogue).await?;
+        self.until_retry(rogue).await?;
+        self.incident_condition(&rogue.pod, "Verified", "True", "Verified")
+            .await
+            .map(drop)
     }
 
-    /// Waits until an Incident of this pod says this.
-    pub async fn incident_says(
-        &self,
-        pod: &str,
-        condition: &str,
-        status: &str,
-        reasons: &[&str],
-    ) -> anyhow::Result<Incident> {
-        let what = format!("Incident of {pod}: {condition}={status} {reasons:?}");
-        wait_for(&what, LIMIT, async || {
-            let all = self.incidents_of(pod).await.map_err(|e| format!("{e:#}"))?;
-            let holds = |incident: &Incident| {
-                let known = incident.status.as_ref();
-                known
-                    .and_then(|s| condition_of(&s.conditions, condition))
-                    .is_some_and(|c| c.status == status && reasons.contains(&c.reason.as_str()))
-            };
-            let seen: Vec<_> = all
-                .iter()
-                .map(|i| i.status.as_ref().map(|status| &status.conditions))
-                .map(|conditions| format!("{conditions:?}"))
-                .collect();
-            all.iter()
-                .find(|incident| holds(incident))
-                .cloned()
-                .ok_or_else(|| seen.join("; "))
-        })
-        .await
-    }
-
-    /// Waits until a pod is isolated.
-    pub async fn isolated(&self, pod: &str) -> anyhow::Result<()> {
-        self.isolated_within(pod, 2 * LIMIT).await
+    /// Waits until the API server has accepted the quarantine label of a pod.
+    pub async fn until_labelled(&self, pod: &str) -> anyhow::Result<()> {
+        self.until_labelled_within(pod, LIMIT).await
     }
 
     /// The same with a limit of its own.
-    pub async fn isolated_within(&self, pod: &str, limit: Duration) -> anyhow::Result<()> {
-        wait_for(&format!("the isolation of {pod}"), limit, async || {
+    pub async fn until_labelled_within(&self, pod: &str, limit: Duration) -> anyhow::Result<()> {
+        wait_for(&format!("the label of {pod}"), limit, async || {
             self.isolation_of(pod).map(drop).ok_or_else(|| {
                 let writes = self.proxy.writes();
                 let about: Vec<_> = writes.iter().map(|write| &write.path).collect();
@@ -421,7 +378,7 @@ impl Stage {
             .map(|write| write.answered_at)
     }
 
-    /// When the agent first told of this pod's finding that crossed the line of quarantine.
+    /// When the agent first wrote a finding of this pod with the severity of a quarantine.
     fn finding_of(&self, pod: &str) -> Option<Timestamp> {
         let is_finding = |write: &Write| {
             let subject = write.body.pointer("/spec/subject/name");
@@ -439,7 +396,7 @@ impl Stage {
     }
 
     /// The packets of a pod that arrived outside since this scenario began.
-    pub fn arrivals(&self, rogue: &Rogue) -> anyhow::Result<Vec<Arrival>> {
+    pub fn arrivals_of(&self, rogue: &Rogue) -> anyhow::Result<Vec<Arrival>> {
         let mut all = self.node.arrivals()?;
         all.retain(|arrival| {
             (arrival.from == rogue.address || arrival.from == rogue.address_v6)
@@ -448,10 +405,12 @@ impl Stage {
         Ok(all)
     }
 
-    /// Waits until nothing of a pod has arrived for a while.
-    pub async fn quiet(&self, rogue: &Rogue) -> anyhow::Result<()> {
+    /// Waits until no packet of a pod has arrived for a while.
+    pub async fn until_silent(&self, rogue: &Rogue) -> anyhow::Result<()> {
         wait_for(&format!("{} to be silent", rogue.pod), LIMIT, async || {
-            let seen = self.arrivals(rogue).map_err(|error| format!("{error:#}"))?;
+            let seen = self
+                .arrivals_of(rogue)
+                .map_err(|error| format!("{error:#}"))?;
             let last = seen.last().map_or(self.started, Arrival::time);
             let age = Timestamp::now().duration_since(last);
             if age.unsigned_abs() >= QUIET {
@@ -463,10 +422,10 @@ impl Stage {
         .await
     }
 
-    /// Waits until a pod that is cut off has tried again.
-    pub async fn tries_on(&self, rogue: &Rogue) -> anyhow::Result<()> {
+    /// Waits until an isolated pod has sent another packet.
+    pub async fn until_retry(&self, rogue: &Rogue) -> anyhow::Result<()> {
         let before = sent_by(&rogue.address)?;
-        wait_for("the pod to try on", LIMIT, async || {
+        wait_for("the pod to retry", LIMIT, async || {
             let now = sent_by(&rogue.address).map_err(|error| format!("{error:#}"))?;
             if now > before {
                 Ok(())
@@ -477,22 +436,17 @@ impl Stage {
         .await
     }
 
-    /// Ends the honest run, and tells how many of its packets did not arrive.
-    pub async fn honest_lost(&self) -> anyhow::Result<u64> {
-        let honest = self.addresses("honest").await?;
-        let pods: Api<Pod> = self.env.api();
+    /// Ends the honest run, and returns how many of its packets did not arrive.
+    pub async fn honest_packets_lost(&self) -> anyhow::Result<u64> {
+        let honest = self.addresses_of("honest").await?;
         ensure!(
             self.incidents_of("honest").await?.is_empty(),
             "the honest pod has an Incident"
         );
-        pods.delete("honest", &DeleteParams::default()).await?;
-        wait_for("the honest pod to end", LIMIT, async || {
-            match pods.get_opt("honest").await {
-                Ok(None) => Ok(()),
-                other => Err(format!("{:?}", other.map(|_| "it is there"))),
-            }
-        })
-        .await?;
+        self.api::<Pod>()
+            .delete("honest", &DeleteParams::default())
+            .await?;
+        self.until_gone::<Pod>("honest").await?;
         let sent = sent_by(&honest.address)?;
         ensure!(sent > 100, "the honest pod sent {sent} packets only");
         let mut arrived = 0;
@@ -522,7 +476,7 @@ impl Stage {
         rogue: &Rogue,
         is_open: impl Fn(&Arrival) -> bool,
     ) -> anyhow::Result<Row> {
-        let arrivals = self.arrivals(rogue)?;
+        let arrivals = self.arrivals_of(rogue)?;
         let finding = self
             .finding_of(&rogue.pod)
             .context("no finding was written")?;
@@ -551,7 +505,7 @@ impl Stage {
 
     /// Ends a scenario: the honest run has lost nothing, and the row is kept.
     pub async fn conclude(&self, mut row: Row) -> anyhow::Result<()> {
-        row.honest_lost = Some(self.honest_lost().await?);
+        row.honest_lost = Some(self.honest_packets_lost().await?);
         println!("{row:?}");
         append(&row)?;
         ensure!(
@@ -561,8 +515,8 @@ impl Stage {
         Ok(())
     }
 
-    /// What there is to see where a scenario failed.
-    async fn tell(&self) {
+    /// Prints the state of a scenario that failed.
+    async fn print_state(&self) {
         let kinds = "incidents,agentruns,pods,jobs,networkpolicies";
         for form in ["wide", "yaml"] {
             let text = self.env.kubectl(&["get", kinds, "-o", form]).await;
