@@ -128,7 +128,7 @@ pub fn accept(incident: &mut JSONSchemaProps) {
         );
     });
     field(incident, &["status", "restore"], &|entry| {
-        add(entry, RESTORE)
+        add(entry, RESTORE);
     });
 }
 

@@ -30,7 +30,7 @@ impl Changes {
         let pause = limits::RUN_ADDRESSES_PAUSE;
         changes.retain(|_, last| now.saturating_duration_since(*last) < pause);
         if let Some(last) = changes.get(run_uid) {
-            return Some(pause - now.saturating_duration_since(*last));
+            return Some(pause.saturating_sub(now.saturating_duration_since(*last)));
         }
         changes.insert(run_uid.to_owned(), now);
         None
@@ -105,13 +105,12 @@ fn is_complete(run: &AgentRun, validated: &Validated) -> bool {
         return false;
     };
     let total = status.pods.as_ref().map_or(0, |pods| pods.total);
-    let known = match &status.pod_addresses {
-        Some(list) => list.pods,
-        None => {
-            let members = validated.members.iter();
-            let with_address = members.filter(|member| !addresses_of_pod(&member.pod).is_empty());
-            i32::try_from(with_address.count()).unwrap_or(i32::MAX)
-        }
+    let known = if let Some(list) = &status.pod_addresses {
+        list.pods
+    } else {
+        let members = validated.members.iter();
+        let with_address = members.filter(|member| !addresses_of_pod(&member.pod).is_empty());
+        i32::try_from(with_address.count()).unwrap_or(i32::MAX)
     };
     known >= total
 }

@@ -96,7 +96,7 @@ impl Operator {
         let limit = Duration::from_secs(limits::API_TIMEOUT_S);
         let writer = Writer::new(client, limit, initial_gate(&config.component));
         let metrics = config.metrics.iter().map(|source| source.name.clone());
-        let logs = config.sources.iter().map(|source| source.name());
+        let logs = config.sources.iter().map(super::config::LogSource::name);
         let window = config.stale_after * HEALTH_WINDOW_FACTOR;
         let health = SignalHealth::with_metrics(logs, metrics).judged_over(window);
         let membership = RunMembership::default();

@@ -23,7 +23,11 @@ pub(super) fn restored_engine(operator: &Operator) -> (Engine, Memory, Vec<Attri
     let Some(mut restored) = restored else {
         return (fresh(), memory, Vec::new());
     };
-    let names: Vec<String> = config.sources.iter().map(|source| source.name()).collect();
+    let names: Vec<String> = config
+        .sources
+        .iter()
+        .map(super::config::LogSource::name)
+        .collect();
     restored.match_sources(&names);
     drop_ended_pods(operator, &mut restored);
     let unrecorded = memory.take_over(&restored);

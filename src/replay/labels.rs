@@ -48,6 +48,7 @@ impl LabelKind {
 
 /// One entry of a labels file.
 #[derive(Clone, Debug, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "they are the keys of the file")]
 pub struct Label {
     /// The capture's name.
     pub capture: String,

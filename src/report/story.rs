@@ -193,6 +193,10 @@ impl Phase {
 /// One condition as a question with an answer.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are the keys of the JSON form"
+)]
 pub struct Answer {
     /// The condition.
     pub question: String,

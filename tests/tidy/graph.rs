@@ -172,7 +172,7 @@ impl<'a> CrateFiles<'a> {
                     .filter(|(_, range)| range.contains(&path.offset));
                 let inner = scope
                     .map(|(inner, _)| inner.join("/"))
-                    .last()
+                    .next_back()
                     .unwrap_or_default();
                 let from = join(name, &inner);
                 if passes_on(file, &path.segments, path.offset) {

@@ -36,10 +36,10 @@ pub struct ErrorMessage {
     pub offset: usize,
 }
 
-pub fn of(file: syn::File) -> Items {
+pub fn of(file: &syn::File) -> Items {
     let mut items = Items::default();
     collect(&file.items, &[], &mut items);
-    Messages(&mut items.messages).visit_file(&file);
+    Messages(&mut items.messages).visit_file(file);
     items
 }
 

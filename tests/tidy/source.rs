@@ -95,7 +95,7 @@ impl SourceFile {
         paths.retain(|path| !is_test(path.offset));
         let mut functions = Vec::new();
         collect_functions(text, tokens.clone(), &mut functions);
-        let items = items::of(syn::parse2(tokens).unwrap_or_else(|error| panic_at(path, &error)));
+        let items = items::of(&syn::parse2(tokens).unwrap_or_else(|error| panic_at(path, &error)));
         Self {
             path: path.to_owned(),
             text: text.to_owned(),
@@ -218,15 +218,20 @@ fn blank_code(text: &str, leaves: &[Leaf]) -> String {
         let shown = if leaf.is_text {
             let ends = [leaf.range.start, leaf.range.end.saturating_sub(1)];
             for at in ends {
-                kept[at] = matches!(text.as_bytes()[at], b'"' | b'\'');
+                let is_quote = matches!(text.as_bytes().get(at), Some(b'"' | b'\''));
+                if let Some(kept) = kept.get_mut(at) {
+                    *kept = is_quote;
+                }
             }
             continue;
         } else {
             leaf.range.clone()
         };
-        kept[shown].fill(true);
+        if let Some(kept) = kept.get_mut(shown) {
+            kept.fill(true);
+        }
     }
-    blank(text, |at| !kept[at])
+    blank(text, |at| !kept.get(at).copied().unwrap_or_default())
 }
 
 fn blank(text: &str, hide: impl Fn(usize) -> bool) -> String {

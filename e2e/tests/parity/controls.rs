@@ -354,10 +354,9 @@ fn silent_hosts(lossy_node: &str, target: &dyn Fn(u16) -> Ipv4Addr, count: u16) 
             }
             if second % 10 == 0 {
                 let lost = json!({ "source": "PERF_EVENT_RING_BUFFER", "num_events_lost": 90 });
-                lines += &format!(
-                    "{}\n",
-                    json!({ "lost_events": lost, "node_name": lossy_node, "time": time })
-                );
+                let record = json!({ "lost_events": lost, "node_name": lossy_node, "time": time });
+                lines += &record.to_string();
+                lines.push('\n');
             }
         }
         Ok(lines)

@@ -83,8 +83,8 @@ pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
                     .copied()
                     .or_else(|| sniff(line).map(Decoder::new));
                 let Some(mut decoder) = known else { continue };
-                let (decoded, tracking) = decoder.decode_tracked(line);
-                if let Decoded::Signal(signal) = decoded {
+                let (line_content, tracking) = decoder.decode_tracked(line);
+                if let Decoded::Signal(signal) = line_content {
                     let source = u16::try_from(*file)?;
                     played.step(source, &signal);
                     if let (Some(tracking), Signal::Flow(flow)) = (tracking, &signal) {
@@ -98,7 +98,7 @@ pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
                 decoders.insert(*file, decoder);
             }
             Item::Sample(sample) => {
-                played.samples(&recorded, &Recorded::moment(sample, &mut items))
+                played.samples(&recorded, &Recorded::moment(sample, &mut items));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What an operator of this test lives in: a namespace of its own with pods and AgentRuns, a folder for its logs,
 //! and its `/metrics`, from which a test sees how far it has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
@@ -178,12 +178,12 @@ impl World {
     /// What is known and done about each pod now.
     pub async fn findings(&self) -> anyhow::Result<BTreeMap<IpAddr, BTreeMap<String, Action>>> {
         let pods: Api<Pod> = self.env.api();
-        let held: BTreeMap<_, _> = pods
+        let held: BTreeSet<String> = pods
             .list(&ListParams::default().labels(labels::QUARANTINE))
             .await?
             .items
             .iter()
-            .map(|pod| (pod.name_any(), ()))
+            .map(ResourceExt::name_any)
             .collect();
         let mut findings: BTreeMap<IpAddr, BTreeMap<String, Action>> = BTreeMap::new();
         for incident in self.env.incidents().await? {
@@ -193,7 +193,7 @@ impl World {
                 .get(name)
                 .with_context(|| format!("an Incident of an unknown pod {name}"))?;
             for evidence in &incident.spec.evidence {
-                let action = if held.contains_key(name) {
+                let action = if held.contains(name) {
                     Action::of(evidence.severity.name())
                 } else {
                     Action::Alert

@@ -1,6 +1,11 @@
 //! Incidents that an older version stored, under the CRD of today. The older CRD is in incidents-before.yaml, as it
 //! was before fields of evidence, dispositions and restore entries were renamed.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "reading a JSON value by a missing key gives null"
+)]
+
 use std::time::Duration;
 
 use anyhow::Context;

@@ -103,7 +103,7 @@ impl ContactReports {
         let mut inbox = self.inbox();
         match seen {
             WatchEvent::Changed { new: report, .. } | WatchEvent::Gone(report) => {
-                inbox.changed(report)
+                inbox.changed(report);
             }
             WatchEvent::Listed => {
                 for report in self.0.store.state() {

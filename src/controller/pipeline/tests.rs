@@ -161,7 +161,7 @@ fn controller(index: &Arc<RwLock<Index>>, scopes: watch::Sender<Scopes>) -> Arc<
         index: Arc::clone(index),
         cluster_deny: ClusterDeny::default(),
         signal_health: SignalHealth::default(),
-        signals_stale_after: Duration::from_secs(60),
+        signals_stale_after: Duration::from_mins(1),
         configured_facts: ClusterFacts::default(),
         scopes,
     })

@@ -316,31 +316,31 @@ async fn a_transition_is_posted_signed_and_then_recorded_in_its_incident() {
     let mut receiver = serve(fine).await;
     let mut fixture = Fixture::new(&[detected("a")], takes_all).await;
     fixture.webhook(&receiver.url, Fixture::timeouts());
-    let received = receiver.next().await;
+    let request = receiver.next().await;
     assert_eq!(
-        (received.method.as_str(), received.path.as_str()),
+        (request.method.as_str(), request.path.as_str()),
         ("POST", "/hook")
     );
-    let content_type = received.header("content-type");
+    let content_type = request.header("content-type");
     assert!(
         content_type.starts_with("application/cloudevents+json"),
         "{content_type}"
     );
     let signed = [
-        received.id().as_bytes(),
+        request.id().as_bytes(),
         b".",
-        received.header("webhook-timestamp").as_bytes(),
+        request.header("webhook-timestamp").as_bytes(),
         b".",
-        &received.body,
+        &request.body,
     ]
     .concat();
     let expected = base64::engine::general_purpose::STANDARD.encode(hmac(SECRET, &signed));
     assert_eq!(
-        received.header("webhook-signature"),
+        request.header("webhook-signature"),
         format!("v1,{expected}")
     );
-    let event = received.json();
-    assert_eq!(event["id"], received.id());
+    let event = request.json();
+    assert_eq!(event["id"], request.id());
     assert_eq!(event["type"], "dev.yellowjack.incident.detected");
     let recorded = fixture.api.next().await;
     assert_eq!(recorded.method, "PATCH");

@@ -107,8 +107,8 @@ impl Unconfirmed {
             Tracking::Opened => known.opened(key, flow),
             Tracking::Confirmed { translated_to, .. } => {
                 if is_begin {
-                    let begin = known.begin_mut(key);
-                    *begin = (*begin).max(Some(flow.time));
+                    let newest = known.begin_mut(key);
+                    *newest = (*newest).max(Some(flow.time));
                 }
                 let confirmed_max = if is_datagram {
                     limits::CONFIRMED_DATAGRAMS_MAX
