@@ -3,12 +3,12 @@
 //! One place, so that "how much memory can it take" has one answer. The relations between the
 //! bounds are checked when the crate is built. Nothing here may depend on configuration (INV-3).
 
+mod commands;
 mod notify;
-mod people;
 mod sources;
 
+pub use commands::*;
 pub use notify::*;
-pub use people::*;
 pub use sources::*;
 
 // --- text ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-//! `yellowjack completion`: the script that lets a shell complete the arguments.
+//! `yellowjack completion`: a script for shell completion.
 
 use std::io::Write;
 
@@ -13,9 +13,9 @@ pub struct CompletionArgs {
     shell: Shell,
 }
 
-/// Runs the subcommand on the whole command line of the program.
+/// Runs the subcommand. `command` is the whole command line of the program.
 pub fn run(args: &CompletionArgs, mut command: clap::Command) -> anyhow::Result<()> {
-    // To memory first: the generator panics where nobody reads on.
+    // To memory first: the generator panics where standard output is closed.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "yellowjack", &mut script);
     std::io::stdout()

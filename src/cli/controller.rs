@@ -1,4 +1,4 @@
-//! `yellowjack controller`: the operator. Arguments here, assembly in `operator`.
+//! `yellowjack controller`: the arguments of the controller. `operator` assembles and runs it.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub struct ControllerArgs {
     #[command(flatten)]
     election: ElectionArgs,
 
-    /// A namespace in which nothing is ever done automatically. May be given several times, and
-    /// replaces the default list.
+    /// A namespace in which Yellowjack never acts automatically. May be given several times; replaces
+    /// the default list.
     #[arg(
         long = "protected-namespace",
         value_name = "NAMESPACE",
@@ -31,12 +31,12 @@ pub struct ControllerArgs {
     )]
     protected_namespaces: Vec<String>,
 
-    /// The most pods in quarantine at once.
+    /// The maximum number of pods in quarantine at the same time.
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     max_quarantines: usize,
 
     /// The circuit breaker opens when more pods than this, and more than `--breaker-share` of the
-    /// pods of all runs, cross the line within 5 minutes.
+    /// pods of all runs, cross the quarantine threshold within 5 minutes.
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     breaker_pods: usize,
 
@@ -44,7 +44,7 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
     breaker_share: f64,
 
-    /// The most actions per second.
+    /// The maximum number of actions per second.
     #[arg(long, value_name = "RATE", default_value_t = 5.0)]
     actions_per_second: f64,
 
@@ -52,7 +52,7 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "DURATION", default_value = "720h", value_parser = duration)]
     incident_ttl: Duration,
 
-    /// An address at which DNS answers, besides the pods `k8s-app=kube-dns` in kube-system. May be
+    /// An address of a DNS server, in addition to the pods `k8s-app=kube-dns` in kube-system. May be
     /// given several times.
     #[arg(long = "dns-cidr", value_name = "CIDR")]
     dns_cidrs: Vec<IpNet>,
@@ -61,7 +61,7 @@ pub struct ControllerArgs {
     notify: NotifyArgs,
 }
 
-/// Runs the subcommand until a signal ends it.
+/// Runs the subcommand until a signal stops it.
 pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let response = ResponseConfig {
         settings: ResponderSettings {

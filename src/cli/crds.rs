@@ -10,7 +10,7 @@ use crate::api;
 /// Arguments of `yellowjack crds`.
 #[derive(clap::Args, Debug)]
 pub struct CrdsArgs {
-    /// Write one file per CRD into this folder, made if need be, instead of printing them.
+    /// Write one file per CRD into this folder instead of printing them. It is created if necessary.
     #[arg(long, value_name = "FOLDER")]
     output_dir: Option<PathBuf>,
 }

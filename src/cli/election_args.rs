@@ -1,4 +1,4 @@
-//! Arguments about the leader's Lease, for `controller`.
+//! Arguments of `controller` about leader election.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use super::values::duration;
 use crate::cluster::LeaseTimings;
 use crate::operator::ElectionConfig;
 
-/// Arguments about the election of a leader.
+/// Arguments about leader election.
 #[derive(clap::Args, Debug)]
 pub struct ElectionArgs {
-    /// Act only while a Lease is held, so that several replicas can run at once: all watch and detect,
-    /// one acts. Left out, this process must be the only one.
+    /// Enable leader election, so that several replicas can run: all of them watch and detect, only the
+    /// leader acts. Without it, this must be the only replica.
     #[arg(long)]
     leader_elect: bool,
 
-    /// This replica's name, in the Lease and in the evidence that it writes. No other replica may have
-    /// it. The host's name where it is left out.
+    /// The unique name of this replica in the Lease and in the evidence that it writes; by default the
+    /// host name.
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     replica_name: Option<String>,
 
-    /// The Lease, in the namespace that --agent-namespace names.
+    /// The name of the Lease, which is in the namespace --agent-namespace.
     #[arg(
         long,
         value_name = "NAME",
@@ -29,21 +29,21 @@ pub struct ElectionArgs {
     )]
     lease_name: String,
 
-    /// Another replica takes over when the leader has not renewed the Lease for this long.
+    /// The time after the last renewal of the Lease until another replica takes over.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration, requires = "leader_elect")]
     lease_duration: Duration,
 
-    /// The leader stops writing when it could not renew for this long.
+    /// The time after the last renewal of the Lease until the leader stops writing.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, requires = "leader_elect")]
     lease_renew_deadline: Duration,
 
-    /// How often the leader renews. The others look twice as often.
+    /// The time between two renewals by the leader. The other replicas read the Lease twice as often.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration, requires = "leader_elect")]
     lease_retry_period: Duration,
 }
 
 impl ElectionArgs {
-    /// The election, where one is wanted.
+    /// The configuration of leader election. `None` where it is not enabled.
     pub fn election(self) -> anyhow::Result<Option<ElectionConfig>> {
         if !self.leader_elect {
             return Ok(None);
@@ -65,11 +65,11 @@ impl ElectionArgs {
 fn host_name() -> anyhow::Result<String> {
     use anyhow::Context;
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    let name = name.context("failed to read the host's name; give --replica-name")?;
+    let name = name.context("failed to read the host name; give --replica-name")?;
     Ok(name.trim().to_owned())
 }
 
-/// A name that the API server takes for a Lease.
+/// Parses a name that the API server accepts for a Lease.
 fn lease_name(text: &str) -> Result<String, String> {
     let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_good = text.len() <= 253
@@ -104,21 +104,21 @@ mod tests {
     }
 
     #[test]
-    fn without_the_flag_there_is_no_election_and_nothing_to_set_about_it() {
+    fn without_the_flag_there_is_no_election_and_no_other_argument_of_it() {
         assert_eq!(election(&[]), Ok(None));
-        let said = election(&["--lease-duration=30s"]).unwrap_err();
-        assert!(said.contains("--leader-elect"), "{said}");
+        let error = election(&["--lease-duration=30s"]).unwrap_err();
+        assert!(error.contains("--leader-elect"), "{error}");
     }
 
     #[test]
-    fn terms_are_checked_before_anything_runs() {
+    fn durations_of_the_lease_are_checked_before_anything_runs() {
         let found = election(&["--leader-elect"]).unwrap().unwrap();
         assert_eq!(found.lease, "yellowjack-controller");
         assert_eq!(found.replica, "a");
         assert_eq!(found.timings.duration, Duration::from_secs(15));
-        let said = election(&["--leader-elect", "--lease-renew-deadline=15s"]).unwrap_err();
-        assert!(said.contains("--lease-renew-deadline"), "{said}");
-        let said = election(&["--leader-elect", "--lease-name=Not_A_Name"]).unwrap_err();
-        assert!(said.contains("lower-case"), "{said}");
+        let error = election(&["--leader-elect", "--lease-renew-deadline=15s"]).unwrap_err();
+        assert!(error.contains("--lease-renew-deadline"), "{error}");
+        let error = election(&["--leader-elect", "--lease-name=Not_A_Name"]).unwrap_err();
+        assert!(error.contains("lower-case"), "{error}");
     }
 }

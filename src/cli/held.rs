@@ -1,5 +1,5 @@
-//! `yellowjack held`: names what Yellowjack holds, and fails where that is anything. The chart asks
-//! before an uninstall, after which nobody would be there to release it. It changes nothing.
+//! `yellowjack held`: lists what Yellowjack holds in quarantine, and fails if there is anything. The chart
+//! runs it before an uninstall, because afterwards nothing could release it. It only reads.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -15,14 +15,14 @@ use crate::api::{Incident, labels};
 use crate::cluster::connect;
 use crate::limits::{HELD_LINES_MAX, HELD_PAGE, HELD_PAGES_MAX};
 
-/// How long one page may take.
+/// Time limit for one page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Arguments of `yellowjack held`.
 #[derive(clap::Args, Debug)]
 pub struct HeldArgs {}
 
-/// Runs the subcommand. What is held goes to standard output, one line each.
+/// Runs the subcommand. Each held object is a line on standard output.
 pub fn run(_args: &HeldArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -38,7 +38,7 @@ pub fn run(_args: &HeldArgs) -> anyhow::Result<()> {
     }
     if !lines.is_empty() {
         bail!(
-            "Yellowjack holds {} objects, and only Yellowjack can give them back: set \
+            "Yellowjack holds {} objects, and only Yellowjack can release them: set \
              spec.disposition of their Incidents first, or delete the pods",
             lines.len()
         );
@@ -77,7 +77,7 @@ async fn held(client: &Client) -> anyhow::Result<BTreeSet<String>> {
     Ok(lines)
 }
 
-/// Calls `each` for every object that `list` gives, page by page.
+/// Calls `each` for every object of a list, page by page.
 async fn pages<K: Clone>(
     list: impl AsyncFn(ListParams) -> kube::Result<kube::core::ObjectList<K>>,
     params: &ListParams,
@@ -99,7 +99,7 @@ async fn pages<K: Clone>(
     )
 }
 
-/// A line for a pod that carries the label, whatever its Incident says: the deny selects it.
+/// A line for a pod with the quarantine label. The deny selects it, whatever the state of its Incident.
 fn held_pod(pod: &PartialObjectMeta<Pod>) -> Option<String> {
     let incident = pod.labels().get(labels::QUARANTINE)?;
     let namespace = pod.namespace().unwrap_or_default();
@@ -109,7 +109,7 @@ fn held_pod(pod: &PartialObjectMeta<Pod>) -> Option<String> {
     ))
 }
 
-/// A line for each object that an open Incident has changed and must restore.
+/// A line for each object that was changed for an open Incident and must be restored.
 fn held_by(incident: &Incident) -> Vec<String> {
     let Some(status) = &incident.status else {
         return Vec::new();
@@ -119,7 +119,7 @@ fn held_by(incident: &Incident) -> Vec<String> {
     }
     let namespace = incident.namespace().unwrap_or_default();
     let name = incident.name_any();
-    // The label of a pod is restored too, but the pod has its own line.
+    // The label of a pod is restored as well, but the pod has its own line.
     let others = status.restore.iter().filter(|e| e.target.kind != "Pod");
     others
         .map(|entry| {

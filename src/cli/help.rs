@@ -7,7 +7,7 @@ const COLUMNS: usize = 100;
 
 /// Help of every subcommand that is shown, as Markdown.
 pub(super) fn page(command: clap::Command) -> String {
-    // What the environment of whoever writes the page says must not stand in it.
+    // Values from the environment of the process must not appear on the page.
     let mut command = command.term_width(COLUMNS);
     command = command.mut_subcommands(|one| one.mut_args(|arg| arg.hide_env_values(true)));
     command.build();

@@ -1,4 +1,4 @@
-//! Arguments about node metrics, for `controller` and `node`.
+//! Arguments of `controller` and `node` about node metrics.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,40 +13,40 @@ use crate::operator::{MetricsEndpoint, MetricsSource};
 use crate::signals::decode::MetricsFormat;
 use crate::signals::source::scrape::METRICS_API_PATH;
 
-/// A kubelet's port, and where it says what pods use.
+/// The port of a kubelet, and the path of its resource metrics.
 const KUBELET_PORT: u16 = 10250;
 const KUBELET_PATH: &str = "/metrics/resource";
 
-/// A kubelet looks at its containers every 10 s or so, DCGM every 30 s.
+/// A kubelet updates its metrics about every 10 s, DCGM every 30 s.
 const INTERVAL: Duration = Duration::from_secs(15);
-/// The metrics API has a new figure every 15 to 60 s.
+/// The metrics API updates its metrics every 15 to 60 s.
 const METRICS_API_INTERVAL: Duration = Duration::from_secs(30);
-/// More often is a mistake.
+/// A shorter interval is a mistake.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// Arguments about node metrics.
 #[derive(clap::Args, Debug)]
 pub struct MetricsArgs {
-    /// Where the processor use of pods is read: `kubelet` is this node's, `kubelet=URL` another one;
+    /// A source of the CPU usage of pods: `kubelet` is that of this node, `kubelet=URL` any other;
     /// `metrics-api` is metrics.k8s.io, for a controller. May be given several times.
     #[arg(long = "metrics", value_name = "SOURCE", value_parser = metrics)]
     metrics: Vec<MetricsArg>,
 
-    /// Where a DCGM exporter says what accelerators do, for example http://10.0.0.1:9400/metrics. May
-    /// be given several times.
+    /// A DCGM exporter of accelerator metrics, for example http://10.0.0.1:9400/metrics. May be given
+    /// several times.
     #[arg(long = "dcgm", value_name = "URL", value_parser = url)]
     dcgm: Vec<Uri>,
 
-    /// Time between two looks at each. Default: 15s, and 30s for metrics-api.
+    /// Time between two scrapes of a source. Default: 15s, and 30s for metrics-api.
     #[arg(long, value_name = "DURATION", value_parser = interval)]
     metrics_interval: Option<Duration>,
 
-    /// The authority that signed the kubelets' certificates, where it is not the cluster's.
+    /// The certificate authority of the kubelets, if it is not that of the cluster.
     #[arg(long, value_name = "FILE", conflicts_with = "kubelet_insecure")]
     kubelet_ca: Option<PathBuf>,
 
-    /// Take any certificate of a kubelet. Whoever answers at its address then gets this program's
-    /// token.
+    /// Do not verify the certificates of kubelets. Any server at such an address then receives this
+    /// program's token.
     #[arg(long)]
     kubelet_insecure: bool,
 }
@@ -59,8 +59,8 @@ enum MetricsArg {
 }
 
 impl MetricsArgs {
-    /// The sources. `node` is the name of the node that this program is the agent of; `namespace` the
-    /// only one that it watches.
+    /// The sources of node metrics. `node` is the node of a node agent, `namespace` the only namespace that
+    /// is watched.
     pub fn sources(
         self,
         node: Option<&str>,
@@ -89,7 +89,7 @@ impl MetricsArgs {
                 MetricsArg::MetricsApi => {
                     anyhow::ensure!(
                         node.is_none(),
-                        "--metrics metrics-api is for the controller; an agent asks its kubelet"
+                        "--metrics metrics-api is for the controller; use --metrics kubelet for a node agent"
                     );
                     MetricsSource {
                         name: "metrics.k8s.io".to_owned(),
@@ -129,7 +129,7 @@ fn host_of(url: &Uri) -> String {
         .map_or_else(String::new, |authority| authority.as_str().to_owned())
 }
 
-/// Path and query of a URL; `usual` where it names none.
+/// Path and query of a URL; `usual` where it has none.
 fn path_of(url: &Uri, usual: &str) -> String {
     match url.path_and_query().map(http::uri::PathAndQuery::as_str) {
         None | Some("/") => usual.to_owned(),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_asks_the_kubelet_of_its_node() {
+    fn an_agent_scrapes_the_kubelet_of_its_node() {
         let found = sources(&["--metrics", "kubelet"], Some("n1")).unwrap();
         let url = "https://n1:10250/metrics/resource".parse().unwrap();
         assert_eq!(
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_metrics_api_is_asked_by_a_controller_for_what_it_watches() {
+    fn a_controller_reads_from_the_metrics_api_what_it_watches() {
         let found = sources(&["--metrics", "metrics-api"], None).unwrap();
         assert_eq!(found[0].path, METRICS_API_PATH);
         assert_eq!(found[0].interval, METRICS_API_INTERVAL);

@@ -1,26 +1,32 @@
-//! The command line: one file per subcommand. Called by `main`; data goes to standard output,
+//! The command line: one file or folder per subcommand. Called by `main`. Data goes to standard output,
 //! logs and notes to standard error.
 
+mod cluster_args;
 mod completion;
 mod controller;
 mod crds;
 mod decide;
 mod doctor;
 mod election_args;
+mod error;
+mod explain;
 mod held;
 mod help;
-mod incident;
+mod incident_material;
+mod lookup;
 mod metrics_args;
-mod nearest;
 mod node;
 mod notify_args;
 mod operator_args;
-mod people;
+mod output;
 mod preview;
 mod probe_pod;
+mod read;
 mod replay;
+mod report;
 mod source_args;
 mod status;
+mod suggestion;
 mod values;
 
 use std::path::Path;
@@ -30,7 +36,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::api::Verdict;
 use crate::replay::ReplayError;
-use people::{BAD_USE, PeopleError};
+use error::CommandError;
+use output::BAD_USE;
 
 /// Guardrails, quarantine and proof of containment for AI-agent workloads on Kubernetes.
 #[derive(Parser, Debug)]
@@ -42,39 +49,39 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Say that an Incident is right; the pod stays contained.
+    /// Confirm an Incident: the pod stays contained.
     Confirm(decide::DecideArgs),
-    /// Print the script that lets a shell complete the arguments.
+    /// Print a script for shell completion.
     Completion(completion::CompletionArgs),
-    /// Run the operator: guardrails for AgentRuns, detection, quarantine, verification.
+    /// Run the controller: guardrails for AgentRuns, detection, quarantine, verification.
     Controller(Box<controller::ControllerArgs>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds(crds::CrdsArgs),
-    /// Look whether the cluster has what Yellowjack rests on.
+    /// Check whether the cluster has what Yellowjack needs.
     Doctor(Box<doctor::DoctorArgs>),
-    /// Say what happened in one Incident, why, and what to do next.
-    Explain(incident::ExplainArgs),
-    /// Name what is held in quarantine, and fail where that is anything; for an uninstall.
+    /// Explain one Incident: what happened, why, and what to do next.
+    Explain(explain::ExplainArgs),
+    /// List what is held in quarantine, and fail if there is anything; used before an uninstall.
     Held(held::HeldArgs),
-    /// Run the agent of one node: detection in its log, findings into Incidents.
+    /// Run the agent of one node: it detects in the node's log and writes findings into Incidents.
     Node(Box<node::NodeArgs>),
-    /// Say what Enforce would have done about a run in the last hours.
+    /// Preview what Enforce would have done about a run in the last hours.
     Preview(preview::PreviewArgs),
-    /// What the one pod of `doctor --probe` runs.
+    /// Run the client of `doctor --probe`.
     #[command(hide = true)]
     ProbeConnect(probe_pod::ConnectArgs),
-    /// What the other one runs.
+    /// Run the server of `doctor --probe`.
     #[command(hide = true)]
     ProbeServe,
-    /// Release the pod of an Incident: undo exactly what was done about it.
+    /// Release the pod of an Incident: revert exactly what was done to it.
     Release(decide::DecideArgs),
     /// Write the report on one Incident, for a ticket or a browser.
-    Report(incident::ReportArgs),
-    /// Run detection over recorded logs, without a cluster, and say what would have been done.
+    Report(report::ReportArgs),
+    /// Run detection over recorded logs, without a cluster, and report what would have been done.
     Replay(replay::ReplayArgs),
-    /// Say whether runs are safe, and what to do about those that are not.
+    /// Show whether runs are safe, and what to do about those that are not.
     Status(status::StatusArgs),
-    /// End the owner and the pod of an Incident. There is no way back.
+    /// Suspend the owner of an Incident's pod and delete the pod. This cannot be undone.
     Terminate(decide::DecideArgs),
 }
 
@@ -82,7 +89,7 @@ enum Command {
 const PLUGIN: &str = "kubectl-yellowjack";
 
 /// Parses the arguments and runs the subcommand. Exit code 2 is bad use, 1 a failure; `docs/cli.md`
-/// lists those of the commands for people.
+/// lists the further ones.
 #[must_use]
 pub fn run() -> ExitCode {
     let program = std::env::args_os().next().unwrap_or_default();
@@ -94,7 +101,7 @@ pub fn run() -> ExitCode {
         Command::Completion(args) => completion::run(&args, Cli::command()).map(done),
         Command::Controller(args) => controller::run(*args).map(done),
         Command::Crds(args) => crds::run(&args).map(done),
-        Command::Explain(args) => incident::explain(&args).map(done),
+        Command::Explain(args) => explain::run(&args).map(done),
         Command::Held(args) => held::run(&args).map(done),
         Command::Doctor(args) => doctor::run(&args),
         Command::Preview(args) => preview::run(&args),
@@ -102,7 +109,7 @@ pub fn run() -> ExitCode {
         Command::ProbeServe => probe_pod::serve().map(done),
         Command::Node(args) => node::run(*args).map(done),
         Command::Release(args) => decide::run(&args, Verdict::Release),
-        Command::Report(args) => incident::report(&args).map(done),
+        Command::Report(args) => report::run(&args).map(done),
         Command::Replay(args) => replay::run(&args).map(done),
         Command::Status(args) => status::run(&args),
         Command::Terminate(args) => decide::run(&args, Verdict::Terminate),
@@ -116,7 +123,7 @@ pub fn help_page() -> String {
     help::page(Cli::command())
 }
 
-/// The command line, under the name by which it was called: `kubectl yellowjack` for a plugin.
+/// The command line, under the name by which it was called: `kubectl yellowjack` as a plugin.
 fn command(program: &Path) -> clap::Command {
     let is_plugin = program.file_name().is_some_and(|name| name == PLUGIN);
     if is_plugin {
@@ -128,11 +135,11 @@ fn command(program: &Path) -> clap::Command {
 
 fn failure(error: &anyhow::Error) -> ExitCode {
     if is_closed_pipe(error) {
-        // Whoever read the output has seen enough, as in `yellowjack crds | head`.
+        // The reader closed the pipe, as in `yellowjack crds | head`.
         return ExitCode::SUCCESS;
     }
-    if let Some(error) = error.downcast_ref::<PeopleError>() {
-        error.say();
+    if let Some(error) = error.downcast_ref::<CommandError>() {
+        error.print();
         return ExitCode::from(error.code());
     }
     eprintln!("error: {error:#}");
@@ -142,7 +149,7 @@ fn failure(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// Whether the command line is one that [`run`] would take. The tests of the docs ask this.
+/// Whether [`run`] accepts this command line. Used by the tests of the docs.
 pub fn check(words: &[String]) -> Result<(), String> {
     Cli::try_parse_from(words)
         .map(drop)
@@ -166,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_of_kubectl_speaks_of_itself_as_one() {
+    fn a_plugin_of_kubectl_names_itself_as_one() {
         let usage = |program: &str| command(Path::new(program)).render_usage().to_string();
         assert!(usage("/usr/local/bin/kubectl-yellowjack").contains("kubectl yellowjack"));
         assert!(!usage("yellowjack").contains("kubectl"));

@@ -1,5 +1,5 @@
-//! `yellowjack node`: the agent on each node. It reads the node's egress log, detects, and writes what
-//! it found and what it saw stop into Incidents. It does nothing else: the controller responds.
+//! `yellowjack node`: the arguments of the node agent. It reads the node's egress log, detects, and writes
+//! findings and observations into Incidents. The controller responds to them.
 
 use super::operator_args::{OperatorArgs, run_operator};
 use crate::operator::Component;
@@ -7,13 +7,12 @@ use crate::operator::Component;
 /// Arguments of `yellowjack node`.
 #[derive(clap::Args, Debug)]
 pub struct NodeArgs {
-    /// The node's name, as the API server knows it. A DaemonSet sets NODE_NAME from
-    /// `spec.nodeName`.
+    /// The name of the Node object. A DaemonSet sets NODE_NAME from `spec.nodeName`.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     node_name: String,
 
-    /// Attribute the log to the pods of every node, not of this one alone: for a log that shows
-    /// others' traffic too, such as that of an egress gateway.
+    /// Attribute flows to the pods of every node, not only of this one: for a log that also has the
+    /// traffic of other nodes, such as the log of an egress gateway.
     #[arg(long)]
     all_pods: bool,
 
@@ -21,7 +20,7 @@ pub struct NodeArgs {
     operator: OperatorArgs,
 }
 
-/// Runs the subcommand until a signal ends it.
+/// Runs the subcommand until a signal stops it.
 pub fn run(args: NodeArgs) -> anyhow::Result<()> {
     let agent = Component::NodeAgent {
         name: args.node_name,

@@ -1,4 +1,4 @@
-//! Flags of `yellowjack controller` about who is told of Incidents.
+//! Arguments of `controller` about notifications.
 
 use std::path::PathBuf;
 
@@ -14,38 +14,38 @@ use crate::notify::{NotifySettings, WebhookSettings};
 #[derive(clap::Args, Debug)]
 pub struct NotifyArgs {
     /// An Alertmanager, for example `http://alertmanager.monitoring:9093`. May be given several
-    /// times: each member of a cluster must be told by itself.
+    /// times: every member of an Alertmanager cluster must receive the alerts.
     #[arg(long = "alertmanager", value_name = "URL", value_parser = receiver)]
     alertmanagers: Vec<Uri>,
 
-    /// Where transitions of Incidents are posted as CloudEvents, signed as Standard Webhooks ask.
+    /// A webhook that receives the transitions of Incidents as CloudEvents, signed according to Standard
+    /// Webhooks.
     #[arg(long, value_name = "URL", value_parser = receiver, requires = "webhook_secret_file")]
     webhook: Option<Uri>,
 
     /// The file with the webhook's signing secret: `whsec_` and 24 to 64 bytes in Base64. A second
-    /// line is a second secret, for the time of a change.
+    /// line is a second secret, used while the secret is rotated.
     #[arg(long, value_name = "FILE", requires = "webhook")]
     webhook_secret_file: Option<PathBuf>,
 
-    /// What the data of the webhook's CloudEvents is.
+    /// The format of the data in the webhook's CloudEvents.
     #[arg(long, value_enum, default_value_t = Format::Cloudevents)]
     webhook_format: Format,
 
-    /// An OpenTelemetry collector, for example `http://otel-collector:4318`: it gets the way of each
+    /// An OpenTelemetry collector, for example `http://otel-collector:4318`: it receives the course of each
     /// Incident as a trace, by OTLP over HTTP in JSON.
     #[arg(long, value_name = "URL", value_parser = receiver)]
     otlp: Option<Uri>,
 
-    /// The weakest finding that receivers are told of.
+    /// The lowest level of findings that receivers are notified of.
     #[arg(long, value_enum, default_value_t = LevelArg::Alert)]
     notify_min_level: LevelArg,
 
-    /// Certificates of who signs the receivers' certificates, in PEM, in place of those that the
-    /// system trusts.
+    /// The certificate authorities of the receivers, in PEM, instead of those that the system trusts.
     #[arg(long, value_name = "FILE")]
     notify_ca_file: Option<PathBuf>,
 
-    /// The name of this cluster in what receivers are told: letters, digits, dots and hyphens.
+    /// The name of this cluster in notifications: letters, digits, dots and hyphens.
     #[arg(long, value_name = "NAME", value_parser = cluster_name)]
     cluster_name: Option<String>,
 }
@@ -54,7 +54,7 @@ pub struct NotifyArgs {
 enum LevelArg {
     /// All of them.
     Alert,
-    /// Those alone that crossed the line of a quarantine.
+    /// Only those that crossed the quarantine threshold.
     Quarantine,
 }
 
@@ -86,14 +86,16 @@ impl NotifyArgs {
     }
 }
 
-/// The URL of a receiver. The text is not repeated: it may hold a credential.
+/// Parses the URL of a receiver. Errors do not repeat it, because it may contain a credential.
 fn receiver(text: &str) -> Result<Uri, String> {
     let wanted = || "wants http://HOST[:PORT][/PATH] or https://".to_owned();
     let uri: Uri = text.parse().map_err(|_| wanted())?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     let host = uri.authority().filter(|_| is_http).ok_or_else(wanted)?;
     if host.as_str().contains('@') {
-        return Err("wants a URL without a user or password: flags are no place for them".into());
+        return Err(
+            "wants a URL without a user or password, because flags are visible to others".into(),
+        );
     }
     Ok(uri)
 }

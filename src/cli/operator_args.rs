@@ -1,5 +1,4 @@
-//! What `controller` and `node` have in common: where signals come from, how they are judged, where
-//! the program is looked at.
+//! Arguments that `controller` and `node` share: sources, detection, namespaces, endpoints, logs.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,13 +16,13 @@ use crate::observability::{LogFormat, start_log};
 use crate::operator::{self, Component, LogSource, OperatorConfig};
 use crate::signals::source::StartAt;
 
-/// Arguments about signals.
+/// Arguments that `controller` and `node` share.
 #[derive(clap::Args, Debug)]
 pub struct OperatorArgs {
-    /// An egress log: a file or a folder that may rotate, or `-` for standard input. A format in
-    /// front (`hubble:`, `zeek:`, `ulogd:`, `vpc:`, `calico:`, `suricata:`) saves guessing it. Or
-    /// `hubble-relay:HOST:PORT`, the flows of all nodes from Hubble Relay; `hubble-relay:https://HOST:PORT`
-    /// is with TLS. May be given several times.
+    /// An egress log: a file or a folder that may rotate, or `-` for standard input. The prefix is its
+    /// format (`hubble:`, `zeek:`, `ulogd:`, `vpc:`, `calico:`, `suricata:`); without it the format is
+    /// detected. `hubble-relay:HOST:PORT` reads the flows of all nodes from Hubble Relay,
+    /// `hubble-relay:https://HOST:PORT` with TLS. May be given several times.
     #[arg(long = "source", value_name = "[FORMAT:]PATH", value_parser = source)]
     sources: Vec<LogSource>,
 
@@ -33,33 +32,33 @@ pub struct OperatorArgs {
     #[command(flatten)]
     metrics: MetricsArgs,
 
-    /// Where a log is begun that has no checkpoint yet.
+    /// Where reading starts in a log that has no checkpoint yet.
     #[arg(long, value_enum, default_value_t = StartArg::End)]
     start_at: StartArg,
 
-    /// Folder in which the place in each log and the state of detection are kept over restarts.
+    /// Folder for the checkpoints of logs and the detection state, which survive a restart.
     #[arg(long, value_name = "FOLDER")]
     checkpoint_dir: Option<PathBuf>,
 
-    /// A list of mining pools: one name, address, range or host:port a line. May be given several
+    /// A list of mining pools: one name, address, range or host:port per line. May be given several
     /// times.
     #[arg(long = "pool-list", value_name = "FILE")]
     pool_lists: Vec<PathBuf>,
 
-    /// A list of tunnel services, in the same form. May be given several times.
+    /// A list of tunnel services, in the same format. May be given several times.
     #[arg(long = "tunnel-list", value_name = "FILE")]
     tunnel_lists: Vec<PathBuf>,
 
-    /// A starter list of mining pools, such as the one of the chart: a match is an alert and adds to no
-    /// other evidence. May be given several times.
+    /// A starter list of mining pools, such as that of the chart: a match is an alert, and is not combined
+    /// with other evidence. May be given several times.
     #[arg(long = "starter-pool-list", value_name = "FILE")]
     starter_pool_lists: Vec<PathBuf>,
 
-    /// A starter list of tunnel services, in the same way. May be given several times.
+    /// A starter list of tunnel services, with the same effect. May be given several times.
     #[arg(long = "starter-tunnel-list", value_name = "FILE")]
     starter_tunnel_lists: Vec<PathBuf>,
 
-    /// The namespace in which node agents keep their Leases: Yellowjack's own.
+    /// The namespace of the node agents' Leases: the one in which Yellowjack is installed.
     #[arg(
         long,
         value_name = "NAMESPACE",
@@ -68,44 +67,46 @@ pub struct OperatorArgs {
     )]
     agent_namespace: String,
 
-    /// Watch this namespace only. Pods of others are nobody then, and runs there are left alone.
+    /// Watch only this namespace. Flows of pods in others are not attributed, and runs there are ignored.
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// Observe everything and act on nothing, whatever the runs say.
+    /// Treat every run as in Observe mode: detect, but never act.
     #[arg(long)]
     observe_all: bool,
 
-    /// After this silence a source counts as stale.
+    /// The silence after which a source is stale.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     stale_after: Duration,
 
-    /// A range of pod addresses, besides what the API server knows. May be given several times.
+    /// A range of pod addresses, in addition to those in the API. May be given several times.
     #[arg(long = "pod-cidr", value_name = "CIDR")]
     pod_cidrs: Vec<IpNet>,
 
-    /// A range of service addresses. May be given several times.
+    /// A range of service addresses, in addition to those in the API. May be given several times.
     #[arg(long = "service-cidr", value_name = "CIDR")]
     service_cidrs: Vec<IpNet>,
 
-    /// A range of node addresses or of whatever else pods must not reach. May be given several times.
+    /// A range of addresses of nodes, or of anything else that pods must not reach. May be given several
+    /// times.
     #[arg(long = "node-cidr", value_name = "CIDR")]
     node_cidrs: Vec<IpNet>,
 
-    /// False quarantines per day that are accepted; with `--budget-pods` it sets the line that a
-    /// scan has to cross.
+    /// The accepted number of false quarantines per day; with `--budget-pods` it sets the threshold of
+    /// the scan detector.
     #[arg(long, value_name = "COUNT", default_value_t = ErrorBudget::default().false_quarantines_per_day)]
     budget_false_quarantines: f64,
 
-    /// Pods that the budget is reckoned for.
+    /// The number of pods that the budget is for.
     #[arg(long, value_name = "COUNT", default_value_t = ErrorBudget::default().pods)]
     budget_pods: f64,
 
-    /// Where /livez, /readyz and /metrics are served, for example `0.0.0.0:8080`. Left out, nowhere.
+    /// The address of /livez, /readyz and /metrics, for example `0.0.0.0:8080`. Without it they are not
+    /// served.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
-    /// What is logged: a level, or a filter as in RUST_LOG.
+    /// The log filter: a level, or a filter as in RUST_LOG.
     #[arg(
         long,
         value_name = "FILTER",
@@ -114,14 +115,14 @@ pub struct OperatorArgs {
     )]
     log: String,
 
-    /// How log lines are written.
+    /// The format of log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 enum StartArg {
-    /// At the end: only what comes from now on.
+    /// At the end: only lines that are written from now on.
     End,
     /// At the beginning.
     Beginning,
@@ -158,7 +159,7 @@ impl OperatorArgs {
     }
 }
 
-/// Runs the program until a signal ends it. `dns` adds to where the cluster's DNS usually answers.
+/// Runs the component until a signal stops it. `dns` adds to the usual DNS servers of a cluster.
 pub fn run_operator(
     args: OperatorArgs,
     component: Component,
@@ -174,7 +175,7 @@ pub fn run_operator(
     let metrics = args.metrics.sources(node, args.namespace.as_deref())?;
     let config = OperatorConfig {
         component,
-        sources: args.relay.equip(args.sources)?,
+        sources: args.relay.add_tls(args.sources)?,
         metrics,
         start_at,
         checkpoint_dir: args.checkpoint_dir,
@@ -205,7 +206,7 @@ fn hosts(files: &[PathBuf]) -> anyhow::Result<PoolList> {
             .with_context(|| format!("failed to read the list {}", file.display()))?;
         let (list, problems) = PoolList::parse(&text);
         for problem in problems.iter().take(PROBLEMS_SHOWN) {
-            say_problem(file, problem);
+            log_problem(file, problem);
         }
         hosts.merge(list);
     }
@@ -214,13 +215,12 @@ fn hosts(files: &[PathBuf]) -> anyhow::Result<PoolList> {
 
 const PROBLEMS_SHOWN: usize = 5;
 
-/// A seed that nobody outside knows: the standard library keys its hash maps from the system's
-/// random numbers.
+/// A secret seed: the standard library keys its hash maps with random numbers of the system.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
 }
 
-fn say_problem(file: &Path, problem: &crate::detect::ParseProblem) {
-    tracing::warn!(file = %file.display(), %problem, "A line of a list is left out.");
+fn log_problem(file: &Path, problem: &crate::detect::ParseProblem) {
+    tracing::warn!(file = %file.display(), %problem, "Ignored an invalid line of a list.");
 }

@@ -1,5 +1,5 @@
-//! What the two pods of `doctor --probe` run: one answers, the other tries to reach it and says each time
-//! whether it did. Hidden subcommands; nobody calls them by hand.
+//! What the two pods of `doctor --probe` run: a server, and a client that connects to it again and again and
+//! logs each result. Hidden subcommands, which users do not call.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,34 +15,34 @@ use tokio::sync::Semaphore;
 
 use crate::limits;
 
-/// The port on which the one pod answers.
+/// The port of the server.
 pub const PORT: u16 = 8377;
 
-/// How long one answer may take.
+/// Time limit of one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// The pause between two tries.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Arguments of `yellowjack probe-connect`.
 #[derive(clap::Args, Debug)]
 pub struct ConnectArgs {
-    /// The pod that answers.
+    /// The address of the server.
     target: SocketAddr,
 }
 
-/// What the pod that tries says of one try, a line of JSON each.
+/// The result of one attempt, which the client logs as a line of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Try {
-    /// When, in milliseconds, by the clock of the pod's node.
+pub struct Attempt {
+    /// The time in milliseconds, by the clock of the pod's node.
     pub at_ms: i64,
     /// Whether a new connection was answered.
     pub new: bool,
-    /// Whether the connection that was opened first was.
+    /// Whether the connection that was opened first was answered.
     pub held: bool,
 }
 
-/// Answers until its time is over.
+/// Runs the server for a limited time.
 pub fn serve() -> anyhow::Result<()> {
     run(async {
         let listener = listener().await?;
@@ -58,7 +58,7 @@ pub fn serve() -> anyhow::Result<()> {
     })
 }
 
-/// Tries until its time is over.
+/// Runs the client for a limited time.
 pub fn connect(args: &ConnectArgs) -> anyhow::Result<()> {
     let target = args.target;
     run(async move {
@@ -84,7 +84,7 @@ fn run(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     })
 }
 
-/// Of both families, or of IPv4 alone where there is no IPv6.
+/// Listens on both address families, or on IPv4 alone where there is no IPv6.
 async fn listener() -> anyhow::Result<TcpListener> {
     let of = |address: IpAddr| TcpListener::bind(SocketAddr::new(address, PORT));
     match of(Ipv6Addr::UNSPECIFIED.into()).await {
@@ -102,8 +102,8 @@ async fn echo(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// One try on a new connection and on the one that is held. The first that works is held.
-async fn attempt(target: SocketAddr, held: &mut Option<TcpStream>) -> Try {
+/// Tries a new connection and the held one. The first connection that works is held.
+async fn attempt(target: SocketAddr, held: &mut Option<TcpStream>) -> Attempt {
     let (new, is_held) = tokio::join!(open(target), async {
         match held.as_mut() {
             Some(stream) => answers(stream).await,
@@ -114,13 +114,13 @@ async fn attempt(target: SocketAddr, held: &mut Option<TcpStream>) -> Try {
     let is_new = new.is_some();
     if held.is_none() {
         *held = new;
-        return Try {
+        return Attempt {
             at_ms,
             new: is_new,
             held: is_new,
         };
     }
-    Try {
+    Attempt {
         at_ms,
         new: is_new,
         held: is_held,
@@ -134,11 +134,11 @@ async fn open(target: SocketAddr) -> Option<TcpStream> {
 }
 
 async fn answers(stream: &mut TcpStream) -> bool {
-    let asked = async {
+    let exchange = async {
         stream.write_u8(1).await?;
         stream.read_u8().await
     };
-    let answer = tokio::time::timeout(ANSWER_LIMIT, asked).await;
+    let answer = tokio::time::timeout(ANSWER_LIMIT, exchange).await;
     answer.is_ok_and(|answer| answer.is_ok())
 }
 
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_new_connection_is_told_from_the_one_that_is_held() {
+    async fn a_new_connection_is_distinguished_from_the_held_one() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap();
         let answering = tokio::spawn(async move {
@@ -157,7 +157,7 @@ mod tests {
         let mut held = None;
         let first = attempt(target, &mut held).await;
         assert!(first.new && first.held, "{first:?}");
-        // The listener is still there while the first connection is served, and accepts nobody else.
+        // The listener still exists while the first connection is served, but accepts no other one.
         let second = attempt(target, &mut held).await;
         assert!(!second.new && second.held, "{second:?}");
         answering.abort();

@@ -1,11 +1,11 @@
-//! Values of `--source`, and the arguments about Hubble Relay.
+//! Values of `--source`, and arguments about Hubble Relay.
 
 use std::path::PathBuf;
 
 use anyhow::Context;
 use http::Uri;
 
-use super::nearest::near;
+use super::suggestion::did_you_mean;
 use crate::operator::{LogLocation, LogSource, RELAY_PREFIX};
 use crate::signals::decode::Format;
 use crate::signals::source::relay::{RelayTarget, RelayTls};
@@ -14,27 +14,27 @@ use crate::signals::source::relay::{RelayTarget, RelayTls};
 #[derive(clap::Args, Debug, Default)]
 #[allow(clippy::struct_field_names)] // the names of the flags
 pub struct RelayArgs {
-    /// The authority that signed the relay's certificate. It is called by TLS then.
+    /// The certificate authority that signed the relay's certificate; required with https.
     #[arg(long, value_name = "FILE")]
     relay_ca: Option<PathBuf>,
 
-    /// Our certificate for the relay, where it wants one. Read anew for each connection.
+    /// The client certificate, where the relay requires one. It is read again for each connection.
     #[arg(long, value_name = "FILE", requires_all = ["relay_key", "relay_ca"])]
     relay_cert: Option<PathBuf>,
 
-    /// The key of that certificate.
+    /// The private key of the client certificate.
     #[arg(long, value_name = "FILE", requires = "relay_cert")]
     relay_key: Option<PathBuf>,
 
-    /// The name in the relay's certificate, where it is not that of the host. Cilium's own is
+    /// The name in the relay's certificate, if it is not the host's. Cilium's own certificate has
     /// `*.hubble-relay.cilium.io`.
     #[arg(long, value_name = "NAME", requires = "relay_ca")]
     relay_server_name: Option<String>,
 }
 
 impl RelayArgs {
-    /// Gives relays what they need for TLS.
-    pub fn equip(self, mut sources: Vec<LogSource>) -> anyhow::Result<Vec<LogSource>> {
+    /// Adds the TLS settings to the relays among the sources.
+    pub fn add_tls(self, mut sources: Vec<LogSource>) -> anyhow::Result<Vec<LogSource>> {
         let tls = self.relay_ca.map(|ca| RelayTls {
             ca,
             server_name: self.relay_server_name,
@@ -67,7 +67,7 @@ impl RelayArgs {
     }
 }
 
-/// Reads a value of `--source`.
+/// Parses a value of `--source`.
 pub fn source(text: &str) -> Result<LogSource, String> {
     if let Some(address) = text.strip_prefix(RELAY_PREFIX) {
         let url = relay_url(address).map_err(|_| {
@@ -99,13 +99,14 @@ pub fn source(text: &str) -> Result<LogSource, String> {
     })
 }
 
-/// Whether a text is meant as a name rather than as a part of a path.
+/// Whether a prefix is meant as the name of a format rather than as a part of a path.
 fn is_word(text: &str) -> bool {
     let is_of_a_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !text.is_empty() && text.bytes().all(is_of_a_word)
 }
 
-/// A name that is no format is a slip, and not the begin of a file's name: a log that is never there would be read.
+/// A prefix that is no format is a misspelling and not a part of a path: otherwise Yellowjack would wait for
+/// a file that never appears.
 fn unknown_format(name: &str, text: &str) -> String {
     let relay = RELAY_PREFIX.trim_end_matches(':');
     let names: Vec<&str> = Format::ALL
@@ -113,7 +114,7 @@ fn unknown_format(name: &str, text: &str) -> String {
         .into_iter()
         .chain([relay])
         .collect();
-    let near = near(&name.to_ascii_lowercase(), names.iter().copied());
+    let near = did_you_mean(&name.to_ascii_lowercase(), names.iter().copied());
     let near = near.map(|near| format!("{near} ")).unwrap_or_default();
     format!(
         "{name:?} is no format: {near}The formats are {}; a file with such a name is given as ./{text}",
@@ -121,8 +122,8 @@ fn unknown_format(name: &str, text: &str) -> String {
     )
 }
 
-/// `HOST:PORT`, with `http://`, `grpc://` (the same) or `https://` in front or without. There is no
-/// usual port: Cilium's service has 80 or 443, Relay itself 4245.
+/// Parses `HOST:PORT`, optionally with `http://`, `grpc://` (the same) or `https://`. There is no default
+/// port: Cilium's service has 80 or 443, Relay itself 4245.
 fn relay_url(address: &str) -> anyhow::Result<Uri> {
     let (scheme, rest) = match address.split_once("://") {
         Some(("https", rest)) => ("https", rest),
@@ -223,15 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_given_to_relays_that_are_called_by_it_and_nothing_is_half_secure() {
-        let equip = |url: &str, args: RelayArgs| args.equip(vec![source(url).unwrap()]);
+    fn tls_settings_apply_to_https_relays_only_and_are_required_there() {
+        let add_tls = |url: &str, args: RelayArgs| args.add_tls(vec![source(url).unwrap()]);
         let with_ca = || RelayArgs {
             relay_ca: Some("ca.crt".into()),
             relay_server_name: Some("relay".into()),
             ..RelayArgs::default()
         };
-        let equipped = equip("hubble-relay:https://a:443", with_ca()).unwrap();
-        let LogLocation::Relay(RelayTarget { tls: Some(tls), .. }) = &equipped[0].location else {
+        let sources = add_tls("hubble-relay:https://a:443", with_ca()).unwrap();
+        let LogLocation::Relay(RelayTarget { tls: Some(tls), .. }) = &sources[0].location else {
             panic!("no TLS");
         };
         assert_eq!(tls.server_name.as_deref(), Some("relay"));
@@ -241,7 +242,7 @@ mod tests {
             ("hubble-relay:a:80", with_ca()),
             ("hubble:/var/log/a", with_ca()),
         ] {
-            let error = equip(url, args).unwrap_err().to_string();
+            let error = add_tls(url, args).unwrap_err().to_string();
             assert!(error.contains("--relay-ca"), "{error}");
         }
     }

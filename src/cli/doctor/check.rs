@@ -1,24 +1,25 @@
-//! One check of `doctor` and its text. Pure.
+//! A check of `doctor`, and the text of the report. Pure.
 
 use std::fmt::Write as _;
 
 use anstyle::Style;
 use serde::Serialize;
 
-use crate::cli::people::{BAD, DIM, GOOD, PeopleError, WORTH_A_LOOK, painted, shown};
+use crate::cli::error::CommandError;
+use crate::cli::output::{BAD, DIM, GOOD, WARNING, escaped, styled};
 use crate::observability::chain;
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// As wanted.
     Ok,
-    /// It works, with a limit that somebody should know.
+    /// It works, with a limitation.
     Warn,
-    /// Something Yellowjack rests on is missing.
+    /// Something that Yellowjack needs is missing.
     Fail,
-    /// It could not be found out.
+    /// The check could not be made.
     Unknown,
 }
 
@@ -26,32 +27,32 @@ impl Verdict {
     const fn word(self) -> (&'static str, Style) {
         match self {
             Self::Ok => ("ok", GOOD),
-            Self::Warn => ("warn", WORTH_A_LOOK),
+            Self::Warn => ("warn", WARNING),
             Self::Fail => ("FAIL", BAD),
-            Self::Unknown => ("?", WORTH_A_LOOK),
+            Self::Unknown => ("?", WARNING),
         }
     }
 }
 
-/// One check.
+/// A check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// Its name, which stays the same.
+    /// Its name, which is stable.
     pub name: &'static str,
-    /// How it ended.
+    /// Its result.
     pub verdict: Verdict,
     /// What was wanted.
     pub wanted: String,
     /// What was found.
     pub found: String,
-    /// What to do; empty where nothing is.
+    /// What to do. Empty where there is nothing to do.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub todo: String,
 }
 
 impl Check {
-    /// A check with this end.
+    /// A check with this result.
     pub fn new(
         name: &'static str,
         verdict: Verdict,
@@ -68,19 +69,19 @@ impl Check {
         }
     }
 
-    /// As wanted.
+    /// A check that found what was wanted.
     pub fn ok(name: &'static str, wanted: impl Into<String>, found: impl Into<String>) -> Self {
         Self::new(name, Verdict::Ok, wanted, found, "")
     }
 
     /// A check that could not be made.
-    pub fn cannot(name: &'static str, wanted: impl Into<String>, error: &PeopleError) -> Self {
+    pub fn cannot(name: &'static str, wanted: impl Into<String>, error: &CommandError) -> Self {
         let todo = error.hint().unwrap_or_default();
         Self::new(name, Verdict::Unknown, wanted, chain(error), todo)
     }
 }
 
-/// The answer.
+/// The report.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The checks, in the order in which they were made.
@@ -88,7 +89,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// For a terminal.
+    /// The report as text for a terminal.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for check in &self.checks {
@@ -96,9 +97,9 @@ impl Report {
             let _ = writeln!(
                 text,
                 "{} {}: {}",
-                painted(style, &format!("{word:>4}")),
+                styled(style, &format!("{word:>4}")),
                 check.name,
-                shown(&check.found)
+                escaped(&check.found)
             );
             if check.verdict == Verdict::Ok {
                 continue;
@@ -106,15 +107,15 @@ impl Report {
             let _ = writeln!(
                 text,
                 "     {} {}",
-                painted(DIM, "wanted:"),
-                shown(&check.wanted)
+                styled(DIM, "wanted:"),
+                escaped(&check.wanted)
             );
             if !check.todo.is_empty() {
                 let _ = writeln!(
                     text,
                     "     {} {}",
-                    painted(DIM, "to do:"),
-                    shown(&check.todo)
+                    styled(DIM, "to do:"),
+                    escaped(&check.todo)
                 );
             }
         }
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wanted_and_to_do_is_said_where_it_matters() {
+    fn a_check_that_is_not_ok_has_what_is_wanted_and_what_to_do() {
         let report = Report {
             checks: vec![
                 Check::ok("crds", "three", "three"),

@@ -1,4 +1,4 @@
-//! Clocks: proof of containment compares times of logs, nodes and the API server.
+//! Checks of clocks: the proof of containment compares times of logs, nodes and the API server.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -6,17 +6,18 @@ use kube::Api;
 use kube::api::ListParams;
 use kube::client::Body;
 
-use super::Context;
 use super::check::{Check, Verdict};
-use crate::cli::people::{PeopleError, ask, list};
+use super::context::Context;
+use crate::cli::error::CommandError;
+use crate::cli::read::{list, read};
 
-/// Times of the API and of an HTTP header are whole seconds; what is more than that is a clock.
+/// Times of the API and of HTTP headers are whole seconds, so that a smaller offset proves nothing.
 const TOLERATED: SignedDuration = SignedDuration::from_secs(2);
-/// From here on evidence and actions are no longer in order.
+/// From this offset on, evidence and actions are out of order.
 const TOO_MUCH: SignedDuration = SignedDuration::from_secs(30);
-/// A kubelet renews its Lease every 10 s, and is taken for gone after 40.
+/// A kubelet renews its Lease every 10 s; Kubernetes considers it unreachable after 40 s.
 const RENEWED_WITHIN: SignedDuration = SignedDuration::from_secs(40);
-/// Names in one sentence.
+/// Maximum number of names in a sentence.
 const NAMED_MAX: usize = 3;
 
 pub(super) async fn checks(context: &Context<'_>) -> Vec<Check> {
@@ -34,14 +35,14 @@ pub(super) async fn checks(context: &Context<'_>) -> Vec<Check> {
     vec![judge_own(ahead), nodes(context, server_now).await]
 }
 
-/// How far the API server's clock is ahead of this machine's; `None` where it does not tell.
-async fn offset(context: &Context<'_>) -> Result<Option<SignedDuration>, PeopleError> {
+/// How far the API server's clock is ahead of this machine's. `None` where its answer has no date.
+async fn offset(context: &Context<'_>) -> Result<Option<SignedDuration>, CommandError> {
     let request = http::Request::get("/version").body(Body::empty());
     let Ok(request) = request else {
         return Ok(None);
     };
     let before = Timestamp::now();
-    let response = ask(
+    let response = read(
         "the API server's clock",
         context.cluster.client.send(request),
     )
@@ -52,11 +53,12 @@ async fn offset(context: &Context<'_>) -> Result<Option<SignedDuration>, PeopleE
     Ok(date.and_then(|date| ahead(date, before, after)))
 }
 
-/// A header is cut to whole seconds: its time is anywhere in that second, and within the request.
+/// The smallest offset that explains a date header, which is truncated to whole seconds and was made
+/// between `before` and `after`.
 fn ahead(date: &str, before: Timestamp, after: Timestamp) -> Option<SignedDuration> {
-    let said = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
-    let earliest = said.duration_since(after);
-    let latest = said.duration_since(before) + SignedDuration::from_secs(1);
+    let server = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    let earliest = server.duration_since(after);
+    let latest = server.duration_since(before) + SignedDuration::from_secs(1);
     Some(if earliest > SignedDuration::ZERO {
         earliest
     } else if latest < SignedDuration::ZERO {
@@ -90,13 +92,13 @@ fn judge_own(ahead: SignedDuration) -> Check {
     let todo = if verdict == Verdict::Ok {
         ""
     } else {
-        "set one of the clocks by NTP; ages that are shown here are off by as much"
+        "synchronize the clocks with NTP; ages in the output are off by this much"
     };
     Check::new("clock", verdict, wanted, found, todo)
 }
 
 async fn nodes(context: &Context<'_>, server_now: Timestamp) -> Check {
-    let wanted = "every node renewed its Lease lately, and none in the future";
+    let wanted = "every node renewed its Lease within 40 s, and none in the future";
     let api: Api<Lease> = Api::namespaced(context.cluster.client.clone(), "kube-node-lease");
     match list("leases", &api, ListParams::default()).await {
         Ok(found) => judge_nodes(&renewals(&found.items), server_now),
@@ -104,7 +106,7 @@ async fn nodes(context: &Context<'_>, server_now: Timestamp) -> Check {
     }
 }
 
-/// Holders and times of Leases.
+/// The names and renewal times of Leases.
 pub(super) fn renewals(leases: &[Lease]) -> Vec<(String, Timestamp)> {
     let renewal = |lease: &Lease| {
         let spec = lease.spec.as_ref()?;
@@ -115,12 +117,12 @@ pub(super) fn renewals(leases: &[Lease]) -> Vec<(String, Timestamp)> {
 }
 
 fn judge_nodes(renewed: &[(String, Timestamp)], now: Timestamp) -> Check {
-    let wanted = "every node renewed its Lease lately, and none in the future";
+    let wanted = "every node renewed its Lease within 40 s, and none in the future";
     let check = |verdict, found: String, todo: &str| {
         Check::new("node-clocks", verdict, wanted, found, todo)
     };
     if renewed.is_empty() {
-        let found = "no node keeps a Lease here".to_owned();
+        let found = "there is no Lease of a node".to_owned();
         return check(Verdict::Unknown, found, "is there a node?");
     }
     let chosen = |is: &dyn Fn(SignedDuration) -> bool| -> Vec<&str> {
@@ -130,13 +132,13 @@ fn judge_nodes(renewed: &[(String, Timestamp)], now: Timestamp) -> Check {
     let ahead = chosen(&|age| age < -TOLERATED);
     if !ahead.is_empty() {
         let found = format!("in the future: {}", some(&ahead));
-        let todo = "set the clocks of these nodes: evidence of theirs is dated wrongly";
+        let todo = "set the clocks of these nodes: their evidence has wrong times";
         return check(Verdict::Fail, found, todo);
     }
     let old = chosen(&|age| age > RENEWED_WITHIN);
     if !old.is_empty() {
         let found = format!("not renewed for 40 s: {}", some(&old));
-        let todo = "the kubelet is away, or the node's clock is behind";
+        let todo = "the kubelet is unreachable, or the node's clock is behind";
         return check(Verdict::Warn, found, todo);
     }
     check(

@@ -1,4 +1,4 @@
-//! What is installed: the API server, the CRDs, the controller.
+//! Checks of what is installed: the API server, the CRDs, the controller.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -6,22 +6,23 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
-use super::Context;
 use super::check::{Check, Verdict};
+use super::context::Context;
 use crate::api;
-use crate::cli::people::{PeopleError, ask, list};
+use crate::cli::error::CommandError;
+use crate::cli::read::{list, read};
 
-/// Admission policies are stable since this one, and the chart wants it.
+/// ValidatingAdmissionPolicy is stable since this version, which the chart requires.
 const MINOR_MIN: u32 = 30;
 
 /// The API server.
 pub(super) struct Server {
     pub(super) check: Check,
-    /// Its version, in its own words.
+    /// Its version, as it reports it.
     pub(super) version: String,
 }
 
-/// The controller, as far as it was found.
+/// The controller, as far as it can be read.
 pub(super) struct Operator {
     pub(super) checks: Vec<Check>,
     /// Its service account.
@@ -30,9 +31,9 @@ pub(super) struct Operator {
     pub(super) image: Option<String>,
 }
 
-pub(super) async fn server(context: &Context<'_>) -> Result<Server, PeopleError> {
+pub(super) async fn server(context: &Context<'_>) -> Result<Server, CommandError> {
     let client = &context.cluster.client;
-    let info = ask("the API server's version", client.apiserver_version()).await?;
+    let info = read("the API server's version", client.apiserver_version()).await?;
     Ok(Server {
         check: judge_version(&info.minor, &info.git_version),
         version: info.git_version,
@@ -41,7 +42,7 @@ pub(super) async fn server(context: &Context<'_>) -> Result<Server, PeopleError>
 
 fn judge_version(minor: &str, version: &str) -> Check {
     let wanted = format!("Kubernetes 1.{MINOR_MIN} or newer");
-    // Some vendors add a sign: 33+.
+    // Some vendors append a sign, as in 33+.
     let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
     let found = format!("{version}; this program is {}", env!("CARGO_PKG_VERSION"));
     match digits.parse::<u32>() {
@@ -62,8 +63,8 @@ pub(super) async fn crds(context: &Context<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
     for wanted in api::crds() {
         let name = wanted.name_any();
-        let sentence = format!("the CRD {name} as this program has it");
-        match ask("customresourcedefinitions", api.get_opt(&name)).await {
+        let sentence = format!("the CRD {name} in the version of this program");
+        match read("customresourcedefinitions", api.get_opt(&name)).await {
             Ok(stored) => checks.push(judge_crd(&wanted, stored.as_ref())),
             Err(error) => checks.push(Check::cannot("crd", sentence, &error)),
         }
@@ -76,20 +77,20 @@ fn judge_crd(
     stored: Option<&CustomResourceDefinition>,
 ) -> Check {
     let name = wanted.name_any();
-    let sentence = format!("the CRD {name} as this program has it");
+    let sentence = format!("the CRD {name} in the version of this program");
     let todo =
         "install the CRDs of this version: yellowjack crds | kubectl apply --server-side -f -";
     let check = |verdict, found: String| Check::new("crd", verdict, sentence.clone(), found, todo);
     let Some(stored) = stored else {
-        return check(Verdict::Fail, format!("{name} is not there"));
+        return check(Verdict::Fail, format!("{name} is not installed"));
     };
     let conditions = stored
         .status
         .as_ref()
         .and_then(|status| status.conditions.as_deref());
     let mut conditions = conditions.unwrap_or_default().iter();
-    if !conditions.any(|said| said.type_ == "Established" && said.status == "True") {
-        return check(Verdict::Fail, format!("{name} is there and not served"));
+    if !conditions.any(|one| one.type_ == "Established" && one.status == "True") {
+        return check(Verdict::Fail, format!("{name} is installed but not served"));
     }
     let schema = |crd: &CustomResourceDefinition| {
         let versions = crd.spec.versions.iter();
@@ -104,16 +105,16 @@ fn judge_crd(
             format!("{name} does not serve {}", api::VERSION),
         ),
         (Some(ours), Some(theirs)) if is_same(&ours, &theirs) => {
-            Check::ok("crd", sentence, format!("{name} is that of this version"))
+            Check::ok("crd", sentence, format!("{name} is in this version"))
         }
         _ => check(
             Verdict::Warn,
-            format!("{name} is that of another version: fields may be unknown to one side"),
+            format!("{name} is in another version, so that some fields may be unknown"),
         ),
     }
 }
 
-/// Whether two schemas say the same. Nulls say nothing.
+/// Whether two schemas are equal. Nulls count as absent.
 fn is_same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
@@ -165,7 +166,7 @@ fn judge_operator(wanted: String, found: Option<&Deployment>, image: Option<&str
     let Some(found) = found else {
         let todo = "install it with the chart, or name its namespace with --operator-namespace; a \
                     controller that runs elsewhere is not seen";
-        let found = "no Deployment of the chart here";
+        let found = "there is no Deployment of the chart in this namespace";
         return Check::new("controller", Verdict::Unknown, wanted, found, todo);
     };
     let name = found.name_any();
@@ -188,12 +189,12 @@ fn judge_operator(wanted: String, found: Option<&Deployment>, image: Option<&str
         );
     }
     if let Some(theirs) = theirs.filter(|theirs| *theirs != own) {
-        let said = format!("{name} is ready, of version {theirs}; this program is {own}");
+        let ready = format!("{name} is ready, of version {theirs}; this program is {own}");
         return Check::new(
             "controller",
             Verdict::Warn,
             wanted,
-            said,
+            ready,
             "use both in one version",
         );
     }
@@ -206,14 +207,14 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_old_cluster_fails_and_a_vendors_sign_is_no_matter() {
+    fn an_old_cluster_fails_and_a_vendors_sign_is_ignored() {
         assert_eq!(judge_version("33+", "v1.33.1-gke").verdict, Verdict::Ok);
         assert_eq!(judge_version("29", "v1.29.0").verdict, Verdict::Fail);
         assert_eq!(judge_version("", "v?").verdict, Verdict::Unknown);
     }
 
     #[test]
-    fn a_crd_of_another_version_is_told_from_a_missing_one() {
+    fn a_crd_of_another_version_is_distinguished_from_a_missing_one() {
         let wanted = api::crds().remove(0);
         assert_eq!(judge_crd(&wanted, None).verdict, Verdict::Fail);
         let mut stored = serde_json::to_value(&wanted).unwrap();

@@ -1,5 +1,5 @@
-//! Logs: does a file hold what a source of this format needs? Its beginning and its end are read, as the controller and
-//! the agents read them; of pods nothing is known here.
+//! Checks of logs: whether a file has lines that a source of its format can use. Its beginning and its end are
+//! read, as the controller and the agents read them. Pods are not known here.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -14,7 +14,7 @@ use crate::operator::{LogLocation, LogSource};
 use crate::signals::decode::{Decoded, Decoder, Format, looks_like, sniff};
 use crate::signals::health::{LineFate, LineTally, Trouble};
 
-/// From this age of the newest line on it is asked whether the log is still written.
+/// From this age of the newest line on, the log may no longer be written.
 const OLD_AFTER_S: i64 = 3_600;
 
 /// A check for each source.
@@ -34,7 +34,7 @@ fn check(source: &LogSource, now: EventTime) -> Check {
         }
         Err(Unread::Failed(error)) => {
             let found = format!("unable to read {name}: {error}");
-            let todo = "give the path of the log on this machine, and the right to read it";
+            let todo = "give the path of the log on this machine, with permission to read it";
             return Check::new("log", Verdict::Fail, wanted, found, todo);
         }
     };
@@ -45,9 +45,9 @@ fn check(source: &LogSource, now: EventTime) -> Check {
     sample.judge(&name, &wanted, now)
 }
 
-/// Why nothing was read.
+/// Why a source was not read.
 enum Unread {
-    /// There is no file; what to do instead.
+    /// It is no file; the text is what to do instead.
     NotAFile(&'static str),
     Failed(std::io::Error),
 }
@@ -58,7 +58,7 @@ impl From<std::io::Error> for Unread {
     }
 }
 
-/// The parts of the files that are looked at.
+/// The parts of the files that are checked.
 fn texts_of(location: &LogLocation) -> Result<Vec<Text>, Unread> {
     match location {
         LogLocation::Stdin => Ok(vec![Text::of_stdin()?]),
@@ -70,7 +70,7 @@ fn texts_of(location: &LogLocation) -> Result<Vec<Text>, Unread> {
                 .collect()
         }
         LogLocation::Relay(_) => Err(Unread::NotAFile(
-            "apply an AgentRun and look at its SignalsFresh: a relay is asked by the controller",
+            "apply an AgentRun and read its condition SignalsFresh: only the controller connects to a relay",
         )),
     }
 }
@@ -131,7 +131,7 @@ impl Text {
         );
         file.seek(SeekFrom::Start(size - max))?;
         file.take(max).read_to_end(&mut tail)?;
-        // The first line is the end of one.
+        // The first line is only the end of a line.
         let begin = tail
             .iter()
             .position(|byte| *byte == b'\n')
@@ -141,12 +141,12 @@ impl Text {
     }
 }
 
-/// What became of the lines.
+/// The results of the lines.
 struct Sample {
     format: Option<Format>,
     tally: LineTally,
     newest: Option<EventTime>,
-    /// What the beginning of the first file looks like.
+    /// The beginning of the first file.
     first: Vec<u8>,
 }
 
@@ -165,7 +165,7 @@ impl Sample {
             let begin = text.head.len().min(limits::LINE_BYTES_MAX);
             self.first = text.head.get(..begin).unwrap_or_default().to_vec();
         }
-        // What a header says holds for its own file.
+        // A header applies to its own file only.
         let mut decoder = self.format.map(Decoder::new);
         for part in [&text.head, &text.tail] {
             for line in part.split(|byte| *byte == b'\n') {
@@ -207,7 +207,7 @@ impl Sample {
         };
         if self.tally.is_empty() {
             let found = format!("{name} is empty");
-            let todo = "look whether its writer runs, or wait until a pod opens a connection";
+            let todo = "check whether its writer runs, or wait until a pod opens a connection";
             return check(Verdict::Warn, found, todo);
         }
         if let Some(trouble) = self.tally.trouble() {
@@ -224,11 +224,11 @@ impl Sample {
             .map(|newest| now.micros_since(newest) / 1_000_000);
         match age_s {
             _ if self.tally.is_partly_unreadable() => {
-                let found = format!("{found}; {unreadable} cannot be read");
-                check(Verdict::Warn, found, "look at what else writes into it")
+                let found = format!("{found}; {unreadable} are unreadable");
+                check(Verdict::Warn, found, "check what else writes into it")
             }
             None => {
-                let todo = "wait until a pod opens a connection, and look again";
+                let todo = "wait until a pod opens a connection, and check again";
                 check(Verdict::Warn, found, todo)
             }
             Some(age_s) if age_s * 1_000_000 < -limits::LOG_AHEAD_MAX_MICROS => {
@@ -238,13 +238,13 @@ impl Sample {
             }
             Some(age_s) if age_s > OLD_AFTER_S => {
                 let found = format!("{found}; the newest is {} min old", age_s / 60);
-                check(Verdict::Warn, found, "look whether it is still written")
+                check(Verdict::Warn, found, "check whether it is still written")
             }
             Some(_) => check(Verdict::Ok, found, ""),
         }
     }
 
-    /// The first bytes of a file tell more than its lines where it is no text.
+    /// The first bytes identify a binary file better than its lines.
     fn whole_file(&self, mut trouble: Trouble) -> Trouble {
         if let Trouble::NotUnderstood(unreadable) = &mut trouble {
             unreadable.look = looks_like(&self.first).or(unreadable.look);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_log_of_flows_fails_and_what_is_compressed_is_said_to_be() {
+    fn another_kind_of_log_fails_and_compression_is_recognised() {
         let application = br#"{"level":"info","msg":"hello","ts":"2026"}"#;
         let other = check_of("hubble:", application, NOW);
         assert_eq!(other.verdict, Verdict::Fail, "{other:?}");
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_missing_old_or_early_log_is_said_to_be_that() {
+    fn an_empty_missing_old_or_future_log_is_reported() {
         assert_eq!(check_of("ulogd:", b"\n", NOW).verdict, Verdict::Warn);
         let old = check_of("ulogd:", &lines(ULOGD, 1), NOW + 10_000);
         assert_eq!(old.verdict, Verdict::Warn, "{old:?}");

@@ -1,5 +1,5 @@
-//! The network: which plug-in this probably is, and which deny Yellowjack has. Both are read from what
-//! is installed; whether a policy takes effect only `--probe` shows.
+//! Checks of the network: which plug-in it probably has, and which deny Yellowjack can use. Both are derived
+//! from what is installed; only `--probe` shows whether a policy takes effect.
 
 use std::collections::BTreeSet;
 
@@ -8,101 +8,107 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 
-use super::Context;
 use super::check::{Check, Verdict};
+use super::context::Context;
 use crate::api::labels;
-use crate::cli::people::{PeopleError, ask, list};
+use crate::cli::error::CommandError;
+use crate::cli::read::{list, read};
 use crate::cluster::kind_of;
 use crate::guardrails::drift::cluster_policy_matches;
 use crate::guardrails::network::{
     CLUSTER_POLICY_API_VERSION, CLUSTER_POLICY_KIND, standing_deny_cluster_policy,
 };
 
-/// What becomes of a connection that stood before the deny.
+/// What a plug-in does with established connections when a deny is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// It is cut.
+enum Established {
+    /// They are cut.
     Cut,
-    /// It goes on.
+    /// They continue.
     Survives,
-    /// It depends.
+    /// It depends on version and settings.
     Open,
     /// Policies are not enforced at all.
     NoPolicy,
 }
 
-/// One plug-in: how it is recognised, and what is known of it.
+/// A plug-in: how it is recognised, and what it does.
 struct Plugin {
     name: &'static str,
     /// Part of a DaemonSet's name.
     daemon_set: &'static str,
     /// An API group of its CRDs; empty where it has none.
     group: &'static str,
-    standing: Standing,
+    established: Established,
 }
 
 const fn plugin(
     name: &'static str,
     daemon_set: &'static str,
     group: &'static str,
-    standing: Standing,
+    established: Established,
 ) -> Plugin {
     Plugin {
         name,
         daemon_set,
         group,
-        standing,
+        established,
     }
 }
 
-/// Read in the projects' sources and issues; see docs/cli.md. Special ones stand before general ones.
+/// Taken from the projects' sources and issues; see docs/cli.md. Specific plug-ins come before general ones.
 const PLUGINS: [Plugin; 13] = [
-    plugin("GKE Dataplane V2", "anetd", "", Standing::Cut),
-    plugin("Cilium", "cilium", "cilium.io", Standing::Cut),
+    plugin("GKE Dataplane V2", "anetd", "", Established::Cut),
+    plugin("Cilium", "cilium", "cilium.io", Established::Cut),
     plugin(
         "Calico",
         "calico-node",
         "crd.projectcalico.org",
-        Standing::Survives,
+        Established::Survives,
     ),
-    plugin("Canal (Calico policies)", "canal", "", Standing::Survives),
+    plugin(
+        "Canal (Calico policies)",
+        "canal",
+        "",
+        Established::Survives,
+    ),
     plugin(
         "Antrea",
         "antrea-agent",
         "crd.antrea.io",
-        Standing::Survives,
+        Established::Survives,
     ),
-    plugin("OVN-Kubernetes", "ovnkube", "k8s.ovn.org", Standing::Cut),
-    plugin("Kube-OVN", "kube-ovn-cni", "kubeovn.io", Standing::Open),
-    plugin("kube-router", "kube-router", "", Standing::Survives),
+    plugin("OVN-Kubernetes", "ovnkube", "k8s.ovn.org", Established::Cut),
+    plugin("Kube-OVN", "kube-ovn-cni", "kubeovn.io", Established::Open),
+    plugin("kube-router", "kube-router", "", Established::Survives),
     plugin(
         "kube-network-policies",
         "kube-network-policies",
         "",
-        Standing::Open,
+        Established::Open,
     ),
     plugin(
         "AWS VPC CNI",
         "aws-node",
         "vpcresources.k8s.aws",
-        Standing::Open,
+        Established::Open,
     ),
     plugin(
         "Azure network policy manager",
         "azure-npm",
         "",
-        Standing::Open,
+        Established::Open,
     ),
-    plugin("kindnet", "kindnet", "", Standing::Open),
-    plugin("flannel", "flannel", "", Standing::NoPolicy),
+    plugin("kindnet", "kindnet", "", Established::Open),
+    plugin("flannel", "flannel", "", Established::NoPolicy),
 ];
 
-/// What the guess rests on.
+/// What the guess is based on.
 #[derive(Debug, Default)]
 struct Facts {
     daemon_sets: Vec<String>,
     groups: BTreeSet<String>,
-    /// Cilium says that it only audits.
+    /// Whether Cilium is configured to audit only.
     only_audits: bool,
     server: String,
 }
@@ -114,24 +120,24 @@ pub(super) async fn checks(context: &Context<'_>, server: &str) -> Vec<Check> {
         Ok(facts) => judge_plugin(facts),
         Err(error) => Check::cannot("network-plug-in", WANTED, error),
     };
-    let lever = match lever(context).await {
-        Ok(found) => judge_lever(found, &groups.unwrap_or_default()),
+    let deny = match cluster_deny(context).await {
+        Ok(found) => judge_deny(found, &groups.unwrap_or_default()),
         Err(error) => Check::cannot("deny", WANTED_DENY, &error),
     };
-    vec![guess, lever]
+    vec![guess, deny]
 }
 
-const WANTED: &str = "a network plug-in that enforces policies and cuts connections that stand";
-const WANTED_DENY: &str = "a deny that no other policy can widen";
+const WANTED: &str = "a network plug-in that enforces policies and cuts established connections";
+const WANTED_DENY: &str = "a deny that no other policy can override";
 
-async fn facts(context: &Context<'_>, server: &str) -> Result<Facts, PeopleError> {
+async fn facts(context: &Context<'_>, server: &str) -> Result<Facts, CommandError> {
     let client = &context.cluster.client;
     let api: Api<DaemonSet> = Api::all(client.clone());
     let daemon_sets = list("daemonsets", &api, ListParams::default()).await?;
-    let groups = ask("API groups", client.list_api_groups()).await?;
+    let groups = read("API groups", client.list_api_groups()).await?;
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
-    // Whoever may not read it is told what else there is.
-    let cilium = ask("configmaps", api.get_opt("cilium-config"))
+    // Without access to it, the guess is based on the other facts.
+    let cilium = read("configmaps", api.get_opt("cilium-config"))
         .await
         .ok()
         .flatten();
@@ -165,16 +171,16 @@ fn judge_plugin(facts: &Facts) -> Check {
     let mut found: Vec<&Plugin> = PLUGINS.iter().filter(is_there).collect();
     // flannel carries packets for several others, which enforce.
     if found.len() > 1 {
-        found.retain(|one| one.standing != Standing::NoPolicy);
+        found.retain(|one| one.established != Established::NoPolicy);
     }
     let Some(first) = found.first() else {
         if facts.server.contains("+k3s") {
             let found = "a guess from the version: k3s, with kube-router's policies inside; \
-                         connections that stand survive a deny";
+                         established connections survive a deny";
             return check(Verdict::Warn, found.to_owned(), probe);
         }
         let found = format!(
-            "no plug-in that is known here among {} DaemonSets: nothing can be said",
+            "no known plug-in among {} DaemonSets",
             facts.daemon_sets.len()
         );
         return check(Verdict::Unknown, found, probe);
@@ -182,46 +188,46 @@ fn judge_plugin(facts: &Facts) -> Check {
     let names: Vec<&str> = found.iter().map(|one| one.name).collect();
     let guess = format!("a guess from names: {}", names.join(", "));
     if facts.only_audits {
-        let found = format!("{guess}; its ConfigMap says that it enforces nothing");
+        let found = format!("{guess}; according to its ConfigMap it enforces nothing");
         return check(
             Verdict::Fail,
             found,
-            "switch policy-audit-mode off, enable-policy on",
+            "disable policy-audit-mode and set enable-policy to default",
         );
     }
-    match first.standing {
-        Standing::Cut => check(Verdict::Ok, guess, ""),
-        Standing::Survives => check(
+    match first.established {
+        Established::Cut => check(Verdict::Ok, guess, ""),
+        Established::Survives => check(
             Verdict::Warn,
-            format!("{guess}; it is known to let connections that stand survive a deny"),
-            "let maxAction reach Suspend: where traffic goes on, the owner is held",
+            format!("{guess}; it is known to let established connections survive a deny"),
+            "set maxAction to Suspend: where traffic continues, the owner is suspended",
         ),
-        Standing::Open => check(
+        Established::Open => check(
             Verdict::Warn,
-            format!("{guess}; what it does depends on its version and settings"),
+            format!("{guess}; its behaviour depends on version and settings"),
             probe,
         ),
-        Standing::NoPolicy => check(
+        Established::NoPolicy => check(
             Verdict::Fail,
             format!("{guess}, which enforces no network policy"),
-            "add a plug-in that does; until then only Suspend and Terminate stop a pod",
+            "add a plug-in that enforces policies; until then only Suspend and Terminate stop a pod",
         ),
     }
 }
 
-/// The standing ClusterNetworkPolicy, as found.
+/// The state of the ClusterNetworkPolicy of the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lever {
+enum ClusterDeny {
     NotServed,
     Missing,
     Differs,
-    Stands,
+    InForce,
 }
 
-async fn lever(context: &Context<'_>) -> Result<Lever, PeopleError> {
+async fn cluster_deny(context: &Context<'_>) -> Result<ClusterDeny, CommandError> {
     let client = &context.cluster.client;
     let kind = kind_of(CLUSTER_POLICY_API_VERSION, CLUSTER_POLICY_KIND);
-    let served = ask("API resources", async {
+    let served = read("API resources", async {
         match kube::discovery::pinned_kind(client, &kind).await {
             Ok((resource, _)) => Ok(Some(resource)),
             Err(kube::Error::Discovery(_)) => Ok(None),
@@ -230,42 +236,42 @@ async fn lever(context: &Context<'_>) -> Result<Lever, PeopleError> {
         }
     });
     let Some(resource) = served.await? else {
-        return Ok(Lever::NotServed);
+        return Ok(ClusterDeny::NotServed);
     };
     let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
-    let stored = ask("clusternetworkpolicies", api.get_opt(labels::STANDING_DENY)).await?;
+    let stored = read("clusternetworkpolicies", api.get_opt(labels::STANDING_DENY)).await?;
     let Some(stored) = stored else {
-        return Ok(Lever::Missing);
+        return Ok(ClusterDeny::Missing);
     };
     let stored = serde_json::to_value(&stored).unwrap_or_default();
-    let stands = cluster_policy_matches(&standing_deny_cluster_policy(), &stored);
-    Ok(if stands {
-        Lever::Stands
+    let is_in_force = cluster_policy_matches(&standing_deny_cluster_policy(), &stored);
+    Ok(if is_in_force {
+        ClusterDeny::InForce
     } else {
-        Lever::Differs
+        ClusterDeny::Differs
     })
 }
 
-fn judge_lever(found: Lever, groups: &BTreeSet<String>) -> Check {
+fn judge_deny(found: ClusterDeny, groups: &BTreeSet<String>) -> Check {
     let check =
         |verdict, found: &str, todo: &str| Check::new("deny", verdict, WANTED_DENY, found, todo);
     match found {
-        Lever::Stands => check(
+        ClusterDeny::InForce => check(
             Verdict::Ok,
-            "the ClusterNetworkPolicy yellowjack-quarantine stands in the Admin tier",
+            "the ClusterNetworkPolicy yellowjack-quarantine is in the Admin tier",
             "",
         ),
-        Lever::Missing => check(
+        ClusterDeny::Missing => check(
             Verdict::Fail,
-            "ClusterNetworkPolicy is served, and yellowjack-quarantine is not there",
-            "the controller makes it within 30 s of its start: does one run, and may it?",
+            "ClusterNetworkPolicy is served, but yellowjack-quarantine does not exist",
+            "the controller creates it within 30 s of its start: does it run, and is it allowed to?",
         ),
-        Lever::Differs => check(
+        ClusterDeny::Differs => check(
             Verdict::Fail,
-            "the ClusterNetworkPolicy yellowjack-quarantine says something else than Yellowjack's",
-            "who changed it, or made it first? remove it, and the controller makes its own",
+            "the ClusterNetworkPolicy yellowjack-quarantine differs from Yellowjack's",
+            "find out who changed or created it, and delete it: the controller then creates its own",
         ),
-        Lever::NotServed => {
+        ClusterDeny::NotServed => {
             let vendors: Vec<&str> = [
                 "cilium.io",
                 "crd.projectcalico.org",
@@ -276,15 +282,15 @@ fn judge_lever(found: Lever, groups: &BTreeSet<String>) -> Check {
             .filter(|group| groups.contains(*group))
             .collect();
             let mut found =
-                "only plain NetworkPolicies: they add up, and another one that selects the \
-                             pod lets its traffic through"
+                "only plain NetworkPolicies: they are additive, so that another one that selects the \
+                             pod can allow its traffic"
                     .to_owned();
             if !vendors.is_empty() {
-                found.push_str("; Yellowjack writes no policy of ");
+                found.push_str("; Yellowjack creates no policy of ");
                 found.push_str(&vendors.join(" or "));
             }
-            let todo = "serve policy.networking.k8s.io/v1alpha2, or let maxAction reach Suspend; \
-                        Incidents name the policies that widen";
+            let todo = "serve policy.networking.k8s.io/v1alpha2, or set maxAction to Suspend; \
+                        Incidents name the policies that allow traffic";
             Check::new("deny", Verdict::Warn, WANTED_DENY, found, todo)
         }
     }
@@ -333,7 +339,7 @@ mod tests {
         check(
             &facts(&["kube-proxy"], &[]),
             Verdict::Unknown,
-            "nothing can be said",
+            "no known plug-in",
         );
         let k3s = Facts {
             server: "v1.35.0+k3s1".to_owned(),
@@ -353,20 +359,20 @@ mod tests {
 
     #[test]
     fn a_plain_network_policy_is_no_deny_and_the_vendors_are_named() {
-        let none = judge_lever(Lever::NotServed, &BTreeSet::new());
+        let none = judge_deny(ClusterDeny::NotServed, &BTreeSet::new());
         assert_eq!(none.verdict, Verdict::Warn);
-        let cilium = judge_lever(Lever::NotServed, &facts(&[], &["cilium.io"]).groups);
+        let cilium = judge_deny(ClusterDeny::NotServed, &facts(&[], &["cilium.io"]).groups);
         assert!(
             cilium.found.contains("no policy of cilium.io"),
             "{}",
             cilium.found
         );
         assert_eq!(
-            judge_lever(Lever::Differs, &BTreeSet::new()).verdict,
+            judge_deny(ClusterDeny::Differs, &BTreeSet::new()).verdict,
             Verdict::Fail
         );
         assert_eq!(
-            judge_lever(Lever::Stands, &BTreeSet::new()).verdict,
+            judge_deny(ClusterDeny::InForce, &BTreeSet::new()).verdict,
             Verdict::Ok
         );
     }

@@ -1,8 +1,8 @@
-//! `doctor --probe`: does a network policy take effect, and does it cut a connection that stands? Two
-//! pods in a namespace of their own; whatever happens, the namespace is removed again.
+//! `doctor --probe`: tests whether a NetworkPolicy takes effect, and whether it cuts established connections,
+//! with two pods in a temporary namespace. The namespace is always removed.
 //!
-//! It proves what plain NetworkPolicies do here, between two pods, in IPv4 or whatever comes first. It
-//! does not touch the standing deny, whose label and name belong to the controller alone.
+//! It tests plain NetworkPolicies between two pods, with the first address family of the cluster. It does not
+//! test the ClusterNetworkPolicy, which only the controller may use.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -16,30 +16,30 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use super::Context;
 use super::check::{Check, Verdict};
-use crate::cli::people::ask;
-use crate::cli::probe_pod::{PORT, Try};
+use super::context::Context;
+use crate::cli::probe_pod::{Attempt, PORT};
+use crate::cli::read::read;
 use crate::cluster::{ApiError, Conflicts, FieldManager, LeaderGate, Writer};
 use crate::limits;
 use crate::observability::chain;
 
 const NAME: &str = "probe";
-const WANTED: &str = "a NetworkPolicy stops new connections, and those that stand";
+const WANTED: &str = "a NetworkPolicy stops new and established connections";
 const SERVER: &str = "probe-server";
 const CLIENT: &str = "probe-client";
 
-/// So many tries in a row must fail until a deny counts as in force: a lost packet is none.
+/// Failed attempts in a row until a deny counts as in force; a single one may be a lost packet.
 const IN_A_ROW: usize = 3;
 
-/// So many tries a connection that stands is watched once the deny is in force.
+/// Attempts for which an established connection is watched once the deny is in force.
 const WATCHED: usize = 6;
 
-/// How often the pods are looked at.
+/// Pause between two reads of the pods.
 const POLL: Duration = Duration::from_millis(500);
 
-pub(super) fn not_asked() -> Check {
-    let found = "not tried: only --probe shows whether a policy takes effect here";
+pub(super) fn not_requested() -> Check {
+    let found = "not tested: only --probe shows whether a policy takes effect";
     Check::new(
         NAME,
         Verdict::Unknown,
@@ -51,9 +51,9 @@ pub(super) fn not_asked() -> Check {
 
 /// Why there is no result.
 enum Stop {
-    /// In words.
+    /// An error, as text.
     Because(String),
-    /// A signal came.
+    /// The user interrupted the probe.
     Interrupted,
 }
 
@@ -63,13 +63,16 @@ impl From<ApiError> for Stop {
     }
 }
 
-/// What was seen.
+/// The result of the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    /// New connections went on for so long.
-    GoesOn(Duration),
-    /// New connections ended after so long.
-    Ends { after: Duration, held_is_cut: bool },
+enum ProbeResult {
+    /// New connections still succeeded after this time.
+    NotEnforced(Duration),
+    /// New connections failed after this time.
+    Enforced {
+        after: Duration,
+        held_is_truncated: bool,
+    },
 }
 
 struct Probe<'a> {
@@ -83,14 +86,17 @@ pub(super) async fn check(context: &Context<'_>, image: Option<String>) -> Check
     let cannot =
         |found: String, todo: &str| Check::new(NAME, Verdict::Unknown, WANTED, found, todo);
     let Some(image) = image else {
-        let todo = "name an image that holds this program with --probe-image";
-        return cannot("no controller's Deployment names an image".to_owned(), todo);
+        let todo = "give an image with this program with --probe-image";
+        return cannot(
+            "there is no Deployment of the controller with an image".to_owned(),
+            todo,
+        );
     };
     let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
     let [Ok(mut interrupt), Ok(mut terminate)] = signals else {
         return cannot("failed to listen for signals".to_owned(), "");
     };
-    let limit = Duration::from_secs(limits::PEOPLE_TIMEOUT_S);
+    let limit = Duration::from_secs(limits::COMMAND_TIMEOUT_S);
     let probe = Probe {
         context,
         writer: Writer::new(
@@ -115,7 +121,7 @@ pub(super) async fn check(context: &Context<'_>, image: Option<String>) -> Check
     let left = probe.remove_namespace().await;
     let mut check = match outcome {
         Ok(seen) => judge(seen),
-        Err(Stop::Because(why)) => cannot(why, "look at the pods' events, or name another image"),
+        Err(Stop::Because(why)) => cannot(why, "read the pods' events, or give another image"),
         Err(Stop::Interrupted) => cannot("interrupted".to_owned(), ""),
     };
     if let Err(error) = left {
@@ -134,40 +140,40 @@ async fn either(one: &mut Signal, other: &mut Signal) {
     }
 }
 
-fn judge(seen: Seen) -> Check {
+fn judge(seen: ProbeResult) -> Check {
     match seen {
-        Seen::GoesOn(waited) => Check::new(
+        ProbeResult::NotEnforced(waited) => Check::new(
             NAME,
             Verdict::Fail,
             WANTED,
             format!(
-                "a NetworkPolicy that denies everything was stored, and connections went on for {waited:.0?}"
+                "a NetworkPolicy that denies everything was stored, but connections still succeeded after {waited:.0?}"
             ),
-            "the network enforces no policy: no isolation holds here; see the network plug-in",
+            "the network does not enforce policies, so that isolation has no effect; see the network plug-in",
         ),
-        Seen::Ends {
+        ProbeResult::Enforced {
             after,
-            held_is_cut: true,
+            held_is_truncated: true,
         } => Check::ok(
             NAME,
             WANTED,
             format!(
-                "a deny took effect within {:.1} s and cut the connection that stood",
+                "a deny took effect within {:.1} s and cut the established connection",
                 after.as_secs_f64()
             ),
         ),
-        Seen::Ends {
+        ProbeResult::Enforced {
             after,
-            held_is_cut: false,
+            held_is_truncated: false,
         } => Check::new(
             NAME,
             Verdict::Warn,
             WANTED,
             format!(
-                "a deny stopped new connections within {:.1} s; the one that stood went on",
+                "a deny stopped new connections within {:.1} s; the established one continued",
                 after.as_secs_f64()
             ),
-            "let maxAction reach Suspend: a tunnel that stands survives the isolation here",
+            "set maxAction to Suspend: an established tunnel survives the isolation here",
         ),
     }
 }
@@ -187,14 +193,14 @@ impl Probe<'_> {
             .map(drop)
     }
 
-    /// Also where it is not known whether it was made.
+    /// Also called when it is not known whether the namespace was created.
     async fn remove_namespace(&self) -> Result<(), ApiError> {
         self.writer
             .delete_cluster_scoped::<Namespace>(&self.namespace)
             .await
     }
 
-    async fn run(&self) -> Result<Seen, Stop> {
+    async fn run(&self) -> Result<ProbeResult, Stop> {
         let limit = self.context.args.probe_limit;
         let deadline = Instant::now() + limit;
         self.make_pod(SERVER, &["probe-serve".to_owned()], deadline)
@@ -208,7 +214,7 @@ impl Probe<'_> {
         self.watch(Instant::now(), limit).await
     }
 
-    /// The namespace's service account comes a moment after the namespace; until then pods are refused.
+    /// The service account of a namespace is created after the namespace; until then pods are refused.
     async fn make_pod(&self, name: &str, args: &[String], deadline: Instant) -> Result<(), Stop> {
         let pod: Pod = object(pod_of(name, &self.image, args))?;
         let manager = FieldManager::person();
@@ -234,7 +240,7 @@ impl Probe<'_> {
     async fn address_of(&self, name: &str, deadline: Instant) -> Result<IpAddr, Stop> {
         let api: Api<Pod> = Api::namespaced(self.context.cluster.client.clone(), &self.namespace);
         loop {
-            let pod = ask("pods", api.get(name)).await;
+            let pod = read("pods", api.get(name)).await;
             let pod = pod.map_err(|error| Stop::Because(chain(&error)))?;
             let status = pod.status.as_ref();
             let is_running = status.and_then(|status| status.phase.as_deref()) == Some("Running");
@@ -255,18 +261,18 @@ impl Probe<'_> {
     async fn wait_connected(&self, deadline: Instant) -> Result<(), Stop> {
         self.address_of(CLIENT, deadline).await?;
         loop {
-            let tries = self.tries().await;
-            if tries.last().is_some_and(|last| last.new && last.held) {
+            let attempts = self.attempts().await;
+            if attempts.last().is_some_and(|last| last.new && last.held) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                let said = if tries.is_empty() {
-                    "said nothing"
+                let problem = if attempts.is_empty() {
+                    "wrote no log"
                 } else {
-                    "did not reach the other"
+                    "did not reach the server"
                 };
                 return Err(Stop::Because(format!(
-                    "without any policy the one pod {said}"
+                    "without any policy the client {problem}"
                 )));
             }
             tokio::time::sleep(POLL).await;
@@ -291,31 +297,34 @@ impl Probe<'_> {
         Ok(())
     }
 
-    /// Looks on until the deny is in force, or its time is over.
-    async fn watch(&self, denied: Instant, limit: Duration) -> Result<Seen, Stop> {
-        let before = self.tries().await.last().map_or(0, |last| last.at_ms);
+    /// Waits until the deny is in force, or the time limit is over.
+    async fn watch(&self, denied: Instant, limit: Duration) -> Result<ProbeResult, Stop> {
+        let before = self.attempts().await.last().map_or(0, |last| last.at_ms);
         loop {
-            let tries = self.tries().await;
-            let after: Vec<Try> = tries.into_iter().filter(|one| one.at_ms > before).collect();
+            let attempts = self.attempts().await;
+            let after: Vec<Attempt> = attempts
+                .into_iter()
+                .filter(|one| one.at_ms > before)
+                .collect();
             if let Some(seen) = in_force(&after, before) {
                 return Ok(seen);
             }
             let waited = denied.elapsed();
             if waited >= limit {
-                return Ok(Seen::GoesOn(waited));
+                return Ok(ProbeResult::NotEnforced(waited));
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// What the pod that tries said, oldest first. Without an answer there is nothing new.
-    async fn tries(&self) -> Vec<Try> {
+    /// The attempts in the client's log, oldest first. Empty where it cannot be read.
+    async fn attempts(&self) -> Vec<Attempt> {
         let api: Api<Pod> = Api::namespaced(self.context.cluster.client.clone(), &self.namespace);
         let params = LogParams {
             limit_bytes: Some(limits::PROBE_LOG_BYTES_MAX),
             ..LogParams::default()
         };
-        let text = ask("logs", api.logs(CLIENT, &params))
+        let text = read("logs", api.logs(CLIENT, &params))
             .await
             .unwrap_or_default();
         text.lines()
@@ -324,27 +333,30 @@ impl Probe<'_> {
     }
 }
 
-/// Whether the tries since `before` show the deny in force, and long enough what becomes of the
-/// connection that stood.
-fn in_force(tries: &[Try], before: i64) -> Option<Seen> {
-    let ends = tries
+/// The result, once the attempts since `before` show that the deny is in force and what happens to the
+/// established connection.
+fn in_force(attempts: &[Attempt], before: i64) -> Option<ProbeResult> {
+    let ends = attempts
         .iter()
         .rposition(|one| one.new)
         .map_or(0, |last| last + 1);
-    let ended = tries.get(ends..).unwrap_or_default();
+    let ended = attempts.get(ends..).unwrap_or_default();
     let first = ended.first()?;
     if ended.len() < IN_A_ROW {
         return None;
     }
-    let held_is_cut = ended.iter().rev().take(IN_A_ROW).all(|one| !one.held);
-    if !held_is_cut && ended.len() < WATCHED {
+    let held_is_truncated = ended.iter().rev().take(IN_A_ROW).all(|one| !one.held);
+    if !held_is_truncated && ended.len() < WATCHED {
         return None;
     }
     let after = Duration::from_millis(u64::try_from(first.at_ms - before).unwrap_or(0));
-    Some(Seen::Ends { after, held_is_cut })
+    Some(ProbeResult::Enforced {
+        after,
+        held_is_truncated,
+    })
 }
 
-/// Why a pod does not run, in Kubernetes' words.
+/// Why a pod does not run, as Kubernetes reports it.
 fn why(pod: &Pod) -> String {
     let status = pod.status.as_ref();
     let containers = status.and_then(|status| status.container_statuses.as_ref());
@@ -362,11 +374,11 @@ fn why(pod: &Pod) -> String {
     let unmet = conditions
         .into_iter()
         .flatten()
-        .find(|said| said.status != "True" && said.message.is_some());
+        .find(|one| one.status != "True" && one.message.is_some());
     unmet
-        .and_then(|said| said.message.clone())
+        .and_then(|one| one.message.clone())
         .or_else(|| status.and_then(|status| status.phase.clone()))
-        .unwrap_or_else(|| "no node took it yet".to_owned())
+        .unwrap_or_else(|| "it is not scheduled yet".to_owned())
 }
 
 fn pod_of(name: &str, image: &str, args: &[String]) -> Value {
@@ -377,7 +389,7 @@ fn pod_of(name: &str, image: &str, args: &[String]) -> Value {
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": 0,
-            // Should nobody be left who removes it.
+            // In case the pod is not removed.
             "activeDeadlineSeconds": limits::PROBE_LIFE_MAX.as_secs(),
             "securityContext": {
                 "runAsNonRoot": true,
@@ -412,9 +424,9 @@ fn object<K: serde::de::DeserializeOwned>(value: Value) -> Result<K, ApiError> {
 mod tests {
     use super::*;
 
-    /// Tries a second apart from 1 s on: `n` new, `h` held, `b` both, `-` none.
-    fn tries(letters: &str) -> Vec<Try> {
-        let one = |(second, letter): (i64, char)| Try {
+    /// Attempts at 1 s, 2 s and so on: `n` new, `h` held, `b` both, `-` none.
+    fn attempts(letters: &str) -> Vec<Attempt> {
+        let one = |(second, letter): (i64, char)| Attempt {
             at_ms: second * 1_000,
             new: matches!(letter, 'n' | 'b'),
             held: matches!(letter, 'h' | 'b'),
@@ -423,9 +435,12 @@ mod tests {
     }
 
     fn seen(letters: &str) -> Option<(u64, bool)> {
-        in_force(&tries(letters), 0).map(|seen| match seen {
-            Seen::Ends { after, held_is_cut } => (after.as_secs(), held_is_cut),
-            Seen::GoesOn(_) => unreachable!("only time says so"),
+        in_force(&attempts(letters), 0).map(|seen| match seen {
+            ProbeResult::Enforced {
+                after,
+                held_is_truncated,
+            } => (after.as_secs(), held_is_truncated),
+            ProbeResult::NotEnforced(_) => unreachable!("in_force returns only Enforced"),
         })
     }
 
@@ -438,40 +453,40 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_stands_is_watched_for_longer() {
+    fn an_established_connection_is_watched_for_longer() {
         assert_eq!(seen("bhhhh"), None);
         assert_eq!(seen("bhhhhhh"), Some((2, false)));
         assert_eq!(seen("bhhh---"), Some((2, true)));
     }
 
     #[test]
-    fn a_policy_without_effect_fails_and_a_survivor_is_to_know() {
+    fn a_policy_without_effect_fails_and_a_surviving_connection_warns() {
         let verdict = |seen| judge(seen).verdict;
         let after = Duration::from_secs(1);
-        assert_eq!(verdict(Seen::GoesOn(after)), Verdict::Fail);
+        assert_eq!(verdict(ProbeResult::NotEnforced(after)), Verdict::Fail);
         assert_eq!(
-            verdict(Seen::Ends {
+            verdict(ProbeResult::Enforced {
                 after,
-                held_is_cut: false
+                held_is_truncated: false
             }),
             Verdict::Warn
         );
         assert_eq!(
-            verdict(Seen::Ends {
+            verdict(ProbeResult::Enforced {
                 after,
-                held_is_cut: true
+                held_is_truncated: true
             }),
             Verdict::Ok
         );
     }
 
     #[test]
-    fn a_pod_that_does_not_run_says_why() {
+    fn the_reason_of_a_pod_that_does_not_run_is_reported() {
         let pod =
             |status: Value| serde_json::from_value::<Pod>(json!({ "status": status })).unwrap();
         let waiting = json!({ "containerStatuses": [{ "name": "p", "image": "", "imageID": "", "ready": false,
             "restartCount": 0, "state": { "waiting": { "reason": "ErrImagePull", "message": "no such" } } }] });
         assert_eq!(why(&pod(waiting)), "ErrImagePull: no such");
-        assert_eq!(why(&pod(json!({}))), "no node took it yet");
+        assert_eq!(why(&pod(json!({}))), "it is not scheduled yet");
     }
 }

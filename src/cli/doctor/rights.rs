@@ -1,5 +1,5 @@
-//! Rights: of the controller's service account and of whoever asks, and the admission policies that
-//! keep others from the quarantine.
+//! Checks of rights: those of the controller's service account and of the user, and the admission policies
+//! that protect the quarantine from others.
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -7,15 +7,16 @@ use k8s_openapi::api::admissionregistration::v1::{
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::Context;
 use super::check::{Check, Verdict};
 use super::clock::some;
-use crate::cli::people::{PeopleError, list};
+use super::context::Context;
+use crate::cli::error::CommandError;
+use crate::cli::read::list;
 use crate::cluster::{AccessRequest, ApiError, may_current_user, may_service_account};
 use crate::observability::chain;
 
-/// Group, resource and verb of what the controller cannot do without.
-const NEEDED: [(&str, &str, &str); 21] = [
+/// Group, resource and verb of the rights that the controller requires.
+const REQUIRED: [(&str, &str, &str); 21] = [
     ("yellowjack.dev", "agentruns", "list"),
     ("yellowjack.dev", "agentruns", "watch"),
     ("yellowjack.dev", "agentruns/status", "patch"),
@@ -39,15 +40,15 @@ const NEEDED: [(&str, &str, &str); 21] = [
     ("networking.k8s.io", "networkpolicies", "patch"),
 ];
 
-/// What it can do without, at the price of a lever.
-const LEVERS: [(&str, &str, &str); 4] = [
+/// Optional rights, without which some owners cannot be suspended.
+const OPTIONAL: [(&str, &str, &str); 4] = [
     ("apps", "deployments", "patch"),
     ("apps", "statefulsets", "patch"),
     ("batch", "cronjobs", "patch"),
     ("", "pods/resize", "patch"),
 ];
 
-/// The ends of the names of the chart's admission policies.
+/// The suffixes of the names of the chart's admission policies.
 const POLICIES: [&str; 6] = [
     "quarantine-label",
     "guardrails",
@@ -67,15 +68,15 @@ pub(super) async fn checks(context: &Context<'_>, account: &str) -> Vec<Check> {
 async fn of_controller(context: &Context<'_>, account: &str) -> Check {
     let namespace = &context.args.operator_namespace;
     let wanted =
-        format!("the service account {namespace}/{account} may do what the controller does");
-    let (needed, levers) = (
-        missing(context, account, &NEEDED).await,
-        missing(context, account, &LEVERS).await,
+        format!("the service account {namespace}/{account} has the rights of the controller");
+    let (required, optional) = (
+        missing(context, account, &REQUIRED).await,
+        missing(context, account, &OPTIONAL).await,
     );
-    match (needed, levers) {
-        (Ok(needed), Ok(levers)) => judge_rights(wanted, &needed, &levers),
+    match (required, optional) {
+        (Ok(required), Ok(optional)) => judge_rights(wanted, &required, &optional),
         (Err(error), _) | (_, Err(error)) => {
-            let todo = "asking for another's rights takes create on subjectaccessreviews";
+            let todo = "reading the rights of another account needs create on subjectaccessreviews";
             let found = format!("not known: {}", chain(&error));
             Check::new("rbac", Verdict::Unknown, wanted, found, todo)
         }
@@ -85,20 +86,20 @@ async fn of_controller(context: &Context<'_>, account: &str) -> Check {
 async fn missing(
     context: &Context<'_>,
     account: &str,
-    deeds: &[(&'static str, &'static str, &'static str)],
+    rights: &[(&'static str, &'static str, &'static str)],
 ) -> Result<Vec<String>, ApiError> {
     let client = &context.cluster.client;
     let namespace = &context.args.operator_namespace;
     let mut missing = Vec::new();
-    for (group, resource, verb) in deeds {
-        let deed = AccessRequest {
+    for (group, resource, verb) in rights {
+        let request = AccessRequest {
             group,
             resource,
             verb,
             name: "",
             namespace: "",
         };
-        if !may_service_account(client, namespace, account, &deed).await? {
+        if !may_service_account(client, namespace, account, &request).await? {
             let dot = if group.is_empty() { "" } else { "." };
             missing.push(format!("{verb} {resource}{dot}{group}"));
         }
@@ -106,40 +107,40 @@ async fn missing(
     Ok(missing)
 }
 
-fn judge_rights(wanted: String, needed: &[String], levers: &[String]) -> Check {
+fn judge_rights(wanted: String, required: &[String], optional: &[String]) -> Check {
     let names = |missing: &[String]| some(&missing.iter().map(String::as_str).collect::<Vec<_>>());
-    if needed.len() == NEEDED.len() {
-        let found = "it may do nothing of that: is it the right account?";
+    if required.len() == REQUIRED.len() {
+        let found = "it has none of the rights: is it the right account?";
         let todo = "name it with --operator-namespace and --service-account";
         return Check::new("rbac", Verdict::Unknown, wanted, found, todo);
     }
-    if !needed.is_empty() {
-        let found = format!("it may not: {}", names(needed));
+    if !required.is_empty() {
+        let found = format!("it lacks: {}", names(required));
         let todo = "apply the chart's roles again";
         return Check::new("rbac", Verdict::Fail, wanted, found, todo);
     }
-    if !levers.is_empty() {
-        let found = format!("it may all that it must, and not: {}", names(levers));
-        let todo = "with rbac.ownerLevers of the chart it can hold these owners too";
+    if !optional.is_empty() {
+        let found = format!("it has all required rights, but not: {}", names(optional));
+        let todo = "set rbac.ownerLevers of the chart to suspend these owners too";
         return Check::new("rbac", Verdict::Warn, wanted, found, todo);
     }
-    Check::ok("rbac", wanted, "it may all that it must")
+    Check::ok("rbac", wanted, "it has all required rights")
 }
 
 async fn of_caller(context: &Context<'_>) -> Check {
     let wanted = "you may decide on Incidents of your namespace";
-    let deed = AccessRequest {
+    let request = AccessRequest {
         group: "yellowjack.dev",
         resource: "incidents",
         verb: "patch",
         name: "",
         namespace: &context.cluster.namespace,
     };
-    match may_current_user(&context.cluster.client, &deed).await {
+    match may_current_user(&context.cluster.client, &request).await {
         Ok(true) => Check::ok(
             "you",
             wanted,
-            "RBAC lets you; an admission policy may still refuse",
+            "RBAC allows it; an admission policy may still refuse",
         ),
         Ok(false) => Check::new(
             "you",
@@ -149,22 +150,22 @@ async fn of_caller(context: &Context<'_>) -> Check {
                 "you may not patch incidents in {}",
                 context.cluster.namespace
             ),
-            "whoever is to release needs that right",
+            "releasing a pod needs this right",
         ),
         Err(error) => Check::new("you", Verdict::Unknown, wanted, chain(&error), ""),
     }
 }
 
 pub(super) async fn admission(context: &Context<'_>) -> Vec<Check> {
-    let wanted = "admission policies keep everybody else from label, guardrails and Incidents";
+    let wanted = "admission policies protect the label, the guardrails and the Incidents";
     match policies(context).await {
         Ok((policies, denying)) => vec![judge_policies(wanted, &policies, &denying)],
         Err(error) => vec![Check::cannot("admission", wanted, &error)],
     }
 }
 
-/// Names of our policies, and of those that a binding lets deny.
-async fn policies(context: &Context<'_>) -> Result<(Vec<String>, Vec<String>), PeopleError> {
+/// The names of Yellowjack's policies, and of those with a binding that denies.
+async fn policies(context: &Context<'_>) -> Result<(Vec<String>, Vec<String>), CommandError> {
     let client = &context.cluster.client;
     let ours = || ListParams::default().labels("app.kubernetes.io/name=yellowjack");
     let api: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
@@ -190,11 +191,11 @@ fn judge_policies(wanted: &str, policies: &[String], denying: &[String]) -> Chec
         .into_iter()
         .filter(|end| !has(policies, end))
         .collect();
-    let todo = "install the chart with admissionPolicies.enabled: without them whoever may patch a pod \
-                can take the quarantine label off";
+    let todo = "install the chart with admissionPolicies.enabled: without them anyone who may patch a pod \
+                can remove the quarantine label";
     let check = |found: String| Check::new("admission", Verdict::Warn, wanted, found, todo);
     if absent.len() == POLICIES.len() {
-        return check("no admission policy of Yellowjack is there".to_owned());
+        return check("no admission policy of Yellowjack is installed".to_owned());
     }
     if !absent.is_empty() {
         return check(format!("missing: {}", some(&absent)));
@@ -204,7 +205,7 @@ fn judge_policies(wanted: &str, policies: &[String], denying: &[String]) -> Chec
         .filter(|end| !has(denying, end))
         .collect();
     if !idle.is_empty() {
-        return check(format!("there, and not denying: {}", some(&idle)));
+        return check(format!("installed, but not denying: {}", some(&idle)));
     }
     Check::ok(
         "admission",
@@ -222,9 +223,9 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_right_fails_a_missing_lever_is_to_know_and_none_at_all_is_another_account() {
-        let verdict = |needed: &[String], levers: &[String]| {
-            judge_rights(String::new(), needed, levers).verdict
+    fn a_missing_right_fails_a_missing_optional_one_warns_and_none_means_another_account() {
+        let verdict = |required: &[String], optional: &[String]| {
+            judge_rights(String::new(), required, optional).verdict
         };
         assert_eq!(verdict(&[], &[]), Verdict::Ok);
         assert_eq!(
@@ -233,7 +234,7 @@ mod tests {
         );
         assert_eq!(verdict(&owned(&["patch pods"]), &[]), Verdict::Fail);
         assert_eq!(
-            verdict(&vec![String::new(); NEEDED.len()], &[]),
+            verdict(&vec![String::new(); REQUIRED.len()], &[]),
             Verdict::Unknown
         );
     }

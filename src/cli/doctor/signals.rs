@@ -1,4 +1,4 @@
-//! Signals: do the node agents live, do their logs speak, and what do the runs say of that?
+//! Checks of signals: whether the node agents run, whether their logs are fresh, and SignalsFresh of the runs.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::Context;
 use super::check::{Check, Verdict};
 use super::clock::some;
+use super::context::Context;
 use crate::api::{AgentRun, AgentRunCondition, condition_of, labels};
-use crate::cli::people::list;
+use crate::cli::read::list;
 use crate::controller::agents_say;
 use crate::signals::health::SignalsVerdict;
 
@@ -21,7 +21,7 @@ pub(super) async fn checks(context: &Context<'_>) -> Vec<Check> {
 
 async fn agents(context: &Context<'_>) -> Check {
     let namespace = &context.args.operator_namespace;
-    let wanted = format!("an agent on every node whose log speaks (Leases in {namespace})");
+    let wanted = format!("an agent with a fresh log on every node (Leases in {namespace})");
     let client = &context.cluster.client;
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let ours = format!("{}={}", labels::COMPONENT, labels::NODE_AGENT);
@@ -29,49 +29,50 @@ async fn agents(context: &Context<'_>) -> Check {
         Ok(leases) => leases.items,
         Err(error) => return Check::cannot("node-agents", wanted, &error),
     };
-    let reports = agents_say(&leases, context.now);
+    let agents = agents_say(&leases, context.now);
     let api: Api<Node> = Api::all(client.clone());
-    // Without the right to list nodes, what the agents say is all there is.
+    // Without the right to list nodes, only the agents are known.
     let nodes = list("nodes", &api, ListParams::default()).await.ok();
     let nodes = nodes.map(|nodes| nodes.items.iter().map(ResourceExt::name_any).collect());
-    judge_agents(&wanted, &reports, nodes.as_ref())
+    judge_agents(&wanted, &agents, nodes.as_ref())
 }
 
 fn judge_agents(
     wanted: &str,
-    reports: &[(String, SignalsVerdict)],
+    agents: &[(String, SignalsVerdict)],
     nodes: Option<&BTreeSet<String>>,
 ) -> Check {
     let check = |verdict, found: String, todo: &str| {
         Check::new("node-agents", verdict, wanted, found, todo)
     };
-    if reports.is_empty() {
-        let found = "no node agent keeps a Lease".to_owned();
-        let todo = "fine where the controller reads the log itself: SignalsFresh of the runs tells";
+    if agents.is_empty() {
+        let found = "there is no Lease of a node agent".to_owned();
+        let todo =
+            "this is fine where the controller reads the log itself: see SignalsFresh of the runs";
         return check(Verdict::Unknown, found, todo);
     }
     let chosen = |is: fn(&SignalsVerdict) -> bool| -> Vec<&str> {
-        let of = reports.iter().filter(|(_, verdict)| is(verdict));
+        let of = agents.iter().filter(|(_, verdict)| is(verdict));
         of.map(|(node, _)| node.as_str()).collect()
     };
     let silent =
         chosen(|verdict| matches!(verdict, SignalsVerdict::Stale(_) | SignalsVerdict::NoSource));
     if !silent.is_empty() {
-        let found = format!("silent, or without a log: {}", some(&silent));
-        let todo = "look at the log's collector and the agent's pod on these nodes";
+        let found = format!("stale, or without a log: {}", some(&silent));
+        let todo = "check the log's collector and the agent's pod on these nodes";
         return check(Verdict::Fail, found, todo);
     }
-    let unusable = reports.iter().find_map(|(node, verdict)| match verdict {
+    let unusable = agents.iter().find_map(|(node, verdict)| match verdict {
         SignalsVerdict::Unusable { details, .. } => Some((node, details)),
         _ => None,
     });
     if let Some((node, sentences)) = unusable {
         let count = chosen(|verdict| matches!(verdict, SignalsVerdict::Unusable { .. })).len();
-        let found = format!("{count} read a log of no use: {}", sentences.join("; "));
-        let todo = format!("do what it says of {node}: runs on these nodes are not watched");
+        let found = format!("{count} read an unusable log: {}", sentences.join("; "));
+        let todo = format!("fix the log of {node}: runs on these nodes are not watched");
         return check(Verdict::Fail, found, &todo);
     }
-    let known: BTreeSet<&str> = reports.iter().map(|(node, _)| node.as_str()).collect();
+    let known: BTreeSet<&str> = agents.iter().map(|(node, _)| node.as_str()).collect();
     let bare: Vec<&str> = nodes
         .into_iter()
         .flatten()
@@ -79,24 +80,28 @@ fn judge_agents(
         .filter(|node| !known.contains(node))
         .collect();
     if !bare.is_empty() {
-        let found = format!("{} agents speak; none on {}", reports.len(), some(&bare));
+        let found = format!("{} agents are fresh; none on {}", agents.len(), some(&bare));
         let todo = "runs with pods on these nodes are not watched: see the DaemonSet's tolerations";
         return check(Verdict::Warn, found, todo);
     }
     let partly = chosen(|verdict| *verdict != SignalsVerdict::Fresh);
     if !partly.is_empty() {
         let found = format!(
-            "lost events, metrics are silent, or many lines cannot be read: {}",
+            "lost events, stale metrics, or many unreadable lines: {}",
             some(&partly)
         );
-        let todo = "raise the collector's buffers; see docs/metrics-sources.md";
+        let todo = "enlarge the collector's buffers; see docs/metrics-sources.md";
         return check(Verdict::Warn, found, todo);
     }
-    check(Verdict::Ok, format!("{} agents speak", reports.len()), "")
+    check(
+        Verdict::Ok,
+        format!("{} agents are fresh", agents.len()),
+        "",
+    )
 }
 
 async fn runs(context: &Context<'_>) -> Check {
-    let wanted = "every run says SignalsFresh";
+    let wanted = "SignalsFresh is True for every run";
     let api: Api<AgentRun> = Api::all(context.cluster.client.clone());
     match list("agentruns", &api, ListParams::default()).await {
         Ok(runs) => judge_runs(&runs.items),
@@ -105,7 +110,7 @@ async fn runs(context: &Context<'_>) -> Check {
 }
 
 fn judge_runs(runs: &[AgentRun]) -> Check {
-    let wanted = "every run says SignalsFresh";
+    let wanted = "SignalsFresh is True for every run";
     if runs.is_empty() {
         let found = "there is no AgentRun yet";
         return Check::new("flows", Verdict::Unknown, wanted, found, "apply one");
@@ -117,12 +122,12 @@ fn judge_runs(runs: &[AgentRun]) -> Check {
                 .status
                 .as_ref()
                 .map_or(&[][..], |status| &status.conditions);
-            let fresh = condition_of(conditions, AgentRunCondition::SignalsFresh.name());
+            let condition = condition_of(conditions, AgentRunCondition::SignalsFresh.name());
             let name = format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any());
-            match fresh {
-                Some(fresh) if fresh.status == "True" => None,
-                Some(fresh) => Some(format!("{name} ({})", fresh.reason)),
-                None => Some(format!("{name} (no controller looked at it)")),
+            match condition {
+                Some(condition) if condition.status == "True" => None,
+                Some(condition) => Some(format!("{name} ({})", condition.reason)),
+                None => Some(format!("{name} (not reconciled)")),
             }
         })
         .collect();
@@ -136,7 +141,7 @@ fn judge_runs(runs: &[AgentRun]) -> Check {
         runs.len(),
         some(&names)
     );
-    let todo = "yellowjack status -A tells each; what is not watched is not safe";
+    let todo = "list them with yellowjack status -A; a run that is not watched is not safe";
     Check::new("flows", Verdict::Fail, wanted, found, todo)
 }
 
@@ -150,10 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_agent_fails_and_a_node_without_one_is_to_know() {
+    fn a_stale_agent_fails_and_a_node_without_one_warns() {
         let nodes: BTreeSet<String> = ["a", "b"].map(ToOwned::to_owned).into();
         let verdict =
-            |reports: &[(String, SignalsVerdict)]| judge_agents("", reports, Some(&nodes)).verdict;
+            |agents: &[(String, SignalsVerdict)]| judge_agents("", agents, Some(&nodes)).verdict;
         let (a, b) = (
             agent("a", SignalsVerdict::Fresh),
             agent("b", SignalsVerdict::Fresh),
@@ -172,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_nobody_watches_fails() {
+    fn a_run_that_is_not_watched_fails() {
         let run = |conditions: serde_json::Value| {
             serde_json::from_value::<AgentRun>(json!({
                 "apiVersion": "yellowjack.dev/v1alpha1", "kind": "AgentRun",

@@ -1,4 +1,4 @@
-//! What `preview` says, from what was read. Pure.
+//! The report of `preview`, made from what was read. Pure.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::foresee::{Surroundings, Traffic, foresee};
+use super::dry_run::{PodContext, Traffic, dry_run};
 use crate::api::{
     AgentRun, AgentRunCondition, EvidenceEntry, Incident, IncidentCondition, condition_of,
 };
-use crate::cli::people::{BAD, DIM, GOOD, WORTH_A_LOOK, age, painted, shown};
+use crate::cli::output::{BAD, DIM, GOOD, WARNING, age, escaped, styled};
 use crate::guardrails::ceiling::Effective;
 use crate::model::Severity;
 use crate::respond::plan::{Breaker, BreakerLimits};
@@ -20,36 +20,36 @@ use crate::respond::plan::{Breaker, BreakerLimits};
 pub struct Material<'a> {
     /// The run.
     pub run: &'a AgentRun,
-    /// What is in force for it.
+    /// Its effective settings.
     pub effective: &'a Effective,
     /// Its Incidents.
     pub incidents: &'a [Incident],
-    /// What is there now around their pods, by UID.
-    pub around: &'a HashMap<String, Surroundings>,
-    /// How far it is looked back.
+    /// What is there now contexts their pods, by UID.
+    pub contexts: &'a HashMap<String, PodContext>,
+    /// The beginning of the period.
     pub since: Timestamp,
-    /// Now.
+    /// The end of the period.
     pub now: Timestamp,
     /// What could not be read.
     pub notes: Vec<String>,
 }
 
-/// The answer.
+/// The report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Preview {
-    /// Namespace.
+    /// The namespace.
     pub namespace: String,
     /// The run.
     pub run: String,
-    /// What a finding of each signature leads to now.
+    /// The current mode of each signature.
     pub modes: Modes,
-    /// The highest rung of the ladder.
+    /// The strongest action that is allowed.
     pub max_action: String,
-    /// From when on.
+    /// The beginning of the period.
     pub since: Timestamp,
     /// The findings, oldest first.
-    pub findings: Vec<Foretold>,
+    pub findings: Vec<FindingPreview>,
     /// What could not be known.
     pub unknown: Vec<String>,
     #[serde(skip)]
@@ -64,49 +64,49 @@ pub struct Modes {
     tunnel: String,
 }
 
-/// What Enforce makes of one Incident.
+/// The preview of one Incident.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Foretold {
+pub struct FindingPreview {
     /// The Incident.
     pub incident: String,
     /// The pod.
     pub pod: String,
-    /// First contact that counts.
+    /// The first contact of the evidence.
     pub first_seen: Timestamp,
-    /// What was seen: signature, score and summary.
+    /// The evidence: signature, score and summary.
     pub seen: Vec<String>,
-    /// What it comes to.
-    pub verdict: Foresight,
-    /// The steps, where the traffic ends with the isolation.
+    /// What Enforce would have done.
+    pub verdict: PreviewVerdict,
+    /// The steps if the isolation stops the traffic.
     pub steps: Vec<String>,
-    /// The steps, where it goes on.
+    /// The further steps if the traffic continues.
     pub if_traffic_goes_on: Vec<String>,
-    /// What Contained would say, or says.
+    /// Reason and message that the condition Contained has or would have.
     pub contained: String,
-    /// Policies that would widen the isolation.
+    /// NetworkPolicies that would still allow traffic.
     pub widened_by: Vec<String>,
 }
 
-/// What Enforce makes of an Incident.
+/// What Enforce would have done about an Incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Foresight {
-    /// The pod would have been acted on.
+pub enum PreviewVerdict {
+    /// It would have acted on the pod.
     WouldAct,
-    /// Nothing would have been done: the evidence is below the line, or a bound holds.
+    /// It would have done nothing: the evidence is below the threshold, or a limit prevents action.
     WouldNot,
-    /// It was not withheld: what was done stands in the Incident.
+    /// It was in force: the Incident has the actions.
     WasEnforced,
-    /// Too many pods to look at.
+    /// Not examined, because there are too many pods.
     NotLookedAt,
 }
 
 /// The preview of a run.
 pub fn of(material: &Material<'_>) -> Preview {
-    let mut findings: Vec<Foretold> = material
+    let mut findings: Vec<FindingPreview> = material
         .incidents
         .iter()
-        .filter_map(|incident| foretold(material, incident))
+        .filter_map(|incident| finding_preview(material, incident))
         .collect();
     findings.sort_by(|a, b| (a.first_seen, &a.incident).cmp(&(b.first_seen, &b.incident)));
     let effective = material.effective;
@@ -127,7 +127,7 @@ pub fn of(material: &Material<'_>) -> Preview {
     }
 }
 
-fn foretold(material: &Material<'_>, incident: &Incident) -> Option<Foretold> {
+fn finding_preview(material: &Material<'_>, incident: &Incident) -> Option<FindingPreview> {
     let recent: Vec<&EvidenceEntry> = incident
         .spec
         .evidence
@@ -139,38 +139,42 @@ fn foretold(material: &Material<'_>, incident: &Incident) -> Option<Foretold> {
     let has_crossed = recent
         .iter()
         .any(|entry| entry.severity == Severity::Quarantine);
-    let mut found = Foretold {
+    let mut found = FindingPreview {
         incident: incident.name_any(),
         pod: incident.spec.subject.name.clone(),
         first_seen,
         seen: recent.iter().map(|entry| seen(entry)).collect(),
-        verdict: Foresight::WouldNot,
+        verdict: PreviewVerdict::WouldNot,
         steps: Vec::new(),
         if_traffic_goes_on: Vec::new(),
-        contained: said_contained(incident),
+        contained: contained_of(incident),
         widened_by: Vec::new(),
     };
     if is_enforced {
-        found.verdict = Foresight::WasEnforced;
+        found.verdict = PreviewVerdict::WasEnforced;
         return Some(found);
     }
     if !has_crossed {
         "the evidence is below the threshold for a quarantine".clone_into(&mut found.contained);
         return Some(found);
     }
-    let Some(around) = material.around.get(&incident.spec.subject.uid) else {
-        found.verdict = Foresight::NotLookedAt;
+    let Some(contexts) = material.contexts.get(&incident.spec.subject.uid) else {
+        found.verdict = PreviewVerdict::NotLookedAt;
         return Some(found);
     };
-    let stops = foresee(incident, around, Traffic::Stops, material.now);
-    let goes_on = foresee(incident, around, Traffic::GoesOn, material.now);
+    let stops = dry_run(incident, contexts, Traffic::Stops, material.now);
+    let continues = dry_run(incident, contexts, Traffic::Continues, material.now);
     if !stops.steps.is_empty() {
-        found.verdict = Foresight::WouldAct;
+        found.verdict = PreviewVerdict::WouldAct;
     }
     found.contained = stops.contained;
-    found.if_traffic_goes_on = goes_on.steps.into_iter().skip(stops.steps.len()).collect();
+    found.if_traffic_goes_on = continues
+        .steps
+        .into_iter()
+        .skip(stops.steps.len())
+        .collect();
     found.steps = stops.steps;
-    found.widened_by.clone_from(&around.widened_by);
+    found.widened_by.clone_from(&contexts.widened_by);
     Some(found)
 }
 
@@ -181,15 +185,15 @@ fn seen(entry: &EvidenceEntry) -> String {
     )
 }
 
-fn said_contained(incident: &Incident) -> String {
+fn contained_of(incident: &Incident) -> String {
     let contained = incident.condition(IncidentCondition::Contained);
-    contained.map_or_else(String::new, |said| {
-        format!("{}: {}", said.reason, said.message)
+    contained.map_or_else(String::new, |condition| {
+        format!("{}: {}", condition.reason, condition.message)
     })
 }
 
-/// What this preview cannot know, so that nobody takes it for a promise.
-fn unknown(material: &Material<'_>, findings: &[Foretold]) -> Vec<String> {
+/// What this preview cannot know, so that it is not read as a promise.
+fn unknown(material: &Material<'_>, findings: &[FindingPreview]) -> Vec<String> {
     let mut unknown = material.notes.clone();
     let conditions = material
         .run
@@ -198,16 +202,16 @@ fn unknown(material: &Material<'_>, findings: &[Foretold]) -> Vec<String> {
         .map_or(&[][..], |status| &status.conditions);
     let signals = condition_of(conditions, AgentRunCondition::SignalsFresh.name());
     match signals {
-        Some(said) if said.status == "True" => unknown.push(format!(
-            "what no log showed: the signals are fresh since {}, and before that nobody looked",
-            age(said.last_transition_time.0, material.now)
+        Some(condition) if condition.status == "True" => unknown.push(format!(
+            "what no log showed: the signals have been fresh for {}, and nothing is known of the time before",
+            age(condition.last_transition_time.0, material.now)
         )),
-        Some(said) => unknown.push(format!("what the pods do: SignalsFresh is {}", said.reason)),
-        None => unknown.push("what the pods do: no controller looked at the run".to_owned()),
+        Some(condition) => unknown.push(format!("what the pods do: SignalsFresh is {}", condition.reason)),
+        None => unknown.push("what the pods do: no controller has reconciled the run".to_owned()),
     }
     let crossed: Vec<Timestamp> = findings
         .iter()
-        .filter(|found| found.verdict == Foresight::WouldAct)
+        .filter(|found| found.verdict == PreviewVerdict::WouldAct)
         .map(|found| found.first_seen)
         .collect();
     let at_once = crossed
@@ -215,17 +219,17 @@ fn unknown(material: &Material<'_>, findings: &[Foretold]) -> Vec<String> {
         .any(|at| Breaker::at(*at, crossed.iter().copied(), 0, BreakerLimits::default()).is_open());
     if at_once {
         unknown.push(
-            "whether the circuit breaker would have held it back: more than 5 pods crossed within 5 minutes"
+            "whether the circuit breaker would have prevented it: more than 5 pods crossed the threshold within 5 minutes"
                 .to_owned(),
         );
     }
     unknown.extend(
         [
-            "the controller's own limits: protected namespaces, the cap of quarantines, --observe-all",
-            "what would not have happened any more once the first pod was stopped",
-            "owners and network policies as they were then: those of now are taken",
+            "the limits of the controller: protected namespaces, the maximum of quarantines, --observe-all",
+            "what would not have happened after the first pod was stopped",
+            "owners and network policies at that time: the current ones are used",
             "whether a deny takes effect here: yellowjack doctor --probe",
-            "Incidents that were closed long ago: they expire (--incident-ttl)",
+            "Incidents that have expired since they were closed (--incident-ttl)",
         ]
         .map(ToOwned::to_owned),
     );
@@ -239,8 +243,8 @@ impl Preview {
         let _ = writeln!(
             text,
             "{}/{}: modes scan={} mining={} tunnel={}, maxAction {}; the last {}",
-            shown(&self.namespace),
-            shown(&self.run),
+            escaped(&self.namespace),
+            escaped(&self.run),
             self.modes.scan,
             self.modes.mining,
             self.modes.tunnel,
@@ -250,7 +254,7 @@ impl Preview {
         let would = self
             .findings
             .iter()
-            .filter(|found| found.verdict == Foresight::WouldAct);
+            .filter(|found| found.verdict == PreviewVerdict::WouldAct);
         let _ = writeln!(
             text,
             "with Enforce {} of {} findings would have been acted on",
@@ -260,49 +264,49 @@ impl Preview {
         for found in &self.findings {
             found.write(&mut text, self.now);
         }
-        let _ = writeln!(text, "{}", painted(DIM, "not known:"));
+        let _ = writeln!(text, "{}", styled(DIM, "not known:"));
         for unknown in &self.unknown {
-            let _ = writeln!(text, "  - {}", shown(unknown));
+            let _ = writeln!(text, "  - {}", escaped(unknown));
         }
         text
     }
 }
 
-impl Foretold {
+impl FindingPreview {
     fn write(&self, text: &mut String, now: Timestamp) {
         let (style, word) = match self.verdict {
-            Foresight::WouldAct => (BAD, "would act"),
-            Foresight::WouldNot => (GOOD, "would do nothing"),
-            Foresight::WasEnforced => (WORTH_A_LOOK, "was enforced"),
-            Foresight::NotLookedAt => (WORTH_A_LOOK, "not looked at: too many pods"),
+            PreviewVerdict::WouldAct => (BAD, "would act"),
+            PreviewVerdict::WouldNot => (GOOD, "would do nothing"),
+            PreviewVerdict::WasEnforced => (WARNING, "was enforced"),
+            PreviewVerdict::NotLookedAt => (WARNING, "not examined: too many pods"),
         };
         let _ = writeln!(
             text,
             "  {} pod {} ({} ago, incident {})",
-            painted(style, word),
-            shown(&self.pod),
+            styled(style, word),
+            escaped(&self.pod),
             age(self.first_seen, now),
-            shown(&self.incident)
+            escaped(&self.incident)
         );
         for seen in &self.seen {
-            let _ = writeln!(text, "    saw: {}", shown(seen));
+            let _ = writeln!(text, "    saw: {}", escaped(seen));
         }
         for step in &self.steps {
-            let _ = writeln!(text, "    then: {}", shown(step));
+            let _ = writeln!(text, "    then: {}", escaped(step));
         }
         for step in &self.if_traffic_goes_on {
-            let _ = writeln!(text, "    if traffic goes on: {}", shown(step));
+            let _ = writeln!(text, "    if traffic continues: {}", escaped(step));
         }
         if !self.widened_by.is_empty() {
             let names = self.widened_by.join(", ");
             let _ = writeln!(
                 text,
-                "    these policies would let it through: {}",
-                shown(&names)
+                "    these policies would still allow its traffic: {}",
+                escaped(&names)
             );
         }
-        if self.verdict != Foresight::WouldAct && !self.contained.is_empty() {
-            let _ = writeln!(text, "    because: {}", shown(&self.contained));
+        if self.verdict != PreviewVerdict::WouldAct && !self.contained.is_empty() {
+            let _ = writeln!(text, "    because: {}", escaped(&self.contained));
         }
     }
 }
@@ -336,7 +340,7 @@ mod tests {
         }))
         .unwrap();
         let effective = evaluate(&run.spec, None, &ClusterFacts::default()).effective;
-        let around = Surroundings {
+        let contexts = PodContext {
             bounds: Bounds {
                 max_action: ResponseAction::Suspend,
                 scope: effective.scope,
@@ -350,7 +354,7 @@ mod tests {
             run: &run,
             effective: &effective,
             incidents,
-            around: &[("u".to_owned(), around)].into(),
+            contexts: &[("u".to_owned(), contexts)].into(),
             since: "2026-01-02T00:00:00Z".parse().unwrap(),
             now: "2026-01-03T00:00:00Z".parse().unwrap(),
             notes: Vec::new(),
@@ -358,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn each_finding_is_judged_by_itself_and_old_ones_are_left_out() {
+    fn each_finding_is_judged_by_itself_and_old_findings_are_omitted() {
         let at = "2026-01-02T10:00:00Z";
         let preview = preview(&[
             incident("a", "Quarantine", true, at),
@@ -368,21 +372,21 @@ mod tests {
         ]);
         let verdicts: Vec<_> = preview.findings.iter().map(|found| found.verdict).collect();
         let expected = [
-            Foresight::WouldAct,
-            Foresight::WouldNot,
-            Foresight::WasEnforced,
+            PreviewVerdict::WouldAct,
+            PreviewVerdict::WouldNot,
+            PreviewVerdict::WasEnforced,
         ];
         assert_eq!(verdicts, expected);
         assert_eq!(preview.modes.scan, "Observe");
     }
 
     #[test]
-    fn the_text_names_steps_and_what_is_not_known_and_steers_nothing() {
+    fn the_text_has_steps_and_unknowns_and_no_control_characters() {
         let preview = preview(&[incident("a", "Quarantine", true, "2026-01-02T10:00:00Z")]);
         let text = anstream::adapter::strip_str(&preview.text()).to_string();
         for words in [
             "then: isolate pod",
-            "these policies would let it through: theirs",
+            "these policies would still allow its traffic: theirs",
             "not known:",
         ] {
             assert!(text.contains(words), "{text}");
@@ -391,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn many_pods_at_once_make_the_breaker_a_question() {
+    fn with_many_pods_at_once_the_breaker_is_unknown() {
         let many: Vec<Incident> = (0..6)
             .map(|number| {
                 incident(

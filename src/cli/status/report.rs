@@ -1,5 +1,5 @@
-//! What `status` says of runs, from the objects alone. Pure; nothing is judged anew: the conditions
-//! are the controller's word, and here it is only read and put in an order.
+//! The report of `status`, made from AgentRuns and Incidents. Pure. It only orders the conditions that the
+//! controller has set, and does not evaluate anything again.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -10,35 +10,36 @@ use crate::api::{
     AgentRun, AgentRunCondition, Incident, IncidentCondition, PodsSummary, Reason, Verdict,
     condition_is, condition_of,
 };
-use crate::cli::people::{self, Listed};
+use crate::cli::output;
+use crate::cli::read::Listed;
 
-/// The Incidents, as far as they may be read.
-pub enum Known {
+/// The Incidents, if the user may list them.
+pub enum Incidents {
     /// All of them.
     All(Listed<Incident>),
-    /// The caller may not list Incidents.
+    /// The user may not list Incidents.
     Forbidden,
 }
 
-/// The state of a run in one word. The order is that of the table: what needs a look comes first.
+/// The state of a run. The order is that of the table: states that need attention come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum State {
     /// A pod is contained.
     Quarantined,
-    /// The guardrails do not stand as the spec says, or nobody has looked at this spec yet.
+    /// The guardrails are not as the spec requires, or the controller has not reconciled this spec yet.
     Unguarded,
     /// An Incident is open, and nothing is contained.
     Suspicious,
-    /// The guardrails stand, and what the pods do is not seen.
+    /// The guardrails are in place, but the pods are not watched.
     Unwatched,
-    /// The guardrails stand, the pods are seen, and nothing is open.
+    /// The guardrails are in place, the pods are watched, and no Incident is open.
     Guarded,
     /// The run has ended.
     Ended,
 }
 
 impl State {
-    /// The word.
+    /// The name in the output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Quarantined => "Quarantined",
@@ -52,24 +53,24 @@ impl State {
 
     const fn exit_code(self) -> u8 {
         match self {
-            Self::Quarantined => people::QUARANTINED,
-            Self::Unguarded => people::NOT_GUARDED,
-            Self::Suspicious => people::SUSPICIOUS,
-            Self::Unwatched => people::NOT_WATCHED,
+            Self::Quarantined => output::QUARANTINED,
+            Self::Unguarded => output::NOT_GUARDED,
+            Self::Suspicious => output::SUSPICIOUS,
+            Self::Unwatched => output::NOT_WATCHED,
             Self::Guarded | Self::Ended => 0,
         }
     }
 }
 
-/// The answer.
+/// The report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusReport {
-    /// The runs; what needs a look comes first.
+    /// The runs; those that need attention come first.
     pub runs: Vec<RunReport>,
-    /// What the answer leaves out.
+    /// What the report does not contain.
     pub notes: Vec<String>,
-    /// Whether one run was asked for, so that all is said.
+    /// Whether the report is about a single run, which is shown in full.
     #[serde(skip)]
     pub is_whole: bool,
 }
@@ -78,93 +79,92 @@ pub struct StatusReport {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunReport {
-    /// Namespace.
+    /// The namespace.
     pub namespace: String,
-    /// Name.
+    /// The name.
     pub name: String,
-    /// The state in one word.
+    /// The state.
     pub state: State,
     /// Its pods.
     pub pods: Option<PodsSummary>,
-    /// Why, in the controller's words: the reason of the condition that decided.
+    /// The reason of the condition that determines the state.
     pub reason: String,
-    /// Since when the condition that decided says so.
+    /// When that condition changed last.
     pub since: Option<Timestamp>,
     /// The reason of `SignalsFresh`.
     pub signals: String,
     /// The conditions.
-    pub conditions: Vec<Said>,
+    pub conditions: Vec<ConditionLine>,
     /// Its open Incidents.
     pub incidents: Vec<OpenIncident>,
     /// What to do next.
     pub next: Vec<String>,
 }
 
-/// One condition.
+/// A condition.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Said {
-    /// Type.
+pub struct ConditionLine {
+    /// The type.
     #[serde(rename = "type")]
     pub kind: String,
     /// True, False or Unknown.
     pub status: String,
-    /// Reason.
+    /// The reason.
     pub reason: String,
-    /// Message.
+    /// The message.
     pub message: String,
-    /// Since when it has this status.
+    /// When its status changed last.
     pub since: Timestamp,
-    /// Whether it is as one would wish.
+    /// Whether this status is the desired one.
     pub is_fine: bool,
 }
 
-/// One open Incident.
+/// An open Incident.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenIncident {
-    /// Name.
+    /// The name.
     pub name: String,
-    /// The pod.
+    /// The pod. Empty where only the name of the Incident is known.
     pub pod: String,
-    /// What was recognised.
+    /// The signatures of its evidence.
     pub signatures: Vec<String>,
     /// The reason of Contained.
     pub contained: String,
     /// The reason of Verified.
     pub verified: String,
-    /// When it was made.
+    /// When it was created.
     pub since: Option<Timestamp>,
     /// Whether a human confirmed it.
     pub is_confirmed: bool,
 }
 
 impl StatusReport {
-    /// The lowest exit code that holds for a run.
+    /// The lowest exit code of the runs' states, and 0 where all are fine.
     pub fn exit_code(&self) -> u8 {
         let codes = self.runs.iter().map(|run| run.state.exit_code());
         codes.filter(|code| *code > 0).min().unwrap_or(0)
     }
 }
 
-/// The report on these runs.
-pub fn of(runs: &Listed<AgentRun>, known: &Known, is_whole: bool) -> StatusReport {
+/// The report about these runs.
+pub fn of(runs: &Listed<AgentRun>, known: &Incidents, is_whole: bool) -> StatusReport {
     let mut notes = Vec::new();
-    if runs.is_cut {
+    if runs.is_truncated {
         notes.push(format!(
             "only the first {} runs were read",
             runs.items.len()
         ));
     }
     match known {
-        Known::All(incidents) if incidents.is_cut => notes.push(format!(
+        Incidents::All(incidents) if incidents.is_truncated => notes.push(format!(
             "only the first {} Incidents were read",
             incidents.items.len()
         )),
-        Known::All(_) => {}
-        Known::Forbidden => notes.push(
-            "you may not list Incidents: of those that are open only the names are shown"
-                .to_owned(),
+        Incidents::All(_) => {}
+        Incidents::Forbidden => notes.push(
+            "you may not list Incidents: only the names of open Incidents are shown".to_owned(),
         ),
     }
     let mut reports: Vec<RunReport> = runs.items.iter().map(|run| report(run, known)).collect();
@@ -176,28 +176,34 @@ pub fn of(runs: &Listed<AgentRun>, known: &Known, is_whole: bool) -> StatusRepor
     }
 }
 
-fn report(run: &AgentRun, known: &Known) -> RunReport {
+fn report(run: &AgentRun, known: &Incidents) -> RunReport {
     let conditions = run.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    let (state, decided) = state_of(run);
-    let decided = decided.and_then(|kind| condition_of(conditions, kind.name()));
+    let (state, deciding) = state_of(run);
+    let deciding = deciding.and_then(|kind| condition_of(conditions, kind.name()));
     let signals = condition_of(conditions, AgentRunCondition::SignalsFresh.name());
     let incidents = incidents_of(run, known);
-    let reason = decided.map_or_else(|| "NotLookedAt".to_owned(), |said| said.reason.clone());
+    let reason = deciding.map_or_else(
+        || "NotLookedAt".to_owned(),
+        |condition| condition.reason.clone(),
+    );
     RunReport {
         namespace: run.namespace().unwrap_or_default(),
         name: run.name_any(),
         state,
         pods: run.status.as_ref().and_then(|status| status.pods.clone()),
-        since: decided.map(|said| said.last_transition_time.0),
-        signals: signals.map_or_else(|| "Unknown".to_owned(), |said| said.reason.clone()),
+        since: deciding.map(|condition| condition.last_transition_time.0),
+        signals: signals.map_or_else(
+            || "Unknown".to_owned(),
+            |condition| condition.reason.clone(),
+        ),
         next: next_of(run, state, &reason, &incidents),
         reason,
-        conditions: conditions.iter().map(said).collect(),
+        conditions: conditions.iter().map(condition_line).collect(),
         incidents,
     }
 }
 
-/// The state, and the condition that decided.
+/// The state, and the condition that determines it.
 fn state_of(run: &AgentRun) -> (State, Option<AgentRunCondition>) {
     use AgentRunCondition as C;
     let status = run.status.as_ref();
@@ -210,20 +216,21 @@ fn state_of(run: &AgentRun) -> (State, Option<AgentRunCondition>) {
     if seen.is_none() || seen != run.metadata.generation {
         return (State::Unguarded, None);
     }
-    let has_ended = condition_of(conditions, C::Ready.name())
-        .is_some_and(|said| said.status == "True" && said.reason == Reason::Completed.name());
+    let has_ended = condition_of(conditions, C::Ready.name()).is_some_and(|condition| {
+        condition.status == "True" && condition.reason == Reason::Completed.name()
+    });
     if has_ended && !is(C::Suspicious) {
         return (State::Ended, Some(C::Ready));
     }
-    let rests_on = [
+    let required = [
         C::Accepted,
         C::TargetResolved,
         C::NetworkGuarded,
         C::QuotaBound,
     ];
-    let missing = rests_on
-        .into_iter()
-        .find(|kind| condition_of(conditions, kind.name()).is_none_or(|said| !is_fine(said)));
+    let missing = required.into_iter().find(|kind| {
+        condition_of(conditions, kind.name()).is_none_or(|condition| !is_fine(condition))
+    });
     if is(C::Stalled) {
         return (State::Unguarded, Some(C::Stalled));
     }
@@ -242,8 +249,8 @@ fn state_of(run: &AgentRun) -> (State, Option<AgentRunCondition>) {
     (State::Guarded, Some(C::Ready))
 }
 
-fn said(condition: &Condition) -> Said {
-    Said {
+fn condition_line(condition: &Condition) -> ConditionLine {
+    ConditionLine {
         kind: condition.type_.clone(),
         status: condition.status.clone(),
         reason: condition.reason.clone(),
@@ -253,7 +260,7 @@ fn said(condition: &Condition) -> Said {
     }
 }
 
-/// Whether a condition is as one would wish. One that is not ours is left alone.
+/// Whether a condition has its desired status. Conditions of others count as fine.
 fn is_fine(condition: &Condition) -> bool {
     use AgentRunCondition as C;
     let abnormal = [C::Suspicious, C::Quarantined, C::Reconciling, C::Stalled];
@@ -274,9 +281,9 @@ fn is_fine(condition: &Condition) -> bool {
         || condition.reason == Reason::NoQuotaRequested.name()
 }
 
-fn incidents_of(run: &AgentRun, known: &Known) -> Vec<OpenIncident> {
+fn incidents_of(run: &AgentRun, known: &Incidents) -> Vec<OpenIncident> {
     match known {
-        Known::All(incidents) => {
+        Incidents::All(incidents) => {
             let is_of = |incident: &&Incident| {
                 let of = incident.spec.run.as_ref();
                 incident.metadata.namespace == run.metadata.namespace
@@ -290,18 +297,19 @@ fn incidents_of(run: &AgentRun, known: &Known) -> Vec<OpenIncident> {
                 .map(open_incident)
                 .collect()
         }
-        Known::Forbidden => {
+        Incidents::Forbidden => {
             let names = run.status.iter().flat_map(|status| &status.open_incidents);
-            names.map(|name| named_alone(name)).collect()
+            names.map(|name| unread_incident(name)).collect()
         }
     }
 }
 
 fn open_incident(incident: &Incident) -> OpenIncident {
     let reason = |kind: IncidentCondition| {
-        incident
-            .condition(kind)
-            .map_or_else(|| "Unknown".to_owned(), |said| said.reason.clone())
+        incident.condition(kind).map_or_else(
+            || "Unknown".to_owned(),
+            |condition| condition.reason.clone(),
+        )
     };
     let mut signatures: Vec<String> = incident
         .spec
@@ -322,7 +330,7 @@ fn open_incident(incident: &Incident) -> OpenIncident {
     }
 }
 
-fn named_alone(name: &str) -> OpenIncident {
+fn unread_incident(name: &str) -> OpenIncident {
     OpenIncident {
         name: name.to_owned(),
         pod: String::new(),
@@ -352,10 +360,10 @@ fn next_of(run: &AgentRun, state: State, reason: &str, incidents: &[OpenIncident
         State::Unguarded => unguarded(reason),
         State::Unwatched => unwatched(reason),
         State::Quarantined if incidents.is_empty() => {
-            "a pod carries the quarantine label without an Incident: find out who set it"
+            "a pod has the quarantine label without an Incident: find out who set it"
         }
         State::Quarantined if reason == Reason::ConnectionsSurvive.name() => {
-            "traffic goes on: end the pod (yellowjack terminate), or let maxAction reach Suspend"
+            "traffic continues: end the pod (yellowjack terminate), or set maxAction to Suspend"
         }
         State::Quarantined | State::Suspicious | State::Guarded | State::Ended => "",
     };
@@ -370,35 +378,35 @@ fn unguarded(reason: &str) -> &'static str {
     if is(Reason::ExceedsPolicy) || is(Reason::PolicyNotFound) || is(Reason::Invalid) {
         "change the AgentRun or its GuardrailPolicy as the message says"
     } else if is(Reason::FqdnNotEnforceable) {
-        "name addresses instead of names: this cluster's network enforces none"
+        "use addresses instead of names: this cluster's network does not enforce FQDN rules"
     } else if is(Reason::TargetNotFound) || is(Reason::Overlap) {
-        "look at spec.target: it must name pods that exist and that no other run claims"
+        "check spec.target: it must select existing pods that belong to no other run"
     } else if is(Reason::UnionWidened) {
         "narrow or remove the NetworkPolicies that the message names"
     } else if is(Reason::NoEnforcement) {
-        "the network does not enforce policies: yellowjack doctor --probe shows it"
+        "the network does not enforce policies: check with yellowjack doctor --probe"
     } else if is(Reason::HostNetwork) {
-        "run the pod without hostNetwork: no policy holds it"
+        "run the pod without hostNetwork: no NetworkPolicy applies to it"
     } else if is(Reason::NameConflict) {
         "rename or remove the object that the message names"
     } else if is(Reason::ScopeMatchesNoPods) || is(Reason::QuotaNotCounted) {
-        "give the pods the PriorityClass of the quota, or drop it from the quota"
+        "give the pods the PriorityClass of the quota, or remove it from the quota"
     } else if is(Reason::ApiRefused) || is(Reason::Malformed) {
         "read the message, then: yellowjack doctor"
     } else if reason == "NotLookedAt" {
-        "no controller has looked at this spec yet: yellowjack doctor"
+        "no controller has reconciled this spec yet: yellowjack doctor"
     } else {
-        "wait a moment; if it stays so, read the message"
+        "wait; if this persists, read the message"
     }
 }
 
 fn unwatched(reason: &str) -> &'static str {
     if reason == Reason::NoSource.name() {
-        "give the controller or the node agents a log (--source): without one nothing is seen"
+        "give the controller or the node agents a log (--source): without one nothing is watched"
     } else if reason == Reason::EventsLost.name() {
-        "the log lost events: raise the collector's buffers, or read less"
+        "the log lost events: enlarge the collector's buffers, or collect less"
     } else {
-        "look at the log's collector and at the node agents: yellowjack doctor"
+        "check the log's collector and the node agents: yellowjack doctor"
     }
 }
 
@@ -439,22 +447,22 @@ mod tests {
         ];
         let changed = |kind: &str| but.iter().find(|(other, _, _)| *other == kind).copied();
         all.into_iter()
-            .map(|said| changed(said.0).unwrap_or(said))
+            .map(|condition| changed(condition.0).unwrap_or(condition))
             .collect()
     }
 
     fn check(but: &[(&str, &str, &str)], state: State, code: u8) {
         let listed = Listed {
             items: vec![run(&fine(but), 1)],
-            is_cut: false,
+            is_truncated: false,
         };
-        let report = of(&listed, &Known::Forbidden, false);
+        let report = of(&listed, &Incidents::Forbidden, false);
         assert_eq!(report.runs[0].state, state, "{but:?}");
         assert_eq!(report.exit_code(), code, "{but:?}");
     }
 
     #[test]
-    fn the_state_is_the_worst_that_the_conditions_say() {
+    fn the_state_is_the_worst_of_the_conditions() {
         check(&[], State::Guarded, 0);
         check(&[("Ready", "True", "Completed")], State::Ended, 0);
         let stale = ("SignalsFresh", "False", "FlowsStale");
@@ -469,12 +477,12 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_that_nobody_looked_at_is_not_guarded() {
+    fn a_spec_that_was_not_reconciled_is_not_guarded() {
         let old = Listed {
             items: vec![run(&fine(&[]), 0)],
-            is_cut: false,
+            is_truncated: false,
         };
-        let report = of(&old, &Known::Forbidden, false);
+        let report = of(&old, &Incidents::Forbidden, false);
         assert_eq!(report.runs[0].state, State::Unguarded);
         assert!(
             report.runs[0]
@@ -485,18 +493,18 @@ mod tests {
     }
 
     #[test]
-    fn without_the_right_to_list_incidents_the_names_are_known_all_the_same() {
+    fn without_the_right_to_list_incidents_their_names_are_shown() {
         let listed = Listed {
             items: vec![run(&fine(&[]), 1)],
-            is_cut: true,
+            is_truncated: true,
         };
-        let report = of(&listed, &Known::Forbidden, false);
+        let report = of(&listed, &Incidents::Forbidden, false);
         assert_eq!(report.runs[0].incidents[0].name, "i");
         assert_eq!(report.notes.len(), 2, "{:?}", report.notes);
     }
 
     #[test]
-    fn every_reason_of_a_run_that_is_not_fine_leads_somewhere() {
+    fn every_reason_has_a_next_step() {
         for reason in Reason::ALL {
             assert!(!unguarded(reason.name()).is_empty());
             assert!(!unwatched(reason.name()).is_empty());

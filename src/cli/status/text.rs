@@ -1,12 +1,12 @@
-//! The report of `status` for a terminal. Pure. Everything that stands in the cluster is escaped.
+//! The report of `status` as text for a terminal. Pure. Text from the cluster is escaped.
 
 use std::fmt::Write as _;
 
 use anstyle::Style;
 use jiff::Timestamp;
 
-use super::report::{OpenIncident, RunReport, Said, State, StatusReport};
-use crate::cli::people::{BAD, DIM, GOOD, WORTH_A_LOOK, age, painted, shown};
+use super::report::{ConditionLine, OpenIncident, RunReport, State, StatusReport};
+use crate::cli::output::{BAD, DIM, GOOD, WARNING, age, escaped, styled};
 
 const HEADINGS: [&str; 7] = [
     "NAMESPACE",
@@ -27,7 +27,7 @@ pub fn of(report: &StatusReport, now: Timestamp) -> String {
         table(&mut text, report, now);
     }
     for note in &report.notes {
-        let _ = writeln!(text, "{}", painted(DIM, &format!("note: {}", shown(note))));
+        let _ = writeln!(text, "{}", styled(DIM, &format!("note: {}", escaped(note))));
     }
     text
 }
@@ -40,20 +40,20 @@ fn table(text: &mut String, report: &StatusReport, now: Timestamp) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    line(text, &HEADINGS.map(ToOwned::to_owned), &widths, None);
-    for (run, row) in report.runs.iter().zip(&rows) {
-        line(text, row, &widths, Some(colour_of(run.state)));
+    row(text, &HEADINGS.map(ToOwned::to_owned), &widths, None);
+    for (run, cells) in report.runs.iter().zip(&rows) {
+        row(text, cells, &widths, Some(colour_of(run.state)));
         details(text, run, report.is_whole, now);
     }
 }
 
-/// One row; the state, its third cell, is in colour.
-fn line(text: &mut String, cells: &[String; 7], widths: &[usize; 7], state: Option<Style>) {
+/// A row of the table. The state, its third cell, is in colour.
+fn row(text: &mut String, cells: &[String; 7], widths: &[usize; 7], state: Option<Style>) {
     let mut row = String::new();
     for (place, (cell, width)) in cells.iter().zip(widths).enumerate() {
         let padded = format!("{cell:width$}");
         match state {
-            Some(style) if place == 2 => row.push_str(&painted(style, &padded)),
+            Some(style) if place == 2 => row.push_str(&styled(style, &padded)),
             _ => row.push_str(&padded),
         }
         row.push_str("  ");
@@ -67,16 +67,16 @@ fn cells(run: &RunReport, now: Timestamp) -> [String; 7] {
         || "?".to_owned(),
         |pods| match pods.quarantined {
             0 => pods.total.to_string(),
-            held => format!("{} ({held} held)", pods.total),
+            quarantined => format!("{} ({quarantined} held)", pods.total),
         },
     );
     [
-        shown(&run.namespace),
-        shown(&run.name),
+        escaped(&run.namespace),
+        escaped(&run.name),
         run.state.name().to_owned(),
         pods,
         run.incidents.len().to_string(),
-        shown(&run.signals),
+        escaped(&run.signals),
         run.since
             .map_or_else(|| "?".to_owned(), |since| age(since, now)),
     ]
@@ -85,56 +85,56 @@ fn cells(run: &RunReport, now: Timestamp) -> [String; 7] {
 const fn colour_of(state: State) -> Style {
     match state {
         State::Quarantined | State::Unguarded => BAD,
-        State::Suspicious | State::Unwatched => WORTH_A_LOOK,
+        State::Suspicious | State::Unwatched => WARNING,
         State::Guarded | State::Ended => GOOD,
     }
 }
 
 fn details(text: &mut String, run: &RunReport, is_whole: bool, now: Timestamp) {
-    for said in &run.conditions {
-        let is_shown = is_whole || (!said.is_fine && !repeats(said));
+    for line in &run.conditions {
+        let is_shown = is_whole || (!line.is_fine && !repeats(line));
         if is_shown {
-            condition(text, said, now);
+            condition(text, line, now);
         }
     }
     for incident in &run.incidents {
         open(text, incident, now);
     }
     for next in &run.next {
-        let _ = writeln!(text, "    {} {}", painted(DIM, "next:"), shown(next));
+        let _ = writeln!(text, "    {} {}", styled(DIM, "next:"), escaped(next));
     }
 }
 
-/// Whether a condition only says again what another one says.
-fn repeats(said: &Said) -> bool {
-    matches!(said.kind.as_str(), "Ready" | "Reconciling" | "Suspicious")
+/// Whether a condition only repeats another one.
+fn repeats(line: &ConditionLine) -> bool {
+    matches!(line.kind.as_str(), "Ready" | "Reconciling" | "Suspicious")
 }
 
-fn condition(text: &mut String, said: &Said, now: Timestamp) {
-    let style = if said.is_fine { DIM } else { WORTH_A_LOOK };
-    let name = format!("{}={}", said.kind, said.status);
+fn condition(text: &mut String, line: &ConditionLine, now: Timestamp) {
+    let style = if line.is_fine { DIM } else { WARNING };
+    let name = format!("{}={}", line.kind, line.status);
     let _ = writeln!(
         text,
         "    {} {} ({}): {}",
-        painted(style, &shown(&name)),
-        shown(&said.reason),
-        age(said.since, now),
-        shown(&said.message)
+        styled(style, &escaped(&name)),
+        escaped(&line.reason),
+        age(line.since, now),
+        escaped(&line.message)
     );
 }
 
 fn open(text: &mut String, incident: &OpenIncident, now: Timestamp) {
-    let mut words = vec![format!("incident {}", shown(&incident.name))];
+    let mut words = vec![format!("incident {}", escaped(&incident.name))];
     if !incident.pod.is_empty() {
-        words.push(format!("pod {}", shown(&incident.pod)));
+        words.push(format!("pod {}", escaped(&incident.pod)));
     }
     if !incident.signatures.is_empty() {
-        words.push(shown(&incident.signatures.join("+")));
+        words.push(escaped(&incident.signatures.join("+")));
     }
     words.push(format!(
         "contained: {}, verified: {}",
-        shown(&incident.contained),
-        shown(&incident.verified)
+        escaped(&incident.contained),
+        escaped(&incident.verified)
     ));
     if let Some(since) = incident.since {
         words.push(age(since, now));
@@ -152,7 +152,7 @@ mod tests {
 
     fn report(state: State) -> StatusReport {
         let at = Timestamp::from_second(0).unwrap();
-        let said = |kind: &str, is_fine| Said {
+        let line = |kind: &str, is_fine| ConditionLine {
             kind: kind.to_owned(),
             status: "True".to_owned(),
             reason: "R\u{1b}[2J".to_owned(),
@@ -172,7 +172,7 @@ mod tests {
                 reason: "R".to_owned(),
                 since: Some(at),
                 signals: "SourcesFresh".to_owned(),
-                conditions: vec![said("Quarantined", false), said("Accepted", true)],
+                conditions: vec![line("Quarantined", false), line("Accepted", true)],
                 incidents: Vec::new(),
                 next: vec!["do \u{202e}this".to_owned()],
             }],
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_takes_one_line_and_what_is_not_fine_follows() {
+    fn a_run_takes_one_line_and_its_problems_follow() {
         let text = plain(&report(State::Quarantined));
         let lines: Vec<&str> = text.lines().collect();
         assert!(
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn one_run_that_was_asked_for_is_told_whole() {
+    fn a_single_run_is_shown_in_full() {
         let whole = StatusReport {
             is_whole: true,
             ..report(State::Guarded)
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_cluster_steers_the_terminal() {
+    fn text_from_the_cluster_is_escaped() {
         let text = plain(&report(State::Quarantined));
         assert!(
             text.chars().all(|c| c == '\n' || !c.is_control()),

@@ -102,7 +102,7 @@ async fn post<K>(api: &Api<K>, review: &K) -> Result<K, ApiError>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
-    let limit = Duration::from_secs(limits::PEOPLE_TIMEOUT_S);
+    let limit = Duration::from_secs(limits::COMMAND_TIMEOUT_S);
     let params = PostParams::default();
     match tokio::time::timeout(limit, api.create(&params, review)).await {
         Ok(response) => Ok(response?),

@@ -1,4 +1,4 @@
-//! What becomes of a human's word, in words: what it will do before, what it did after. Pure.
+//! Text about a disposition: what it will do, for the confirmation prompt, and what it did. Pure.
 
 use std::fmt::Write as _;
 
@@ -8,56 +8,56 @@ use serde::Serialize;
 use crate::api::{
     ActionKind, ActionRecord, ActionResult, Disposition, Incident, IncidentCondition, Verdict,
 };
-use crate::cli::people::{BAD, GOOD, WORTH_A_LOOK, painted, shown};
+use crate::cli::output::{BAD, GOOD, WARNING, escaped, styled};
 
-/// How far it came.
+/// How far a disposition was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Outcome {
     /// Carried out.
     Done,
-    /// Stored, and nobody waited for more.
+    /// Stored, without waiting for its result.
     Stored,
-    /// Stored, and not carried out within the time.
+    /// Stored, but not carried out within the time to wait.
     Pending,
 }
 
-/// The answer.
+/// The result of a disposition.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tale {
-    /// Namespace.
+pub struct DispositionReport {
+    /// The namespace.
     pub namespace: String,
     /// The Incident.
     pub incident: String,
     /// The pod that it is about.
     pub pod: String,
-    /// The word.
+    /// The disposition.
     pub disposition: Option<Disposition>,
-    /// How far it came.
+    /// How far it was carried out.
     pub outcome: Outcome,
-    /// What was done for it.
-    pub actions: Vec<Deed>,
-    /// What still waits to be restored.
+    /// The actions that carried it out.
+    pub actions: Vec<ActionLine>,
+    /// The fields that are not restored yet.
     pub left: Vec<String>,
-    /// The last word of the controller about it.
+    /// The message of the condition Closed.
     pub closed: Option<String>,
 }
 
-/// One thing that was done.
+/// One action.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Deed {
-    /// What.
+pub struct ActionLine {
+    /// The kind of the action.
     pub action: String,
-    /// To what: kind and name.
+    /// Kind and name of the object.
     pub target: String,
-    /// How it ended.
+    /// The result.
     pub result: String,
-    /// What was said about it.
+    /// The message.
     pub message: String,
 }
 
-/// The verdict as the API has it.
+/// The verdict as in the API.
 pub const fn verdict_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Confirm => "Confirm",
@@ -66,8 +66,8 @@ pub const fn verdict_name(verdict: Verdict) -> &'static str {
     }
 }
 
-/// What whoever decides must know, a line each.
-pub fn question(incident: &Incident, word: &Disposition) -> Vec<String> {
+/// The lines of the confirmation prompt: the evidence, and what the disposition will do.
+pub fn question(incident: &Incident, disposition: &Disposition) -> Vec<String> {
     let mut lines = vec![format!(
         "Incident {} about pod {}:",
         incident.name_any(),
@@ -87,9 +87,9 @@ pub fn question(incident: &Incident, word: &Disposition) -> Vec<String> {
                 .map(|against| format!("    against it: {against}")),
         );
     }
-    match word.verdict {
+    match disposition.verdict {
         Verdict::Release => {
-            lines.push("Release takes the quarantine label off, and sets back:".to_owned());
+            lines.push("Release removes the quarantine label, and restores:".to_owned());
             let saved = incident.status.iter().flat_map(|status| &status.restore);
             for entry in saved {
                 let before = entry.original_value.as_ref();
@@ -100,16 +100,16 @@ pub fn question(incident: &Incident, word: &Disposition) -> Vec<String> {
         }
         Verdict::Confirm => lines.push("Confirm leaves the pod as it is, contained.".to_owned()),
         Verdict::Terminate => lines.push(
-            "Terminate suspends the owner of the pod, with all its pods, and deletes the pod. There is \
-             no way back."
+            "Terminate suspends the owner of the pod, with all its pods, and deletes the pod. This \
+             cannot be undone."
                 .to_owned(),
         ),
     }
     lines
 }
 
-impl Tale {
-    /// From the Incident before the word and as it is now.
+impl DispositionReport {
+    /// From the Incident before the disposition and as it is now.
     pub fn of(before: &Incident, now: &Incident, was_waited: bool) -> Self {
         let status = now.status.as_ref();
         let old = before.status.iter().flat_map(|status| &status.actions);
@@ -131,7 +131,7 @@ impl Tale {
             actions: actions
                 .iter()
                 .filter(|action| !old.contains(action))
-                .map(deed)
+                .map(action_line)
                 .collect(),
             left: left
                 .map(|entry| {
@@ -141,55 +141,55 @@ impl Tale {
                     )
                 })
                 .collect(),
-            closed: closed.map(|said| said.message.clone()),
+            closed: closed.map(|condition| condition.message.clone()),
         }
     }
 
     /// For a terminal.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let word = self.disposition.as_ref();
-        let verdict = word.map_or("nothing", |word| verdict_name(word.verdict));
-        let is_confirmed = word.is_some_and(|word| word.verdict == Verdict::Confirm);
+        let disposition = self.disposition.as_ref();
+        let verdict = disposition.map_or("nothing", |d| verdict_name(d.verdict));
+        let is_confirmed = disposition.is_some_and(|d| d.verdict == Verdict::Confirm);
         let (style, what) = match self.outcome {
             Outcome::Done => (GOOD, "carried out"),
             Outcome::Stored if is_confirmed => (GOOD, "stored; the pod stays as it is"),
-            Outcome::Stored => (GOOD, "stored; nobody waited until it is carried out"),
+            Outcome::Stored => (GOOD, "stored; the controller will carry it out"),
             Outcome::Pending => (
                 BAD,
-                "stored, and not carried out yet: does a controller run?",
+                "stored, but not carried out yet: does a controller run?",
             ),
         };
-        let by = word.map_or("", |word| word.decided_by.as_str());
+        let by = disposition.map_or("", |d| d.decided_by.as_str());
         let _ = writeln!(
             text,
             "Incident {} (pod {}): {verdict} by {}: {}",
-            shown(&self.incident),
-            shown(&self.pod),
-            shown(by),
-            painted(style, what)
+            escaped(&self.incident),
+            escaped(&self.pod),
+            escaped(by),
+            styled(style, what)
         );
-        for deed in &self.actions {
-            let style = match deed.result.as_str() {
+        for line in &self.actions {
+            let style = match line.result.as_str() {
                 "Succeeded" => GOOD,
-                "Skipped" => WORTH_A_LOOK,
+                "Skipped" => WARNING,
                 _ => BAD,
             };
             let _ = writeln!(
                 text,
                 "  {} {} {}: {}",
-                painted(style, &deed.result.to_lowercase()),
-                deed.action.to_lowercase(),
-                shown(&deed.target),
-                shown(&deed.message)
+                styled(style, &line.result.to_lowercase()),
+                line.action.to_lowercase(),
+                escaped(&line.target),
+                escaped(&line.message)
             );
         }
         for left in &self.left {
             let _ = writeln!(
                 text,
                 "  {} {}",
-                painted(WORTH_A_LOOK, "still held:"),
-                shown(left)
+                styled(WARNING, "still held:"),
+                escaped(left)
             );
         }
         if self.outcome == Outcome::Pending {
@@ -199,7 +199,7 @@ impl Tale {
     }
 }
 
-fn deed(action: &ActionRecord) -> Deed {
+fn action_line(action: &ActionRecord) -> ActionLine {
     let result = match action.result {
         ActionResult::Succeeded => "Succeeded",
         ActionResult::Failed => "Failed",
@@ -214,7 +214,7 @@ fn deed(action: &ActionRecord) -> Deed {
         ActionKind::Terminate => "Terminate",
         ActionKind::Restore => "Restore",
     };
-    Deed {
+    ActionLine {
         action: kind.to_owned(),
         target: format!("{} {}", action.target.kind, action.target.name),
         result: result.to_owned(),
@@ -255,41 +255,44 @@ mod tests {
     }
 
     #[test]
-    fn only_what_came_after_the_word_is_told() {
+    fn only_actions_after_the_disposition_are_listed() {
         let old = action("Suspend", "Succeeded", "before");
         let new = action(
             "Restore",
             "Skipped",
-            "somebody changed it since, so it is left alone",
+            "it was changed since, so it is left alone",
         );
         let before = incident(&json!([old]), &saved(), "False");
         let now = incident(&json!([old, new]), &json!([]), "True");
-        let tale = Tale::of(&before, &now, true);
-        assert_eq!(tale.outcome, Outcome::Done);
-        assert_eq!(tale.actions.len(), 1);
-        let text = anstream::adapter::strip_str(&tale.text()).to_string();
+        let report = DispositionReport::of(&before, &now, true);
+        assert_eq!(report.outcome, Outcome::Done);
+        assert_eq!(report.actions.len(), 1);
+        let text = anstream::adapter::strip_str(&report.text()).to_string();
         assert!(
-            text.contains("skipped restore Job work: somebody changed"),
+            text.contains("skipped restore Job work: it was changed"),
             "{text}"
         );
         assert!(!text.contains('\u{7}'), "{text:?}");
     }
 
     #[test]
-    fn what_waits_is_said_as_long_as_it_waits() {
+    fn fields_that_are_not_restored_yet_are_listed() {
         let before = incident(&json!([]), &saved(), "False");
-        let tale = Tale::of(&before, &before, true);
-        assert_eq!(tale.outcome, Outcome::Pending);
+        let report = DispositionReport::of(&before, &before, true);
+        assert_eq!(report.outcome, Outcome::Pending);
         assert!(
-            tale.text().contains("Job work /spec/suspend"),
+            report.text().contains("Job work /spec/suspend"),
             "{}",
-            tale.text()
+            report.text()
         );
-        assert_eq!(Tale::of(&before, &before, false).outcome, Outcome::Stored);
+        assert_eq!(
+            DispositionReport::of(&before, &before, false).outcome,
+            Outcome::Stored
+        );
     }
 
     #[test]
-    fn whoever_releases_reads_the_evidence_and_what_is_set_back() {
+    fn the_prompt_of_a_release_has_the_evidence_and_what_is_restored() {
         let before = incident(&json!([]), &saved(), "False");
         let lines = question(&before, before.spec.disposition.as_ref().unwrap()).join("\n");
         for words in [

@@ -1,5 +1,5 @@
-//! What Enforce would do about one finding: the responder's own plan, simulated on a copy of the
-//! Incident. Pure.
+//! A dry run of the response to one finding in Enforce mode: the responder's own plan, simulated on a copy of
+//! the Incident. Pure.
 
 use jiff::Timestamp;
 
@@ -12,50 +12,50 @@ use crate::respond::plan::{
 };
 use crate::respond::verify::proof::{QUIET, TrafficObservation};
 
-/// What is known of the pod and its surroundings.
+/// What a plan needs besides the Incident: the pod, its owners and its policies.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// How far a response may go.
+pub struct PodContext {
+    /// How far the response may go.
     pub bounds: Bounds,
     /// How the owner can be suspended.
     pub owner: OwnerControl,
     /// How the CPU of the pod can be reduced.
     pub cpu: CpuReduction,
-    /// Policies that let its traffic through all the same.
+    /// NetworkPolicies that would still allow its traffic.
     pub widened_by: Vec<String>,
-    /// Why nothing may be done to it, if so.
+    /// Why the pod is protected from automatic action, if it is.
     pub protected: Option<String>,
 }
 
-/// Whether the pod's traffic ends with the isolation.
+/// Whether the isolation stops the pod's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// It ends.
+    /// It stops.
     Stops,
-    /// It goes on, as a connection that stands may.
-    GoesOn,
+    /// It continues, as an established connection may.
+    Continues,
 }
 
-/// What would be done, in words, and what would be said in the end.
+/// The result of a dry run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Foreseen {
-    /// The steps, in order.
+pub struct DryRun {
+    /// The steps, in order, as text.
     pub steps: Vec<String>,
-    /// What Contained would say: its reason and message.
+    /// Reason and message of the condition Contained at the end.
     pub contained: String,
 }
 
 /// Simulates the plan until no step is left.
-pub fn foresee(
+pub fn dry_run(
     incident: &Incident,
-    around: &Surroundings,
+    context: &PodContext,
     traffic: Traffic,
     now: Timestamp,
-) -> Foreseen {
+) -> DryRun {
     let mut simulation = Simulation {
-        snapshot: snapshot(incident, around, traffic, now),
-        owner: around.owner.clone(),
-        cpu: around.cpu.clone(),
+        snapshot: snapshot(incident, context, traffic, now),
+        owner: context.owner.clone(),
+        cpu: context.cpu.clone(),
     };
     let mut steps = Vec::new();
     for _ in 0..limits::STEPS_MAX {
@@ -67,21 +67,21 @@ pub fn foresee(
             let contained = contained.map_or_else(String::new, |update| {
                 format!("{}: {}", update.reason.name(), update.message)
             });
-            return Foreseen { steps, contained };
+            return DryRun { steps, contained };
         };
         simulation.apply(&step);
         simulation.end_shortened_pods();
-        steps.extend(words(&step));
+        steps.extend(description(&step));
     }
-    Foreseen {
+    DryRun {
         steps,
-        contained: "the plan comes to no end".to_owned(),
+        contained: "the plan does not end".to_owned(),
     }
 }
 
 fn snapshot(
     incident: &Incident,
-    around: &Surroundings,
+    context: &PodContext,
     traffic: Traffic,
     now: Timestamp,
 ) -> Snapshot {
@@ -89,8 +89,8 @@ fn snapshot(
     Snapshot {
         incident: enforced(incident),
         now,
-        bounds: around.bounds,
-        protected: around.protected.clone(),
+        bounds: context.bounds,
+        protected: context.protected.clone(),
         pods: vec![PodView {
             name: subject.name.clone(),
             uid: subject.uid.clone(),
@@ -102,7 +102,7 @@ fn snapshot(
         cpu: None,
         deny: Deny {
             is_stored: true,
-            widened_by: around.widened_by.clone(),
+            widened_by: context.widened_by.clone(),
         },
         breaker: Breaker::at(now, std::iter::empty(), 0, BreakerLimits::default()),
         quarantined_elsewhere: 0,
@@ -113,7 +113,7 @@ fn snapshot(
     }
 }
 
-/// The Incident as it would be, had the run's modes been Enforce: nothing done yet.
+/// The Incident as it would have been in Enforce mode, before any action.
 fn enforced(incident: &Incident) -> Incident {
     let mut copy = incident.clone();
     for entry in &mut copy.spec.evidence {
@@ -131,14 +131,14 @@ fn observation(traffic: Traffic, now: Timestamp) -> TrafficObservation {
     TrafficObservation {
         since,
         log_time: later,
-        last_passed: (traffic == Traffic::GoesOn).then_some(later),
+        last_passed: (traffic == Traffic::Continues).then_some(later),
         source_is_fresh: true,
         shows_survivors: true,
     }
 }
 
-/// What people would see of a step.
-fn words(step: &Step) -> Option<String> {
+/// The step as text. `None` for steps that are not visible to a user.
+fn description(step: &Step) -> Option<String> {
     match step {
         Step::Isolate(pods) => {
             let names: Vec<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
@@ -185,7 +185,7 @@ mod tests {
         .unwrap()
     }
 
-    fn around(max_action: ResponseAction) -> Surroundings {
+    fn context(max_action: ResponseAction) -> PodContext {
         let owner = Suspension {
             target: ObjectTarget {
                 api_version: "batch/v1".to_owned(),
@@ -198,7 +198,7 @@ mod tests {
             current: Some(json!(false)),
             default_value: json!(false),
         };
-        Surroundings {
+        PodContext {
             bounds: Bounds {
                 max_action,
                 scope: ResponseScope::Pod,
@@ -210,43 +210,43 @@ mod tests {
         }
     }
 
-    fn steps(around: &Surroundings, traffic: Traffic) -> Vec<String> {
+    fn steps(context: &PodContext, traffic: Traffic) -> Vec<String> {
         let now = Timestamp::from_second(1_767_225_600).unwrap();
-        foresee(&incident(), around, traffic, now).steps
+        dry_run(&incident(), context, traffic, now).steps
     }
 
     #[test]
-    fn the_ladder_ends_where_the_run_or_the_traffic_ends_it() {
+    fn escalation_ends_with_the_traffic_or_at_max_action() {
         let isolate = "isolate pod p";
         let hold = "hold Job work: /spec/suspend becomes true, with all its pods";
-        let all = around(ResponseAction::Terminate);
+        let all = context(ResponseAction::Terminate);
         assert_eq!(steps(&all, Traffic::Stops), [isolate]);
         // The suspension ends the pod with it.
-        assert_eq!(steps(&all, Traffic::GoesOn), [isolate, hold]);
-        let suspend = around(ResponseAction::Suspend);
-        assert_eq!(steps(&suspend, Traffic::GoesOn), [isolate, hold]);
+        assert_eq!(steps(&all, Traffic::Continues), [isolate, hold]);
+        let suspend = context(ResponseAction::Suspend);
+        assert_eq!(steps(&suspend, Traffic::Continues), [isolate, hold]);
         assert_eq!(
-            steps(&around(ResponseAction::Alert), Traffic::GoesOn),
+            steps(&context(ResponseAction::Alert), Traffic::Continues),
             [""; 0]
         );
     }
 
     #[test]
-    fn a_policy_that_widens_leads_to_the_owner_at_once() {
-        let wide = Surroundings {
+    fn a_policy_that_allows_traffic_leads_to_the_owner_at_once() {
+        let wide = PodContext {
             widened_by: vec!["theirs".to_owned()],
-            ..around(ResponseAction::Suspend)
+            ..context(ResponseAction::Suspend)
         };
         assert_eq!(steps(&wide, Traffic::Stops).len(), 2);
     }
 
     #[test]
-    fn what_cannot_be_held_is_said() {
-        let bare = Surroundings {
+    fn an_owner_that_cannot_be_suspended_is_named() {
+        let bare = PodContext {
             owner: OwnerControl::NoOwner,
-            ..around(ResponseAction::Suspend)
+            ..context(ResponseAction::Suspend)
         };
-        let steps = steps(&bare, Traffic::GoesOn);
+        let steps = steps(&bare, Traffic::Continues);
         assert!(steps[1].contains("the pod has no owner"), "{steps:?}");
     }
 }

@@ -1,0 +1,47 @@
+//! Bounds of the commands that a person runs; re-exported by `limits`.
+
+/// Objects in one page of a list. An Incident has up to 100 KiB, so a page needs up to 50 MiB for a
+/// moment, and usually a hundredth of that.
+pub const COMMAND_PAGE: u32 = 500;
+
+/// Objects of one kind that one command reads. The output names the limit when it is reached; with more
+/// runs than this, a user has to look at one namespace at a time.
+pub const COMMAND_OBJECTS_MAX: usize = 20_000;
+
+/// Time limit of one read, in seconds: a page of large objects over a slow connection.
+pub const COMMAND_TIMEOUT_S: u64 = 20;
+
+/// Suggested names for one that does not exist.
+pub const SUGGESTIONS_MAX: usize = 3;
+
+/// Pods whose owners a preview reads: four reads each, some seconds in total.
+pub const PREVIEWED_PODS_MAX: usize = 100;
+
+/// Attempts to store a disposition, each on the current version of the Incident. Evidence that is written
+/// at the same time costs one attempt; agents write it every few seconds at most.
+pub const DISPOSITION_TRIES_MAX: usize = 8;
+
+/// Pause between two reads while a command waits until a disposition is carried out.
+pub const COMMAND_POLL: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Pods or Incidents in one page of `yellowjack held`. An Incident with its capture has up to 64 KiB, so a
+/// page needs up to 16 MiB for a moment.
+pub const HELD_PAGE: u32 = 250;
+
+/// Pages that `yellowjack held` reads of one kind: 100,000 objects.
+pub const HELD_PAGES_MAX: usize = 400;
+
+/// Lines that `yellowjack held` prints: they fit a terminal's scrollback and the log of a Helm hook.
+pub const HELD_LINES_MAX: usize = 100;
+
+/// Bytes that `doctor` reads at the beginning of a log, and again at its end: some 400 lines of Hubble each.
+pub const LOG_SAMPLE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Simultaneous connections that the server pod of a probe accepts; its one client opens two.
+pub const PROBE_CONNECTIONS_MAX: usize = 16;
+
+/// Lifetime of the pods of a probe, in case they are not removed.
+pub const PROBE_LIFE_MAX: std::time::Duration = std::time::Duration::from_mins(10);
+
+/// Bytes that are read of a probe's log: 1,200 attempts of 60 bytes in [`PROBE_LIFE_MAX`] are 72 KB.
+pub const PROBE_LOG_BYTES_MAX: i64 = 256 * 1024;
