@@ -57,7 +57,7 @@ pub mod observability {
 /// Recorded logs through the same decoders and detectors.
 pub mod replay {
     pub use crate::replay::{
-        Capture, CaptureResult, LabelKind, Labels, Setup, SetupFiles, Terms, Verdict,
+        Capture, CaptureResult, LabelKind, Labels, Policies, Setup, SetupFiles, Verdict,
         find_captures, json, replay_capture, score,
     };
 }

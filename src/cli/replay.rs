@@ -1,11 +1,11 @@
-//! `yellowjack replay`: runs the engine over recorded logs and says what it would have done.
+//! `yellowjack replay`: runs the engine over recorded logs and reports what it would have done.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::incident::colour;
+use super::output::colour;
 use crate::model::escape::for_terminal;
 use crate::replay::{self, CaptureResult, ReplayError, Setup, SetupFiles};
 use crate::signals::decode::Format;
@@ -13,36 +13,36 @@ use crate::signals::decode::Format;
 /// Arguments of `yellowjack replay`.
 #[derive(clap::Args, Debug)]
 pub struct ReplayArgs {
-    /// Format of the logs; `auto` looks at each file's lines.
+    /// Format of the logs; `auto` detects it for each file.
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
     format: FormatArg,
-    /// Who did what, as JSON: adds a score.
+    /// Labels of the subjects, as JSON: adds a score.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Mining pools: one name, address, CIDR or host:port per line. May be given several times.
     #[arg(long, value_name = "FILE")]
     pool_list: Vec<PathBuf>,
-    /// GuardrailPolicy and AgentRun as YAML: their modes, profile and maxAction hold.
+    /// GuardrailPolicy and AgentRun as YAML: their modes, profile and maxAction apply.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Which addresses belong to one run, as JSON: `{"run": ["10.0.0.1", ...]}`.
+    /// The addresses of each run, as JSON: `{"run": ["10.0.0.1", ...]}`.
     #[arg(long, value_name = "FILE")]
     runs: Option<PathBuf>,
-    /// Tunnel services, in the same form. May be given several times.
+    /// Tunnel services, in the same format. May be given several times.
     #[arg(long, value_name = "FILE")]
     tunnel_list: Vec<PathBuf>,
-    /// A starter list of mining pools, such as the one of the chart: a match is an alert and adds to no
-    /// other evidence. May be given several times.
+    /// A starter list of mining pools, such as that of the chart: a match is an alert, and is not combined
+    /// with other evidence. May be given several times.
     #[arg(long, value_name = "FILE")]
     starter_pool_list: Vec<PathBuf>,
-    /// A starter list of tunnel services, in the same way. May be given several times.
+    /// A starter list of tunnel services, with the same effect. May be given several times.
     #[arg(long, value_name = "FILE")]
     starter_tunnel_list: Vec<PathBuf>,
-    /// Samples of processor and accelerator use: JSON lines of time, pod, cpu and gpu, where pod
-    /// is the subject's address.
+    /// Samples of CPU and accelerator usage: JSON lines of time, pod, cpu and gpu, where pod is the
+    /// subject's address.
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
-    /// Form of the report.
+    /// Format of the report.
     #[arg(long, value_enum, default_value_t = OutputArg::Text)]
     output: OutputArg,
     /// Logs: a file, `-` for standard input, or a folder of logs or of such folders; compressed ones
@@ -116,9 +116,9 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let mut results = Vec::new();
     let mut progress = Progress::new(captures.len());
     for (index, capture) in captures.iter().enumerate() {
-        let mut say = |line_count| progress.say(index, line_count);
-        say(0);
-        results.push(replay::replay_capture(capture, &setup, &mut say));
+        let mut print = |line_count| progress.print(index, line_count);
+        print(0);
+        results.push(replay::replay_capture(capture, &setup, &mut print));
     }
     progress.clear();
     let faults: Vec<_> = results.iter().flat_map(CaptureResult::faults).collect();
@@ -127,8 +127,8 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     if !results.iter().any(is_readable)
         && let Some(fault) = faults.first()
     {
-        // No log at all: a report would say of nobody that nothing was found.
-        say_all(faults.get(1..).unwrap_or_default());
+        // No log at all: a report without subjects would look as if nothing had been found.
+        print_notes(faults.get(1..).unwrap_or_default());
         return Err(ReplayError::Files(for_terminal(fault)).into());
     }
     let labels = &setup.labels;
@@ -150,13 +150,13 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     judge(&faults, &results)
 }
 
-/// The outcome of the subcommand: what is wrong with the files decides, once the report is printed.
+/// The result of the subcommand, once the report is printed: a failure where files have faults.
 fn judge(faults: &[String], results: &[CaptureResult]) -> anyhow::Result<()> {
     match faults {
         [] => Ok(()),
         [fault] => Err(ReplayError::Files(for_terminal(fault)).into()),
         [..] => {
-            say_all(faults);
+            print_notes(faults);
             let file_count: usize = results.iter().map(|result| result.files.len()).sum();
             let message = format!(
                 "{} of {file_count} files gave nothing or end early",
@@ -167,13 +167,13 @@ fn judge(faults: &[String], results: &[CaptureResult]) -> anyhow::Result<()> {
     }
 }
 
-fn say_all(faults: &[String]) {
+fn print_notes(faults: &[String]) {
     for fault in faults {
         eprintln!("note: {}", for_terminal(fault));
     }
 }
 
-/// A line on the terminal that says how far the replay is.
+/// A progress line on the terminal.
 struct Progress {
     is_terminal: bool,
     capture_count: usize,
@@ -187,8 +187,8 @@ impl Progress {
         }
     }
 
-    // The capture's name is left out: it could hold what steers a terminal.
-    fn say(&mut self, index: usize, line_count: u64) {
+    // Without the capture's name, which could control the terminal.
+    fn print(&mut self, index: usize, line_count: u64) {
         if self.is_terminal {
             eprint!(
                 "\r\u{1b}[Kcapture {} of {}, {line_count} lines",

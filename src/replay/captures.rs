@@ -2,38 +2,38 @@
 //!
 //! A log with its rotated and compressed files is a capture. In a folder, the Zeek logs (`conn`, `dns`,
 //! `ssl`) are one capture, named by the folder, and any other log is one by itself; a folder of such
-//! folders holds one capture each. What lies beside them and holds no contacts is passed over by its
-//! name, and named. Called by `cli::replay` first; reads directories, not logs.
+//! folders has one capture per folder. Other files in them that hold no contacts are recognised by their
+//! names, skipped and listed. Called by `cli::replay` first; reads directories, not logs.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ReplayError;
-use super::names::{self, Name};
+use super::error::ReplayError;
+use super::file_name::{FileName, not_read};
 use crate::limits;
 
-/// Files that go with logs, by the names that they usually have. They are options, not logs.
+/// Usual names of files that belong to logs but are options, not logs.
 const COMPANIONS: [&str; 4] = ["labels.json", "expected.json", "runs.json", "samples.jsonl"];
 
 /// Files that are replayed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
-    /// What labels call it.
+    /// Its name, by which labels refer to it.
     pub name: String,
-    /// Its files; none means standard input.
+    /// Its files. Empty for standard input.
     pub files: Vec<PathBuf>,
-    /// A file of samples that belongs to it.
+    /// Its file of samples.
     pub samples: Option<PathBuf>,
-    /// Files beside them that are not read.
+    /// Files in the same folder that are not read.
     pub left_out: Vec<LeftOut>,
 }
 
 /// A file that is not read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Which.
+    /// The file.
     pub path: PathBuf,
-    /// Why, and what to do where there is anything to do.
+    /// Why, and what to do if anything.
     pub why: String,
 }
 
@@ -46,8 +46,8 @@ impl LeftOut {
     }
 }
 
-/// The captures of all paths, in their order; those of a folder by name. `samples` goes with each
-/// of them, and is no log itself where it lies in one of the folders.
+/// The captures of all paths, in their order; those of a folder by name. `samples` belongs to each of them,
+/// and is no log itself where it is in one of the folders.
 pub fn find_captures(
     paths: &[PathBuf],
     samples: Option<&Path>,
@@ -81,8 +81,8 @@ fn find_logs(paths: &[PathBuf]) -> Result<Vec<Capture>, ReplayError> {
         } else if path.is_dir() {
             captures.extend(in_folders(path)?);
         } else {
-            // Files of one folder, as a shell's pattern gives them, belong together as in the folder.
-            // One that is not there is a file all the same: reading it says so.
+            // Files of one folder, as from a shell's pattern, belong together as in the folder. A file that
+            // does not exist is kept: reading it reports the error.
             let is_beside = |other: &&PathBuf| other.parent() == path.parent() && !other.is_dir();
             let beside = rest.iter().take_while(is_beside).count();
             let (files, after) = rest.split_at(beside);
@@ -134,15 +134,15 @@ fn in_folder(folder: &Path) -> Result<Vec<Capture>, ReplayError> {
         if !path.is_file() || is_companion(&path) {
             continue;
         }
-        if Name::of(&path).is_log {
+        if FileName::of(&path).is_log {
             logs.push(path);
-        } else if let Some(advice) = names::not_read(&path) {
+        } else if let Some(advice) = not_read(&path) {
             left_out.push(LeftOut::new(path, &format!("not read: {advice}")));
         }
     }
-    let named: Vec<_> = logs.iter().map(|path| Name::of(path)).collect();
+    let named: Vec<_> = logs.iter().map(|path| FileName::of(path)).collect();
     let has_zeek = named.iter().any(|name| name.zeek_kind().is_some());
-    let has_eve = named.iter().any(Name::is_eve);
+    let has_eve = named.iter().any(FileName::is_eve);
     let mut kept = Vec::new();
     for (path, name) in logs.into_iter().zip(named) {
         if has_zeek && name.is_other_of_zeek() {
@@ -156,7 +156,7 @@ fn in_folder(folder: &Path) -> Result<Vec<Capture>, ReplayError> {
     together(kept, Some(folder), left_out)
 }
 
-/// The captures of files of one folder: all of it, or those that the user named.
+/// The captures of files of one folder: all of them, or those that the user named.
 fn together(
     files: Vec<PathBuf>,
     folder: Option<&Path>,
@@ -164,15 +164,15 @@ fn together(
 ) -> Result<Vec<Capture>, ReplayError> {
     let mut groups: Vec<(Option<String>, Vec<PathBuf>)> = Vec::new();
     for path in without_copies(files, &mut left_out) {
-        let name = Name::of(&path);
-        // None: the logs of Zeek, which are one capture.
+        let name = FileName::of(&path);
+        // None: the logs of Zeek, which form one capture.
         let key = name.zeek_kind().is_none().then_some(name.family);
         match groups.iter_mut().find(|(known, _)| *known == key) {
             Some((_, files)) => files.push(path),
             None => groups.push((key, vec![path])),
         }
     }
-    // Those of Zeek first, as they are named by the folder.
+    // Those of Zeek first, because they have the name of the folder.
     groups.sort_by_key(|(key, _)| key.is_some());
     if groups.is_empty() && !left_out.is_empty() {
         groups.push((None, Vec::new()));
@@ -190,7 +190,7 @@ fn together(
             (_, Some(folder)) if key.is_none() => folder_name(folder),
             ([only], _) => stem(only),
             (_, None) if key.is_none() => folder_name(parent.unwrap_or(Path::new("."))),
-            ([first, ..], _) => Name::of(first).stem,
+            ([first, ..], _) => FileName::of(first).stem,
             ([], _) => String::new(),
         };
         captures.push(Capture {
@@ -203,16 +203,18 @@ fn together(
     Ok(captures)
 }
 
-/// The files without those that hold the lines of another one: a compressed file beside the one that
-/// it was made of, and what json-streaming-logs writes beside Zeek's own log.
+/// The files without duplicates: a compressed file beside its uncompressed one, and the logs of the package
+/// json-streaming-logs beside Zeek's own.
 fn without_copies(files: Vec<PathBuf>, left_out: &mut Vec<LeftOut>) -> Vec<PathBuf> {
-    let named: Vec<_> = files.iter().map(|path| Name::of(path)).collect();
-    let is_there = |name: &Name| {
-        let same = |other: &Name| !other.is_compressed && other.uncompressed == name.uncompressed;
+    let named: Vec<_> = files.iter().map(|path| FileName::of(path)).collect();
+    let is_there = |name: &FileName| {
+        let same =
+            |other: &FileName| !other.is_compressed && other.uncompressed == name.uncompressed;
         named.iter().any(same)
     };
-    let has_own_log = |name: &Name| {
-        let same = |other: &Name| !other.is_streaming() && other.zeek_kind() == name.zeek_kind();
+    let has_own_log = |name: &FileName| {
+        let same =
+            |other: &FileName| !other.is_streaming() && other.zeek_kind() == name.zeek_kind();
         named.iter().any(same)
     };
     let mut kept = Vec::new();
@@ -220,7 +222,7 @@ fn without_copies(files: Vec<PathBuf>, left_out: &mut Vec<LeftOut>) -> Vec<PathB
         if name.is_compressed && is_there(name) {
             left_out.push(LeftOut::new(
                 path,
-                "the same lines as the file that it was made of",
+                "the same lines as its uncompressed file",
             ));
         } else if name.is_streaming() && name.zeek_kind().is_some() && has_own_log(name) {
             left_out.push(LeftOut::new(
@@ -241,7 +243,7 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether a file goes with logs and is none itself.
+/// Whether a file belongs to logs but is none.
 fn is_companion(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| COMPANIONS.contains(&name))
@@ -249,7 +251,7 @@ fn is_companion(path: &Path) -> bool {
 
 /// The name of a file without its ending and that of its compression.
 fn stem(path: &Path) -> String {
-    let name = Name::of(path).uncompressed;
+    let name = FileName::of(path).uncompressed;
     let stem = Path::new(&name).file_stem().unwrap_or_default();
     stem.to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! Files: what became of the lines of each file of a capture. Filled by `lines`, printed by `report`.
+//! The results of the lines of each file of a capture. Filled by `lines`, printed by `report`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,37 +6,37 @@ use std::path::{Path, PathBuf};
 use crate::limits;
 use crate::signals::decode::{Format, LooksLike, Malformed, SkipReason, looks_like, why_nothing};
 
-/// What became of one line.
+/// The result of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum LineResult {
     Signal,
     Skipped(SkipReason),
     Unknown,
     Malformed(Malformed),
 }
 
-/// A file, and its lines by what became of them.
+/// A file, and its lines by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileResult {
-    /// Which; `-` is standard input.
+    /// The file; `-` is standard input.
     pub path: PathBuf,
-    /// The format that was named, or that its lines told.
+    /// The format that was given, or detected from the lines.
     pub format: Option<Format>,
-    /// Whether it holds samples and no log.
+    /// Whether it is a file of samples.
     pub is_samples: bool,
-    /// Lines, blank ones too.
+    /// Lines, including blank ones.
     pub line_count: u64,
-    /// Lines that said something.
+    /// Lines that became signals.
     pub signal_count: u64,
-    /// Well-formed lines that on purpose are no signal.
+    /// Well-formed lines that are intentionally no signal, by reason.
     pub skipped: BTreeMap<SkipReason, u64>,
-    /// Well-formed lines of no shape of the format, and lines before the format was known.
+    /// Well-formed lines that are unknown to the format, and lines before the format was known.
     pub unknown_count: u64,
-    /// Broken lines.
+    /// Malformed lines, by reason.
     pub malformed: BTreeMap<Malformed, u64>,
-    /// Why reading ended before the end of the file.
+    /// The error that ended reading before the end of the file.
     pub trouble: Option<String>,
-    /// What the first line looks like.
+    /// The format that the first line looks like.
     pub looks_like: Option<LooksLike>,
     /// The beginning of the first line that is not blank.
     first: Vec<u8>,
@@ -52,8 +52,8 @@ impl FileResult {
         }
     }
 
-    /// Keeps the first line, to say what the file looks like if it gives nothing.
-    pub(super) fn see(&mut self, line: &[u8]) {
+    /// Counts a line, and keeps the first one, to name what the file looks like if it has no signals.
+    pub(super) fn count_line(&mut self, line: &[u8]) {
         self.line_count += 1;
         if self.first.is_empty() && !line.trim_ascii().is_empty() {
             let beginning = line.get(..limits::PEEK_BYTES).unwrap_or(line);
@@ -61,16 +61,16 @@ impl FileResult {
         }
     }
 
-    pub(super) fn count(&mut self, fate: Fate) {
-        match fate {
-            Fate::Signal => self.signal_count += 1,
-            Fate::Skipped(reason) => *self.skipped.entry(reason).or_default() += 1,
-            Fate::Unknown => self.unknown_count += 1,
-            Fate::Malformed(reason) => *self.malformed.entry(reason).or_default() += 1,
+    pub(super) fn count(&mut self, result: LineResult) {
+        match result {
+            LineResult::Signal => self.signal_count += 1,
+            LineResult::Skipped(reason) => *self.skipped.entry(reason).or_default() += 1,
+            LineResult::Unknown => self.unknown_count += 1,
+            LineResult::Malformed(reason) => *self.malformed.entry(reason).or_default() += 1,
         }
     }
 
-    /// After the last line.
+    /// To be called after the last line.
     pub(super) fn finish(mut self) -> Self {
         if self.signal_count == 0 {
             self.looks_like = looks_like(&self.first);
@@ -79,20 +79,20 @@ impl FileResult {
         self
     }
 
-    /// Lines that were skipped, for whatever reason.
+    /// The number of skipped lines.
     #[must_use]
     pub fn skipped_count(&self) -> u64 {
         self.skipped.values().sum()
     }
 
-    /// Lines that are broken, for whatever reason.
+    /// The number of malformed lines.
     #[must_use]
     pub fn malformed_count(&self) -> u64 {
         self.malformed.values().sum()
     }
 
-    /// What is wrong with the file, and what to do; `None` where it gave what such a file gives. A log
-    /// without records beside others (`is_alone` is false) is none: nothing happened in its hour.
+    /// What is wrong with the file, and what to do. `None` for a usable file. A log without records beside
+    /// others (`is_alone` is false) is usable: there was no traffic in its period.
     #[must_use]
     pub fn fault(&self, is_alone: bool) -> Option<String> {
         if let Some(trouble) = &self.trouble {
@@ -106,7 +106,7 @@ impl FileResult {
             return None;
         }
         let path = self.path.display();
-        let has_records = self.line_count > self.records_none();
+        let has_records = self.line_count > self.blank_count();
         if !has_records {
             let what = if self.line_count == 0 {
                 "it is empty"
@@ -137,8 +137,8 @@ impl FileResult {
         })
     }
 
-    /// What most lines that gave nothing have in common, where a set-up can change it. Also for a file
-    /// that gave something.
+    /// The reason why most lines were skipped, where another set-up of the log's writer avoids it. For a file
+    /// with signals.
     #[must_use]
     pub fn advice(&self) -> Option<String> {
         let (format, (reason, count)) = (self.format?, self.most_skipped()?);
@@ -177,15 +177,15 @@ impl FileResult {
         most.map(|(reason, count)| (*reason, *count))
     }
 
-    /// Lines that hold no record by their nature.
-    fn records_none(&self) -> u64 {
+    /// Lines that cannot contain a record.
+    fn blank_count(&self) -> u64 {
         [SkipReason::Blank, SkipReason::Header]
             .iter()
             .filter_map(|reason| self.skipped.get(reason))
             .sum()
     }
 
-    /// The lines by what became of them, in words.
+    /// The lines by result, as text.
     #[must_use]
     pub fn summary(&self) -> String {
         let kind = match self.format {
@@ -226,11 +226,11 @@ impl FileResult {
 mod tests {
     use super::*;
 
-    fn file(format: Option<Format>, first: &str, fates: &[Fate]) -> FileResult {
+    fn file(format: Option<Format>, first: &str, results: &[LineResult]) -> FileResult {
         let mut file = FileResult::new(Path::new("a.log"), format, false);
-        for fate in fates {
-            file.see(first.as_bytes());
-            file.count(*fate);
+        for result in results {
+            file.count_line(first.as_bytes());
+            file.count(*result);
         }
         file.finish()
     }
@@ -244,11 +244,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_gave_nothing_says_what_it_looks_like_and_what_to_do() {
+    fn the_fault_of_an_unusable_file_names_what_it_looks_like_and_what_to_do() {
         let masked = file(
             Some(Format::Hubble),
             r#"{"flow":{}}"#,
-            &[Fate::Skipped(SkipReason::UnknownDirection); 3],
+            &[LineResult::Skipped(SkipReason::UnknownDirection); 3],
         );
         check(
             &masked,
@@ -261,20 +261,24 @@ mod tests {
         let netflow = file(
             Some(Format::Suricata),
             r#"{"timestamp":"2025-11-29T08:00:00Z","event_type":"netflow"}"#,
-            &[Fate::Skipped(SkipReason::OtherLog)],
+            &[LineResult::Skipped(SkipReason::OtherLog)],
         );
         check(&netflow, &["netflow", "add - flow to the types of eve-log"]);
-        let wrong = file(Some(Format::Zeek), r#"{"raw.pktlen":60}"#, &[Fate::Unknown]);
+        let wrong = file(
+            Some(Format::Zeek),
+            r#"{"raw.pktlen":60}"#,
+            &[LineResult::Unknown],
+        );
         check(
             &wrong,
             &["as zeek; they look like ulogd; hint: name the format ulogd"],
         );
         check(
-            &file(None, "a,b", &[Fate::Unknown]),
+            &file(None, "a,b", &[LineResult::Unknown]),
             &["unable to tell the format", "CSV"],
         );
         check(
-            &file(None, "hello there", &[Fate::Unknown]),
+            &file(None, "hello there", &[LineResult::Unknown]),
             &["hint: docs/sources.md"],
         );
     }
@@ -284,35 +288,42 @@ mod tests {
         let header = file(
             Some(Format::Zeek),
             "#fields\tts",
-            &[Fate::Skipped(SkipReason::Header)],
+            &[LineResult::Skipped(SkipReason::Header)],
         );
         assert_eq!(header.fault(false), None);
         check(&header, &["a header or blank lines"]);
         let empty = file(None, "", &[]);
         assert_eq!(empty.fault(false), None);
         check(&empty, &["it is empty"]);
-        let good = file(Some(Format::Zeek), "x", &[Fate::Signal, Fate::Unknown]);
+        let good = file(
+            Some(Format::Zeek),
+            "x",
+            &[LineResult::Signal, LineResult::Unknown],
+        );
         assert_eq!(good.fault(true), None);
     }
 
     #[test]
-    fn trouble_is_a_fault_whatever_came_before() {
-        let mut torn = file(Some(Format::Zeek), "x", &[Fate::Signal; 2]);
+    fn a_read_error_is_a_fault_whatever_was_read_before() {
+        let mut torn = file(Some(Format::Zeek), "x", &[LineResult::Signal; 2]);
         torn.trouble = Some("it ends in the middle".to_owned());
         check(&torn, &["failed to read a.log beyond line 2: it ends"]);
     }
 
     #[test]
-    fn mostly_skipped_lines_are_told_where_a_set_up_can_change_it() {
-        let mut fates = vec![Fate::Skipped(SkipReason::UnknownDirection); 9];
-        fates.push(Fate::Signal);
-        let advice = file(Some(Format::Vpc), "x", &fates).advice().unwrap();
+    fn mostly_skipped_lines_lead_to_advice_where_another_set_up_avoids_it() {
+        let mut results = vec![LineResult::Skipped(SkipReason::UnknownDirection); 9];
+        results.push(LineResult::Signal);
+        let advice = file(Some(Format::Vpc), "x", &results).advice().unwrap();
         assert!(
             advice.starts_with("9 of 10 lines were skipped (UnknownDirection)"),
             "{advice}"
         );
         assert!(advice.contains("tcp-flags"), "{advice}");
-        let replies = [Fate::Skipped(SkipReason::IngressView), Fate::Signal];
+        let replies = [
+            LineResult::Skipped(SkipReason::IngressView),
+            LineResult::Signal,
+        ];
         assert_eq!(file(Some(Format::Hubble), "x", &replies).advice(), None);
     }
 }

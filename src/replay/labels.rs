@@ -1,5 +1,4 @@
-//! Labels: who did what in a capture, as people wrote it down. Read by `cli::replay`, used by
-//! `score` and by the reports.
+//! Labels: what the subjects of a capture really did. Read by `setup`, used by `score` and the reports.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,7 +6,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::ReplayError;
+use super::error::ReplayError;
+use super::setup_file::read_text;
 
 /// What the labelled subjects did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -33,7 +33,7 @@ impl LabelKind {
         matches!(self, Self::Benign | Self::BenignLookalike)
     }
 
-    /// The label for people.
+    /// The name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,13 +52,13 @@ impl LabelKind {
 pub struct Label {
     /// The capture's name.
     pub capture: String,
-    /// What they did.
+    /// What the subjects did.
     pub label: LabelKind,
-    /// Who they are.
+    /// The subjects.
     subjects: Subjects,
 }
 
-/// The addresses, or in words that every originator is meant.
+/// A list of addresses, or the text for every originator.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum Subjects {
@@ -93,7 +93,7 @@ pub struct Labels {
 impl Labels {
     /// Reads a labels file.
     pub fn read(path: &Path) -> Result<Self, ReplayError> {
-        let text = super::setup::read_text("labels", path)?;
+        let text = read_text("labels", path)?;
         serde_json::from_str(&text).map_err(|source| ReplayError::Labels {
             path: path.to_owned(),
             source,

@@ -1,33 +1,30 @@
 //! Lines: bounded reading of log files, several of one capture merged by event time.
 //!
-//! Called by `run`. Zeek writes names and connections into separate files, and a connection must
-//! not be judged before the DNS answer that explains it, so the file whose next record is the
-//! earliest goes first. That needs `dns` to be in order of time, not `conn`, which Zeek writes in
-//! the order in which connections end. Rotated files are opened when their time comes.
+//! Called by `run`. Zeek writes names and connections into separate files, and a connection must not be
+//! judged before the DNS answer that explains it. Therefore the file with the earliest next record is read
+//! first. This requires that `dns` is in order of time; `conn` is not, because Zeek writes connections in the
+//! order in which they end. Rotated files are opened when their time is reached.
 //!
-//! A file that cannot be read ends there, and what was read of it counts: its [`FileResult`] says so.
+//! A read error ends a file; what was read before it counts. Its [`FileResult`] has the error.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use super::captures::Capture;
-use super::files::{Fate, FileResult};
-use super::names::Name;
-use super::peek::Peek;
+use super::file_head::FileHead;
+use super::file_name::FileName;
+use super::files::{FileResult, LineResult};
+use super::merge_key::{MergeKey, key_of_decoded, key_of_line};
 use crate::limits;
-use crate::model::{EventTime, Signal};
+use crate::model::EventTime;
 use crate::signals::decode::{Decoded, Decoder, Format, Malformed, decode_sample, sniff};
 use crate::signals::source::compressed;
 
-/// A TLS name is known some time after its connection began. It goes before it all the same, as
-/// in a live stream, where the connection's record comes at its end.
-const TLS_HEAD_START_US: i64 = 10_000_000;
-
-/// One file, with the line that comes next.
+/// A file, with its next line.
 pub(super) struct LogFile {
     path: PathBuf,
-    /// The number of its log among those of the capture: rotated files are of one log.
+    /// The number of its log in the capture. Rotated files belong to one log.
     source: u16,
     /// `None` before it is opened and after its end.
     reader: Option<Box<dyn BufRead>>,
@@ -38,22 +35,22 @@ pub(super) struct LogFile {
     result: FileResult,
 }
 
-/// What reading one line gave.
+/// A line that was read.
 pub(super) enum Line<'a> {
-    /// A line of a known format, and how it is read after the lines before it.
+    /// A line of a known format, and its decoder, which knows the lines before it.
     Text(&'a Decoder, &'a [u8]),
     /// A line of a file of samples.
     Sample(&'a [u8]),
-    /// A line of no format known so far.
+    /// A line before the format is known.
     Unrecognised,
-    /// A line longer than is read.
+    /// A line over the length limit.
     TooLong,
 }
 
 /// The files of a capture.
 pub(super) struct Files {
     files: Vec<LogFile>,
-    /// Files whose lines stand in another one: which, and in which.
+    /// Files that are copies of others: the copy, and the file that has its lines.
     pub(super) copies: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -62,7 +59,7 @@ impl Files {
     pub(super) fn of(capture: &Capture, format: Option<Format>) -> Self {
         let mut logs: Vec<String> = Vec::new();
         let mut source_of = |path: &Path| {
-            let name = Name::of(path);
+            let name = FileName::of(path);
             let log = name.zeek_kind().map_or(name.family, str::to_owned);
             let known = logs.iter().position(|known| *known == log);
             let number = known.unwrap_or_else(|| {
@@ -89,11 +86,11 @@ impl Files {
         }
     }
 
-    /// Calls `take` with every line of all files and the number of its log, merged by time where
-    /// there are several, and says what became of the lines of each file.
+    /// Calls `take` with every line of all files and the number of its log, merged by time where there are
+    /// several files. Returns the results of each file.
     pub(super) fn for_each_line(
         &mut self,
-        mut take: impl FnMut(u16, &Line<'_>) -> Fate,
+        mut take: impl FnMut(u16, &Line<'_>) -> LineResult,
     ) -> Vec<FileResult> {
         let mut files = std::mem::take(&mut self.files);
         if let [file] = files.as_mut_slice() {
@@ -104,27 +101,27 @@ impl Files {
         }
         let mut waiting = self.in_order(files);
         let mut done = Vec::new();
-        let mut heads: Vec<(Due, LogFile)> = Vec::new();
+        let mut heads: Vec<(MergeKey, LogFile)> = Vec::new();
         loop {
             let next = earliest(&heads);
-            let next_due = next.and_then(|index| heads.get(index)).map(|(due, _)| *due);
-            let is_due = waiting.last().is_some_and(|(due, _)| {
+            let next_key = next.and_then(|index| heads.get(index)).map(|(key, _)| *key);
+            let is_due = waiting.last().is_some_and(|(key, _)| {
                 let has_room = heads.len() < limits::MERGE_FILES_MAX;
-                has_room && next_due.is_none_or(|next| *due <= next)
+                has_room && next_key.is_none_or(|next| *key <= next)
             });
             if is_due && let Some((_, mut file)) = waiting.pop() {
                 match file.advance(&mut take) {
-                    Some(due) => heads.push((due, file)),
+                    Some(key) => heads.push((key, file)),
                     None => done.push(file.finish()),
                 }
                 continue;
             }
-            let Some((index, (due, file))) = next.and_then(|i| Some((i, heads.get_mut(i)?))) else {
+            let Some((index, (key, file))) = next.and_then(|i| Some((i, heads.get_mut(i)?))) else {
                 break;
             };
             file.give(&mut take);
             match file.advance(&mut take) {
-                Some(next) => *due = next,
+                Some(next) => *key = next,
                 None => done.push(heads.swap_remove(index).1.finish()),
             }
         }
@@ -133,37 +130,37 @@ impl Files {
     }
 
     /// The files by the time of their first record, the latest first, without copies of each other.
-    fn in_order(&mut self, files: Vec<LogFile>) -> Vec<(Due, LogFile)> {
-        let mut kept: Vec<(Peek, LogFile)> = Vec::new();
+    fn in_order(&mut self, files: Vec<LogFile>) -> Vec<(MergeKey, LogFile)> {
+        let mut kept: Vec<(FileHead, LogFile)> = Vec::new();
         for file in files {
             let format = file.decoder.map(|decoder| decoder.format());
-            let peek = Peek::at(&file.path, format);
+            let head = FileHead::at(&file.path, format);
             let of_log = |known: &LogFile| known.source == file.source && !file.result.is_samples;
             let holder = kept
                 .iter()
-                .find(|(known, other)| of_log(other) && peek.is_within(known));
+                .find(|(known, other)| of_log(other) && head.is_within(known));
             if let Some((_, other)) = holder {
                 self.copies.push((file.path, other.path.clone()));
                 continue;
             }
-            // A copy that was made while its log was written has fewer lines, and came first here.
+            // A copy that was made while its log was written has fewer lines, and may come first.
             kept.retain(|(known, other)| {
-                let is_copy = of_log(other) && known.is_within(&peek);
+                let is_copy = of_log(other) && known.is_within(&head);
                 if is_copy {
                     self.copies.push((other.path.clone(), file.path.clone()));
                 }
                 !is_copy
             });
-            kept.push((peek, file));
+            kept.push((head, file));
         }
-        let due_of = |peek: &Peek| peek.due.unwrap_or((EventTime::MIN, 0));
+        let key_of = |head: &FileHead| head.key.unwrap_or((EventTime::MIN, 0));
         let mut waiting: Vec<_> = kept
             .into_iter()
-            .map(|(peek, file)| (due_of(&peek), file))
+            .map(|(head, file)| (key_of(&head), file))
             .collect();
         // Stable: files of the same time stay in the order of their names.
         waiting.reverse();
-        waiting.sort_by_key(|(due, _)| std::cmp::Reverse(*due));
+        waiting.sort_by_key(|(key, _)| std::cmp::Reverse(*key));
         waiting
     }
 }
@@ -204,7 +201,7 @@ impl LogFile {
                 return false;
             }
         };
-        self.result.see(&self.line);
+        self.result.count_line(&self.line);
         if is_whole && self.decoder.is_none() && !self.result.is_samples {
             self.decoder = sniff(&self.line).map(Decoder::new);
             self.result.format = self.decoder.map(|decoder| decoder.format());
@@ -224,10 +221,10 @@ impl LogFile {
         }
     }
 
-    /// Hands over the line that was read last.
-    fn give(&mut self, take: &mut impl FnMut(u16, &Line<'_>) -> Fate) {
-        let fate = take(self.source, &self.current());
-        self.result.count(fate);
+    /// Passes on the line that was read last.
+    fn give(&mut self, take: &mut impl FnMut(u16, &Line<'_>) -> LineResult) {
+        let result = take(self.source, &self.current());
+        self.result.count(result);
     }
 
     /// The line that was read last.
@@ -240,11 +237,11 @@ impl LogFile {
         }
     }
 
-    /// Moves on to the next line that has a time. Those without are taken at once.
-    fn advance(&mut self, take: &mut impl FnMut(u16, &Line<'_>) -> Fate) -> Option<Due> {
+    /// Advances to the next line that has a time. Lines without a time are passed on at once.
+    fn advance(&mut self, take: &mut impl FnMut(u16, &Line<'_>) -> LineResult) -> Option<MergeKey> {
         while self.next() {
-            if let Some(due) = due_of(&self.current()) {
-                return Some(due);
+            if let Some(key) = key_of(&self.current()) {
+                return Some(key);
             }
             self.give(take);
         }
@@ -256,54 +253,37 @@ impl LogFile {
     }
 }
 
-/// When a record is due, and names before connections at the same time.
-pub(super) type Due = (EventTime, u8);
-
-fn earliest(heads: &[(Due, LogFile)]) -> Option<usize> {
-    let due = heads
+fn earliest(heads: &[(MergeKey, LogFile)]) -> Option<usize> {
+    let keys = heads
         .iter()
         .enumerate()
-        .map(|(index, (due, _))| (*due, index));
-    due.min().map(|(_, index)| index)
+        .map(|(index, (key, _))| (*key, index));
+    keys.min().map(|(_, index)| index)
 }
 
-fn due_of(line: &Line<'_>) -> Option<Due> {
+fn key_of(line: &Line<'_>) -> Option<MergeKey> {
     match line {
-        Line::Text(decoder, text) => due_of_text(decoder, text),
-        Line::Sample(text) => due_of_decoded(&decode_sample(text)),
+        Line::Text(decoder, text) => key_of_line(decoder, text),
+        Line::Sample(text) => key_of_decoded(&decode_sample(text)),
         Line::Unrecognised | Line::TooLong => None,
     }
 }
 
-/// When a line of a log is due.
-pub(super) fn due_of_text(decoder: &Decoder, text: &[u8]) -> Option<Due> {
-    due_of_decoded(&decoder.decode(text))
-}
-
-fn due_of_decoded(decoded: &Decoded<'_>) -> Option<Due> {
+/// The result of a decoded line.
+pub(super) fn result_of(decoded: &Decoded<'_>) -> LineResult {
     match decoded {
-        Decoded::Signal(Signal::Dns(query)) => Some((query.time, 0)),
-        Decoded::Signal(Signal::Tls(tls)) => Some((tls.time.plus_micros(-TLS_HEAD_START_US), 1)),
-        Decoded::Signal(signal) => Some((signal.time(), 2)),
-        _ => None,
+        Decoded::Signal(_) => LineResult::Signal,
+        Decoded::Skipped(reason) => LineResult::Skipped(*reason),
+        Decoded::Unknown => LineResult::Unknown,
+        Decoded::Malformed(reason) => LineResult::Malformed(*reason),
     }
 }
 
-/// What became of a line, without what it says.
-pub(super) fn fate_of(decoded: &Decoded<'_>) -> Fate {
-    match decoded {
-        Decoded::Signal(_) => Fate::Signal,
-        Decoded::Skipped(reason) => Fate::Skipped(*reason),
-        Decoded::Unknown => Fate::Unknown,
-        Decoded::Malformed(reason) => Fate::Malformed(*reason),
-    }
-}
+/// The result of a line that is too long.
+pub(super) const TOO_LONG: LineResult = LineResult::Malformed(Malformed::TooLong);
 
-/// What becomes of a line that is too long.
-pub(super) const TOO_LONG: Fate = Fate::Malformed(Malformed::TooLong);
-
-/// Reads one line without its end into `line`. `Some(false)` for one that is too long: the rest
-/// of it is passed over. `None` at the end of the input.
+/// Reads one line without its end into `line`. `Some(false)` for a line that is too long, which is skipped.
+/// `None` at the end of the input.
 fn read_bounded(reader: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
     let limit = limits::LINE_BYTES_MAX as u64 + 1;
@@ -346,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_ten_mebibytes_is_passed_over_and_the_next_one_is_read() {
+    fn a_line_of_ten_mebibytes_is_skipped_and_the_next_one_is_read() {
         let mut text = vec![b'x'; 10 << 20];
         text.extend_from_slice(b"\nnext\nlast");
         assert_eq!(lines(&text), vec![(false, 0), (true, 4), (true, 4)]);

@@ -1,8 +1,8 @@
 //! Manifests: the GuardrailPolicies and AgentRuns of a YAML file, as users apply them.
 //!
-//! Called by `setup` for `--policy`. Strict, because a field that is passed over in silence would
-//! make a replay promise what the operator does not do: unknown fields, kinds and versions of our
-//! group are errors that say what was wanted, what was found, and what to do.
+//! Called by `setup` for `--policy`. Strict, because with a field that is ignored silently a replay would
+//! promise what the operator does not do: unknown fields, kinds and versions of Yellowjack's API group are
+//! errors with what was wanted, what was found, and what to do.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::ReplayError;
+use super::error::ReplayError;
+use super::setup_file::read_text;
 use crate::api::{AgentRunSpec, GROUP, GuardrailPolicySpec, Mode, VERSION};
 use crate::limits;
 
@@ -25,14 +26,14 @@ pub(super) struct Manifests {
 impl Manifests {
     /// Reads a file.
     pub(super) fn read(path: &Path) -> Result<Self, ReplayError> {
-        let text = super::setup::read_text("policy", path)?;
+        let text = read_text("policy", path)?;
         Self::parse(&text).map_err(|fault| ReplayError::Policy {
             path: path.to_owned(),
             fault,
         })
     }
 
-    /// Reads YAML documents. The error is a sentence for the user.
+    /// Parses YAML documents. The error is a message for the user.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let documents: Vec<Value> = serde_saphyr::from_multiple(text)
             .map_err(|error| format!("wanted YAML, found: {error}"))?;
@@ -64,7 +65,7 @@ impl Manifests {
             word("/kind").unwrap_or_default(),
         );
         if api.split('/').next() != Some(GROUP) {
-            // Files that people apply hold other objects too, but all of them have a kind.
+            // Applied files have other objects too, but all of them have a kind.
             return if kind.is_empty() && !document.is_null() {
                 Err("wanted a Kubernetes object, found one without kind; hint: a policy is written as for kubectl, with apiVersion, kind, metadata and spec".to_owned())
             } else {
@@ -102,8 +103,8 @@ impl Manifests {
     }
 }
 
-/// The rule that the API server would refuse such a policy by. The others of its kind are about
-/// parts that a replay does not use.
+/// Checks the validation rule of the CRD that is about modes. Its other rules are about parts that a replay
+/// does not use.
 fn check_policy(policy: &GuardrailPolicySpec) -> Result<(), String> {
     let detection = &policy.detection;
     let modes = serde_json::to_value(&detection.modes).unwrap_or_default();
@@ -121,10 +122,10 @@ fn check_policy(policy: &GuardrailPolicySpec) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads `given`, and refuses fields that the type does not have.
+/// Parses `given`, and refuses fields that the type does not have.
 fn read_strictly<T: DeserializeOwned + Serialize>(given: &Value) -> Result<T, String> {
     let spec: T = serde_json::from_value(given.clone()).map_err(|error| {
-        let place = culprit::<T>(given).map_or_else(|| "spec".to_owned(), |at| format!("spec{at}"));
+        let place = invalid_field::<T>(given).map_or_else(|| "spec".to_owned(), |at| format!("spec{at}"));
         let error = error.to_string();
         let hint = if error.contains("boolean") {
             "; hint: YAML reads the words on, off, yes and no as booleans, a mode is Disabled, Observe or Enforce"
@@ -134,7 +135,7 @@ fn read_strictly<T: DeserializeOwned + Serialize>(given: &Value) -> Result<T, St
         format!("{}: {error}{hint}", place.replace('/', "."))
     })?;
     let known = serde_json::to_value(&spec).unwrap_or_default();
-    match stranger(given, &known) {
+    match unknown_field(given, &known) {
         None => Ok(spec),
         Some(at) => Err(format!(
             "spec{}: wanted a field of the API, found an unknown one; hint: compare it with `yellowjack crds`",
@@ -143,8 +144,8 @@ fn read_strictly<T: DeserializeOwned + Serialize>(given: &Value) -> Result<T, St
     }
 }
 
-/// The field without which the rest could be read.
-fn culprit<T: DeserializeOwned>(given: &Value) -> Option<String> {
+/// The field without which the rest can be parsed.
+fn invalid_field<T: DeserializeOwned>(given: &Value) -> Option<String> {
     let leaf = |value: &Value| !value.is_object();
     pointers(given).into_iter().find(|pointer| {
         let Some((parent, key)) = pointer.rsplit_once('/') else {
@@ -160,20 +161,20 @@ fn culprit<T: DeserializeOwned>(given: &Value) -> Option<String> {
     })
 }
 
-/// The first field of `given` that is not in `known`. Empty values say nothing either way.
-fn stranger(given: &Value, known: &Value) -> Option<String> {
-    let says_something = |value: &Value| match value {
+/// The first field of `given` that is not in `known`. Empty values are ignored.
+fn unknown_field(given: &Value, known: &Value) -> Option<String> {
+    let is_set = |value: &Value| match value {
         Value::Null => false,
         Value::Object(fields) => !fields.is_empty(),
         Value::Array(items) => !items.is_empty(),
         _ => true,
     };
     pointers(given).into_iter().find(|pointer| {
-        given.pointer(pointer).is_some_and(says_something) && known.pointer(pointer).is_none()
+        given.pointer(pointer).is_some_and(is_set) && known.pointer(pointer).is_none()
     })
 }
 
-/// Every place of a value, parents first.
+/// The pointers to all parts of a value, parents first.
 fn pointers(value: &Value) -> Vec<String> {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(fields) => {
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_as_it_is_applied_is_read_and_other_kinds_are_passed_over() {
+    fn a_file_is_read_as_it_is_applied_and_other_kinds_are_ignored() {
         let text = format!(
             "apiVersion: v1\nkind: Namespace\nmetadata: {{name: rl}}\n---\n{RUN}  detection: {{profile: Crawler}}\n---\napiVersion: yellowjack.dev/v1alpha1\nkind: GuardrailPolicy\nmetadata: {{name: default}}\n"
         );
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_word_is_named_with_its_place_and_the_right_ones() {
+    fn an_invalid_value_is_named_with_its_field_and_the_valid_ones() {
         for word in ["Loud", "Off"] {
             let fault = fault(&format!("{RUN}  detection: {{modes: {{scan: {word}}}}}\n"));
             for part in ["spec.detection.modes.scan", "Disabled", "Observe"] {
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_policy_is_refused_with_what_was_found() {
+    fn other_objects_are_refused_with_what_was_found() {
         for (text, part) in [
             ("a: [", "wanted YAML"),
             ("scan: Observe\n", "without kind"),

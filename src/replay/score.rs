@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::labels::{LabelKind, Labels};
-use super::run::{CaptureResult, Recorded, Verdict};
+use super::result::{CaptureResult, Recorded, Verdict};
 use crate::model::Severity;
 
 /// The figures of a replay with labels.

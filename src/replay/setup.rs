@@ -1,4 +1,4 @@
-//! Setup: everything that a replay needs besides the logs, read from the files that the user names.
+//! Setup: everything that a replay needs besides the logs, read from the files that the user gives.
 //!
 //! Called by `cli::replay` and by the tests over `tests/cases`, so that both run the same code.
 
@@ -6,18 +6,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::ReplayError;
+use super::error::ReplayError;
 use super::labels::Labels;
 use super::manifests::Manifests;
-use super::terms::Terms;
+use super::policies::Policies;
+use super::setup_file::read_text;
 use crate::detect::{EngineConfig, PoolList};
 use crate::limits;
 use crate::signals::decode::Format;
 
-/// The files that the user named.
+/// The files that the user gave.
 #[derive(Clone, Debug, Default)]
 pub struct SetupFiles {
-    /// Who did what.
+    /// Labels of the subjects.
     pub labels: Option<PathBuf>,
     /// Mining pools.
     pub pool_lists: Vec<PathBuf>,
@@ -33,21 +34,21 @@ pub struct SetupFiles {
     pub runs: Option<PathBuf>,
 }
 
-/// What a replay needs to know.
+/// The settings of a replay.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
-    /// The format that the user named; without it each file's first line of a known shape tells.
+    /// The format that the user gave. `None`: it is detected for each file.
     pub format: Option<Format>,
-    /// For the engine.
+    /// Settings of the engine.
     pub config: EngineConfig,
-    /// Who did what.
+    /// Labels of the subjects.
     pub labels: Labels,
-    /// What was in force.
-    pub terms: Terms,
+    /// The effective policies.
+    pub policies: Policies,
 }
 
 impl Setup {
-    /// Reads the files. The second is what the user should know about them.
+    /// Reads the files. The second value has notes about them for the user.
     pub fn read(files: &SetupFiles) -> Result<(Self, Vec<String>), ReplayError> {
         let labels = files.labels.as_deref().map(Labels::read).transpose()?;
         let (pools, mut notes) = read_hosts("pool list", &files.pool_lists)?;
@@ -60,7 +61,7 @@ impl Setup {
         notes.extend(starter_notes);
         let manifests = files.policy.as_deref().map(Manifests::read).transpose()?;
         let runs = files.runs.as_deref().map(read_runs).transpose()?;
-        let (terms, problems) = Terms::new(manifests.as_ref(), runs.unwrap_or_default())?;
+        let (policies, problems) = Policies::new(manifests.as_ref(), runs.unwrap_or_default())?;
         notes.extend(problems);
         let setup = Self {
             format: None,
@@ -72,27 +73,10 @@ impl Setup {
                 ..EngineConfig::default()
             },
             labels: labels.unwrap_or_default(),
-            terms,
+            policies,
         };
         Ok((setup, notes))
     }
-}
-
-/// Reads a file whole, up to [`limits::SETUP_BYTES_MAX`].
-pub(super) fn read_text(what: &'static str, path: &Path) -> Result<String, ReplayError> {
-    let failed = |source| ReplayError::ReadSetup {
-        what,
-        path: path.to_owned(),
-        source,
-    };
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > limits::SETUP_BYTES_MAX {
-        return Err(failed(std::io::Error::other(format!(
-            "it has {length} bytes, more than {}",
-            limits::SETUP_BYTES_MAX
-        ))));
-    }
-    std::fs::read_to_string(path).map_err(failed)
 }
 
 fn read_hosts(
@@ -103,13 +87,13 @@ fn read_hosts(
     let mut notes = Vec::new();
     for path in paths {
         let (list, problems) = PoolList::parse(&read_text(what, path)?);
-        let said = problems
+        let lines = problems
             .iter()
             .map(|problem| format!("{}: {problem}", path.display()));
-        notes.extend(said);
+        notes.extend(lines);
         if problems.len() >= limits::POOL_PROBLEMS_MAX {
             notes.push(format!(
-                "{}: more lines may be unusable, they are not listed",
+                "{}: more lines may be invalid, they are not listed",
                 path.display()
             ));
         }
@@ -118,7 +102,7 @@ fn read_hosts(
     Ok((pools, notes))
 }
 
-/// `{"run": ["10.0.0.1", ...]}`, turned round.
+/// Reads `{"run": ["10.0.0.1", ...]}` into a map from address to run.
 fn read_runs(path: &Path) -> Result<BTreeMap<IpAddr, String>, ReplayError> {
     let text = read_text("runs", path)?;
     let listed: BTreeMap<String, Vec<IpAddr>> =

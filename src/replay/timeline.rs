@@ -1,7 +1,7 @@
-//! Timeline: how many connections a subject began, over time, in little room.
+//! Timeline: the number of connections that a subject began, over time, in bounded memory.
 //!
-//! Called by `run` for every flow and by the reports. A fixed number of buckets covers whatever
-//! span the log has: when an event lies outside, two buckets become one.
+//! Filled by `result` for every flow, read by the reports. A bounded number of buckets covers any period: when
+//! an event is outside of it, pairs of buckets are merged.
 
 use crate::limits;
 use crate::model::EventTime;
@@ -34,7 +34,7 @@ impl Timeline {
         if self.counts.is_empty() {
             self.base = self.bucket(time);
         }
-        // A doubling at least halves the span, so 64 of them cover every time there is.
+        // Each doubling halves the number of buckets, so that 64 of them cover every time.
         for _ in 0..i64::BITS {
             if self.fits(time) {
                 break;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use yellowjack::testing::detect::Engine;
 use yellowjack::testing::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal};
-use yellowjack::testing::replay::{Setup, SetupFiles, Terms};
+use yellowjack::testing::replay::{Policies, Setup, SetupFiles};
 use yellowjack::testing::signals::decode::{
     Decoded, Decoder, MetricsFormat, MetricsReader, Unconfirmed, sniff,
 };
@@ -37,7 +37,7 @@ struct Found {
 }
 
 struct Played<'a> {
-    terms: &'a Terms,
+    policies: &'a Policies,
     index: Index,
     engine: Engine,
     addresses: BTreeMap<PodKey, IpAddr>,
@@ -61,7 +61,7 @@ pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
     })?;
     let recorded = Recorded::read(case)?;
     let mut played = Played {
-        terms: &setup.terms,
+        policies: &setup.policies,
         index: Index::new(),
         engine: Engine::new(setup.config.clone()),
         addresses: BTreeMap::new(),
@@ -138,7 +138,7 @@ impl Played<'_> {
             self.index.apply(facts, since);
             let membership = Membership {
                 run: Some(RunKey::from(pod.run.as_str())),
-                workload: self.terms.of(pod.address).workload,
+                workload: self.policies.of(pod.address).workload,
             };
             self.index.enroll(&key, Some(membership));
             self.addresses.insert(key, pod.address);
@@ -232,7 +232,7 @@ impl Played<'_> {
             let Some(address) = self.addresses.get(&finding.subject.pod).copied() else {
                 continue;
             };
-            let in_force = self.terms.of(address);
+            let in_force = self.policies.of(address);
             if !in_force.is_reported(finding.signature) {
                 continue;
             }

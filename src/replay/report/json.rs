@@ -1,4 +1,4 @@
-//! JSON: a contract, so that scores stay comparable. Keys may be added, never taken away.
+//! The report as JSON. It is a stable format, so that scores stay comparable: keys may be added, never removed.
 
 use std::net::IpAddr;
 
@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::super::files::FileResult;
 use super::super::labels::{LabelKind, Labels};
-use super::super::run::{CaptureResult, Recorded, SubjectResult};
+use super::super::result::{CaptureResult, Recorded, SubjectResult};
 use super::super::score::Score;
-use super::{action, at_end, cannot_show, example_target, file_notes};
+use super::sentences::{action, at_end, cannot_show, example_target, file_notes};
 use crate::limits;
 use crate::model::{EventTime, Example};
 
@@ -109,9 +109,9 @@ fn subject_json(
         "run": subject.run,
         "highest_walk": rounded(subject.highest_walk_nats),
         "connections": {
-            "answered": subject.tally.answered,
-            "failed": subject.tally.failed,
-            "unknown": subject.tally.unknown,
+            "answered": subject.outcomes.answered,
+            "failed": subject.outcomes.failed,
+            "unknown": subject.outcomes.unknown,
             "open_targets": subject.open_target_count,
         },
         "unjudged": subject.unjudged_count,

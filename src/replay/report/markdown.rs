@@ -1,15 +1,15 @@
-//! Markdown: a report to paste into an issue or a pull request.
+//! The report as Markdown, to paste into an issue or a pull request.
 //!
-//! Whatever a log says stands in code spans or code blocks, where no link, image, mention or HTML
-//! of an attacker works.
+//! Text from a log is in code spans or code blocks, where links, images, mentions and HTML of an attacker have
+//! no effect.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::super::labels::{LabelKind, Labels};
-use super::super::run::{CaptureResult, Recorded, SubjectResult};
+use super::super::result::{CaptureResult, Recorded, SubjectResult};
 use super::super::score::Score;
-use super::{
+use super::sentences::{
     action, at_end, by_severity, cannot_show, count_of, crossing, example_target, file_lines,
     file_notes, left_out, moments, why_not,
 };
@@ -19,7 +19,7 @@ use crate::model::escape::{for_markdown, for_terminal};
 use crate::model::{Severity, duration};
 
 /// All results as a page.
-// Writing into a string cannot fail, so the results of `writeln!` are not looked at.
+// Writing into a string cannot fail, so the results of `writeln!` are ignored.
 #[must_use]
 pub fn markdown(
     results: &[CaptureResult],
@@ -149,7 +149,7 @@ fn finding_section(out: &mut String, recorded: &Recorded) {
         moments(recorded),
         crossing(evidence)
     );
-    // A line of the block begins with a word of ours, so none can close the block.
+    // Every line of the block has a fixed prefix, so that none can close the block.
     out.push_str("```text\n");
     let _ = writeln!(out, "seen: {}", for_terminal(evidence.summary.as_str()));
     for example in evidence.examples.iter().take(limits::EXAMPLES_MAX) {

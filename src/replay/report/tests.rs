@@ -1,10 +1,18 @@
 //! What the three forms promise: a screen, no text of an attacker that acts, why and why not.
 
+use std::net::IpAddr;
+
 use super::super::labels::Labels;
-use super::super::run::{CaptureResult, Recorded, SubjectResult};
-use super::super::terms::HeldBack;
+use super::super::policies::HeldBack;
+use super::super::result::{CaptureResult, Recorded, SubjectResult};
+use super::sentences::action;
 use super::*;
-use crate::model::{BoundedText, EventTime, Finding, PodKey, Signature, Subject, Transport};
+use crate::detect::EngineConfig;
+use crate::limits;
+use crate::model::{
+    BoundedText, EventTime, Evidence, Example, Finding, Outcome, PodKey, Severity, Signature,
+    Subject, Transport,
+};
 use crate::report::Colour;
 
 const HOSTILE: &str = "x\u{1b}[2J\u{202e}` | <img src=x> @team";
@@ -87,7 +95,10 @@ fn a_capture_takes_one_screen_however_much_was_found() {
             "{line:?}"
         );
     }
-    assert!(page.contains("more, "), "nobody counted the rest:\n{page}");
+    assert!(
+        page.contains("more, "),
+        "the hidden subjects are not counted:\n{page}"
+    );
 }
 
 #[test]

@@ -1,15 +1,15 @@
-//! Text: one screen per capture, for a person at a terminal.
+//! The report as text for a terminal, one screen per capture.
 //!
-//! A block per subject, the worst first. What does not fit on the screen becomes a line, and what
-//! does not even fit as lines is counted. Colour is added to whole words after the layout.
+//! A block per subject, the most severe first. Subjects that do not fit on the screen are shown as a line, and
+//! those beyond that are counted. Colour is added to whole words after the layout.
 
 use std::net::IpAddr;
 
 use super::super::labels::{LabelKind, Labels};
-use super::super::run::{CaptureResult, Recorded, SubjectResult, Verdict};
+use super::super::result::{CaptureResult, Recorded, SubjectResult, Verdict};
 use super::super::score::Score;
 use super::super::timeline::Timeline;
-use super::{
+use super::sentences::{
     action, at_end, by_severity, cannot_show_in_short, crossing, example_target, file_lines,
     file_notes, left_out, moments, why_not,
 };
@@ -62,7 +62,7 @@ fn capture_lines(
     let found_count = subjects.iter().filter(|(_, s)| s.severity().is_some());
     let shown_max = found_count.count() + limits::CLEAN_SUBJECTS_SHOWN_MAX;
     let mut hidden: Vec<&SubjectResult> = Vec::new();
-    // The blank line behind a capture and the one that counts what is hidden are on the screen too.
+    // The blank line after a capture and the line that counts hidden subjects need room too.
     let room = limits::SCREEN_LINES_MAX - 2;
     for (index, (ip, subject)) in subjects.into_iter().enumerate() {
         let label = labels.kind(&result.capture, ip);
@@ -239,8 +239,8 @@ fn marks(timeline: &Timeline, subject: &SubjectResult) -> Option<String> {
     (!line.is_empty()).then(|| line.into_iter().collect())
 }
 
-/// `text` behind `prefix`, broken at spaces, further lines below the text. At most `count_max`
-/// lines; what is cut ends in dots.
+/// `text` after `prefix`, wrapped at spaces and indented. At most `count_max` lines; truncated text ends in
+/// dots.
 fn wrapped(prefix: &str, text: &str, count_max: usize) -> Vec<String> {
     let indent = prefix.chars().count();
     let width = limits::SCREEN_COLUMNS_MAX.saturating_sub(indent).max(20);

@@ -1,11 +1,12 @@
-//! A restored engine gives what the one before would have given: each case, cut at random places.
+//! A restored engine has the findings that the previous one would have had: each case, interrupted at random
+//! lines.
 
 use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::replay::{SetupFiles, find_captures};
 
-/// The engine after a restart: what was saved, in a new one.
+/// The engine after a restart: a new one with the saved state.
 fn restarted(engine: &Engine, config: &crate::detect::EngineConfig) -> Engine {
     let (mut restored, mut saving, mut piece) =
         (Engine::new(config.clone()), engine.saving(), Vec::new());
@@ -20,7 +21,7 @@ fn restarted(engine: &Engine, config: &crate::detect::EngineConfig) -> Engine {
     restored
 }
 
-/// A case with restarts after every so many lines on average; `None` is without.
+/// The result of a case with a restart after this many lines on average. `None`: without restarts.
 fn outcome(case: &Path, restart_every: Option<u64>) -> (String, u64) {
     let optional = |name: &str| Some(case.join(name)).filter(|path| path.is_file());
     let files = SetupFiles {
@@ -37,7 +38,7 @@ fn outcome(case: &Path, restart_every: Option<u64>) -> (String, u64) {
     for capture in captures {
         let mut replay = Replay::new(&capture, &setup);
         Files::of(&capture, None).for_each_line(|source, line| {
-            let fate = replay.take(source, line);
+            let result = replay.take(source, line);
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
@@ -45,7 +46,7 @@ fn outcome(case: &Path, restart_every: Option<u64>) -> (String, u64) {
                 replay.engine = restarted(&replay.engine, &setup.config);
                 restart_count += 1;
             }
-            fate
+            result
         });
         std::fmt::Write::write_fmt(
             &mut text,

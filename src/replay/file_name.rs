@@ -1,4 +1,4 @@
-//! Names: what the name of a file says about the log in it. Called by `captures` and `lines`.
+//! What the name of a file reveals about its log. Called by `captures` and `lines`.
 //!
 //! ```text
 //! json_streaming_conn.1.log    kind conn, family json_streaming_conn
@@ -15,7 +15,7 @@ const LOG_EXTENSIONS: [&str; 4] = [".log", ".jsonl", ".ndjson", ".json"];
 /// Endings of compressed files that are read.
 const COMPRESSED: [&str; 4] = [".gz", ".zst", ".zstd", ".gzip"];
 
-/// Endings of files that hold logs and are not read, with what to do.
+/// Endings of files that contain logs but are not read, with what to do.
 const NOT_READ: [(&str, &str); 11] = [
     (".bz2", "decompress it with bzip2 -d"),
     (".xz", "decompress it with xz -d"),
@@ -36,10 +36,10 @@ const NOT_READ: [(&str, &str); 11] = [
     ),
 ];
 
-/// What Zeek's logs with contacts are called.
+/// The names of Zeek's logs with contacts.
 const ZEEK_LOGS: [&str; 3] = ["conn", "dns", "ssl"];
 
-/// The other logs that Zeek and zeekctl put beside them.
+/// The names of Zeek's and zeekctl's other logs.
 const ZEEK_OTHERS: &[&str] = &[
     "analyzer",
     "analyzer_debug",
@@ -148,7 +148,7 @@ const ZEEK_OTHERS: &[&str] = &[
     "x509_red",
 ];
 
-/// The other logs that Suricata puts beside eve.json.
+/// The names of Suricata's other logs.
 const SURICATA_OTHERS: &[&str] = &[
     "alert-debug",
     "certs",
@@ -173,18 +173,18 @@ const SURICATA_OTHERS: &[&str] = &[
 /// A prefix of the package json-streaming-logs.
 const STREAMING: &str = "json_streaming_";
 
-/// Shortest tag amid a name that is a date or a time: `20260224`, `08:00:00`. Anything shorter is a
-/// number that belongs to the name: `worker-2.log` is a log.
+/// The shortest date or time inside a name: `20260224`, `08:00:00`. A shorter number belongs to the name, as
+/// in `worker-2.log`.
 const DATE_BYTES: usize = 8;
 
-/// What a name says.
+/// The parts of a file name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Name {
-    /// The name without what rotation and compression added: that of the log.
+pub(super) struct FileName {
+    /// The name of the log, without what rotation and compression added.
     pub(super) family: String,
     /// The log's name without its ending.
     pub(super) stem: String,
-    /// Whether it ends as logs do.
+    /// Whether it has the extension of a log.
     pub(super) is_log: bool,
     /// Whether it is a compressed file.
     pub(super) is_compressed: bool,
@@ -192,7 +192,7 @@ pub(super) struct Name {
     pub(super) uncompressed: String,
 }
 
-impl Name {
+impl FileName {
     pub(super) fn of(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let uncompressed = COMPRESSED
@@ -241,7 +241,7 @@ impl Name {
     }
 }
 
-/// What to do about a file that holds a log in a form that is not read.
+/// What to do about a file with a log in a form that is not read.
 pub(super) fn not_read(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
     NOT_READ
@@ -249,7 +249,7 @@ pub(super) fn not_read(path: &Path) -> Option<&'static str> {
         .find_map(|(ending, advice)| name.ends_with(ending).then_some(*advice))
 }
 
-/// The part before a log's ending, and the ending; rotation may have put a tag behind it.
+/// The stem and the extension of a log. Rotation may have appended a tag.
 fn split_extension(name: &str) -> Option<(&str, &'static str)> {
     LOG_EXTENSIONS.into_iter().find_map(|extension| {
         let at = name.rfind(extension)?;
@@ -260,7 +260,7 @@ fn split_extension(name: &str) -> Option<(&str, &'static str)> {
     })
 }
 
-/// A name without ending, without the tag of a rotation: `egress.1`.
+/// A name without extension and without the tag of a rotation, as in `egress.1`.
 fn without_rotation(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, tag)) if is_tag(tag) && !stem.is_empty() => stem,
@@ -268,9 +268,9 @@ fn without_rotation(name: &str) -> &str {
     }
 }
 
-/// The stem of a name without the date or time that rotation put behind it.
+/// The stem of a name without the date or time that rotation appended.
 fn without_date(stem: &str) -> &str {
-    // AWS puts a hash behind the time of a flow log in S3.
+    // AWS appends a hash to the time of a flow log in S3.
     let stem = match stem.rsplit_once('_') {
         Some((before, hash)) if is_hash(hash) && before.ends_with('Z') => before,
         _ => stem,
@@ -303,7 +303,7 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, family: &str, kind: Option<&str>) {
-        let found = Name::of(Path::new(name));
+        let found = FileName::of(Path::new(name));
         assert_eq!(
             (found.family.as_str(), found.zeek_kind()),
             (family, kind),
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_without_contacts_are_known_by_their_names() {
+    fn logs_without_contacts_are_recognised_by_their_names() {
         for name in [
             "capture_loss.log",
             "conn-summary.08:00:00-09:00:00.log.gz",
@@ -352,14 +352,14 @@ mod tests {
             "packet_filter.log",
             "json_streaming_weird.1.log",
         ] {
-            let found = Name::of(Path::new(name));
+            let found = FileName::of(Path::new(name));
             assert!(
                 found.is_other_of_zeek() && found.zeek_kind().is_none(),
                 "{name}"
             );
         }
-        assert!(Name::of(Path::new("fast.log.1.gz")).is_other_of_suricata());
-        assert!(Name::of(Path::new("eve-20251129.json")).is_eve());
+        assert!(FileName::of(Path::new("fast.log.1.gz")).is_other_of_suricata());
+        assert!(FileName::of(Path::new("eve-20251129.json")).is_eve());
     }
 
     #[test]
@@ -372,7 +372,7 @@ mod tests {
             ".log",
             "notes",
         ] {
-            assert!(!Name::of(Path::new(name)).is_log, "{name}");
+            assert!(!FileName::of(Path::new(name)).is_log, "{name}");
         }
         assert!(not_read(Path::new("a.pcap")).is_some());
         assert!(not_read(Path::new("a.log")).is_none());

@@ -1,14 +1,13 @@
-//! Terms: what was in force for a subject, as the operator would work it out.
+//! The effective policy of each subject, as the operator would compute it.
 //!
-//! Built by `setup` from `--policy` and `--runs`, asked by `run`. The same function that merges an
-//! AgentRun with its policy in the cluster merges them here, so a replay under a policy shows what
-//! that policy would have let happen.
+//! Built by `setup` from `--policy` and `--runs`, used by `run`. The same function that merges an AgentRun with
+//! its policy in the cluster merges them here, so that a replay shows what that policy would have allowed.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::ReplayError;
+use super::error::ReplayError;
 use super::manifests::Manifests;
 use crate::api::{
     AgentRunSpec, DEFAULT_POLICY, DetectionSpec, GuardrailPolicySpec, Mode, NetworkSpec,
@@ -20,12 +19,12 @@ use crate::guardrails::ceiling::{Effective, evaluate};
 use crate::model::{Severity, Signature};
 use crate::respond::mode_of;
 
-/// Why a finding leads to less than its severity says.
+/// Why a finding leads to less than the action of its severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldBack {
     /// The signature's mode is `Observe`.
     Observe,
-    /// The response may not go as far as isolation.
+    /// The response may not include isolation.
     MaxAction(ResponseAction),
 }
 
@@ -38,15 +37,15 @@ impl fmt::Display for HeldBack {
     }
 }
 
-/// What was in force for one run.
+/// The effective policy of one run.
 #[derive(Clone, Debug)]
-pub struct InForce {
-    /// What the owner said that the run does.
+pub struct EffectivePolicy {
+    /// The profile in the AgentRun.
     pub workload: Workload,
     effective: Effective,
 }
 
-impl InForce {
+impl EffectivePolicy {
     fn of(run: &AgentRunSpec, policy: Option<&GuardrailPolicySpec>) -> (Self, Vec<String>) {
         // A replay has neither network policies nor quotas, so these parts raise no problems.
         let run = AgentRunSpec {
@@ -75,13 +74,13 @@ impl InForce {
         )
     }
 
-    /// Whether findings of this signature are said at all.
+    /// Whether findings of this signature are reported.
     #[must_use]
     pub fn is_reported(&self, signature: Signature) -> bool {
         mode_of(&self.effective, signature) != Mode::Disabled
     }
 
-    /// What keeps a finding of this severity from its action.
+    /// What prevents the action for a finding of this severity.
     #[must_use]
     pub fn held_back(&self, signature: Signature, severity: Severity) -> Option<HeldBack> {
         let max_action = self.effective.max_action;
@@ -97,64 +96,64 @@ impl InForce {
     }
 }
 
-/// What was in force for everybody.
+/// The effective policies of all subjects.
 #[derive(Clone, Debug)]
-pub struct Terms {
-    everybody: InForce,
-    by_run: BTreeMap<String, InForce>,
+pub struct Policies {
+    default: EffectivePolicy,
+    by_run: BTreeMap<String, EffectivePolicy>,
     runs: BTreeMap<IpAddr, String>,
 }
 
-impl Default for Terms {
-    /// The built-in policy for everybody, and no runs.
+impl Default for Policies {
+    /// The built-in policy for all subjects, and no runs.
     fn default() -> Self {
-        let (everybody, _) = InForce::of(&plain_run(DEFAULT_POLICY), None);
+        let (default, _) = EffectivePolicy::of(&plain_run(DEFAULT_POLICY), None);
         Self {
-            everybody,
+            default,
             by_run: BTreeMap::new(),
             runs: BTreeMap::new(),
         }
     }
 }
 
-impl Terms {
-    /// From what the user gave. The second is what an operator would refuse in the AgentRuns; the
-    /// nearest that the policy permits is in force, as in the cluster.
+impl Policies {
+    /// From the files of the user. The second value has what the operator would refuse in the AgentRuns; the
+    /// closest that the policy permits is used, as in the cluster.
     pub(super) fn new(
         manifests: Option<&Manifests>,
         runs: BTreeMap<IpAddr, String>,
     ) -> Result<(Self, Vec<String>), ReplayError> {
-        let mut terms = Self {
+        let mut policies = Self {
             runs,
             ..Self::default()
         };
         let Some(manifests) = manifests else {
-            return Ok((terms, Vec::new()));
+            return Ok((policies, Vec::new()));
         };
-        let (everybody, mut notes) = for_everybody(manifests, terms.runs.is_empty())?;
-        terms.everybody = everybody;
-        for name in terms.runs.values() {
-            if terms.by_run.contains_key(name) {
+        let (default, mut notes) = default_policy(manifests, policies.runs.is_empty())?;
+        policies.default = default;
+        for name in policies.runs.values() {
+            if policies.by_run.contains_key(name) {
                 continue;
             }
             let Some(run) = manifests.runs.get(name) else {
                 if manifests.runs.is_empty() {
-                    continue; // the policy is for everybody
+                    continue; // the policy is for all subjects
                 }
                 return Err(ReplayError::BadUse(format!(
                     "wanted an AgentRun for the run {name} of --runs, found {}; hint: the names of --runs are those of the AgentRuns in --policy",
                     names(manifests.runs.keys())
                 )));
             };
-            let (in_force, problems) = InForce::of(run, manifests.policies.get(&run.policy));
+            let (policy, problems) = EffectivePolicy::of(run, manifests.policies.get(&run.policy));
             notes.extend(
                 problems
                     .into_iter()
                     .map(|text| format!("AgentRun {name}: {text}")),
             );
-            terms.by_run.insert(name.clone(), in_force);
+            policies.by_run.insert(name.clone(), policy);
         }
-        Ok((terms, notes))
+        Ok((policies, notes))
     }
 
     /// Every address that belongs to a run.
@@ -162,39 +161,39 @@ impl Terms {
         self.runs.keys().copied()
     }
 
-    /// The run that this subject belongs to.
+    /// The run of this subject.
     #[must_use]
     pub fn run_of(&self, subject: IpAddr) -> Option<&str> {
         self.runs.get(&subject).map(String::as_str)
     }
 
-    /// What was in force for this subject.
+    /// The effective policy of this subject.
     #[must_use]
-    pub fn of(&self, subject: IpAddr) -> &InForce {
+    pub fn of(&self, subject: IpAddr) -> &EffectivePolicy {
         let run = self.runs.get(&subject);
         run.and_then(|name| self.by_run.get(name))
-            .unwrap_or(&self.everybody)
+            .unwrap_or(&self.default)
     }
 }
 
-/// What holds for subjects of no known run: the only AgentRun, else the policy.
-fn for_everybody(
+/// The effective policy of subjects without a known run: that of the only AgentRun, else the policy.
+fn default_policy(
     manifests: &Manifests,
     is_ungrouped: bool,
-) -> Result<(InForce, Vec<String>), ReplayError> {
+) -> Result<(EffectivePolicy, Vec<String>), ReplayError> {
     let mut runs = manifests.runs.iter();
     if is_ungrouped && let Some((name, run)) = runs.next() {
         if runs.next().is_some() {
             return Err(ReplayError::BadUse(format!(
-                "wanted one AgentRun for all subjects, found {}; hint: say with --runs which address belongs to which",
+                "wanted one AgentRun for all subjects, found {}; hint: assign addresses to them with --runs",
                 names(manifests.runs.keys())
             )));
         }
-        let (in_force, problems) = InForce::of(run, manifests.policies.get(&run.policy));
+        let (policy, problems) = EffectivePolicy::of(run, manifests.policies.get(&run.policy));
         let notes = problems
             .into_iter()
             .map(|text| format!("AgentRun {name}: {text}"));
-        return Ok((in_force, notes.collect()));
+        return Ok((policy, notes.collect()));
     }
     let mut policies = manifests.policies.iter();
     let default = manifests.policies.get_key_value(DEFAULT_POLICY);
@@ -209,13 +208,13 @@ fn for_everybody(
         }
     };
     let name = chosen.map_or(DEFAULT_POLICY, |(name, _)| name);
-    Ok(InForce::of(
+    Ok(EffectivePolicy::of(
         &plain_run(name),
         chosen.map(|(_, policy)| policy),
     ))
 }
 
-/// An AgentRun that says nothing of its own.
+/// An AgentRun with default settings.
 fn plain_run(policy: &str) -> AgentRunSpec {
     AgentRunSpec {
         target: Target::default(),
@@ -255,9 +254,9 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    fn held_back(terms: &Terms, last: u8) -> Option<HeldBack> {
-        let in_force = terms.of(ip(last));
-        in_force.held_back(Signature::HorizontalScan, Severity::Quarantine)
+    fn held_back(policies: &Policies, last: u8) -> Option<HeldBack> {
+        let policy = policies.of(ip(last));
+        policy.held_back(Signature::HorizontalScan, Severity::Quarantine)
     }
 
     #[test]
@@ -271,18 +270,18 @@ mod tests {
         ]
         .concat();
         let runs = [(ip(1), "crawl"), (ip(2), "train")].map(|(ip, run)| (ip, run.to_owned()));
-        let (terms, notes) = Terms::new(Some(&manifests(&text)), runs.into()).unwrap();
+        let (policies, notes) = Policies::new(Some(&manifests(&text)), runs.into()).unwrap();
         assert_eq!(notes, Vec::<String>::new());
-        assert_eq!(terms.of(ip(1)).workload, Workload::Crawler);
-        assert_eq!(terms.of(ip(2)).workload, Workload::Standard);
-        assert_eq!(held_back(&terms, 1), Some(HeldBack::Observe));
+        assert_eq!(policies.of(ip(1)).workload, Workload::Crawler);
+        assert_eq!(policies.of(ip(2)).workload, Workload::Standard);
+        assert_eq!(held_back(&policies, 1), Some(HeldBack::Observe));
         assert_eq!(
-            held_back(&terms, 2),
+            held_back(&policies, 2),
             Some(HeldBack::MaxAction(ResponseAction::Throttle))
         );
-        assert_eq!(held_back(&terms, 3), None);
+        assert_eq!(held_back(&policies, 3), None);
         assert_eq!(
-            (terms.run_of(ip(1)), terms.run_of(ip(3))),
+            (policies.run_of(ip(1)), policies.run_of(ip(3))),
             (Some("crawl"), None)
         );
     }
@@ -290,8 +289,8 @@ mod tests {
     #[test]
     fn what_the_operator_would_refuse_is_said_and_the_nearest_holds() {
         let text = run("lax", "  detection: {modes: {scan: Disabled}}\n");
-        let (terms, notes) = Terms::new(Some(&manifests(&text)), BTreeMap::new()).unwrap();
-        assert_eq!(held_back(&terms, 1), Some(HeldBack::Observe));
+        let (policies, notes) = Policies::new(Some(&manifests(&text)), BTreeMap::new()).unwrap();
+        assert_eq!(held_back(&policies, 1), Some(HeldBack::Observe));
         let [note] = notes.as_slice() else {
             panic!("one note: {notes:?}")
         };
@@ -307,8 +306,8 @@ mod tests {
             "lost",
             "  policy: elsewhere\n  detection: {modes: {scan: Observe}}\n",
         );
-        let (terms, notes) = Terms::new(Some(&manifests(&text)), BTreeMap::new()).unwrap();
-        assert_eq!(held_back(&terms, 1), None);
+        let (policies, notes) = Policies::new(Some(&manifests(&text)), BTreeMap::new()).unwrap();
+        assert_eq!(held_back(&policies, 1), None);
         assert!(
             notes.iter().any(|note| note.contains("elsewhere")),
             "{notes:?}"
@@ -317,8 +316,8 @@ mod tests {
 
     #[test]
     fn without_a_policy_nothing_is_held_back() {
-        let terms = Terms::default();
-        assert_eq!(held_back(&terms, 1), None);
-        assert!(terms.of(ip(1)).is_reported(Signature::Mining));
+        let policies = Policies::default();
+        assert_eq!(held_back(&policies, 1), None);
+        assert!(policies.of(ip(1)).is_reported(Signature::Mining));
     }
 }

@@ -1,8 +1,8 @@
-//! Outcomes: whether a log shows what became of a subject's connections. Used by `run`.
+//! The targets of a subject whose outcome the log does not show. Used by `result`.
 //!
-//! A subject whose connections have no outcome in the log is neither clean nor guilty: it is unknown.
-//! Only the last word about a target counts, so that the first packet of a connection whose end follows
-//! leaves nothing open.
+//! A subject whose connections have no outcome in the log is neither clean nor suspicious, but unknown. Only
+//! the last outcome of a target counts, so that the first packet of a connection that ends later leaves
+//! nothing open.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -27,12 +27,12 @@ impl OpenTargets {
         }
     }
 
-    /// How many there are.
+    /// Their number.
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether a walk that stands at `nats` would have crossed its line, had every one of them failed.
+    /// Whether a walk with this score would have crossed its threshold if all of them had failed.
     pub(super) fn could_cross(&self, nats: f64, line: f64) -> bool {
         let open_count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         open_count > 0 && f64::from(open_count).mul_add(FAILURE_NATS, nats) >= line
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_about_a_target_counts() {
+    fn the_last_outcome_of_a_target_counts() {
         let mut open = OpenTargets::default();
         for host in 0..40 {
             open.observe(&flow(host, Outcome::Unseen));
