@@ -94,6 +94,7 @@ fn run_status() -> Value {
         "conditions": [condition()],
         "pods": { "total": 3, "quarantined": 1 },
         "openIncidents": ["a"],
+        "podAddresses": { "addresses": ["10.244.0.66"], "pods": 2 },
     })
 }
 
