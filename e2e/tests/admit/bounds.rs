@@ -61,6 +61,17 @@ async fn every_bound_of_the_schemas_holds() -> anyhow::Result<()> {
     .await
 }
 
+/// Fields under the names of older versions, which `upgrade` stores and reads.
+const FORMER: [&str; 7] = [
+    "Incident.spec.disposition.by",
+    "Incident.spec.disposition.why",
+    "Incident.spec.evidence.against",
+    "Incident.spec.evidence.course",
+    "Incident.spec.evidence.node",
+    "Incident.status.restore.before",
+    "Incident.status.restore.set",
+];
+
 /// A field that no example has is a field whose bounds nobody tries.
 #[test]
 fn the_examples_hold_every_field_of_the_schemas() -> anyhow::Result<()> {
@@ -71,7 +82,8 @@ fn the_examples_hold_every_field_of_the_schemas() -> anyhow::Result<()> {
         fields(&schema_of(kind, part)?, None, &root, &mut missing);
         fields(&schema_of(kind, part)?, Some(&example), &root, &mut found);
     }
-    missing.retain(|field| !found.contains(field));
+    let is_former = |field: &str| FORMER.iter().any(|former| field.starts_with(former));
+    missing.retain(|field| !found.contains(field) && !is_former(field));
     assert!(missing.is_empty(), "in no example: {missing:#?}");
     Ok(())
 }
