@@ -258,7 +258,11 @@ fn bad_use_is_two() {
     check_refusal(&["--output", "xml", log], 2, "--output");
     check_refusal(&["--no-such-flag", log], 2, "--no-such-flag");
     check_refusal(&["-", "-"], 2, "standard input can be read once");
-    check_refusal(&["--policy", two, log], 2, "hint: assign addresses to them with --runs");
+    check_refusal(
+        &["--policy", two, log],
+        2,
+        "hint: assign addresses to them with --runs",
+    );
     check_refusal(
         &["--policy", two, "--runs", runs, log],
         2,
