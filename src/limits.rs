@@ -567,3 +567,6 @@ pub const MALFORMED_MAX: usize = 1024;
 
 /// Nodes in one page of a list: about 20 KiB each, so a page takes 10 MiB for a moment.
 pub const NODES_PAGE: u32 = 500;
+
+/// Isolations whose latency was counted last. One is repeated within seconds, while the store does not show it yet.
+pub const LATENCY_KEYS_MAX: usize = 1024;

@@ -3,10 +3,12 @@
 //! The parts of the program count in atomics. The operator reads them into [`Reading`]s for each scrape. Label values come
 //! from closed sets or from the operator's command line, never from a log or an object of the cluster.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -251,18 +253,34 @@ impl Label {
 
 /// Durations, counted in the buckets of [`limits::LATENCY_BUCKETS_S`]. Clones share their counts.
 #[derive(Clone, Debug)]
-pub struct LatencyHistogram(Histogram);
+pub struct LatencyHistogram {
+    histogram: Histogram,
+    /// What was counted last, the oldest first; at most [`limits::LATENCY_KEYS_MAX`].
+    counted: Arc<Mutex<VecDeque<String>>>,
+}
 
 impl Default for LatencyHistogram {
     fn default() -> Self {
-        Self(Histogram::new(limits::LATENCY_BUCKETS_S))
+        Self {
+            histogram: Histogram::new(limits::LATENCY_BUCKETS_S),
+            counted: Arc::default(),
+        }
     }
 }
 
 impl LatencyHistogram {
-    /// Counts one duration.
-    pub fn observe(&self, duration: Duration) {
-        self.0.observe(duration.as_secs_f64());
+    /// Counts the duration of what `key` names, unless it was counted before: a write is repeated until its
+    /// effect is seen, and only the first one took this long.
+    pub fn observe_once(&self, key: &str, duration: Duration) {
+        let mut counted = self.counted.lock();
+        if counted.iter().any(|known| known == key) {
+            return;
+        }
+        if counted.len() >= limits::LATENCY_KEYS_MAX {
+            counted.pop_front();
+        }
+        counted.push_back(key.to_owned());
+        self.histogram.observe(duration.as_secs_f64());
     }
 }
 
@@ -397,7 +415,7 @@ impl Collector for Readings {
 
 fn const_metric(reading: &Reading) -> Box<dyn EncodeConst> {
     match (&reading.value, reading.metric.kind()) {
-        (Value::Histogram(histogram), _) => Box::new(histogram.0.clone()),
+        (Value::Histogram(histogram), _) => Box::new(histogram.histogram.clone()),
         (Value::Number(value), Kind::Counter) => Box::new(ConstCounter::new(*value)),
         (Value::Number(value), _) => {
             Box::new(ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX)))
@@ -443,7 +461,8 @@ mod tests {
     #[test]
     fn the_exposition_has_type_help_and_labels() {
         let latency = LatencyHistogram::default();
-        latency.observe(Duration::from_secs(3));
+        latency.observe_once("a", Duration::from_secs(3));
+        latency.observe_once("a", Duration::from_secs(60));
         let read: Read = Arc::new(move || {
             vec![
                 Reading::labelled(Metric::Lines, LineResult::Signal, 7),

@@ -55,10 +55,11 @@ pub(super) async fn isolate(
 /// has just succeeded. Other pods of the run are isolated without a log line of their own.
 fn measure_latency(histogram: &LatencyHistogram, incident: &Incident, pod: &PodView) {
     let is_subject = pod.uid == incident.spec.subject.uid;
+    let uid = incident.metadata.uid.as_deref().unwrap_or_default();
     if let Some(crossed_at) = incident.crossed_at().filter(|_| is_subject) {
         // Negative if the clock of the node that wrote the log is ahead.
         let latency = Timestamp::now().duration_since(crossed_at);
-        histogram.observe(Duration::try_from(latency).unwrap_or_default());
+        histogram.observe_once(uid, Duration::try_from(latency).unwrap_or_default());
     }
 }
 
