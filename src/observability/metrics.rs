@@ -462,7 +462,7 @@ mod tests {
     fn the_exposition_has_type_help_and_labels() {
         let latency = LatencyHistogram::default();
         latency.observe_once("a", Duration::from_secs(3));
-        latency.observe_once("a", Duration::from_secs(60));
+        latency.observe_once("a", Duration::from_mins(1));
         let read: Read = Arc::new(move || {
             vec![
                 Reading::labelled(Metric::Lines, LineResult::Signal, 7),
