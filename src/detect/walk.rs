@@ -404,7 +404,7 @@ impl<K: Ord + Copy> Walks<K> {
         }
         let is_shared = rules.member_min > 1;
         if walk.counted.len() >= rules.counted_max && is_shared {
-            walk.make_room_for_member(rules)?;
+            walk.make_room_for(member, rules)?;
         }
         if walk.counted.len() < rules.counted_max {
             reserve(&mut walk.counted, 4);
@@ -545,23 +545,25 @@ impl Walk {
         failures
     }
 
-    /// Drops a failure from the list, not from the sums: the oldest one of the member with the
-    /// fewest, if those are too few to count, so that many members with one each cannot keep others
-    /// from getting there; else the oldest one of the member with the most, which still counts
-    /// without it. There is none when all have just enough to count.
-    fn make_room_for_member(&mut self, rules: Rules) -> Option<()> {
-        let counts: Vec<usize> = self.members.iter().map(|m| self.count_of(*m)).collect();
-        let counts = || counts.iter().copied().enumerate();
-        let (fewest, count) = counts().min_by_key(|(_, count)| *count)?;
-        let position = if count < rules.member_min {
-            fewest
-        } else {
-            let (most, count) = counts().min_by_key(|(_, count)| std::cmp::Reverse(*count))?;
-            if count <= rules.member_min {
-                return None;
-            }
-            most
-        };
+    /// Drops a failure from the list, not from the sums, for one of this member: the oldest one of another member
+    /// that has too few to count, of those with the fewest, so that many members with one each cannot keep others
+    /// from getting there; else the oldest one of the member with the most, which still counts without it. Of several
+    /// members the first gives way again and again, else none would get there. A member's own are kept
+    /// while it has too few, else one that begins when the list is full would never count.
+    /// There is no room when all have just enough to count.
+    fn make_room_for(&mut self, member: Member, rules: Rules) -> Option<()> {
+        let ranked =
+            |(position, owner): (usize, &Member)| (position, *owner, self.count_of(*owner));
+        let ranked: Vec<_> = self.members.iter().enumerate().map(ranked).collect();
+        let too_few = ranked
+            .iter()
+            .filter(|(_, owner, count)| *owner != member && *count < rules.member_min)
+            .min_by_key(|(_, owner, count)| (*count, *owner));
+        let enough = ranked
+            .iter()
+            .filter(|(_, _, count)| *count > rules.member_min)
+            .min_by_key(|(_, _, count)| std::cmp::Reverse(*count));
+        let (position, ..) = *too_few.or(enough)?;
         self.counted.remove(position);
         self.members.remove(position);
         Some(())

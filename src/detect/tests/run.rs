@@ -87,6 +87,27 @@ fn twelve_targets_for_each_of_four_pods_are_a_scan_by_all_four() {
     assert_eq!(evidence.examples.len(), limits::EXAMPLES_MAX);
 }
 
+#[test]
+fn pods_that_scan_one_after_the_other_are_all_found_although_no_walk_knows_all_their_targets() {
+    const { assert!(20 * 12 > limits::RUN_WALK_TARGETS_MAX) };
+    let mut team = Team::new();
+    for host in 0..20 * 12 {
+        let pod = member("run", host / 12);
+        team.contact(&pod, &inner(host), 22, Outcome::Refused);
+    }
+    for pod in 0..20 {
+        team.check(&member("run", pod), Some(Quarantine));
+    }
+}
+
+#[test]
+fn a_scan_by_so_many_pods_at_once_that_no_walk_knows_four_targets_of_each_is_found() {
+    let mut team = Team::new();
+    team.share_out("run", 64, 12);
+    let found = (0..64).filter(|pod| team.severity(&member("run", *pod)) == Some(Quarantine));
+    assert_eq!(found.count(), limits::RUN_WALK_TARGETS_MAX / 4);
+}
+
 /// Else the scan of a sibling would hold a pod again that a human has just released.
 #[test]
 fn what_a_pod_did_before_it_was_released_counts_for_its_run_and_not_for_the_pod() {
