@@ -17,9 +17,17 @@ pub mod cli {
     pub use crate::cli::{check, help_page};
 }
 
-/// A client for an address without TLS.
+/// A client for an address without TLS, and the objects it reads.
 pub mod cluster {
-    pub use crate::cluster::connect_plain;
+    pub use crate::cluster::{Pod, connect_plain};
+}
+
+/// What the controller and the node agents are put together from, between the watches and the engine.
+pub mod controller {
+    pub use crate::controller::feed::{facts_of, membership_of};
+    pub use crate::controller::pipeline::composition::{
+        forget_gone, take_loss, take_sample, take_signal,
+    };
 }
 
 /// The detection engine and its input.
@@ -39,8 +47,8 @@ pub mod limits {
 /// Signals, subjects and findings.
 pub mod model {
     pub use crate::model::{
-        DnsQuery, EventTime, Finding, Flow, Neighbour, Outcome, PodKey, RunKey, Severity, Signal,
-        Signature, Subject, TlsName, Transport, Volume,
+        DnsQuery, EventTime, Finding, Flow, LostEvents, Neighbour, Outcome, PodKey, RunKey,
+        Severity, Signal, Signature, Subject, TlsName, Transport, Volume,
     };
 }
 
@@ -80,8 +88,8 @@ pub mod signals {
     /// Bytes to signals.
     pub mod decode {
         pub use crate::signals::decode::{
-            Decoded, Decoder, Format, MetricsFormat, MetricsRead, MetricsReader, Unconfirmed,
-            blind_spots_page, decode, decode_sample, looks_like, relay, sniff,
+            Decoded, Decoder, Format, MetricsFormat, MetricsRead, MetricsReader, PodSample,
+            Unconfirmed, blind_spots_page, decode, decode_sample, looks_like, relay, sniff,
         };
     }
 

@@ -11,8 +11,11 @@
 mod sim;
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use sim::attack::{Attack, Manner, Pace, run_all};
+use sim::cluster::Cell;
+use sim::controls::{self, Control};
 use sim::faults::Fault;
 use sim::group::{Origin, Plan, outages};
 use sim::honest::Profile;
@@ -47,16 +50,16 @@ fn check_fault(fault: Fault) {
         let origin = Origin {
             seed: SEED,
             part: 1,
-            group: u64::try_from(n).unwrap(),
+            group: u64::try_from(n).unwrap() * sim::cluster::GROUPS,
         };
-        let plan = Plan {
+        let cell = Cell::of(vec![Plan {
             day_count: 1,
             ..Plan::of(origin, profile, 2)
-        };
-        let events = plan.play(&[], |_| {});
-        let before = quarantined(&plan, &events);
+        }]);
+        let events = cell.play(&[], |_, _| {});
+        let before = quarantined(&cell, &events);
         let events = fault.apply(events, &mut Random::of(&[SEED, 99]));
-        let made: Vec<_> = quarantined(&plan, &events)
+        let made: Vec<_> = quarantined(&cell, &events)
             .difference(&before)
             .copied()
             .collect();
@@ -67,8 +70,8 @@ fn check_fault(fault: Fault) {
     }
 }
 
-fn quarantined(plan: &Plan, events: &[Event]) -> BTreeSet<usize> {
-    let said = judge(plan, events);
+fn quarantined(cell: &Cell, events: &[Event]) -> BTreeSet<usize> {
+    let said = judge(cell, events);
     let quarantines = said.iter().filter(|word| word.is_quarantine());
     quarantines.map(|word| word.pod).collect()
 }
@@ -141,6 +144,65 @@ fn a_scan_spread_over_the_pods_of_a_run_is_found() {
 }
 
 #[test]
+fn an_attacker_in_a_run_of_each_profile_is_found_and_nobody_beside_it() {
+    for (profile, is_found) in controls::planted(SEED, 1, 2) {
+        assert!(is_found, "{profile:?}");
+    }
+}
+
+/// Pods that are quarantined with what the operator gives to the engine, and without.
+fn wire(name: &str) -> Control {
+    static CONTROLS: LazyLock<Vec<Control>> = LazyLock::new(|| controls::wires(SEED));
+    let control = CONTROLS.iter().find(|control| control.name == name);
+    *control.unwrap()
+}
+
+#[track_caller]
+fn check_wire(name: &str, wired: usize, cut: usize) {
+    let control = wire(name);
+    assert_eq!((control.wired, control.cut), (wired, cut), "{name}");
+}
+
+#[test]
+fn a_scan_by_a_run_is_found_because_its_pods_are_known_to_be_of_it() {
+    check_wire("run", 20, 0);
+}
+
+#[test]
+fn a_scan_by_a_run_over_the_agents_of_its_nodes_is_found_for_the_same_reason() {
+    check_wire("run_of_agents", 20, 0);
+}
+
+#[test]
+fn a_loss_on_one_node_hides_no_scan_on_another_because_nodes_are_known() {
+    check_wire("node", 1, 0);
+}
+
+#[test]
+fn a_pod_that_only_scans_is_found_because_its_log_shows_answers_to_others() {
+    check_wire("others", 1, 0);
+}
+
+#[test]
+fn a_log_that_shows_no_answers_convicts_nobody() {
+    check_wire("answers", 1, 0);
+}
+
+#[test]
+fn workers_that_wait_for_each_other_are_spared_because_they_are_siblings() {
+    let siblings = wire("siblings");
+    assert_eq!(siblings.wired, 0);
+    assert!(siblings.cut > 0, "{siblings:?}");
+}
+
+#[test]
+fn workers_on_many_nodes_are_spared_because_agents_learn_the_addresses_of_siblings() {
+    let siblings = wire("siblings_of_agents");
+    assert_eq!(siblings.wired, 0);
+    assert!(siblings.cut > 0, "{siblings:?}");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_figures_on_any_number_of_threads() {
     let (once, again) = (part(60, 1), part(60, 3));
     assert_eq!(once.rows, again.rows);
@@ -155,8 +217,8 @@ fn another_seed_gives_another_day() {
             part: 0,
             group: 0,
         };
-        Plan::of(origin, Profile::Crawler, 1)
-            .play(&outages(seed, 0), |_| {})
+        Cell::of(vec![Plan::of(origin, Profile::Crawler, 1)])
+            .play(&outages(seed, 0), |_, _| {})
             .len()
     };
     assert_ne!(day(1), day(2));

@@ -1,6 +1,6 @@
 //! `make bench-budget`: how often honest agents would be quarantined, and how soon attackers are.
 //!
-//! Plays simulated pods through the engine (see `sim`) and prints tables and `figure` lines. Exits
+//! Plays simulated pods through the operator's own index and engines (see `sim`) and prints tables and `figure` lines. Exits
 //! 0 also where a pod was quarantined: the figures say it, and docs/error-budget.md says why.
 
 mod report;
@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use sim::attack::{Attack, Manner, Pace};
-use sim::group::{Origin, Plan, outages};
+use sim::cluster::Cell;
+use sim::group::{Origin, outages};
 use sim::part::Size;
 use sim::tally::Tally;
 
@@ -65,6 +66,10 @@ fn main() {
         }));
     }
     report::honest(&tally, started.elapsed());
+    report::controls(
+        &sim::controls::planted(arguments.seed, 3, arguments.threads),
+        &sim::controls::wires(arguments.seed),
+    );
     if arguments.attacks > 0 {
         attacks(&arguments);
     }
@@ -77,9 +82,12 @@ fn play_again(arguments: &Arguments) {
         part: arguments.part,
         group: arguments.group,
     };
-    let plan = Plan::draw(origin);
-    let events = plan.play(&outages(origin.seed, origin.part), |_| {});
-    report::group(&plan, &sim::judge::judge(&plan, &events));
+    let cell = Cell::draw(origin);
+    let events = cell.play(&outages(origin.seed, origin.part), |_, _| {});
+    let said = sim::judge::judge(&cell, &events);
+    if let Some(plan) = cell.plans.iter().find(|plan| plan.origin == origin) {
+        report::group(plan, &said);
+    }
 }
 
 fn attacks(arguments: &Arguments) {

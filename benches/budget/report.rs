@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::sim::attack::{Attack, Pace, Result};
+use crate::sim::controls::Control;
 use crate::sim::group::Plan;
 use crate::sim::honest::Profile;
 use crate::sim::judge::Said;
@@ -49,6 +50,14 @@ pub fn honest(tally: &Tally, took: Duration) {
         total.blind_pod_days
     );
     println!(
+        "figure budget.spread_pod_days {} pod-days",
+        total.spread_pod_days
+    );
+    println!(
+        "figure budget.agent_pod_days {} pod-days",
+        total.agent_pod_days
+    );
+    println!(
         "figure budget.shared_accelerator_pod_days {} pod-days",
         total.shared_pod_days
     );
@@ -79,7 +88,7 @@ pub fn honest(tally: &Tally, took: Duration) {
 /// Some of each profile, with what plays them again.
 fn false_quarantines(tally: &Tally) {
     for profile in Profile::ALL {
-        let of_profile = tally.quarantines.iter().filter(|q| q.profile == profile);
+        let of_profile = tally.quarantines.iter().filter(|q| q.stratum.0 == profile);
         for quarantine in of_profile.clone().take(SHOWN_MAX) {
             let origin = quarantine.origin;
             println!(
@@ -121,12 +130,13 @@ fn line(name: &str, names: &str, row: &Row) {
 /// One group, played again.
 pub fn group(plan: &Plan, said: &[Said]) {
     println!("{plan:#?}");
-    for word in said {
+    let pods = plan.first_pod..plan.first_pod.saturating_add(plan.pod_count);
+    for word in said.iter().filter(|word| pods.contains(&word.pod)) {
         let finding = &word.finding;
         println!(
             "{} pod {} {} {}: {:.1} of {:.1} nats: {}",
             word.at / SECOND,
-            word.pod,
+            word.pod.saturating_sub(plan.first_pod),
             finding.severity.name(),
             finding.signature.name(),
             finding.evidence.score,
@@ -145,6 +155,24 @@ pub fn group(plan: &Plan, said: &[Said]) {
         for against in &finding.evidence.against {
             println!("    but {against}");
         }
+    }
+}
+
+/// The controls: attackers beside honest work, and what each wire is worth.
+pub fn controls(planted: &[(Profile, bool)], controls: &[Control]) {
+    let found = planted.iter().filter(|(_, is_found)| *is_found).count();
+    for (profile, _) in planted.iter().filter(|(_, is_found)| !is_found) {
+        println!("not found: an attacker in a run of {}", profile.name());
+    }
+    println!(
+        "\nfigure control.planted_found {found} of_{}",
+        planted.len()
+    );
+    for control in controls {
+        println!(
+            "figure control.{} {} quarantines_{}_without",
+            control.name, control.wired, control.cut
+        );
     }
 }
 

@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use stats_alloc::Region;
+use yellowjack::testing::controller::{forget_gone, take_signal};
 use yellowjack::testing::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
 use yellowjack::testing::model::{
     DnsQuery, EventTime, Flow, Neighbour, Outcome, PodKey, RunKey, Signal, Subject, TlsName,
     Transport, Volume,
 };
+use yellowjack::testing::signals::{Index, Membership, PodFacts};
 
 use super::lines::{Random, START_SECONDS};
 
@@ -22,6 +24,10 @@ const RUN_PODS: u32 = 10;
 
 /// Signals that flood a pod. Every bound is reached after some thousands.
 const FLOOD_COUNT: u64 = 60_000;
+
+/// Pods that come and go within an hour, and how many of them live at the same time.
+const CHURN_COUNT: u32 = 100_000;
+const CHURN_LIVING: u32 = 500;
 
 /// Prints the memory figures.
 pub fn measure() {
@@ -37,7 +43,70 @@ pub fn measure() {
         "figure state.pods_10k {:.1} MiB",
         mixed * 10_000.0 / 1024.0 / 1024.0
     );
+    println!("figure state.churn {:.2} percent", churn(true));
+    println!(
+        "figure state.churn_without_sources {:.2} percent",
+        churn(false)
+    );
     measure_saving();
+}
+
+/// How much more is held after 100,000 pods came and went within an hour of event time than after the first
+/// quarter of them, which is longer than what ended is kept.
+fn churn(has_sources: bool) -> f64 {
+    let region = Region::new(super::ALLOCATOR);
+    let (mut index, mut engine) = (Index::new(), Engine::new(EngineConfig::default()));
+    let mut early = 0.0;
+    for number in 0..CHURN_COUNT {
+        let second = i64::from(number) * 3_600 / i64::from(CHURN_COUNT);
+        let now = EventTime::from_seconds(second, 0);
+        if let Some(gone) = number.checked_sub(CHURN_LIVING) {
+            index.delete(&subject(gone).pod, now);
+        }
+        let subject = subject(number);
+        let address = churning_address(number);
+        let run = format!("agents/{}", number % CHURN_LIVING);
+        let membership = Membership {
+            run: Some(RunKey::from(run.as_str())),
+            workload: Workload::Standard,
+        };
+        index.enroll(&subject.pod, Some(membership));
+        index.apply(churning_pod(subject.pod, number, address, now), now);
+        if has_sources {
+            let contact = Signal::Flow(Flow {
+                time: now,
+                source: address,
+                ..flow(u64::from(number), churning_address(number ^ 1), 443)
+            });
+            let taken = take_signal(&mut engine, &index, 0, &contact, |_| false);
+            assert!(taken.is_ok(), "the pod is known");
+            if number.is_multiple_of(CHURN_COUNT / 120) {
+                forget_gone(&mut engine, &mut index, now);
+            }
+        }
+        if number == CHURN_COUNT / 4 {
+            early = held(&region);
+        }
+    }
+    100.0 * (held(&region) / early - 1.0)
+}
+
+fn churning_address(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(0x0a40_0000 | number))
+}
+
+fn churning_pod(key: PodKey, number: u32, address: IpAddr, since: EventTime) -> PodFacts {
+    PodFacts {
+        key,
+        namespace: "agents".to_owned(),
+        name: format!("worker-{number}"),
+        ips: vec![address],
+        host_network: false,
+        node: Some("10.10.21.166".to_owned()),
+        since,
+        ended_at: None,
+        workload: None,
+    }
 }
 
 /// A pod of a cluster in which one in a hundred is as busy as can be.
@@ -87,12 +156,18 @@ fn bytes_per_pod(count: u32, fill: impl Fn(&mut Engine, u32)) -> f64 {
     for pod in 0..count {
         fill(&mut engine, pod);
     }
-    let change = region.change();
-    let held = change
-        .bytes_allocated
-        .saturating_sub(change.bytes_deallocated);
     assert_eq!(engine.pod_count(), usize::try_from(count).unwrap_or(0));
-    super::as_f64(held) / f64::from(count)
+    held(&region) / f64::from(count)
+}
+
+/// Bytes that were allocated in a region and not freed.
+fn held(region: &Region<'_, std::alloc::System>) -> f64 {
+    let change = region.change();
+    super::as_f64(
+        change
+            .bytes_allocated
+            .saturating_sub(change.bytes_deallocated),
+    )
 }
 
 fn subject(pod: u32) -> Subject {

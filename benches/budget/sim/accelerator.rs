@@ -1,18 +1,23 @@
-//! An accelerator that the pods of a group share with a neighbour by time-slicing, as an exporter shows it: each look
-//! names another of them as its owner, with figures of the neighbour's miner. Called by `group`.
+//! Accelerators that the pods of a group share with a neighbour by time-slicing, one on each node, as an exporter shows
+//! them: each look names another of the pods there as the owner, with figures of the neighbour's miner. Where the node
+//! declares that its accelerators are shared, the exporter names the same one all the time. Called by `group`.
 //!
-//! The texts go through the product's own reader, which must recognise that the figures are nobody's.
+//! The texts go through the product's own reader, which must recognise that the figures are nobody's, and declarations
+//! through the index.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use yellowjack::testing::model::{Neighbour, Signal};
 use yellowjack::testing::signals::decode::{MetricsFormat, MetricsReader};
 
+use super::group::Plan;
 use super::pod::Pod;
 use super::tape::{DAY, Event, Fate, HOUR, Load, MINUTE, Target, Word, event_time};
 
 /// An experiment tracker at an address without a name, which keeps its connection for hours.
 const TRACKER: Target = Target::tcp(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 8_080);
+
+/// The number by which the neighbour is called, which no pod of a run has.
+const NEIGHBOUR: usize = 1_000_000;
 
 /// What looks like a miner's session beside the accelerator's figures.
 pub fn track(pod: &mut Pod) {
@@ -25,38 +30,54 @@ pub fn track(pod: &mut Pod) {
     }
 }
 
-/// What an exporter's texts make of the pods with these numbers, a look a minute.
-pub fn looks(pod_count: usize, day_count: usize) -> Vec<Event> {
-    let mut reader = MetricsReader::new(MetricsFormat::Dcgm);
-    let days = i64::try_from(day_count).unwrap_or(1);
+/// What the exporters' texts make of the pods, a look a minute.
+pub fn looks(plan: &Plan) -> Vec<Event> {
     let mut events = Vec::new();
-    let mut at = HOUR;
-    // The last one is the neighbour, of another run.
-    for owner in (0..=pod_count).cycle() {
-        if at >= days.saturating_mul(DAY) {
-            break;
-        }
-        let read = reader.read(text(owner, at).as_bytes(), event_time(at));
-        for sample in read.withdrawn.into_iter().chain(read.samples) {
-            let Some(pod) = sample.name.parse().ok().filter(|pod| *pod < pod_count) else {
-                continue;
-            };
-            events.push(Event {
-                arrival: at,
-                pod,
-                neighbour: Neighbour::Stranger,
-                word: Word::Signal(Signal::Sample(sample.sample)),
-            });
-        }
-        at = at.saturating_add(MINUTE);
+    for node in 0..plan.cluster.nodes.len() {
+        looks_at(plan, node, &mut events);
     }
     events
 }
 
+fn looks_at(plan: &Plan, node: usize, events: &mut Vec<Event>) {
+    let here = plan.nodes.iter().enumerate();
+    let here = here.filter(|(_, of_pod)| **of_pod == node);
+    let mut owners: Vec<usize> = here.map(|(index, _)| plan.first_pod + index).collect();
+    if owners.is_empty() {
+        return;
+    }
+    let declares = plan.cluster.nodes.get(node);
+    if declares.is_some_and(|node| node.declares_sharing) {
+        owners.truncate(1);
+    } else {
+        owners.push(NEIGHBOUR);
+    }
+    let mut reader = MetricsReader::new(MetricsFormat::Dcgm);
+    let days = i64::try_from(plan.day_count).unwrap_or(1);
+    let mut at = HOUR;
+    for owner in owners.iter().cycle() {
+        if at >= days.saturating_mul(DAY) {
+            break;
+        }
+        let read = reader.read(text(node, *owner, at).as_bytes(), event_time(at));
+        for sample in read.withdrawn.into_iter().chain(read.samples) {
+            let pod = sample.name.parse().ok();
+            if let Some(pod) = pod.filter(|pod| *pod != NEIGHBOUR) {
+                events.push(Event {
+                    arrival: at,
+                    pod,
+                    word: Word::Sample(Box::new(sample)),
+                });
+            }
+        }
+        at = at.saturating_add(MINUTE);
+    }
+}
+
 /// A pod is called by its number.
-fn text(owner: usize, at: i64) -> String {
+fn text(node: usize, owner: usize, at: i64) -> String {
     let watts = 68 + (at / MINUTE) % 2;
-    let labels = format!("UUID=\"GPU-1\",namespace=\"runs\",pod=\"{owner}\"");
+    let labels = format!("UUID=\"GPU-{node}\",namespace=\"runs\",pod=\"{owner}\"");
     [
         ("DCGM_FI_DEV_GPU_UTIL", 99.0),
         ("DCGM_FI_PROF_SM_ACTIVE", 0.97),

@@ -3,18 +3,19 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::cluster::Cell;
 use super::group::{Origin, Plan};
 use super::honest::Profile;
 use super::judge::{Said, judge};
 use super::part::beside;
 use super::pod::{Pod, in_range};
-use super::tape::{Answers, DAY, Event, Fate, HOUR, Load, MINUTE, SECOND, Target, Word};
+use super::tape::{DAY, Event, Fate, HOUR, Load, MINUTE, SECOND, Target, Word};
 
 /// Longest that an attack lasts, and the most contacts it makes.
 const LASTS_MAX: i64 = 3 * DAY;
 const CONTACTS_MAX: i64 = 4_000;
 /// Pods that share the work in `Manner::Spread`.
-const SPREAD_POD_COUNT: usize = 16;
+pub const SPREAD_POD_COUNT: usize = 16;
 
 /// How fast an attacker goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,9 +122,9 @@ pub struct Result {
 
 /// Plays one attack from a seed.
 pub fn run(attack: Attack, origin: Origin) -> Result {
-    let plan = plan(attack, origin);
-    let events = plan.play(&[], |pod| extend(pod, attack));
-    weigh(&events, &judge(&plan, &events))
+    let cell = Cell::of(vec![plan(attack, origin)]);
+    let events = cell.play(&[], |_, pod| extend(pod, attack));
+    weigh(&events, &judge(&cell, &events))
 }
 
 /// Plays so many attacks of one kind; what comes of them does not depend on the threads.
@@ -158,16 +159,17 @@ fn plan(attack: Attack, origin: Origin) -> Plan {
     plan.day_count = if attack.pace.gap() < MINUTE / 2 { 1 } else { 3 };
     plan.is_declared_crawler = false;
     // Where nothing is seen of answers, nobody is quarantined for what failed.
-    plan.view.answers = Answers::Seen;
+    plan.cluster.see_answers();
     plan.shares_accelerator = false;
     if attack.manner == Manner::Hidden {
-        plan.view.shows_dns = false;
-        plan.view.shows_tls = false;
+        plan.cluster.shows_dns = false;
+        plan.cluster.shows_tls = false;
     }
     plan
 }
 
-fn extend(pod: &mut Pod, attack: Attack) {
+/// Adds the attack to a pod's work.
+pub fn extend(pod: &mut Pod, attack: Attack) {
     let gap = attack.pace.gap();
     let is_spread = attack.manner == Manner::Spread;
     let (sharers, turn) = if is_spread {

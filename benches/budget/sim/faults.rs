@@ -1,7 +1,7 @@
 //! What a log does to its records before anybody reads them: loss, doubles, another order, a clock
 //! that jumps, an old part read again. Called by the bench and by the tests.
 
-use yellowjack::testing::model::{Neighbour, Signal};
+use yellowjack::testing::model::Signal;
 
 use super::random::Random;
 use super::tape::{Event, HOUR, MINUTE, SECOND, Word};
@@ -33,10 +33,10 @@ impl Fault {
     /// The records as they would come with this fault.
     pub fn apply(self, mut events: Vec<Event>, random: &mut Random) -> Vec<Event> {
         match self {
-            Self::Loss => lose(&mut events, random),
+            Self::Loss => lose(&mut events, |_| true, random),
             Self::Doubles => double(&mut events, random),
             Self::Disorder => {
-                for event in &mut events {
+                for event in events.iter_mut().filter(|event| event.is_record()) {
                     event.arrival += random.between(0, 20 * SECOND);
                 }
             }
@@ -52,7 +52,8 @@ fn end(events: &[Event]) -> i64 {
     events.last().map_or(0, |event| event.arrival)
 }
 
-fn lose(events: &mut Vec<Event>, random: &mut Random) {
+/// Loses records of the pods that are meant.
+pub fn lose(events: &mut Vec<Event>, is_meant: impl Fn(usize) -> bool, random: &mut Random) {
     let end = end(events);
     let mut from = random.gap(HOUR);
     while from < end {
@@ -60,7 +61,10 @@ fn lose(events: &mut Vec<Event>, random: &mut Random) {
         let share = random.real(0.5, 0.95);
         let mut lost = std::collections::BTreeMap::<usize, u64>::new();
         events.retain(|event| {
-            let is_lost = (from..until).contains(&event.arrival) && random.chance(share);
+            let is_lost = (from..until).contains(&event.arrival)
+                && event.is_record()
+                && is_meant(event.pod)
+                && random.chance(share);
             if is_lost {
                 *lost.entry(event.pod).or_default() += 1;
             }
@@ -72,7 +76,6 @@ fn lose(events: &mut Vec<Event>, random: &mut Random) {
             events.push(Event {
                 arrival: until,
                 pod,
-                neighbour: Neighbour::Stranger,
                 word,
             });
         }
@@ -83,7 +86,7 @@ fn lose(events: &mut Vec<Event>, random: &mut Random) {
 fn double(events: &mut Vec<Event>, random: &mut Random) {
     let doubles: Vec<Event> = events
         .iter()
-        .filter(|_| random.chance(0.2))
+        .filter(|event| event.is_record() && random.chance(0.2))
         .cloned()
         .collect();
     for mut event in doubles {
@@ -128,7 +131,7 @@ fn repeat(events: &mut Vec<Event>, random: &mut Random) {
         let again = random.between(from, end).max(from + HOUR);
         let old: Vec<Event> = events
             .iter()
-            .filter(|event| (from..from + HOUR).contains(&event.arrival))
+            .filter(|event| event.is_record() && (from..from + HOUR).contains(&event.arrival))
             .cloned()
             .collect();
         for (n, mut event) in old.into_iter().enumerate() {

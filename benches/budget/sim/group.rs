@@ -1,19 +1,17 @@
-//! A group: the pods of one run on their nodes, with the outages that hit them, and all their
-//! records in the order in which a reader gets them. Made from a seed; called by `part` and `attack`.
+//! A group: the pods of one run on their nodes, with the outages that hit them, and what happens to
+//! them. Made from a seed; called by `cluster` and `attack`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::accelerator;
+use super::cluster::{Cluster, NODE_NUMBERS, Node};
 use super::honest::Profile;
 use super::pod::{Pod, V6};
 use super::random::Random;
-use super::tape::{Answers, Broken, DAY, Event, HOUR, Log, MINUTE, Outage, Tape, View};
-
-/// Nodes of the simulated cluster: 5,000 pods at some 50 each.
-const NODE_COUNT: usize = 100;
+use super::tape::{Answers, Broken, DAY, Event, HOUR, MINUTE, Outage, Tape, View};
 
 /// What names a group: the same numbers give the same group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     pub seed: u64,
     pub part: u64,
@@ -33,13 +31,16 @@ pub struct Plan {
     pub profile: Profile,
     pub pod_count: usize,
     pub day_count: usize,
-    pub view: View,
+    /// The cluster that it is in.
+    pub cluster: Cluster,
+    /// Number of its first pod in the cluster.
+    pub first_pod: usize,
     pub v6: V6,
     /// Whether its owner declared it a crawler.
     pub is_declared_crawler: bool,
     /// Whether its pods share an accelerator with a neighbour that mines.
     pub shares_accelerator: bool,
-    /// Node of each pod.
+    /// Node of each pod, among those of the cluster.
     pub nodes: Vec<usize>,
 }
 
@@ -55,11 +56,8 @@ impl Plan {
     /// A group of this profile and size; the rest is drawn.
     pub fn of(origin: Origin, profile: Profile, pod_count: usize) -> Self {
         let mut random = origin.random(2);
-        let log = *random.pick(&Log::ALL).unwrap_or(&Log::Zeek);
-        let answers = answers(origin, log);
-        // More than a third of all logs show no name: NFLOG and VPC logs never do.
-        let shows_dns = log != Log::Conntrack && random.chance(0.8) || random.chance(0.2);
-        let shows_tls = log == Log::Zeek && random.chance(0.8);
+        let cluster = Cluster::draw(origin);
+        let last_node = cluster.nodes.len().saturating_sub(1);
         let day_count = if random.chance(0.1) { 7 } else { 1 };
         let v6 = match (profile, random.count(0, 9)) {
             (Profile::BrokenV6, 0..=4) => V6::BrokenEyeballs,
@@ -72,19 +70,12 @@ impl Plan {
             profile,
             pod_count,
             day_count,
-            view: View {
-                log,
-                answers,
-                // What comes back is what names are learned from.
-                shows_dns: shows_dns && answers == Answers::Seen,
-                shows_tls,
-            },
+            cluster,
+            first_pod: 0,
             v6,
             is_declared_crawler: profile == Profile::Crawler && random.chance(0.5),
             shares_accelerator: origin.random(5).chance(0.1),
-            nodes: (0..pod_count)
-                .map(|_| random.count(0, NODE_COUNT - 1))
-                .collect(),
+            nodes: (0..pod_count).map(|_| random.count(0, last_node)).collect(),
         }
     }
 
@@ -93,17 +84,41 @@ impl Plan {
         self.pod_count.saturating_mul(self.day_count)
     }
 
-    /// The pods' own addresses: groups share none within a part of 65,536 pods.
+    /// The node of a pod.
+    pub fn node(&self, index: usize) -> Option<&Node> {
+        self.cluster.nodes.get(*self.nodes.get(index)?)
+    }
+
+    /// What the log shows of a pod.
+    pub fn view(&self, index: usize) -> View {
+        let Cluster {
+            log,
+            shows_dns,
+            shows_tls,
+            ..
+        } = self.cluster;
+        let answers = self.node(index).map_or(Answers::Seen, |node| node.answers);
+        View {
+            log,
+            answers,
+            // What comes back is what names are learned from.
+            shows_dns: shows_dns && answers == Answers::Seen,
+            shows_tls,
+        }
+    }
+
+    /// The address of a pod by its number in the cluster.
     pub fn address(pod: usize) -> IpAddr {
         let [.., high, low] = pod.to_be_bytes();
         IpAddr::V4(Ipv4Addr::new(10, 244, high, low))
     }
 
-    /// Plays the honest lives of all pods, and has `extend` add to each.
+    /// Plays the honest lives of all pods, and has `extend` add to each. In no order.
     pub fn play(&self, outages: &[Outage], mut extend: impl FnMut(&mut Pod)) -> Vec<Event> {
         let mut events = Vec::new();
         for index in 0..self.pod_count {
             let mut pod = self.pod(index, outages);
+            pod.tape.live(pod.start, pod.end);
             self.profile.play(&mut pod);
             if self.shares_accelerator {
                 accelerator::track(&mut pod);
@@ -112,52 +127,36 @@ impl Plan {
             events.append(&mut pod.tape.events);
         }
         if self.shares_accelerator {
-            events.append(&mut accelerator::looks(self.pod_count, self.day_count));
+            events.append(&mut accelerator::looks(self));
         }
-        events.sort_by_key(|event| event.arrival);
         events
     }
 
     fn pod(&self, index: usize, outages: &[Outage]) -> Pod {
-        let node = self.nodes.get(index).copied();
+        let node = self.node(index).map(|node| node.number);
         let hits = |outage: &&Outage| outage.node.is_none() || outage.node == node;
         let outages = outages.iter().filter(hits).copied().collect();
         let purpose = 1_000_u64.saturating_add(u64::try_from(index).unwrap_or_default());
         let mut random = self.origin.random(purpose);
         let start = random.between(0, HOUR);
-        let siblings: Vec<IpAddr> = (0..self.pod_count).map(Self::address).collect();
+        let pods = self.first_pod..self.first_pod.saturating_add(self.pod_count);
         let days = i64::try_from(self.day_count).unwrap_or(1);
+        let number = self.first_pod.saturating_add(index);
         Pod {
             tape: Tape::new(
                 random,
-                self.view,
-                index,
-                Self::address(index),
+                self.view(index),
+                number,
+                Self::address(number),
                 outages,
-                siblings.clone(),
             ),
             index,
             start,
             end: days.saturating_mul(DAY),
             v6: self.v6,
             group: self.origin.random(3),
-            siblings,
+            siblings: pods.map(Self::address).collect(),
         }
-    }
-}
-
-/// Of the logs that can be set up so, a third show no answers. Drawn by itself, so that what else is
-/// drawn stays what it was.
-fn answers(origin: Origin, log: Log) -> Answers {
-    let mut random = origin.random(4);
-    let blind = [Answers::VerdictsOnly, Answers::DropsOnly, Answers::OneSided];
-    let possible: Vec<_> = blind
-        .into_iter()
-        .filter(|answers| answers.are_possible_in(log))
-        .collect();
-    match random.pick(&possible) {
-        Some(answers) if random.chance(0.33) => *answers,
-        _ => Answers::Seen,
     }
 }
 
@@ -182,7 +181,7 @@ pub fn outages(seed: u64, part: u64) -> Vec<Outage> {
         draw(Broken::Dns, None, 0.5);
         draw(Broken::Egress, None, 0.3);
         for step in 0..2 {
-            let node = (part_node(part, day).saturating_add(step * 37)) % NODE_COUNT;
+            let node = (part_node(part, day).saturating_add(step * 37)) % NODE_NUMBERS;
             draw(Broken::Everything, Some(node), 1.0);
         }
     }
@@ -190,6 +189,6 @@ pub fn outages(seed: u64, part: u64) -> Vec<Outage> {
 }
 
 fn part_node(part: u64, day: i64) -> usize {
-    let node = Random::of(&[part, day.unsigned_abs()]).count(0, NODE_COUNT - 1);
-    node % NODE_COUNT
+    let node = Random::of(&[part, day.unsigned_abs()]).count(0, NODE_NUMBERS - 1);
+    node % NODE_NUMBERS
 }

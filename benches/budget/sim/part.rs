@@ -1,5 +1,5 @@
-//! A part: a cluster of some thousand pods for a day (a tenth of its runs for a week), small enough
-//! for CI. Its groups run beside each other; what they come to does not depend on how many threads
+//! A part: clusters with some thousand pods for a day (a tenth of the runs for a week), small enough
+//! for CI. The clusters run beside each other; what they come to does not depend on how many threads
 //! there are. Called by the bench and by the tests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use yellowjack::testing::respond::{Breaker, BreakerLimits};
 
-use super::group::{Origin, Plan, outages};
+use super::cluster::Cell;
+use super::group::{Origin, outages};
 use super::judge::judge;
 use super::tally::Tally;
-use super::tape::{Outage, Word, event_time};
+use super::tape::{Outage, event_time};
 
 /// How much to simulate.
 #[derive(Clone, Copy, Debug)]
@@ -23,40 +24,40 @@ pub struct Size {
     pub threads: usize,
 }
 
-/// The groups of a part.
-pub fn plans(size: Size) -> Vec<Plan> {
-    let mut plans = Vec::new();
+/// The clusters of a part.
+pub fn cells(size: Size) -> Vec<Cell> {
+    let mut cells = Vec::new();
     let mut pod_days = 0;
     let mut group = 0;
     while pod_days < size.pod_days {
-        let origin = Origin {
+        let cell = Cell::draw(Origin {
             seed: size.seed,
             part: size.part,
             group,
-        };
-        let plan = Plan::draw(origin);
-        pod_days += plan.pod_day_count();
-        plans.push(plan);
-        group += 1;
+        });
+        for plan in &cell.plans {
+            pod_days += plan.pod_day_count();
+            group += 1;
+        }
+        cells.push(cell);
     }
-    plans
+    cells
 }
 
 /// Simulates a part.
 pub fn run(size: Size) -> Tally {
-    let plans = plans(size);
+    let cells = cells(size);
     let outages = outages(size.seed, size.part);
     let mut tally = Tally::default();
-    let count = u64::try_from(plans.len()).unwrap_or(u64::MAX);
-    let groups = beside(count, size.threads, |index| {
-        let plan = usize::try_from(index).ok().and_then(|i| plans.get(i));
-        plan.map(|plan| run_group(plan, &outages))
+    let count = u64::try_from(cells.len()).unwrap_or(u64::MAX);
+    let done = beside(count, size.threads, |index| {
+        let cell = usize::try_from(index).ok().and_then(|i| cells.get(i));
+        cell.map(|cell| run_cell(cell, &outages))
     });
-    for group in groups.into_iter().flatten() {
-        tally.add(group);
+    for cell in done.into_iter().flatten() {
+        tally.add(cell);
     }
-    let pod_count = plans.iter().map(|plan| plan.pod_count).sum();
-    trip(&mut tally, &plans, pod_count);
+    trip(&mut tally, cells.iter().map(Cell::pod_count).sum());
     tally
 }
 
@@ -84,17 +85,14 @@ pub fn beside<T: Send>(count: u64, threads: usize, work: impl Fn(u64) -> T + Syn
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Simulates one group.
-pub fn run_group(plan: &Plan, outages: &[Outage]) -> Tally {
-    let events = plan.play(outages, |_| {});
-    let signals = events
-        .iter()
-        .filter(|event| matches!(event.word, Word::Signal(_)));
-    Tally::of(plan, outages, signals.count(), &judge(plan, &events))
+/// Simulates one cluster.
+pub fn run_cell(cell: &Cell, outages: &[Outage]) -> Tally {
+    let events = cell.play(outages, |_, _| {});
+    Tally::of(cell, outages, &events, &judge(cell, &events))
 }
 
 /// Asks the circuit breaker, in the order of time, which quarantines it would have let through.
-fn trip(tally: &mut Tally, plans: &[Plan], pod_count: usize) {
+fn trip(tally: &mut Tally, pod_count: usize) {
     tally
         .quarantines
         .sort_by_key(|q| (q.at, q.origin.group, q.pod));
@@ -110,11 +108,7 @@ fn trip(tally: &mut Tally, plans: &[Plan], pod_count: usize) {
         let crossed = times.iter().take(n + 1).copied();
         let breaker = Breaker::at(now, crossed, pod_count, BreakerLimits::default());
         quarantine.acted = !breaker.is_open();
-        let plan = plans
-            .iter()
-            .find(|plan| plan.origin == quarantine.origin)
-            .map(|plan| (plan.profile, plan.view.shows_dns));
-        if let Some(row) = plan.and_then(|stratum| tally.rows.get_mut(&stratum)) {
+        if let Some(row) = tally.rows.get_mut(&quarantine.stratum) {
             row.acted += usize::from(quarantine.acted);
         }
     }

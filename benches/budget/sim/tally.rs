@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cluster::Cell;
 use super::group::{Origin, Plan};
 use super::honest::Profile;
 use super::judge::Said;
-use super::tape::{Answers, MINUTE, Outage};
+use super::tape::{Answers, Event, MINUTE, Outage};
 
 /// Counts of one stratum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,10 @@ pub struct Row {
     pub pod_days: usize,
     /// Of those, pod-days whose log shows no answers.
     pub blind_pod_days: usize,
+    /// Of all, pod-days of runs with pods on several nodes.
+    pub spread_pod_days: usize,
+    /// Of all, pod-days on nodes with an agent.
+    pub agent_pod_days: usize,
     /// Of all, pod-days beside a miner on the same accelerator.
     pub shared_pod_days: usize,
     /// Pods that the engine would quarantine.
@@ -31,6 +36,8 @@ impl Row {
     pub fn add(&mut self, other: &Self) {
         self.pod_days += other.pod_days;
         self.blind_pod_days += other.blind_pod_days;
+        self.spread_pod_days += other.spread_pod_days;
+        self.agent_pod_days += other.agent_pod_days;
         self.shared_pod_days += other.shared_pod_days;
         self.quarantines += other.quarantines;
         self.acted += other.acted;
@@ -47,7 +54,8 @@ pub type Stratum = (Profile, bool);
 #[derive(Clone, Debug)]
 pub struct FalseQuarantine {
     pub origin: Origin,
-    pub profile: Profile,
+    pub stratum: Stratum,
+    /// Its number in the group.
     pub pod: usize,
     pub at: i64,
     pub summary: String,
@@ -57,7 +65,31 @@ pub struct FalseQuarantine {
     pub in_outage: bool,
 }
 
-/// What a group or a part came to.
+fn stratum_of(plan: &Plan, index: usize) -> Stratum {
+    (plan.profile, plan.view(index).shows_dns)
+}
+
+impl FalseQuarantine {
+    fn of(plan: &Plan, index: usize, outages: &[Outage], word: &Said) -> Self {
+        let node = plan.node(index).map(|node| node.number);
+        let is_hit = |outage: &Outage| {
+            let is_here = outage.node.is_none() || outage.node == node;
+            // Conntrack tells silence after two minutes.
+            is_here && (outage.from..outage.until + 3 * MINUTE).contains(&word.at)
+        };
+        Self {
+            origin: plan.origin,
+            stratum: stratum_of(plan, index),
+            pod: index,
+            at: word.at,
+            summary: word.finding.evidence.summary.to_string(),
+            acted: true,
+            in_outage: outages.iter().any(is_hit),
+        }
+    }
+}
+
+/// What a cluster or a part came to.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub rows: BTreeMap<Stratum, Row>,
@@ -65,41 +97,46 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// One group's. Whether the breaker lets a quarantine through is not known yet.
-    pub fn of(plan: &Plan, outages: &[Outage], record_count: usize, said: &[Said]) -> Self {
+    /// One cluster's. Whether the breaker lets a quarantine through is not known yet.
+    pub fn of(cell: &Cell, outages: &[Outage], events: &[Event], said: &[Said]) -> Self {
         let mut tally = Self::default();
-        let mut quarantined = BTreeSet::new();
-        for word in said.iter().filter(|word| word.is_quarantine()) {
-            if quarantined.insert(word.pod) {
-                tally.quarantines.push(FalseQuarantine {
-                    origin: plan.origin,
-                    profile: plan.profile,
-                    pod: word.pod,
-                    at: word.at,
-                    summary: word.finding.evidence.summary.to_string(),
-                    acted: true,
-                    in_outage: outages.iter().any(|outage| {
-                        let node = plan.nodes.get(word.pod).copied();
-                        let is_hit = outage.node.is_none() || outage.node == node;
-                        // Conntrack tells silence after two minutes.
-                        is_hit && (outage.from..outage.until + 3 * MINUTE).contains(&word.at)
-                    }),
-                });
+        let mut records = vec![0; cell.pod_count()];
+        for event in events.iter().filter(|event| event.is_record()) {
+            if let Some(count) = records.get_mut(event.pod) {
+                *count += 1;
             }
         }
+        let mut first_said: BTreeMap<usize, &Said> = BTreeMap::new();
+        for word in said.iter().filter(|word| word.is_quarantine()) {
+            first_said.entry(word.pod).or_insert(word);
+        }
         let alerted: BTreeSet<usize> = said.iter().map(|word| word.pod).collect();
-        let if_so = |is_so: bool| if is_so { plan.pod_day_count() } else { 0 };
-        let row = Row {
-            pod_days: plan.pod_day_count(),
-            blind_pod_days: if_so(plan.view.answers != Answers::Seen),
-            shared_pod_days: if_so(plan.shares_accelerator),
-            quarantines: quarantined.len(),
-            acted: 0,
-            in_outage: tally.quarantines.iter().filter(|q| q.in_outage).count(),
-            alerted: alerted.difference(&quarantined).count(),
-            records: record_count,
-        };
-        tally.rows.insert((plan.profile, plan.view.shows_dns), row);
+        for ((number, (plan, index)), records) in cell.pods().enumerate().zip(records) {
+            let quarantine = first_said
+                .get(&number)
+                .map(|word| FalseQuarantine::of(plan, index, outages, word));
+            let days = plan.day_count;
+            let if_so = |is_so: bool| if is_so { days } else { 0 };
+            let is_spread = plan
+                .nodes
+                .iter()
+                .any(|node| Some(node) != plan.nodes.first());
+            let row = Row {
+                pod_days: days,
+                blind_pod_days: if_so(plan.view(index).answers != Answers::Seen),
+                spread_pod_days: if_so(is_spread),
+                agent_pod_days: if_so(cell.cluster.has_agents),
+                shared_pod_days: if_so(plan.shares_accelerator),
+                quarantines: usize::from(quarantine.is_some()),
+                acted: 0,
+                in_outage: usize::from(quarantine.as_ref().is_some_and(|q| q.in_outage)),
+                alerted: usize::from(quarantine.is_none() && alerted.contains(&number)),
+                records,
+            };
+            let stratum = stratum_of(plan, index);
+            tally.rows.entry(stratum).or_default().add(&row);
+            tally.quarantines.extend(quarantine);
+        }
         tally
     }
 

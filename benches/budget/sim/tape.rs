@@ -6,12 +6,12 @@
 //! since the start of the simulated day.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use yellowjack::testing::model::{
-    DnsQuery, EventTime, Flow, Neighbour, Outcome, Signal, TlsName, Transport, Volume,
+    DnsQuery, EventTime, Flow, Outcome, Signal, TlsName, Transport, Volume,
 };
+use yellowjack::testing::signals::decode::PodSample;
 
 use super::random::Random;
 
@@ -31,28 +31,44 @@ pub const fn event_time(at: i64) -> EventTime {
     EventTime::from_seconds(START_S, 0).plus_micros(at)
 }
 
-/// A record, and when the log's reader gets it.
+/// What reaches the operator, and when.
 #[derive(Clone, Debug)]
 pub struct Event {
     pub arrival: i64,
-    /// Number of the pod within its group.
+    /// Number of the pod within its cluster.
     pub pod: usize,
-    /// Who the target is to the pod, as the cluster's API would tell.
-    pub neighbour: Neighbour,
     pub word: Word,
+}
+
+impl Event {
+    /// Whether it is a record of the log.
+    pub fn is_record(&self) -> bool {
+        matches!(self.word, Word::Signal(_))
+    }
 }
 
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // nearly all are signals
 pub enum Word {
+    /// The pod has its address, from this time on.
+    Started(i64),
+    /// The pod is gone.
+    Ended,
+    /// A pod of somebody else has this address.
+    Came(IpAddr),
+    /// That pod is gone.
+    Left(IpAddr),
+    /// A record of the log.
     Signal(Signal<'static>),
-    /// The producer of the log lost records.
+    /// A sample of node metrics about the pod.
+    Sample(Box<PodSample>),
+    /// The producer of the log on the pod's node lost records.
     Lost(u64),
     /// A contact of the attacker: not in the log, counted by the judge.
     Attack,
 }
 
-/// Which kind of log a group is seen through.
+/// Which kind of log a cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Log {
     /// One record per connection, when it ends, with volumes.
@@ -101,7 +117,7 @@ impl Answers {
     }
 }
 
-/// What the log shows of a group.
+/// What the log shows of a pod.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     pub log: Log,
@@ -191,10 +207,6 @@ pub struct Tape {
     address: IpAddr,
     outages: Vec<Outage>,
     source_port: u16,
-    /// Addresses of all pods of the run.
-    siblings: Vec<IpAddr>,
-    /// Addresses of pods of others that ended, and when.
-    departed: BTreeMap<IpAddr, i64>,
 }
 
 impl Tape {
@@ -205,7 +217,6 @@ impl Tape {
         pod: usize,
         address: IpAddr,
         outages: Vec<Outage>,
-        siblings: Vec<IpAddr>,
     ) -> Self {
         Self {
             events: Vec::new(),
@@ -215,26 +226,24 @@ impl Tape {
             address,
             outages,
             source_port: 32_768,
-            siblings,
-            departed: BTreeMap::new(),
         }
     }
 
-    /// A pod with this address ends; nobody gets its address for a while.
-    pub fn depart(&mut self, host: IpAddr, at: i64) {
-        self.departed.insert(host, at);
+    /// A pod of somebody else has this address for a time; nobody gets it for a while after that.
+    pub fn stay(&mut self, host: IpAddr, from: i64, until: i64) {
+        self.push(from, Word::Came(host));
+        self.push(until, Word::Left(host));
     }
 
-    /// What the operator knows of a target: its siblings, and who ended in the last ten minutes.
-    fn neighbour(&self, at: i64, host: IpAddr) -> Neighbour {
-        let ended = self.departed.get(&host);
-        if self.siblings.contains(&host) {
-            Neighbour::Sibling
-        } else if ended.is_some_and(|ended| (*ended..*ended + 10 * MINUTE).contains(&at)) {
-            Neighbour::Departed
-        } else {
-            Neighbour::Stranger
-        }
+    /// The pod itself is there for a time.
+    pub fn live(&mut self, from: i64, until: i64) {
+        self.push(from.saturating_sub(SECOND), Word::Started(from));
+        self.push(until, Word::Ended);
+    }
+
+    fn push(&mut self, arrival: i64, word: Word) {
+        let pod = self.pod;
+        self.events.push(Event { arrival, pod, word });
     }
 
     /// Whether names resolve at this moment.
@@ -316,29 +325,12 @@ impl Tape {
     }
 
     pub fn write(&mut self, arrival: i64, signal: Signal<'static>) {
-        let neighbour = match &signal {
-            Signal::Flow(flow) if flow.outcome.may_fail() => {
-                let at = flow.time.micros_since(event_time(0));
-                self.neighbour(at, flow.destination)
-            }
-            _ => Neighbour::Stranger,
-        };
-        self.events.push(Event {
-            arrival,
-            pod: self.pod,
-            neighbour,
-            word: Word::Signal(signal),
-        });
+        self.push(arrival, Word::Signal(signal));
     }
 
     /// Marks a contact as the attacker's.
     pub fn mark(&mut self, at: i64) {
-        self.events.push(Event {
-            arrival: at.saturating_sub(1),
-            pod: self.pod,
-            neighbour: Neighbour::Stranger,
-            word: Word::Attack,
-        });
+        self.push(at.saturating_sub(1), Word::Attack);
     }
 
     fn now(&self, at: i64) -> impl Iterator<Item = &Outage> {

@@ -93,7 +93,7 @@ pub fn rollout(pod: &mut Pod) {
         }
         let mut later = at.saturating_add(2 * HOUR);
         for host in &replicas {
-            pod.tape.depart(*host, later);
+            pod.tape.stay(*host, at.saturating_sub(MINUTE), later);
         }
         for host in &replicas {
             let target = Target::tcp(*host, 50_051);
