@@ -55,7 +55,9 @@ pub fn planted(seed: u64, neighbours: u64, threads: usize) -> Vec<(Profile, bool
             plan.cluster.see_answers();
             plans.push(plan);
         }
-        plans.iter_mut().for_each(|plan| plan.day_count = 1);
+        for plan in &mut plans {
+            plan.day_count = 1;
+        }
         let cell = Cell::of(plans);
         let attack = Attack {
             pace: Pace::OnePer34Seconds,
@@ -98,7 +100,7 @@ pub fn wires(seed: u64) -> Vec<Control> {
         wired: convicted(&cell, &events, Wires::default()).len(),
         cut: convicted(&cell, &events, wires).len(),
     };
-    let seen = scan_alone(seed, Answers::Seen);
+    let answered = scan_alone(seed, Answers::Seen);
     let blind = scan_alone(seed, Answers::VerdictsOnly);
     vec![
         both("run", shared_scan(seed, false), without_runs),
@@ -106,10 +108,10 @@ pub fn wires(seed: u64) -> Vec<Control> {
         both("siblings", gang(seed, false), without_runs),
         both("siblings_of_agents", gang(seed, true), without_siblings),
         both("node", loss_elsewhere(seed), without_nodes),
-        both("others", seen.clone(), without_others),
+        both("others", answered.clone(), without_others),
         Control {
             name: "answers",
-            wired: convicted(&seen.0, &seen.1, Wires::default()).len(),
+            wired: convicted(&answered.0, &answered.1, Wires::default()).len(),
             cut: convicted(&blind.0, &blind.1, Wires::default()).len(),
         },
     ]

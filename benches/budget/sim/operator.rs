@@ -37,6 +37,10 @@ const METRICS: u16 = 1_000;
 
 /// What is wired. With all of it, this is what the operator does; without one, a control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a wire that a control cuts alone"
+)]
 pub struct Wires {
     /// Which run a pod belongs to.
     pub runs: bool,
@@ -132,13 +136,11 @@ impl<'a> Operator<'a> {
                 self.tell_siblings(event.pod, now);
             }
             Word::Came(address) => self.come(*address, now),
-            Word::Left(address) => {
-                // An agent knows the pods of its own node alone, and they are on none of these.
-                if !self.cell.cluster.has_agents {
-                    let key = other_key(*address);
-                    if let Some(process) = self.processes.first_mut() {
-                        process.index.delete(&key, now);
-                    }
+            // An agent knows the pods of its own node alone, and they are on none of these.
+            Word::Left(address) if !self.cell.cluster.has_agents => {
+                let key = other_key(*address);
+                if let Some(process) = self.processes.first_mut() {
+                    process.index.delete(&key, now);
                 }
             }
             _ => {}
@@ -397,7 +399,7 @@ fn run(plan: &Plan) -> Option<AgentRun> {
 }
 
 /// A record of a pod that is not of a run: its contact was answered.
-fn answer<'a>(at: i64, transport: Transport, node: Option<&'a str>) -> Signal<'a> {
+fn answer(at: i64, transport: Transport, node: Option<&str>) -> Signal<'_> {
     let address = |last| IpAddr::V4(Ipv4Addr::new(192, 168, 0, last));
     Signal::Flow(Flow {
         time: event_time(at),
