@@ -23,10 +23,11 @@ build: ## Build the yellowjack binary (debug)
 # is an error. `cargo clippy` alone would compile every dependency a second time.
 CHECKED = env RUSTC_WORKSPACE_WRAPPER="$$(rustc --print sysroot)/bin/clippy-driver" CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__
 
-# The tests against the API server that `make test` runs: what the operator does first and most. The rest is all others.
+# The tests against the API server that `make test` runs: what the operator does first and most. The rest is all others
+# but `parity`, which is a step of its own.
 PASS_TARGETS := harness admit guardrails operator upgrade
 PASS_FILTERS := isolate:: release::
-E2E_TARGETS := $(sort $(patsubst e2e/tests/%.rs,%,$(wildcard e2e/tests/*.rs)) $(patsubst e2e/tests/%/main.rs,%,$(wildcard e2e/tests/*/main.rs)))
+E2E_TARGETS := $(filter-out parity,$(sort $(patsubst e2e/tests/%.rs,%,$(wildcard e2e/tests/*.rs)) $(patsubst e2e/tests/%/main.rs,%,$(wildcard e2e/tests/*/main.rs))))
 
 .PHONY: test
 test: ## Check what a change needs: format, lints, unit tests, one pass against a real API server
@@ -86,13 +87,9 @@ mutants: ## Make small changes to FILE, one at a time, and list those that no un
 fuzz: ## Fuzz each decoder for FUZZ_SECONDS (60); a failing input stays in fuzz/failures
 	$(CARGO) run --locked --profile fuzz -p yellowjack-fuzz --bin fuzz
 
-# All tests against the API server but `parity`, which is a step of its own.
-E2E_TESTS = $(filter-out parity,$(patsubst e2e/tests/%.rs,%,$(wildcard e2e/tests/*.rs)) \
-	$(patsubst e2e/tests/%/main.rs,%,$(wildcard e2e/tests/*/main.rs)))
-
 .PHONY: e2e-api
 e2e-api: build cluster ## Run the tests against a real API server (package yellowjack-e2e), but for those of parity
-	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e --lib --bins $(addprefix --test ,$(E2E_TESTS))
+	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e --lib --bins $(E2E_TARGETS:%=--test %)
 
 .PHONY: e2e-pass
 e2e-pass: build cluster ## Run the part of these tests that `make test` has
@@ -101,7 +98,7 @@ e2e-pass: build cluster ## Run the part of these tests that `make test` has
 
 .PHONY: e2e-rest
 e2e-rest: build cluster ## Run these tests without the part that `make test` has
-	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e $(patsubst %,--test %,$(filter-out parity response $(PASS_TARGETS),$(E2E_TARGETS)))
+	$(CARGO) test --locked --no-fail-fast -p yellowjack-e2e $(patsubst %,--test %,$(filter-out response $(PASS_TARGETS),$(E2E_TARGETS)))
 	$(CARGO) test --locked -p yellowjack-e2e --test response -- $(PASS_FILTERS:%=--skip %)
 
 .PHONY: parity

@@ -299,17 +299,12 @@ impl Index {
         }
     }
 
-    /// Forgets what ended longer ago than lines can be late.
+    /// Forgets what ended longer ago than lines can be late: pods, and siblings on other nodes.
     pub fn expire(&mut self, now: EventTime) {
         let line = now.plus_micros(-limits::POD_RETENTION_SECONDS * 1_000_000);
         while self.ended.first().is_some_and(|(ended, _)| *ended < line) {
             self.forget_longest_ended();
         }
-    }
-
-    /// [`Self::expire`], and the same for siblings on other nodes; for every so often.
-    pub fn sweep(&mut self, now: EventTime) {
-        self.expire(now);
         self.siblings.expire(now);
     }
 

@@ -368,6 +368,13 @@ async fn a_node_agent_writes_evidence_of_its_own_node_alone() -> anyhow::Result<
         let words = "an agent writes evidence of its own node alone";
         let (mine, theirs) = (evidence("node-1", "mine"), evidence("node-2", "seen"));
         let forged = evidence("node-2", "nothing");
+        // As an older version writes it, and with both names.
+        let former = |node: &str, observer: &str| {
+            let mut entry = evidence(node, "former");
+            entry["observer"] = json!(observer);
+            entry["node"] = json!(node);
+            entry
+        };
         for (what, client, entries) in [
             ("another's entry changed", &bound, vec![forged]),
             ("another's entry removed", &bound, vec![mine.clone()]),
@@ -375,6 +382,16 @@ async fn a_node_agent_writes_evidence_of_its_own_node_alone() -> anyhow::Result<
                 "a third one's entry",
                 &bound,
                 vec![theirs.clone(), evidence("node-3", "invented")],
+            ),
+            (
+                "a third one's entry under the former name",
+                &bound,
+                vec![theirs.clone(), former("node-3", "")],
+            ),
+            (
+                "an entry with its own observer and another's former name",
+                &bound,
+                vec![theirs.clone(), former("node-3", "node-1")],
             ),
             (
                 "a token of no pod",
@@ -394,7 +411,7 @@ async fn a_node_agent_writes_evidence_of_its_own_node_alone() -> anyhow::Result<
             async || patch::<Incident>(&bound, &env, "inc-1", &word()).await,
         )
         .await?;
-        let change = json!({ "spec": { "evidence": [theirs, mine] } });
+        let change = json!({ "spec": { "evidence": [theirs, mine, former("node-1", "")] } });
         patch::<Incident>(&bound, &env, "inc-1", &change).await?;
         yellowjack_e2e::delete_pod(&env.client, NAMESPACE, &name).await
     })

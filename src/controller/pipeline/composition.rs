@@ -75,7 +75,7 @@ pub fn take_sample(
 
 /// Drops what the index and the engine know of pods that ended longer ago than lines can be late.
 pub fn forget_gone(engine: &mut Engine, index: &mut Index, now: EventTime) {
-    index.sweep(now);
+    index.expire(now);
     engine.retain(|pod| index.pod(pod).is_some());
 }
 

@@ -528,13 +528,13 @@ fn pods_of_a_run_on_other_nodes_are_siblings_while_they_are_in_its_list_and_have
     assert_eq!(at("10.0.1.1", 300), Neighbour::Departed);
     let late = 200 + limits::POD_RETENTION_SECONDS;
     assert_eq!(at("10.0.1.1", late + 1), Neighbour::Stranger);
-    index.sweep(t(late + 1));
+    index.expire(t(late + 1));
     let at = |address, seconds| who(&index, address, seconds, "run");
     assert_eq!(at("10.0.1.1", 199), Neighbour::Stranger, "it is forgotten");
     assert_eq!(at("10.0.1.2", late), Neighbour::Sibling);
     // The run has no pods here any more.
     index.set_siblings(&run, [], true, t(late));
-    index.sweep(t(2 * late));
+    index.expire(t(2 * late));
     assert!(!index.has_siblings(&run));
 }
 
