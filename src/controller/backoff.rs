@@ -1,5 +1,6 @@
-//! Failures in a row by object, and how long each waits for its next attempt: from 1 s to
-//! [`limits::RETRY_WAIT_MAX_S`].
+//! Exponential backoff per object, from 1 s to [`limits::RETRY_WAIT_MAX_S`].
+//!
+//! Used by the reconcilers in `controller` and `respond`.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -10,10 +11,10 @@ use parking_lot::Mutex;
 use crate::limits;
 use crate::model::backoff;
 
-/// The wait after the first failure.
+/// Wait after the first failure.
 const MIN: Duration = Duration::from_secs(1);
 
-/// Failures in a row by object. Holds the objects that fail, which the API server holds too.
+/// Consecutive failures per object. Bounded by the failing objects that the API server holds.
 pub struct Attempts<K> {
     failures: Mutex<HashMap<K, u32>>,
     random: RandomState,
@@ -29,7 +30,7 @@ impl<K> Default for Attempts<K> {
 }
 
 impl<K: Eq + Hash + Clone> Attempts<K> {
-    /// The object failed once more; how long to wait.
+    /// Records another failure; returns the wait before the next attempt.
     pub fn failed(&self, object: &K) -> Duration {
         let mut failures = self.failures.lock();
         let count = failures.entry(object.clone()).or_insert(0);
@@ -45,7 +46,7 @@ impl<K: Eq + Hash + Clone> Attempts<K> {
         )
     }
 
-    /// The object is well, or gone.
+    /// Resets the count of an object that succeeded or was deleted.
     pub fn clear(&self, object: &K) {
         self.failures.lock().remove(object);
     }
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_bound_and_start_anew_after_success() {
+    fn waits_double_up_to_a_bound_and_start_over_after_success() {
         let attempts = Attempts::default();
         let mut last_whole = 1;
         for attempt in 0..200u32 {

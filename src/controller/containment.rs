@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::apply::{Applied, State};
-use super::status::{Said, say};
+use super::condition::{Said, say};
 use super::validate::{Validated, is_quarantined};
 use crate::api::{Incident, IncidentCondition, Reason};
 

@@ -6,15 +6,16 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::Controller;
 use super::feed::{membership_of, run_key};
-use super::{Controller, triggers};
 use crate::api::AgentRun;
+use crate::cluster::RunId;
 use crate::model::{EventTime, PodKey};
 
 impl Controller {
     /// The run has exactly these pods now, by UID.
     pub(super) fn enroll(&self, run: &AgentRun, pod_uids: &[String]) {
-        let (Some(id), Some(membership)) = (triggers::run_id(run), membership_of(run)) else {
+        let (Some(id), Some(membership)) = (RunId::of(run), membership_of(run)) else {
             return;
         };
         let left = self.membership.set(&id, pod_uids.iter().cloned());

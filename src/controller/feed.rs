@@ -7,9 +7,8 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::triggers::run_id;
 use crate::api::{AgentRun, Profile};
-use crate::cluster::Pod;
+use crate::cluster::{Pod, RunId};
 use crate::detect::Workload;
 use crate::model::{EventTime, PodKey, RunKey};
 use crate::signals::attribute::{Membership, PodFacts};
@@ -66,8 +65,9 @@ pub fn membership_of(run: &AgentRun) -> Option<Membership> {
 }
 
 /// The run as the engine knows it. `None` for a run without a UID.
-pub(super) fn run_key(run: &AgentRun) -> Option<RunKey> {
-    let id = run_id(run)?;
+#[must_use]
+pub fn run_key(run: &AgentRun) -> Option<RunKey> {
+    let id = RunId::of(run)?;
     Some(RunKey::from(
         format!("{}/{}", id.namespace, id.uid).as_str(),
     ))

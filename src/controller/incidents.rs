@@ -1,4 +1,4 @@
-//! The queue of Incidents: which must be looked at, and the loop that does.
+//! The reconcile queue of Incidents, and the loop that calls the responder for each of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use crate::limits;
 use crate::observability::chain;
 use crate::respond::{RespondError, Responder};
 
-/// How soon an Incident is looked at again whose response was cut off because this process does not
-/// lead any more. It may lead again by then.
+/// Delay before an Incident is reconciled again after its response was interrupted by the loss of
+/// leadership. The process may be the leader again by then.
 const NOT_LEADER_RECHECK: Duration = Duration::from_secs(1);
 
-/// How often closed Incidents are looked through for those whose time is over. Whoever closed one also
-/// sets an alarm, but may be gone by then.
+/// How often the closed Incidents are scanned for expired ones. The reconciliation that closes an Incident
+/// also schedules its expiry, but that timer is lost when the process restarts.
 const EXPIRY_EVERY: Duration = Duration::from_mins(1);
 
-/// Incidents that wait to be looked at. Cheap to clone; all clones are one queue.
+/// Incidents that wait for reconciliation. Cheap to clone; all clones share one queue.
 #[derive(Clone)]
 pub struct IncidentQueue {
     incidents: Store<Incident>,
@@ -48,7 +48,7 @@ impl IncidentQueue {
         }
     }
 
-    /// An Incident was seen.
+    /// Queues an Incident that the watch reported.
     pub fn incident_seen(&self, seen: &WatchEvent<Incident>) {
         match seen {
             WatchEvent::Changed { new, .. } => self.wakeups.wake(ObjectRef::from_obj(&**new)),
@@ -57,18 +57,18 @@ impl IncidentQueue {
         }
     }
 
-    /// A pod changed or went: its own Incident and those of its run may have to act.
+    /// Queues the Incidents of the pod's namespace: the pod's own Incident and those of its run may have to act.
     pub fn pod_seen(&self, pod: &Pod) {
         let namespace = pod.namespace().unwrap_or_default();
         self.wake_namespace(&namespace);
     }
 
-    /// Something that Incidents of this namespace rest on changed.
+    /// Queues all open Incidents of a namespace, after a change that they depend on.
     pub fn wake_namespace(&self, namespace: &str) {
         self.wake(&self.incidents.within_where(namespace, is_open));
     }
 
-    /// Something that all Incidents rest on changed.
+    /// Queues all open Incidents, after a change that they depend on.
     pub fn wake_all(&self) {
         self.wake(&self.incidents.state_filter(is_open));
     }
@@ -79,7 +79,7 @@ impl IncidentQueue {
         }
     }
 
-    /// Responds until `shutdown`; what is under way then is finished.
+    /// Reconciles Incidents until `shutdown`. Reconciliations in progress then run to their end.
     pub async fn run(self, responder: Responder, shutdown: CancellationToken) {
         if !responder.stores().wait_until_ready().await {
             return;
@@ -95,13 +95,13 @@ impl IncidentQueue {
             |incident: Arc<Incident>, context: Arc<Loop>| {
                 async move { context.reconcile(&incident).await }.boxed()
             },
-            |incident, error, context: Arc<Loop>| context.failed(&incident, error),
+            |incident, error, context: Arc<Loop>| context.error_policy(&incident, error),
             context,
             (*self.incidents).clone(),
             queue,
             Config::default().concurrency(limits::RECONCILE_CONCURRENCY),
         )
-        // An Incident that is gone by now needs nothing, and errors went to `failed`.
+        // A deleted Incident needs nothing, and errors were handled by `error_policy`.
         .for_each(|_| std::future::ready(()));
         tokio::select! {
             () = work => {}
@@ -109,17 +109,17 @@ impl IncidentQueue {
         }
     }
 
-    /// Wakes closed Incidents whose time is over, for ever.
+    /// Queues closed Incidents after their time to live. Never returns.
     async fn wake_expired(&self, ttl: Duration) {
         loop {
             tokio::time::sleep(EXPIRY_EVERY).await;
             let now = Timestamp::now();
-            let is_over = |incident: &Incident| {
+            let is_expired = |incident: &Incident| {
                 let status = incident.status.as_ref();
                 let closed_at = status.and_then(|status| status.closed_at.as_ref());
                 closed_at.is_some_and(|closed| now.duration_since(closed.0).unsigned_abs() >= ttl)
             };
-            for incident in self.incidents.state_filter(is_over) {
+            for incident in self.incidents.state_filter(is_expired) {
                 self.wakeups.wake(ObjectRef::from_obj(&*incident));
             }
         }
@@ -134,7 +134,7 @@ fn is_open(incident: &Incident) -> bool {
 impl Loop {
     async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {
         if !self.responder.may_act() {
-            // Whoever comes to lead wakes all of them.
+            // A new leader queues all of them.
             return Ok(Action::await_change());
         }
         let action = self.responder.reconcile(incident).await?;
@@ -142,9 +142,9 @@ impl Loop {
         Ok(action)
     }
 
-    fn failed(&self, incident: &Incident, error: &RespondError) -> Action {
+    fn error_policy(&self, incident: &Incident, error: &RespondError) -> Action {
         if error.is_stale() {
-            // The store lagged behind our own last write; it has caught up in a moment.
+            // The store has not received this process's last write yet.
             return Action::requeue(limits::STALE_RETRY);
         }
         if error.is_not_leader() {
@@ -156,7 +156,7 @@ impl Loop {
             incident = name,
             error,
             ?wait,
-            "A response is not complete and is tried again."
+            "Failed to reconcile an Incident; retrying."
         );
         Action::requeue(wait)
     }

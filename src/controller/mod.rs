@@ -23,6 +23,7 @@ mod addresses;
 mod agents;
 mod apply;
 mod backoff;
+mod condition;
 mod containment;
 mod deferred;
 mod dereference;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::apply::{Applied, State};
+use super::condition::{Said, say};
 use super::containment::{quarantined, survives, suspicious};
 use super::dereference::Observed;
 use super::start::{Ended, ended, has_completed};
@@ -20,22 +21,6 @@ use crate::cluster::Pod;
 use crate::guardrails::quota::{self, QuotaPod};
 use crate::limits;
 use crate::signals::health::{Certainty, SignalsVerdict, WhyUnusable};
-
-/// What one condition says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Said {
-    pub(super) status: Option<bool>,
-    pub(super) reason: Reason,
-    pub(super) message: String,
-}
-
-pub(super) fn say(status: Option<bool>, reason: Reason, message: impl Into<String>) -> Said {
-    Said {
-        status,
-        reason,
-        message: message.into(),
-    }
-}
 
 /// The status of the run. Conditions that say the same as before keep their time.
 #[must_use]

@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt};
 use super::feed::has_ended;
 use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
-use crate::cluster::{Pod, RunId, WatchEvent};
+use crate::cluster::{Pod, WatchEvent};
 use crate::guardrails::membership::{Claim, covers};
 
 impl Controller {
@@ -229,15 +229,6 @@ impl Controller {
             }
         }
     }
-}
-
-/// The run as the membership knows it.
-pub(super) fn run_id(run: &AgentRun) -> Option<RunId> {
-    Some(RunId {
-        namespace: run.metadata.namespace.clone()?,
-        name: run.metadata.name.clone()?,
-        uid: run.metadata.uid.clone()?,
-    })
 }
 
 /// Whether nothing changed that any step looks at; a pod's status changes many times.

@@ -1,8 +1,8 @@
-//! Which objects wait to be looked at: a set, so that a burst of events about one object costs one
-//! look.
+//! The queue of objects to reconcile. It is a set, so a burst of events about one object leads to one
+//! reconciliation.
 //!
-//! Watch followers call `wake`, which never waits, so a watch is never held up by a reconciler. The
-//! set holds names of objects that the API server holds, and is bounded by their number.
+//! The watches add to it. Adding never waits, so a slow reconciler never blocks a watch. The set holds
+//! references to objects that the API server stores, and is bounded by their number.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Objects of one kind that wait. Cheap to clone; all clones are one set.
+/// Objects of one kind that wait for reconciliation. Cheap to clone; all clones share one set.
 pub struct Wakeups<K: Resource<DynamicType = ()>>(Arc<Inner<K>>);
 
 struct Inner<K: Resource<DynamicType = ()>> {
@@ -38,7 +38,7 @@ impl<K: Resource<DynamicType = ()>> Default for Wakeups<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Wakeups<K> {
-    /// The object must be looked at.
+    /// Adds an object.
     pub fn wake(&self, object: ObjectRef<K>) {
         let is_new = self.0.waiting.lock().insert(object);
         if is_new {
@@ -46,7 +46,7 @@ impl<K: Resource<DynamicType = ()>> Wakeups<K> {
         }
     }
 
-    /// The objects, as they come. For one reader.
+    /// Yields queued objects as they arrive. For a single consumer.
     pub fn stream(&self) -> impl Stream<Item = Result<ObjectRef<K>, Infallible>> + Send + use<K>
     where
         K: Send + Sync + 'static,

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::api::AgentRun;
+
 /// An AgentRun, by name and UID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RunId {
@@ -17,6 +19,18 @@ pub struct RunId {
     pub name: String,
     /// UID of the run; a later run of the same name has another one.
     pub uid: String,
+}
+
+impl RunId {
+    /// The identity of a stored AgentRun. `None` for one that the API server has not given a UID.
+    #[must_use]
+    pub fn of(run: &AgentRun) -> Option<Self> {
+        Some(Self {
+            namespace: run.metadata.namespace.clone()?,
+            name: run.metadata.name.clone()?,
+            uid: run.metadata.uid.clone()?,
+        })
+    }
 }
 
 #[derive(Debug, Default)]
