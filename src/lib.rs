@@ -23,6 +23,9 @@ mod respond;
 mod observability;
 
 mod cluster;
+
+mod pipeline;
+
 mod controller;
 mod notify;
 

@@ -22,14 +22,6 @@ pub mod cluster {
     pub use crate::cluster::{Pod, connect_plain};
 }
 
-/// What the controller and the node agents are put together from, between the watches and the engine.
-pub mod controller {
-    pub use crate::controller::feed::{facts_of, membership_of};
-    pub use crate::controller::pipeline::composition::{
-        forget_gone, take_loss, take_sample, take_signal,
-    };
-}
-
 /// The detection engine and its input.
 pub mod detect {
     pub use crate::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Scopes, Workload};
@@ -60,6 +52,12 @@ pub mod notify {
 /// The generated page of metrics.
 pub mod observability {
     pub use crate::observability::{Kind, Metric, metrics_page};
+}
+
+/// What the controller and the node agents are put together from, between the watches and the engine.
+pub mod pipeline {
+    pub use crate::pipeline::pod_facts::{facts_of, membership_of};
+    pub use crate::pipeline::step::{forget_gone, take_loss, take_sample, take_signal};
 }
 
 /// Recorded logs through the same decoders and detectors.

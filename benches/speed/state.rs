@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use stats_alloc::Region;
-use yellowjack::testing::controller::{forget_gone, take_signal};
 use yellowjack::testing::detect::{Attributed, Engine, EngineConfig, Origin, PoolList, Workload};
 use yellowjack::testing::model::{
     DnsQuery, EventTime, Flow, Neighbour, Outcome, PodKey, RunKey, Signal, Subject, TlsName,
     Transport, Volume,
 };
+use yellowjack::testing::pipeline::{forget_gone, take_signal};
 use yellowjack::testing::signals::{Index, Membership, PodFacts};
 
 use super::lines::{Random, START_SECONDS};

@@ -10,6 +10,8 @@ mod error;
 mod leader;
 mod node_devices;
 mod read;
+mod reconcile_queue;
+mod retry_backoff;
 mod store;
 mod watch;
 mod write;
@@ -26,6 +28,8 @@ pub use read::{
     AccessRequest, Owners, Reader, catch_up, current_user, kind_of, may_current_user,
     may_service_account, read,
 };
+pub use reconcile_queue::Wakeups;
+pub use retry_backoff::Attempts;
 pub use store::{
     Pod, RunId, RunMembership, Store, StoreWriter, StoreWriters, Stores, prune_job, prune_metadata,
     prune_pod, prune_quota,

@@ -18,6 +18,7 @@ use crate::api::{AgentRun, AgentRunStatus, PodAddresses};
 use crate::cluster::Pod;
 use crate::limits;
 use crate::model::EventTime;
+use crate::pipeline::pod_facts::run_key;
 
 /// When the list of each run was changed last, by the run's UID.
 #[derive(Debug, Default)]
@@ -61,7 +62,7 @@ impl Controller {
 
     /// In a node agent: passes to attribution the addresses that the run has on other nodes.
     pub(super) fn learn_siblings(&self, run: &AgentRun, validated: &Validated) {
-        let Some(key) = super::feed::run_key(run) else {
+        let Some(key) = run_key(run) else {
             return;
         };
         let published = run.status.as_ref().and_then(|s| s.pod_addresses.as_ref());

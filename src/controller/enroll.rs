@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::Controller;
-use super::feed::{membership_of, run_key};
 use crate::api::AgentRun;
 use crate::cluster::RunId;
 use crate::model::{EventTime, PodKey};
+use crate::pipeline::pod_facts::{membership_of, run_key};
 
 impl Controller {
     /// The run has exactly these pods now, by UID.
-    pub(super) fn enroll(&self, run: &AgentRun, pod_uids: &[String]) {
+    pub fn enroll(&self, run: &AgentRun, pod_uids: &[String]) {
         let (Some(id), Some(membership)) = (RunId::of(run), membership_of(run)) else {
             return;
         };

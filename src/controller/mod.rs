@@ -9,23 +9,12 @@
 //! `triggers` turns what watches saw into what must be looked at,
 //! `surroundings` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
 //! through `cluster` alone (INV-4), and a run at rest costs none.
-//!
-//! `feed` and `pipeline` are the way of the signals: from watches and logs to findings;
-//! `contact_reports` carries what they found on one node to the run's other nodes.
-
-pub mod contact_reports;
-pub mod feed;
-pub mod incidents;
-pub mod memory;
-pub mod pipeline;
 
 mod addresses;
 mod agents;
 mod apply;
-mod backoff;
 mod condition;
 mod containment;
-mod deferred;
 mod dereference;
 mod enroll;
 mod malformed;
@@ -34,7 +23,6 @@ mod status;
 mod surroundings;
 mod triggers;
 mod validate;
-mod wake;
 
 #[cfg(test)]
 mod tests;
@@ -54,14 +42,13 @@ use tokio_util::sync::CancellationToken;
 pub use agents::{Heartbeat, agents_say};
 
 use agents::Agents;
-use backoff::Attempts;
 use dereference::Observed;
 use malformed::Malformed;
-use wake::Wakeups;
 
 use crate::api::AgentRun;
 use crate::cluster::{
-    ApiError, ClusterDeny, FieldManager, Owners, Pod, RunMembership, Stores, Writer,
+    ApiError, Attempts, ClusterDeny, FieldManager, Owners, Pod, RunMembership, Stores, Wakeups,
+    Writer,
 };
 use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;

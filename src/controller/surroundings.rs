@@ -271,7 +271,7 @@ impl Controller {
     }
 
     /// Returns whether they are others than before.
-    pub(super) fn set_facts(&self, facts: ClusterFacts) -> bool {
+    pub fn set_facts(&self, facts: ClusterFacts) -> bool {
         let mut held = self.facts.write();
         if **held == facts {
             return false;

@@ -9,11 +9,11 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use super::feed::has_ended;
 use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
 use crate::cluster::{Pod, WatchEvent};
 use crate::guardrails::membership::{Claim, covers};
+use crate::pipeline::pod_facts::has_ended;
 
 impl Controller {
     /// An AgentRun was seen.

@@ -10,7 +10,6 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::dereference::{Observed, ObservedPod};
-use super::feed::has_ended;
 use crate::api::{AgentRun, labels};
 use crate::cluster::Pod;
 use crate::guardrails::audit::{Protection, all_widening, selects, widening};
@@ -19,6 +18,7 @@ use crate::guardrails::membership::{Claim, claims_on, covers, overlap_message};
 use crate::guardrails::network::{run_network_policy, standing_deny_network_policy};
 use crate::guardrails::quota::{limit_range, resource_quota};
 use crate::guardrails::{Problem, job};
+use crate::pipeline::pod_facts::has_ended;
 
 /// What the later steps work from.
 #[derive(Clone, Debug)]

@@ -26,9 +26,9 @@ use self::leadership::Election;
 use self::parts::Operator;
 use self::sources::SignalTasks;
 use crate::cluster::connect;
-use crate::controller::contact_reports::{ReportKeeper, ReportWriter};
 use crate::limits;
 use crate::observability::{EndpointError, Missing, Read, serve};
+use crate::pipeline::contact_reports::{ReportKeeper, ReportWriter};
 use crate::respond::AttributedFinding;
 
 /// Runs until a signal arrives, or until a part ends that should run forever.

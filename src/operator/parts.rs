@@ -14,19 +14,18 @@ use super::config::{Component, OperatorConfig, ResponseConfig};
 use crate::cluster::{
     ClusterDeny, LeaderGate, RateLimiter, RunMembership, StoreWriters, Stores, WatchHealth, Writer,
 };
-use crate::controller::contact_reports::{ContactReports, ReportObserver};
-use crate::controller::feed::{facts_of, has_ended};
-use crate::controller::incidents::IncidentQueue;
-use crate::controller::memory::MemoryCounters;
-use crate::controller::pipeline::LineCounters;
 use crate::controller::{Controller, Heartbeat, Parts, Role};
 use crate::detect::Scopes;
 use crate::limits;
 use crate::model::EventTime;
 use crate::notify::{Notifier, NotifyCounters, Wakeup};
 use crate::observability::{Counters, FindingResult, LatencyHistogram};
+use crate::pipeline::LineCounters;
+use crate::pipeline::contact_reports::{ContactReports, ReportObserver};
+use crate::pipeline::pod_facts::{facts_of, has_ended};
+use crate::pipeline::saved_state::MemoryCounters;
 use crate::respond::{
-    Recorder, ResetQueue, Responder, ResponderParts, TrafficMonitor, TrafficObserver,
+    IncidentQueue, Recorder, ResetQueue, Responder, ResponderParts, TrafficMonitor, TrafficObserver,
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;

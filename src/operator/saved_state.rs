@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::parts::Operator;
 use crate::api::{Incident, IncidentCondition};
-use crate::controller::memory::{Memory, Restored, restore};
 use crate::detect::Engine;
 use crate::limits;
 use crate::model::{EventTime, PodKey};
+use crate::pipeline::saved_state::{Memory, Restored, restore};
 use crate::respond::AttributedFinding;
 
 /// The engine with its saved state as far as there is one, the part that saves it, and the findings

@@ -17,8 +17,8 @@ use crate::cluster::{
     Pod, StoreWriter, StoreWriters, WatchEvent, follow, prune_job, prune_metadata, prune_pod,
     prune_quota,
 };
-use crate::controller::feed::facts_of;
 use crate::model::{EventTime, PodKey};
+use crate::pipeline::pod_facts::facts_of;
 
 /// Starts the watches of this component; they end with `tasks`.
 pub(super) fn start(

@@ -9,12 +9,14 @@ pub mod verify;
 
 mod execute;
 mod in_flight;
+mod queue;
 mod record;
 mod reset_queue;
 mod responder;
 mod snapshot;
 
 pub use execute::owner_control;
+pub use queue::IncidentQueue;
 pub use record::{AckGuard, AttributedFinding, Recorder, mode_of};
 pub use reset_queue::ResetQueue;
 pub use responder::{RespondError, Responder, ResponderParts};

@@ -25,6 +25,7 @@ const LAYERS: [&[&str]; 12] = [
     &[
         "signals/source",
         "signals/attribute",
+        "pipeline",
         "controller",
         "respond",
     ],

@@ -12,12 +12,12 @@ use ipnet::IpNet;
 use serde_json::json;
 use yellowjack::testing::api::AgentRun;
 use yellowjack::testing::cluster::Pod;
-use yellowjack::testing::controller::{
-    facts_of, forget_gone, membership_of, take_loss, take_sample, take_signal,
-};
 use yellowjack::testing::detect::{Engine, EngineConfig, Scopes};
 use yellowjack::testing::model::{
     EventTime, Finding, Flow, LostEvents, Outcome, PodKey, Signal, Transport,
+};
+use yellowjack::testing::pipeline::{
+    facts_of, forget_gone, membership_of, take_loss, take_sample, take_signal,
 };
 use yellowjack::testing::signals::Index;
 

@@ -1,6 +1,6 @@
 //! The engine's state as bytes, to be kept over a restart.
 //!
-//! Called by `controller/memory`, which writes the pieces into a file. A restored engine gives exactly the findings
+//! Called by `pipeline/saved_state`, which writes the pieces into a file. A restored engine gives exactly the findings
 //! that the one before would have given on the same further signals (tests/restart.rs), with the limits and lists of
 //! the new configuration; only SYNs of the last seconds that a SYN-ACK may still prove are left out. The key of the
 //! hashes is part of the state: what is remembered are hashes.

@@ -1,8 +1,8 @@
 //! How the logs of the saved state and those that are read now go together. Part of the pipeline.
 
-use super::reached::Reached;
+use super::log_progress::Reached;
+use super::saved_state::SourceTimes;
 use super::{Pipeline, SourceInfo};
-use crate::controller::memory::SourceTimes;
 use crate::limits;
 use crate::model::EventTime;
 

@@ -78,7 +78,7 @@ impl Clock {
     }
 }
 
-pub(in crate::controller) fn wall_clock() -> EventTime {
+pub(super) fn wall_clock() -> EventTime {
     EventTime::from(Timestamp::now())
 }
 

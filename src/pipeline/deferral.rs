@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::clock::Clock;
+use super::clock_skew::Clock;
+use super::deferred_lines::Deferred;
 use super::{Pipeline, Progress, Whose, wall_clock};
-use crate::controller::deferred::Deferred;
 use crate::detect::{Attributed, Scope, Scopes};
 use crate::limits;
 use crate::model::Signal;

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::composition::take_sample;
+use super::step::take_sample;
 use super::{Pipeline, Progress, source_id};
 use crate::model::Finding;
 use crate::signals::attribute::PodFacts;
@@ -67,7 +67,7 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use crate::cluster::StoreWriter;
-    use crate::controller::contact_reports::{ContactReports, ReportObserver};
+    use crate::pipeline::contact_reports::{ContactReports, ReportObserver};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -75,9 +75,9 @@ mod tests {
     use tokio::sync::{mpsc, watch};
 
     use super::*;
-    use crate::controller::pipeline::LineCounters;
     use crate::detect::{Engine, EngineConfig};
     use crate::model::{ComputeSample, EventTime, GpuSample, PodKey};
+    use crate::pipeline::LineCounters;
     use crate::respond::{ResetQueue, TrafficMonitor};
     use crate::signals::attribute::Index;
     use crate::signals::health::{SignalHealth, SignalsVerdict};
@@ -134,7 +134,7 @@ mod tests {
             ),
             findings: mpsc::channel(1).0,
             counters: Arc::new(LineCounters::default()),
-            memory: crate::controller::memory::Memory::default(),
+            memory: crate::pipeline::saved_state::Memory::default(),
             unrecorded: Vec::new(),
         }
     }

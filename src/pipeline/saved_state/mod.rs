@@ -291,7 +291,7 @@ impl Keeper {
             chunk: file::begin(),
             byte_count: 0,
             taken: self.taken,
-            began_at: super::pipeline::wall_clock(),
+            began_at: super::wall_clock(),
             is_last,
         }
     }

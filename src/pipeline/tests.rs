@@ -1,14 +1,14 @@
 //! The pipeline as the operator composes it: lines of a log in, findings out, with what the
 //! controller says of runs, nodes and ranges. Each value has a control without it.
 
-mod waits;
+mod deferral;
 
 use parking_lot::Mutex;
 
+use super::contact_reports::ReportObserver;
 use super::*;
 use crate::api::AgentRun;
 use crate::cluster::{ClusterDeny, LeaderGate, RunMembership, StoreWriter, Stores, Writer};
-use crate::controller::contact_reports::ReportObserver;
 use crate::controller::{Controller, Parts, Role};
 use crate::detect::EngineConfig;
 use crate::guardrails::ClusterFacts;
@@ -85,7 +85,7 @@ impl World {
             ),
             findings: sender,
             counters: Arc::default(),
-            memory: crate::controller::memory::Memory::default(),
+            memory: Memory::default(),
             unrecorded: Vec::new(),
         };
         Self {

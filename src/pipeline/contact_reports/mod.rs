@@ -4,7 +4,7 @@
 //! - `inbox`: which contacts of which report the engine has taken in.
 //! - `outbox`: what the engine contributes, until `writer` has written it.
 //! - `writer`: writes the reports of this observer, paced.
-//! - `keeper`: the leading controller says which pods of a report are really there, and deletes
+//! - `reconciler`: the leading controller says which pods of a report are really there, and deletes
 //!   reports that nobody needs.
 //!
 //! The pipeline calls [`ContactReports::exchange`] every so often, on its own thread; the wiring
@@ -12,8 +12,8 @@
 
 mod convert;
 mod inbox;
-mod keeper;
 mod outbox;
+mod reconciler;
 mod writer;
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
 
-pub use keeper::ReportKeeper;
+pub use reconciler::ReportKeeper;
 pub use writer::ReportWriter;
 
 use crate::api::ContactReport;

@@ -127,7 +127,7 @@ fn a_batch_of_which_lines_waited_is_in_no_state_that_was_begun_before_they_were_
     let folder = tempfile::tempdir().unwrap();
     let mut world = World::agent(3, false);
     world.pipeline.memory =
-        crate::controller::memory::Memory::in_folder(folder.path(), Arc::default());
+        crate::pipeline::saved_state::Memory::in_folder(folder.path(), Arc::default());
     world.progress.unacknowledged.clear();
     world.read(0, &[denied(0, &elsewhere(59), 0)]);
     let number = |world: &mut World| {

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use crate::controller::memory::Memory;
+use super::saved_state::Memory;
 use crate::respond::AckGuard;
 use crate::signals::source::Position;
 
 /// A batch whose lines may be read again.
 #[derive(Debug)]
 pub(super) struct Unacknowledged {
-    /// See [`crate::controller::memory::Memory::took_batch`].
+    /// See [`super::saved_state::Memory::took_batch`].
     pub(super) number: u64,
     /// Whether lines of it wait, or have waited since it got its number: then the state that is written under this
     /// number may be without them.

@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ObjectMeta;
 use parking_lot::RwLock;
 
-use super::keeper::Upkeep;
 use super::outbox::Outbox;
+use super::reconciler::Upkeep;
 use super::writer::Pause;
 use super::*;
 use crate::api::{ContactReportSpec, ContactReportStatus, RunReference};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::acknowledge::Unacknowledged;
+use super::deferred_lines::Deferred;
 use super::{Pipeline, Progress, Whose, count, wall_clock};
-use crate::controller::deferred::Deferred;
 use crate::model::{EventTime, Signal};
 use crate::respond::{AckGuard, SourceProgress};
 use crate::signals::decode::{Decoded, Decoder, SkipReason, Tracking};

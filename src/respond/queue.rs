@@ -10,13 +10,11 @@ use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Attempts;
-use super::wake::Wakeups;
+use super::{RespondError, Responder};
 use crate::api::{Incident, IncidentCondition, condition_is};
-use crate::cluster::{Pod, Store, WatchEvent};
+use crate::cluster::{Attempts, Pod, Store, Wakeups, WatchEvent};
 use crate::limits;
 use crate::observability::chain;
-use crate::respond::{RespondError, Responder};
 
 /// Delay before an Incident is reconciled again after its response was interrupted by the loss of
 /// leadership. The process may be the leader again by then.

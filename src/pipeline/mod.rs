@@ -5,18 +5,23 @@
 //! after a crash the lines are read again, and no Incident is lost. Samples of node metrics come in
 //! beside the batches.
 
+pub mod contact_reports;
+pub mod pod_facts;
+pub mod saved_state;
+pub mod step;
+
 mod acknowledge;
-mod clock;
-pub mod composition;
+mod attribution_result;
+mod batch;
+mod clock_skew;
 mod decoders;
-mod fate;
+mod deferral;
+mod deferred_lines;
 mod lacking;
+mod log_progress;
 mod malformed;
-mod reached;
 mod restart;
 mod samples;
-mod take;
-mod wait;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,9 +33,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::contact_reports::ContactReports;
-use super::deferred::DeferredLines;
-use super::memory::Memory;
 use crate::detect::{Attributed, Engine, Origin, Scopes};
 use crate::limits;
 use crate::model::{EventTime, Finding, Signal};
@@ -42,13 +44,16 @@ use crate::signals::health::{LineFate, SignalHealth, Unused};
 use crate::signals::source::scrape::SampleBatch;
 use crate::signals::source::{Batch, Position, SourceHealth, SourceState, lines};
 
+use self::contact_reports::ContactReports;
+use self::saved_state::Memory;
 use acknowledge::{Unacknowledged, acknowledge, renumber, wait_for_records};
-pub(in crate::controller) use clock::wall_clock;
-use composition::{forget_gone, take_loss, take_signal};
-use reached::Reached;
+use clock_skew::wall_clock;
+use deferral::is_undecided;
+use deferred_lines::DeferredLines;
+use log_progress::Reached;
 use restart::log_times;
 pub use samples::SampleCounters;
-use wait::is_undecided;
+use step::{forget_gone, take_loss, take_signal};
 
 /// How often pods that fell silent are judged, and lines whose pod was not known are looked at again.
 const TICK: Duration = Duration::from_millis(500);
@@ -135,7 +140,7 @@ struct Progress {
     undecided: DeferredLines,
     decoders: decoders::Decoders,
     unconfirmed: HashMap<usize, Unconfirmed>,
-    clock: clock::Clock,
+    clock: clock_skew::Clock,
 }
 
 impl Progress {
@@ -241,7 +246,7 @@ impl Pipeline {
         let info = self.sources.get(source);
         let format = info.and_then(|info| info.format);
         if let Some(off) = progress.clock.news(source, format, times, spoken.at) {
-            clock::say(info.map_or("", |info| info.name.as_str()), off);
+            clock_skew::say(info.map_or("", |info| info.name.as_str()), off);
         }
         let log_time = newest;
         let spoken = SourceProgress { log_time, ..spoken };
