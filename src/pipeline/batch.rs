@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use super::acknowledge::Unacknowledged;
 use super::deferred_lines::Deferred;
-use super::{Pipeline, Progress, Whose, count, wall_clock};
+use super::signal::Whose;
+use super::{Pipeline, Progress, count, wall_clock};
 use crate::model::{EventTime, Signal};
 use crate::respond::{AckGuard, SourceProgress};
 use crate::signals::decode::{Decoded, Decoder, SkipReason, Tracking};

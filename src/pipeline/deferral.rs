@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::clock_skew::Clock;
 use super::deferred_lines::Deferred;
-use super::{Pipeline, Progress, Whose, wall_clock};
+use super::signal::Whose;
+use super::{Pipeline, Progress, wall_clock};
 use crate::detect::{Attributed, Scope, Scopes};
 use crate::limits;
 use crate::model::Signal;

@@ -11,21 +11,19 @@ pub mod saved_state;
 pub mod step;
 
 mod acknowledge;
-mod attribution_result;
 mod batch;
 mod clock_skew;
 mod decoders;
 mod deferral;
 mod deferred_lines;
-mod lacking;
 mod log_progress;
-mod malformed;
-mod restart;
 mod samples;
+mod signal;
+mod sources;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
@@ -33,27 +31,27 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::detect::{Attributed, Engine, Origin, Scopes};
+use crate::detect::{Engine, Scopes};
 use crate::limits;
-use crate::model::{EventTime, Finding, Signal};
+use crate::model::EventTime;
 use crate::observability::{Counters, UnattributedReason};
-use crate::respond::{AckGuard, AttributedFinding, ResetQueue, SourceProgress, TrafficMonitor};
-use crate::signals::attribute::{Index, PodFacts};
-use crate::signals::decode::{Decoder, Format, SkipReason, Tracking, Unconfirmed, sniff};
-use crate::signals::health::{LineFate, SignalHealth, Unused};
+use crate::respond::{AttributedFinding, ResetQueue, TrafficMonitor};
+use crate::signals::attribute::Index;
+use crate::signals::decode::{SkipReason, Unconfirmed};
+use crate::signals::health::SignalHealth;
+use crate::signals::source::Batch;
 use crate::signals::source::scrape::SampleBatch;
-use crate::signals::source::{Batch, Position, SourceHealth, SourceState, lines};
 
 use self::contact_reports::ContactReports;
 use self::saved_state::Memory;
 use acknowledge::{Unacknowledged, acknowledge, renumber, wait_for_records};
 use clock_skew::wall_clock;
-use deferral::is_undecided;
 use deferred_lines::DeferredLines;
 use log_progress::Reached;
-use restart::log_times;
 pub use samples::SampleCounters;
-use step::{forget_gone, take_loss, take_signal};
+pub use sources::SourceInfo;
+use sources::log_times;
+use step::forget_gone;
 
 /// How often pods that fell silent are judged, and lines whose pod was not known are looked at again.
 const TICK: Duration = Duration::from_millis(500);
@@ -82,18 +80,6 @@ pub struct LineCounters {
     pub contacts_waiting: AtomicU64,
     /// Samples of node metrics.
     pub samples: SampleCounters,
-}
-
-/// What a source is called, and how its lines are read.
-pub struct SourceInfo {
-    /// Name.
-    pub name: String,
-    /// Format; `None` until the first line that can be told.
-    pub format: Option<Format>,
-    /// How its reader is.
-    pub health: Box<dyn Fn() -> SourceHealth + Send>,
-    /// Gaps of the reader that were taken in.
-    pub gap_count: u64,
 }
 
 /// See the module.
@@ -153,19 +139,6 @@ impl Progress {
         }
         self.unacknowledged.push_back(batch);
     }
-}
-
-/// Whose a signal is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
-    /// A pod's.
-    Known,
-    /// A pod's that may become known in a moment.
-    NotKnownYet,
-    /// A pod's, whose run or whose target may become known in a moment. Nothing has been judged.
-    NotDecidedYet,
-    /// Nobody's that could be named.
-    Nobodys(LineFate),
 }
 
 impl Pipeline {
@@ -233,159 +206,6 @@ impl Pipeline {
         self.resets.close();
     }
 
-    /// Notes how far a log has come.
-    fn has_come(&self, source: usize, spoken: SourceProgress, progress: &mut Progress) {
-        if spoken.log_time == EventTime::MIN {
-            return;
-        }
-        // One absurd time stamp must not make everything overdue.
-        let newest = spoken
-            .log_time
-            .min(wall_clock().plus_micros(limits::LOG_AHEAD_MAX_MICROS));
-        let times = (newest, progress.reached.come(source, newest, spoken.at));
-        let info = self.sources.get(source);
-        let format = info.and_then(|info| info.format);
-        if let Some(off) = progress.clock.news(source, format, times, spoken.at) {
-            clock_skew::say(info.map_or("", |info| info.name.as_str()), off);
-        }
-        let log_time = newest;
-        let spoken = SourceProgress { log_time, ..spoken };
-        self.traffic.record_progress(source, spoken, wall_clock());
-    }
-
-    /// The decoder of a source's first file, where its beginning or the configuration tells the format.
-    fn decoder_of(&mut self, source: usize, position: &Position) -> Option<Decoder> {
-        let told = lines(position.header()).find_map(|line| self.format_of(source, line));
-        let format = told.or(self.sources.get(source)?.format)?;
-        Some(decoders::with_header(Decoder::new(format), position))
-    }
-
-    fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {
-        let info = self.sources.get_mut(source)?;
-        if info.format.is_none() {
-            info.format = sniff(line);
-            if let Some(format) = info.format {
-                tracing::info!(
-                    source = info.name,
-                    format = format.name(),
-                    "Format recognised."
-                );
-            }
-        }
-        info.format
-    }
-
-    /// Takes in a signal. With `may_wait` nothing is judged yet where something that it is judged by may become
-    /// known in a moment.
-    fn signal(
-        &mut self,
-        source: usize,
-        (signal, may_wait): (&Signal<'_>, bool),
-        progress: &Progress,
-        guards: &mut Vec<Weak<AckGuard>>,
-    ) -> Whose {
-        let id = source_id(source);
-        if let Signal::Lost(lost) = signal {
-            self.counters.lost.fetch_add(lost.count, Ordering::Relaxed);
-            self.health.lost(source, Instant::now());
-            let index = self.index.read();
-            take_loss(&mut self.engine, &index, id, lost);
-            return Whose::Nobodys(LineFate::Neutral);
-        }
-        if progress.clock.is_ahead(signal.time()) {
-            self.counters.unattributed.count(UnattributedReason::Ahead);
-            return Whose::Nobodys(LineFate::Unused(Unused::Ahead));
-        }
-        let index = self.index.read();
-        let scopes = &self.scopes;
-        let must_wait = |attributed: &Attributed<'_>| {
-            may_wait && is_undecided(&index, attributed, &scopes.borrow(), &progress.clock)
-        };
-        let taken = take_signal(&mut self.engine, &index, id, signal, must_wait);
-        let (pod, found) = match taken {
-            Ok(taken) => taken,
-            Err(why) => {
-                if matches!(
-                    why,
-                    UnattributedReason::UnknownAddress
-                        | UnattributedReason::BeforePod
-                        | UnattributedReason::AfterPod
-                ) {
-                    return Whose::NotKnownYet;
-                }
-                let fate = self.fate_of(&index, signal, why);
-                drop(index);
-                self.counters.unattributed.count(why);
-                return Whose::Nobodys(fate);
-            }
-        };
-        let format = self.sources.get(source).and_then(|info| info.format);
-        if let Signal::Flow(flow) = signal
-            && format.is_none_or(|format| format.dates(flow))
-        {
-            self.traffic.record_flow(pod, flow);
-        }
-        let Some(found) = found else {
-            return Whose::NotDecidedYet;
-        };
-        if found.is_empty() {
-            return Whose::Known;
-        }
-        // A run's finding may be about other pods than the one that brought it about.
-        let facts_of = |finding: Finding| {
-            let facts = index.pod(&finding.subject.pod).cloned()?;
-            Some((finding, facts))
-        };
-        let found: Vec<_> = found.into_iter().filter_map(facts_of).collect();
-        drop(index);
-        for (finding, facts) in found {
-            self.hand_over(finding, &facts, guards);
-        }
-        Whose::Known
-    }
-
-    /// Takes the contacts that a policy dropped, as this line makes known, for what they are.
-    fn dropped(
-        &mut self,
-        source: usize,
-        (signal, tracking): (&Signal<'_>, Tracking),
-        progress: &mut Progress,
-        guards: &mut Vec<Weak<AckGuard>>,
-    ) {
-        let Signal::Flow(flow) = signal else { return };
-        if progress.clock.is_ahead(flow.time) {
-            return;
-        }
-        let known = progress.unconfirmed.entry(source).or_default();
-        for denied in known.take(flow, tracking) {
-            // There is no line of it that could wait.
-            self.signal(source, (&Signal::Flow(denied), false), progress, guards);
-        }
-    }
-
-    /// Hands a finding to the recorder. Waits while its queue is full: the sources then stop
-    /// reading, and their files keep the lines.
-    fn hand_over(&mut self, finding: Finding, facts: &PodFacts, guards: &mut Vec<Weak<AckGuard>>) {
-        let guard = Arc::new(AckGuard);
-        guards.push(Arc::downgrade(&guard));
-        let found = AttributedFinding {
-            finding,
-            namespace: facts.namespace.clone(),
-            pod: facts.name.clone(),
-            node: facts.node.clone(),
-            ips: facts.ips.clone(),
-            guard,
-        };
-        self.send(found);
-    }
-
-    fn send(&mut self, found: AttributedFinding) {
-        self.memory.handed_over(&found);
-        if self.findings.blocking_send(found).is_err() {
-            tracing::debug!("The recorder is gone; this finding comes again after a restart.");
-        }
-    }
-
     /// Judges pods that fell silent, each up to the time that its source has reached. `is_idle`: no
     /// batch waits.
     fn tick(&mut self, now: Instant, is_idle: bool, progress: &mut Progress) {
@@ -423,31 +243,6 @@ impl Pipeline {
             last.guards.append(&mut guards);
         }
         self.say_lacking();
-    }
-
-    /// Takes in what the reader of a source has lost and what it does not hear. Returns whether it has
-    /// read all that is there.
-    fn look_at_reader(&mut self, source: usize, progress: &Progress) -> bool {
-        let Some(info) = self.sources.get_mut(source) else {
-            return false;
-        };
-        let health = (info.health)();
-        let gap_count = health.gaps.saturating_sub(info.gap_count);
-        info.gap_count = health.gaps;
-        if let Some(newest) = progress.reached.newest(source) {
-            let id = source_id(source);
-            let whole = Origin {
-                source: id,
-                node: None,
-            };
-            self.engine.lost(whole, newest, gap_count);
-            for node in self.health.unseen_nodes(source) {
-                let node = Some(node.as_str());
-                self.engine.lost(Origin { source: id, node }, newest, 1);
-            }
-        }
-        let reads = matches!(health.state, SourceState::Reading | SourceState::Ended);
-        reads && health.lag_bytes == 0
     }
 
     /// Drops what the index and the engine know of pods that ended longer ago than lines can be late.

@@ -13,6 +13,9 @@ use crate::controller::{Controller, Parts, Role};
 use crate::detect::EngineConfig;
 use crate::guardrails::ClusterFacts;
 use crate::model::{PodKey, Severity};
+use crate::signals::attribute::PodFacts;
+use crate::signals::decode::Format;
+use crate::signals::source::{Position, SourceHealth, SourceState};
 
 const START: i64 = 1_771_922_619;
 

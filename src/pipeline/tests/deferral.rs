@@ -3,6 +3,7 @@
 use super::*;
 use crate::detect::Attributed;
 use crate::model::RunKey;
+use crate::signals::decode::Decoder;
 
 /// The address of a pod of the run on another node.
 fn elsewhere(n: usize) -> String {
