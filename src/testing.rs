@@ -56,8 +56,8 @@ pub mod observability {
 
 /// What the controller and the node agents are put together from, between the watches and the engine.
 pub mod pipeline {
-    pub use crate::pipeline::pod_facts::{facts_of, membership_of};
-    pub use crate::pipeline::step::{forget_gone, take_loss, take_sample, take_signal};
+    pub use crate::pipeline::pod_facts::{membership_of, pod_facts};
+    pub use crate::pipeline::step::{expire_pods, process_loss, process_sample, process_signal};
 }
 
 /// Recorded logs through the same decoders and detectors.

@@ -11,7 +11,7 @@ use yellowjack::testing::model::{
     DnsQuery, EventTime, Flow, Neighbour, Outcome, PodKey, RunKey, Signal, Subject, TlsName,
     Transport, Volume,
 };
-use yellowjack::testing::pipeline::{forget_gone, take_signal};
+use yellowjack::testing::pipeline::{expire_pods, process_signal};
 use yellowjack::testing::signals::{Index, Membership, PodFacts};
 
 use super::lines::{Random, START_SECONDS};
@@ -78,10 +78,10 @@ fn churn(has_sources: bool) -> f64 {
                 source: address,
                 ..flow(u64::from(number), churning_address(number ^ 1), 443)
             });
-            let taken = take_signal(&mut engine, &index, 0, &contact, |_| false);
+            let taken = process_signal(&mut engine, &index, 0, &contact, |_| false);
             assert!(taken.is_ok(), "the pod is known");
             if number.is_multiple_of(CHURN_COUNT / 120) {
-                forget_gone(&mut engine, &mut index, now);
+                expire_pods(&mut engine, &mut index, now);
             }
         }
         if number == CHURN_COUNT / 4 {

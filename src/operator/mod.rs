@@ -28,7 +28,7 @@ use self::sources::SignalTasks;
 use crate::cluster::connect;
 use crate::limits;
 use crate::observability::{EndpointError, Missing, Read, serve};
-use crate::pipeline::contact_reports::{ReportKeeper, ReportWriter};
+use crate::pipeline::contact_reports::{ReportReconciler, ReportWriter};
 use crate::respond::AttributedFinding;
 
 /// Runs until a signal arrives, or until a part ends that should run forever.
@@ -141,7 +141,7 @@ fn start_work(
             let incidents = operator.incidents.clone();
             tasks.spawn(incidents.run(operator.responder(response), shutdown.clone()));
             tasks.spawn(leadership::lead(Arc::clone(operator)));
-            let keeper = ReportKeeper {
+            let keeper = ReportReconciler {
                 stores: operator.stores.clone(),
                 membership: operator.membership.clone(),
                 writer: operator.writer.clone(),

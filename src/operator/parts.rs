@@ -22,8 +22,8 @@ use crate::notify::{Notifier, NotifyCounters, Wakeup};
 use crate::observability::{Counters, FindingResult, LatencyHistogram};
 use crate::pipeline::LineCounters;
 use crate::pipeline::contact_reports::{ContactReports, ReportObserver};
-use crate::pipeline::pod_facts::{facts_of, has_ended};
-use crate::pipeline::saved_state::MemoryCounters;
+use crate::pipeline::pod_facts::{has_ended, pod_facts};
+use crate::pipeline::saved_state::SavedStateCounters;
 use crate::respond::{
     IncidentQueue, Recorder, ResetQueue, Responder, ResponderParts, TrafficMonitor, TrafficObserver,
 };
@@ -77,7 +77,7 @@ pub(super) struct Operator {
     pub(super) reports: ContactReports,
     pub(super) reports_left_out: Arc<AtomicU64>,
     pub(super) lines: Arc<LineCounters>,
-    pub(super) memory: Arc<MemoryCounters>,
+    pub(super) saved_state: Arc<SavedStateCounters>,
     pub(super) records: Arc<Counters<FindingResult>>,
     pub(super) wakeup: Wakeup,
     pub(super) notified: Arc<NotifyCounters>,
@@ -137,7 +137,7 @@ impl Operator {
             scopes,
             controller,
             lines: Arc::default(),
-            memory: Arc::default(),
+            saved_state: Arc::default(),
             records: Arc::default(),
             wakeup: Wakeup::default(),
             notified: Arc::default(),
@@ -160,7 +160,7 @@ impl Operator {
         let living = pods
             .iter()
             .filter(|pod| !has_ended(pod))
-            .filter_map(|pod| facts_of(pod));
+            .filter_map(|pod| pod_facts(pod));
         let now = EventTime::from(Timestamp::now());
         self.index.write().reset(living, now);
     }

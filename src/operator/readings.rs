@@ -174,19 +174,19 @@ fn saved_state_readings(operator: &Operator) -> Vec<Reading> {
     if operator.config.checkpoint_dir.is_none() {
         return Vec::new();
     }
-    let memory = &operator.memory;
+    let state = &operator.saved_state;
     let written = [
-        (StateWriteResult::Written, &memory.written),
-        (StateWriteResult::Failed, &memory.failed),
+        (StateWriteResult::Written, &state.written),
+        (StateWriteResult::Failed, &state.failed),
     ];
     let mut readings = counted(Metric::StateWrites, &written);
     let plain = |metric, counter| Reading::plain(metric, count(counter));
     readings.extend([
-        plain(Metric::StateBytes, &memory.bytes),
-        plain(Metric::StateRestoredPods, &memory.restored_pods),
-        plain(Metric::StateLongestStep, &memory.longest_step_us),
+        plain(Metric::StateBytes, &state.bytes),
+        plain(Metric::StateRestoredPods, &state.restored_pods),
+        plain(Metric::StateLongestStep, &state.longest_step_us),
     ]);
-    readings.extend(Reading::all(Metric::StateUnreadable, &memory.unreadable));
+    readings.extend(Reading::all(Metric::StateUnreadable, &state.unreadable));
     readings
 }
 

@@ -7,21 +7,21 @@ use crate::api::{Incident, IncidentCondition};
 use crate::detect::Engine;
 use crate::limits;
 use crate::model::{EventTime, PodKey};
-use crate::pipeline::saved_state::{Memory, Restored, restore};
+use crate::pipeline::saved_state::{Restored, StateSaver, restore};
 use crate::respond::AttributedFinding;
 
 /// The engine with its saved state as far as there is one, the part that saves it, and the findings
 /// that may not be recorded yet.
-pub(super) fn restored_engine(operator: &Operator) -> (Engine, Memory, Vec<AttributedFinding>) {
+pub(super) fn restored_engine(operator: &Operator) -> (Engine, StateSaver, Vec<AttributedFinding>) {
     let config = &operator.config;
     let fresh = || Engine::new(config.engine.clone());
     let Some(folder) = &config.checkpoint_dir else {
-        return (fresh(), Memory::default(), Vec::new());
+        return (fresh(), StateSaver::default(), Vec::new());
     };
-    let restored = restore(folder, &config.engine, &operator.memory);
-    let mut memory = Memory::in_folder(folder, Arc::clone(&operator.memory));
+    let restored = restore(folder, &config.engine, &operator.saved_state);
+    let mut saver = StateSaver::in_folder(folder, Arc::clone(&operator.saved_state));
     let Some(mut restored) = restored else {
-        return (fresh(), memory, Vec::new());
+        return (fresh(), saver, Vec::new());
     };
     let names: Vec<String> = config
         .sources
@@ -30,8 +30,8 @@ pub(super) fn restored_engine(operator: &Operator) -> (Engine, Memory, Vec<Attri
         .collect();
     restored.match_sources(&names);
     drop_ended_pods(operator, &mut restored);
-    let unrecorded = memory.take_over(&restored);
-    (restored.engine, memory, unrecorded)
+    let unrecorded = saver.resume_from(&restored);
+    (restored.engine, saver, unrecorded)
 }
 
 /// Drops the state of pods that were deleted, or released by a human, after the state was saved.

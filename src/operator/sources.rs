@@ -152,7 +152,7 @@ fn pipeline(
     // Ranges that the controller has read already arrive with the first tick.
     let mut scopes = operator.scopes.subscribe();
     scopes.mark_changed();
-    let (engine, memory, unrecorded) = restored_engine(operator);
+    let (engine, saver, unrecorded) = restored_engine(operator);
     Pipeline {
         engine,
         index: Arc::clone(&operator.index),
@@ -165,7 +165,7 @@ fn pipeline(
         reports: operator.reports.clone(),
         findings,
         counters: Arc::clone(&operator.lines),
-        memory,
+        saver,
         unrecorded,
     }
 }

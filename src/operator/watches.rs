@@ -18,7 +18,7 @@ use crate::cluster::{
     prune_quota,
 };
 use crate::model::{EventTime, PodKey};
-use crate::pipeline::pod_facts::facts_of;
+use crate::pipeline::pod_facts::pod_facts;
 
 /// Starts the watches of this component; they end with `tasks`.
 pub(super) fn start(
@@ -205,7 +205,7 @@ fn on_pod(operator: &Operator, event: &WatchEvent<Pod>) {
     let index = || operator.index.write();
     match event {
         WatchEvent::Changed { new, .. } => {
-            if let Some(facts) = facts_of(new) {
+            if let Some(facts) = pod_facts(new) {
                 index().apply(facts, now);
             }
             operator.incidents.pod_seen(new);

@@ -1,33 +1,34 @@
-//! Acknowledging batches of lines once what they led to is recorded. Part of the pipeline.
+//! Acknowledges batches of lines after their findings are recorded and their effects are in the saved state. Part of
+//! the pipeline.
 
 use std::collections::VecDeque;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use super::saved_state::Memory;
+use super::saved_state::StateSaver;
 use crate::respond::AckGuard;
 use crate::signals::source::Position;
 
-/// A batch whose lines may be read again.
+/// A processed batch that is not acknowledged yet. After a crash its lines are read again.
 #[derive(Debug)]
-pub(super) struct Unacknowledged {
-    /// See [`super::saved_state::Memory::took_batch`].
+pub(super) struct PendingBatch {
+    /// From [`super::saved_state::StateSaver::add_batch`].
     pub(super) number: u64,
-    /// Whether lines of it wait, or have waited since it got its number: then the state that is written under this
-    /// number may be without them.
-    pub(super) has_waited: bool,
+    /// Whether lines of the batch are deferred, or were deferred after the batch got its number. The state that is
+    /// saved under this number may lack their effects.
+    pub(super) had_deferred_lines: bool,
     pub(super) position: Position,
-    /// Of the findings that it led to.
+    /// Guards of the findings that resulted from the batch, and of its deferred lines.
     pub(super) guards: Vec<Weak<AckGuard>>,
 }
 
-impl Unacknowledged {
-    /// Gives the batch a new number once none of its lines waits any more: what they led to is in no state that was
-    /// begun before.
-    fn renumber(&mut self, memory: &mut Memory) {
-        if self.has_waited && self.is_recorded() {
-            self.has_waited = false;
-            self.number = memory.took_batch();
+impl PendingBatch {
+    /// Gives the batch a new number once none of its lines is deferred any longer, because no save that began earlier
+    /// covers their effects.
+    fn renumber(&mut self, saver: &mut StateSaver) {
+        if self.had_deferred_lines && self.is_recorded() {
+            self.had_deferred_lines = false;
+            self.number = saver.add_batch();
         }
     }
 
@@ -36,23 +37,23 @@ impl Unacknowledged {
     }
 }
 
-/// How long the last findings may take to be recorded when the program stops.
+/// How long the recorder may take to write the last findings at shutdown.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 const FINISH_POLL: Duration = Duration::from_millis(5);
 
-/// Gives the recorder a moment to write what it has, so that the last lines are not read again.
-pub(super) fn wait_for_records(batches: &VecDeque<Unacknowledged>) {
+/// Waits up to [`FINISH_MAX`] for the recorder, so that the last lines are not read again after the restart.
+pub(super) fn wait_for_records(batches: &VecDeque<PendingBatch>) {
     let until = Instant::now() + FINISH_MAX;
-    while !batches.iter().all(Unacknowledged::is_recorded) && Instant::now() < until {
+    while !batches.iter().all(PendingBatch::is_recorded) && Instant::now() < until {
         std::thread::sleep(FINISH_POLL);
     }
 }
 
-/// Acknowledges, in order, the batches whose findings are all dealt with and that are in the saved state.
-pub(super) fn acknowledge(batches: &mut VecDeque<Unacknowledged>, memory: &mut Memory) {
+/// Acknowledges, in order, the batches that the saved state covers and that have all findings recorded.
+pub(super) fn acknowledge(batches: &mut VecDeque<PendingBatch>, saver: &mut StateSaver) {
     while let Some(batch) = batches.front_mut() {
-        batch.renumber(memory);
-        if batch.number > memory.kept() || !batch.is_recorded() {
+        batch.renumber(saver);
+        if batch.number > saver.saved_batch() || !batch.is_recorded() {
             return;
         }
         batch.position.acknowledge();
@@ -60,9 +61,9 @@ pub(super) fn acknowledge(batches: &mut VecDeque<Unacknowledged>, memory: &mut M
     }
 }
 
-/// Before the state is written for the last time: all batches whose lines wait no more belong to it.
-pub(super) fn renumber(batches: &mut VecDeque<Unacknowledged>, memory: &mut Memory) {
+/// Before the last save: renumbers all batches without deferred lines, so that this save covers them.
+pub(super) fn renumber(batches: &mut VecDeque<PendingBatch>, saver: &mut StateSaver) {
     for batch in batches {
-        batch.renumber(memory);
+        batch.renumber(saver);
     }
 }

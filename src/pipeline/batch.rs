@@ -1,144 +1,148 @@
-//! A batch of lines on its way into the engine: decoded, attributed, counted by what became of each line.
-//!
-//! Part of the pipeline, which owns the engine.
+//! A batch of lines: decoded, attributed, passed to the engine, and counted by result. Part of the pipeline.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::acknowledge::Unacknowledged;
-use super::deferred_lines::Deferred;
-use super::signal::Whose;
-use super::{Pipeline, Progress, count, wall_clock};
+use super::acknowledge::PendingBatch;
+use super::deferred_lines::DeferredLine;
+use super::signal::AttributionResult;
+use super::{Pipeline, PipelineState, count, wall_clock};
 use crate::model::{EventTime, Signal};
 use crate::respond::{AckGuard, SourceProgress};
 use crate::signals::decode::{Decoded, Decoder, SkipReason, Tracking};
 use crate::signals::health::{LineFate, LineTally};
 use crate::signals::source::Batch;
 
-/// What is known of a batch while its lines are read.
-struct Reading {
+/// Results of a batch while its lines are processed.
+struct BatchResults {
     source: usize,
-    /// Held by the lines of this batch that wait.
-    waiting: Arc<AckGuard>,
+    /// Held by the deferred lines of this batch.
+    deferral_guard: Arc<AckGuard>,
     guards: Vec<Weak<AckGuard>>,
+    /// Time of the newest signal.
     newest: EventTime,
+    /// Time of the newest record of an established connection.
     newest_alive: Option<EventTime>,
     tally: LineTally,
-    /// Up to when the log had been read before a restart, until the first signal after it.
+    /// Before the first signal after a restart: time up to which the log had been read when the state was saved.
     restored: Option<EventTime>,
 }
 
 impl Pipeline {
-    pub(super) fn take(&mut self, batch: &Batch, progress: &mut Progress) {
-        self.start_anew();
-        // Until the next tick counts them, what is in the batch counts as waiting.
+    /// Processes a batch and adds it to those that wait for acknowledgement.
+    pub(super) fn process_batch(&mut self, batch: &Batch, state: &mut PipelineState) {
+        self.apply_updates();
+        // Until the next tick computes the exact number, each batch counts as one waiting contact.
         count(&self.counters.contacts_waiting);
-        progress.clock.set(wall_clock());
+        state.clock.set(wall_clock());
         let source = batch.source.0;
-        let waiting = Arc::new(AckGuard);
-        let mut reading = Reading {
+        let deferral_guard = Arc::new(AckGuard);
+        let mut results = BatchResults {
             source,
-            guards: vec![Arc::downgrade(&waiting)],
-            waiting,
+            guards: vec![Arc::downgrade(&deferral_guard)],
+            deferral_guard,
             newest: EventTime::MIN,
             newest_alive: None,
             tally: LineTally::default(),
             restored: self.restored_time(source),
         };
-        let mut known = progress.decoders.of(source, &batch.position);
-        known = known.or_else(|| self.decoder_of(source, &batch.position));
+        let mut decoder = state.decoders.of(source, &batch.position);
+        decoder = decoder.or_else(|| self.decoder_of(source, &batch.position));
         for line in batch.lines() {
-            if known.is_none() {
-                known = self.format_of(source, line).map(Decoder::new);
+            if decoder.is_none() {
+                decoder = self.format_of(source, line).map(Decoder::new);
             }
-            let Some(decoder) = &mut known else {
+            let Some(decoder) = &mut decoder else {
                 count(&self.counters.unknown);
-                reading.tally.add(LineFate::Unreadable(None), line);
+                results.tally.add(LineFate::Unreadable(None), line);
                 continue;
             };
-            let (said, tracking) = decoder.decode_tracked(line);
-            match said {
+            let (result, tracking) = decoder.decode_tracked(line);
+            match result {
                 Decoded::Signal(signal) => {
-                    let said = (&signal, tracking);
-                    self.take_signal((line, *decoder), said, &mut reading, progress);
+                    let signal = (&signal, tracking);
+                    self.process_decoded((line, *decoder), signal, &mut results, state);
                 }
-                Decoded::Skipped(reason) => self.skipped(reason, line, &mut reading.tally),
+                Decoded::Skipped(reason) => self.count_skipped(reason, line, &mut results.tally),
                 Decoded::Unknown => {
                     count(&self.counters.unknown);
-                    reading.tally.add(LineFate::Unreadable(None), line);
+                    results.tally.add(LineFate::Unreadable(None), line);
                 }
                 Decoded::Malformed(reason) => {
                     count(&self.counters.malformed);
                     let fate = LineFate::Unreadable(Some(reason));
-                    reading.tally.add(fate, line);
-                    self.sample(source, line, reason.name(), progress);
+                    results.tally.add(fate, line);
+                    self.log_malformed(source, line, reason.name(), state);
                 }
             }
             decoder.learn(line);
         }
-        if let Some(decoder) = known {
-            progress.decoders.keep(source, &batch.position, decoder);
+        if let Some(decoder) = decoder {
+            state.decoders.keep(source, &batch.position, decoder);
         }
         let now = Instant::now();
         let format = self.sources.get(source).and_then(|info| info.format);
-        self.health.delivered(source, format, &reading.tally, now);
-        let spoken = SourceProgress {
-            log_time: reading.newest,
-            alive_time: reading.newest_alive,
+        self.health.delivered(source, format, &results.tally, now);
+        let progress = SourceProgress {
+            log_time: results.newest,
+            alive_time: results.newest_alive,
             at: now,
         };
-        self.has_come(source, spoken, progress);
-        progress.has_read(Unacknowledged {
-            number: self.memory.took_batch(),
-            has_waited: Arc::strong_count(&reading.waiting) > 1,
+        self.record_progress(source, progress, state);
+        state.add_pending(PendingBatch {
+            number: self.saver.add_batch(),
+            had_deferred_lines: Arc::strong_count(&results.deferral_guard) > 1,
             position: batch.position.clone(),
-            guards: reading.guards,
+            guards: results.guards,
         });
     }
 
-    /// A line that became a signal.
-    fn take_signal(
+    /// Processes a line that was decoded into a signal.
+    fn process_decoded(
         &mut self,
         (line, decoder): (&[u8], Decoder),
         (signal, tracking): (&Signal<'_>, Option<Tracking>),
-        reading: &mut Reading,
-        progress: &mut Progress,
+        results: &mut BatchResults,
+        state: &mut PipelineState,
     ) {
-        let source = reading.source;
+        let source = results.source;
         count(&self.counters.signals);
-        reading.newest = reading.newest.max(signal.time());
-        self.find_gap(reading.restored.take(), signal.time());
+        results.newest = results.newest.max(signal.time());
+        self.drop_waiting_after_gap(results.restored.take(), signal.time());
         if decoder.format().shows_survivors(signal) {
-            reading.newest_alive = reading.newest_alive.max(Some(signal.time()));
+            results.newest_alive = results.newest_alive.max(Some(signal.time()));
         }
-        let subject = self.signal(source, (signal, true), progress, &mut reading.guards);
-        if let Some(fate) = subject.fate() {
-            reading.tally.add(fate, line);
+        let result = self.process_signal(source, (signal, true), state, &mut results.guards);
+        if let Some(fate) = result.fate() {
+            results.tally.add(fate, line);
         }
         if let Some(tracking) = tracking {
-            self.dropped(source, (signal, tracking), progress, &mut reading.guards);
+            self.process_confirmed_drops(source, (signal, tracking), state, &mut results.guards);
         }
-        if !matches!(subject, Whose::NotKnownYet | Whose::NotDecidedYet) {
+        if !matches!(
+            result,
+            AttributionResult::AwaitsPod | AttributionResult::AwaitsContext
+        ) {
             return;
         }
-        let deferred = Deferred {
+        let deferred = DeferredLine {
             source,
             decoder,
             line: line.to_vec(),
             since: Instant::now(),
-            guard: Arc::clone(&reading.waiting),
+            guard: Arc::clone(&results.deferral_guard),
         };
-        if subject == Whose::NotKnownYet {
-            return self.defer(deferred, progress, &mut reading.tally);
+        if result == AttributionResult::AwaitsPod {
+            return self.defer(deferred, state, &mut results.tally);
         }
         let mut tallies = HashMap::new();
-        self.wait_for_more(deferred, progress, &mut tallies);
-        self.settle_tallies(tallies);
+        self.defer_for_context(deferred, state, &mut tallies);
+        self.report_tallies(tallies);
     }
 
-    /// Counts a line that is understood and means nothing here.
-    fn skipped(&self, reason: SkipReason, line: &[u8], tally: &mut LineTally) {
+    /// Counts a line that was understood and is intentionally not used.
+    fn count_skipped(&self, reason: SkipReason, line: &[u8], tally: &mut LineTally) {
         self.counters.skipped.count(reason);
         if let Some(fate) = LineFate::skipped(reason) {
             tally.add(fate, line);

@@ -1,8 +1,9 @@
-//! The clock of a log beside the clock on the wall: a log whose clock is wrong names the wrong pod.
+//! Clock skew between a log and this machine. Lines with a wrong time would be attributed to the wrong pod. Part of
+//! the pipeline.
 //!
-//! Part of the pipeline. What is ahead is given to nobody: the pod that will have an address is not
-//! known yet, and the one that has it now may be another. What is behind cannot be told from a log
-//! that is read late, so it is only said.
+//! Lines from the future are not attributed: the pod that will have the address is not known yet, and the current one
+//! may be another. A clock that is behind cannot be distinguished from a log that is delivered late, so this is only
+//! logged.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,68 +14,69 @@ use crate::limits;
 use crate::model::EventTime;
 use crate::signals::decode::Format;
 
-/// How often it is said, per source.
-const SAID_EVERY: Duration = Duration::from_mins(1);
+/// Minimum interval between two log messages about one source.
+const REPORT_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The clock on the wall when a batch came, and when something was last said about it.
+/// Wall-clock time of the last batch, and when skew was last logged, by source.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     wall: Option<EventTime>,
-    said: HashMap<usize, Instant>,
+    logged_at: HashMap<usize, Instant>,
 }
 
-/// What is wrong with a log's clock.
+/// Skew of a log's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Off {
-    /// The newest line is from the future, by so many seconds.
+pub(super) enum ClockSkew {
+    /// The newest line is this many seconds in the future.
     Ahead(i64),
-    /// The newest line is so many seconds old, in a log whose lines come as things happen.
+    /// The newest line is this many seconds old, in a format that is written without delay.
     Behind(i64),
 }
 
 impl Clock {
-    /// A batch came.
+    /// Sets the wall-clock time at which a batch was read.
     pub(super) const fn set(&mut self, wall: EventTime) {
         self.wall = Some(wall);
     }
 
-    /// The clock on the wall, as it was when something was read last.
+    /// Wall-clock time of the last batch. `None` before the first.
     pub(super) const fn wall(&self) -> Option<EventTime> {
         self.wall
     }
 
-    /// Whether a line of this time is from the future.
+    /// Whether a line of this time is from the future, beyond the tolerated skew.
     pub(super) fn is_ahead(&self, time: EventTime) -> bool {
         self.wall
             .is_some_and(|wall| time.micros_since(wall) > limits::LOG_AHEAD_MAX_MICROS)
     }
 
-    /// What to say about a source, given the newest line of this batch and of all.
-    pub(super) fn news(
+    /// The skew to log for a source, given the newest line of this batch and of all batches. `None` without skew, or
+    /// within [`REPORT_INTERVAL`] of the last message.
+    pub(super) fn skew_to_report(
         &mut self,
         source: usize,
         format: Option<Format>,
         (newest, newest_ever): (EventTime, EventTime),
         now: Instant,
-    ) -> Option<Off> {
+    ) -> Option<ClockSkew> {
         let wall = self.wall?;
-        let off = if self.is_ahead(newest) {
-            Off::Ahead(newest.micros_since(wall) / 1_000_000)
+        let skew = if self.is_ahead(newest) {
+            ClockSkew::Ahead(newest.micros_since(wall) / 1_000_000)
         } else {
             let age = wall.micros_since(newest_ever);
-            // Windows of minutes are told when they have ended.
+            // These formats aggregate minutes and write them afterwards.
             let is_prompt = !matches!(format, Some(Format::Vpc | Format::Calico));
             if !is_prompt || age <= limits::LOG_AHEAD_MAX_MICROS {
                 return None;
             }
-            Off::Behind(age / 1_000_000)
+            ClockSkew::Behind(age / 1_000_000)
         };
-        let last = self.said.get(&source);
-        if last.is_some_and(|last| now - *last < SAID_EVERY) {
+        let last = self.logged_at.get(&source);
+        if last.is_some_and(|last| now - *last < REPORT_INTERVAL) {
             return None;
         }
-        self.said.insert(source, now);
-        Some(off)
+        self.logged_at.insert(source, now);
+        Some(skew)
     }
 }
 
@@ -82,18 +84,18 @@ pub(super) fn wall_clock() -> EventTime {
     EventTime::from(Timestamp::now())
 }
 
-/// Says it.
-pub(super) fn say(source: &str, off: Off) {
-    match off {
-        Off::Ahead(seconds) => tracing::error!(
+/// Logs the skew of a source.
+pub(super) fn log_skew(source: &str, skew: ClockSkew) {
+    match skew {
+        ClockSkew::Ahead(seconds) => tracing::error!(
             source,
             seconds,
-            "The clock of a log is ahead: its lines are given to no pod until it is set right."
+            "The clock of a log is ahead; its lines are not attributed to any pod until the clock is corrected."
         ),
-        Off::Behind(seconds) => tracing::warn!(
+        ClockSkew::Behind(seconds) => tracing::warn!(
             source,
             seconds,
-            "The newest line of a log is old: its clock is behind, or it is read late."
+            "The newest line of a log is old; its clock is behind, or the log is delivered late."
         ),
     }
 }
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_from_the_future_is_nobodys_and_one_that_is_little_ahead_is_not() {
+    fn a_line_from_the_future_is_not_attributed_and_one_that_is_slightly_ahead_is() {
         let clock = clock(1_000);
         assert!(clock.is_ahead(at(1_300)));
         assert!(!clock.is_ahead(at(1_100)));
@@ -122,23 +124,34 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_off_is_said_once_a_minute_for_each_source() {
+    fn skew_is_reported_once_a_minute_for_each_source() {
         let (mut clock, now) = (clock(1_000), Instant::now());
         let ahead = (at(1_300), at(1_300));
-        let mut news = |source, at| clock.news(source, Some(Format::Ulogd), ahead, at);
-        assert_eq!(news(0, now), Some(Off::Ahead(300)));
-        assert_eq!(news(0, now + SAID_EVERY / 2), None);
-        assert_eq!(news(1, now + SAID_EVERY / 2), Some(Off::Ahead(300)));
-        assert_eq!(news(0, now + SAID_EVERY), Some(Off::Ahead(300)));
+        let mut skew_to_report =
+            |source, at| clock.skew_to_report(source, Some(Format::Ulogd), ahead, at);
+        assert_eq!(skew_to_report(0, now), Some(ClockSkew::Ahead(300)));
+        assert_eq!(skew_to_report(0, now + REPORT_INTERVAL / 2), None);
+        assert_eq!(
+            skew_to_report(1, now + REPORT_INTERVAL / 2),
+            Some(ClockSkew::Ahead(300))
+        );
+        assert_eq!(
+            skew_to_report(0, now + REPORT_INTERVAL),
+            Some(ClockSkew::Ahead(300))
+        );
     }
 
     #[test]
-    fn an_old_line_in_a_log_that_has_newer_ones_is_no_news() {
+    fn an_old_line_in_a_log_that_has_newer_ones_is_not_skew() {
         let (mut clock, now) = (clock(1_000), Instant::now());
-        let mut news =
-            |format, newest_ever| clock.news(0, Some(format), (at(600), newest_ever), now);
-        assert_eq!(news(Format::Ulogd, at(990)), None);
-        assert_eq!(news(Format::Vpc, at(700)), None);
-        assert_eq!(news(Format::Ulogd, at(700)), Some(Off::Behind(300)));
+        let mut skew_to_report = |format, newest_ever| {
+            clock.skew_to_report(0, Some(format), (at(600), newest_ever), now)
+        };
+        assert_eq!(skew_to_report(Format::Ulogd, at(990)), None);
+        assert_eq!(skew_to_report(Format::Vpc, at(700)), None);
+        assert_eq!(
+            skew_to_report(Format::Ulogd, at(700)),
+            Some(ClockSkew::Behind(300))
+        );
     }
 }

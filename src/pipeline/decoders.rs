@@ -1,6 +1,7 @@
-//! Decoders: one for each file of each source. A folder holds several logs, and each has a header of its
-//! own; a log that is read from its middle on, after a restart, has its header at its beginning, which
-//! the source hands over.
+//! Decoders: one for each file of each source. Part of the pipeline.
+//!
+//! A folder may contain several logs, each with its own header. A log that is read from the middle after a restart has
+//! its header at the beginning of the file, which the source provides.
 
 use std::collections::HashMap;
 
@@ -8,15 +9,15 @@ use crate::limits;
 use crate::signals::decode::Decoder;
 use crate::signals::source::{Position, lines};
 
-/// See the module.
+/// Decoders in use, with the headers they have read.
 #[derive(Debug, Default)]
 pub(super) struct Decoders {
-    /// By source; of each the files, the one that was used last at the end.
+    /// By source: its files, the most recently used last.
     by_source: HashMap<usize, Vec<(u64, Decoder)>>,
 }
 
 impl Decoders {
-    /// The decoder of the file that a batch is from; `None` before any line of the source was told.
+    /// Decoder of the file that a batch was read from. `None` while the format of the source is unknown.
     pub(super) fn of(&self, source: usize, position: &Position) -> Option<Decoder> {
         let files = self.by_source.get(&source)?;
         let known = files.iter().find(|(file, _)| *file == position.file());
@@ -27,7 +28,7 @@ impl Decoders {
         Some(with_header(latest.for_next_file(), position))
     }
 
-    /// Keeps what the lines of a batch said about the lines after them.
+    /// Stores the decoder after a batch, because earlier lines affect how later ones are decoded.
     pub(super) fn keep(&mut self, source: usize, position: &Position, decoder: Decoder) {
         let files = self.by_source.entry(source).or_default();
         files.retain(|(file, _)| *file != position.file());
@@ -38,7 +39,7 @@ impl Decoders {
     }
 }
 
-/// A decoder that knows the lines at the beginning of the file.
+/// A decoder that has read the header of the file.
 pub(super) fn with_header(mut decoder: Decoder, position: &Position) -> Decoder {
     for line in lines(position.header()) {
         decoder.learn_header(line);
@@ -70,7 +71,7 @@ mod tests {
         file.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Reads a folder of Zeek's columns until so many records came, and gives how many could be used.
+    /// Reads a folder of Zeek logs until this many records have arrived; returns how many were decoded.
     fn read(folder: &Path, checkpoints: &Path, record_count: usize) -> usize {
         let (sender, mut batches) = channel();
         let config = SourceConfig {
@@ -99,7 +100,7 @@ mod tests {
         used
     }
 
-    /// Two logs with other columns in one folder, and a restart in the middle of both.
+    /// Two logs with different columns in one folder, and a restart in the middle of both.
     #[test]
     fn each_file_is_read_with_its_own_header_also_after_a_restart_in_its_middle() {
         let folder = tempfile::tempdir().unwrap();
@@ -116,7 +117,7 @@ mod tests {
         append(&conn, &flow.repeat(3));
         append(&dns, &query.repeat(2));
         assert_eq!(read(folder.path(), checkpoints.path(), 5), 5);
-        // Rotated, with columns in another order, while nobody reads.
+        // Rotated between two reads, with columns in another order.
         append(&conn, flow);
         std::fs::rename(&conn, folder.path().join("conn.log.1")).unwrap();
         let turned = CONN.replace("ts\tid.orig_h\tid.orig_p", "id.orig_p\tid.orig_h\tts");

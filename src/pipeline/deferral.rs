@@ -1,13 +1,13 @@
-//! Lines that wait: for their pod to become known, or for what they are judged by besides, the pod's run and who
-//! its target is. Part of the pipeline.
+//! Deferral of lines: until their pod becomes known, or until the context is known that they are evaluated with, that
+//! is the pod's run and whether the destination is a pod of the same run. Part of the pipeline.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::clock_skew::Clock;
-use super::deferred_lines::Deferred;
-use super::signal::Whose;
-use super::{Pipeline, Progress, wall_clock};
+use super::deferred_lines::DeferredLine;
+use super::signal::AttributionResult;
+use super::{Pipeline, PipelineState, wall_clock};
 use crate::detect::{Attributed, Scope, Scopes};
 use crate::limits;
 use crate::model::Signal;
@@ -16,13 +16,13 @@ use crate::signals::attribute::Index;
 use crate::signals::decode::Decoded;
 use crate::signals::health::{LineTally, Unused};
 
-/// How long a line waits for its pod to become known. A pod's address reaches us a second or two after
-/// its first packet, on a busy cluster somewhat later.
+/// How long a line waits for its pod to become known. The watch delivers a pod's address one or two seconds after
+/// the pod's first packet, and somewhat later on a busy cluster.
 const DEFER_MAX: Duration = Duration::from_secs(10);
 
-/// Whether the run of the pod, or who its target is, may become known in a moment. No pod is on the Internet
-/// or has the address of a node, so contacts there are judged at once.
-pub(super) fn is_undecided(
+/// Whether the pod's run, or the identity of the destination, may become known shortly. Destinations on the Internet
+/// and addresses of nodes are never pods, so contacts with them are evaluated immediately.
+pub(super) fn awaits_context(
     index: &Index,
     attributed: &Attributed<'_>,
     scopes: &Scopes,
@@ -45,9 +45,15 @@ pub(super) fn is_undecided(
 }
 
 impl Pipeline {
-    /// Keeps a line whose pod is not known yet. Those that give way to it count as lines of no known pod.
-    pub(super) fn defer(&self, deferred: Deferred, progress: &mut Progress, tally: &mut LineTally) {
-        let dropped = progress.deferred.push(deferred).len() as u64;
+    /// Defers a line of a pod that is not known yet. Lines that are evicted for it count as lines of an unknown
+    /// address.
+    pub(super) fn defer(
+        &self,
+        deferred: DeferredLine,
+        state: &mut PipelineState,
+        tally: &mut LineTally,
+    ) {
+        let dropped = state.awaiting_pod.push(deferred).len() as u64;
         if dropped > 0 {
             let unattributed = &self.counters.unattributed;
             unattributed.add(UnattributedReason::Overflowed, dropped);
@@ -55,41 +61,44 @@ impl Pipeline {
         }
     }
 
-    /// Keeps a line that cannot be judged yet. Those that give way to it are judged by what is known.
-    pub(super) fn wait_for_more(
+    /// Defers a line until its context is known. Lines that are evicted for it are evaluated with what is known.
+    pub(super) fn defer_for_context(
         &mut self,
-        line: Deferred,
-        progress: &mut Progress,
+        line: DeferredLine,
+        state: &mut PipelineState,
         tallies: &mut HashMap<usize, LineTally>,
     ) {
-        for oldest in progress.undecided.push(line) {
-            self.look_again(oldest, None, progress, tallies);
+        for oldest in state.awaiting_context.push(line) {
+            self.retry_line(oldest, None, state, tallies);
         }
     }
 
-    /// Looks again at lines that wait, as of `now`. Without it none waits any longer.
-    pub(super) fn retry_deferred(&mut self, now: Option<Instant>, progress: &mut Progress) {
-        progress.clock.set(wall_clock());
+    /// Retries all deferred lines, as of `now`. `None` evaluates all of them with what is known.
+    pub(super) fn retry_deferred_lines(&mut self, now: Option<Instant>, state: &mut PipelineState) {
+        state.clock.set(wall_clock());
         let mut tallies: HashMap<usize, LineTally> = HashMap::new();
-        let undecided = progress.undecided.take();
-        for line in undecided.into_iter().chain(progress.deferred.take()) {
-            self.look_again(line, now, progress, &mut tallies);
+        let awaiting_context = state.awaiting_context.take();
+        for line in awaiting_context
+            .into_iter()
+            .chain(state.awaiting_pod.take())
+        {
+            self.retry_line(line, now, state, &mut tallies);
         }
-        self.settle_tallies(tallies);
+        self.report_tallies(tallies);
     }
 
-    /// What became of lines that waited.
-    pub(super) fn settle_tallies(&self, tallies: HashMap<usize, LineTally>) {
+    /// Reports the results of deferred lines to the health of their sources.
+    pub(super) fn report_tallies(&self, tallies: HashMap<usize, LineTally>) {
         for (source, tally) in tallies {
             self.health.settled(source, &tally, Instant::now());
         }
     }
 
-    fn look_again(
+    fn retry_line(
         &mut self,
-        line: Deferred,
+        line: DeferredLine,
         now: Option<Instant>,
-        progress: &mut Progress,
+        state: &mut PipelineState,
         tallies: &mut HashMap<usize, LineTally>,
     ) {
         let mut guards = Vec::new();
@@ -99,19 +108,21 @@ impl Pipeline {
         let waited = now.map_or(Duration::MAX, |now| {
             now.saturating_duration_since(line.since)
         });
-        let may_wait = waited < limits::SIBLING_WAIT;
-        let subject = self.signal(line.source, (&signal, may_wait), progress, &mut guards);
-        if let Some(last) = progress.unacknowledged.back_mut() {
+        let may_defer = waited < limits::SIBLING_WAIT;
+        let result = self.process_signal(line.source, (&signal, may_defer), state, &mut guards);
+        if let Some(last) = state.pending_batches.back_mut() {
             last.guards.append(&mut guards);
         }
-        let is_over = waited > DEFER_MAX;
+        let is_overdue = waited > DEFER_MAX;
         let tally = tallies.entry(line.source).or_default();
-        match subject {
-            Whose::NotDecidedYet => self.wait_for_more(line, progress, tallies),
-            Whose::NotKnownYet if is_over => tally.add(self.fate_of_unknown(&signal), &line.line),
-            Whose::NotKnownYet => self.defer(line, progress, tally),
-            subject => {
-                if let Some(fate) = subject.fate() {
+        match result {
+            AttributionResult::AwaitsContext => self.defer_for_context(line, state, tallies),
+            AttributionResult::AwaitsPod if is_overdue => {
+                tally.add(self.fate_of_unknown(&signal), &line.line);
+            }
+            AttributionResult::AwaitsPod => self.defer(line, state, tally),
+            result => {
+                if let Some(fate) = result.fate() {
                     tally.add(fate, &line.line);
                 }
             }

@@ -1,8 +1,8 @@
-//! Lines that wait for what the API server does not say yet. A pod can open connections a moment before its address
-//! reaches us, and a scan that begins at once must not be missed for that. Or the pod is known, and its run or the
-//! pod that it contacts is not.
+//! The bounded queue of deferred lines. A pod can open connections a moment before the watch delivers its address,
+//! and a scan that starts immediately must not be missed for that; or the pod is known, and its run or the pod that
+//! it contacts is not.
 //!
-//! Bounded: the oldest give way. Used by the pipeline alone; knows no clock but what it is given.
+//! When the queue is full, the oldest lines are evicted. Used by `deferral`; takes every time as a parameter.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,32 +12,32 @@ use crate::limits;
 use crate::respond::AckGuard;
 use crate::signals::decode::Decoder;
 
-/// One line that waits.
+/// A line to evaluate later.
 #[derive(Debug)]
-pub struct Deferred {
-    /// Index of its source.
+pub struct DeferredLine {
+    /// Number of its source.
     pub source: usize,
-    /// How it is read.
+    /// Decoder in the state that the line needs.
     pub decoder: Decoder,
     /// The line.
     pub line: Vec<u8>,
-    /// When it came.
+    /// When it was read.
     pub since: Instant,
-    /// Keeps its batch from being acknowledged.
-    #[allow(dead_code)] // held, never read
+    /// Prevents the acknowledgement of its batch.
+    #[allow(dead_code)] // held for its drop
     pub guard: Arc<AckGuard>,
 }
 
-/// The lines that wait, oldest first.
+/// Deferred lines, oldest first. Bounded by count and by bytes.
 #[derive(Debug, Default)]
 pub struct DeferredLines {
-    lines: VecDeque<Deferred>,
+    lines: VecDeque<DeferredLine>,
     bytes: usize,
 }
 
 impl DeferredLines {
-    /// Takes in a line; returns the older ones that gave way.
-    pub fn push(&mut self, deferred: Deferred) -> Vec<Deferred> {
+    /// Adds a line; returns the older lines that were evicted for it.
+    pub fn push(&mut self, deferred: DeferredLine) -> Vec<DeferredLine> {
         self.bytes += deferred.line.len();
         self.lines.push_back(deferred);
         let mut dropped = Vec::new();
@@ -53,13 +53,13 @@ impl DeferredLines {
         dropped
     }
 
-    /// How many there are.
+    /// Number of deferred lines.
     pub fn line_count(&self) -> usize {
         self.lines.len()
     }
 
-    /// All of them; what still waits afterwards is pushed again.
-    pub fn take(&mut self) -> VecDeque<Deferred> {
+    /// Removes and returns all lines. The caller pushes those back that must wait longer.
+    pub fn take(&mut self) -> VecDeque<DeferredLine> {
         self.bytes = 0;
         std::mem::take(&mut self.lines)
     }
@@ -70,8 +70,8 @@ mod tests {
     use super::*;
     use crate::signals::decode::Format;
 
-    fn line(bytes: usize) -> Deferred {
-        Deferred {
+    fn line(bytes: usize) -> DeferredLine {
+        DeferredLine {
             source: 0,
             decoder: Decoder::new(Format::Ulogd),
             line: vec![b'x'; bytes],
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_give_way_when_there_are_too_many_or_too_large_ones() {
+    fn the_oldest_lines_are_evicted_when_there_are_too_many_or_too_large_ones() {
         let mut lines = DeferredLines::default();
         let dropped: usize = (0..limits::DEFERRED_LINES_MAX + 3)
             .map(|_| lines.push(line(1)).len())

@@ -1,29 +1,29 @@
-//! How far each log has been read, in the log's own time. Part of the pipeline.
+//! How far each log has been read, in the time of its records. Part of the pipeline.
 //!
-//! A log that is written goes on with its lines. One that fell silent goes on with the clock, if the
-//! reader stands at its end: then what waits for an answer waits in real time, also where the time
-//! stamps are old. While lines are on the way or missing, its time stands still (INV-8).
+//! While lines arrive, the position is the time of the newest line. When the log is silent and the reader is at its
+//! end, the position advances with the wall clock, so contacts without an answer become overdue in real time even where
+//! the time stamps are old. While lines are unread or missing, the position does not advance (INV-8).
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::model::EventTime;
 
-/// See the module. By the index of the source.
+/// Read positions, by number of the source.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reached(HashMap<usize, Mark>);
+pub(super) struct LogProgress(HashMap<usize, Mark>);
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
-    /// The newest line, in the log's time.
+    /// Time of the newest line.
     newest: EventTime,
-    /// Since when nothing newer came and the reader stood at the end.
+    /// Since when the reader has been at the end of the log without a newer line.
     since: Instant,
 }
 
-impl Reached {
-    /// A line of this time came. Returns the newest so far.
-    pub(super) fn come(&mut self, source: usize, time: EventTime, now: Instant) -> EventTime {
+impl LogProgress {
+    /// Records a line of this time. Returns the time of the newest line.
+    pub(super) fn advance(&mut self, source: usize, time: EventTime, now: Instant) -> EventTime {
         let first = Mark {
             newest: time,
             since: now,
@@ -34,20 +34,20 @@ impl Reached {
         mark.newest
     }
 
-    /// The reader does not stand at the end: what it has not read may be answers.
-    pub(super) fn lags(&mut self, source: usize, now: Instant) {
+    /// Records that the reader is not at the end of the log: the unread lines may contain answers.
+    pub(super) fn hold(&mut self, source: usize, now: Instant) {
         if let Some(mark) = self.0.get_mut(&source) {
             mark.since = now;
         }
     }
 
-    /// The newest line of a source.
+    /// Time of the newest line of a source.
     pub(super) fn newest(&self, source: usize) -> Option<EventTime> {
         self.0.get(&source).map(|mark| mark.newest)
     }
 
-    /// How far the source has been read.
-    pub(super) fn of(&self, source: usize, now: Instant) -> Option<EventTime> {
+    /// Time up to which a source has been read. `None` before its first line.
+    pub(super) fn read_up_to(&self, source: usize, now: Instant) -> Option<EventTime> {
         let mark = self.0.get(&source)?;
         let silent = now.saturating_duration_since(mark.since);
         let silent_us = i64::try_from(silent.as_micros()).unwrap_or(i64::MAX);
@@ -62,18 +62,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silent_log_goes_on_with_the_clock_and_one_that_lags_does_not() {
-        let (mut reached, start) = (Reached::default(), Instant::now());
+    fn a_silent_log_advances_with_the_clock_and_one_that_lags_does_not() {
+        let (mut log_progress, start) = (LogProgress::default(), Instant::now());
         let at = |second| EventTime::from_seconds(second, 0);
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(reached.of(0, start), None);
-        reached.come(0, at(1_000), start);
-        reached.come(0, at(990), start);
-        assert_eq!(reached.of(0, after(7)), Some(at(1_007)));
-        reached.lags(0, after(7));
-        assert_eq!(reached.of(0, after(7)), Some(at(1_000)));
-        assert_eq!(reached.of(0, after(10)), Some(at(1_003)));
-        reached.come(0, at(1_001), after(10));
-        assert_eq!(reached.of(0, after(10)), Some(at(1_001)));
+        assert_eq!(log_progress.read_up_to(0, start), None);
+        log_progress.advance(0, at(1_000), start);
+        log_progress.advance(0, at(990), start);
+        assert_eq!(log_progress.read_up_to(0, after(7)), Some(at(1_007)));
+        log_progress.hold(0, after(7));
+        assert_eq!(log_progress.read_up_to(0, after(7)), Some(at(1_000)));
+        assert_eq!(log_progress.read_up_to(0, after(10)), Some(at(1_003)));
+        log_progress.advance(0, at(1_001), after(10));
+        assert_eq!(log_progress.read_up_to(0, after(10)), Some(at(1_001)));
     }
 }

@@ -1,9 +1,12 @@
-//! The pipeline: batches of lines in, findings out. One thread owns the engine, so that nothing on
-//! the way of a flow waits for a lock but the look into the attribution index.
+//! The signal pipeline: from batches of log lines and samples of node metrics to findings.
 //!
-//! A batch is acknowledged only when every finding that it or an earlier one led to is recorded:
-//! after a crash the lines are read again, and no Incident is lost. Samples of node metrics come in
-//! beside the batches.
+//! Started by `operator`. One thread owns the engine, so the only lock that a signal takes is the one of the
+//! attribution index. `step` attributes one signal and runs the detectors on it; `pod_facts` derives what
+//! attribution needs from Kubernetes objects; `contact_reports` exchanges contacts with the other nodes of a run;
+//! `saved_state` keeps the engine's state over a restart.
+//!
+//! A batch is acknowledged only after every finding that resulted from it or from an earlier batch is recorded.
+//! After a crash the unacknowledged lines are read again, so no Incident is lost.
 
 pub mod contact_reports;
 pub mod pod_facts;
@@ -43,107 +46,109 @@ use crate::signals::source::Batch;
 use crate::signals::source::scrape::SampleBatch;
 
 use self::contact_reports::ContactReports;
-use self::saved_state::Memory;
-use acknowledge::{Unacknowledged, acknowledge, renumber, wait_for_records};
+use self::saved_state::StateSaver;
+use acknowledge::{PendingBatch, acknowledge, renumber, wait_for_records};
 use clock_skew::wall_clock;
 use deferred_lines::DeferredLines;
-use log_progress::Reached;
+use log_progress::LogProgress;
 pub use samples::SampleCounters;
 pub use sources::SourceInfo;
-use sources::log_times;
-use step::forget_gone;
+use sources::source_times;
+use step::expire_pods;
 
-/// How often pods that fell silent are judged, and lines whose pod was not known are looked at again.
-const TICK: Duration = Duration::from_millis(500);
+/// How often overdue contacts of silent pods are evaluated and deferred lines are retried.
+const TICK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often pods that are gone are forgotten.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often the state of deleted pods is removed.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Lines by what became of them, since the start.
+/// Lines by result, since the start of the process.
 #[derive(Debug, Default)]
 pub struct LineCounters {
     /// Decoded into a signal.
     pub signals: AtomicU64,
-    /// Well-formed and on purpose no signal, by reason.
+    /// Well-formed and intentionally not used, by reason.
     pub skipped: Counters<SkipReason>,
-    /// Well-formed and of no known shape.
+    /// Well-formed, of an unknown record type.
     pub unknown: AtomicU64,
-    /// Not readable.
+    /// Not parsable.
     pub malformed: AtomicU64,
-    /// Signals that no pod could be named for, by reason.
+    /// Signals without attribution to a pod, by reason.
     pub unattributed: Counters<UnattributedReason>,
-    /// Signals that were left out because more pods have state than the engine may hold.
+    /// Signals that were dropped because the engine already holds state for the maximum number of pods.
     pub beyond_bound: AtomicU64,
-    /// Records that the producers said they lost.
+    /// Records that the producers of the logs reported as lost.
     pub lost: AtomicU64,
-    /// Contacts that wait for an answer, and lines that cannot be judged yet, now. What came since the last look counts as waiting.
+    /// Gauge: contacts that wait for an answer and lines that wait for context. Between two ticks, each new batch
+    /// counts as one.
     pub contacts_waiting: AtomicU64,
     /// Samples of node metrics.
     pub samples: SampleCounters,
 }
 
-/// See the module.
+/// The pipeline and the parts that it shares with the rest of the program.
 pub struct Pipeline {
-    /// The detectors.
+    /// Detection engine.
     pub engine: Engine,
-    /// Which pod had an address when.
+    /// Attribution index: which pod had an address at which time.
     pub index: Arc<RwLock<Index>>,
-    /// What the log shows of isolated pods.
+    /// Traffic of isolated pods in the logs.
     pub traffic: TrafficMonitor,
-    /// Whether the sources speak.
+    /// Health of the sources.
     pub health: SignalHealth,
-    /// Whether the index has the pods of one namespace alone: then a line of no known pod is nothing odd.
+    /// Whether the index covers a single namespace. Lines of unknown pods are then expected and are not evidence
+    /// against the log.
     pub is_namespaced: bool,
-    /// The cluster's ranges, as they change.
+    /// Current network ranges of the cluster.
     pub scopes: watch::Receiver<Scopes>,
-    /// Pods whose state is reset.
+    /// Pods that must be reset in the engine.
     pub resets: ResetQueue,
-    /// The sources, by index.
+    /// Log sources. Their position is their `SourceId`.
     pub sources: Vec<SourceInfo>,
-    /// What other nodes saw of the same runs.
+    /// Exchange of contacts with the other nodes of a run.
     pub reports: ContactReports,
-    /// Where findings go.
+    /// Queue of the recorder.
     pub findings: mpsc::Sender<AttributedFinding>,
-    /// Lines by what became of them.
+    /// Lines by result.
     pub counters: Arc<LineCounters>,
-    /// What is kept over a restart.
-    pub memory: Memory,
-    /// Findings that an earlier process handed over and that may not be recorded.
+    /// Saves the engine's state for a restart.
+    pub saver: StateSaver,
+    /// Findings of the previous process that may not have been recorded.
     pub unrecorded: Vec<AttributedFinding>,
 }
 
-/// What the pipeline keeps between batches.
+/// State of the pipeline between batches.
 #[derive(Default)]
-struct Progress {
-    unacknowledged: VecDeque<Unacknowledged>,
-    reached: Reached,
-    sampled: HashMap<usize, Instant>,
-    /// When pods that are gone were forgotten last.
-    swept: Option<Instant>,
-    /// Lines whose pod is not known yet.
-    deferred: DeferredLines,
-    /// Lines of a pod of which not all is known that they are judged by.
-    undecided: DeferredLines,
+struct PipelineState {
+    pending_batches: VecDeque<PendingBatch>,
+    log_progress: LogProgress,
+    malformed_logged_at: HashMap<usize, Instant>,
+    /// When the state of deleted pods was last removed.
+    pods_expired_at: Option<Instant>,
+    /// Lines of a pod that the index does not contain yet.
+    awaiting_pod: DeferredLines,
+    /// Lines of a known pod, where its run or the pod at the other end is not known yet.
+    awaiting_context: DeferredLines,
     decoders: decoders::Decoders,
     unconfirmed: HashMap<usize, Unconfirmed>,
     clock: clock_skew::Clock,
 }
 
-impl Progress {
-    /// Keeps a batch until its findings are recorded.
-    fn has_read(&mut self, batch: Unacknowledged) {
-        if self.unacknowledged.len() >= limits::UNACKNOWLEDGED_BATCHES_MAX {
-            // Findings wait for an API server that is away for very long. They are kept; only the
-            // promise to read these lines again after a crash is given up.
-            self.unacknowledged.pop_front();
+impl PipelineState {
+    /// Adds a batch that waits for its findings to be recorded.
+    fn add_pending(&mut self, batch: PendingBatch) {
+        if self.pending_batches.len() >= limits::UNACKNOWLEDGED_BATCHES_MAX {
+            // The API server has been unavailable for very long. The findings are kept; only reading the lines of
+            // the oldest batch again after a crash is given up.
+            self.pending_batches.pop_front();
         }
-        self.unacknowledged.push_back(batch);
+        self.pending_batches.push_back(batch);
     }
 }
 
 impl Pipeline {
-    /// Works until every source is gone, or until `stop` and what was read by then is dealt with.
-    /// Blocks: call it on a thread of its own.
+    /// Runs until every source has ended, or until `stop`; what was read by then is processed first.
+    /// Blocks, so it needs a thread of its own.
     pub fn run(
         mut self,
         mut batches: mpsc::Receiver<Batch>,
@@ -152,81 +157,87 @@ impl Pipeline {
         stop: &CancellationToken,
     ) {
         self.resets.open();
-        let mut progress = Progress::default();
+        let mut state = PipelineState::default();
         for found in std::mem::take(&mut self.unrecorded) {
             self.send(found);
         }
-        let mut next_tick = Instant::now() + TICK;
-        // Either may come to its end before the other, as standard input does.
+        let mut next_tick = Instant::now() + TICK_INTERVAL;
+        // Either channel may close before the other, for example at the end of standard input.
         let (mut has_batches, mut has_samples) = (true, true);
         while has_batches || has_samples {
             let next = self
-                .memory
-                .next()
+                .saver
+                .next_step_at()
                 .map_or(next_tick, |next| next.min(next_tick));
             let wait = next.saturating_duration_since(Instant::now());
             let next = runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    batch = samples.recv(), if has_samples => Next::Samples(batch),
-                    batch = batches.recv(), if has_batches => Next::Batch(batch),
-                    () = stop.cancelled() => Next::Stop,
-                    () = tokio::time::sleep(wait) => Next::Tick,
+                    batch = samples.recv(), if has_samples => Event::Samples(batch),
+                    batch = batches.recv(), if has_batches => Event::Batch(batch),
+                    () = stop.cancelled() => Event::Stop,
+                    () = tokio::time::sleep(wait) => Event::Tick,
                 }
             });
             match next {
-                Next::Batch(Some(batch)) => self.take(&batch, &mut progress),
-                Next::Samples(Some(batch)) => self.take_samples(batch, &mut progress),
-                Next::Batch(None) => has_batches = false,
-                Next::Samples(None) => has_samples = false,
-                Next::Stop => break,
-                Next::Tick => {}
+                Event::Batch(Some(batch)) => self.process_batch(&batch, &mut state),
+                Event::Samples(Some(batch)) => self.process_samples(batch, &mut state),
+                Event::Batch(None) => has_batches = false,
+                Event::Samples(None) => has_samples = false,
+                Event::Stop => break,
+                Event::Tick => {}
             }
             if Instant::now() >= next_tick {
-                self.tick(Instant::now(), batches.is_empty(), &mut progress);
-                let waiting = self.engine.waiting_contact_count() + progress.undecided.line_count();
+                self.tick(Instant::now(), batches.is_empty(), &mut state);
+                let waiting =
+                    self.engine.waiting_contact_count() + state.awaiting_context.line_count();
                 let waiting = u64::try_from(waiting).unwrap_or(u64::MAX);
                 self.counters
                     .contacts_waiting
                     .store(waiting, Ordering::Relaxed);
-                next_tick = Instant::now() + TICK;
+                next_tick = Instant::now() + TICK_INTERVAL;
             }
-            let (sources, reached) = (&self.sources, &progress.reached);
-            self.memory
-                .work(&self.engine, &|| log_times(sources, reached));
-            acknowledge(&mut progress.unacknowledged, &mut self.memory);
+            let (sources, log_progress) = (&self.sources, &state.log_progress);
+            self.saver
+                .step(&self.engine, &|| source_times(sources, log_progress));
+            acknowledge(&mut state.pending_batches, &mut self.saver);
         }
-        self.retry_deferred(None, &mut progress);
-        wait_for_records(&progress.unacknowledged);
-        renumber(&mut progress.unacknowledged, &mut self.memory);
-        let (sources, reached) = (&self.sources, &progress.reached);
-        self.memory
-            .finish(&self.engine, &|| log_times(sources, reached));
-        acknowledge(&mut progress.unacknowledged, &mut self.memory);
+        self.retry_deferred_lines(None, &mut state);
+        wait_for_records(&state.pending_batches);
+        renumber(&mut state.pending_batches, &mut self.saver);
+        let (sources, log_progress) = (&self.sources, &state.log_progress);
+        self.saver
+            .finish(&self.engine, &|| source_times(sources, log_progress));
+        acknowledge(&mut state.pending_batches, &mut self.saver);
         self.resets.close();
     }
 
-    /// Judges pods that fell silent, each up to the time that its source has reached. `is_idle`: no
-    /// batch waits.
-    fn tick(&mut self, now: Instant, is_idle: bool, progress: &mut Progress) {
-        self.start_anew();
-        self.forget_gone(progress, now);
+    /// Evaluates overdue contacts, each up to the time that its source has been read. `is_idle`: no batch is queued.
+    fn tick(&mut self, now: Instant, is_idle: bool, state: &mut PipelineState) {
+        self.apply_updates();
+        self.expire_pods(state, now);
         let beyond = self.engine.refused_signal_count();
-        let said_before = self.counters.beyond_bound.swap(beyond, Ordering::Relaxed);
-        if said_before == 0 && beyond > 0 {
-            tracing::error!("More pods have state than the engine may hold; some are not watched.");
+        let before = self.counters.beyond_bound.swap(beyond, Ordering::Relaxed);
+        if before == 0 && beyond > 0 {
+            tracing::error!(
+                dropped = beyond,
+                "The detection engine holds state for the maximum number of pods; signals of further pods are dropped."
+            );
         }
-        self.retry_deferred(Some(now), progress);
+        self.retry_deferred_lines(Some(now), state);
         for source in 0..self.sources.len() {
-            if !self.look_at_reader(source, progress) || !is_idle {
-                progress.reached.lags(source, now);
+            if !self.check_reader(source, state) || !is_idle {
+                state.log_progress.hold(source, now);
             }
         }
         let mut guards = Vec::new();
-        let reached = &progress.reached;
-        let mut findings = self.engine.settle(|id| reached.of(usize::from(id), now));
+        let log_progress = &state.log_progress;
+        let mut findings = self
+            .engine
+            .settle(|id| log_progress.read_up_to(usize::from(id), now));
         {
-            let read = (0..self.sources.len()).filter_map(|source| reached.of(source, now));
+            let read =
+                (0..self.sources.len()).filter_map(|source| log_progress.read_up_to(source, now));
             let read_up_to = read.min().unwrap_or(EventTime::MIN);
             let index = self.index.read();
             findings.extend(self.reports.exchange(&mut self.engine, &index, read_up_to));
@@ -236,41 +247,41 @@ impl Pipeline {
             let facts = index.pod(&finding.subject.pod).cloned();
             drop(index);
             if let Some(facts) = facts {
-                self.hand_over(finding, &facts, &mut guards);
+                self.send_finding(finding, &facts, &mut guards);
             }
         }
-        if let Some(last) = progress.unacknowledged.back_mut() {
+        if let Some(last) = state.pending_batches.back_mut() {
             last.guards.append(&mut guards);
         }
-        self.say_lacking();
+        self.report_lacking();
     }
 
-    /// Drops what the index and the engine know of pods that ended longer ago than lines can be late.
-    fn forget_gone(&mut self, progress: &mut Progress, now: Instant) {
-        let since = *progress.swept.get_or_insert(now);
-        if now.saturating_duration_since(since) < SWEEP_EVERY {
+    /// Every [`EXPIRY_INTERVAL`], removes pods that ended before the oldest line that may still arrive.
+    fn expire_pods(&mut self, state: &mut PipelineState, now: Instant) {
+        let since = *state.pods_expired_at.get_or_insert(now);
+        if now.saturating_duration_since(since) < EXPIRY_INTERVAL {
             return;
         }
-        progress.swept = Some(now);
+        state.pods_expired_at = Some(now);
         let mut index = self.index.write();
-        forget_gone(&mut self.engine, &mut index, wall_clock());
+        expire_pods(&mut self.engine, &mut index, wall_clock());
     }
 
-    /// Takes in what changed outside.
-    fn start_anew(&mut self) {
+    /// Applies changed network ranges and requested pod resets.
+    fn apply_updates(&mut self) {
         if self.scopes.has_changed().unwrap_or(false) {
             let scopes = self.scopes.borrow_and_update().clone();
             self.engine.set_scopes(scopes);
         }
         for pod in self.resets.take() {
             self.engine.forget(&pod);
-            self.memory.changed();
+            self.saver.mark_changed();
         }
     }
 }
 
-/// What the pipeline does next.
-enum Next {
+/// What the pipeline reacts to.
+enum Event {
     Batch(Option<Batch>),
     Samples(Option<SampleBatch>),
     Tick,
@@ -281,7 +292,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The number of a source in the engine. There are fewer than a hundred of them.
+/// Number of a source in the engine. There are fewer than a hundred sources.
 fn source_id(source: usize) -> u16 {
     u16::try_from(source).unwrap_or(u16::MAX)
 }

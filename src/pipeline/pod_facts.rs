@@ -1,8 +1,8 @@
-//! Feeds attribution from the watches: which address a pod has, since when, until when, and what its
-//! run says of it.
+//! What attribution needs from Kubernetes objects: a pod's addresses and when it had them, and the run that the pod
+//! belongs to.
 //!
-//! Called by the wiring for every change of a pod or of a run's pods, and by the simulator of the error
-//! budget.
+//! Called by `operator` for every change of a pod, by `controller` for every change of a run's pods, and by the
+//! simulator of the error budget.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -13,13 +13,12 @@ use crate::detect::Workload;
 use crate::model::{EventTime, PodKey, RunKey};
 use crate::signals::attribute::{Membership, PodFacts};
 
-/// The condition whose transition says when the pod's network came up.
+/// The condition that becomes true when the pod's network is set up.
 pub const NETWORK_UP: &str = "PodReadyToStartContainers";
 
-/// What attribution must know of a pod. `None` for a pod without a UID or a start, which has no
-/// address yet.
+/// Facts about a pod. `None` for a pod without a UID or a start time, which has no address yet.
 #[must_use]
-pub fn facts_of(pod: &Pod) -> Option<PodFacts> {
+pub fn pod_facts(pod: &Pod) -> Option<PodFacts> {
     let status = pod.status.as_ref()?;
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let network_up = conditions
@@ -52,7 +51,7 @@ pub fn facts_of(pod: &Pod) -> Option<PodFacts> {
     })
 }
 
-/// What attribution must know of a run's pods. `None` for a run without a UID, which has none yet.
+/// Membership of a run's pods. `None` for a run without a UID, which has no pods yet.
 #[must_use]
 pub fn membership_of(run: &AgentRun) -> Option<Membership> {
     Some(Membership {
@@ -64,7 +63,7 @@ pub fn membership_of(run: &AgentRun) -> Option<Membership> {
     })
 }
 
-/// The run as the engine knows it. `None` for a run without a UID.
+/// Key of a run in the engine. `None` for a run without a UID.
 #[must_use]
 pub fn run_key(run: &AgentRun) -> Option<RunKey> {
     let id = RunId::of(run)?;
@@ -73,7 +72,7 @@ pub fn run_key(run: &AgentRun) -> Option<RunKey> {
     ))
 }
 
-/// Whether the pod's last container has stopped for good.
+/// Whether all containers of the pod have terminated and will not restart.
 #[must_use]
 pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod
@@ -100,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_pod_has_its_address_since_its_network_came_up() {
-        let facts = facts_of(&pod(&json!({
+        let facts = pod_facts(&pod(&json!({
             "startTime": "2026-01-01T00:00:00Z",
             "podIP": "10.0.0.1",
             "podIPs": [{ "ip": "10.0.0.1" }, { "ip": "fd00::1" }],
@@ -114,9 +113,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_waits_has_no_address_and_one_that_ended_gives_it_back() {
-        assert_eq!(facts_of(&pod(&json!({ "phase": "Pending" }))), None);
+    fn a_pending_pod_has_no_address_and_one_that_ended_releases_it() {
+        assert_eq!(pod_facts(&pod(&json!({ "phase": "Pending" }))), None);
         let ended = json!({ "phase": "Failed", "startTime": "2026-01-01T00:00:00Z" });
-        assert!(facts_of(&pod(&ended)).unwrap().ended_at.is_some());
+        assert!(pod_facts(&pod(&ended)).unwrap().ended_at.is_some());
     }
 }

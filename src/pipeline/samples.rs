@@ -1,54 +1,55 @@
-//! Samples on their way into the engine: whose they are, and what is found.
+//! Samples of node metrics: attributed and passed to the engine. Part of the pipeline.
 //!
-//! Part of the pipeline, which owns the engine. A sample names its pod; the pod must have had that
-//! name for the whole span that the sample is about (INV-10).
+//! A sample identifies its pod by name. The pod must have had this name during the whole period that the sample covers
+//! (INV-10).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::step::take_sample;
-use super::{Pipeline, Progress, source_id};
+use super::step::process_sample;
+use super::{Pipeline, PipelineState, source_id};
 use crate::model::Finding;
 use crate::signals::attribute::PodFacts;
 use crate::signals::decode::PodSample;
 use crate::signals::source::scrape::SampleBatch;
 
-/// Samples by what became of them, since the start.
+/// Samples by result, since the start of the process.
 #[derive(Debug, Default)]
 pub struct SampleCounters {
-    /// Samples of a pod that is known.
+    /// Attributed to a pod.
     pub attributed: AtomicU64,
-    /// Samples that no pod could be named for.
+    /// Not attributed to a pod.
     pub unattributed: AtomicU64,
-    /// Samples of accelerators on nodes that declare them shared.
+    /// Of accelerators on nodes that declare their accelerators shared.
     pub shared_gpus: AtomicU64,
 }
 
 impl Pipeline {
-    pub(super) fn take_samples(&mut self, batch: SampleBatch, progress: &mut Progress) {
-        self.start_anew();
+    /// Processes the samples of one scrape.
+    pub(super) fn process_samples(&mut self, batch: SampleBatch, state: &mut PipelineState) {
+        self.apply_updates();
         if batch.is_news {
             self.health.spoke(batch.source, Instant::now());
         }
-        self.memory.changed();
+        self.saver.mark_changed();
         let mut guards = Vec::new();
         for sample in batch.samples {
-            for (finding, facts) in self.sample_of_pod(batch.source, &sample) {
-                self.hand_over(finding, &facts, &mut guards);
+            for (finding, facts) in self.attribute_sample(batch.source, &sample) {
+                self.send_finding(finding, &facts, &mut guards);
             }
         }
-        // What a sample led to rests on lines too: they are read again if it is not recorded.
-        if let Some(last) = progress.unacknowledged.back_mut() {
+        // A finding from a sample also depends on earlier lines; these are read again if it is not recorded.
+        if let Some(last) = state.pending_batches.back_mut() {
             last.guards.append(&mut guards);
         }
     }
 
-    fn sample_of_pod(&mut self, source: usize, sample: &PodSample) -> Vec<(Finding, PodFacts)> {
+    fn attribute_sample(&mut self, source: usize, sample: &PodSample) -> Vec<(Finding, PodFacts)> {
         let index = self.index.read();
         let counters = &self.counters.samples;
-        // Sources of metrics are numbered after the logs.
+        // Metrics sources are numbered after the logs.
         let id = source_id(self.sources.len() + source);
-        let Ok(taken) = take_sample(&mut self.engine, &index, id, sample) else {
+        let Ok(taken) = process_sample(&mut self.engine, &index, id, sample) else {
             counters.unattributed.fetch_add(1, Ordering::Relaxed);
             return Vec::new();
         };
@@ -134,7 +135,7 @@ mod tests {
             ),
             findings: mpsc::channel(1).0,
             counters: Arc::new(LineCounters::default()),
-            memory: crate::pipeline::saved_state::Memory::default(),
+            saver: crate::pipeline::saved_state::StateSaver::default(),
             unrecorded: Vec::new(),
         }
     }
@@ -145,14 +146,14 @@ mod tests {
             is_news,
             samples,
         };
-        pipeline.take_samples(batch, &mut Progress::default());
+        pipeline.process_samples(batch, &mut PipelineState::default());
         let counters = &pipeline.counters.samples;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (count(&counters.attributed), count(&counters.unattributed))
     }
 
     #[test]
-    fn a_sample_counts_for_the_pod_that_had_the_name_all_the_while() {
+    fn a_sample_counts_for_the_pod_that_had_the_name_during_the_whole_period() {
         let mut index = Index::new();
         index.apply(pod("old", 0), at(0));
         index.delete(&PodKey::from("old"), at(100));
@@ -160,7 +161,7 @@ mod tests {
         let mut pipeline = pipeline(index);
         let samples = vec![
             sample(None, 80, 95),
-            // Begun with one and ended with the other.
+            // Covers the end of one pod and the start of the other.
             sample(None, 95, 115),
             sample(None, 115, 130),
             sample(Some("new"), 130, 145),
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_repeats_itself_is_silent() {
+    fn a_source_that_repeats_the_same_values_is_silent() {
         let mut pipeline = pipeline(Index::new());
         let verdict = |pipeline: &Pipeline| {
             let stale_after = Duration::from_mins(1);

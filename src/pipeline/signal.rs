@@ -1,12 +1,12 @@
-//! One signal: attributed, taken into the engine, and its findings sent to the recorder. Part of the pipeline.
+//! One signal: attributed, passed to the engine, and its findings sent to the recorder. Part of the pipeline.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::deferral::is_undecided;
-use super::step::{take_loss, take_signal};
-use super::{Pipeline, Progress, source_id};
+use super::deferral::awaits_context;
+use super::step::{process_loss, process_signal};
+use super::{Pipeline, PipelineState, source_id};
 use crate::detect::Attributed;
 use crate::model::{Finding, Signal};
 use crate::observability::UnattributedReason;
@@ -15,60 +15,59 @@ use crate::signals::attribute::{Attribution, Index, PodFacts};
 use crate::signals::decode::Tracking;
 use crate::signals::health::{LineFate, Unused};
 
-/// Whose a signal is.
+/// Result of the attribution of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// A pod's.
-    Known,
-    /// A pod's that may become known in a moment.
-    NotKnownYet,
-    /// A pod's, whose run or whose target may become known in a moment. Nothing has been judged.
-    NotDecidedYet,
-    /// Nobody's that could be named.
-    Nobodys(LineFate),
+pub(super) enum AttributionResult {
+    /// Attributed to a pod and evaluated.
+    Attributed,
+    /// The pod is not known yet and may become known shortly.
+    AwaitsPod,
+    /// The pod is known; its run or the identity of the destination may become known shortly. Not evaluated yet.
+    AwaitsContext,
+    /// Not attributable to any pod.
+    Unattributable(LineFate),
 }
 
-impl Whose {
-    /// What became of the line; `None` while it waits.
+impl AttributionResult {
+    /// How the line counts for the health of its source. `None` while it is deferred.
     pub(super) const fn fate(self) -> Option<LineFate> {
         match self {
-            Self::Known => Some(LineFate::Attributed),
-            Self::NotKnownYet | Self::NotDecidedYet => None,
-            Self::Nobodys(fate) => Some(fate),
+            Self::Attributed => Some(LineFate::Attributed),
+            Self::AwaitsPod | Self::AwaitsContext => None,
+            Self::Unattributable(fate) => Some(fate),
         }
     }
 }
 
 impl Pipeline {
-    /// Takes in a signal. With `may_wait` nothing is judged yet where something that it is judged by may become
-    /// known in a moment.
-    pub(super) fn signal(
+    /// Processes a signal. With `may_defer`, it is not evaluated while its context may still become known.
+    pub(super) fn process_signal(
         &mut self,
         source: usize,
-        (signal, may_wait): (&Signal<'_>, bool),
-        progress: &Progress,
+        (signal, may_defer): (&Signal<'_>, bool),
+        state: &PipelineState,
         guards: &mut Vec<Weak<AckGuard>>,
-    ) -> Whose {
+    ) -> AttributionResult {
         let id = source_id(source);
         if let Signal::Lost(lost) = signal {
             self.counters.lost.fetch_add(lost.count, Ordering::Relaxed);
             self.health.lost(source, Instant::now());
             let index = self.index.read();
-            take_loss(&mut self.engine, &index, id, lost);
-            return Whose::Nobodys(LineFate::Neutral);
+            process_loss(&mut self.engine, &index, id, lost);
+            return AttributionResult::Unattributable(LineFate::Neutral);
         }
-        if progress.clock.is_ahead(signal.time()) {
+        if state.clock.is_ahead(signal.time()) {
             self.counters.unattributed.count(UnattributedReason::Ahead);
-            return Whose::Nobodys(LineFate::Unused(Unused::Ahead));
+            return AttributionResult::Unattributable(LineFate::Unused(Unused::Ahead));
         }
         let index = self.index.read();
         let scopes = &self.scopes;
         let must_wait = |attributed: &Attributed<'_>| {
-            may_wait && is_undecided(&index, attributed, &scopes.borrow(), &progress.clock)
+            may_defer && awaits_context(&index, attributed, &scopes.borrow(), &state.clock)
         };
-        let taken = take_signal(&mut self.engine, &index, id, signal, must_wait);
-        let (pod, found) = match taken {
-            Ok(taken) => taken,
+        let processed = process_signal(&mut self.engine, &index, id, signal, must_wait);
+        let (pod, found) = match processed {
+            Ok(processed) => processed,
             Err(why) => {
                 if matches!(
                     why,
@@ -76,12 +75,12 @@ impl Pipeline {
                         | UnattributedReason::BeforePod
                         | UnattributedReason::AfterPod
                 ) {
-                    return Whose::NotKnownYet;
+                    return AttributionResult::AwaitsPod;
                 }
                 let fate = self.fate_of(&index, signal, why);
                 drop(index);
                 self.counters.unattributed.count(why);
-                return Whose::Nobodys(fate);
+                return AttributionResult::Unattributable(fate);
             }
         };
         let format = self.sources.get(source).and_then(|info| info.format);
@@ -91,12 +90,12 @@ impl Pipeline {
             self.traffic.record_flow(pod, flow);
         }
         let Some(found) = found else {
-            return Whose::NotDecidedYet;
+            return AttributionResult::AwaitsContext;
         };
         if found.is_empty() {
-            return Whose::Known;
+            return AttributionResult::Attributed;
         }
-        // A run's finding may be about other pods than the one that brought it about.
+        // A finding about a run may name other pods than the one that completed it.
         let facts_of = |finding: Finding| {
             let facts = index.pod(&finding.subject.pod).cloned()?;
             Some((finding, facts))
@@ -104,31 +103,31 @@ impl Pipeline {
         let found: Vec<_> = found.into_iter().filter_map(facts_of).collect();
         drop(index);
         for (finding, facts) in found {
-            self.hand_over(finding, &facts, guards);
+            self.send_finding(finding, &facts, guards);
         }
-        Whose::Known
+        AttributionResult::Attributed
     }
 
-    /// Takes the contacts that a policy dropped, as this line makes known, for what they are.
-    pub(super) fn dropped(
+    /// Processes the contacts that, as this line proves, were dropped by a policy.
+    pub(super) fn process_confirmed_drops(
         &mut self,
         source: usize,
         (signal, tracking): (&Signal<'_>, Tracking),
-        progress: &mut Progress,
+        state: &mut PipelineState,
         guards: &mut Vec<Weak<AckGuard>>,
     ) {
         let Signal::Flow(flow) = signal else { return };
-        if progress.clock.is_ahead(flow.time) {
+        if state.clock.is_ahead(flow.time) {
             return;
         }
-        let known = progress.unconfirmed.entry(source).or_default();
+        let known = state.unconfirmed.entry(source).or_default();
         for denied in known.take(flow, tracking) {
-            // There is no line of it that could wait.
-            self.signal(source, (&Signal::Flow(denied), false), progress, guards);
+            // There is no line to defer.
+            self.process_signal(source, (&Signal::Flow(denied), false), state, guards);
         }
     }
 
-    /// The fate of a signal whose pod did not become known in time. Counts it.
+    /// Counts a signal that was deferred for too long, and returns how its line counts for the source.
     pub(super) fn fate_of_unknown(&self, signal: &Signal<'_>) -> LineFate {
         let index = self.index.read();
         let hint = None;
@@ -148,8 +147,9 @@ impl Pipeline {
         self.fate_of(&index, signal, why)
     }
 
-    /// The fate of a signal that no pod could be named for. The kubelet's probes and answers to the outside go to pods:
-    /// such a line shows that the log has the addresses of pods, so it does not count against it.
+    /// How the line of an unattributed signal counts for its source. Probes of the kubelet and answers from outside
+    /// have a pod as their destination. Such a line proves that the log contains addresses of pods, so it is not
+    /// evidence against the log.
     fn fate_of(&self, index: &Index, signal: &Signal<'_>, why: UnattributedReason) -> LineFate {
         let is_of_interest = !self.is_namespaced && index.stats().pod_count > 0;
         let goes_to_a_pod = match signal {
@@ -169,15 +169,15 @@ impl Pipeline {
             UnattributedReason::UnknownName
             | UnattributedReason::Ambiguous
             | UnattributedReason::HintContradicts
-            // Counted by the pipeline itself, and never the result of a lookup.
+            // Counted by the pipeline itself; a lookup never returns them.
             | UnattributedReason::Ahead
             | UnattributedReason::Overflowed => Unused::Ambiguous,
         })
     }
 
-    /// Hands a finding to the recorder. Waits while its queue is full: the sources then stop
-    /// reading, and their files keep the lines.
-    pub(super) fn hand_over(
+    /// Sends a finding to the recorder. Blocks while the queue is full: the sources then stop reading, and their
+    /// files keep the lines.
+    pub(super) fn send_finding(
         &mut self,
         finding: Finding,
         facts: &PodFacts,
@@ -196,10 +196,11 @@ impl Pipeline {
         self.send(found);
     }
 
+    /// Sends a finding that has its guard already.
     pub(super) fn send(&mut self, found: AttributedFinding) {
-        self.memory.handed_over(&found);
+        self.saver.track_finding(&found);
         if self.findings.blocking_send(found).is_err() {
-            tracing::debug!("The recorder is gone; this finding comes again after a restart.");
+            tracing::debug!("The recorder has stopped; the finding is repeated after a restart.");
         }
     }
 }

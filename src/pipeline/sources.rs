@@ -1,12 +1,12 @@
-//! The sources as the pipeline sees them: formats, how far their logs have come, and what their readers and logs lack.
-//! Part of the pipeline.
+//! State of the sources: format, read position, losses of the reader, and evidence that the log does not contain. Part
+//! of the pipeline.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::log_progress::Reached;
+use super::log_progress::LogProgress;
 use super::saved_state::SourceTimes;
-use super::{Pipeline, Progress, clock_skew, decoders, source_id, wall_clock};
+use super::{Pipeline, PipelineState, clock_skew, decoders, source_id, wall_clock};
 use crate::detect::Origin;
 use crate::limits;
 use crate::model::EventTime;
@@ -15,32 +15,33 @@ use crate::signals::decode::{Decoder, Format, sniff};
 use crate::signals::health::Lacking;
 use crate::signals::source::{Position, SourceHealth, SourceState, lines};
 
-/// How often a malformed line is shown in the log, per source.
-const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+/// Minimum interval between two log messages about malformed lines of one source.
+const MALFORMED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Bytes of a malformed line that are shown.
-const SAMPLE_BYTES_MAX: usize = 200;
+/// Number of bytes of a malformed line in a log message.
+const MALFORMED_SHOWN_BYTES_MAX: usize = 200;
 
-/// What a source is called, and how its lines are read.
+/// A log source: its name, format and reader.
 pub struct SourceInfo {
-    /// Name.
+    /// Name in logs, metrics and conditions.
     pub name: String,
-    /// Format; `None` until the first line that can be told.
+    /// Format. `None` until a line identifies it.
     pub format: Option<Format>,
-    /// How its reader is.
+    /// Returns the current health of the reader.
     pub health: Box<dyn Fn() -> SourceHealth + Send>,
-    /// Gaps of the reader that were taken in.
+    /// Gaps of the reader that the engine has been informed of.
     pub gap_count: u64,
 }
 
 impl Pipeline {
-    /// The decoder of a source's first file, where its beginning or the configuration tells the format.
+    /// Decoder of the first file of a source, if the file's header or the configuration determines the format.
     pub(super) fn decoder_of(&mut self, source: usize, position: &Position) -> Option<Decoder> {
-        let told = lines(position.header()).find_map(|line| self.format_of(source, line));
-        let format = told.or(self.sources.get(source)?.format)?;
+        let detected = lines(position.header()).find_map(|line| self.format_of(source, line));
+        let format = detected.or(self.sources.get(source)?.format)?;
         Some(decoders::with_header(Decoder::new(format), position))
     }
 
+    /// Format of a source; detects it from this line if it is not known.
     pub(super) fn format_of(&mut self, source: usize, line: &[u8]) -> Option<Format> {
         let info = self.sources.get_mut(source)?;
         if info.format.is_none() {
@@ -49,60 +50,74 @@ impl Pipeline {
                 tracing::info!(
                     source = info.name,
                     format = format.name(),
-                    "Format recognised."
+                    "Detected the format of a source."
                 );
             }
         }
         info.format
     }
 
-    /// Notes how far a log has come.
-    pub(super) fn has_come(&self, source: usize, spoken: SourceProgress, progress: &mut Progress) {
-        if spoken.log_time == EventTime::MIN {
+    /// Records how far a log has been read, and logs clock skew.
+    pub(super) fn record_progress(
+        &self,
+        source: usize,
+        progress: SourceProgress,
+        state: &mut PipelineState,
+    ) {
+        if progress.log_time == EventTime::MIN {
             return;
         }
-        // One absurd time stamp must not make everything overdue.
-        let newest = spoken
+        // A single absurd time stamp must not make every contact overdue.
+        let newest = progress
             .log_time
             .min(wall_clock().plus_micros(limits::LOG_AHEAD_MAX_MICROS));
-        let times = (newest, progress.reached.come(source, newest, spoken.at));
+        let times = (
+            newest,
+            state.log_progress.advance(source, newest, progress.at),
+        );
         let info = self.sources.get(source);
         let format = info.and_then(|info| info.format);
-        if let Some(off) = progress.clock.news(source, format, times, spoken.at) {
-            clock_skew::say(info.map_or("", |info| info.name.as_str()), off);
+        if let Some(skew) = state
+            .clock
+            .skew_to_report(source, format, times, progress.at)
+        {
+            clock_skew::log_skew(info.map_or("", |info| info.name.as_str()), skew);
         }
         let log_time = newest;
-        let spoken = SourceProgress { log_time, ..spoken };
-        self.traffic.record_progress(source, spoken, wall_clock());
+        let progress = SourceProgress {
+            log_time,
+            ..progress
+        };
+        self.traffic.record_progress(source, progress, wall_clock());
     }
 
-    /// Takes in what the reader of a source has lost and what it does not hear. Returns whether it has
-    /// read all that is there.
-    pub(super) fn look_at_reader(&mut self, source: usize, progress: &Progress) -> bool {
+    /// Passes lost lines and unreachable nodes of a source to the engine. Returns whether the reader is at the end of
+    /// the log.
+    pub(super) fn check_reader(&mut self, source: usize, state: &PipelineState) -> bool {
         let Some(info) = self.sources.get_mut(source) else {
             return false;
         };
         let health = (info.health)();
         let gap_count = health.gaps.saturating_sub(info.gap_count);
         info.gap_count = health.gaps;
-        if let Some(newest) = progress.reached.newest(source) {
+        if let Some(newest) = state.log_progress.newest(source) {
             let id = source_id(source);
-            let whole = Origin {
+            let whole_source = Origin {
                 source: id,
                 node: None,
             };
-            self.engine.lost(whole, newest, gap_count);
+            self.engine.lost(whole_source, newest, gap_count);
             for node in self.health.unseen_nodes(source) {
                 let node = Some(node.as_str());
                 self.engine.lost(Origin { source: id, node }, newest, 1);
             }
         }
-        let reads = matches!(health.state, SourceState::Reading | SourceState::Ended);
-        reads && health.lag_bytes == 0
+        let is_reading = matches!(health.state, SourceState::Reading | SourceState::Ended);
+        is_reading && health.lag_bytes == 0
     }
 
-    /// Says it, also where nothing is lacking any more.
-    pub(super) fn say_lacking(&self) {
+    /// Passes the evidence that each log lacks from the engine to the health of the sources. An empty list clears it.
+    pub(super) fn report_lacking(&self) {
         let mut by_source = vec![Vec::new(); self.sources.len()];
         for (source, node, lack) in self.engine.lacking() {
             if let Some(lacking) = by_source.get_mut(usize::from(source)) {
@@ -117,16 +132,23 @@ impl Pipeline {
         }
     }
 
-    /// Shows a malformed line now and then: its author may be hostile, so escaped and cut.
-    pub(super) fn sample(&self, source: usize, line: &[u8], reason: &str, progress: &mut Progress) {
+    /// Logs a malformed line at most once per [`MALFORMED_LOG_INTERVAL`]. It may come from an attacker, so it is
+    /// escaped and truncated.
+    pub(super) fn log_malformed(
+        &self,
+        source: usize,
+        line: &[u8],
+        reason: &str,
+        state: &mut PipelineState,
+    ) {
         let now = Instant::now();
-        let last = progress.sampled.get(&source);
-        if last.is_some_and(|last| now - *last < SAMPLE_EVERY) {
+        let last = state.malformed_logged_at.get(&source);
+        if last.is_some_and(|last| now - *last < MALFORMED_LOG_INTERVAL) {
             return;
         }
-        progress.sampled.insert(source, now);
+        state.malformed_logged_at.insert(source, now);
         let shown = line
-            .get(..SAMPLE_BYTES_MAX)
+            .get(..MALFORMED_SHOWN_BYTES_MAX)
             .unwrap_or(line)
             .escape_ascii()
             .to_string();
@@ -140,29 +162,29 @@ impl Pipeline {
             reason,
             total,
             line = shown,
-            "A line is malformed."
+            "Ignored a malformed line."
         );
     }
 
-    /// How far a source's log had come when the state was saved; once only.
+    /// Time of the newest line of a source when the restored state was saved. Returned once.
     pub(super) fn restored_time(&mut self, source: usize) -> Option<EventTime> {
         let name = self.sources.get(source).map(|info| info.name.as_str())?;
-        self.memory.restored_time(name)
+        self.saver.restored_time(name)
     }
 
-    /// After a restart: whether the log goes on where the saved state ends. If not, answers may have passed unseen, and
-    /// who waited for one has not failed.
-    pub(super) fn find_gap(&mut self, saved: Option<EventTime>, first: EventTime) {
+    /// After a restart, checks whether the log continues where the saved state ends. If it does not, answers may have
+    /// been missed, so contacts that waited for one are dropped and do not count as failed.
+    pub(super) fn drop_waiting_after_gap(&mut self, saved: Option<EventTime>, first: EventTime) {
         if saved.is_some_and(|saved| first.micros_since(saved) > limits::STATE_LOG_GAP_US) {
             self.engine.forget_waiting();
         }
     }
 }
 
-/// How far the log of each source has come.
-pub(super) fn log_times(sources: &[SourceInfo], reached: &Reached) -> SourceTimes {
+/// Number of each source and time of its newest line, by name.
+pub(super) fn source_times(sources: &[SourceInfo], log_progress: &LogProgress) -> SourceTimes {
     let named = |(number, info): (usize, &SourceInfo)| {
-        let time = reached.newest(number)?;
+        let time = log_progress.newest(number)?;
         Some((info.name.clone(), (u16::try_from(number).ok()?, time)))
     };
     sources.iter().enumerate().filter_map(named).collect()

@@ -1,8 +1,7 @@
-//! Where attribution and detection meet: whose a signal is, and what the engine says to it.
+//! One step of the pipeline: attributes a signal to a pod and passes it to the detection engine.
 //!
-//! Called by the pipeline for everything that reaches its engine, and by the simulator of the error
-//! budget, so that what is measured there is what runs here. It must not look at a clock, count, log or
-//! lock: it only changes the engine.
+//! Called by the pipeline for every input of its engine, and by the simulator of the error budget, which therefore
+//! measures the code that runs in production. It must not read a clock, count, log or lock: it only changes the engine.
 
 use crate::detect::{Attributed, Engine};
 use crate::model::{DeviceUse, EventTime, Finding, LostEvents, PodKey, Signal};
@@ -10,9 +9,9 @@ use crate::observability::UnattributedReason;
 use crate::signals::attribute::{Index, Named};
 use crate::signals::decode::PodSample;
 
-/// Takes in a signal of a log; returns whose it was and what was found, `None` where `must_wait` put the
-/// judgement off. One that is nobody's still shows what its log shows.
-pub fn take_signal<'a>(
+/// Processes a signal of a log. Returns its pod and the findings, or `None` in place of the findings where `must_wait`
+/// deferred the evaluation. A signal without a pod still proves which records its log contains.
+pub fn process_signal<'a>(
     engine: &mut Engine,
     index: &'a Index,
     source: u16,
@@ -31,28 +30,28 @@ pub fn take_signal<'a>(
     }
 }
 
-/// Takes in that a log lost records.
-pub fn take_loss(engine: &mut Engine, index: &Index, source: u16, lost: &LostEvents<'_>) {
+/// Processes a report of lost records.
+pub fn process_loss(engine: &mut Engine, index: &Index, source: u16, lost: &LostEvents<'_>) {
     let origin = index.origin_of_loss(source, lost);
     engine.lost(origin, lost.time, lost.count);
 }
 
-/// What became of a sample.
+/// Result of a sample.
 #[derive(Debug)]
-pub struct TakenSample {
-    /// Whether it is of an accelerator on a node that declares them shared.
+pub struct ProcessedSample {
+    /// Whether the sample is of an accelerator on a node that declares its accelerators shared.
     pub is_of_shared_device: bool,
-    /// What was found.
+    /// Findings.
     pub findings: Vec<Finding>,
 }
 
-/// Takes in a sample of node metrics, which names its pod.
-pub fn take_sample(
+/// Processes a sample of node metrics, which identifies its pod by name.
+pub fn process_sample(
     engine: &mut Engine,
     index: &Index,
     source: u16,
     sample: &PodSample,
-) -> Result<TakenSample, UnattributedReason> {
+) -> Result<ProcessedSample, UnattributedReason> {
     let signal = Signal::Sample(sample.sample.clone());
     let named = Named::Pod {
         namespace: &sample.namespace,
@@ -67,19 +66,19 @@ pub fn take_sample(
     if let Some(shared) = &shared {
         attributed.signal = shared;
     }
-    Ok(TakenSample {
+    Ok(ProcessedSample {
         is_of_shared_device: shared.is_some(),
         findings: engine.step(&attributed),
     })
 }
 
-/// Drops what the index and the engine know of pods that ended longer ago than lines can be late.
-pub fn forget_gone(engine: &mut Engine, index: &mut Index, now: EventTime) {
+/// Removes pods from the index and the engine that ended before the oldest line that may still arrive.
+pub fn expire_pods(engine: &mut Engine, index: &mut Index, now: EventTime) {
     index.expire(now);
     engine.retain(|pod| index.pod(pod).is_some());
 }
 
-/// A sample of an accelerator as one of a shared one.
+/// The sample with its accelerator marked as shared. `None` for a signal without accelerator data.
 fn as_shared<'a>(signal: &Signal<'a>) -> Option<Signal<'a>> {
     let Signal::Sample(sample) = signal else {
         return None;

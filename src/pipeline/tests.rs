@@ -1,5 +1,5 @@
-//! The pipeline as the operator composes it: lines of a log in, findings out, with what the
-//! controller says of runs, nodes and ranges. Each value has a control without it.
+//! Tests of the pipeline together with the controller, as the operator combines them: from lines of a log to findings.
+//! Each value that the controller provides (runs, nodes, ranges) has a control without it.
 
 mod deferral;
 
@@ -19,7 +19,7 @@ use crate::signals::source::{Position, SourceHealth, SourceState};
 
 const START: i64 = 1_771_922_619;
 
-/// What a reader says of itself in a test.
+/// Health of a reader that has this many unread bytes.
 fn reading(lag_bytes: u64) -> SourceHealth {
     SourceHealth {
         state: SourceState::Reading,
@@ -36,17 +36,17 @@ fn reading(lag_bytes: u64) -> SourceHealth {
     }
 }
 
-/// A pipeline, and what stands around it in the operator.
-struct World {
+/// A pipeline, and the parts that surround it in the operator.
+struct Fixture {
     pipeline: Pipeline,
-    progress: Progress,
+    state: PipelineState,
     found: mpsc::Receiver<AttributedFinding>,
     controller: Arc<Controller>,
     health: Arc<Mutex<SourceHealth>>,
     start: Instant,
 }
 
-impl World {
+impl Fixture {
     /// Pods `p0`, `p1`, ... with addresses 10.244.0.1, ..., of which the first of three is on node n0.
     fn new(pod_count: usize) -> Self {
         let mut index = Index::new();
@@ -88,12 +88,12 @@ impl World {
             ),
             findings: sender,
             counters: Arc::default(),
-            memory: Memory::default(),
+            saver: StateSaver::default(),
             unrecorded: Vec::new(),
         };
         Self {
             pipeline,
-            progress: Progress::default(),
+            state: PipelineState::default(),
             found,
             controller: controller(&index, scopes),
             health,
@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    /// The controller has found that all pods belong to one run.
+    /// The controller assigns all pods to one run.
     fn enroll(&mut self, pod_count: usize) {
         self.enroll_as(pod_count, "Standard");
     }
@@ -119,13 +119,13 @@ impl World {
             bytes,
             position: Position::for_tests(),
         };
-        self.pipeline.take(&batch, &mut self.progress);
+        self.pipeline.process_batch(&batch, &mut self.state);
     }
 
-    /// So many seconds have passed since the last line.
+    /// Ticks as if this many seconds had passed since the last line.
     fn wait(&mut self, seconds: u64, is_idle: bool) {
         let now = Instant::now().max(self.start) + Duration::from_secs(seconds);
-        self.pipeline.tick(now, is_idle, &mut self.progress);
+        self.pipeline.tick(now, is_idle, &mut self.state);
     }
 
     /// The most severe finding.
@@ -134,7 +134,7 @@ impl World {
         found.map(|found| found.finding.severity).max()
     }
 
-    /// Whose findings call for a quarantine.
+    /// Names of the pods with a finding that requires a quarantine.
     fn quarantined(&mut self) -> Vec<String> {
         let mut pods: Vec<String> = Vec::new();
         while let Ok(found) = self.found.try_recv() {
@@ -147,9 +147,9 @@ impl World {
     }
 }
 
-/// A controller that fills this index and says these ranges. It reaches no API server.
+/// A controller that writes to this index and to these scopes. It has no API server.
 fn controller(index: &Arc<RwLock<Index>>, scopes: watch::Sender<Scopes>) -> Arc<Controller> {
-    // Its client is made for a runtime, and never used.
+    // The client needs a runtime to be created, and is never used.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -220,7 +220,7 @@ fn silent(pod: usize, to: &str, second: i64) -> String {
         .replace(r#""drop_reason_desc":"POLICY_DENIED","#, "")
 }
 
-/// A connection of somebody else that is let through and answered: the log shows both.
+/// A connection of another pod that is allowed and answered, so the log is known to contain both.
 fn others(second: i64) -> [String; 2] {
     let (client, server) = ("10.244.9.9", "203.0.113.7");
     let anywhere = |line: String| line.replace(r#""node_name":"n0","#, "");
@@ -247,41 +247,41 @@ fn lost(node: Option<&str>, second: i64) -> String {
 #[test]
 fn a_scan_that_ten_pods_of_a_run_share_is_found_and_without_the_run_it_is_not() {
     for is_run in [true, false] {
-        let mut world = World::new(10);
+        let mut fixture = Fixture::new(10);
         if is_run {
-            world.enroll(10);
+            fixture.enroll(10);
         }
-        world.read(0, &others(0));
+        fixture.read(0, &others(0));
         let lines: Vec<String> = (0..120)
             .map(|n| denied(n % 10, &target(n), i64::try_from(n).unwrap()))
             .collect();
-        world.read(0, &lines);
+        fixture.read(0, &lines);
         let expected: Vec<String> = (0..10).map(|n| format!("p{n}")).collect();
         let expected = if is_run { expected } else { Vec::new() };
-        assert_eq!(world.quarantined(), expected);
+        assert_eq!(fixture.quarantined(), expected);
     }
 }
 
 #[test]
-fn a_worker_whose_siblings_refuse_is_left_alone_and_one_of_another_run_is_not() {
+fn a_worker_with_siblings_that_refuse_causes_no_finding_and_one_of_another_run_does() {
     for is_run in [true, false] {
-        let mut world = World::new(60);
+        let mut fixture = Fixture::new(60);
         if is_run {
-            world.enroll(60);
+            fixture.enroll(60);
         }
-        world.read(0, &others(0));
+        fixture.read(0, &others(0));
         let lines: Vec<String> = (1..60).map(|n| denied(0, &address(n), 0)).collect();
-        world.read(0, &lines);
+        fixture.read(0, &lines);
         let expected: &[&str] = if is_run { &[] } else { &["p0"] };
-        assert_eq!(world.quarantined(), expected);
+        assert_eq!(fixture.quarantined(), expected);
     }
 }
 
 #[test]
-fn the_sum_of_a_run_outlives_a_pod_that_ends_and_late_lines_of_it_still_count() {
-    let mut world = World::new(10);
-    world.enroll(10);
-    // Each pod lives for a dozen silent targets, and ends before their answers are overdue.
+fn the_contacts_of_a_run_outlive_a_pod_that_ends_and_its_late_lines_still_count() {
+    let mut fixture = Fixture::new(10);
+    fixture.enroll(10);
+    // Each pod contacts a dozen silent targets, and ends before their answers are overdue.
     for pod in 0..10 {
         let second = i64::try_from(pod).unwrap() * 20;
         let lines: Vec<String> = (0..12)
@@ -289,13 +289,13 @@ fn the_sum_of_a_run_outlives_a_pod_that_ends_and_late_lines_of_it_still_count() 
             .collect();
         let end = EventTime::from_seconds(START + second + 1, 0);
         if pod < 9 {
-            world.pipeline.index.write().delete(&key(pod), end);
+            fixture.pipeline.index.write().delete(&key(pod), end);
         }
-        world.read(0, &others(second));
-        world.read(0, &lines);
+        fixture.read(0, &others(second));
+        fixture.read(0, &lines);
     }
-    world.wait(11, true);
-    let found = world.quarantined();
+    fixture.wait(11, true);
+    let found = fixture.quarantined();
     assert!(found.contains(&"p9".to_owned()), "{found:?}");
 }
 
@@ -305,113 +305,117 @@ fn the_losses_of_another_node_do_not_hide_a_scan_and_those_of_its_own_do() {
         (0, Some("n0"), false),
         (0, Some("prod/n1"), true),
         (0, None, false),
-        // A name that no pod's node has may mean any of them.
+        // A node name that matches no pod's node may refer to any of them.
         (0, Some("n0.example.net"), false),
         (1, Some("n1"), true),
         (1, None, true),
     ] {
-        let mut world = World::new(3);
-        world.read(0, &others(0));
+        let mut fixture = Fixture::new(3);
+        fixture.read(0, &others(0));
         let mut lines: Vec<String> = (0..60).map(|n| silent(0, &target(n), 0)).collect();
         lines.push(silent(0, &target(0), 1));
-        world.read(source, &[lost(node, 1)]);
-        world.read(0, &lines);
-        world.wait(11, true);
-        let found = world.quarantined();
+        fixture.read(source, &[lost(node, 1)]);
+        fixture.read(0, &lines);
+        fixture.wait(11, true);
+        let found = fixture.quarantined();
         assert_eq!(found == ["p0"], expected, "{source} {node:?}: {found:?}");
     }
 }
 
 #[test]
-fn a_scan_at_the_end_of_a_log_is_judged_by_the_clock_unless_lines_are_on_the_way() {
+fn a_scan_at_the_end_of_a_log_is_evaluated_by_the_clock_unless_lines_are_unread() {
     let mut scan = others(0).to_vec();
     scan.extend((0..60).map(|n| silent(0, &target(n), 0)));
-    let mut world = World::new(1);
-    world.read(0, &scan);
-    world.wait(9, true);
-    assert_eq!(world.quarantined(), [""; 0], "an answer may still come");
-    world.wait(11, true);
-    assert_eq!(world.quarantined(), ["p0"]);
+    let mut fixture = Fixture::new(1);
+    fixture.read(0, &scan);
+    fixture.wait(9, true);
+    assert_eq!(fixture.quarantined(), [""; 0], "an answer may still come");
+    fixture.wait(11, true);
+    assert_eq!(fixture.quarantined(), ["p0"]);
 
-    // Batches wait, or bytes that the reader has not read.
+    // Queued batches, or bytes that the reader has not read.
     for (is_idle, lag_bytes) in [(false, 0), (true, 1)] {
-        let mut world = World::new(1);
-        *world.health.lock() = reading(lag_bytes);
-        world.read(0, &scan);
-        (1..60).for_each(|seconds| world.wait(seconds, is_idle));
-        assert_eq!(world.quarantined(), [""; 0]);
-        *world.health.lock() = reading(0);
-        world.wait(80, true);
-        assert_eq!(world.quarantined(), ["p0"]);
+        let mut fixture = Fixture::new(1);
+        *fixture.health.lock() = reading(lag_bytes);
+        fixture.read(0, &scan);
+        (1..60).for_each(|seconds| fixture.wait(seconds, is_idle));
+        assert_eq!(fixture.quarantined(), [""; 0]);
+        *fixture.health.lock() = reading(0);
+        fixture.wait(80, true);
+        assert_eq!(fixture.quarantined(), ["p0"]);
     }
-    // The reader lost lines: the answers may have been among them.
-    let mut world = World::new(1);
-    world.read(0, &scan);
-    world.health.lock().gaps = 1;
-    world.wait(20, true);
-    assert_eq!(world.quarantined(), [""; 0]);
+    // The reader lost lines, which may have contained the answers.
+    let mut fixture = Fixture::new(1);
+    fixture.read(0, &scan);
+    fixture.health.lock().gaps = 1;
+    fixture.wait(20, true);
+    assert_eq!(fixture.quarantined(), [""; 0]);
 }
 
 #[test]
 fn the_ranges_of_the_cluster_reach_detection_when_they_are_known() {
     for is_known in [true, false] {
-        let mut world = World::new(1);
+        let mut fixture = Fixture::new(1);
         if is_known {
-            world.controller.set_facts(ClusterFacts {
+            fixture.controller.set_facts(ClusterFacts {
                 pod_cidrs: vec!["198.51.0.0/16".parse().unwrap()],
                 ..ClusterFacts::default()
             });
         }
-        world.read(0, &others(0));
+        fixture.read(0, &others(0));
         let lines: Vec<String> = (0..60)
             .map(|n| denied(0, &format!("198.51.100.{}", n + 1), n))
             .collect();
-        world.read(0, &lines);
+        fixture.read(0, &lines);
         let expected = if is_known {
             Severity::Quarantine
         } else {
             Severity::Alert
         };
-        assert_eq!(world.severity(), Some(expected), "denied inside is a scan");
+        assert_eq!(
+            fixture.severity(),
+            Some(expected),
+            "denied inside is a scan"
+        );
     }
 }
 
 #[test]
 fn dead_links_of_a_run_that_is_declared_a_crawler_are_no_scan_and_those_of_another_run_are() {
     for (profile, expected) in [("Crawler", false), ("Standard", true)] {
-        let mut world = World::new(1);
-        world.enroll_as(1, profile);
-        world.read(0, &others(0));
+        let mut fixture = Fixture::new(1);
+        fixture.enroll_as(1, profile);
+        fixture.read(0, &others(0));
         let lines: Vec<String> = (0..45)
             .map(|n| silent(0, &format!("203.0.113.{}", n + 100), 0))
             .collect();
-        world.read(0, &lines);
-        world.wait(11, true);
-        assert_eq!(world.quarantined() == ["p0"], expected, "{profile}");
+        fixture.read(0, &lines);
+        fixture.wait(11, true);
+        assert_eq!(fixture.quarantined() == ["p0"], expected, "{profile}");
     }
 }
 
 #[test]
-fn without_records_of_others_silence_and_denials_convict_nobody() {
+fn without_records_of_other_pods_silence_and_denials_lead_to_no_quarantine() {
     for of_pod in [silent, denied] {
-        let mut world = World::new(1);
+        let mut fixture = Fixture::new(1);
         let scan: Vec<String> = (0..60).map(|n| of_pod(0, &target(n), 0)).collect();
-        world.read(0, &scan);
-        world.wait(11, true);
-        assert_eq!(world.quarantined(), [""; 0]);
+        fixture.read(0, &scan);
+        fixture.wait(11, true);
+        assert_eq!(fixture.quarantined(), [""; 0]);
     }
 }
 
 #[test]
-fn the_state_of_a_pod_goes_when_the_index_forgets_it_and_not_before() {
-    let mut world = World::new(1);
-    world.read(0, &[denied(0, &target(1), 0)]);
-    assert_eq!(world.pipeline.engine.pod_count(), 1);
-    world.wait(0, true);
-    world.wait(60, true);
-    assert_eq!(world.pipeline.engine.pod_count(), 1);
+fn the_state_of_a_pod_is_removed_with_its_index_entry_and_not_before() {
+    let mut fixture = Fixture::new(1);
+    fixture.read(0, &[denied(0, &target(1), 0)]);
+    assert_eq!(fixture.pipeline.engine.pod_count(), 1);
+    fixture.wait(0, true);
+    fixture.wait(60, true);
+    assert_eq!(fixture.pipeline.engine.pod_count(), 1);
     let end = EventTime::from_seconds(START + 10, 0);
-    world.pipeline.index.write().delete(&key(0), end);
-    world.wait(120, true);
-    assert_eq!(world.pipeline.engine.pod_count(), 0, "it ended long ago");
+    fixture.pipeline.index.write().delete(&key(0), end);
+    fixture.wait(120, true);
+    assert_eq!(fixture.pipeline.engine.pod_count(), 0, "it ended long ago");
 }

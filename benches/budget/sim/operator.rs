@@ -17,7 +17,7 @@ use yellowjack::testing::model::{
     EventTime, Finding, Flow, LostEvents, Outcome, PodKey, Signal, Transport,
 };
 use yellowjack::testing::pipeline::{
-    facts_of, forget_gone, membership_of, take_loss, take_sample, take_signal,
+    expire_pods, membership_of, pod_facts, process_loss, process_sample, process_signal,
 };
 use yellowjack::testing::signals::Index;
 
@@ -156,11 +156,11 @@ impl<'a> Operator<'a> {
                 self.tell_siblings(event.pod, now);
             }
             Word::Signal(signal) => {
-                let taken = take_signal(engine, index, source, signal, |_| false);
+                let taken = process_signal(engine, index, source, signal, |_| false);
                 return taken.map_or_else(|_| Vec::new(), |(_, found)| found.unwrap_or_default());
             }
             Word::Sample(sample) => {
-                let taken = take_sample(engine, index, METRICS, sample);
+                let taken = process_sample(engine, index, METRICS, sample);
                 return taken.map_or_else(|_| Vec::new(), |taken| taken.findings);
             }
             Word::Lost(count) => {
@@ -169,7 +169,7 @@ impl<'a> Operator<'a> {
                     count: *count,
                     node: node.filter(|_| names_nodes).map(node_name).map(Cow::Owned),
                 };
-                take_loss(engine, index, source, &lost);
+                process_loss(engine, index, source, &lost);
             }
             Word::Started(_) | Word::Came(_) | Word::Left(_) | Word::Attack => {}
         }
@@ -234,7 +234,7 @@ impl<'a> Operator<'a> {
             return;
         };
         let node = self.node_of(number).filter(|_| self.wires.nodes);
-        let facts = facts_of(&pod(
+        let facts = pod_facts(&pod(
             ("runs", &number.to_string()),
             pod_key(number).as_str(),
             Plan::address(number),
@@ -286,7 +286,7 @@ impl<'a> Operator<'a> {
             return;
         }
         let (name, key) = (format!("other-{address}"), other_key(address));
-        let facts = facts_of(&pod(("others", &name), key.as_str(), address, None, now));
+        let facts = pod_facts(&pod(("others", &name), key.as_str(), address, None, now));
         if let Some((process, facts)) = self.processes.first_mut().zip(facts) {
             process.index.apply(facts, now);
         }
@@ -315,7 +315,7 @@ impl<'a> Operator<'a> {
         for transport in [Transport::Tcp, Transport::Udp] {
             let answer = answer(self.answered, transport, name.as_deref());
             // It is nobody's; it shows what the log shows.
-            let _ = take_signal(engine, index, source, &answer, |_| false);
+            let _ = process_signal(engine, index, source, &answer, |_| false);
         }
     }
 
@@ -325,7 +325,7 @@ impl<'a> Operator<'a> {
         }
         self.swept = now;
         for Process { index, engine } in &mut self.processes {
-            forget_gone(engine, index, event_time(now));
+            expire_pods(engine, index, event_time(now));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Between ContactReports and what the engine contributes and takes in. Pure.
+//! Conversion between ContactReports and the engine's contributions. Pure.
 //!
-//! What comes in was written by other nodes, of which one may lie: it counts only for pods that the
-//! controller has found on that node, and within the bounds that an honest observer keeps.
+//! Incoming reports were written by other nodes, one of which may be compromised. Contacts count only for pods that the
+//! controller has verified on that node, and within the bounds that a correct observer keeps.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -19,13 +19,13 @@ use crate::limits;
 use crate::model::{EventTime, Outcome, PodKey, Transport, clip};
 use crate::signals::attribute::Index;
 
-/// Longest beginning of a run's name in the name of a report, which with the hash stays below 63.
+/// Maximum length of the run's name in the name of a report. With the hash, the name stays below 63 bytes.
 const NAME_STEM_BYTES_MAX: usize = 48;
 
-/// Bytes of the hash in a name, of which each takes two digits.
+/// Bytes of the hash in a name; each takes two hexadecimal digits.
 const NAME_HASH_BYTES: usize = 5;
 
-/// What a report says, as the API holds it.
+/// Content of a report, in types of the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outgoing {
     pub(super) pods: Vec<ContactingPod>,
@@ -33,25 +33,25 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Whether it says nothing.
+    /// Whether it has no contacts.
     pub(super) fn is_empty(&self) -> bool {
         self.pods.is_empty() && self.answered.is_empty()
     }
 
-    /// Whether this report says the same.
-    pub(super) fn is_said_by(&self, report: &ContactReport) -> bool {
+    /// Whether a stored report has the same content.
+    pub(super) fn matches(&self, report: &ContactReport) -> bool {
         report.spec.pods == self.pods && report.spec.answered == self.answered
     }
 }
 
-/// What the engine may take from a report.
+/// Accepted contacts of a report, and the number of rejected ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct Incoming {
     pub(super) contribution: Contribution,
     pub(super) refused_count: usize,
 }
 
-/// The name of the report of one observer about one run.
+/// Name of the report of one observer about one run.
 pub(super) fn report_name(run_name: &str, run_uid: &str, observer: &str) -> String {
     let digest = Sha256::digest(format!("{run_uid}/{observer}"));
     let mut hash = String::new();
@@ -63,12 +63,12 @@ pub(super) fn report_name(run_name: &str, run_uid: &str, observer: &str) -> Stri
     format!("{stem}-{hash}")
 }
 
-/// What a report is to say of a contribution. The index knows the pods' names; one that it has
-/// forgotten was there when the controller looked at the report.
+/// Content of the report for a contribution. Names of pods come from the index; a pod that is no longer in the index
+/// was verified by the controller while it existed.
 pub(super) fn outgoing(contribution: &Contribution, index: &Index) -> Outgoing {
     let mut pods: Vec<ContactingPod> = Vec::new();
     for (key, contact) in &contribution.failed {
-        let Some(contact) = written(contact) else {
+        let Some(contact) = to_api(contact) else {
             continue;
         };
         if let Some(last) = pods.last_mut().filter(|last| last.uid == key.as_str()) {
@@ -83,46 +83,46 @@ pub(super) fn outgoing(contribution: &Contribution, index: &Index) -> Outgoing {
         });
     }
     pods.truncate(limits::CONTACT_REPORT_PODS_MAX);
-    let answered = contribution.answered.iter().filter_map(written).collect();
+    let answered = contribution.answered.iter().filter_map(to_api).collect();
     Outgoing { pods, answered }
 }
 
-/// What the engine may take from a report. A report of its own from before a restart is believed.
-pub(super) fn taken(report: &ContactReport, is_own: bool, now: EventTime) -> Taken {
+/// Accepted contacts of a report. An own report from before a restart is trusted.
+pub(super) fn incoming(report: &ContactReport, is_own: bool, now: EventTime) -> Incoming {
     let status = report.status.clone().unwrap_or_default();
     let verified: HashSet<&str> = status.verified_pods.iter().map(String::as_str).collect();
     let latest = now.plus_micros(limits::LOG_AHEAD_MAX_MICROS);
-    let mut taken = Taken::default();
+    let mut incoming = Incoming::default();
     let spec = &report.spec;
     for pod in &spec.pods {
-        let is_there = is_own || verified.contains(pod.uid.as_str());
+        let is_verified = is_own || verified.contains(pod.uid.as_str());
         let key = PodKey::from(pod.uid.as_str());
         for contact in &pod.failed {
-            let read = read(contact).filter(|contact| !is_answer(contact));
-            let failed = &mut taken.contribution.failed;
-            match read.filter(|contact| is_there && contact.time <= latest) {
+            let parsed = from_api(contact).filter(|contact| !is_answer(contact));
+            let failed = &mut incoming.contribution.failed;
+            match parsed.filter(|contact| is_verified && contact.time <= latest) {
                 Some(contact) if failed.len() < limits::CONTRIBUTION_FAILED_MAX => {
                     failed.push((key.clone(), contact));
                 }
-                _ => taken.refused_count += 1,
+                _ => incoming.refused_count += 1,
             }
         }
     }
     for contact in &spec.answered {
-        let read = read(contact).filter(is_answer);
-        let answered = &mut taken.contribution.answered;
+        let parsed = from_api(contact).filter(is_answer);
+        let answered = &mut incoming.contribution.answered;
         let counts = is_own || status.has_pods;
-        match read.filter(|contact| counts && contact.time <= latest) {
+        match parsed.filter(|contact| counts && contact.time <= latest) {
             Some(contact) if answered.len() < limits::CONTRIBUTION_ANSWERED_MAX => {
                 answered.push(contact);
             }
-            _ => taken.refused_count += 1,
+            _ => incoming.refused_count += 1,
         }
     }
-    taken
+    incoming
 }
 
-/// The newest contact in a report; `None` without any.
+/// Time of the newest contact in a report. `None` for an empty one.
 pub(super) fn newest(report: &ContactReport) -> Option<Timestamp> {
     let failed = report.spec.pods.iter().flat_map(|pod| &pod.failed);
     let contacts = failed.chain(&report.spec.answered);
@@ -134,7 +134,7 @@ fn is_answer(contact: &SharedContact) -> bool {
     matches!(contact.outcome, Outcome::Answered | Outcome::Unseen)
 }
 
-fn written(contact: &SharedContact) -> Option<FirstContact> {
+fn to_api(contact: &SharedContact) -> Option<FirstContact> {
     let attributes = [
         (contact.is_neighbour, ContactAttribute::Neighbour),
         (contact.has_names, ContactAttribute::NamesLogged),
@@ -155,7 +155,7 @@ fn written(contact: &SharedContact) -> Option<FirstContact> {
             Scope::Infrastructure => ContactScope::Infrastructure,
             Scope::Private => ContactScope::Private,
             Scope::Internet => ContactScope::Internet,
-            // No contact with anybody in particular.
+            // Not a contact with a host.
             Scope::Nobody => return None,
         },
         protocol_number: i32::from(contact.transport.ip_protocol()),
@@ -172,7 +172,7 @@ fn written(contact: &SharedContact) -> Option<FirstContact> {
     })
 }
 
-fn read(contact: &FirstContact) -> Option<SharedContact> {
+fn from_api(contact: &FirstContact) -> Option<SharedContact> {
     let has = |attribute| contact.attributes.contains(&attribute);
     Some(SharedContact {
         time: EventTime::from(contact.time.0),

@@ -1,5 +1,4 @@
-//! Which contacts of which report the engine has taken in, so that a report that changes hands over
-//! only what is new in it.
+//! Which contacts of which report the engine has received, so that a changed report contributes only its new contacts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,56 +8,59 @@ use crate::api::ContactReport;
 use crate::detect::{Contribution, SharedContact};
 use crate::model::Outcome;
 
-/// A contact in one report: its target, and what became of it.
-type Known = (u64, Outcome);
+/// Identifies a contact within a report: its target and outcome.
+type ContactKey = (u64, Outcome);
 
-/// See the module. Bounded by the store of reports and by what a report holds.
+/// Changed reports and received contacts. Bounded by the store of reports and the size of a report.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     changed: HashSet<ObjectRef<ContactReport>>,
-    /// By report: its UID, and what was taken from it.
-    taken: HashMap<ObjectRef<ContactReport>, (String, HashSet<Known>)>,
+    /// By report: its UID and the contacts that were received from it.
+    received: HashMap<ObjectRef<ContactReport>, (String, HashSet<ContactKey>)>,
 }
 
 impl Inbox {
-    /// A report is new, changed or gone.
+    /// Marks a report as added, changed or deleted.
     pub(super) fn changed(&mut self, report: &ContactReport) {
         self.changed.insert(ObjectRef::from_obj(report));
     }
 
-    /// The reports that changed, in a fixed order.
+    /// Removes and returns the marked reports, in a fixed order.
     pub(super) fn take_changed(&mut self) -> Vec<ObjectRef<ContactReport>> {
         let mut changed: Vec<_> = self.changed.drain().collect();
         changed.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         changed
     }
 
-    /// The report cannot be taken in yet.
-    pub(super) fn later(&mut self, reference: ObjectRef<ContactReport>) {
+    /// Marks a report again that cannot be processed yet.
+    pub(super) fn requeue(&mut self, reference: ObjectRef<ContactReport>) {
         self.changed.insert(reference);
     }
 
-    /// The report is gone.
+    /// Removes a deleted report.
     pub(super) fn forget(&mut self, reference: &ObjectRef<ContactReport>) {
-        self.taken.remove(reference);
+        self.received.remove(reference);
     }
 
-    /// What is new of a contribution, which from now on is taken in.
-    pub(super) fn news(
+    /// The contacts of a contribution that are new in its report. They count as received from now on.
+    pub(super) fn new_contacts(
         &mut self,
         reference: &ObjectRef<ContactReport>,
         report: &ContactReport,
         contribution: Contribution,
     ) -> Contribution {
         let uid = report.metadata.uid.clone().unwrap_or_default();
-        let before = self.taken.remove(reference);
+        let before = self.received.remove(reference);
         let before = before.filter(|(known, _)| *known == uid);
         let before = before.map(|(_, contacts)| contacts).unwrap_or_default();
         let failed = contribution.failed.iter().map(|(_, contact)| contact);
-        let now = failed.chain(&contribution.answered).map(known).collect();
-        self.taken.insert(reference.clone(), (uid, now));
+        let now = failed
+            .chain(&contribution.answered)
+            .map(contact_key)
+            .collect();
+        self.received.insert(reference.clone(), (uid, now));
         let Contribution { failed, answered } = contribution;
-        let is_new = |contact: &SharedContact| !before.contains(&known(contact));
+        let is_new = |contact: &SharedContact| !before.contains(&contact_key(contact));
         Contribution {
             failed: failed.into_iter().filter(|(_, c)| is_new(c)).collect(),
             answered: answered.into_iter().filter(is_new).collect(),
@@ -66,6 +68,6 @@ impl Inbox {
     }
 }
 
-fn known(contact: &SharedContact) -> Known {
+fn contact_key(contact: &SharedContact) -> ContactKey {
     (contact.target, contact.outcome)
 }

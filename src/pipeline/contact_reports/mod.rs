@@ -1,14 +1,13 @@
-//! ContactReports: how the engines of a run's nodes learn of each other's failed first contacts.
+//! ContactReports: the engines of a run's nodes exchange the failed first contacts of the run's pods.
 //!
-//! - `convert`: between the API's types and those of `detect`. Pure.
-//! - `inbox`: which contacts of which report the engine has taken in.
-//! - `outbox`: what the engine contributes, until `writer` has written it.
-//! - `writer`: writes the reports of this observer, paced.
-//! - `reconciler`: the leading controller says which pods of a report are really there, and deletes
-//!   reports that nobody needs.
+//! - `convert`: converts between the types of the API and those of `detect`. Pure.
+//! - `inbox`: which contacts of which report the engine has received.
+//! - `outbox`: contributions of the engine, until `writer` has written them.
+//! - `writer`: writes the reports of this observer, rate-limited.
+//! - `reconciler`: in the leading controller, verifies the pods of each report and deletes obsolete reports.
 //!
-//! The pipeline calls [`ContactReports::exchange`] every so often, on its own thread; the wiring
-//! feeds what the watch saw. Nothing here decides anything about a pod.
+//! The pipeline calls [`ContactReports::exchange`] at every tick, on its own thread; `operator` passes the events of
+//! the watch. Nothing here decides about a pod.
 
 mod convert;
 mod inbox;
@@ -23,7 +22,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
 
-pub use reconciler::ReportKeeper;
+pub use reconciler::ReportReconciler;
 pub use writer::ReportWriter;
 
 use crate::api::ContactReport;
@@ -31,43 +30,43 @@ use crate::cluster::{Store, WatchEvent};
 use crate::detect::Engine;
 use crate::model::{EventTime, Finding, PodKey, RunKey, Subject};
 use crate::signals::attribute::Index;
-use convert::Taken;
+use convert::Incoming;
 use inbox::Inbox;
 use outbox::Outbox;
 
-/// Who writes reports.
+/// The process that writes reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportObserver {
-    /// The node's name, or the replica's name of a controller.
+    /// Name of the node, or of the replica of a controller.
     pub name: String,
-    /// Whether it is a controller, whose log may show pods of any node.
+    /// Whether it is a controller. Its logs may contain pods of any node.
     pub is_controller: bool,
 }
 
 impl ReportObserver {
-    /// The node that its reports are about.
+    /// The node that its reports are limited to.
     fn node(&self) -> Option<String> {
         (!self.is_controller).then(|| self.name.clone())
     }
 }
 
-/// What became of reports and their contacts, since the start.
+/// Reports and contacts by result, since the start of the process.
 #[derive(Debug, Default)]
 pub struct ContactReportCounters {
-    /// Reports that were written.
+    /// Reports written.
     pub written: AtomicU64,
-    /// Writes of reports that failed and are tried again.
+    /// Failed writes of reports.
     pub failed: AtomicU64,
-    /// Contributions to runs that were left out because too many waited to be written.
+    /// Contributions that were dropped because too many waited to be written.
     pub left_out: AtomicU64,
-    /// Contacts of other observers that were handed to the engine.
+    /// Contacts of other observers that were passed to the engine.
     pub taken: AtomicU64,
-    /// Contacts that did not count: of a pod that the controller has not found there, of a time
-    /// to come, or of a shape that no observer writes.
+    /// Contacts that were rejected: their pod is not verified, their time is in the future, or no observer writes them
+    /// in this form.
     pub refused: AtomicU64,
 }
 
-/// See the module. Cheap to clone; all clones are one exchange.
+/// The exchange. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub struct ContactReports(Arc<Shared>);
 
@@ -80,7 +79,7 @@ struct Shared {
 }
 
 impl ContactReports {
-    /// An exchange for this observer.
+    /// An exchange for this observer over this store of reports.
     #[must_use]
     pub fn new(observer: ReportObserver, store: Store<ContactReport>) -> Self {
         Self(Arc::new(Shared {
@@ -92,13 +91,13 @@ impl ContactReports {
         }))
     }
 
-    /// What became of reports.
+    /// Reports and contacts by result.
     #[must_use]
     pub fn counters(&self) -> &ContactReportCounters {
         &self.0.counters
     }
 
-    /// The watch saw this.
+    /// Handles an event of the watch.
     pub fn report_seen(&self, seen: &WatchEvent<ContactReport>) {
         let mut inbox = self.inbox();
         match seen {
@@ -110,20 +109,20 @@ impl ContactReports {
                     inbox.changed(&report);
                 }
             }
-            // The store keeps what was last readable, and the watch says what is wrong.
+            // The store keeps the last readable version, and the watch reports the error.
             WatchEvent::Malformed { .. } => {}
         }
     }
 
-    /// Hands what others contributed to the engine, and takes from it what its pods contribute, as
-    /// of this event time. Returns what was found.
+    /// Passes the contributions of other observers to the engine, and collects the contributions of its own pods as of
+    /// this event time. Returns the findings.
     pub fn exchange(
         &self,
         engine: &mut Engine,
         index: &Index,
         read_up_to: EventTime,
     ) -> Vec<Finding> {
-        let findings = self.take_in(engine, index);
+        let findings = self.import_reports(engine, index);
         for (run, contribution) in engine.take_contributions(read_up_to) {
             let outgoing = convert::outgoing(&contribution, index);
             self.0.outbox.put(run, outgoing, &self.0.counters);
@@ -131,12 +130,12 @@ impl ContactReports {
         findings
     }
 
-    fn take_in(&self, engine: &mut Engine, index: &Index) -> Vec<Finding> {
+    fn import_reports(&self, engine: &mut Engine, index: &Index) -> Vec<Finding> {
         let mut findings = Vec::new();
         let now = EventTime::from(Timestamp::now());
         let mut inbox = self.inbox();
         let changed = inbox.take_changed();
-        // First those that bring runs back which the reports of others are about.
+        // Own reports first: they restore runs that the reports of other observers refer to.
         for report in changed.iter().filter_map(|one| self.0.store.get(one)) {
             if let Some(run) = run_key(&report).filter(|_| self.is_own(&report)) {
                 readmit(engine, index, &report, &run);
@@ -152,21 +151,21 @@ impl ContactReports {
             };
             let is_own = self.is_own(&report);
             if !engine.has_run(&run) {
-                // The run may get its first pod here later.
-                inbox.later(reference);
+                // The run may get its first pod on this node later.
+                inbox.requeue(reference);
                 continue;
             }
-            let Taken {
+            let Incoming {
                 contribution,
                 refused_count,
-            } = convert::taken(&report, is_own, now);
-            let news = inbox.news(&reference, &report, contribution);
+            } = convert::incoming(&report, is_own, now);
+            let new = inbox.new_contacts(&reference, &report, contribution);
             let counters = &self.0.counters;
             if !is_own {
-                count(&counters.taken, news.failed.len() + news.answered.len());
+                count(&counters.taken, new.failed.len() + new.answered.len());
                 count(&counters.refused, refused_count);
             }
-            findings.extend(engine.contributed(&run, &news, is_own).unwrap_or_default());
+            findings.extend(engine.contributed(&run, &new, is_own).unwrap_or_default());
         }
         findings
     }
@@ -181,7 +180,7 @@ impl ContactReports {
     }
 }
 
-/// The pods of an own report that are still here have state again.
+/// Restores the engine's state of the pods in an own report that still belong to the run.
 fn readmit(engine: &mut Engine, index: &Index, report: &ContactReport, run: &RunKey) {
     for pod in &report.spec.pods {
         let key = PodKey::from(pod.uid.as_str());
@@ -195,7 +194,7 @@ fn readmit(engine: &mut Engine, index: &Index, report: &ContactReport, run: &Run
     }
 }
 
-/// The run that a report is about, as the engine knows it.
+/// Key of a report's run in the engine.
 fn run_key(report: &ContactReport) -> Option<RunKey> {
     let namespace = report.metadata.namespace.as_deref()?;
     Some(RunKey::from(

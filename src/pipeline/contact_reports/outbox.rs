@@ -1,5 +1,5 @@
-//! What is to be written into reports: of each run the latest contribution. Put in by the
-//! pipeline's thread, which must not wait; taken out by the writer.
+//! Contributions that wait to be written: the latest of each run. The pipeline's thread adds them without waiting; the
+//! writer removes them.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use super::{ContactReportCounters, count};
 use crate::limits;
 use crate::model::RunKey;
 
-/// See the module.
+/// The latest unwritten contribution of each run.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     waiting: Mutex<BTreeMap<RunKey, Outgoing>>,
-    news: Notify,
+    changed: Notify,
 }
 
 impl Outbox {
-    /// Puts in the latest of a run. Where too many wait, a run that is not among them is left out.
+    /// Adds the latest contribution of a run. When the outbox is full, a run that is not in it is dropped and counted.
     pub(super) fn put(&self, run: RunKey, outgoing: Outgoing, counters: &ContactReportCounters) {
         let mut waiting = self.waiting();
         if waiting.len() >= limits::CONTACT_REPORTS_MAX && !waiting.contains_key(&run) {
@@ -28,27 +28,27 @@ impl Outbox {
         }
         waiting.insert(run, outgoing);
         drop(waiting);
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Puts back what could not be written, unless something newer has come meanwhile.
+    /// Returns a contribution that could not be written, unless a newer one has been added.
     pub(super) fn put_back(&self, run: RunKey, outgoing: Outgoing) {
         self.waiting().entry(run).or_insert(outgoing);
     }
 
-    /// The runs of which something waits.
+    /// Runs with a contribution.
     pub(super) fn runs(&self) -> Vec<RunKey> {
         self.waiting().keys().cloned().collect()
     }
 
-    /// Takes out what waits of a run.
+    /// Removes and returns the contribution of a run.
     pub(super) fn take(&self, run: &RunKey) -> Option<Outgoing> {
         self.waiting().remove(run)
     }
 
-    /// Waits until something is put in.
-    pub(super) async fn news(&self) {
-        self.news.notified().await;
+    /// Waits until a contribution is added.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<RunKey, Outgoing>> {

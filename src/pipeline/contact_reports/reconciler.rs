@@ -1,9 +1,8 @@
-//! The keeper, in the leading controller: says in each report's status which of its pods are really
-//! the run's and on that node, and deletes reports that nobody needs.
+//! The reconciler of ContactReports, in the leading controller: writes to each report's status which of its pods belong
+//! to the run and are on the report's node, and deletes obsolete reports.
 //!
-//! Admission lets an agent report for its own node alone, but it could name pods that are elsewhere
-//! or belong to another run. Agents know only the pods of their own node, so the controller, which
-//! knows all of them, looks for the others.
+//! Admission limits an agent to reports for its own node, but an agent could name pods of other nodes or other runs.
+//! Agents know only the pods of their own node, so the controller, which knows all pods, verifies them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,107 +17,113 @@ use crate::cluster::{ApiError, FieldManager, Pod, RunMembership, Stores, Writer}
 use crate::limits;
 use crate::observability::chain;
 
-/// How often reports are gone through. There are none where no pod fails on several targets.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Interval between two passes over all reports. Reports exist only where a pod failed on several targets.
+const RECONCILE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Writes in one round; the next one goes on.
-const WRITES_MAX: usize = 64;
+/// Maximum number of writes in one round; the rest follow in the next.
+const WRITES_PER_ROUND_MAX: usize = 64;
 
-/// How long a report stays whose run is not known: the run may come through the watch later.
-const UNKNOWN_RUN_KEPT: SignedDuration = SignedDuration::from_mins(1);
+/// How long a report of an unknown run is kept: the watch may deliver the run later.
+const UNKNOWN_RUN_RETENTION: SignedDuration = SignedDuration::from_mins(1);
 
-/// How much longer a report stays than its contacts are needed, so that its observer empties it first.
-const OLD_KEPT: SignedDuration = SignedDuration::from_hours(1);
+/// How much longer a report is kept than its contacts are needed, so that its observer empties it first.
+const RETENTION_MARGIN: SignedDuration = SignedDuration::from_hours(1);
 
-/// See the module.
-pub struct ReportKeeper {
-    /// What the cluster looks like.
+/// Verifies and deletes ContactReports.
+pub struct ReportReconciler {
+    /// Stored objects.
     pub stores: Stores,
     /// Which pod belongs to which run.
     pub membership: RunMembership,
-    /// The way to the API server.
+    /// Writer to the API server.
     pub writer: Writer,
 }
 
-/// What is to be done about a report.
+/// What to do with a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Upkeep {
+pub(super) enum ReportAction {
     /// Nothing.
     Keep,
-    /// Its status is to be this.
+    /// Set its status.
     Verify(ContactReportStatus),
-    /// It is to go.
+    /// Delete it.
     Delete,
 }
 
-impl ReportKeeper {
-    /// Works for ever.
+impl ReportReconciler {
+    /// Reconciles reports while this process leads. Never returns.
     pub async fn run(self) {
         loop {
             self.writer.gate().wait_until_open().await;
             let mut writes = 0;
             for report in self.stores.contact_reports.state() {
-                if writes >= WRITES_MAX {
+                if writes >= WRITES_PER_ROUND_MAX {
                     break;
                 }
-                let upkeep = self.upkeep_of(&report, Timestamp::now());
-                if upkeep != Upkeep::Keep {
+                let action = self.action_for(&report, Timestamp::now());
+                if action != ReportAction::Keep {
                     writes += 1;
-                    self.carry_out(&report, upkeep).await;
+                    self.execute(&report, action).await;
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(RECONCILE_INTERVAL).await;
         }
     }
 
-    async fn carry_out(&self, report: &ContactReport, upkeep: Upkeep) {
-        let done = match upkeep {
-            Upkeep::Keep => return,
-            Upkeep::Verify(status) => {
+    async fn execute(&self, report: &ContactReport, action: ReportAction) {
+        let done = match action {
+            ReportAction::Keep => return,
+            ReportAction::Verify(status) => {
                 let manager = FieldManager::controller();
                 let written = self.writer.status(&manager, report, &status).await;
                 written.map(drop)
             }
-            Upkeep::Delete => self.writer.delete_unchanged(report).await,
+            ReportAction::Delete => self.writer.delete_unchanged(report).await,
         };
         match done {
-            // It changed or went meanwhile; the next round sees how it is then.
+            // It was changed or deleted concurrently; the next round handles its new state.
             Ok(()) | Err(ApiError::Conflict(_) | ApiError::NotFound(_)) => {}
             Err(error) => {
                 let (name, error) = (report.name_any(), chain(&error));
-                tracing::warn!(name, error, "A ContactReport could not be kept up to date.");
+                tracing::warn!(
+                    name,
+                    error,
+                    "Failed to update or delete a ContactReport; retrying."
+                );
             }
         }
     }
 
-    pub(super) fn upkeep_of(&self, report: &ContactReport, now: Timestamp) -> Upkeep {
+    /// What to do with a report at this time.
+    pub(super) fn action_for(&self, report: &ContactReport, now: Timestamp) -> ReportAction {
         let created = report.metadata.creation_timestamp.as_ref();
         let created = created.map_or(now, |created| created.0);
         let last = newest(report).map_or(created, |newest| newest.max(created));
-        let kept =
-            SignedDuration::from_micros(limits::CONTRIBUTION_KEPT_US).saturating_add(OLD_KEPT);
+        let kept = SignedDuration::from_micros(limits::CONTRIBUTION_KEPT_US)
+            .saturating_add(RETENTION_MARGIN);
         let is_empty = report.spec.pods.is_empty() && report.spec.answered.is_empty();
-        let is_unknown = !self.knows_run(report) && now.duration_since(created) > UNKNOWN_RUN_KEPT;
+        let is_unknown =
+            !self.has_run(report) && now.duration_since(created) > UNKNOWN_RUN_RETENTION;
         if is_empty || is_unknown || now.duration_since(last) > kept {
-            return Upkeep::Delete;
+            return ReportAction::Delete;
         }
         let before = report.status.clone().unwrap_or_default();
         let status = self.status_of(report, &before);
         if report.status.is_some() && status == before {
-            Upkeep::Keep
+            ReportAction::Keep
         } else {
-            Upkeep::Verify(status)
+            ReportAction::Verify(status)
         }
     }
 
-    fn knows_run(&self, report: &ContactReport) -> bool {
+    fn has_run(&self, report: &ContactReport) -> bool {
         let namespace = report.namespace().unwrap_or_default();
         let reference = ObjectRef::<AgentRun>::new(&report.spec.run.name).within(&namespace);
         let run = self.stores.runs.get(&reference);
         run.is_some_and(|run| run.metadata.uid.as_deref() == Some(&report.spec.run.uid))
     }
 
-    /// A pod that was found once stays found: what it did counts also when it is gone.
+    /// Status of a report. A pod that was verified once stays verified: its contacts count after its deletion.
     fn status_of(
         &self,
         report: &ContactReport,
@@ -127,7 +132,7 @@ impl ReportKeeper {
         let known: BTreeSet<&String> = before.verified_pods.iter().collect();
         let pods = report.spec.pods.iter();
         let verified: BTreeSet<&String> = pods
-            .filter(|pod| known.contains(&pod.uid) || self.is_there(report, &pod.name, &pod.uid))
+            .filter(|pod| known.contains(&pod.uid) || self.is_pod_of(report, &pod.name, &pod.uid))
             .map(|pod| &pod.uid)
             .collect();
         ContactReportStatus {
@@ -137,7 +142,7 @@ impl ReportKeeper {
     }
 
     /// Whether this pod belongs to the report's run and is on its node.
-    fn is_there(&self, report: &ContactReport, name: &str, uid: &str) -> bool {
+    fn is_pod_of(&self, report: &ContactReport, name: &str, uid: &str) -> bool {
         let namespace = report.namespace().unwrap_or_default();
         let run = self.membership.run_of(uid);
         let is_of_run =
@@ -164,8 +169,8 @@ impl ReportKeeper {
     }
 }
 
-/// Whether a pod is on the node that the report is about. A controller reports of all nodes; admission
-/// lets no agent write such a report.
+/// Whether a pod is on the report's node. Reports of a controller cover all nodes; admission prevents agents from
+/// writing such a report.
 fn is_on_node(report: &ContactReport, pod: &Pod) -> bool {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
     report.spec.node.is_none() || node == report.spec.node.as_ref()

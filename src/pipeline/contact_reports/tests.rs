@@ -1,4 +1,4 @@
-//! Tests of reports between nodes without an API server: what one side would write, the others read.
+//! Tests of the exchange between nodes without an API server: the others read what one would write.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use parking_lot::RwLock;
 
 use super::outbox::Outbox;
-use super::reconciler::Upkeep;
+use super::reconciler::ReportAction;
 use super::writer::Pause;
 use super::*;
 use crate::api::{ContactReportSpec, ContactReportStatus, RunReference};
@@ -97,8 +97,8 @@ impl Node {
         Some(report(&self.name, outgoing.pods, outgoing.answered))
     }
 
-    /// The watch shows a report.
-    fn see(&mut self, report: &ContactReport) {
+    /// Delivers a report, as the watch would.
+    fn deliver(&mut self, report: &ContactReport) {
         let (old, new) = self.writer.apply(report.clone());
         self.reports.report_seen(&WatchEvent::Changed { old, new });
     }
@@ -171,7 +171,7 @@ fn verified(mut report: ContactReport) -> ContactReport {
     report
 }
 
-/// A node of which two pods failed on ten targets each, and its report.
+/// A node with two pods that failed on ten targets each, and its report.
 fn busy(name: &str, block: usize) -> (Node, ContactReport) {
     let mut node = Node::new(name);
     for n in 0..20 {
@@ -186,14 +186,14 @@ fn busy(name: &str, block: usize) -> (Node, ContactReport) {
 fn what_a_node_reports_adds_up_on_another_once_the_controller_has_found_its_pods() {
     let (mut here, _) = busy("here", 0);
     let (_, report) = busy("elsewhere", 1);
-    here.see(&report);
+    here.deliver(&report);
     here.exchange();
     assert!(
         here.quarantined().is_empty(),
-        "nobody looked for the pods yet"
+        "the pods are not verified yet"
     );
     assert_eq!(here.count(|c| &c.refused), 20);
-    here.see(&verified(report));
+    here.deliver(&verified(report));
     here.exchange();
     assert_eq!(here.quarantined(), ["here-pod-0", "here-pod-1"]);
     assert_eq!(here.count(|c| &c.taken), 20);
@@ -207,7 +207,7 @@ fn pods_that_the_controller_did_not_find_add_nothing() {
     if let Some(status) = &mut report.status {
         status.verified_pods = vec!["another".to_owned()];
     }
-    here.see(&report);
+    here.deliver(&report);
     here.exchange();
     assert!(here.quarantined().is_empty());
     assert_eq!(here.count(|c| &c.taken), 0);
@@ -229,24 +229,24 @@ fn contacts_of_a_time_to_come_and_of_impossible_shapes_are_refused() {
             }
         }
     }
-    here.see(&report);
+    here.deliver(&report);
     here.exchange();
     assert_eq!(here.count(|c| &c.refused), 20);
     assert!(here.quarantined().is_empty());
 }
 
 #[test]
-fn a_report_that_comes_again_hands_over_only_what_is_new() {
+fn a_report_that_is_delivered_again_contributes_only_its_new_contacts() {
     let (mut here, _) = busy("here", 0);
     let (mut elsewhere, first) = busy("elsewhere", 1);
-    here.see(&verified(first.clone()));
+    here.deliver(&verified(first.clone()));
     here.exchange();
-    here.see(&verified(first));
+    here.deliver(&verified(first));
     here.exchange();
     assert_eq!(here.count(|c| &c.taken), 20);
     elsewhere.fail(0, 190);
     elsewhere.exchange();
-    here.see(&verified(elsewhere.report().unwrap()));
+    here.deliver(&verified(elsewhere.report().unwrap()));
     here.exchange();
     assert_eq!(here.count(|c| &c.taken), 21);
 }
@@ -255,7 +255,7 @@ fn a_report_that_comes_again_hands_over_only_what_is_new() {
 fn a_report_waits_for_the_first_pod_of_its_run() {
     let mut here = Node::new("here");
     let (_, report) = busy("elsewhere", 1);
-    here.see(&verified(report));
+    here.deliver(&verified(report));
     here.exchange();
     assert_eq!(here.count(|c| &c.taken), 0);
     here.fail(0, 0);
@@ -264,13 +264,13 @@ fn a_report_waits_for_the_first_pod_of_its_run() {
 }
 
 #[test]
-fn an_observer_that_starts_again_goes_on_from_its_own_report() {
+fn an_observer_that_restarts_continues_from_its_own_report() {
     let (_, own) = busy("here", 0);
     let mut again = Node::new("here");
     let (old, new) = again.writer.apply(own.clone());
     drop((old, new));
     again.reports.report_seen(&WatchEvent::Listed);
-    // Its log goes on with one more contact.
+    // Its log continues with one more contact.
     again.fail(0, 50);
     again.exchange();
     let next = again.report().unwrap();
@@ -287,7 +287,7 @@ fn an_observer_that_starts_again_goes_on_from_its_own_report() {
 }
 
 #[test]
-fn pods_that_say_nothing_after_a_restart_are_found_by_what_others_report() {
+fn pods_that_are_silent_after_a_restart_are_found_by_the_reports_of_others() {
     let (_, own) = busy("here", 0);
     let (_, report) = busy("elsewhere", 1);
     let mut again = Node::new("here");
@@ -300,8 +300,8 @@ fn pods_that_say_nothing_after_a_restart_are_found_by_what_others_report() {
         let key = PodKey::from(pod.uid.as_str());
         again.index.write().enroll(&key, Some(membership));
     }
-    again.see(&own);
-    again.see(&verified(report));
+    again.deliver(&own);
+    again.deliver(&verified(report));
     again.exchange();
     assert_eq!(again.quarantined(), ["here-pod-0", "here-pod-1"]);
 }
@@ -312,12 +312,12 @@ fn an_honest_node_has_nothing_to_write() {
     (0..3).for_each(|host| node.fail(0, host));
     node.exchange();
     let outgoing = node.report();
-    let says_nothing = |report: &ContactReport| report.spec.pods.is_empty();
-    assert!(outgoing.is_none_or(|report| says_nothing(&report)));
+    let is_empty = |report: &ContactReport| report.spec.pods.is_empty();
+    assert!(outgoing.is_none_or(|report| is_empty(&report)));
 }
 
 #[test]
-fn writes_of_one_report_come_less_and_less_often_until_it_rests() {
+fn the_pause_between_writes_of_a_report_doubles_until_it_has_been_unchanged_for_a_while() {
     let start = Instant::now();
     let mut pause = Pause::after(None, start);
     let mut waits = Vec::new();
@@ -335,7 +335,7 @@ fn writes_of_one_report_come_less_and_less_often_until_it_rests() {
 }
 
 #[test]
-fn runs_that_find_no_room_in_the_outbox_are_counted() {
+fn runs_that_do_not_fit_in_the_outbox_are_counted() {
     let (outbox, counters) = (Outbox::default(), ContactReportCounters::default());
     for n in 0..=limits::CONTACT_REPORTS_MAX {
         let run = RunKey::from(format!("ns/{n}").as_str());
@@ -346,8 +346,8 @@ fn runs_that_find_no_room_in_the_outbox_are_counted() {
     assert_eq!(counters.left_out.load(Ordering::Relaxed), 2);
 }
 
-/// A keeper of a cluster with the run and these pods: name, node, and whether it is the run's.
-fn keeper(pods: &[(&str, &str, bool)]) -> ReportKeeper {
+/// A reconciler of a cluster with the run and these pods: name, node, and whether it is the run's.
+fn reconciler(pods: &[(&str, &str, bool)]) -> ReportReconciler {
     let (stores, writers) = Stores::new();
     let StoreWriters {
         mut runs,
@@ -378,7 +378,7 @@ fn keeper(pods: &[(&str, &str, bool)]) -> ReportKeeper {
     let of_run = pods.iter().filter(|(.., is_of_run)| *is_of_run);
     membership.set(&id, of_run.map(|(name, ..)| format!("uid-{name}")));
     let client = crate::cluster::connect_plain(&http::Uri::from_static("http://127.0.0.1:1/"));
-    ReportKeeper {
+    ReportReconciler {
         stores,
         membership,
         writer: Writer::new(
@@ -408,8 +408,8 @@ fn reported(names: &[&str]) -> ContactReport {
 }
 
 #[tokio::test]
-async fn a_pod_of_a_report_is_verified_only_where_it_is_the_runs_and_on_that_node() {
-    let keeper = keeper(&[
+async fn a_pod_of_a_report_is_verified_only_if_it_belongs_to_the_run_and_is_on_that_node() {
+    let reconciler = reconciler(&[
         ("right", "node-1", true),
         ("elsewhere", "node-2", true),
         ("foreign", "node-1", false),
@@ -421,45 +421,60 @@ async fn a_pod_of_a_report_is_verified_only_where_it_is_the_runs_and_on_that_nod
         has_pods: true,
     };
     assert_eq!(
-        keeper.upkeep_of(&report, now),
-        Upkeep::Verify(expected.clone())
+        reconciler.action_for(&report, now),
+        ReportAction::Verify(expected.clone())
     );
     report.status = Some(expected);
-    assert_eq!(keeper.upkeep_of(&report, now), Upkeep::Keep);
+    assert_eq!(reconciler.action_for(&report, now), ReportAction::Keep);
     // A controller's log may show pods of any node; admission lets no agent write such a report.
     report.spec.node = None;
     let both = ContactReportStatus {
         verified_pods: vec!["uid-elsewhere".to_owned(), "uid-right".to_owned()],
         has_pods: true,
     };
-    assert_eq!(keeper.upkeep_of(&report, now), Upkeep::Verify(both));
+    assert_eq!(
+        reconciler.action_for(&report, now),
+        ReportAction::Verify(both)
+    );
 }
 
 #[tokio::test]
-async fn a_pod_that_was_found_counts_also_when_it_is_gone() {
-    let keeper = keeper(&[]);
+async fn a_verified_pod_still_counts_after_its_deletion() {
+    let reconciler = reconciler(&[]);
     let mut report = reported(&["gone"]);
     let status = ContactReportStatus {
         verified_pods: vec!["uid-gone".to_owned()],
         has_pods: true,
     };
     report.status = Some(status);
-    assert_eq!(keeper.upkeep_of(&report, Timestamp::now()), Upkeep::Keep);
+    assert_eq!(
+        reconciler.action_for(&report, Timestamp::now()),
+        ReportAction::Keep
+    );
 }
 
 #[tokio::test]
 async fn reports_that_are_empty_old_or_of_no_run_are_deleted() {
-    let keeper = keeper(&[("right", "node-1", true)]);
+    let reconciler = reconciler(&[("right", "node-1", true)]);
     let now = Timestamp::now();
-    assert_eq!(keeper.upkeep_of(&reported(&[]), now), Upkeep::Delete);
+    assert_eq!(
+        reconciler.action_for(&reported(&[]), now),
+        ReportAction::Delete
+    );
     let report = verified(reported(&["right"]));
     let later = |hours| now + Duration::from_hours(hours);
-    assert_eq!(keeper.upkeep_of(&report, later(6)), Upkeep::Keep);
-    assert_eq!(keeper.upkeep_of(&report, later(8)), Upkeep::Delete);
+    assert_eq!(reconciler.action_for(&report, later(6)), ReportAction::Keep);
+    assert_eq!(
+        reconciler.action_for(&report, later(8)),
+        ReportAction::Delete
+    );
     let mut foreign = report;
     foreign.spec.run.uid = "another".to_owned();
-    assert_eq!(keeper.upkeep_of(&foreign, now), Upkeep::Keep);
-    assert_eq!(keeper.upkeep_of(&foreign, later(1)), Upkeep::Delete);
+    assert_eq!(reconciler.action_for(&foreign, now), ReportAction::Keep);
+    assert_eq!(
+        reconciler.action_for(&foreign, later(1)),
+        ReportAction::Delete
+    );
 }
 
 #[test]

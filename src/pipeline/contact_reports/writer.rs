@@ -1,4 +1,4 @@
-//! Writes the reports of this observer: only what changed, and paced per report and in all.
+//! Writes the reports of this observer: only changed reports, rate-limited per report and in total.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use crate::limits;
 use crate::model::RunKey;
 use crate::observability::chain;
 
-/// After so long without a write, a report may be written as fast as a new one.
-const REST: Duration = Duration::from_mins(1);
+/// After this long without a write, the pause of a report starts again from its minimum.
+const PAUSE_RESET_AFTER: Duration = Duration::from_mins(1);
 
-/// How long the writer sleeps where nothing is due.
-const IDLE: Duration = Duration::from_mins(1);
+/// Maximum wait when no report is due.
+const IDLE_WAIT: Duration = Duration::from_mins(1);
 
-/// See the module.
+/// Writes reports.
 pub struct ReportWriter {
-    /// What is to be written.
+    /// The exchange with the contributions to write.
     pub reports: ContactReports,
-    /// What the cluster looks like.
+    /// Stored objects.
     pub stores: Stores,
-    /// The way to the API server.
+    /// Writer to the API server.
     pub writer: Writer,
 }
 
-/// When a report may be written next.
+/// Pause between two writes of a report.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pause {
     last: Instant,
@@ -41,10 +41,10 @@ pub(super) struct Pause {
 }
 
 impl Pause {
-    /// After a write at `now`; `before` is the pause after the write before.
+    /// The pause after a write at `now`. `before` is the pause after the previous write.
     pub(super) fn after(before: Option<Self>, now: Instant) -> Self {
         let length = match before {
-            Some(before) if now.saturating_duration_since(before.last) < REST => {
+            Some(before) if now.saturating_duration_since(before.last) < PAUSE_RESET_AFTER => {
                 (before.length * 2).min(limits::CONTACT_REPORT_PAUSE_MAX)
             }
             _ => limits::CONTACT_REPORT_PAUSE_MIN,
@@ -52,20 +52,20 @@ impl Pause {
         Self { last: now, length }
     }
 
-    /// When it ends.
+    /// End of the pause.
     pub(super) fn end(self) -> Instant {
         self.last + self.length
     }
 }
 
 impl ReportWriter {
-    /// Works for ever.
+    /// Writes reports. Never returns.
     pub async fn run(self) {
         let limiter = RateLimiter::new(limits::CONTACT_REPORTS_PER_SECOND);
         let mut pauses: HashMap<RunKey, Pause> = HashMap::new();
         loop {
             let now = Instant::now();
-            let mut next = now + IDLE;
+            let mut next = now + IDLE_WAIT;
             for run in self.reports.0.outbox.runs() {
                 let pause = pauses.get(&run).copied();
                 match pause.map(Pause::end).filter(|end| *end > now) {
@@ -78,32 +78,32 @@ impl ReportWriter {
                     }
                 }
             }
-            pauses.retain(|_, pause| pause.last.elapsed() < REST);
+            pauses.retain(|_, pause| pause.last.elapsed() < PAUSE_RESET_AFTER);
             tokio::select! {
-                () = self.reports.0.outbox.news() => {}
+                () = self.reports.0.outbox.changed() => {}
                 () = tokio::time::sleep_until(next.into()) => {}
             }
         }
     }
 
-    /// Writes what waits of a run; returns whether that took a request.
+    /// Writes the contribution of a run. Returns whether it sent a request.
     async fn write_next(&self, key: &RunKey, limiter: &RateLimiter) -> bool {
         let shared = &self.reports.0;
         let Some(outgoing) = shared.outbox.take(key) else {
             return false;
         };
         let Some((namespace, run)) = self.run_of(key) else {
-            // The run is gone, and its reports go with it.
+            // The run was deleted, and its reports with it.
             return false;
         };
         let name = report_name(&run.name, &run.uid, &shared.observer.name);
         let reference = ObjectRef::new(&name).within(&namespace);
         let stored = shared.store.get(&reference);
-        let is_known = match &stored {
-            Some(stored) => outgoing.is_said_by(stored),
+        let is_stored = match &stored {
+            Some(stored) => outgoing.matches(stored),
             None => outgoing.is_empty(),
         };
-        if is_known {
+        if is_stored {
             return false;
         }
         tokio::time::sleep(limiter.reserve(Instant::now())).await;
@@ -116,7 +116,7 @@ impl ReportWriter {
                 tracing::warn!(
                     run,
                     error,
-                    "The contacts of a run's pods could not be reported to the run's other nodes."
+                    "Failed to write a ContactReport; the other nodes of the run lack these contacts until a retry succeeds."
                 );
                 if !is_final {
                     shared.outbox.put_back(key.clone(), outgoing);
@@ -171,7 +171,7 @@ impl ReportWriter {
             .map(drop)
     }
 
-    /// The run that the engine knows by this key, if it is still there.
+    /// Namespace and reference of the run with this key, if it still exists.
     fn run_of(&self, key: &RunKey) -> Option<(String, RunReference)> {
         let (namespace, uid) = key.as_str().split_once('/')?;
         let runs = &self.stores.runs;

@@ -1,9 +1,9 @@
-//! The form of the state file, and reading it.
+//! The format of the state file, and how it is read.
 //!
-//! A name, a layout, frames of a length and a kind each, an end, and the SHA-256 of all before it. The layout is another
-//! number whenever a type of the state changes; a state of another layout is not read. Everything is checked before
-//! anything is decoded; what is decoded has its bounds all the same, because whoever can write the file can also make
-//! its sum right.
+//! The file consists of a magic number, a layout number, frames with a length and a kind, an end marker, and the
+//! SHA-256 of everything before. The layout number changes whenever a type of the state changes; a state of another
+//! layout is not read. The whole file is verified before anything is decoded. Decoding still enforces all bounds,
+//! because anyone who can write the file can also compute a valid checksum.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,29 +18,30 @@ use crate::limits;
 use crate::model::EventTime;
 use crate::observability::StateDefect;
 
-/// The file's name in the folder.
+/// Name of the file in the folder.
 pub(super) const NAME: &str = "detection.state";
 
 const MAGIC: [u8; 16] = *b"yellowjack state";
 
-/// Changes whenever the state is another one; `tests::the_layout_is_the_one_that_is_written_down` says when and to what.
+/// Changes with the types of the state; `tests::the_layout_is_the_one_that_is_written_down` fails when it must, and
+/// shows the new value.
 pub(super) const LAYOUT: u64 = 0xa223_4c67_db1a_2aa0;
 
-/// A frame of no bytes ends the file.
+/// An empty frame ends the sequence of frames.
 pub(super) const END: [u8; 4] = [0; 4];
 
 const HEAD_BYTES: u64 = 24;
 const SUM_BYTES: u64 = 32;
-/// What comes after the frames.
+/// Length of what follows the frames.
 pub(super) const TRAILER_BYTES: u64 = 4 + SUM_BYTES;
 
-/// Why a state was not read.
+/// Why a state file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The system says so.
+    /// An I/O error.
     #[error("failed to read the file")]
     Io(#[from] io::Error),
-    /// It begins with something else, or is no plain file.
+    /// It has another magic number, or is not a regular file.
     #[error("unable to find a state in the file")]
     NotAState,
     /// Another version wrote it.
@@ -49,10 +50,10 @@ pub enum LoadError {
         /// Its layout.
         found: u64,
     },
-    /// Its sum does not fit, or it is cut short.
+    /// Its checksum is wrong, or it is truncated.
     #[error("unable to use a state that is damaged: its checksum does not fit")]
     Damaged,
-    /// Larger than what is ever written.
+    /// It is larger than any state that is written.
     #[error(
         "unable to use a state of {bytes} bytes, more than {}",
         limits::STATE_BYTES_MAX
@@ -61,13 +62,13 @@ pub enum LoadError {
         /// Its size.
         bytes: u64,
     },
-    /// The sum fits, and what it holds does not.
+    /// Its checksum is valid and its content is not.
     #[error("unable to use a state that holds what is never written: {0}")]
     OutOfBounds(String),
 }
 
 impl LoadError {
-    /// The value of the metric's label.
+    /// Value of the metric's label.
     pub(super) const fn defect(&self) -> StateDefect {
         match self {
             Self::Io(_) => StateDefect::Unreadable,
@@ -79,18 +80,16 @@ impl LoadError {
         }
     }
 
-    /// What a person should do.
-    pub(super) fn to_do(&self) -> &'static str {
+    /// What an administrator should do.
+    pub(super) fn remedy(&self) -> &'static str {
         match self {
             Self::OtherLayout { .. } => {
-                "nothing after an upgrade or a downgrade; the file that was left may be deleted."
+                "none after an upgrade or a downgrade; the file that was set aside may be deleted."
             }
-            Self::Io(_) => "look at the rights of the folder of --checkpoint-dir and at its disk.",
-            Self::Damaged => {
-                "look at the disk; after a crash of the machine this is to be expected."
-            }
+            Self::Io(_) => "check the permissions of --checkpoint-dir and its disk.",
+            Self::Damaged => "check the disk; after a crash of the machine this is expected.",
             Self::NotAState | Self::TooLarge { .. } | Self::OutOfBounds(_) => {
-                "find out who writes into the folder of --checkpoint-dir; only Yellowjack should."
+                "find out what else writes to --checkpoint-dir; only Yellowjack should."
             }
         }
     }
@@ -102,26 +101,26 @@ impl From<RestoreError> for LoadError {
     }
 }
 
-/// A part of the file.
+/// A frame of the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Frame<'a> {
-    /// A piece of the engine's state.
+    /// A part of the engine's state.
     Engine(&'a [u8]),
     /// A finding that is not recorded yet.
     Unrecorded(&'a [u8]),
-    /// When the pass began, and how far each log had come.
+    /// When the pass began, and the read position of each log.
     LogTimes(&'a [u8]),
 }
 
 impl Frame<'_> {
-    /// Writes it down.
+    /// Appends the frame to `chunk`.
     pub(super) fn put(self, chunk: &mut Vec<u8>) {
         let (kind, bytes) = match self {
             Self::Engine(bytes) => (1, bytes),
             Self::Unrecorded(bytes) => (2, bytes),
             Self::LogTimes(bytes) => (3, bytes),
         };
-        // A piece is far below the bound, so that the cut never happens; a reader would find it out.
+        // A frame is far smaller than 4 GiB, so this never truncates; a reader would detect it.
         let length = u32::try_from(bytes.len() + 1).unwrap_or(u32::MAX);
         chunk.extend_from_slice(&length.to_le_bytes());
         chunk.push(kind);
@@ -129,19 +128,19 @@ impl Frame<'_> {
     }
 }
 
-/// How a file begins.
+/// The beginning of a file: magic number and layout.
 pub(super) fn begin() -> Vec<u8> {
     [MAGIC.as_slice(), &LAYOUT.to_le_bytes()].concat()
 }
 
-/// Reads a state; `None` when there is none.
+/// Reads a state. `None` if the file does not exist.
 pub(super) fn load(path: &Path, config: &EngineConfig) -> Result<Option<Restored>, LoadError> {
     let about = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         about => about?,
     };
     if !about.is_file() {
-        return Err(LoadError::NotAState); // a pipe would keep us for ever, a link leads elsewhere
+        return Err(LoadError::NotAState); // a pipe would block, a link may point anywhere
     }
     let bytes = about.len();
     if bytes > limits::STATE_BYTES_MAX + TRAILER_BYTES {
@@ -153,7 +152,7 @@ pub(super) fn load(path: &Path, config: &EngineConfig) -> Result<Option<Restored
     decode(BufReader::new(file.take(bytes)), config).map(Some)
 }
 
-/// Checks name, layout and sum.
+/// Verifies magic number, layout and checksum.
 fn check(file: &mut File, bytes: u64) -> Result<(), LoadError> {
     let mut head = [0; 24];
     file.read_exact(&mut head)
@@ -223,8 +222,9 @@ fn decode(mut file: impl Read, config: &EngineConfig) -> Result<Restored, LoadEr
     }
 }
 
-/// Gives a state that cannot be used another name, so that it can be looked at. The oldest of those goes.
-pub(super) fn leave_aside(path: &Path) -> Option<PathBuf> {
+/// Renames a file that cannot be used, so that it can be examined. Returns its new path. Keeps
+/// [`limits::STATES_ASIDE_MAX`] such files; the oldest is deleted.
+pub(super) fn set_aside(path: &Path) -> Option<PathBuf> {
     let aside = |nth: usize| path.with_extension(format!("state.unreadable-{nth}"));
     for nth in (1..limits::STATES_ASIDE_MAX).rev() {
         drop(std::fs::rename(aside(nth), aside(nth + 1)));
@@ -232,7 +232,7 @@ pub(super) fn leave_aside(path: &Path) -> Option<PathBuf> {
     match std::fs::rename(path, aside(1)) {
         Ok(()) => Some(aside(1)),
         Err(error) => {
-            tracing::error!(file = %path.display(), %error, "Failed to leave a state file aside.");
+            tracing::error!(file = %path.display(), %error, "Failed to set aside a state file.");
             None
         }
     }

@@ -1,21 +1,22 @@
-//! Memory over a restart: the engine's state in a file beside the checkpoints.
+//! Saves the engine's state to a file beside the checkpoints, and restores it after a restart.
 //!
-//! Used by the pipeline, whose thread owns the engine. A pass writes the whole state piece by piece, some hundred KiB at
-//! a time, while lines go on coming in; a thread of its own does what can wait for a disk. The pause between two passes
-//! grows with the size of the state, so that neither the pipeline nor the disk is kept busy: see `limits`.
+//! Used by the pipeline's thread, which owns the engine. A pass writes the complete state in pieces of a few hundred
+//! KiB while lines continue to arrive; a separate thread does what may block on the disk. The pause between two passes
+//! grows with the size of the state, so that neither the pipeline nor the disk is busy with it: see `limits`.
 //!
-//! How state and checkpoint go together. A batch is acknowledged, so that its lines are not read again, only once a pass
-//! that began after it has been written. After a crash the state is therefore never older than the place in the log:
-//! nothing between the two is lost. It may be newer, by what came in since that pass began and by the second that a
-//! checkpoint takes. Those lines are read again, and count once: a target that is known is known, time that a session
-//! covered is covered, a finding that was handed over is not news. Only plain counts in evidence (queries of a domain,
-//! packets of a session) can be higher by what was read twice.
+//! Consistency of state and checkpoint. A batch is acknowledged, so that its lines are not read again, only after a
+//! pass that began later than the batch has been written. After a crash the state is therefore never older than the
+//! checkpoint, and nothing between the two is lost. It may be newer, by the lines that arrived after that pass began
+//! and by the second that a checkpoint takes. These lines are read again without being counted twice: a known target
+//! stays known, time that a session covers stays covered, and a finding that was already reported is not reported
+//! again. Only plain counters in evidence (queries of a domain, packets of a session) can be too high by what was read
+//! twice.
 //!
-//! A finding that is handed over and not recorded yet is written too, at the end of each pass: the state says that it
-//! was handed over, so that the lines alone would not bring it again. Recording one twice changes nothing.
+//! Each pass also writes the findings that were sent to the recorder and are not recorded yet. The engine's state marks
+//! them as reported, so the lines alone would not produce them again. Recording a finding twice has no effect.
 //!
-//! If a write fails, batches are acknowledged without it: the place in the log then is newer than the state, and what is
-//! lost is memory, as without this file. It is counted and logged.
+//! If a write fails, batches are acknowledged without it. The checkpoint is then newer than the state, and a restart
+//! loses the difference, as it would without this file. The failure is counted and logged.
 
 mod file;
 mod writer;
@@ -29,31 +30,31 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use self::file::Frame;
-use self::writer::{Ended, Job, StateWriter};
+use self::writer::{Job, PassEnd, StateWriter};
 use crate::detect::{Engine, EngineConfig, Saving};
 use crate::limits;
 use crate::model::{EventTime, Finding};
 use crate::observability::{Counters, StateDefect};
 use crate::respond::{AckGuard, AttributedFinding};
 
-/// What became of the state file, since the start.
+/// Counters of the state file, since the start of the process.
 #[derive(Debug, Default)]
-pub struct MemoryCounters {
-    /// Passes that were written to their end.
+pub struct SavedStateCounters {
+    /// Passes that were written completely.
     pub written: AtomicU64,
-    /// Passes that could not be written.
+    /// Passes that failed.
     pub failed: AtomicU64,
-    /// Bytes of the file as it is.
+    /// Current size of the file, in bytes.
     pub bytes: AtomicU64,
-    /// State files that could not be read and were left aside, by reason.
+    /// State files that could not be read and were set aside, by reason.
     pub unreadable: Counters<StateDefect>,
-    /// Pods that a state file gave back.
+    /// Pods restored from a state file.
     pub restored_pods: AtomicU64,
-    /// Microseconds that the longest step of a pass kept the pipeline.
+    /// Longest time that a step of a pass blocked the pipeline, in microseconds.
     pub longest_step_us: AtomicU64,
 }
 
-/// A finding that is handed over and not recorded yet, without its guard.
+/// A finding that was sent to the recorder and is not recorded yet, without its guard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Unrecorded {
     finding: Finding,
@@ -63,37 +64,38 @@ struct Unrecorded {
     ips: Vec<std::net::IpAddr>,
 }
 
-/// What a state file held.
+/// Content of a state file.
 #[derive(Debug)]
 pub struct Restored {
-    /// The engine.
+    /// The restored engine.
     pub engine: Engine,
-    /// When the pass began, by the clock on the wall.
+    /// Wall-clock time at which the pass began.
     pub saved_at: EventTime,
     unrecorded: Vec<Unrecorded>,
     log_times: SourceTimes,
 }
 
 impl Restored {
-    /// The sources are these now. What a log has shown, and contacts that wait for an answer, name their log by the
-    /// source's number: where that is another source's by now, they are forgotten.
+    /// Compares the configured sources with those of the saved state. The engine refers to logs by the number of their
+    /// source, so if a number now belongs to another source, everything about logs is dropped: which records they
+    /// contain, and contacts that wait for an answer.
     pub fn match_sources(&mut self, names: &[String]) {
-        let is_there = |(name, (number, _)): (&String, &(u16, EventTime))| {
+        let is_unchanged = |(name, (number, _)): (&String, &(u16, EventTime))| {
             names.get(usize::from(*number)) == Some(name)
         };
-        if !self.log_times.iter().all(is_there) {
+        if !self.log_times.iter().all(is_unchanged) {
             self.engine.forget_logs();
         }
     }
 }
 
-/// The engine that goes on from what was kept in `folder`, or a new one. A state that cannot be read is counted, logged
-/// and left aside under another name.
+/// Restores the state that was saved in `folder`. `None` if there is none. A file that cannot be read is counted,
+/// logged and set aside under another name.
 #[must_use]
 pub fn restore(
     folder: &Path,
     config: &EngineConfig,
-    counters: &MemoryCounters,
+    counters: &SavedStateCounters,
 ) -> Option<Restored> {
     let path = folder.join(file::NAME);
     match file::load(&path, config) {
@@ -101,87 +103,89 @@ pub fn restore(
             if let Some(restored) = &restored {
                 let pods = restored.engine.pod_count();
                 counters.restored_pods.store(pods as u64, Ordering::Relaxed);
-                tracing::info!(pods, saved_at = %restored.saved_at, "Detection goes on from its saved state.");
+                tracing::info!(pods, saved_at = %restored.saved_at, "Restored the detection state.");
             }
             restored
         }
         Err(error) => {
             counters.unreadable.count(error.defect());
-            let left_at = file::leave_aside(&path);
+            let moved_to = file::set_aside(&path);
             tracing::error!(
                 file = %path.display(),
-                left_at = left_at.as_deref().map(|path| path.display().to_string()),
+                moved_to = moved_to.as_deref().map(|path| path.display().to_string()),
                 error = crate::observability::chain(&error),
-                "The saved detection state cannot be used: scans under way are judged from their start. To do: {}",
-                error.to_do()
+                "Unable to restore the detection state; scans in progress are counted from zero. Remedy: {}",
+                error.remedy()
             );
             None
         }
     }
 }
 
-/// Keeps the state, where there is a folder for it.
+/// Saves the state. Without a folder it does nothing, and every batch counts as saved.
 #[derive(Debug, Default)]
-pub struct Memory(Option<Keeper>);
+pub struct StateSaver(Option<Saver>);
 
 #[derive(Debug)]
-struct Keeper {
+struct Saver {
     writer: StateWriter,
-    counters: Arc<MemoryCounters>,
-    /// Batches that were taken so far, and those of which the state is written.
-    taken: u64,
-    kept: u64,
+    counters: Arc<SavedStateCounters>,
+    /// Number of the last batch.
+    last_batch: u64,
+    /// The written state covers the batches up to this number.
+    saved_batch: u64,
     has_changed: bool,
-    /// Not before this is there anything to do.
-    next: Instant,
-    pass: Option<Pass>,
+    /// Time of the next step.
+    next_step_at: Instant,
+    pass: Option<SavePass>,
     in_flight: VecDeque<(Weak<AckGuard>, Unrecorded)>,
-    /// By source, how far its log had come when the state was saved that this engine went on from.
+    /// By source: read position of its log when the restored state was saved.
     restored_times: SourceTimes,
 }
 
-/// A pass that is under way.
+/// A pass in progress.
 #[derive(Debug)]
-struct Pass {
+struct SavePass {
     saving: Option<Saving>,
-    /// What the writer has no room for yet.
+    /// Bytes that the writer thread has no room for yet.
     chunk: Vec<u8>,
     byte_count: u64,
-    /// Batches that had been taken when it began, and when that was.
-    taken: u64,
+    /// Number of the last batch when the pass began.
+    batch: u64,
+    /// Wall-clock time at which the pass began.
     began_at: EventTime,
     is_last: bool,
 }
 
-/// The number of each source, and how far its log has come, by name.
+/// Number of each source and read position of its log, by name.
 pub type SourceTimes = HashMap<String, (u16, EventTime)>;
 
-/// Tells them when they are asked for.
+/// Computes them on demand.
 pub type LogTimes<'a> = &'a dyn Fn() -> SourceTimes;
 
-impl Memory {
-    /// Memory in a folder.
+impl StateSaver {
+    /// Saves to this folder.
     #[must_use]
-    pub fn in_folder(folder: &Path, counters: Arc<MemoryCounters>) -> Self {
-        Self(Some(Keeper {
+    pub fn in_folder(folder: &Path, counters: Arc<SavedStateCounters>) -> Self {
+        Self(Some(Saver {
             writer: StateWriter::start(folder.join(file::NAME)),
             counters,
-            taken: 0,
-            kept: 0,
+            last_batch: 0,
+            saved_batch: 0,
             has_changed: false,
-            next: Instant::now(),
+            next_step_at: Instant::now(),
             pass: None,
             in_flight: VecDeque::new(),
             restored_times: HashMap::new(),
         }))
     }
 
-    /// Takes over what a state file held besides the engine. Returns the findings that were not recorded yet.
-    pub fn take_over(&mut self, restored: &Restored) -> Vec<AttributedFinding> {
-        let Some(keeper) = &mut self.0 else {
+    /// Continues from a restored state, except for its engine. Returns the findings that were not recorded yet.
+    pub fn resume_from(&mut self, restored: &Restored) -> Vec<AttributedFinding> {
+        let Some(saver) = &mut self.0 else {
             return Vec::new();
         };
-        keeper.restored_times.clone_from(&restored.log_times);
+        saver.restored_times.clone_from(&restored.log_times);
         let found = restored
             .unrecorded
             .iter()
@@ -190,91 +194,92 @@ impl Memory {
         found.collect()
     }
 
-    /// How far a source's log had come when the state was saved; once only.
+    /// Read position of a source when the restored state was saved. Returned once.
     pub fn restored_time(&mut self, source: &str) -> Option<EventTime> {
         let (_, time) = self.0.as_mut()?.restored_times.remove(source)?;
         Some(time)
     }
 
-    /// A batch was taken; its number.
-    pub fn took_batch(&mut self) -> u64 {
-        self.changed();
-        self.0.as_mut().map_or(0, |keeper| {
-            keeper.taken += 1;
-            keeper.taken
+    /// Counts a processed batch; returns its number.
+    pub fn add_batch(&mut self) -> u64 {
+        self.mark_changed();
+        self.0.as_mut().map_or(0, |saver| {
+            saver.last_batch += 1;
+            saver.last_batch
         })
     }
 
-    /// The state may be another one.
-    pub fn changed(&mut self) {
-        if let Some(keeper) = &mut self.0 {
-            keeper.has_changed = true;
+    /// Marks the engine's state as changed.
+    pub fn mark_changed(&mut self) {
+        if let Some(saver) = &mut self.0 {
+            saver.has_changed = true;
         }
     }
 
-    /// A finding is on its way to the recorder.
-    pub fn handed_over(&mut self, found: &AttributedFinding) {
-        let Some(keeper) = &mut self.0 else { return };
-        keeper.forget_recorded();
-        if keeper.in_flight.len() >= limits::STATE_FINDINGS_MAX {
-            keeper.in_flight.pop_front();
+    /// Tracks a finding that is sent to the recorder until it is recorded.
+    pub fn track_finding(&mut self, found: &AttributedFinding) {
+        let Some(saver) = &mut self.0 else { return };
+        saver.drop_recorded();
+        if saver.in_flight.len() >= limits::STATE_FINDINGS_MAX {
+            saver.in_flight.pop_front();
         }
         let guard = Arc::downgrade(&found.guard);
-        keeper.in_flight.push_back((guard, Unrecorded::from(found)));
+        saver.in_flight.push_back((guard, Unrecorded::from(found)));
     }
 
-    /// Batches up to this number are in the written state.
+    /// The written state covers the batches up to this number.
     #[must_use]
-    pub fn kept(&self) -> u64 {
-        self.0.as_ref().map_or(u64::MAX, |keeper| keeper.kept)
+    pub fn saved_batch(&self) -> u64 {
+        self.0.as_ref().map_or(u64::MAX, |saver| saver.saved_batch)
     }
 
-    /// When [`Memory::work`] wants to be called again.
+    /// When [`StateSaver::step`] must be called again.
     #[must_use]
-    pub fn next(&self) -> Option<Instant> {
-        let keeper = self.0.as_ref()?;
-        let is_waiting = keeper.has_changed || keeper.pass.is_some() || keeper.kept < keeper.taken;
-        is_waiting.then_some(keeper.next)
+    pub fn next_step_at(&self) -> Option<Instant> {
+        let saver = self.0.as_ref()?;
+        let is_waiting =
+            saver.has_changed || saver.pass.is_some() || saver.saved_batch < saver.last_batch;
+        is_waiting.then_some(saver.next_step_at)
     }
 
-    /// Writes a part of the state, if it is time.
-    pub fn work(&mut self, engine: &Engine, log_times: LogTimes<'_>) {
-        if let Some(keeper) = &mut self.0 {
-            keeper.work(engine, log_times);
+    /// Writes the next part of the state, if it is due.
+    pub fn step(&mut self, engine: &Engine, log_times: LogTimes<'_>) {
+        if let Some(saver) = &mut self.0 {
+            saver.step(engine, log_times);
         }
     }
 
-    /// Writes all of it, for a restart that is due. Waits for the disk.
+    /// Writes the complete state before the process ends. Blocks on the disk.
     pub fn finish(&mut self, engine: &Engine, log_times: LogTimes<'_>) {
-        let Some(keeper) = &mut self.0 else { return };
-        // A pass that is under way is given up: its pieces are older than what can be written now.
-        let mut pass = keeper.new_pass(engine, true);
-        while !keeper.step(&mut pass, engine, log_times, true) {}
+        let Some(saver) = &mut self.0 else { return };
+        // A pass in progress is abandoned: what it wrote is older than the current state.
+        let mut pass = saver.begin_pass(engine, true);
+        while !saver.write_slice(&mut pass, engine, log_times, true) {}
         let until = Instant::now() + limits::STATE_LAST_WRITE_MAX;
-        while keeper.kept < pass.taken && Instant::now() < until {
-            keeper.take_news(limits::STATE_SLICE_PAUSE);
+        while saver.saved_batch < pass.batch && Instant::now() < until {
+            saver.collect_results(limits::STATE_SLICE_PAUSE);
         }
     }
 }
 
-impl Keeper {
-    fn work(&mut self, engine: &Engine, log_times: LogTimes<'_>) {
-        self.take_news(Duration::ZERO);
+impl Saver {
+    fn step(&mut self, engine: &Engine, log_times: LogTimes<'_>) {
+        self.collect_results(Duration::ZERO);
         let start = Instant::now();
-        if start < self.next {
+        if start < self.next_step_at {
             return;
         }
         let mut pass = match self.pass.take() {
             Some(pass) => pass,
-            None if self.has_changed => self.new_pass(engine, false),
+            None if self.has_changed => self.begin_pass(engine, false),
             None => return,
         };
-        let is_over = self.step(&mut pass, engine, log_times, false);
+        let is_over = self.write_slice(&mut pass, engine, log_times, false);
         let step_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters
             .longest_step_us
             .fetch_max(step_us, Ordering::Relaxed);
-        self.next = Instant::now()
+        self.next_step_at = Instant::now()
             + if is_over {
                 pause_after(pass.byte_count)
             } else {
@@ -283,23 +288,23 @@ impl Keeper {
         self.pass = (!is_over).then_some(pass);
     }
 
-    fn new_pass(&mut self, engine: &Engine, is_last: bool) -> Pass {
+    fn begin_pass(&mut self, engine: &Engine, is_last: bool) -> SavePass {
         self.has_changed = false;
         self.pass = None;
-        Pass {
+        SavePass {
             saving: Some(engine.saving()),
             chunk: file::begin(),
             byte_count: 0,
-            taken: self.taken,
+            batch: self.last_batch,
             began_at: super::wall_clock(),
             is_last,
         }
     }
 
-    /// Writes one slice; says whether the pass is over.
-    fn step(
+    /// Writes one slice. Returns whether the pass has ended.
+    fn write_slice(
         &mut self,
-        pass: &mut Pass,
+        pass: &mut SavePass,
         engine: &Engine,
         log_times: LogTimes<'_>,
         waits: bool,
@@ -313,19 +318,21 @@ impl Keeper {
                         pass.saving = None;
                         break;
                     }
-                    // Nothing of the state can bring this about; if it does, the piece is left out.
-                    Err(error) => tracing::error!(%error, "A piece of the state is not saved."),
+                    // No valid state causes this. The piece is left out.
+                    Err(error) => {
+                        tracing::error!(%error, "Failed to serialize a part of the detection state; it is not saved.");
+                    }
                 }
             }
             if pass.saving.is_none() {
-                self.put_rest(pass, log_times);
+                self.put_trailer(pass, log_times);
             }
         }
         let is_complete = pass.saving.is_none();
         let is_over_size = pass.byte_count + pass.chunk.len() as u64 > limits::STATE_BYTES_MAX;
         let chunk = Job::Chunk(std::mem::take(&mut pass.chunk));
         let is_first = pass.byte_count == 0;
-        match self.writer.hand_over(chunk, is_first, waits) {
+        match self.writer.send_chunk(chunk, is_first, waits) {
             Ok(length) => pass.byte_count += length,
             Err(Job::Chunk(chunk)) => {
                 pass.chunk = chunk;
@@ -336,17 +343,17 @@ impl Keeper {
         if !is_complete && !is_over_size {
             return false;
         }
-        self.writer.end(Ended {
-            taken: pass.taken,
+        self.writer.end(PassEnd {
+            batch: pass.batch,
             is_last: pass.is_last,
             is_over_size,
         });
         true
     }
 
-    /// What comes after the engine: findings on their way, and how far the logs have come.
-    fn put_rest(&mut self, pass: &mut Pass, log_times: LogTimes<'_>) {
-        self.forget_recorded();
+    /// Appends what follows the engine: unrecorded findings, and the read positions of the logs.
+    fn put_trailer(&mut self, pass: &mut SavePass, log_times: LogTimes<'_>) {
+        self.drop_recorded();
         let unrecorded = self.in_flight.iter().map(|(_, found)| found);
         for bytes in unrecorded.filter_map(|found| postcard::to_allocvec(found).ok()) {
             Frame::Unrecorded(&bytes).put(&mut pass.chunk);
@@ -356,15 +363,15 @@ impl Keeper {
         }
     }
 
-    fn forget_recorded(&mut self) {
+    fn drop_recorded(&mut self) {
         self.in_flight.retain(|(guard, _)| guard.strong_count() > 0);
     }
 
-    /// What the writer says that it has done.
-    fn take_news(&mut self, wait: Duration) {
-        while let Some(news) = self.writer.news(wait) {
-            self.kept = self.kept.max(news.taken);
-            match news.result {
+    /// Collects results from the writer thread. Waits up to `wait` for the first.
+    fn collect_results(&mut self, wait: Duration) {
+        while let Some(result) = self.writer.next_result(wait) {
+            self.saved_batch = self.saved_batch.max(result.batch);
+            match result.written {
                 Ok(byte_count) => {
                     self.counters.written.fetch_add(1, Ordering::Relaxed);
                     self.counters.bytes.store(byte_count, Ordering::Relaxed);
@@ -374,8 +381,8 @@ impl Keeper {
                     if count.is_power_of_two() || count == 0 {
                         tracing::error!(
                             error,
-                            "The detection state is not saved; a restart would judge scans under way from their \
-                             start. Look for room and rights in the folder of --checkpoint-dir."
+                            "Failed to save the detection state; after a restart, scans in progress would be \
+                             counted from zero. Check the free space and the permissions of --checkpoint-dir."
                         );
                     }
                 }
@@ -387,7 +394,7 @@ impl Keeper {
     }
 }
 
-/// How long to wait after a pass of so many bytes.
+/// Pause after a pass of this many bytes.
 fn pause_after(byte_count: u64) -> Duration {
     let by_size = Duration::from_millis(byte_count * 1_000 / limits::STATE_BYTES_PER_SECOND);
     by_size.max(limits::STATE_PAUSE_MIN)

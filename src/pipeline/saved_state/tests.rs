@@ -1,4 +1,4 @@
-//! Tests of the memory: what is kept, what is found again after a restart, and what is left aside.
+//! Tests of saving and restoring: what is saved, what is restored after a restart, and what is set aside.
 
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -57,18 +57,18 @@ fn no_times() -> SourceTimes {
     HashMap::new()
 }
 
-fn save(folder: &Path, engine: &Engine) -> Arc<MemoryCounters> {
-    let counters = Arc::new(MemoryCounters::default());
-    let mut memory = Memory::in_folder(folder, Arc::clone(&counters));
-    let taken = memory.took_batch();
-    assert!(memory.kept() < taken, "not before it is written");
-    memory.finish(engine, &no_times);
-    assert_eq!(memory.kept(), taken);
+fn save(folder: &Path, engine: &Engine) -> Arc<SavedStateCounters> {
+    let counters = Arc::new(SavedStateCounters::default());
+    let mut saver = StateSaver::in_folder(folder, Arc::clone(&counters));
+    let batch = saver.add_batch();
+    assert!(saver.saved_batch() < batch, "not before it is written");
+    saver.finish(engine, &no_times);
+    assert_eq!(saver.saved_batch(), batch);
     counters
 }
 
-fn load(folder: &Path) -> (Option<Restored>, MemoryCounters) {
-    let counters = MemoryCounters::default();
+fn load(folder: &Path) -> (Option<Restored>, SavedStateCounters) {
+    let counters = SavedStateCounters::default();
     let restored = restore(folder, &EngineConfig::default(), &counters);
     (restored, counters)
 }
@@ -83,7 +83,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_walk_goes_on_where_it_was_when_the_state_was_written() {
+fn a_walk_continues_where_it_was_when_the_state_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let counters = save(folder.path(), &engine(&["a", "b"], 30));
     assert_eq!(counters.written.load(Ordering::Relaxed), 1);
@@ -102,10 +102,10 @@ fn a_walk_goes_on_where_it_was_when_the_state_was_written() {
         .flat_map(|nth| contact(&mut restored, "a", nth))
         .count();
     assert!(found > 0, "35 in all");
-    let mut anew = engine(&[], 0);
+    let mut fresh = engine(&[], 0);
     assert_eq!(
         (30..35)
-            .flat_map(|nth| contact(&mut anew, "a", nth))
+            .flat_map(|nth| contact(&mut fresh, "a", nth))
             .count(),
         0
     );
@@ -123,18 +123,18 @@ fn lines_that_are_read_again_do_not_count_twice() {
 }
 
 #[test]
-fn a_pass_that_is_written_bit_by_bit_while_lines_come_in_is_whole() {
+fn a_pass_that_is_written_in_pieces_while_lines_arrive_is_complete() {
     let folder = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..3_000).map(|nth| format!("pod-{nth}")).collect();
     let pods: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut engine = engine(&pods, 12);
-    let counters = Arc::new(MemoryCounters::default());
-    let mut memory = Memory::in_folder(folder.path(), Arc::clone(&counters));
-    let taken = memory.took_batch();
+    let counters = Arc::new(SavedStateCounters::default());
+    let mut saver = StateSaver::in_folder(folder.path(), Arc::clone(&counters));
+    let batch = saver.add_batch();
     let (until, mut steps) = (Instant::now() + Duration::from_mins(1), 0);
-    while memory.kept() < taken {
+    while saver.saved_batch() < batch {
         assert!(Instant::now() < until, "it is never written");
-        memory.work(&engine, &no_times);
+        saver.step(&engine, &no_times);
         steps = (steps + 1) % 20;
         drop(contact(&mut engine, "pod-0", 12 + steps));
         std::thread::yield_now();
@@ -145,7 +145,7 @@ fn a_pass_that_is_written_bit_by_bit_while_lines_come_in_is_whole() {
 }
 
 #[test]
-fn a_finding_that_is_not_recorded_comes_again_and_one_that_is_does_not() {
+fn a_finding_that_is_not_recorded_is_restored_and_one_that_is_recorded_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = engine(&[], 0);
     let findings: Vec<_> = (0..40)
@@ -162,22 +162,26 @@ fn a_finding_that_is_not_recorded_comes_again_and_one_that_is_does_not() {
     });
     let found: Vec<_> = found.collect();
     assert!(!found.is_empty());
-    let mut memory = Memory::in_folder(folder.path(), Arc::default());
+    let mut saver = StateSaver::in_folder(folder.path(), Arc::default());
     for found in &found {
-        memory.handed_over(found);
+        saver.track_finding(found);
     }
-    memory.took_batch();
-    memory.finish(&engine, &no_times);
-    let again = memory.take_over(&load(folder.path()).0.unwrap());
+    saver.add_batch();
+    saver.finish(&engine, &no_times);
+    let again = saver.resume_from(&load(folder.path()).0.unwrap());
     assert_eq!(again.len(), found.len());
     assert_eq!(
         again.first().unwrap().finding,
         found.first().unwrap().finding
     );
     drop(found);
-    memory.took_batch();
-    memory.finish(&engine, &no_times);
-    assert!(memory.take_over(&load(folder.path()).0.unwrap()).is_empty());
+    saver.add_batch();
+    saver.finish(&engine, &no_times);
+    assert!(
+        saver
+            .resume_from(&load(folder.path()).0.unwrap())
+            .is_empty()
+    );
 }
 
 #[test]
@@ -187,9 +191,9 @@ fn what_one_log_has_shown_does_not_count_for_another_that_has_its_number_now() {
         let mut engine = Engine::new(EngineConfig::default());
         contact_with(&mut engine, ("other", Outcome::Answered), 0);
         let times = || HashMap::from([("flows".to_owned(), (0, EventTime::MIN))]);
-        let mut memory = Memory::in_folder(folder.path(), Arc::default());
-        memory.took_batch();
-        memory.finish(&engine, &times);
+        let mut saver = StateSaver::in_folder(folder.path(), Arc::default());
+        saver.add_batch();
+        saver.finish(&engine, &times);
         let mut restored = load(folder.path()).0.unwrap();
         restored.match_sources(&[name.to_owned()]);
         let mut engine = restored.engine;
@@ -200,7 +204,7 @@ fn what_one_log_has_shown_does_not_count_for_another_that_has_its_number_now() {
     }
 }
 
-/// A state whose sum fits whatever it holds.
+/// A state with a valid checksum, whatever its content.
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.truncate(bytes.len().saturating_sub(32));
     let sum = Sha256::digest(&bytes);
@@ -209,7 +213,7 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn a_state_that_cannot_be_used_is_counted_and_left_aside() {
+fn a_state_that_cannot_be_used_is_counted_and_set_aside() {
     let whole = {
         let folder = tempfile::tempdir().unwrap();
         save(folder.path(), &engine(&["a", "b"], 30));
@@ -266,12 +270,12 @@ fn a_state_that_cannot_be_used_is_counted_and_left_aside() {
 }
 
 #[test]
-fn a_forged_state_whose_sum_fits_never_brings_a_panic() {
+fn a_forged_state_with_a_valid_checksum_never_causes_a_panic() {
     let folder = tempfile::tempdir().unwrap();
     save(folder.path(), &engine(&["a", "b", "c"], 33));
     let path = folder.path().join(file::NAME);
     let whole = std::fs::read(&path).unwrap();
-    let (mut random, mut taken) = (7_u64, 0);
+    let (mut random, mut accepted) = (7_u64, 0);
     for _ in 0..1_000 {
         let mut bytes = whole.clone();
         for _ in 0..4 {
@@ -281,7 +285,7 @@ fn a_forged_state_whose_sum_fits_never_brings_a_panic() {
         }
         std::fs::write(&path, sealed(bytes)).unwrap();
         if let Ok(Some(mut restored)) = file::load(&path, &EngineConfig::default()) {
-            taken += 1;
+            accepted += 1;
             for pod in ["a", "b"] {
                 (30..45).for_each(|nth| drop(contact(&mut restored.engine, pod, nth)));
             }
@@ -292,28 +296,28 @@ fn a_forged_state_whose_sum_fits_never_brings_a_panic() {
             );
         }
     }
-    assert!(taken > 25, "most were refused: {taken}");
+    assert!(accepted > 25, "most were refused: {accepted}");
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_keeps_no_batch_waiting() {
+fn a_folder_that_cannot_be_written_delays_no_batch() {
     let folder = tempfile::tempdir().unwrap();
     let no_folder = folder.path().join("file");
     std::fs::write(&no_folder, "").unwrap();
-    let counters = Arc::new(MemoryCounters::default());
-    let mut memory = Memory::in_folder(&no_folder, Arc::clone(&counters));
-    let taken = memory.took_batch();
-    memory.finish(&engine(&["a"], 3), &no_times);
-    assert_eq!(memory.kept(), taken);
+    let counters = Arc::new(SavedStateCounters::default());
+    let mut saver = StateSaver::in_folder(&no_folder, Arc::clone(&counters));
+    let batch = saver.add_batch();
+    saver.finish(&engine(&["a"], 3), &no_times);
+    assert_eq!(saver.saved_batch(), batch);
     assert_eq!(counters.failed.load(Ordering::Relaxed), 1);
 }
 
 #[test]
-fn without_a_folder_every_batch_is_kept_at_once() {
-    let mut memory = Memory::default();
-    let number = memory.took_batch();
-    assert!(memory.kept() >= number);
-    assert_eq!(memory.next(), None);
+fn without_a_folder_every_batch_counts_as_saved() {
+    let mut saver = StateSaver::default();
+    let number = saver.add_batch();
+    assert!(saver.saved_batch() >= number);
+    assert_eq!(saver.next_step_at(), None);
 }
 
 /// The definitions of everything that is saved, as the sources have them: without comments and spaces.

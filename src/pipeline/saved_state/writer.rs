@@ -1,8 +1,8 @@
-//! The thread that writes the state file, so that the pipeline never waits for a disk.
+//! The thread that writes the state file, so that the pipeline never blocks on the disk.
 //!
-//! It writes a new file beside the old one and renames it at the end of a pass, so that a reader finds the old one or
-//! the new one. Like checkpoints it is synced at the end alone: a process that is killed loses nothing that was
-//! written, and after a crash of the machine a state that is cut short is recognised and left aside.
+//! Each pass writes a new file beside the current one and renames it at the end, so a reader finds either complete
+//! file. Like checkpoints, the file is synced only at shutdown: a killed process loses nothing that was written, and
+//! after a crash of the machine a truncated file is detected and set aside.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -16,69 +16,69 @@ use sha2::{Digest, Sha256};
 use super::file;
 use crate::limits;
 
-/// What is to be done.
+/// A task for the thread.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// A new file begins.
+    /// Begin a new file.
     Begin,
-    /// The next bytes of it.
+    /// Append these bytes.
     Chunk(Vec<u8>),
-    /// It is complete.
-    End(Ended),
+    /// Complete the file.
+    End(PassEnd),
 }
 
-/// A pass that has been handed over.
+/// End of a pass.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ended {
-    /// Batches that it holds.
-    pub(super) taken: u64,
-    /// It must be on the disk.
+pub(super) struct PassEnd {
+    /// Number of the last batch that the state covers.
+    pub(super) batch: u64,
+    /// Whether the file must be synced to disk.
     pub(super) is_last: bool,
-    /// It is too large to be kept.
+    /// Whether the state exceeds its maximum size and must be discarded.
     pub(super) is_over_size: bool,
 }
 
-/// What became of a pass: its bytes, or what went wrong.
+/// Result of a pass: its size in bytes, or the error.
 #[derive(Debug)]
-pub(super) struct News {
-    pub(super) taken: u64,
-    pub(super) result: Result<u64, String>,
+pub(super) struct PassResult {
+    pub(super) batch: u64,
+    pub(super) written: Result<u64, String>,
 }
 
-/// The way to the thread.
+/// Handle of the thread.
 #[derive(Debug)]
 pub(super) struct StateWriter {
     jobs: SyncSender<Job>,
-    news: Receiver<News>,
+    results: Receiver<PassResult>,
 }
 
 impl StateWriter {
     /// Starts the thread. It ends when this is dropped.
     pub(super) fn start(path: PathBuf) -> Self {
-        let (jobs, todo) = sync_channel(limits::STATE_CHUNKS_MAX);
-        let (tell, news) = sync_channel(limits::STATE_CHUNKS_MAX);
-        // A spawn that fails shows as a channel that is closed, and that as a failed write.
+        let (jobs, queue) = sync_channel(limits::STATE_CHUNKS_MAX);
+        let (sender, results) = sync_channel(limits::STATE_CHUNKS_MAX);
+        // If the thread cannot start, the channel is closed, which counts as a failed write.
         let spawned = std::thread::Builder::new()
             .name("state".to_owned())
             .spawn(move || {
                 let mut file = StateFile::new(&path);
-                while let Ok(job) = todo.recv() {
-                    if let Some(told) = file.work(job)
-                        && tell.send(told).is_err()
+                while let Ok(job) = queue.recv() {
+                    if let Some(result) = file.process(job)
+                        && sender.send(result).is_err()
                     {
                         return;
                     }
                 }
             });
         if let Err(error) = spawned {
-            tracing::error!(%error, "Failed to start the thread that saves the state.");
+            tracing::error!(%error, "Failed to start the thread that saves the detection state.");
         }
-        Self { jobs, news }
+        Self { jobs, results }
     }
 
-    /// Hands over bytes, the first of a pass with its beginning. Gives them back where there is no room and nobody
-    /// waits; any other job back means that the thread is gone.
-    pub(super) fn hand_over(&self, chunk: Job, is_first: bool, waits: bool) -> Result<u64, Job> {
+    /// Sends bytes, preceded by [`Job::Begin`] for the first of a pass; returns their length. Without `waits` and with
+    /// a full queue it returns the chunk as the error; any other job as the error means that the thread has ended.
+    pub(super) fn send_chunk(&self, chunk: Job, is_first: bool, waits: bool) -> Result<u64, Job> {
         let length = match &chunk {
             Job::Chunk(bytes) => bytes.len() as u64,
             _ => 0,
@@ -102,30 +102,30 @@ impl StateWriter {
         }
         match self.jobs.try_send(chunk) {
             Ok(()) => Ok(length),
-            // The beginning may come twice; the second one alone counts.
+            // `Begin` may be sent twice; only the second counts.
             Err(TrySendError::Full(chunk)) => Err(chunk),
             Err(TrySendError::Disconnected(_)) => Err(Job::Begin),
         }
     }
 
-    /// Says that a pass is complete. Waits for room, which there is as soon as a chunk is written.
-    pub(super) fn end(&self, ended: Ended) {
-        if self.jobs.send(Job::End(ended)).is_err() {
-            tracing::debug!("The thread that saves the state is gone.");
+    /// Ends a pass. Blocks until the queue has room, at most until a chunk is written.
+    pub(super) fn end(&self, end: PassEnd) {
+        if self.jobs.send(Job::End(end)).is_err() {
+            tracing::debug!("The thread that saves the detection state has ended.");
         }
     }
 
-    /// What became of a pass.
-    pub(super) fn news(&self, wait: Duration) -> Option<News> {
+    /// Result of the next finished pass, within `wait`.
+    pub(super) fn next_result(&self, wait: Duration) -> Option<PassResult> {
         if wait.is_zero() {
-            self.news.try_recv().ok()
+            self.results.try_recv().ok()
         } else {
-            self.news.recv_timeout(wait).ok()
+            self.results.recv_timeout(wait).ok()
         }
     }
 }
 
-/// The file that is written.
+/// The file that a pass writes.
 struct StateFile {
     path: PathBuf,
     temporary: PathBuf,
@@ -141,7 +141,7 @@ impl StateFile {
         }
     }
 
-    fn work(&mut self, job: Job) -> Option<News> {
+    fn process(&mut self, job: Job) -> Option<PassResult> {
         match job {
             Job::Begin => {
                 self.open = Some(self.begin());
@@ -157,15 +157,15 @@ impl StateFile {
                 }
                 None
             }
-            Job::End(ended) => Some(News {
-                taken: ended.taken,
-                result: self.end(ended).map_err(|error| error.to_string()),
+            Job::End(end) => Some(PassResult {
+                batch: end.batch,
+                written: self.end(end).map_err(|error| error.to_string()),
             }),
         }
     }
 
-    /// A new file that its owner alone may read: it holds the key of the hashes. One that lies there is not written
-    /// into, because it may be a link to something else.
+    /// Creates a file that only its owner may read, because it contains the key of the hashes. An existing file is
+    /// removed first and never opened, because it may be a link to another file.
     fn begin(&self) -> io::Result<(File, Sha256, u64)> {
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder)?;
@@ -179,21 +179,21 @@ impl StateFile {
         Ok((options.open(&self.temporary)?, Sha256::new(), 0))
     }
 
-    fn end(&mut self, ended: Ended) -> io::Result<u64> {
+    fn end(&mut self, end: PassEnd) -> io::Result<u64> {
         let open = self.open.take();
         let written = open.unwrap_or_else(|| Err(io::Error::other("nothing was begun")));
         let result = written.and_then(|(mut file, mut hash, length)| {
-            if ended.is_over_size {
+            if end.is_over_size {
                 return Err(io::Error::other("the state is larger than its bound"));
             }
             hash.update(file::END);
             file.write_all(&file::END)?;
             file.write_all(&hash.finalize())?;
-            if ended.is_last {
+            if end.is_last {
                 file.sync_all()?;
             }
             std::fs::rename(&self.temporary, &self.path)?;
-            if ended.is_last
+            if end.is_last
                 && let Some(folder) = self.path.parent()
             {
                 File::open(folder)?.sync_all()?;
@@ -201,7 +201,7 @@ impl StateFile {
             Ok(length + file::TRAILER_BYTES)
         });
         if result.is_err() {
-            // What is left of it would only take room.
+            // The incomplete file would only take up space.
             drop(std::fs::remove_file(&self.temporary));
         }
         result
