@@ -2,34 +2,21 @@
 //! about its sources. The controller reads them, so that a node without an agent, or with one that
 //! sees nothing, makes SignalsFresh false for the runs that have pods there.
 //!
-//! Pure but for [`Heartbeat`], which a node agent runs.
+//! Pure. `heartbeat` writes the Leases.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::ObjectMeta;
+use k8s_openapi::api::coordination::v1::Lease;
 
+use super::signals_annotation::{read, some_of};
 use crate::api::labels;
-use crate::cluster::{Conflicts, FieldManager, Writer};
 use crate::limits;
-use crate::observability::chain;
-use crate::signals::health::{Lacking, SignalHealth, SignalsVerdict, WhyUnusable};
-
-/// How often an agent renews its Lease. The kubelet renews its own every 10 s; a third of that rate
-/// is little beside it.
-const RENEW_EVERY: Duration = Duration::from_secs(30);
-
-/// How often an agent looks whether its sources changed their state.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+use crate::signals::health::{Lacking, SignalsVerdict};
 
 /// An agent that did not renew for this long is silent: two renewals were missed.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(75);
-
-/// Names of silent nodes in one condition; the rest is a number.
-const NODES_NAMED_MAX: usize = 5;
 
 /// The last report of one agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -201,165 +188,14 @@ fn own_or_fresh(own: SignalsVerdict) -> SignalsVerdict {
     }
 }
 
-/// What logs do not show, in words.
-pub(super) fn said_of(lacking: &[Lacking]) -> Vec<String> {
-    some_of(lacking.iter().map(|lacking| lacking.what.clone()).collect())
-}
-
-pub(super) fn some_of(mut names: Vec<String>) -> Vec<String> {
-    let more = names.len().saturating_sub(NODES_NAMED_MAX);
-    names.truncate(NODES_NAMED_MAX);
-    if more > 0 {
-        names.push(format!("{more} more"));
-    }
-    names
-}
-
-/// A verdict as the annotation holds it.
-fn write(verdict: &SignalsVerdict) -> String {
-    match verdict {
-        SignalsVerdict::Fresh => "Fresh".to_owned(),
-        SignalsVerdict::NoSource => "NoSource".to_owned(),
-        SignalsVerdict::Stale(names) => format!("FlowsStale: {}", names.join(", ")),
-        SignalsVerdict::NodesUnseen { nodes, .. } => {
-            format!("NodesUnseen: {}", some_of(nodes.clone()).join(", "))
-        }
-        SignalsVerdict::AnswersNotShown { lacking, .. } => {
-            format!("AnswersNotShown: {}", said_of(lacking).join(", "))
-        }
-        SignalsVerdict::MetricsStale(names) => format!("MetricsStale: {}", names.join(", ")),
-        SignalsVerdict::Lossy(names) => format!("EventsLost: {}", names.join(", ")),
-        SignalsVerdict::Unusable { why, details } => {
-            let details = some_of(details.clone()).join("; ");
-            format!("{}: {details}", why.name())
-        }
-        // A controller of an earlier version reads the first word.
-        SignalsVerdict::PartlyUnreadable(names) => format!("Fresh: {}", names.join(", ")),
-    }
-}
-
-fn read(text: &str) -> Option<SignalsVerdict> {
-    let (word, names) = text.split_once(": ").unwrap_or((text, ""));
-    let details = crate::model::clip(names, limits::AGENT_SAYS_BYTES_MAX);
-    let names = || vec![crate::model::clip(names, limits::NAME_BYTES_MAX).to_owned()];
-    if let Some(why) = WhyUnusable::ALL.into_iter().find(|why| why.name() == word) {
-        let details = vec![details.to_owned()];
-        return Some(SignalsVerdict::Unusable { why, details });
-    }
-    match word {
-        "Fresh" if !details.is_empty() => Some(SignalsVerdict::PartlyUnreadable(names())),
-        "Fresh" => Some(SignalsVerdict::Fresh),
-        "NoSource" => Some(SignalsVerdict::NoSource),
-        "FlowsStale" => Some(SignalsVerdict::Stale(names())),
-        "NodesUnseen" => Some(SignalsVerdict::NodesUnseen {
-            nodes: names(),
-            others: Box::new(SignalsVerdict::Fresh),
-        }),
-        "AnswersNotShown" => Some(SignalsVerdict::AnswersNotShown {
-            lacking: vec![Lacking {
-                node: None,
-                what: details.to_owned(),
-            }],
-            others: Box::new(SignalsVerdict::Fresh),
-        }),
-        "MetricsStale" => Some(SignalsVerdict::MetricsStale(names())),
-        "EventsLost" => Some(SignalsVerdict::Lossy(names())),
-        _ => None,
-    }
-}
-
-/// Keeps an agent's Lease.
-pub struct Heartbeat {
-    /// The way to the API server.
-    pub writer: Writer,
-    /// What the agent's sources do.
-    pub health: SignalHealth,
-    /// After which silence a source is stale.
-    pub stale_after: Duration,
-    /// The node's name.
-    pub node: String,
-    /// Where the Lease is.
-    pub namespace: String,
-}
-
-impl Heartbeat {
-    /// Works for ever.
-    pub async fn run(self) {
-        let mut last: Option<(SignalsVerdict, Instant)> = None;
-        let mut is_failing = false;
-        loop {
-            let verdict = self.health.verdict(Instant::now(), self.stale_after);
-            let is_due = last
-                .as_ref()
-                .is_none_or(|(known, at)| *known != verdict || at.elapsed() >= RENEW_EVERY);
-            if is_due {
-                match self.renew(&verdict).await {
-                    Ok(()) => {
-                        is_failing = false;
-                        last = Some((verdict, Instant::now()));
-                    }
-                    Err(error) => {
-                        let error = chain(&error);
-                        if !is_failing {
-                            tracing::warn!(
-                                namespace = self.namespace,
-                                error,
-                                "The agent's Lease is not renewed, so its node counts as unseen."
-                            );
-                        }
-                        is_failing = true;
-                    }
-                }
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    async fn renew(&self, verdict: &SignalsVerdict) -> Result<(), crate::cluster::ApiError> {
-        let name = lease_name(&self.node);
-        let lease = Lease {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                namespace: Some(self.namespace.clone()),
-                labels: Some(
-                    [
-                        (labels::MANAGED_BY, labels::MANAGED_BY_VALUE),
-                        (labels::COMPONENT, labels::NODE_AGENT),
-                    ]
-                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                    .into(),
-                ),
-                annotations: Some([(labels::SIGNALS.to_owned(), write(verdict))].into()),
-                ..ObjectMeta::default()
-            },
-            spec: Some(LeaseSpec {
-                holder_identity: Some(self.node.clone()),
-                lease_duration_seconds: i32::try_from(SILENT_AFTER.as_secs()).ok(),
-                renew_time: Some(MicroTime(Timestamp::now())),
-                ..LeaseSpec::default()
-            }),
-        };
-        let manager = FieldManager::agent(&self.node);
-        self.writer
-            .apply(
-                &manager,
-                &self.namespace,
-                &name,
-                &lease,
-                Conflicts::TakeOver,
-            )
-            .await
-            .map(drop)
-    }
-}
-
-fn lease_name(node: &str) -> String {
-    format!("yellowjack-node-{node}")
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::coordination::v1::LeaseSpec;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+    use kube::api::ObjectMeta;
+
     use super::*;
+    use crate::signals::health::WhyUnusable;
 
     const NOW_S: i64 = 1_700_000_000;
 
@@ -468,31 +304,5 @@ mod tests {
         let agents = Agents::of(&[lease("n1", "Fresh", NOW_S)]);
         let own = SignalsVerdict::Stale(vec!["own".to_owned()]);
         assert_eq!(agents.verdict(own.clone(), ["n1"], at(NOW_S)), own);
-    }
-
-    #[test]
-    fn what_an_agent_writes_is_what_the_controller_reads() {
-        for verdict in [
-            SignalsVerdict::Fresh,
-            SignalsVerdict::NoSource,
-            SignalsVerdict::Stale(vec!["a".to_owned()]),
-            SignalsVerdict::NodesUnseen {
-                nodes: vec!["a".to_owned()],
-                others: Box::new(SignalsVerdict::Fresh),
-            },
-            SignalsVerdict::MetricsStale(vec!["a".to_owned()]),
-            SignalsVerdict::Lossy(vec!["a".to_owned()]),
-            SignalsVerdict::PartlyUnreadable(vec!["a".to_owned()]),
-            SignalsVerdict::AnswersNotShown {
-                lacking: vec![Lacking {
-                    node: None,
-                    what: "a shows no answers over tcp".to_owned(),
-                }],
-                others: Box::new(SignalsVerdict::Fresh),
-            },
-            unusable("a delivers lines, none of them readable as zeek: look at it"),
-        ] {
-            assert_eq!(read(&write(&verdict)), Some(verdict));
-        }
     }
 }

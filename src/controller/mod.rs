@@ -7,20 +7,22 @@
 //!   it differs. `addresses` adds where the run's pods are, for node agents.
 //!
 //! `triggers` turns what watches saw into what must be looked at,
-//! `surroundings` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
+//! `cluster_facts` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
 //! through `cluster` alone (INV-4), and a run at rest costs none.
 
 mod addresses;
 mod agents;
 mod apply;
+mod cluster_facts;
 mod condition;
 mod containment;
 mod dereference;
-mod enroll;
+mod heartbeat;
 mod malformed;
+mod membership;
+mod signals_annotation;
 mod start;
 mod status;
-mod surroundings;
 mod triggers;
 mod validate;
 
@@ -39,7 +41,8 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use agents::{Heartbeat, agents_say};
+pub use agents::agents_say;
+pub use heartbeat::Heartbeat;
 
 use agents::Agents;
 use dereference::Observed;
@@ -120,7 +123,7 @@ pub struct Controller {
     malformed: Malformed,
     address_changes: addresses::Changes,
     /// Held by whoever looks at the surroundings.
-    surroundings: tokio::sync::Mutex<surroundings::Failing>,
+    surroundings: tokio::sync::Mutex<cluster_facts::Failing>,
 }
 
 /// Why a run could not be brought to its end. It is tried again, with backoff.

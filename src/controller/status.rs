@@ -341,12 +341,12 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
             say(Some(false), Reason::FlowsStale, message)
         }
         SignalsVerdict::NodesUnseen { nodes, .. } => {
-            let nodes = super::agents::some_of(nodes.clone());
+            let nodes = super::signals_annotation::some_of(nodes.clone());
             let message = format!("nodes that the relay does not hear: {}", nodes.join(", "));
             say(Some(false), Reason::NodesUnseen, message)
         }
         SignalsVerdict::AnswersNotShown { lacking, .. } => {
-            let said = super::agents::said_of(lacking).join(", ");
+            let said = super::signals_annotation::said_of(lacking).join(", ");
             let message = format!("{said}: silence and denials there lead to no quarantine");
             say(Some(false), Reason::AnswersNotShown, message)
         }
