@@ -28,8 +28,8 @@ pub use read::{
     AccessRequest, Owners, Reader, catch_up, current_user, kind_of, may_current_user,
     may_service_account, read,
 };
-pub use reconcile_queue::Wakeups;
-pub use retry_backoff::Attempts;
+pub use reconcile_queue::ReconcileQueue;
+pub use retry_backoff::RetryBackoff;
 pub use store::{
     Pod, RunId, RunMembership, Store, StoreWriter, StoreWriters, Stores, prune_job, prune_metadata,
     prune_pod, prune_quota,

@@ -15,20 +15,20 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Objects of one kind that wait for reconciliation. Cheap to clone; all clones share one set.
-pub struct Wakeups<K: Resource<DynamicType = ()>>(Arc<Inner<K>>);
+pub struct ReconcileQueue<K: Resource<DynamicType = ()>>(Arc<Inner<K>>);
 
 struct Inner<K: Resource<DynamicType = ()>> {
     waiting: Mutex<HashSet<ObjectRef<K>>>,
     any: Notify,
 }
 
-impl<K: Resource<DynamicType = ()>> Clone for Wakeups<K> {
+impl<K: Resource<DynamicType = ()>> Clone for ReconcileQueue<K> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Default for Wakeups<K> {
+impl<K: Resource<DynamicType = ()>> Default for ReconcileQueue<K> {
     fn default() -> Self {
         Self(Arc::new(Inner {
             waiting: Mutex::default(),
@@ -37,9 +37,9 @@ impl<K: Resource<DynamicType = ()>> Default for Wakeups<K> {
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Wakeups<K> {
+impl<K: Resource<DynamicType = ()>> ReconcileQueue<K> {
     /// Adds an object.
-    pub fn wake(&self, object: ObjectRef<K>) {
+    pub fn add(&self, object: ObjectRef<K>) {
         let is_new = self.0.waiting.lock().insert(object);
         if is_new {
             self.0.any.notify_one();
@@ -82,14 +82,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_about_one_object_is_one_look_and_later_events_are_not_lost() {
-        let wakeups = Wakeups::<Pod>::default();
+        let queue = ReconcileQueue::<Pod>::default();
         let pod = || ObjectRef::<Pod>::new("p").within("ns");
-        wakeups.wake(pod());
-        wakeups.wake(pod());
-        let mut stream = Box::pin(wakeups.stream());
+        queue.add(pod());
+        queue.add(pod());
+        let mut stream = Box::pin(queue.stream());
         assert_eq!(stream.next().await, Some(Ok(pod())));
         assert_eq!(stream.next().now_or_never(), None);
-        wakeups.wake(pod());
+        queue.add(pod());
         assert_eq!(stream.next().await, Some(Ok(pod())));
     }
 }

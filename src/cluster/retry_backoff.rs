@@ -15,12 +15,12 @@ use crate::model::backoff;
 const MIN: Duration = Duration::from_secs(1);
 
 /// Consecutive failures per object. Bounded by the failing objects that the API server holds.
-pub struct Attempts<K> {
+pub struct RetryBackoff<K> {
     failures: Mutex<HashMap<K, u32>>,
     random: RandomState,
 }
 
-impl<K> Default for Attempts<K> {
+impl<K> Default for RetryBackoff<K> {
     fn default() -> Self {
         Self {
             failures: Mutex::default(),
@@ -29,9 +29,9 @@ impl<K> Default for Attempts<K> {
     }
 }
 
-impl<K: Eq + Hash + Clone> Attempts<K> {
+impl<K: Eq + Hash + Clone> RetryBackoff<K> {
     /// Records another failure; returns the wait before the next attempt.
-    pub fn failed(&self, object: &K) -> Duration {
+    pub fn record_failure(&self, object: &K) -> Duration {
         let mut failures = self.failures.lock();
         let count = failures.entry(object.clone()).or_insert(0);
         *count = count.saturating_add(1);
@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_bound_and_start_over_after_success() {
-        let attempts = Attempts::default();
+        let backoff = RetryBackoff::default();
         let mut last_whole = 1;
         for attempt in 0..200u32 {
             let whole = 1_u64.checked_shl(attempt).unwrap_or(300).min(300);
-            let wait = attempts.failed(&"run");
+            let wait = backoff.record_failure(&"run");
             assert!(
                 wait >= Duration::from_secs(whole) / 2,
                 "{attempt}: {wait:?}"
@@ -71,7 +71,7 @@ mod tests {
             last_whole = whole;
         }
         assert_eq!(last_whole, limits::RETRY_WAIT_MAX_S);
-        attempts.clear(&"run");
-        assert!(attempts.failed(&"run") <= Duration::from_secs(1));
+        backoff.clear(&"run");
+        assert!(backoff.record_failure(&"run") <= Duration::from_secs(1));
     }
 }

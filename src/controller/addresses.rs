@@ -1,15 +1,16 @@
-//! The addresses of a run's pods, which the controller puts into the status of the AgentRun and node agents read there.
+//! Addresses of a run's pods: the controller publishes them in the status of the AgentRun, and node agents read them
+//! there.
 //!
-//! A node agent watches the pods of its own node alone. Without the addresses of the others a contact with a pod of
-//! the same run on another node is one with a stranger. Written only where there are agents and the run has pods on
-//! several nodes, and changed once in [`limits::RUN_ADDRESSES_PAUSE`] at most.
+//! A node agent watches only the pods of its own node. Without the addresses of the others, a contact with a pod of the
+//! same run on another node would count as one with an unrelated host. The addresses are published only if there are
+//! agents and the run has pods on several nodes, at most once in [`limits::RUN_ADDRESSES_PAUSE`].
 
-use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::Controller;
 use super::dereference::Observed;
@@ -20,12 +21,12 @@ use crate::limits;
 use crate::model::EventTime;
 use crate::pipeline::pod_facts::run_key;
 
-/// When the list of each run was changed last, by the run's UID.
+/// When the addresses of each run were last changed, by UID of the run.
 #[derive(Debug, Default)]
-pub(super) struct Changes(Mutex<HashMap<String, Instant>>);
+pub(super) struct ChangeTimes(Mutex<HashMap<String, Instant>>);
 
-impl Changes {
-    /// How long to wait before the list of a run may be changed; `None` if it may be now, which is noted.
+impl ChangeTimes {
+    /// How long to wait before the addresses of a run may change again. `None` permits the change, and records it.
     fn wait(&self, run_uid: &str, now: Instant) -> Option<Duration> {
         let mut changes = self.0.lock();
         let pause = limits::RUN_ADDRESSES_PAUSE;
@@ -39,29 +40,29 @@ impl Changes {
 }
 
 impl Controller {
-    /// Puts the addresses of the run's pods into its status. Returns how long to wait where that has to be done later.
-    pub(super) fn put_addresses(
+    /// Sets the addresses of the run's pods in its status. Returns the delay if this must be done later.
+    pub(super) fn publish_addresses(
         &self,
         observed: &Observed,
         validated: &Validated,
         status: &mut AgentRunStatus,
     ) -> Option<Duration> {
-        let wanted = (!observed.agents.is_empty())
+        let desired = (!observed.agents.is_empty())
             .then(|| addresses_of(validated))
             .flatten();
-        if status.pod_addresses == wanted {
+        if status.pod_addresses == desired {
             return None;
         }
         let uid = observed.run.metadata.uid.as_deref().unwrap_or_default();
         let wait = self.address_changes.wait(uid, Instant::now());
         if wait.is_none() {
-            status.pod_addresses = wanted;
+            status.pod_addresses = desired;
         }
         wait
     }
 
-    /// In a node agent: passes to attribution the addresses that the run has on other nodes.
-    pub(super) fn learn_siblings(&self, run: &AgentRun, validated: &Validated) {
+    /// In a node agent: passes the addresses of the run's pods on other nodes to attribution.
+    pub(super) fn update_siblings(&self, run: &AgentRun, validated: &Validated) {
         let Some(key) = run_key(run) else {
             return;
         };
@@ -78,7 +79,7 @@ impl Controller {
     }
 }
 
-/// The addresses of the run's pods, if the pods are on several nodes.
+/// Addresses of the run's pods. `None` if they are not on several nodes.
 pub(super) fn addresses_of(validated: &Validated) -> Option<PodAddresses> {
     let pods = || validated.members.iter().filter(|member| member.is_oldest);
     let nodes: BTreeSet<&str> = pods().filter_map(|member| node_of(&member.pod)).collect();
@@ -99,8 +100,8 @@ pub(super) fn addresses_of(validated: &Validated) -> Option<PodAddresses> {
     Some(list)
 }
 
-/// Whether every pod of the run has an address that the agent knows: from the list, or where the run has pods on
-/// this node alone, from the pods themselves.
+/// Whether the agent knows an address of every pod of the run: from the published list, or, if all pods are on this
+/// node, from the pods themselves.
 fn is_complete(run: &AgentRun, validated: &Validated) -> bool {
     let Some(status) = &run.status else {
         return false;
@@ -120,7 +121,7 @@ fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref()
 }
 
-/// A pod's own addresses: none where it has that of its node.
+/// Addresses of a pod. Empty for a pod on the host network, which has the addresses of its node.
 fn addresses_of_pod(pod: &Pod) -> BTreeSet<IpAddr> {
     let is_on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
     let status = pod.status.as_ref().filter(|_| !is_on_host);

@@ -1,6 +1,6 @@
-//! What the node agents report about themselves: one Lease each, renewed while the agent lives, with a word
-//! about its sources. The controller reads them, so that a node without an agent, or with one that
-//! sees nothing, makes SignalsFresh false for the runs that have pods there.
+//! Reports of the node agents. Each agent renews a Lease while it runs, with an annotation about its sources. The
+//! controller reads the Leases, so a node without an agent, or with an agent that lacks usable sources, makes
+//! SignalsFresh false for the runs that have pods on that node.
 //!
 //! Pure. `heartbeat` writes the Leases.
 
@@ -10,43 +10,43 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 
-use super::signals_annotation::{read, some_of};
+use super::signals_annotation::{read, shorten_list};
 use crate::api::labels;
 use crate::limits;
 use crate::signals::health::{Lacking, SignalsVerdict};
 
-/// An agent that did not renew for this long is silent: two renewals were missed.
+/// An agent counts as silent after this long without a renewal, which is two missed renewals.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(75);
 
-/// The last report of one agent.
+/// Last report of an agent.
 #[derive(Clone, Debug, PartialEq)]
-struct Note {
+struct AgentReport {
     renewed: Timestamp,
     signals: SignalsVerdict,
 }
 
-/// The last report of each agent, by node.
+/// Last report of each agent, by node.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Agents(BTreeMap<String, Note>);
+pub struct AgentReports(BTreeMap<String, AgentReport>);
 
-impl Agents {
-    /// From their Leases. One that cannot be read is as good as none: its node is silent then.
+impl AgentReports {
+    /// Reads the agents' Leases. An unreadable Lease counts as missing, so its node counts as silent.
     pub(super) fn of<'l>(leases: impl IntoIterator<Item = &'l Lease>) -> Self {
-        let note = |lease: &Lease| {
+        let report_of = |lease: &Lease| {
             let spec = lease.spec.as_ref()?;
             let annotations = lease.metadata.annotations.as_ref()?;
-            let note = Note {
+            let report = AgentReport {
                 renewed: spec.renew_time.as_ref()?.0,
                 signals: read(annotations.get(labels::SIGNALS)?)?,
             };
-            Some((spec.holder_identity.clone()?, note))
+            Some((spec.holder_identity.clone()?, report))
         };
-        let notes = leases.into_iter().filter_map(note);
-        Self(notes.take(limits::NODES_MAX).collect())
+        let reports = leases.into_iter().filter_map(report_of);
+        Self(reports.take(limits::NODES_MAX).collect())
     }
 
-    /// What can be details about a run with pods on these nodes, where the controller's own sources say
-    /// `own`. Without any agent only those count.
+    /// Verdict for a run with pods on these nodes. `own` is the verdict on the controller's own sources, which alone
+    /// count if there are no agents.
     pub(super) fn verdict<'n>(
         &self,
         own: SignalsVerdict,
@@ -55,14 +55,14 @@ impl Agents {
     ) -> SignalsVerdict {
         let nodes: BTreeSet<&str> = nodes.into_iter().collect();
         let own = own.on_nodes(&nodes);
-        let is_grave = matches!(
+        let is_severe = matches!(
             own,
             SignalsVerdict::Stale(_) | SignalsVerdict::Unusable { .. }
         );
-        if self.0.is_empty() || is_grave {
+        if self.0.is_empty() || is_severe {
             return own;
         }
-        // A run without pods is seen as soon as any agent sees.
+        // For a run without pods, one agent with usable sources is sufficient.
         let is_anywhere = nodes.is_empty();
         let chosen: BTreeSet<&str> = if is_anywhere {
             self.0.keys().map(String::as_str).collect()
@@ -91,18 +91,18 @@ impl Agents {
                 SignalsVerdict::Lossy(names) => lossy.extend(names),
             }
         }
-        // The worst first, as of the controller's own sources.
+        // The most severe first, as for the controller's own sources.
         if !stale.is_empty() {
-            SignalsVerdict::Stale(some_of(stale))
+            SignalsVerdict::Stale(shorten_list(stale))
         } else if let Some(why) = unusable.iter().map(|(why, _)| *why).min() {
             let details = unusable.into_iter().map(|(_, details)| details).collect();
             SignalsVerdict::Unusable {
                 why,
-                details: some_of(details),
+                details: shorten_list(details),
             }
         } else if !unseen.is_empty() {
             SignalsVerdict::NodesUnseen {
-                nodes: some_of(unseen),
+                nodes: shorten_list(unseen),
                 others: Box::new(own_or_fresh(own)),
             }
         } else if !not_shown.is_empty() {
@@ -111,11 +111,11 @@ impl Agents {
                 others: Box::new(own_or_fresh(own)),
             }
         } else if !metrics.is_empty() {
-            SignalsVerdict::MetricsStale(some_of(metrics))
+            SignalsVerdict::MetricsStale(shorten_list(metrics))
         } else if !lossy.is_empty() {
-            SignalsVerdict::Lossy(some_of(lossy))
+            SignalsVerdict::Lossy(shorten_list(lossy))
         } else if !partly.is_empty() && own_or_fresh(own.clone()) == SignalsVerdict::Fresh {
-            SignalsVerdict::PartlyUnreadable(some_of(partly))
+            SignalsVerdict::PartlyUnreadable(shorten_list(partly))
         } else {
             own_or_fresh(own)
         }
@@ -126,8 +126,8 @@ impl Agents {
         self.0.is_empty()
     }
 
-    /// Each agent's report without its time: changes where a condition has to be written again.
-    pub(super) fn standing(&self, now: Timestamp) -> Vec<(String, SignalsVerdict)> {
+    /// Verdict on each agent. If it changes, conditions must be updated.
+    pub(super) fn verdicts(&self, now: Timestamp) -> Vec<(String, SignalsVerdict)> {
         let nodes = self.0.keys();
         nodes
             .map(|node| (node.clone(), self.of_node(node, now)))
@@ -174,13 +174,13 @@ impl Agents {
     }
 }
 
-/// What node agents report about themselves now, by node, from their Leases. For whoever looks from outside.
+/// Current verdict on each node agent, by node, from their Leases. For `yellowjack doctor`.
 #[must_use]
-pub fn agents_say(leases: &[Lease], now: Timestamp) -> Vec<(String, SignalsVerdict)> {
-    Agents::of(leases).standing(now)
+pub fn agent_verdicts(leases: &[Lease], now: Timestamp) -> Vec<(String, SignalsVerdict)> {
+    AgentReports::of(leases).verdicts(now)
 }
 
-/// The controller's own sources, where it has any; a fresh agent is enough otherwise.
+/// Verdict on the controller's own sources. Without any, a fresh agent is sufficient.
 fn own_or_fresh(own: SignalsVerdict) -> SignalsVerdict {
     match own {
         SignalsVerdict::NoSource => SignalsVerdict::Fresh,
@@ -241,13 +241,13 @@ mod tests {
 
     #[allow(clippy::needless_pass_by_value)] // literals at the call
     fn check(leases: &[Lease], nodes: &[&str], expected: SignalsVerdict) {
-        let agents = Agents::of(leases);
+        let agents = AgentReports::of(leases);
         let found = agents.verdict(SignalsVerdict::NoSource, nodes.iter().copied(), at(NOW_S));
         assert_eq!(found, expected);
     }
 
     #[test]
-    fn a_run_is_seen_where_every_node_of_its_pods_has_an_agent_that_sees() {
+    fn signals_are_fresh_if_every_node_of_a_run_has_an_agent_with_fresh_sources() {
         let leases = [
             lease("n1", "Fresh", NOW_S - 20),
             lease("n2", "Fresh", NOW_S),
@@ -301,7 +301,7 @@ mod tests {
             &["n1"],
             SignalsVerdict::NoSource,
         );
-        let agents = Agents::of(&[lease("n1", "Fresh", NOW_S)]);
+        let agents = AgentReports::of(&[lease("n1", "Fresh", NOW_S)]);
         let own = SignalsVerdict::Stale(vec!["own".to_owned()]);
         assert_eq!(agents.verdict(own.clone(), ["n1"], at(NOW_S)), own);
     }

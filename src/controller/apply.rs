@@ -1,8 +1,8 @@
-//! Third step: makes the objects that are wanted and stand not yet, takes back those that drifted,
-//! removes those that are no longer wanted, stamps pods, and starts the Job. Needs the client.
+//! Third step: creates missing objects, reverts drift, deletes obsolete objects, labels pods, and starts the Job. Needs
+//! the client.
 //!
-//! Nothing is written where the stores show that it stands. An object of our name that belongs to
-//! somebody else is never written: the store shows it, or a read before the first write does.
+//! Nothing is written if the stores show that an object is up to date. An object of the same name that belongs to
+//! another owner is never written: the store shows it, or a read before the first write does.
 
 use std::fmt::Debug;
 
@@ -22,7 +22,7 @@ use serde_json::json;
 use super::Controller;
 use super::dereference::Observed;
 use super::start::{StartStep, next_step};
-use super::validate::{Stamp, Validated};
+use super::validate::{RunLabel, Validated};
 use crate::api::labels;
 use crate::cluster::{ApiError, Conflicts, FieldManager};
 use crate::guardrails::RunOwner;
@@ -31,52 +31,52 @@ use crate::guardrails::drift::{
     resource_quota_matches,
 };
 
-/// How a wanted object stands.
+/// State of a guardrail object after this step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum State {
-    /// It is not wanted.
+pub enum ApplyState {
+    /// The run needs no such object.
     #[default]
-    Unwanted,
-    /// It was seen to be stored as it is wanted.
-    Stands,
-    /// It is not known to be stored as it is wanted; why.
-    Unproven(String),
-    /// An object of its name belongs to somebody else; whom.
+    NotDesired,
+    /// The API server was observed to store the desired object.
+    UpToDate,
+    /// Not known to be stored as desired, for this reason.
+    Unconfirmed(String),
+    /// An object of the same name belongs to this other owner.
     Conflict(String),
-    /// The API server refused it; what it said.
+    /// The API server refused the write, with this message.
     Refused(String),
 }
 
-impl State {
-    /// Whether nothing is missing.
+impl ApplyState {
+    /// Whether the object is up to date or not needed.
     #[must_use]
-    pub fn is_fine(&self) -> bool {
-        matches!(self, Self::Stands | Self::Unwanted)
+    pub fn is_satisfied(&self) -> bool {
+        matches!(self, Self::UpToDate | Self::NotDesired)
     }
 }
 
-/// How everything stands after this step.
+/// Result of this step.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// The standing deny of the namespace.
-    pub standing_deny: State,
-    /// The guard.
-    pub network: State,
-    /// The quota.
-    pub quota: State,
-    /// The defaults.
-    pub limit_range: State,
+    /// The standing deny policy of the namespace.
+    pub standing_deny: ApplyState,
+    /// The run's NetworkPolicy.
+    pub network: ApplyState,
+    /// The ResourceQuota.
+    pub quota: ApplyState,
+    /// The LimitRange.
+    pub limit_range: ApplyState,
     /// The Job of a `template`.
-    pub job: State,
-    /// Why the Job is kept suspended.
+    pub job: ApplyState,
+    /// Why the Job is still suspended.
     pub waits_for: Option<String>,
-    /// The first write that failed. The run is looked at again, with backoff.
+    /// The first failed write. The run is reconciled again with backoff.
     pub error: Option<ApiError>,
 }
 
 impl Applied {
-    /// Every state with the name of its object, in a fixed order.
-    pub fn states(&self) -> [(&'static str, &State); 5] {
+    /// All states with the names of their objects, in a fixed order.
+    pub fn states(&self) -> [(&'static str, &ApplyState); 5] {
         [
             ("NetworkPolicy of the quarantine", &self.standing_deny),
             ("NetworkPolicy", &self.network),
@@ -86,18 +86,19 @@ impl Applied {
         ]
     }
 
-    fn failed(&mut self, error: ApiError) -> State {
-        let said = error.server_message();
+    /// Records a failed write; returns the resulting state of the object.
+    fn record_failure(&mut self, error: ApiError) -> ApplyState {
+        let message = error.server_message();
         let is_refused = matches!(error, ApiError::Refused(_));
         self.error.get_or_insert(error);
         if is_refused {
-            State::Refused(said)
+            ApplyState::Refused(message)
         } else {
-            State::Unproven(said)
+            ApplyState::Unconfirmed(message)
         }
     }
 
-    /// A guardrail that does not stand, in words.
+    /// Why the guardrails are incomplete; `None` if they are complete.
     fn missing_guardrail(&self, validated: &Validated) -> Option<String> {
         if !validated.is_accepted() {
             return Some("the run is not accepted".to_owned());
@@ -110,8 +111,8 @@ impl Applied {
         let guardrails = self.states().into_iter().filter(|(name, _)| *name != "Job");
         let missing = guardrails
             .into_iter()
-            .find(|(_, state)| !state.is_fine())
-            .map(|(name, _)| format!("the {name} does not stand"));
+            .find(|(_, state)| !state.is_satisfied())
+            .map(|(name, _)| format!("the {name} is not in place"));
         missing.or_else(|| {
             let widening = validated.widened_by.first()?;
             Some(format!("NetworkPolicy {widening} would widen it"))
@@ -120,17 +121,17 @@ impl Applied {
 }
 
 impl Controller {
-    /// Brings the cluster to what is wanted, as far as it goes now.
+    /// Reconciles the objects in the cluster with the desired ones.
     pub(super) async fn apply(&self, observed: &Observed, validated: &Validated) -> Applied {
         let mut applied = Applied::default();
         self.apply_networks(observed, validated, &mut applied).await;
         self.apply_resources(observed, validated, &mut applied)
             .await;
-        self.remove_unwanted(observed, validated, &mut applied)
+        self.delete_obsolete(observed, validated, &mut applied)
             .await;
-        // Only now: a stamp before the guard would leave the pod unguarded and looking guarded.
-        self.stamp(observed, validated, &mut applied).await;
-        if validated.wanted.job.is_some() {
+        // After the policies: a pod that is labelled earlier would look guarded without being so.
+        self.label_pods(observed, validated, &mut applied).await;
+        if validated.desired.job.is_some() {
             self.apply_job(observed, validated, &mut applied).await;
         }
         applied
@@ -142,7 +143,7 @@ impl Controller {
         validated: &Validated,
         applied: &mut Applied,
     ) {
-        let wanted = &validated.wanted;
+        let desired = &validated.desired;
         let stored = |name: &str| {
             observed
                 .network_policies
@@ -150,26 +151,26 @@ impl Controller {
                 .find(|policy| policy.metadata.name.as_deref() == Some(name))
                 .map(AsRef::as_ref)
         };
-        let standing = Ensure {
-            wanted: &wanted.standing_deny,
+        let standing_deny = Ensure {
+            desired: &desired.standing_deny,
             stored: stored(labels::STANDING_DENY),
-            holder: &managed_by_us,
-            stands: network_policy_matches,
+            ownership: &managed_by_us,
+            matches: network_policy_matches,
         };
-        applied.standing_deny = match self.ensure(&observed.owner.namespace, standing).await {
+        applied.standing_deny = match self.ensure(&observed.owner.namespace, standing_deny).await {
             Ok(state) => state,
-            Err(error) => applied.failed(error),
+            Err(error) => applied.record_failure(error),
         };
         let owner = &observed.owner;
         let guard = Ensure {
-            wanted: &wanted.network,
+            desired: &desired.network,
             stored: stored(&owner.object_name()),
-            holder: &|metadata| ownership(owner, metadata),
-            stands: network_policy_matches,
+            ownership: &|metadata| ownership(owner, metadata),
+            matches: network_policy_matches,
         };
         applied.network = match self.ensure(&owner.namespace, guard).await {
             Ok(state) => state,
-            Err(error) => applied.failed(error),
+            Err(error) => applied.record_failure(error),
         };
     }
 
@@ -180,36 +181,40 @@ impl Controller {
         applied: &mut Applied,
     ) {
         let owner = &observed.owner;
-        let whose = |metadata: &ObjectMeta| ownership(owner, metadata);
+        let ownership_of = |metadata: &ObjectMeta| ownership(owner, metadata);
         let name = owner.object_name();
-        if let Some(wanted) = &validated.wanted.quota {
+        if let Some(desired) = &validated.desired.quota {
             let quota = Ensure {
-                wanted,
+                desired,
                 stored: named(&observed.quotas, &name),
-                holder: &whose,
-                stands: resource_quota_matches,
+                ownership: &ownership_of,
+                matches: resource_quota_matches,
             };
             applied.quota = match self.ensure(&owner.namespace, quota).await {
                 Ok(state) => state,
-                Err(error) => applied.failed(error),
+                Err(error) => applied.record_failure(error),
             };
         }
-        if let Some(wanted) = &validated.wanted.limit_range {
+        if let Some(desired) = &validated.desired.limit_range {
             let limit_range = Ensure {
-                wanted,
+                desired,
                 stored: named(&observed.limit_ranges, &name),
-                holder: &whose,
-                stands: limit_range_matches,
+                ownership: &ownership_of,
+                matches: limit_range_matches,
             };
             applied.limit_range = match self.ensure(&owner.namespace, limit_range).await {
                 Ok(state) => state,
-                Err(error) => applied.failed(error),
+                Err(error) => applied.record_failure(error),
             };
         }
     }
 
-    /// Makes sure of one object, and says how it stands.
-    async fn ensure<K>(&self, namespace: &str, ensure: Ensure<'_, K>) -> Result<State, ApiError>
+    /// Reconciles one object; returns its state.
+    async fn ensure<K>(
+        &self,
+        namespace: &str,
+        ensure: Ensure<'_, K>,
+    ) -> Result<ApplyState, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -218,22 +223,22 @@ impl Controller {
             + DeserializeOwned
             + Sync,
     {
-        let name = ensure.wanted.name_any();
+        let name = ensure.desired.name_any();
         let read;
         let known = if let Some(stored) = ensure.stored {
             Some(stored)
         } else {
-            // The store may lag, and holds only what carries our label. An apply to a foreign
-            // object would merge into it, so the API server is asked first.
+            // The store may lag, and contains only objects with our label. An apply would merge into an object of
+            // another owner, so it is read from the API server first.
             read = self.read::<K>(namespace, &name).await?;
             read.as_ref()
         };
         if let Some(known) = known {
-            if let Ownership::Other(whom) = (ensure.holder)(known.meta()) {
-                return Ok(State::Conflict(whom));
+            if let Ownership::Other(holder) = (ensure.ownership)(known.meta()) {
+                return Ok(ApplyState::Conflict(holder));
             }
-            if (ensure.stands)(ensure.wanted, known) {
-                return Ok(State::Stands);
+            if (ensure.matches)(ensure.desired, known) {
+                return Ok(ApplyState::UpToDate);
             }
         }
         let manager = FieldManager::controller();
@@ -243,16 +248,16 @@ impl Controller {
                 &manager,
                 namespace,
                 &name,
-                ensure.wanted,
+                ensure.desired,
                 Conflicts::TakeOver,
             )
             .await?;
         tracing::debug!(namespace, name, kind = %K::kind(&()), "Wrote a guardrail.");
-        Ok(if (ensure.stands)(ensure.wanted, &stored) {
-            State::Stands
+        Ok(if (ensure.matches)(ensure.desired, &stored) {
+            ApplyState::UpToDate
         } else {
-            let why = "the API server stored something else than what was applied; look for a webhook that changes it";
-            State::Unproven(why.to_owned())
+            let why = "the API server stored another object than the one that was applied; look for a webhook that changes it";
+            ApplyState::Unconfirmed(why.to_owned())
         })
     }
 
@@ -266,8 +271,8 @@ impl Controller {
         self.writer.reader().get_opt(namespace, name).await
     }
 
-    /// Removes guardrails of this run that are no longer wanted. Only what is ours.
-    async fn remove_unwanted(
+    /// Deletes guardrails of this run that are no longer desired. Deletes only objects that Yellowjack created.
+    async fn delete_obsolete(
         &self,
         observed: &Observed,
         validated: &Validated,
@@ -275,24 +280,24 @@ impl Controller {
     ) {
         let owner = &observed.owner;
         let keep = owner.object_name();
-        let wanted = &validated.wanted;
-        let policies = unwanted(owner, &observed.network_policies, Some(&keep));
-        let quotas = unwanted(
+        let desired = &validated.desired;
+        let policies = obsolete(owner, &observed.network_policies, Some(&keep));
+        let quotas = obsolete(
             owner,
             &observed.quotas,
-            wanted.quota.as_ref().map(|_| &*keep),
+            desired.quota.as_ref().map(|_| &*keep),
         );
-        let ranges = unwanted(
+        let ranges = obsolete(
             owner,
             &observed.limit_ranges,
-            wanted.limit_range.as_ref().map(|_| &*keep),
+            desired.limit_range.as_ref().map(|_| &*keep),
         );
-        self.remove::<NetworkPolicy>(owner, policies, applied).await;
-        self.remove::<ResourceQuota>(owner, quotas, applied).await;
-        self.remove::<LimitRange>(owner, ranges, applied).await;
+        self.delete::<NetworkPolicy>(owner, policies, applied).await;
+        self.delete::<ResourceQuota>(owner, quotas, applied).await;
+        self.delete::<LimitRange>(owner, ranges, applied).await;
     }
 
-    async fn remove<K>(
+    async fn delete<K>(
         &self,
         owner: &RunOwner,
         objects: Vec<(String, String)>,
@@ -311,26 +316,26 @@ impl Controller {
         }
     }
 
-    /// Puts the run label on the pods that need it and are the run's alone.
-    async fn stamp(&self, observed: &Observed, validated: &Validated, applied: &mut Applied) {
+    /// Sets the run label on pods that lack it and that no other run claims.
+    async fn label_pods(&self, observed: &Observed, validated: &Validated, applied: &mut Applied) {
         let owner = &observed.owner;
-        let unstamped = validated
+        let unlabelled = validated
             .members
             .iter()
-            .filter(|member| member.is_sole && member.stamp == Stamp::Missing);
-        for member in unstamped {
+            .filter(|member| member.is_sole && member.run_label == RunLabel::Missing);
+        for member in unlabelled {
             let patch = json!({ "metadata": {
                 "uid": member.pod.metadata.uid,
                 "labels": { labels::RUN: owner.name },
             } });
             let name = member.pod.name_any();
             let manager = FieldManager::controller();
-            let stamped = self
+            let labelled = self
                 .writer
                 .merge::<Pod>(&manager, &owner.namespace, &name, &patch)
                 .await;
-            match stamped {
-                // A pod that is gone needs no stamp.
+            match labelled {
+                // A deleted pod needs no label.
                 Ok(_) | Err(ApiError::NotFound(_)) => {}
                 Err(error) => {
                     applied.error.get_or_insert(error);
@@ -342,9 +347,9 @@ impl Controller {
     async fn apply_job(&self, observed: &Observed, validated: &Validated, applied: &mut Applied) {
         let owner = &observed.owner;
         if let Some(job) = &observed.job
-            && let Ownership::Other(whom) = ownership(owner, &job.metadata)
+            && let Ownership::Other(holder) = ownership(owner, &job.metadata)
         {
-            applied.job = State::Conflict(whom);
+            applied.job = ApplyState::Conflict(holder);
             return;
         }
         let step = next_step(
@@ -355,20 +360,20 @@ impl Controller {
             applied.missing_guardrail(validated),
         );
         let done = match step {
-            StartStep::Leave => Ok(State::Stands),
+            StartStep::Leave => Ok(ApplyState::UpToDate),
             StartStep::Wait(why) => {
                 applied.waits_for = Some(why);
-                Ok(State::Stands)
+                Ok(ApplyState::UpToDate)
             }
             StartStep::Create => {
-                applied.waits_for = Some("it was just made".to_owned());
+                applied.waits_for = Some("it was just created".to_owned());
                 self.create_job(observed, validated).await
             }
             StartStep::Start => self.start_job(observed).await,
         };
         applied.job = match done {
             Ok(state) => state,
-            Err(error) => applied.failed(error),
+            Err(error) => applied.record_failure(error),
         };
     }
 
@@ -376,22 +381,22 @@ impl Controller {
         &self,
         observed: &Observed,
         validated: &Validated,
-    ) -> Result<State, ApiError> {
+    ) -> Result<ApplyState, ApiError> {
         let owner = &observed.owner;
-        // Read first, like every guardrail: the store may lag.
+        // Read first, as for every guardrail, because the store may lag.
         if let Some(job) = self
             .read::<Job>(&owner.namespace, &owner.object_name())
             .await?
         {
             return Ok(match ownership(owner, &job.metadata) {
-                Ownership::Ours => State::Stands,
-                Ownership::Other(whom) => State::Conflict(whom),
+                Ownership::Ours => ApplyState::UpToDate,
+                Ownership::Other(holder) => ApplyState::Conflict(holder),
             });
         }
-        let wanted = validated.wanted.job.clone().unwrap_or_default();
-        let Ok(object) = serde_json::from_value::<DynamicObject>(wanted) else {
-            return Ok(State::Unproven(
-                "the Job could not be written out".to_owned(),
+        let desired = validated.desired.job.clone().unwrap_or_default();
+        let Ok(object) = serde_json::from_value::<DynamicObject>(desired) else {
+            return Ok(ApplyState::Unconfirmed(
+                "failed to serialize the Job".to_owned(),
             ));
         };
         let manager = FieldManager::controller();
@@ -399,14 +404,16 @@ impl Controller {
         self.writer
             .create_dynamic(&manager, &resource, &owner.namespace, &object)
             .await?;
-        Ok(State::Stands)
+        Ok(ApplyState::UpToDate)
     }
 
-    /// Lets the Job run, once and for all: the mark is set by the same write, and the write fails
-    /// if anybody changed the Job since it was looked at.
-    async fn start_job(&self, observed: &Observed) -> Result<State, ApiError> {
+    /// Starts the Job. The same write marks it as started, so it happens once, and it fails if the Job has changed
+    /// since it was observed.
+    async fn start_job(&self, observed: &Observed) -> Result<ApplyState, ApiError> {
         let Some(job) = &observed.job else {
-            return Ok(State::Unproven("the Job is not known yet".to_owned()));
+            return Ok(ApplyState::Unconfirmed(
+                "the Job is not known yet".to_owned(),
+            ));
         };
         let owner = &observed.owner;
         let patch = json!({
@@ -425,18 +432,18 @@ impl Controller {
         tracing::info!(
             namespace = owner.namespace,
             run = owner.name,
-            "The guardrails stand; started the Job."
+            "All guardrails are in place; started the Job."
         );
-        Ok(State::Stands)
+        Ok(ApplyState::UpToDate)
     }
 }
 
-/// One object to make sure of.
+/// An object to reconcile.
 struct Ensure<'a, K> {
-    wanted: &'a K,
+    desired: &'a K,
     stored: Option<&'a K>,
-    holder: &'a (dyn Fn(&ObjectMeta) -> Ownership + Sync),
-    stands: fn(&K, &K) -> bool,
+    ownership: &'a (dyn Fn(&ObjectMeta) -> Ownership + Sync),
+    matches: fn(&K, &K) -> bool,
 }
 
 fn named<'o, K: Resource<DynamicType = ()>>(
@@ -449,7 +456,7 @@ fn named<'o, K: Resource<DynamicType = ()>>(
         .map(AsRef::as_ref)
 }
 
-/// The standing deny has no owner; the label says whose it is.
+/// Ownership of the standing deny policy. It has no owner reference, so its label decides.
 fn managed_by_us(metadata: &ObjectMeta) -> Ownership {
     let manager = metadata
         .labels
@@ -462,8 +469,8 @@ fn managed_by_us(metadata: &ObjectMeta) -> Ownership {
     }
 }
 
-/// Name and UID of the objects of this run that are not the one to keep.
-fn unwanted<K: Resource<DynamicType = ()>>(
+/// Names and UIDs of this run's objects, except the one to keep.
+fn obsolete<K: Resource<DynamicType = ()>>(
     owner: &RunOwner,
     objects: &[std::sync::Arc<K>],
     keep: Option<&str>,

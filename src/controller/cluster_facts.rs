@@ -1,5 +1,5 @@
-//! What every run rests on and no run owns: the cluster-wide standing deny, the facts about the
-//! cluster, and whether the sources speak. Looked at every so often; runs are woken when one changes.
+//! What all runs depend on and none owns: the cluster-wide deny policy, the facts about the cluster, and the state of
+//! the signal sources. Refreshed periodically; a change queues the runs for reconciliation.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt};
 
 use super::Controller;
-use super::agents::Agents;
+use super::agents::AgentReports;
 use crate::api::labels;
 use crate::cluster::{ApiError, Conflicts, FieldManager, read, shares_devices};
 use crate::detect::Scopes;
@@ -28,96 +28,94 @@ use crate::limits;
 use crate::observability::chain;
 use crate::signals::health::{Certainty, SignalsVerdict};
 
-/// How often the cluster's facts and the standing deny are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Interval between two refreshes of the facts and the cluster-wide deny policy.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often it is asked whether the sources speak.
-const SIGNALS_EVERY: Duration = Duration::from_secs(2);
+/// Interval between two checks of the signal sources.
+const SIGNALS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often a node agent looks at the facts, for each node of the cluster; never more often and never more
-/// seldom than that.
-const AGENT_LOOK_PER_NODE: Duration = Duration::from_secs(2);
-const AGENT_LOOK_MIN: Duration = Duration::from_mins(1);
-const AGENT_LOOK_MAX: Duration = Duration::from_hours(2);
+/// Interval between two refreshes by a node agent, per node of the cluster, and its bounds.
+const AGENT_REFRESH_PER_NODE: Duration = Duration::from_secs(2);
+const AGENT_REFRESH_MIN: Duration = Duration::from_mins(1);
+const AGENT_REFRESH_MAX: Duration = Duration::from_hours(2);
 
-/// A node's name and addresses.
+/// Name and addresses of a node.
 struct NodeFacts {
     name: String,
     addresses: Vec<IpAddr>,
 }
 
-/// What failed when it was looked at last, so that each streak is said once.
+/// Whether the last refresh failed, so that each series of failures is logged once.
 #[derive(Debug, Default)]
-pub(super) struct Failing {
+pub(super) struct RefreshFailures {
     deny: bool,
     facts: bool,
 }
 
-/// What the sources and the node agents do: how much is known, the controller's own, the agents'.
-pub(super) type Standing = (Certainty, SignalsVerdict, Vec<(String, SignalsVerdict)>);
+/// State of the signal sources: how certain it is, the verdict on the controller's own sources, and those of the
+/// agents.
+pub(super) type SignalStatus = (Certainty, SignalsVerdict, Vec<(String, SignalsVerdict)>);
 
-/// Why the cluster-wide deny is not known to stand.
+/// Why the cluster-wide deny policy is not known to be in place.
 #[derive(Debug, thiserror::Error)]
 enum DenyError {
-    /// The API server could not be asked, or did not take it.
-    #[error("failed to make sure of the cluster-wide deny")]
+    /// The API server could not be reached, or refused a request.
+    #[error("failed to reconcile the cluster-wide deny policy")]
     Api(#[source] ApiError),
-    /// Somebody else's object has its name.
-    #[error("unable to make the cluster-wide deny: a ClusterNetworkPolicy of its name is not ours")]
+    /// An object of another owner has its name.
+    #[error(
+        "unable to create the cluster-wide deny policy: a ClusterNetworkPolicy of its name has another owner"
+    )]
     NameConflict,
 }
 
 impl Controller {
-    /// Keeps the cluster-wide deny and the facts, for ever.
-    pub(super) async fn keep_surroundings(&self) {
+    /// Refreshes the cluster-wide deny policy and the facts periodically. Never returns.
+    pub(super) async fn refresh_periodically(&self) {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            self.look_around().await;
+            tokio::time::sleep(REFRESH_INTERVAL).await;
+            self.refresh().await;
         }
     }
 
-    /// Looks at the cluster-wide deny once, and makes it where it is missing and this process leads.
-    /// Returns whether the API server said whatever there is to say.
-    pub async fn look_at_deny(&self) -> bool {
-        let mut failing = self.surroundings.lock().await;
-        let result = self.make_sure_of_deny().await;
+    /// Refreshes the cluster-wide deny policy once, and creates it if it is missing and this process leads. Returns
+    /// whether the API server gave a definite answer.
+    pub async fn refresh_cluster_deny(&self) -> bool {
+        let mut failing = self.refresh_failures.lock().await;
+        let result = self.ensure_cluster_deny().await;
         let failure = result.as_ref().err().map(|error| chain(error));
-        say_once(
-            &mut failing.deny,
-            failure,
-            "The cluster-wide deny is not known to stand.",
-        );
+        log_transition(&mut failing.deny, failure, "cluster-wide deny policy");
         let is_answered = !matches!(
             result,
             Err(DenyError::Api(
                 ApiError::TimedOut(_) | ApiError::Transient(_)
             ))
         );
-        // Without an answer the last observation is no observation any more.
+        // Without an answer the last observation is no longer valid.
         self.cluster_deny.observed(result.unwrap_or(false));
         is_answered
     }
 
-    /// Looks at the cluster-wide deny and the facts once, and wakes the runs where they changed. Done before
-    /// the first run is looked at as well: a guard that was made without the cluster's ranges would let more
-    /// through, and 10,000 would be written twice.
-    pub async fn look_around(&self) {
-        let stood = self.cluster_deny.is_stored();
-        self.look_at_deny().await;
-        let changed = self.look_at_facts().await;
-        if changed || stood != self.cluster_deny.is_stored() {
-            self.wake_all();
+    /// Refreshes the cluster-wide deny policy and the facts once, and queues the runs if one of them changed. Also
+    /// called before the first run is reconciled: policies that were created without the cluster's ranges would allow
+    /// more, and 10,000 of them would be written twice.
+    pub async fn refresh(&self) {
+        let was_stored = self.cluster_deny.is_stored();
+        self.refresh_cluster_deny().await;
+        let changed = self.refresh_facts().await;
+        if changed || was_stored != self.cluster_deny.is_stored() {
+            self.enqueue_all();
         }
     }
 
-    /// Looks at the facts once: the guards and detection go by them. Returns whether they changed.
-    pub(super) async fn look_at_facts(&self) -> bool {
-        let found = self.look_up_facts().await;
+    /// Refreshes the facts once; policies and detection depend on them. Returns whether they changed.
+    pub(super) async fn refresh_facts(&self) -> bool {
+        let found = self.read_facts().await;
         let failure = found.as_ref().err().map(|error| chain(error));
-        say_once(
-            &mut self.surroundings.lock().await.facts,
+        log_transition(
+            &mut self.refresh_failures.lock().await.facts,
             failure,
-            "Failed to refresh the facts about the cluster.",
+            "facts about the cluster",
         );
         found.is_ok_and(|(facts, nodes)| {
             self.set_nodes(&nodes);
@@ -125,18 +123,18 @@ impl Controller {
         })
     }
 
-    /// Keeps the facts alone, as a node agent does, for ever. There is one agent per node, and each of
-    /// them reads all nodes, so that it looks the more seldom the more there are.
-    pub(super) async fn keep_facts(&self) {
+    /// Refreshes only the facts, as a node agent does. Never returns. There is one agent per node and each reads all
+    /// nodes, so the interval grows with the number of nodes.
+    pub(super) async fn refresh_facts_periodically(&self) {
         loop {
             let ranges = self.facts().node_cidrs.len();
-            let per_node = AGENT_LOOK_PER_NODE * u32::try_from(ranges).unwrap_or(u32::MAX);
-            tokio::time::sleep(per_node.clamp(AGENT_LOOK_MIN, AGENT_LOOK_MAX)).await;
-            self.look_at_facts().await;
+            let per_node = AGENT_REFRESH_PER_NODE * u32::try_from(ranges).unwrap_or(u32::MAX);
+            tokio::time::sleep(per_node.clamp(AGENT_REFRESH_MIN, AGENT_REFRESH_MAX)).await;
+            self.refresh_facts().await;
         }
     }
 
-    /// Tells attribution which names and addresses are nodes'.
+    /// Passes the names and addresses of the nodes to attribution.
     fn set_nodes(&self, nodes: &[NodeFacts]) {
         let names = nodes.iter().map(|node| node.name.as_str());
         let addresses = nodes.iter().flat_map(|node| node.addresses.iter().copied());
@@ -144,29 +142,29 @@ impl Controller {
         index.set_nodes(names, addresses);
     }
 
-    /// Wakes the runs when the sources fall silent or speak again, for ever.
-    pub(super) async fn follow_signals(&self) {
-        let mut last = self.listen();
+    /// Queues the runs when the state of the signal sources changes. Never returns.
+    pub(super) async fn watch_signal_status(&self) {
+        let mut last = self.read_signal_status();
         loop {
-            tokio::time::sleep(SIGNALS_EVERY).await;
-            let standing = self.listen();
-            if last != standing {
-                last = standing;
-                self.wake_all();
+            tokio::time::sleep(SIGNALS_INTERVAL).await;
+            let status = self.read_signal_status();
+            if last != status {
+                last = status;
+                self.enqueue_all();
             }
         }
     }
 
-    /// Takes in what the node agents say, and tells what changes where something must be said anew.
-    pub(super) fn listen(&self) -> Standing {
-        let agents = Agents::of(self.stores.leases.state().iter().map(AsRef::as_ref));
-        let of_agents = agents.standing(Timestamp::now());
+    /// Reads the reports of the node agents; returns everything that affects the SignalsFresh conditions.
+    pub(super) fn read_signal_status(&self) -> SignalStatus {
+        let agents = AgentReports::of(self.stores.leases.state().iter().map(AsRef::as_ref));
+        let of_agents = agents.verdicts(Timestamp::now());
         *self.agents.write() = Arc::new(agents);
         (self.certainty(), self.signals(), of_agents)
     }
 
-    /// Whether the cluster serves ClusterNetworkPolicies and ours stands.
-    async fn make_sure_of_deny(&self) -> Result<bool, DenyError> {
+    /// Whether the cluster serves ClusterNetworkPolicies and stores ours. Creates or updates it if this process leads.
+    async fn ensure_cluster_deny(&self) -> Result<bool, DenyError> {
         let client = self.writer.client();
         let (group, version) = CLUSTER_POLICY_API_VERSION
             .split_once('/')
@@ -185,7 +183,7 @@ impl Controller {
         let Some(resource) = served else {
             return Ok(false);
         };
-        let wanted = standing_deny_cluster_policy();
+        let desired = standing_deny_cluster_policy();
         let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
         let stored = read(api.get_opt(labels::STANDING_DENY))
             .await
@@ -196,11 +194,11 @@ impl Controller {
             if manager.map(String::as_str) != Some(labels::MANAGED_BY_VALUE) {
                 return Err(DenyError::NameConflict);
             }
-            if stands(&wanted, stored) {
+            if is_up_to_date(&desired, stored) {
                 return Ok(true);
             }
         }
-        let Ok(object) = serde_json::from_value::<DynamicObject>(wanted.clone()) else {
+        let Ok(object) = serde_json::from_value::<DynamicObject>(desired.clone()) else {
             return Ok(false);
         };
         if !self.writer.may_act() {
@@ -217,12 +215,12 @@ impl Controller {
             )
             .await
             .map_err(DenyError::Api)?;
-        tracing::info!("Wrote the cluster-wide deny of quarantined pods.");
-        Ok(stands(&wanted, &stored))
+        tracing::info!("Wrote the cluster-wide deny policy for quarantined pods.");
+        Ok(is_up_to_date(&desired, &stored))
     }
 
-    /// What was configured, and what the API server knows of nodes and services.
-    async fn look_up_facts(&self) -> Result<(ClusterFacts, Vec<NodeFacts>), ApiError> {
+    /// Configured facts, plus the ranges of nodes and services that the API server stores.
+    async fn read_facts(&self) -> Result<(ClusterFacts, Vec<NodeFacts>), ApiError> {
         let mut facts = (*self.configured_facts).clone();
         let mut known = Vec::new();
         let client = self.writer.client();
@@ -255,7 +253,7 @@ impl Controller {
                     .service_cidrs
                     .extend(ranges.filter_map(|text| text.parse::<IpNet>().ok()));
             }
-            // Before Kubernetes 1.33 nobody tells; then the configured ranges stand alone.
+            // Before Kubernetes 1.33 there are no ServiceCIDRs; only the configured ranges apply.
             Err(ApiError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
@@ -270,7 +268,7 @@ impl Controller {
         Ok((facts, known))
     }
 
-    /// Returns whether they are others than before.
+    /// Replaces the facts. Returns whether they changed.
     pub fn set_facts(&self, facts: ClusterFacts) -> bool {
         let mut held = self.facts.write();
         if **held == facts {
@@ -283,28 +281,29 @@ impl Controller {
         true
     }
 
-    /// What the node agents said last.
-    pub(super) fn agents(&self) -> Arc<Agents> {
+    /// Last reports of the node agents.
+    pub(super) fn agents(&self) -> Arc<AgentReports> {
         Arc::clone(&self.agents.read())
     }
 
+    /// How much is known about the sources.
     pub(super) fn certainty(&self) -> Certainty {
         self.signal_health
             .certainty(Instant::now(), self.signals_stale_after)
     }
 
-    /// What the sources do, now.
+    /// Current verdict on the controller's own sources.
     pub(super) fn signals(&self) -> SignalsVerdict {
         self.signal_health
             .verdict(Instant::now(), self.signals_stale_after)
     }
 }
 
-fn stands(wanted: &serde_json::Value, stored: &DynamicObject) -> bool {
-    serde_json::to_value(stored).is_ok_and(|stored| cluster_policy_matches(wanted, &stored))
+fn is_up_to_date(desired: &serde_json::Value, stored: &DynamicObject) -> bool {
+    serde_json::to_value(stored).is_ok_and(|stored| cluster_policy_matches(desired, &stored))
 }
 
-/// Pod ranges and addresses of a node. Names among the addresses are no addresses.
+/// Adds the pod ranges and addresses of a node to the facts. Host names among the addresses are ignored.
 fn add_node(facts: &mut ClusterFacts, node: &Node) -> NodeFacts {
     if let Some(spec) = &node.spec {
         let one = spec.pod_cidr.iter();
@@ -327,16 +326,16 @@ fn add_node(facts: &mut ClusterFacts, node: &Node) -> NodeFacts {
     node
 }
 
-/// One line when it begins to fail and one when it works again.
-fn say_once(failed: &mut bool, failure: Option<String>, what: &'static str) {
+/// Logs the first failure of a series of refreshes, and the recovery.
+fn log_transition(failed: &mut bool, failure: Option<String>, subject: &'static str) {
     match failure {
         Some(error) if !*failed => {
             *failed = true;
-            tracing::warn!(error, "{what}");
+            tracing::warn!(error, "Failed to refresh the {subject}; retrying.");
         }
         None if *failed => {
             *failed = false;
-            tracing::info!(about = what, "It works again.");
+            tracing::info!("Refreshing the {subject} succeeds again.");
         }
         Some(_) | None => {}
     }

@@ -1,19 +1,18 @@
-//! What a run's Incidents say about it: `Suspicious` and `Quarantined`. Called by `status` only;
-//! pure.
+//! The conditions of a run that its Incidents determine: `Suspicious` and `Quarantined`. Called by `status` only. Pure.
 
 use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use super::apply::{Applied, State};
-use super::condition::{Said, say};
+use super::apply::{Applied, ApplyState};
+use super::condition::{ConditionUpdate, update};
 use super::validate::{Validated, is_quarantined};
 use crate::api::{Incident, IncidentCondition, Reason};
 
-/// Whether a finding is open.
-pub(super) fn suspicious(open: &[&Arc<Incident>]) -> Said {
+/// `Suspicious`: whether an Incident is open.
+pub(super) fn suspicious(open: &[&Arc<Incident>]) -> ConditionUpdate {
     let Some(first) = open.first() else {
-        return say(Some(false), Reason::NoOpenIncidents, "no Incident is open");
+        return update(Some(false), Reason::NoOpenIncidents, "no Incident is open");
     };
     let more = open.len() - 1;
     let message = if more == 0 {
@@ -21,52 +20,55 @@ pub(super) fn suspicious(open: &[&Arc<Incident>]) -> Said {
     } else {
         format!("Incident {} and {more} more are open", first.name_any())
     };
-    say(Some(true), Reason::IncidentOpen, message)
+    update(Some(true), Reason::IncidentOpen, message)
 }
 
-/// The worst that open Incidents say about containment. The label alone is not enough: it stands
-/// before the deny may stand.
+/// `Quarantined`: the most severe state among the open Incidents. The pod's label alone is not sufficient, because it
+/// may be set before the deny policy is in place.
 pub(super) fn quarantined(
     validated: &Validated,
     applied: &Applied,
     open: &[&Arc<Incident>],
-) -> Said {
+) -> ConditionUpdate {
     let contained: Vec<&&Arc<Incident>> = open.iter().filter(|i| i.is_contained()).collect();
     let named =
         |incident: &Incident, rest: &str| format!("Incident {}: {rest}", incident.name_any());
-    if let Some(incident) = contained.iter().find(|incident| survives(incident)) {
-        let message = named(incident, "traffic was seen after the deny stood");
-        return say(Some(true), Reason::ConnectionsSurvive, message);
+    if let Some(incident) = contained
+        .iter()
+        .find(|incident| has_surviving_traffic(incident))
+    {
+        let message = named(incident, "traffic was seen after the deny was in place");
+        return update(Some(true), Reason::ConnectionsSurvive, message);
     }
     for reason in [Reason::Isolated, Reason::OwnerSuspended, Reason::PodGone] {
         let found = contained.iter().find(|incident| {
             incident
                 .condition(IncidentCondition::Contained)
-                .is_some_and(|said| said.reason == reason.name())
+                .is_some_and(|condition| condition.reason == reason.name())
                 && !incident.is(IncidentCondition::Verified)
         });
         if let Some(incident) = found {
             let message = match reason {
-                Reason::Isolated => "a deny stands and selects the pod; not yet seen to hold",
+                Reason::Isolated => "a deny is in place and selects the pod; not yet seen to hold",
                 Reason::OwnerSuspended => "the owner is suspended",
                 _ => "the pod is gone",
             };
-            return say(Some(true), reason, named(incident, message));
+            return update(Some(true), reason, named(incident, message));
         }
     }
     if let Some(incident) = contained.first() {
         let is_gone = incident
             .condition(IncidentCondition::Contained)
-            .is_some_and(|said| said.reason == Reason::PodGone.name());
+            .is_some_and(|condition| condition.reason == Reason::PodGone.name());
         return if is_gone {
-            say(
+            update(
                 Some(true),
                 Reason::PodGone,
                 named(incident, "the pod is gone"),
             )
         } else {
             let message = named(incident, "the traffic was seen to stop");
-            say(Some(true), Reason::Verified, message)
+            update(Some(true), Reason::Verified, message)
         };
     }
     let labelled = validated
@@ -74,28 +76,28 @@ pub(super) fn quarantined(
         .iter()
         .find(|member| is_quarantined(&member.pod));
     match labelled {
-        // Labelled by hand, or by an Incident that is gone.
-        Some(member) if open.is_empty() && applied.standing_deny == State::Stands => {
+        // Labelled by hand, or by a deleted Incident.
+        Some(member) if open.is_empty() && applied.standing_deny == ApplyState::UpToDate => {
             let message = format!(
                 "pod {} carries the label, without an open Incident",
                 member.pod.name_any()
             );
-            say(Some(true), Reason::Isolated, message)
+            update(Some(true), Reason::Isolated, message)
         }
         Some(member) => {
             let message = format!(
                 "pod {} carries the quarantine label and is not contained yet",
                 member.pod.name_any()
             );
-            say(Some(false), Reason::NotQuarantined, message)
+            update(Some(false), Reason::NotQuarantined, message)
         }
-        None => say(Some(false), Reason::NotQuarantined, "no pod is contained"),
+        None => update(Some(false), Reason::NotQuarantined, "no pod is contained"),
     }
 }
 
-/// Whether traffic was seen after the deny stood.
-pub(super) fn survives(incident: &Incident) -> bool {
+/// Whether traffic was seen after the deny policy was in place.
+pub(super) fn has_surviving_traffic(incident: &Incident) -> bool {
     incident
         .condition(IncidentCondition::Verified)
-        .is_some_and(|said| said.reason == Reason::ConnectionsSurvive.name())
+        .is_some_and(|condition| condition.reason == Reason::ConnectionsSurvive.name())
 }

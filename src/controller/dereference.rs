@@ -1,5 +1,5 @@
-//! First step: gathers everything that the other steps look at. Reads stores, and asks the API
-//! server only whether the owner of a `ref` target exists. Decides nothing.
+//! First step: reads everything that the other steps need. Reads the stores; the only request to the API server is
+//! whether the owner of a `ref` target exists. Decides nothing.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::agents::Agents;
+use super::agents::AgentReports;
 use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident, Target};
 use crate::cluster::{ApiError, Pod, Store};
@@ -17,39 +17,39 @@ use crate::guardrails::membership::OwnerLink;
 use crate::guardrails::{ClusterFacts, RunOwner, selector};
 use crate::signals::health::{Certainty, SignalsVerdict};
 
-/// What is known about a run and around it.
+/// Observed state of a run and of everything it depends on.
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// The run.
     pub run: Arc<AgentRun>,
     /// The run as an owner.
     pub owner: RunOwner,
-    /// The policy that it names.
+    /// The GuardrailPolicy that it references.
     pub policy: Option<Arc<GuardrailPolicy>>,
     /// All runs of the namespace, this one among them.
     pub runs: Vec<Arc<AgentRun>>,
-    /// The pods of the namespace that the run may cover.
+    /// Pods of the namespace that may belong to the run.
     pub pods: Vec<ObservedPod>,
     /// The NetworkPolicies of the namespace.
     pub network_policies: Vec<Arc<NetworkPolicy>>,
-    /// ResourceQuotas of the namespace that Yellowjack made.
+    /// ResourceQuotas of the namespace that Yellowjack created.
     pub quotas: Vec<Arc<ResourceQuota>>,
-    /// LimitRanges of the namespace that Yellowjack made.
+    /// LimitRanges of the namespace that Yellowjack created.
     pub limit_ranges: Vec<Arc<LimitRange>>,
-    /// The Job of a `template`, or the Job that a `ref` names.
+    /// The Job of a `template`, or the Job of a `ref`.
     pub job: Option<Arc<Job>>,
-    /// Whether the owner that a `ref` names exists; `true` for the other targets.
+    /// Whether the owner of a `ref` exists; `true` for other targets.
     pub owner_exists: bool,
-    /// Incidents about this run, closed ones too.
+    /// Incidents of this run, including closed ones.
     pub incidents: Vec<Arc<Incident>>,
-    /// Whether the cluster-wide deny stands.
+    /// Whether the cluster-wide deny policy is in place.
     pub cluster_deny: bool,
-    /// What the sources do.
+    /// Verdict on the controller's own sources.
     pub signals: SignalsVerdict,
-    /// How much is known of the sources: little where this process has just started.
+    /// How much is known about the sources; little shortly after the start of the process.
     pub certainty: Certainty,
-    /// What the node agents said last.
-    pub agents: Arc<Agents>,
+    /// Last reports of the node agents.
+    pub agents: Arc<AgentReports>,
     /// Facts about the cluster.
     pub facts: Arc<ClusterFacts>,
 }
@@ -64,8 +64,7 @@ pub struct ObservedPod {
 }
 
 impl Controller {
-    /// Gathers what is known about the run. `None` for an object without name or UID, which no API
-    /// server sends.
+    /// Reads the state of a run. `None` for an object without name or UID, which no API server returns.
     pub(super) async fn dereference(
         &self,
         run: Arc<AgentRun>,
@@ -85,7 +84,7 @@ impl Controller {
         incidents.sort_by_key(|incident| incident.name_any());
         let (job, owner_exists) = match self.role {
             Role::Operator => self.owner_of(&run, &owner).await?,
-            // Only the status says whether the owner exists, and an observer writes none.
+            // Only the status needs to know whether the owner exists, and an observer writes none.
             Role::Observer => (None, true),
         };
         Ok(Some(Observed {
@@ -146,8 +145,7 @@ impl Controller {
     }
 }
 
-/// The pods that a target may cover. Those of a selector are known by their labels, and the owners of the others need
-/// not be looked up.
+/// Pods that a target may cover. A selector is evaluated first, so that the owners of other pods need not be read.
 fn candidates(pods: &Store<Pod>, target: &Target, namespace: &str) -> Vec<Arc<Pod>> {
     match &target.selector {
         Some(chosen) => pods.within_where(namespace, |pod| selector::matches(chosen, pod.labels())),

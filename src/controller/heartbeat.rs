@@ -1,4 +1,4 @@
-//! The Lease of a node agent, which the agent renews while it lives. Run by node agents.
+//! The Lease of a node agent, which the agent renews while it runs. Used by node agents.
 
 use std::time::{Duration, Instant};
 
@@ -14,29 +14,29 @@ use crate::cluster::{Conflicts, FieldManager, Writer};
 use crate::observability::chain;
 use crate::signals::health::{SignalHealth, SignalsVerdict};
 
-/// How often an agent renews its Lease. The kubelet renews its own every 10 s; a third of that rate
-/// is little beside it.
-const RENEW_EVERY: Duration = Duration::from_secs(30);
+/// Interval between two renewals of an agent's Lease. The kubelet renews its own Lease every 10 s, so this adds a third
+/// to that load.
+const RENEW_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often an agent looks whether its sources changed their state.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Interval between two checks for a changed state of the sources.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Keeps an agent's Lease.
+/// Renews the Lease of an agent.
 pub struct Heartbeat {
-    /// The way to the API server.
+    /// Writer to the API server.
     pub writer: Writer,
-    /// What the agent's sources do.
+    /// Health of the agent's sources.
     pub health: SignalHealth,
-    /// After which silence a source is stale.
+    /// A source without data for this long is stale.
     pub stale_after: Duration,
-    /// The node's name.
+    /// Name of the node.
     pub node: String,
-    /// Where the Lease is.
+    /// Namespace of the Lease.
     pub namespace: String,
 }
 
 impl Heartbeat {
-    /// Works for ever.
+    /// Renews the Lease periodically, and immediately when the verdict changes. Never returns.
     pub async fn run(self) {
         let mut last: Option<(SignalsVerdict, Instant)> = None;
         let mut is_failing = false;
@@ -44,7 +44,7 @@ impl Heartbeat {
             let verdict = self.health.verdict(Instant::now(), self.stale_after);
             let is_due = last
                 .as_ref()
-                .is_none_or(|(known, at)| *known != verdict || at.elapsed() >= RENEW_EVERY);
+                .is_none_or(|(known, at)| *known != verdict || at.elapsed() >= RENEW_INTERVAL);
             if is_due {
                 match self.renew(&verdict).await {
                     Ok(()) => {
@@ -57,14 +57,14 @@ impl Heartbeat {
                             tracing::warn!(
                                 namespace = self.namespace,
                                 error,
-                                "The agent's Lease is not renewed, so its node counts as unseen."
+                                "Failed to renew the agent's Lease; without it, the node counts as unobserved. Retrying."
                             );
                         }
                         is_failing = true;
                     }
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 

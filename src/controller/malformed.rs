@@ -1,5 +1,5 @@
-//! Objects that cannot be read: said and counted once per version, and an AgentRun among them gets
-//! a condition where the API server takes one. They never stop the others.
+//! Objects that cannot be parsed: logged and counted once per version. A malformed AgentRun also gets a condition, if
+//! the API server accepts one. Other objects are not affected.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,41 +21,41 @@ use crate::limits;
 use crate::model::{BoundedText, clip};
 use crate::observability::chain;
 
-/// How often a condition is tried before the object is left alone until it changes.
-const TRIES_MAX: u32 = 5;
+/// Attempts to set the condition before the object is ignored until it changes.
+const ATTEMPTS_MAX: u32 = 5;
 
-/// Longest error that is kept, in bytes.
+/// Maximum length of a logged error, in bytes.
 const ERROR_BYTES_MAX: usize = 512;
 
-/// What was said, and which AgentRuns wait for a condition.
+/// Versions that were reported, and AgentRuns that wait for a condition.
 #[derive(Default)]
 pub struct Malformed {
-    /// The version that was said last, by kind and name.
-    said: Mutex<HashMap<String, String>>,
+    /// The version that was reported last, by kind and name.
+    reported: Mutex<HashMap<String, String>>,
     waiting: Mutex<HashMap<(String, String), String>>,
-    any: Notify,
+    added: Notify,
     count: AtomicU64,
 }
 
 impl Malformed {
-    /// Versions of objects that could not be read, since the start.
+    /// Number of malformed object versions, since the start of the process.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Says and counts it, once per version.
-    pub fn note(&self, kind: &str, namespace: &str, name: &str, version: &str, error: &str) {
+    /// Logs and counts an object, once per version.
+    pub fn record(&self, kind: &str, namespace: &str, name: &str, version: &str, error: &str) {
         let key = format!("{kind}/{namespace}/{name}");
-        let mut said = self.said.lock();
-        if said.get(&key).is_some_and(|known| known == version) {
+        let mut reported = self.reported.lock();
+        if reported.get(&key).is_some_and(|known| known == version) {
             return;
         }
-        if said.len() >= limits::MALFORMED_MAX {
-            said.clear();
+        if reported.len() >= limits::MALFORMED_MAX {
+            reported.clear();
         }
-        said.insert(key, version.to_owned());
-        drop(said);
+        reported.insert(key, version.to_owned());
+        drop(reported);
         self.count.fetch_add(1, Ordering::Relaxed);
         let error = clip(error, ERROR_BYTES_MAX);
         tracing::warn!(
@@ -63,31 +63,31 @@ impl Malformed {
             namespace,
             name,
             error,
-            "An object cannot be read; the others go on."
+            "Failed to parse an object; it is ignored until it changes."
         );
     }
 
-    /// As [`Self::note`], for an AgentRun, which gets a condition as well.
-    pub fn report(&self, namespace: &str, name: &str, version: &str, error: &str) {
-        self.note("AgentRun", namespace, name, version, error);
-        self.wait_again(namespace, name, error);
+    /// As [`Self::record`], for an AgentRun, which also gets a condition.
+    pub fn record_run(&self, namespace: &str, name: &str, version: &str, error: &str) {
+        self.record("AgentRun", namespace, name, version, error);
+        self.queue_condition(namespace, name, error);
     }
 
-    /// The AgentRun can be read by now.
-    pub fn mended(&self, namespace: &str, name: &str) {
+    /// Removes an AgentRun that can be parsed again, or was deleted.
+    pub fn clear_run(&self, namespace: &str, name: &str) {
         let mut waiting = self.waiting.lock();
         if !waiting.is_empty() {
             waiting.remove(&(namespace.to_owned(), name.to_owned()));
         }
     }
 
-    /// The AgentRun waits for its condition.
-    fn wait_again(&self, namespace: &str, name: &str, error: &str) {
+    /// Queues an AgentRun for its condition.
+    fn queue_condition(&self, namespace: &str, name: &str, error: &str) {
         let mut waiting = self.waiting.lock();
         if waiting.len() < limits::MALFORMED_MAX {
             let error = BoundedText::new(error).as_str().to_owned();
             waiting.insert((namespace.to_owned(), name.to_owned()), error);
-            self.any.notify_one();
+            self.added.notify_one();
         }
     }
 
@@ -98,40 +98,45 @@ impl Malformed {
 }
 
 impl Controller {
-    /// Gives malformed AgentRuns their condition, for ever.
-    pub(super) async fn tell_malformed(&self) {
+    /// Sets the conditions of malformed AgentRuns while this process leads. Never returns.
+    pub(super) async fn report_malformed_runs(&self) {
         loop {
-            // Who does not lead keeps them: it may lead one day.
+            // A process that does not lead keeps them, because it may become the leader.
             self.writer.gate().wait_until_open().await;
             let batch = self.malformed.take();
             if batch.is_empty() {
-                self.malformed.any.notified().await;
+                self.malformed.added.notified().await;
             }
             for ((namespace, name), error) in batch {
-                self.tell_one(&namespace, &name, &error).await;
+                self.report_malformed_run(&namespace, &name, &error).await;
             }
         }
     }
 
-    async fn tell_one(&self, namespace: &str, name: &str, error: &str) {
-        for tries in 0..TRIES_MAX {
+    async fn report_malformed_run(&self, namespace: &str, name: &str, error: &str) {
+        for attempt in 0..ATTEMPTS_MAX {
             match self.set_malformed(namespace, name, error).await {
                 Ok(()) | Err(ApiError::Refused(_) | ApiError::NotFound(_)) => return,
                 Err(ApiError::NotLeader) => {
-                    self.malformed.wait_again(namespace, name, error);
+                    self.malformed.queue_condition(namespace, name, error);
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     return;
                 }
                 Err(failed) => {
                     let failed = chain(&failed);
-                    tracing::debug!(namespace, name, failed, "Could not set a condition yet.");
-                    tokio::time::sleep(Duration::from_secs(1 << tries)).await;
+                    tracing::debug!(
+                        namespace,
+                        name,
+                        failed,
+                        "Failed to set the condition of a malformed AgentRun; retrying."
+                    );
+                    tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
                 }
             }
         }
     }
 
-    /// Sets `Stalled` and `Ready` through the untyped API, and keeps the other conditions.
+    /// Sets `Stalled` and `Ready` through the untyped API and keeps the other conditions.
     async fn set_malformed(
         &self,
         namespace: &str,
@@ -147,7 +152,7 @@ impl Controller {
             .and_then(|list| serde_json::from_value(list).ok())
             .unwrap_or_default();
         let mut conditions = before.clone();
-        let message = format!("the AgentRun cannot be read: {error}");
+        let message = format!("the AgentRun cannot be parsed: {error}");
         for (condition, status, reason) in [
             (AgentRunCondition::Stalled, true, Reason::Malformed),
             (
@@ -194,19 +199,19 @@ mod tests {
     #[test]
     fn each_version_is_counted_once() {
         let malformed = Malformed::default();
-        malformed.report("ns", "run", "1", "missing field");
-        malformed.report("ns", "run", "1", "missing field");
-        malformed.report("ns", "run", "2", "missing field");
-        malformed.note("Incident", "ns", "run", "2", "missing field");
+        malformed.record_run("ns", "run", "1", "missing field");
+        malformed.record_run("ns", "run", "1", "missing field");
+        malformed.record_run("ns", "run", "2", "missing field");
+        malformed.record("Incident", "ns", "run", "2", "missing field");
         assert_eq!(malformed.count(), 3);
         assert_eq!(malformed.take().len(), 1);
     }
 
     #[test]
-    fn a_run_that_was_mended_before_anybody_led_is_not_called_malformed() {
+    fn a_run_that_was_corrected_before_a_process_led_gets_no_condition() {
         let malformed = Malformed::default();
-        malformed.report("ns", "run", "1", "missing field");
-        malformed.mended("ns", "run");
+        malformed.record_run("ns", "run", "1", "missing field");
+        malformed.clear_run("ns", "run");
         assert_eq!(malformed.take(), []);
     }
 
@@ -214,9 +219,9 @@ mod tests {
     fn a_flood_of_broken_objects_is_bounded() {
         let malformed = Malformed::default();
         for n in 0..3 * limits::MALFORMED_MAX {
-            malformed.report("ns", &n.to_string(), "1", "broken");
+            malformed.record_run("ns", &n.to_string(), "1", "broken");
         }
         assert!(malformed.take().len() <= limits::MALFORMED_MAX);
-        assert!(malformed.said.lock().len() <= limits::MALFORMED_MAX);
+        assert!(malformed.reported.lock().len() <= limits::MALFORMED_MAX);
     }
 }

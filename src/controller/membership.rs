@@ -1,7 +1,7 @@
-//! Membership: tells the membership and attribution which pods belong to which run.
+//! Updates the pods of a run in `RunMembership` and in the attribution index.
 //!
-//! The membership serves the response, by UID, and follows the watch. Attribution keeps what it was told
-//! of a pod that has ended, because the last lines of a log come after that.
+//! `RunMembership` serves the response and contains existing pods only. The index keeps the run of a pod that has
+//! ended, because the last lines about the pod arrive later.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -13,24 +13,24 @@ use crate::model::{EventTime, PodKey};
 use crate::pipeline::pod_facts::{membership_of, run_key};
 
 impl Controller {
-    /// The run has exactly these pods now, by UID.
-    pub fn enroll(&self, run: &AgentRun, pod_uids: &[String]) {
+    /// Sets the pods of a run, by UID.
+    pub fn update_membership(&self, run: &AgentRun, pod_uids: &[String]) {
         let (Some(id), Some(membership)) = (RunId::of(run), membership_of(run)) else {
             return;
         };
         let left = self.membership.set(&id, pod_uids.iter().cloned());
         let keys = pod_uids.iter().map(|uid| PodKey::from(uid.as_str()));
-        let news: Vec<PodKey> = {
+        let added: Vec<PodKey> = {
             let index = self.index.read();
             keys.filter(|key| index.membership(key) != Some(&membership))
                 .collect()
         };
-        let left = self.living(left);
-        if news.is_empty() && left.is_empty() {
+        let left = self.existing(left);
+        if added.is_empty() && left.is_empty() {
             return;
         }
         let mut index = self.index.write();
-        for key in news {
+        for key in added {
             index.enroll(&key, Some(membership.clone()));
         }
         for key in left {
@@ -38,9 +38,9 @@ impl Controller {
         }
     }
 
-    /// The run is gone.
-    pub(super) fn dismiss(&self, run: &AgentRun) {
-        self.enroll(run, &[]);
+    /// Removes the pods of a deleted run.
+    pub(super) fn remove_membership(&self, run: &AgentRun) {
+        self.update_membership(run, &[]);
         let Some(key) = run_key(run) else { return };
         let mut index = self.index.write();
         if index.has_siblings(&key) {
@@ -48,17 +48,17 @@ impl Controller {
         }
     }
 
-    /// Of pods that left a run, those that live. The others left it because they ended, and their
-    /// last lines are the run's.
-    fn living(&self, uids: Vec<String>) -> Vec<PodKey> {
+    /// Among pods that left a run, those that still exist. The others left because they ended, and their last lines
+    /// belong to the run.
+    fn existing(&self, uids: Vec<String>) -> Vec<PodKey> {
         if uids.is_empty() {
             return Vec::new();
         }
         let pods = self.stores.pods.state();
-        let living: std::collections::HashSet<String> =
+        let existing: std::collections::HashSet<String> =
             pods.iter().filter_map(|pod| pod.uid()).collect();
-        let lives = |uid: &String| living.contains(uid);
-        let living = uids.into_iter().filter(lives);
-        living.map(|uid| PodKey::from(uid.as_str())).collect()
+        let exists = |uid: &String| existing.contains(uid);
+        let uids = uids.into_iter().filter(exists);
+        uids.map(|uid| PodKey::from(uid.as_str())).collect()
     }
 }

@@ -1,14 +1,15 @@
-//! The controller: AgentRun to guardrails to status. One file per step, in order:
+//! The controller: from an AgentRun to its guardrails and its status. One file per step, in order:
 //!
-//! - `dereference`: gathers what is known. Reads.
-//! - `validate`: what is in force, who is covered, what is wanted. Pure.
-//! - `apply`: makes, takes back, removes, stamps; `start` decides about the Job. Writes.
-//! - `status`: what the conditions say; `containment` says it of Incidents. Pure; stored here, where
-//!   it differs. `addresses` adds where the run's pods are, for node agents.
+//! - `dereference`: reads the observed state.
+//! - `validate`: computes effective settings, the pods of the run, and desired objects. Pure.
+//! - `apply`: creates, reverts, deletes and labels objects; `start` decides about the Job.
+//! - `status`: computes the conditions; `containment` those that depend on Incidents. Pure; written here if they
+//!   differ. `addresses` adds the addresses of the run's pods, for node agents.
 //!
-//! `triggers` turns what watches saw into what must be looked at,
-//! `cluster_facts` keeps what no run owns, `malformed` deals with what cannot be read. Writes go
-//! through `cluster` alone (INV-4), and a run at rest costs none.
+//! `triggers` turns events of the watches into reconciliations, `cluster_facts` refreshes what no run owns, `agents`
+//! reads the reports of the node agents that `heartbeat` writes, `membership` records which pods belong to the run, and
+//! `malformed` reports objects that cannot be parsed. All writes go through `cluster` (INV-4); an unchanged run causes
+//! none.
 
 mod addresses;
 mod agents;
@@ -41,17 +42,17 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use agents::agents_say;
+pub use agents::agent_verdicts;
 pub use heartbeat::Heartbeat;
 
-use agents::Agents;
+use agents::AgentReports;
 use dereference::Observed;
 use malformed::Malformed;
 
 use crate::api::AgentRun;
 use crate::cluster::{
-    ApiError, Attempts, ClusterDeny, FieldManager, Owners, Pod, RunMembership, Stores, Wakeups,
-    Writer,
+    ApiError, ClusterDeny, FieldManager, Owners, Pod, ReconcileQueue, RetryBackoff, RunMembership,
+    Stores, Writer,
 };
 use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;
@@ -62,42 +63,42 @@ use crate::observability::chain;
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
 
-/// How soon the owner that a `ref` names is looked for again: nothing watches its kind.
+/// Interval between two checks for the owner of a `ref`. Its kind is not watched.
 const OWNER_RECHECK: Duration = Duration::from_secs(30);
 
-/// How soon a run is looked at again whose change has not come through the watch yet.
+/// Delay before a run is reconciled again after a conflict, because the watch has not delivered its change yet.
 const STALE_RECHECK: Duration = Duration::from_secs(1);
 
-/// What a controller may do.
+/// Permissions of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Everything: guardrails, status, the standing deny.
+    /// Writes guardrails, status and the standing deny policies.
     Operator,
-    /// Only find out which pod belongs to which run, as a node agent must: nothing is written.
+    /// Only determines which pods belong to which run, for a node agent. Writes nothing.
     Observer,
 }
 
-/// What the controller is made from.
+/// Dependencies of the controller.
 pub struct Parts {
-    /// What it may do.
+    /// Permissions.
     pub role: Role,
-    /// What the cluster looks like.
+    /// Stored objects.
     pub stores: Stores,
-    /// The way to the API server.
+    /// Writer to the API server.
     pub writer: Writer,
-    /// Which pod belongs to which run; the controller fills it.
+    /// Which pods belong to which run. Written by the controller.
     pub membership: RunMembership,
-    /// Which pod had an address when; the controller says which run a pod belongs to.
+    /// Attribution index. The controller writes the runs of the pods, and the nodes.
     pub index: Arc<RwLock<Index>>,
-    /// Whether the cluster-wide deny stands; the controller notes it.
+    /// Whether the cluster-wide deny policy is in place. Written by the controller.
     pub cluster_deny: ClusterDeny,
-    /// What the sources do.
+    /// Health of the signal sources.
     pub signal_health: SignalHealth,
-    /// After which silence a source is stale.
+    /// A source without data for this long is stale.
     pub signals_stale_after: Duration,
-    /// Facts that were configured; what the API server knows is added to them.
+    /// Configured facts. Those from the API server are added.
     pub configured_facts: ClusterFacts,
-    /// Where detection learns the cluster's ranges from.
+    /// Receives the network ranges of the cluster, for detection.
     pub scopes: watch::Sender<Scopes>,
 }
 
@@ -114,19 +115,19 @@ pub struct Controller {
     configured_facts: Arc<ClusterFacts>,
     scopes: watch::Sender<Scopes>,
     facts: RwLock<Arc<ClusterFacts>>,
-    agents: RwLock<Arc<Agents>>,
+    agents: RwLock<Arc<AgentReports>>,
     owners: Owners,
-    runs: Wakeups<AgentRun>,
-    pods: Wakeups<Pod>,
-    attempts: Attempts<ObjectRef<AgentRun>>,
-    pod_attempts: Attempts<ObjectRef<Pod>>,
+    run_queue: ReconcileQueue<AgentRun>,
+    pod_queue: ReconcileQueue<Pod>,
+    backoff: RetryBackoff<ObjectRef<AgentRun>>,
+    pod_backoff: RetryBackoff<ObjectRef<Pod>>,
     malformed: Malformed,
-    address_changes: addresses::Changes,
-    /// Held by whoever looks at the surroundings.
-    surroundings: tokio::sync::Mutex<cluster_facts::Failing>,
+    address_changes: addresses::ChangeTimes,
+    /// Also serializes refreshes.
+    refresh_failures: tokio::sync::Mutex<cluster_facts::RefreshFailures>,
 }
 
-/// Why a run could not be brought to its end. It is tried again, with backoff.
+/// Why a reconciliation failed. It is retried with backoff.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// An owner could not be read.
@@ -141,7 +142,7 @@ pub enum ReconcileError {
 }
 
 impl Controller {
-    /// A controller that does nothing until [`Self::run`].
+    /// A controller that is idle until [`Self::run`].
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let configured_facts = Arc::new(parts.configured_facts);
@@ -159,43 +160,43 @@ impl Controller {
             configured_facts,
             scopes: parts.scopes,
             owners: Owners::default(),
-            runs: Wakeups::default(),
-            pods: Wakeups::default(),
-            attempts: Attempts::default(),
-            pod_attempts: Attempts::default(),
+            run_queue: ReconcileQueue::default(),
+            pod_queue: ReconcileQueue::default(),
+            backoff: RetryBackoff::default(),
+            pod_backoff: RetryBackoff::default(),
             malformed: Malformed::default(),
-            address_changes: addresses::Changes::default(),
-            surroundings: tokio::sync::Mutex::default(),
+            address_changes: addresses::ChangeTimes::default(),
+            refresh_failures: tokio::sync::Mutex::default(),
         })
     }
 
-    /// Reconciles until `shutdown`; what is under way then is finished. The followers of the
-    /// watches call the `*_seen` functions meanwhile.
+    /// Reconciles runs until `shutdown`. Reconciliations in progress then run to their end. The watches call the
+    /// `on_*_event` functions concurrently.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         if !self.stores.wait_until_ready().await {
             // The watches have ended, so the program is ending.
             return;
         }
         if self.role == Role::Operator {
-            self.listen();
-            self.look_around().await;
+            self.read_signal_status();
+            self.refresh().await;
         } else {
-            self.look_at_facts().await;
+            self.refresh_facts().await;
         }
-        self.wake_all();
+        self.enqueue_all();
         for pod in self.stores.pods.state() {
-            self.pods.wake(ObjectRef::from_obj(&*pod));
+            self.pod_queue.add(ObjectRef::from_obj(&*pod));
         }
-        let beside = async {
+        let background = async {
             match self.role {
                 Role::Operator => {
                     tokio::join!(
-                        self.keep_surroundings(),
-                        self.follow_signals(),
-                        self.tell_malformed(),
+                        self.refresh_periodically(),
+                        self.watch_signal_status(),
+                        self.report_malformed_runs(),
                     );
                 }
-                Role::Observer => self.keep_facts().await,
+                Role::Observer => self.refresh_facts_periodically().await,
             }
         };
         let work = async {
@@ -205,12 +206,12 @@ impl Controller {
             )
         };
         tokio::select! {
-            () = beside => {}
+            () = background => {}
             _ = work => {}
         }
     }
 
-    /// The run's settings inside its policy's ceilings.
+    /// Effective settings of a run, within the ceilings of its policy.
     #[must_use]
     pub fn effective(&self, run: &AgentRun) -> Effective {
         let policy = self.stores.policies.get(&ObjectRef::new(&run.spec.policy));
@@ -218,13 +219,13 @@ impl Controller {
         evaluate(&run.spec, policy, &self.facts()).effective
     }
 
-    /// Whether the cluster-wide deny stands, as this controller observes it.
+    /// Whether the cluster-wide deny policy is in place, as observed by this controller.
     #[must_use]
     pub fn cluster_deny(&self) -> ClusterDeny {
         self.cluster_deny.clone()
     }
 
-    /// Versions of objects that could not be read, since the start.
+    /// Number of malformed object versions, since the start of the process.
     #[must_use]
     pub fn malformed_count(&self) -> u64 {
         self.malformed.count()
@@ -235,36 +236,46 @@ impl Controller {
     }
 
     async fn reconcile_runs(self: Arc<Self>, shutdown: CancellationToken) {
-        let queue = Box::pin(self.runs.stream().take_until(shutdown.cancelled_owned()));
+        let queue = Box::pin(
+            self.run_queue
+                .stream()
+                .take_until(shutdown.cancelled_owned()),
+        );
         applier(
             |run: Arc<AgentRun>, controller: Arc<Self>| {
                 async move { controller.reconcile(run).await }.boxed()
             },
-            |run, error, controller| controller.run_failed(&run, error),
+            |run, error, controller| controller.error_policy(&run, error),
             Arc::clone(&self),
             (*self.stores.runs).clone(),
             queue,
             Config::default().concurrency(limits::RECONCILE_CONCURRENCY),
         )
-        // An object that is gone by now needs nothing, and errors went to `run_failed`.
+        // A deleted object needs nothing, and errors were handled by `error_policy`.
         .for_each(|_| std::future::ready(()))
         .await;
     }
 
     async fn reconcile_pods(self: Arc<Self>, shutdown: CancellationToken) {
-        let queue = Box::pin(self.pods.stream().take_until(shutdown.cancelled_owned()));
+        let queue = Box::pin(
+            self.pod_queue
+                .stream()
+                .take_until(shutdown.cancelled_owned()),
+        );
         applier(
             |pod: Arc<Pod>, controller: Arc<Self>| {
                 async move { controller.reconcile_pod(&pod).await }.boxed()
             },
             |pod, error: &ApiError, controller: Arc<Self>| {
-                let wait = controller.pod_attempts.failed(&ObjectRef::from_obj(&*pod));
+                let wait = controller
+                    .pod_backoff
+                    .record_failure(&ObjectRef::from_obj(&*pod));
                 let error = chain(error);
                 tracing::debug!(
                     pod = pod.name_any(),
                     error,
                     ?wait,
-                    "Owners are not known yet."
+                    "Failed to read the owners of a pod; retrying."
                 );
                 Action::requeue(wait)
             },
@@ -277,62 +288,76 @@ impl Controller {
         .await;
     }
 
-    fn run_failed(&self, run: &AgentRun, error: &ReconcileError) -> Action {
+    fn error_policy(&self, run: &AgentRun, error: &ReconcileError) -> Action {
         let (namespace, name) = (run.namespace(), run.name_any());
         match error {
-            // Cut off: whoever leads goes on with it, this process included.
+            // Interrupted by the loss of leadership. The leader, which may be this process again, continues.
             ReconcileError::Status(ApiError::NotLeader)
             | ReconcileError::Guardrail(ApiError::NotLeader) => {
                 return Action::requeue(STALE_RECHECK);
             }
-            // The change that made this look stale is on its way, and wakes the run.
+            // The watch delivers the conflicting change, which queues the run.
             ReconcileError::Status(ApiError::Conflict(_)) => {
-                tracing::debug!(namespace, name, "A run changed meanwhile.");
+                tracing::debug!(
+                    namespace,
+                    name,
+                    "An AgentRun changed during its reconciliation; retrying."
+                );
                 return Action::requeue(STALE_RECHECK);
             }
             ReconcileError::Guardrail(failed) if failed.is_namespace_terminating() => {
-                tracing::debug!(namespace, name, "The namespace of a run is going away.");
+                tracing::debug!(
+                    namespace,
+                    name,
+                    "The namespace of an AgentRun is being deleted."
+                );
                 return Action::requeue(OWNER_RECHECK);
             }
             _ => {}
         }
-        let wait = self.attempts.failed(&ObjectRef::from_obj(run));
+        let wait = self.backoff.record_failure(&ObjectRef::from_obj(run));
         let error = chain(error);
-        tracing::warn!(namespace, name, error, ?wait, "A run is tried again later.");
+        tracing::warn!(
+            namespace,
+            name,
+            error,
+            ?wait,
+            "Failed to reconcile an AgentRun; retrying."
+        );
         Action::requeue(wait)
     }
 
     async fn reconcile(&self, run: Arc<AgentRun>) -> Result<Action, ReconcileError> {
         if run.metadata.deletion_timestamp.is_some() {
-            // The garbage collector takes the guardrails away with their owner.
+            // The garbage collector deletes the guardrails with their owner.
             return Ok(Action::await_change());
         }
         let observed = self.dereference(run).await.map_err(ReconcileError::Owner)?;
         let Some(observed) = observed else {
             return Ok(Action::await_change());
         };
-        self.wake_unresolved(&observed);
+        self.enqueue_unresolved(&observed);
         let validated = validate::validate(&observed);
-        self.enroll(&observed.run, &validated.enrolled);
+        self.update_membership(&observed.run, &validated.enrolled);
         if self.role == Role::Observer {
-            self.learn_siblings(&observed.run, &validated);
+            self.update_siblings(&observed.run, &validated);
         }
-        // Who leads no run still knows whose pod is whose.
+        // A process that does not lead still records which pods belong to which run.
         if self.role == Role::Observer || !self.writer.may_act() {
-            self.attempts.clear(&ObjectRef::from_obj(&*observed.run));
+            self.backoff.clear(&ObjectRef::from_obj(&*observed.run));
             return Ok(Action::await_change());
         }
         let mut applied = self.apply(&observed, &validated).await;
         let error = applied.error.take();
         let mut next = status::status(&observed, &validated, &applied, Timestamp::now());
-        let wait = self.put_addresses(&observed, &validated, &mut next);
+        let wait = self.publish_addresses(&observed, &validated, &mut next);
         if observed.run.status.as_ref() != Some(&next) {
             let written = self
                 .writer
                 .status(&FieldManager::controller(), &*observed.run, &next)
                 .await;
             match written {
-                // The run is gone, and its status with it.
+                // The run was deleted.
                 Ok(_) | Err(ApiError::NotFound(_)) => {}
                 Err(error) => return Err(ReconcileError::Status(error)),
             }
@@ -340,20 +365,20 @@ impl Controller {
         if let Some(error) = error {
             return Err(ReconcileError::Guardrail(error));
         }
-        self.attempts.clear(&ObjectRef::from_obj(&*observed.run));
+        self.backoff.clear(&ObjectRef::from_obj(&*observed.run));
         let recheck = (!observed.owner_exists).then_some(OWNER_RECHECK);
         let next = wait.into_iter().chain(recheck).min();
         Ok(next.map_or_else(Action::await_change, Action::requeue))
     }
 
-    /// Follows the owners of a pod and wakes the runs that claim it, or had it.
+    /// Resolves the owners of a pod and queues the runs that claim it, or that it belonged to.
     async fn reconcile_pod(&self, pod: &Pod) -> Result<Action, ApiError> {
         let namespace = pod.namespace().unwrap_or_default();
         let runs = self.stores.runs.within(&namespace);
         let uid = pod.uid().unwrap_or_default();
         if let Some(before) = self.membership.run_of(&uid) {
-            self.runs
-                .wake(ObjectRef::new(&before.name).within(&before.namespace));
+            self.run_queue
+                .add(ObjectRef::new(&before.name).within(&before.namespace));
         }
         if runs.is_empty() {
             return Ok(Action::await_change());
@@ -364,7 +389,7 @@ impl Controller {
             .owners
             .resolve(client, &self.stores, pod, is_deep)
             .await?;
-        self.pod_attempts.clear(&ObjectRef::from_obj(pod));
+        self.pod_backoff.clear(&ObjectRef::from_obj(pod));
         for run in runs {
             let claim = Claim {
                 name: run.metadata.name.as_deref().unwrap_or_default(),
@@ -372,14 +397,14 @@ impl Controller {
                 target: &run.spec.target,
             };
             if covers(&claim, pod.labels(), &chain.links) {
-                self.runs.wake(ObjectRef::from_obj(&*run));
+                self.run_queue.add(ObjectRef::from_obj(&*run));
             }
         }
         Ok(Action::await_change())
     }
 
-    /// Has the owners of pods followed that this run may cover and nobody looked at.
-    fn wake_unresolved(&self, observed: &Observed) {
+    /// Queues pods that this run may cover and that have unresolved owners.
+    fn enqueue_unresolved(&self, observed: &Observed) {
         let target = &observed.run.spec.target;
         if target.selector.is_some() {
             return;
@@ -388,13 +413,13 @@ impl Controller {
         for seen in &observed.pods {
             let chain = self.owners.chain_of(&seen.pod.uid().unwrap_or_default());
             if chain.is_none_or(|chain| is_deep && !chain.is_deep) {
-                self.pods.wake(ObjectRef::from_obj(&*seen.pod));
+                self.pod_queue.add(ObjectRef::from_obj(&*seen.pod));
             }
         }
     }
 }
 
-/// Whether the run names an owner that the stores do not hold.
+/// Whether the run references an owner of a kind that is not in the stores.
 fn needs_deep_chains(run: &AgentRun) -> bool {
     let reference = run.spec.target.reference.as_ref();
     reference.is_some_and(|owner| owner.kind != "Job" || !owner.api_version.starts_with("batch/"))

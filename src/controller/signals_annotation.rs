@@ -1,34 +1,35 @@
-//! The annotation in which a node agent reports what its sources do. Pure.
+//! The annotation with the verdict on a node agent's sources: serialization and parsing. Pure.
 
 use crate::limits;
 use crate::signals::health::{Lacking, SignalsVerdict, WhyUnusable};
 
-/// Names of silent nodes in one condition; the rest is a number.
+/// Maximum number of names in a condition; the rest is a count.
 const NODES_NAMED_MAX: usize = 5;
 
-/// A verdict as the annotation holds it.
+/// Serializes a verdict.
 pub(super) fn write(verdict: &SignalsVerdict) -> String {
     match verdict {
         SignalsVerdict::Fresh => "Fresh".to_owned(),
         SignalsVerdict::NoSource => "NoSource".to_owned(),
         SignalsVerdict::Stale(names) => format!("FlowsStale: {}", names.join(", ")),
         SignalsVerdict::NodesUnseen { nodes, .. } => {
-            format!("NodesUnseen: {}", some_of(nodes.clone()).join(", "))
+            format!("NodesUnseen: {}", shorten_list(nodes.clone()).join(", "))
         }
         SignalsVerdict::AnswersNotShown { lacking, .. } => {
-            format!("AnswersNotShown: {}", said_of(lacking).join(", "))
+            format!("AnswersNotShown: {}", describe_lacking(lacking).join(", "))
         }
         SignalsVerdict::MetricsStale(names) => format!("MetricsStale: {}", names.join(", ")),
         SignalsVerdict::Lossy(names) => format!("EventsLost: {}", names.join(", ")),
         SignalsVerdict::Unusable { why, details } => {
-            let details = some_of(details.clone()).join("; ");
+            let details = shorten_list(details.clone()).join("; ");
             format!("{}: {details}", why.name())
         }
-        // A controller of an earlier version reads the first word.
+        // A controller of an earlier version reads only the first word.
         SignalsVerdict::PartlyUnreadable(names) => format!("Fresh: {}", names.join(", ")),
     }
 }
 
+/// Parses a verdict. `None` for an unknown text.
 pub(super) fn read(text: &str) -> Option<SignalsVerdict> {
     let (word, names) = text.split_once(": ").unwrap_or((text, ""));
     let details = crate::model::clip(names, limits::AGENT_SAYS_BYTES_MAX);
@@ -59,12 +60,13 @@ pub(super) fn read(text: &str) -> Option<SignalsVerdict> {
     }
 }
 
-/// What logs do not show, in words.
-pub(super) fn said_of(lacking: &[Lacking]) -> Vec<String> {
-    some_of(lacking.iter().map(|lacking| lacking.what.clone()).collect())
+/// Texts about the evidence that logs lack.
+pub(super) fn describe_lacking(lacking: &[Lacking]) -> Vec<String> {
+    shorten_list(lacking.iter().map(|lacking| lacking.what.clone()).collect())
 }
 
-pub(super) fn some_of(mut names: Vec<String>) -> Vec<String> {
+/// The first names, and the number of the others.
+pub(super) fn shorten_list(mut names: Vec<String>) -> Vec<String> {
     let more = names.len().saturating_sub(NODES_NAMED_MAX);
     names.truncate(NODES_NAMED_MAX);
     if more > 0 {
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_agent_writes_is_what_the_controller_reads() {
+    fn the_controller_parses_what_an_agent_serializes() {
         for verdict in [
             SignalsVerdict::Fresh,
             SignalsVerdict::NoSource,

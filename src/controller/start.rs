@@ -1,7 +1,7 @@
-//! The Job of a `template`: when it is made and when it starts. Pure; `apply` carries it out.
+//! The Job of a `template`: when it is created and when it starts. Pure; `apply` executes the step.
 //!
-//! The Job starts once, when the guardrails are seen to stand. Whoever suspends it later, a
-//! quarantine or a human, is not overruled.
+//! The Job starts once, after all guardrails were observed to be in place. A later suspension, by a quarantine or by a
+//! human, is never reverted.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use crate::api::{
     labels,
 };
 
-/// What to do about the Job.
+/// What to do with the Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartStep {
-    /// Nothing: it has started, or is not to start again.
+    /// Nothing: it has started, or must not start again.
     Leave,
-    /// Make it, suspended.
+    /// Create it, suspended.
     Create,
-    /// Let it run.
+    /// Start it.
     Start,
-    /// Keep it suspended, because of this.
+    /// Keep it suspended, for this reason.
     Wait(String),
 }
 
@@ -35,7 +35,7 @@ pub enum Ended {
     Failed,
 }
 
-/// What to do about the Job of this run. `missing_guardrail` names a guardrail that does not stand.
+/// What to do with the Job of this run. `missing_guardrail` is the reason why the guardrails are incomplete.
 #[must_use]
 pub fn next_step(
     run: &AgentRun,
@@ -44,11 +44,11 @@ pub fn next_step(
     incidents: &[Arc<Incident>],
     missing_guardrail: Option<String>,
 ) -> StartStep {
-    let held_by = incidents.iter().find(|incident| holds(incident, job_name));
+    let holding_incident = incidents.iter().find(|incident| holds(incident, job_name));
     let Some(job) = job else {
-        // A run that has ended is not run again because its Job was cleaned up, nor is one that was
-        // contained or ended by a human brought back.
-        return if has_completed(run) || held_by.is_some() {
+        // The Job of a run that has ended, was contained, or was ended by a human is not created again after its
+        // deletion.
+        return if has_completed(run) || holding_incident.is_some() {
             StartStep::Leave
         } else {
             StartStep::Create
@@ -59,13 +59,13 @@ pub fn next_step(
     if !is_suspended || was_started || ended(job).is_some() {
         return StartStep::Leave;
     }
-    if let Some(incident) = held_by {
+    if let Some(incident) = holding_incident {
         return StartStep::Wait(format!("Incident {} holds it", incident.name_any()));
     }
     missing_guardrail.map_or(StartStep::Start, StartStep::Wait)
 }
 
-/// How the Job ended, if it did.
+/// How the Job ended. `None` while it has not.
 #[must_use]
 pub fn ended(job: &Job) -> Option<Ended> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
@@ -83,7 +83,7 @@ pub fn ended(job: &Job) -> Option<Ended> {
     }
 }
 
-/// Whether this run was seen to end before.
+/// Whether the stored status shows that this run has ended.
 #[must_use]
 pub fn has_completed(run: &AgentRun) -> bool {
     let conditions = run.status.as_ref().map_or(&[][..], |s| &s.conditions);
@@ -91,8 +91,8 @@ pub fn has_completed(run: &AgentRun) -> bool {
         .is_some_and(|ready| ready.reason == Reason::Completed.name())
 }
 
-/// Whether the Incident suspended or ended the Job, or is about to: it must be restored, or an
-/// action on it is in the record and no human released it, or a human ended it.
+/// Whether the Incident suspended or ended the Job, or is about to: it has a restore entry for the Job, or a recorded
+/// action on it without a release by a human, or a human ended it.
 fn holds(incident: &Incident, job_name: &str) -> bool {
     let is_job = |target: &ObjectTarget| target.kind == "Job" && target.name == job_name;
     let status = incident.status.as_ref();

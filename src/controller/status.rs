@@ -1,19 +1,20 @@
-//! Fourth step: what the run's status says, from everything that was observed and done. Pure; the
-//! controller stores it only where it differs from what is stored.
+//! Fourth step: computes the run's status from what was observed and applied. Pure; the controller writes it only if it
+//! differs from the stored status.
 //!
-//! A condition is True only for what was seen, never for what was ordered.
+//! A condition is True only for what was observed, never for what was requested.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::apply::{Applied, State};
-use super::condition::{Said, say};
-use super::containment::{quarantined, survives, suspicious};
+use super::apply::{Applied, ApplyState};
+use super::condition::{ConditionUpdate, update};
+use super::containment::{has_surviving_traffic, quarantined, suspicious};
 use super::dereference::Observed;
+use super::signals_annotation::{describe_lacking, shorten_list};
 use super::start::{Ended, ended, has_completed};
-use super::validate::{Stamp, Validated, is_quarantined, is_selected};
+use super::validate::{RunLabel, Validated, is_quarantined, is_selected};
 use crate::api::{
     AgentRunCondition, AgentRunStatus, Incident, PodsSummary, Reason, condition_of, set_condition,
 };
@@ -22,7 +23,7 @@ use crate::guardrails::quota::{self, QuotaPod};
 use crate::limits;
 use crate::signals::health::{Certainty, SignalsVerdict, WhyUnusable};
 
-/// The status of the run. Conditions that say the same as before keep their time.
+/// Status of the run. Unchanged conditions keep their transition time.
 #[must_use]
 pub fn status(
     observed: &Observed,
@@ -32,15 +33,15 @@ pub fn status(
 ) -> AgentRunStatus {
     let mut next = observed.run.status.clone().unwrap_or_default();
     let open: Vec<&Arc<Incident>> = observed.incidents.iter().filter(|i| i.is_open()).collect();
-    let said = all_conditions(observed, validated, applied, &open, now);
+    let updates = all_conditions(observed, validated, applied, &open, now);
     let generation = observed.run.metadata.generation;
-    for (condition, said) in said {
+    for (condition, update) in updates {
         set_condition(
             &mut next.conditions,
             condition.name(),
-            said.status,
-            said.reason,
-            &said.message,
+            update.status,
+            update.reason,
+            &update.message,
             generation,
             now,
         );
@@ -61,21 +62,21 @@ fn all_conditions(
     applied: &Applied,
     open: &[&Arc<Incident>],
     now: Timestamp,
-) -> Vec<(AgentRunCondition, Said)> {
+) -> Vec<(AgentRunCondition, ConditionUpdate)> {
     let accepted = accepted(observed, validated);
     let resolved = target_resolved(observed, validated, applied);
     let network = network_guarded(validated, applied, open);
     let quota = quota_bound(observed, validated, applied);
     let quarantined = quarantined(validated, applied, open);
-    let rests_on = [
+    let prerequisites = [
         (AgentRunCondition::Accepted, &accepted),
         (AgentRunCondition::TargetResolved, &resolved),
         (AgentRunCondition::NetworkGuarded, &network),
         (AgentRunCondition::QuotaBound, &quota),
     ];
-    let ready = ready(observed, applied, &rests_on, &quarantined);
+    let ready = ready(observed, applied, &prerequisites, &quarantined);
     let stalled = stalled(applied);
-    let reconciling = reconciling(applied, &rests_on, &stalled);
+    let reconciling = reconciling(applied, &prerequisites, &stalled);
     vec![
         (
             AgentRunCondition::SignalsFresh,
@@ -93,7 +94,7 @@ fn all_conditions(
     ]
 }
 
-fn accepted(observed: &Observed, validated: &Validated) -> Said {
+fn accepted(observed: &Observed, validated: &Validated) -> ConditionUpdate {
     let problems = validated.problems();
     let Some(first) = problems.first() else {
         let policy = &observed.run.spec.policy;
@@ -103,10 +104,10 @@ fn accepted(observed: &Observed, validated: &Validated) -> Said {
             "the run is inside the built-in defaults; there is no GuardrailPolicy default"
                 .to_owned()
         };
-        return say(Some(true), Reason::Valid, message);
+        return update(Some(true), Reason::Valid, message);
     };
-    // The gravest reason leads; the message has all of them.
-    let gravest = [
+    // The most severe reason comes first; the message contains all problems.
+    let most_severe = [
         Reason::PolicyNotFound,
         Reason::Invalid,
         Reason::ExceedsPolicy,
@@ -115,10 +116,14 @@ fn accepted(observed: &Observed, validated: &Validated) -> Said {
     .find(|reason| problems.iter().any(|problem| problem.reason == *reason))
     .unwrap_or(first.reason);
     let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
-    say(Some(false), gravest, messages.join("; "))
+    update(Some(false), most_severe, messages.join("; "))
 }
 
-fn target_resolved(observed: &Observed, validated: &Validated, applied: &Applied) -> Said {
+fn target_resolved(
+    observed: &Observed,
+    validated: &Validated,
+    applied: &Applied,
+) -> ConditionUpdate {
     if let Some(overlap) = validated.overlaps.first() {
         let more = validated.overlaps.len() - 1;
         let message = if more == 0 {
@@ -126,25 +131,25 @@ fn target_resolved(observed: &Observed, validated: &Validated, applied: &Applied
         } else {
             format!("{overlap}; {more} more pods are contested")
         };
-        return say(Some(false), Reason::Overlap, message);
+        return update(Some(false), Reason::Overlap, message);
     }
     let target = &observed.run.spec.target;
     let pods = validated.members.len();
     if target.template.is_some() {
         let name = observed.owner.object_name();
         return match (&applied.job, &applied.waits_for) {
-            (State::Conflict(whom), _) => {
-                let message = format!("Job {name} belongs to {whom}; rename the AgentRun");
-                say(Some(false), Reason::NameConflict, message)
+            (ApplyState::Conflict(holder), _) => {
+                let message = format!("Job {name} belongs to {holder}; rename the AgentRun");
+                update(Some(false), Reason::NameConflict, message)
             }
-            (State::Refused(said) | State::Unproven(said), _) => {
-                say(None, Reason::TargetNotFound, said.clone())
+            (ApplyState::Refused(message) | ApplyState::Unconfirmed(message), _) => {
+                update(None, Reason::TargetNotFound, message.clone())
             }
             (_, Some(why)) => {
                 let message = format!("Job {name} is kept suspended: {why}");
-                say(Some(true), Reason::Resolved, message)
+                update(Some(true), Reason::Resolved, message)
             }
-            _ => say(
+            _ => update(
                 Some(true),
                 Reason::Resolved,
                 format!("Job {name} has {pods} pods"),
@@ -154,24 +159,24 @@ fn target_resolved(observed: &Observed, validated: &Validated, applied: &Applied
     if let Some(owner) = &target.reference {
         let name = format!("{} {}", owner.kind, owner.name);
         return if pods > 0 || observed.owner_exists {
-            say(
+            update(
                 Some(true),
                 Reason::Resolved,
                 format!("{name} has {pods} pods"),
             )
         } else {
             let message = format!("{name} does not exist in this namespace, or may not be read");
-            say(Some(false), Reason::TargetNotFound, message)
+            update(Some(false), Reason::TargetNotFound, message)
         };
     }
     if pods > 0 {
-        say(
+        update(
             Some(true),
             Reason::Resolved,
             format!("the selector selects {pods} pods"),
         )
     } else {
-        say(
+        update(
             Some(false),
             Reason::TargetNotFound,
             "the selector selects no pod yet",
@@ -179,65 +184,70 @@ fn target_resolved(observed: &Observed, validated: &Validated, applied: &Applied
     }
 }
 
-fn network_guarded(validated: &Validated, applied: &Applied, open: &[&Arc<Incident>]) -> Said {
+fn network_guarded(
+    validated: &Validated,
+    applied: &Applied,
+    open: &[&Arc<Incident>],
+) -> ConditionUpdate {
     for (name, state) in [
         ("the guard", &applied.network),
         ("the standing deny", &applied.standing_deny),
     ] {
         match state {
-            State::Conflict(whom) => {
-                let message =
-                    format!("{name} cannot be made: a NetworkPolicy of its name belongs to {whom}");
-                return say(Some(false), Reason::NameConflict, message);
+            ApplyState::Conflict(holder) => {
+                let message = format!(
+                    "{name} cannot be created: a NetworkPolicy of its name belongs to {holder}"
+                );
+                return update(Some(false), Reason::NameConflict, message);
             }
-            State::Refused(why) | State::Unproven(why) => {
+            ApplyState::Refused(why) | ApplyState::Unconfirmed(why) => {
                 let message = format!("{name} is not known to be stored: {why}");
-                return say(None, Reason::Unverified, message);
+                return update(None, Reason::Unverified, message);
             }
-            State::Stands | State::Unwanted => {}
+            ApplyState::UpToDate | ApplyState::NotDesired => {}
         }
     }
     let members = &validated.members;
     if let Some(member) = members.iter().find(|member| is_on_host(&member.pod)) {
         let message = format!(
-            "pod {} uses the host's network, which no policy holds",
+            "pod {} uses the host's network, to which no policy applies",
             member.pod.name_any()
         );
-        return say(Some(false), Reason::HostNetwork, message);
+        return update(Some(false), Reason::HostNetwork, message);
     }
     if !validated.widened_by.is_empty() {
         let message = format!(
-            "NetworkPolicies add up, and these let more through: {}; take them away, list what the run needs in its network rules, or accept their names in the GuardrailPolicy",
+            "NetworkPolicies add up, and these allow more: {}; delete them, list what the run needs in its network rules, or accept their names in the GuardrailPolicy",
             validated.widened_by.join(", ")
         );
-        return say(Some(false), Reason::UnionWidened, message);
+        return update(Some(false), Reason::UnionWidened, message);
     }
-    if let Some(incident) = open.iter().find(|incident| survives(incident)) {
+    if let Some(incident) = open.iter().find(|incident| has_surviving_traffic(incident)) {
         let message = format!(
-            "Incident {} shows traffic that a deny should have stopped; the network backend does not enforce it, or not on connections that stood before",
+            "Incident {} shows traffic that a deny should have stopped; the network backend does not enforce it, or not for connections that existed before",
             incident.name_any()
         );
-        return say(Some(false), Reason::NoEnforcement, message);
+        return update(Some(false), Reason::NoEnforcement, message);
     }
     let unselected = members
         .iter()
-        .find(|member| !is_selected(&validated.wanted, &member.pod));
+        .find(|member| !is_selected(&validated.desired, &member.pod));
     if let Some(member) = unselected {
         let pod = member.pod.name_any();
-        let message = match &member.stamp {
-            Stamp::Other(run) => {
+        let message = match &member.run_label {
+            RunLabel::OtherRun(run) => {
                 format!("pod {pod} carries the label of the run {run}, which is left alone")
             }
-            Stamp::Missing | Stamp::Right => {
+            RunLabel::Missing | RunLabel::Correct => {
                 format!(
                     "pod {pod} does not carry the run label yet, so the guard does not select it"
                 )
             }
         };
-        return say(None, Reason::Unverified, message);
+        return update(None, Reason::Unverified, message);
     }
-    let others = said_of_others(&validated.accepted);
-    say(
+    let others = describe_others(&validated.accepted);
+    update(
         Some(true),
         Reason::PoliciesApplied,
         format!(
@@ -251,8 +261,8 @@ fn is_on_host(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true)
 }
 
-/// Whether other NetworkPolicies widen the run's.
-fn said_of_others(accepted: &[String]) -> String {
+/// Which other NetworkPolicies widen the run's.
+fn describe_others(accepted: &[String]) -> String {
     if accepted.is_empty() {
         "no other NetworkPolicy widens them".to_owned()
     } else {
@@ -261,21 +271,21 @@ fn said_of_others(accepted: &[String]) -> String {
     }
 }
 
-fn quota_bound(observed: &Observed, validated: &Validated, applied: &Applied) -> Said {
+fn quota_bound(observed: &Observed, validated: &Validated, applied: &Applied) -> ConditionUpdate {
     for (name, state) in [
         ("ResourceQuota", &applied.quota),
         ("LimitRange", &applied.limit_range),
     ] {
         match state {
-            State::Conflict(whom) => {
-                let message = format!("a {name} of our name belongs to {whom}");
-                return say(Some(false), Reason::NameConflict, message);
+            ApplyState::Conflict(holder) => {
+                let message = format!("a {name} of our name belongs to {holder}");
+                return update(Some(false), Reason::NameConflict, message);
             }
-            State::Refused(why) | State::Unproven(why) => {
+            ApplyState::Refused(why) | ApplyState::Unconfirmed(why) => {
                 let message = format!("the {name} is not known to be stored: {why}");
-                return say(None, Reason::QuotaNotCounted, message);
+                return update(None, Reason::QuotaNotCounted, message);
             }
-            State::Stands | State::Unwanted => {}
+            ApplyState::UpToDate | ApplyState::NotDesired => {}
         }
     }
     let mut pods: Vec<QuotaPod<'_>> = validated
@@ -289,7 +299,7 @@ fn quota_bound(observed: &Observed, validated: &Validated, applied: &Applied) ->
                 .and_then(|spec| spec.priority_class_name.as_deref()),
         })
         .collect();
-    // Before there are pods, the template tells that none will be counted.
+    // Before the first pod exists, the template already determines that none will be counted.
     if pods.is_empty() && validated.template_misses_quota {
         pods.push(QuotaPod {
             priority_class: None,
@@ -305,18 +315,18 @@ fn quota_bound(observed: &Observed, validated: &Validated, applied: &Applied) ->
         stored.map(AsRef::as_ref),
         &pods,
     );
-    say(bound.status, bound.reason, bound.message)
+    update(bound.status, bound.reason, bound.message)
 }
 
-fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> Said {
+fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> ConditionUpdate {
     let nodes = validated.members.iter().filter_map(|member| {
         let spec = member.pod.spec.as_ref()?;
         spec.node_name.as_deref()
     });
     let own = observed.signals.clone();
-    // An operator that starts again has heard nothing yet. What it said before holds for as long as a source may be
-    // silent, and that a log is of no use until a line of it is or it was judged again; else each start would take the
-    // condition of every run back and forth.
+    // After a restart no source has delivered anything yet. Until a source counts as silent, the stored condition
+    // stays; a log that was unusable stays so until one of its lines is used or it is evaluated again. Otherwise every
+    // restart would change the condition of every run twice.
     let before = match (observed.certainty, &own) {
         (Certainty::Known, _) | (_, SignalsVerdict::Unusable { .. }) => None,
         (Certainty::NothingHeard, _) => was_fresh(observed).or_else(|| was_unusable(observed)),
@@ -326,46 +336,50 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
         return before;
     }
     match &observed.agents.verdict(own, nodes, now) {
-        SignalsVerdict::Fresh => say(
+        SignalsVerdict::Fresh => update(
             Some(true),
             Reason::SourcesFresh,
-            "every source spoke lately",
+            "every source delivered data recently",
         ),
-        SignalsVerdict::NoSource => say(
+        SignalsVerdict::NoSource => update(
             Some(false),
             Reason::NoSource,
-            "no source is configured, so nothing that the pods do is seen",
+            "no source is configured, so the pods are not observed",
         ),
         SignalsVerdict::Stale(names) => {
             let message = format!("silent sources: {}", names.join(", "));
-            say(Some(false), Reason::FlowsStale, message)
+            update(Some(false), Reason::FlowsStale, message)
         }
         SignalsVerdict::NodesUnseen { nodes, .. } => {
-            let nodes = super::signals_annotation::some_of(nodes.clone());
-            let message = format!("nodes that the relay does not hear: {}", nodes.join(", "));
-            say(Some(false), Reason::NodesUnseen, message)
+            let nodes = shorten_list(nodes.clone());
+            let message = format!(
+                "nodes that Hubble Relay does not reach: {}",
+                nodes.join(", ")
+            );
+            update(Some(false), Reason::NodesUnseen, message)
         }
         SignalsVerdict::AnswersNotShown { lacking, .. } => {
-            let said = super::signals_annotation::said_of(lacking).join(", ");
-            let message = format!("{said}: silence and denials there lead to no quarantine");
-            say(Some(false), Reason::AnswersNotShown, message)
+            let lacking = describe_lacking(lacking).join(", ");
+            let message = format!("{lacking}: silence and denials there lead to no quarantine");
+            update(Some(false), Reason::AnswersNotShown, message)
         }
         SignalsVerdict::MetricsStale(names) => {
             let message = format!("silent metrics: {}", names.join(", "));
-            say(Some(false), Reason::MetricsStale, message)
+            update(Some(false), Reason::MetricsStale, message)
         }
         SignalsVerdict::Lossy(names) => {
             let message = format!("sources that lost events: {}", names.join(", "));
-            say(Some(false), Reason::EventsLost, message)
+            update(Some(false), Reason::EventsLost, message)
         }
         SignalsVerdict::Unusable { why, details } => {
-            say(Some(false), reason_of(*why), details.join("; "))
+            update(Some(false), reason_of(*why), details.join("; "))
         }
         SignalsVerdict::PartlyUnreadable(names) => {
             let names = names.join(", ");
-            let message =
-                format!("every source spoke lately; many lines of these cannot be read: {names}");
-            say(Some(true), Reason::SourcesFresh, message)
+            let message = format!(
+                "every source delivered data recently; many lines of these cannot be read: {names}"
+            );
+            update(Some(true), Reason::SourcesFresh, message)
         }
     }
 }
@@ -379,68 +393,68 @@ const fn reason_of(why: WhyUnusable) -> Reason {
     }
 }
 
-/// The stored SignalsFresh, where it is True.
-fn was_fresh(observed: &Observed) -> Option<Said> {
+/// The stored SignalsFresh, if it is True.
+fn was_fresh(observed: &Observed) -> Option<ConditionUpdate> {
     let status = observed.run.status.as_ref()?;
     let stored = condition_of(&status.conditions, AgentRunCondition::SignalsFresh.name())?;
     let is_fresh = stored.status == "True" && stored.reason == Reason::SourcesFresh.name();
-    is_fresh.then(|| say(Some(true), Reason::SourcesFresh, stored.message.clone()))
+    is_fresh.then(|| update(Some(true), Reason::SourcesFresh, stored.message.clone()))
 }
 
-/// The stored SignalsFresh, where it says that a log is of no use.
-fn was_unusable(observed: &Observed) -> Option<Said> {
+/// The stored SignalsFresh, if a log was unusable.
+fn was_unusable(observed: &Observed) -> Option<ConditionUpdate> {
     let status = observed.run.status.as_ref()?;
     let stored = condition_of(&status.conditions, AgentRunCondition::SignalsFresh.name())?;
     let mut whys = WhyUnusable::ALL.into_iter();
     let why = whys.find(|why| why.name() == stored.reason)?;
-    Some(say(Some(false), reason_of(why), stored.message.clone()))
+    Some(update(Some(false), reason_of(why), stored.message.clone()))
 }
 
 fn ready(
     observed: &Observed,
     applied: &Applied,
-    rests_on: &[(AgentRunCondition, &Said)],
-    quarantined: &Said,
-) -> Said {
+    prerequisites: &[(AgentRunCondition, &ConditionUpdate)],
+    quarantined: &ConditionUpdate,
+) -> ConditionUpdate {
     if quarantined.status == Some(true) {
-        return say(
+        return update(
             Some(false),
             Reason::PodsQuarantined,
             quarantined.message.clone(),
         );
     }
     if let Some(message) = completion(observed) {
-        return say(Some(true), Reason::Completed, message);
+        return update(Some(true), Reason::Completed, message);
     }
-    let missing = rests_on
+    let missing = prerequisites
         .iter()
-        .filter(|(_, said)| said.status != Some(true) && said.reason != Reason::NoQuotaRequested)
-        // What is known to be wrong says more than what is not known yet.
-        .min_by_key(|(_, said)| said.status.is_none());
-    if let Some((condition, said)) = missing {
+        .filter(|(_, value)| value.status != Some(true) && value.reason != Reason::NoQuotaRequested)
+        // A known problem is more useful than an unknown state.
+        .min_by_key(|(_, value)| value.status.is_none());
+    if let Some((condition, value)) = missing {
         let message = format!(
             "{} is {}: {}",
             condition.name(),
-            said.reason.name(),
-            said.message
+            value.reason.name(),
+            value.message
         );
-        return say(said.status, Reason::GuardrailsIncomplete, message);
+        return update(value.status, Reason::GuardrailsIncomplete, message);
     }
     if let Some(why) = &applied.waits_for {
-        return say(
+        return update(
             None,
             Reason::GuardrailsIncomplete,
             format!("the Job is suspended: {why}"),
         );
     }
-    say(
+    update(
         Some(true),
         Reason::GuardrailsInPlace,
-        "the guardrails stand and nothing is quarantined",
+        "the guardrails are in place and nothing is quarantined",
     )
 }
 
-/// How the run ended, in words; a run of pods that something else owns does not end by itself.
+/// How the run ended. `None` while it runs; a run of pods with another owner does not end by itself.
 fn completion(observed: &Observed) -> Option<&'static str> {
     let is_template = observed.run.spec.target.template.is_some();
     match observed.job.as_deref() {
@@ -454,44 +468,50 @@ fn completion(observed: &Observed) -> Option<&'static str> {
     }
 }
 
-fn stalled(applied: &Applied) -> Said {
+fn stalled(applied: &Applied) -> ConditionUpdate {
     for (name, state) in applied.states() {
         match state {
-            State::Refused(said) => {
-                let message = format!("the API server refuses the {name}: {said}");
-                return say(Some(true), Reason::ApiRefused, message);
+            ApplyState::Refused(error) => {
+                let message = format!("the API server refuses the {name}: {error}");
+                return update(Some(true), Reason::ApiRefused, message);
             }
-            State::Conflict(whom) => {
-                let message = format!("a {name} of our name belongs to {whom}");
-                return say(Some(true), Reason::NameConflict, message);
+            ApplyState::Conflict(holder) => {
+                let message = format!("a {name} of our name belongs to {holder}");
+                return update(Some(true), Reason::NameConflict, message);
             }
-            State::Stands | State::Unproven(_) | State::Unwanted => {}
+            ApplyState::UpToDate | ApplyState::Unconfirmed(_) | ApplyState::NotDesired => {}
         }
     }
-    say(Some(false), Reason::UpToDate, "Yellowjack can act")
+    update(Some(false), Reason::UpToDate, "Yellowjack can act")
 }
 
-fn reconciling(applied: &Applied, rests_on: &[(AgentRunCondition, &Said)], stalled: &Said) -> Said {
+fn reconciling(
+    applied: &Applied,
+    prerequisites: &[(AgentRunCondition, &ConditionUpdate)],
+    stalled: &ConditionUpdate,
+) -> ConditionUpdate {
     let is_under_way = applied
         .states()
         .iter()
-        .any(|(_, state)| matches!(state, State::Unproven(_)))
+        .any(|(_, state)| matches!(state, ApplyState::Unconfirmed(_)))
         || applied.waits_for.is_some();
-    let unknown = rests_on.iter().find(|(_, said)| said.status.is_none());
+    let unknown = prerequisites
+        .iter()
+        .find(|(_, value)| value.status.is_none());
     match unknown {
         _ if stalled.status == Some(true) => {
-            say(Some(false), Reason::UpToDate, "nothing can be done now")
+            update(Some(false), Reason::UpToDate, "nothing can be done now")
         }
-        Some((condition, said)) => {
-            let message = format!("{}: {}", condition.name(), said.message);
-            say(Some(true), Reason::InProgress, message)
+        Some((condition, value)) => {
+            let message = format!("{}: {}", condition.name(), value.message);
+            update(Some(true), Reason::InProgress, message)
         }
-        None if is_under_way => say(
+        None if is_under_way => update(
             Some(true),
             Reason::InProgress,
-            "the guardrails are being made",
+            "the guardrails are being created",
         ),
-        None => say(Some(false), Reason::UpToDate, "nothing is left to do"),
+        None => update(Some(false), Reason::UpToDate, "nothing is left to do"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! From what the watches saw to what must be looked at. Followers of the watches call it; it only
-//! reads stores and wakes, and never waits.
+//! From the events of the watches to the runs and pods that must be reconciled. Called by the watches; it only reads
+//! the stores and adds to the queues, and never waits.
 
 use std::sync::Arc;
 
@@ -16,24 +16,24 @@ use crate::guardrails::membership::{Claim, covers};
 use crate::pipeline::pod_facts::has_ended;
 
 impl Controller {
-    /// An AgentRun was seen.
-    pub fn run_seen(&self, seen: &WatchEvent<AgentRun>) {
-        match seen {
+    /// Handles an event of an AgentRun.
+    pub fn on_run_event(&self, event: &WatchEvent<AgentRun>) {
+        match event {
             WatchEvent::Changed { old, new } => {
                 self.malformed
-                    .mended(&new.namespace().unwrap_or_default(), &new.name_any());
-                self.wake_run(new);
-                // A target is immutable, so only a new run can come to contend for pods.
+                    .clear_run(&new.namespace().unwrap_or_default(), &new.name_any());
+                self.enqueue_run(new);
+                // A target is immutable, so only a new run can claim pods of another.
                 if old.is_none() {
-                    self.wake_pods_of(new);
+                    self.enqueue_pods_of(new);
                 }
             }
             WatchEvent::Gone(run) => {
-                self.attempts.clear(&ObjectRef::from_obj(&**run));
+                self.backoff.clear(&ObjectRef::from_obj(&**run));
                 self.malformed
-                    .mended(&run.namespace().unwrap_or_default(), &run.name_any());
-                self.wake_pods_of(run);
-                self.dismiss(run);
+                    .clear_run(&run.namespace().unwrap_or_default(), &run.name_any());
+                self.enqueue_pods_of(run);
+                self.remove_membership(run);
             }
             WatchEvent::Listed => self.listed(),
             WatchEvent::Malformed {
@@ -41,53 +41,54 @@ impl Controller {
                 name,
                 version,
                 error,
-            } => self.malformed.report(namespace, name, version, error),
+            } => self.malformed.record_run(namespace, name, version, error),
         }
     }
 
-    /// A GuardrailPolicy was seen.
-    pub fn policy_seen(&self, seen: &WatchEvent<GuardrailPolicy>) {
-        self.each("GuardrailPolicy", seen, |policy| {
+    /// Handles an event of a GuardrailPolicy.
+    pub fn on_policy_event(&self, event: &WatchEvent<GuardrailPolicy>) {
+        self.each("GuardrailPolicy", event, |policy| {
             let name = policy.name_any();
             for run in self.stores.runs.state_filter(|run| run.spec.policy == name) {
-                self.wake_run(&run);
+                self.enqueue_run(&run);
             }
         });
     }
 
-    /// An Incident was seen.
-    pub fn incident_seen(&self, seen: &WatchEvent<Incident>) {
-        self.each("Incident", seen, |incident| {
+    /// Handles an event of an Incident.
+    pub fn on_incident_event(&self, event: &WatchEvent<Incident>) {
+        self.each("Incident", event, |incident| {
             let namespace = incident.namespace().unwrap_or_default();
             if let Some(run) = &incident.spec.run {
-                self.runs.wake(ObjectRef::new(&run.name).within(&namespace));
+                self.run_queue
+                    .add(ObjectRef::new(&run.name).within(&namespace));
             }
         });
     }
 
-    /// A pod was seen.
-    pub fn pod_seen(&self, seen: &WatchEvent<Pod>) {
-        match seen {
+    /// Handles an event of a pod.
+    pub fn on_pod_event(&self, event: &WatchEvent<Pod>) {
+        match event {
             WatchEvent::Changed {
                 old: Some(old),
                 new,
-            } if same_for_us(old, new) && !self.needs_address(old, new) => {}
-            WatchEvent::Changed { new, .. } => self.pods.wake(ObjectRef::from_obj(&**new)),
+            } if is_unchanged_for_steps(old, new) && !self.needs_address(old, new) => {}
+            WatchEvent::Changed { new, .. } => self.pod_queue.add(ObjectRef::from_obj(&**new)),
             WatchEvent::Gone(pod) => {
                 let uid = pod.uid().unwrap_or_default();
                 self.owners.forget(&uid);
                 if let Some(run) = self.membership.run_of(&uid) {
-                    self.runs
-                        .wake(ObjectRef::new(&run.name).within(&run.namespace));
+                    self.run_queue
+                        .add(ObjectRef::new(&run.name).within(&run.namespace));
                 }
             }
             WatchEvent::Listed => self.listed(),
-            WatchEvent::Malformed { .. } => self.each("Pod", seen, |_| {}),
+            WatchEvent::Malformed { .. } => self.each("Pod", event, |_| {}),
         }
     }
 
-    /// Whether the address of a pod has changed, and somebody needs it: a node agent, to know whether all of a run's
-    /// pods have theirs, or the controller, which puts them into the status where there are agents.
+    /// Whether the addresses of a pod have changed and are needed: by a node agent, to determine whether all pods of a
+    /// run have an address, or by the controller, which publishes them if there are agents.
     fn needs_address(&self, old: &Pod, new: &Pod) -> bool {
         let addresses = |pod: &Pod| {
             pod.status
@@ -98,21 +99,21 @@ impl Controller {
         is_read && addresses(old) != addresses(new)
     }
 
-    /// A NetworkPolicy was seen. One of others may widen any run of its namespace.
-    pub fn network_policy_seen(&self, seen: &WatchEvent<NetworkPolicy>) {
-        self.each("NetworkPolicy", seen, |policy| {
+    /// Handles an event of a NetworkPolicy. A policy of another owner may affect any run of its namespace.
+    pub fn on_network_policy_event(&self, event: &WatchEvent<NetworkPolicy>) {
+        self.each("NetworkPolicy", event, |policy| {
             let namespace = policy.namespace().unwrap_or_default();
             match run_label(policy) {
-                Some(run) => self.runs.wake(ObjectRef::new(run).within(&namespace)),
-                None => self.wake_namespace(&namespace),
+                Some(run) => self.run_queue.add(ObjectRef::new(run).within(&namespace)),
+                None => self.enqueue_namespace(&namespace),
             }
         });
     }
 
-    /// A Job was seen.
-    pub fn job_seen(&self, seen: &WatchEvent<Job>) {
-        if let WatchEvent::Changed { old: None, new } = seen {
-            // Its pods may have been looked at before it was known who owns it.
+    /// Handles an event of a Job.
+    pub fn on_job_event(&self, event: &WatchEvent<Job>) {
+        if let WatchEvent::Changed { old: None, new } = event {
+            // Its pods may have been reconciled before the Job was known.
             let namespace = new.namespace().unwrap_or_default();
             for pod in self.stores.pods.within(&namespace) {
                 let owners = pod.owner_references();
@@ -120,14 +121,14 @@ impl Controller {
                     .iter()
                     .any(|o| Some(&o.uid) == new.metadata.uid.as_ref())
                 {
-                    self.pods.wake(ObjectRef::from_obj(&*pod));
+                    self.pod_queue.add(ObjectRef::from_obj(&*pod));
                 }
             }
         }
-        self.each("Job", seen, |job| {
+        self.each("Job", event, |job| {
             let namespace = job.namespace().unwrap_or_default();
             if let Some(run) = run_label(job) {
-                self.runs.wake(ObjectRef::new(run).within(&namespace));
+                self.run_queue.add(ObjectRef::new(run).within(&namespace));
             }
             let name = job.name_any();
             let names_it = |run: &AgentRun| {
@@ -135,57 +136,57 @@ impl Controller {
                 target.is_some_and(|target| target.kind == "Job" && target.name == name)
             };
             for run in self.stores.runs.within_where(&namespace, names_it) {
-                self.wake_run(&run);
+                self.enqueue_run(&run);
             }
         });
     }
 
-    /// A ResourceQuota of ours was seen.
-    pub fn quota_seen(&self, seen: &WatchEvent<ResourceQuota>) {
-        self.guardrail_seen("ResourceQuota", seen);
+    /// Handles an event of a ResourceQuota that Yellowjack created.
+    pub fn on_quota_event(&self, event: &WatchEvent<ResourceQuota>) {
+        self.on_guardrail_event("ResourceQuota", event);
     }
 
-    /// A LimitRange of ours was seen.
-    pub fn limit_range_seen(&self, seen: &WatchEvent<LimitRange>) {
-        self.guardrail_seen("LimitRange", seen);
+    /// Handles an event of a LimitRange that Yellowjack created.
+    pub fn on_limit_range_event(&self, event: &WatchEvent<LimitRange>) {
+        self.on_guardrail_event("LimitRange", event);
     }
 
-    /// Something changed that every run rests on.
-    pub fn wake_all(&self) {
+    /// Queues all runs, after a change that all of them depend on.
+    pub fn enqueue_all(&self) {
         for run in self.stores.runs.state() {
-            self.wake_run(&run);
+            self.enqueue_run(&run);
         }
     }
 
-    /// Everything was listed for the first time.
+    /// Queues everything after the first list of a watch.
     fn listed(&self) {
-        self.wake_all();
+        self.enqueue_all();
         for pod in self.stores.pods.state() {
-            self.pods.wake(ObjectRef::from_obj(&*pod));
+            self.pod_queue.add(ObjectRef::from_obj(&*pod));
         }
     }
 
-    fn guardrail_seen<K: Resource<DynamicType = ()>>(
+    fn on_guardrail_event<K: Resource<DynamicType = ()>>(
         &self,
         kind: &'static str,
-        seen: &WatchEvent<K>,
+        event: &WatchEvent<K>,
     ) {
-        self.each(kind, seen, |object| {
+        self.each(kind, event, |object| {
             let namespace = object.namespace().unwrap_or_default();
             if let Some(run) = run_label(object) {
-                self.runs.wake(ObjectRef::new(run).within(&namespace));
+                self.run_queue.add(ObjectRef::new(run).within(&namespace));
             }
         });
     }
 
-    /// Calls `on` for the object as it was and as it is.
+    /// Calls `on` for the old and the new version of the object.
     fn each<K: Resource<DynamicType = ()>>(
         &self,
         kind: &'static str,
-        seen: &WatchEvent<K>,
+        event: &WatchEvent<K>,
         on: impl Fn(&K),
     ) {
-        match seen {
+        match event {
             WatchEvent::Changed { old, new } => {
                 if let Some(old) = old {
                     on(old);
@@ -193,28 +194,28 @@ impl Controller {
                 on(new);
             }
             WatchEvent::Gone(object) => on(object),
-            WatchEvent::Listed => self.wake_all(),
+            WatchEvent::Listed => self.enqueue_all(),
             WatchEvent::Malformed {
                 namespace,
                 name,
                 version,
                 error,
-            } => self.malformed.note(kind, namespace, name, version, error),
+            } => self.malformed.record(kind, namespace, name, version, error),
         }
     }
 
-    fn wake_run(&self, run: &AgentRun) {
-        self.runs.wake(ObjectRef::from_obj(run));
+    fn enqueue_run(&self, run: &AgentRun) {
+        self.run_queue.add(ObjectRef::from_obj(run));
     }
 
-    fn wake_namespace(&self, namespace: &str) {
+    fn enqueue_namespace(&self, namespace: &str) {
         for run in self.stores.runs.within(namespace) {
-            self.wake_run(&run);
+            self.enqueue_run(&run);
         }
     }
 
-    /// The pods that this run claims; each then wakes every run that claims it.
-    fn wake_pods_of(&self, run: &AgentRun) {
+    /// Queues the pods that this run claims; reconciling a pod queues every run that claims it.
+    fn enqueue_pods_of(&self, run: &AgentRun) {
         let claim = Claim {
             name: run.metadata.name.as_deref().unwrap_or_default(),
             uid: run.metadata.uid.as_deref().unwrap_or_default(),
@@ -225,14 +226,14 @@ impl Controller {
             let chain = self.owners.chain_of(&pod.uid().unwrap_or_default());
             let owners = chain.unwrap_or_default().links;
             if covers(&claim, pod.labels(), &owners) {
-                self.pods.wake(ObjectRef::from_obj(&*pod));
+                self.pod_queue.add(ObjectRef::from_obj(&*pod));
             }
         }
     }
 }
 
-/// Whether nothing changed that any step looks at; a pod's status changes many times.
-fn same_for_us(old: &Arc<Pod>, new: &Arc<Pod>) -> bool {
+/// Whether a pod changed only in ways that no step reads. Most changes are of its status.
+fn is_unchanged_for_steps(old: &Arc<Pod>, new: &Arc<Pod>) -> bool {
     old.metadata.uid == new.metadata.uid
         && old.metadata.labels == new.metadata.labels
         && old.metadata.owner_references == new.metadata.owner_references

@@ -1,5 +1,5 @@
-//! Second step: from what was observed to what is in force, who is covered and which objects are
-//! wanted. Pure; the later steps cannot fail on its result.
+//! Second step: from what was observed to the effective settings, the pods of the run, and the desired objects. Pure;
+//! the later steps cannot fail on its result.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,82 +20,83 @@ use crate::guardrails::quota::{limit_range, resource_quota};
 use crate::guardrails::{Problem, job};
 use crate::pipeline::pod_facts::has_ended;
 
-/// What the later steps work from.
+/// Input of the later steps.
 #[derive(Clone, Debug)]
 pub struct Validated {
-    /// What is in force, and what is refused.
+    /// Effective settings, and refused ones.
     pub evaluation: Evaluation,
-    /// The pods that the run covers and that have not ended, by name.
+    /// Pods of the run that have not ended, by name.
     pub members: Vec<Member>,
-    /// UIDs of the pods that the run answers for. Those that have ended are among them: their log
-    /// lines may still come.
+    /// UIDs of the pods that are attributed to the run, including those that have ended, because their log lines may
+    /// still arrive.
     pub enrolled: Vec<String>,
-    /// The pods that another run claims too, in words; at most one of them is shown.
+    /// Messages about pods that another run also claims. At most one is shown.
     pub overlaps: Vec<String>,
-    /// The objects that should be there.
-    pub wanted: Wanted,
-    /// Policies that widen what the pods may do, of all pods together, without the accepted ones.
+    /// Desired objects.
+    pub desired: Desired,
+    /// NetworkPolicies that allow more than the run's, over all pods, without the accepted ones.
     pub widened_by: Vec<String>,
-    /// Policies that widen what pods outside a quarantine may do, and that the GuardrailPolicy accepts.
+    /// NetworkPolicies that allow more than the run's for pods outside a quarantine, and that the GuardrailPolicy
+    /// accepts.
     pub accepted: Vec<String>,
-    /// The quota counts a PriorityClass that the template's pods will not carry.
+    /// Whether the quota counts a PriorityClass that the pods of the template do not have.
     pub template_misses_quota: bool,
 }
 
-/// A pod that the run covers.
+/// A pod of the run.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The pod.
     pub pod: Arc<Pod>,
-    /// How the run label stands on it.
-    pub stamp: Stamp,
-    /// Whether the run is the only one that claims it.
+    /// State of the run label.
+    pub run_label: RunLabel,
+    /// Whether no other run claims it.
     pub is_sole: bool,
-    /// Whether the run answers for it, because it is the oldest that claims it.
+    /// Whether it is attributed to this run, because this is the oldest run that claims it.
     pub is_oldest: bool,
 }
 
-/// How the run label stands on a pod.
+/// State of the run label on a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stamp {
-    /// It names the run, or the target needs none.
-    Right,
+pub enum RunLabel {
+    /// It names the run, or the target needs no label.
+    Correct,
     /// It is missing.
     Missing,
-    /// It names another run, and is left alone.
-    Other(String),
+    /// It names another run, and is not changed.
+    OtherRun(String),
 }
 
-/// The objects that should be there.
+/// Desired objects.
 #[derive(Clone, Debug)]
-pub struct Wanted {
-    /// The guard.
+pub struct Desired {
+    /// The run's NetworkPolicy.
     pub network: NetworkPolicy,
-    /// The standing deny of the namespace.
+    /// The standing deny policy of the namespace.
     pub standing_deny: NetworkPolicy,
-    /// The quota.
+    /// The ResourceQuota.
     pub quota: Option<ResourceQuota>,
-    /// The defaults.
+    /// The LimitRange.
     pub limit_range: Option<LimitRange>,
     /// The Job of a `template`.
     pub job: Option<Value>,
 }
 
 impl Validated {
-    /// Whether the run is accepted as it is written.
+    /// Whether the run's settings are accepted without a problem.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.evaluation.problems.is_empty()
     }
 
-    /// What is refused.
+    /// Problems with the run's settings.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.evaluation.problems
     }
 }
 
-/// Works out what is in force and wanted.
+/// Computes effective settings, pods and desired objects.
 #[must_use]
 pub fn validate(observed: &Observed) -> Validated {
     let run = &observed.run;
@@ -103,7 +104,7 @@ pub fn validate(observed: &Observed) -> Validated {
     let policy = observed.policy.as_ref().map(|policy| &policy.spec);
     let evaluation = evaluate(&run.spec, policy, &observed.facts);
     let effective = &evaluation.effective;
-    let wanted = Wanted {
+    let desired = Desired {
         network: run_network_policy(owner, &run.spec.target, &effective.network, &observed.facts),
         standing_deny: standing_deny_network_policy(&owner.namespace),
         quota: effective.quota.as_ref().map(|q| resource_quota(owner, q)),
@@ -127,19 +128,19 @@ pub fn validate(observed: &Observed) -> Validated {
         members,
         enrolled,
         overlaps,
-        wanted,
+        desired,
         widened_by,
         accepted,
     }
 }
 
-/// Whether the guard selects the pod, or leaves it to the standing deny.
+/// Whether the run's NetworkPolicy or the standing deny policy selects the pod.
 #[must_use]
-pub fn is_selected(wanted: &Wanted, pod: &Pod) -> bool {
-    is_quarantined(pod) || selects(&wanted.network, pod.labels())
+pub fn is_selected(desired: &Desired, pod: &Pod) -> bool {
+    is_quarantined(pod) || selects(&desired.network, pod.labels())
 }
 
-/// Whether the pod carries the quarantine label.
+/// Whether the pod has the quarantine label.
 #[must_use]
 pub fn is_quarantined(pod: &Pod) -> bool {
     pod.labels().contains_key(labels::QUARANTINE)
@@ -170,8 +171,8 @@ fn coverages(observed: &Observed) -> Coverages {
             .iter()
             .filter(|run| covers(&claim(run), pod_labels, &seen.owners))
             .collect();
-        // A new run that claims a pod must not free it from being watched under the old one, so
-        // the oldest claimant answers for it; of the same second, the first by name.
+        // A new run that claims a pod must not end its observation under the old run, so the pod is attributed to the
+        // oldest claimant; of those from the same second, to the first by name.
         let oldest = claimants.iter().min_by_key(|run| age_key(run));
         let is_oldest = oldest.is_some_and(|run| claim(run).uid == own.uid);
         if is_oldest {
@@ -187,7 +188,7 @@ fn coverages(observed: &Observed) -> Coverages {
             found.overlaps.push(message);
         }
         found.members.push(Member {
-            stamp: stamp(observed, pod_labels),
+            run_label: run_label(observed, pod_labels),
             is_sole: among.len() < 2,
             is_oldest,
             pod: Arc::clone(&seen.pod),
@@ -213,14 +214,14 @@ fn age_key(run: &AgentRun) -> (Option<jiff::Timestamp>, Option<&str>) {
     (created.map(|time| time.0), run.metadata.name.as_deref())
 }
 
-fn stamp(observed: &Observed, pod_labels: &BTreeMap<String, String>) -> Stamp {
+fn run_label(observed: &Observed, pod_labels: &BTreeMap<String, String>) -> RunLabel {
     if observed.run.spec.target.selector.is_some() {
-        return Stamp::Right;
+        return RunLabel::Correct;
     }
     match pod_labels.get(labels::RUN) {
-        Some(name) if *name == observed.owner.name => Stamp::Right,
-        Some(name) => Stamp::Other(name.clone()),
-        None => Stamp::Missing,
+        Some(name) if *name == observed.owner.name => RunLabel::Correct,
+        Some(name) => RunLabel::OtherRun(name.clone()),
+        None => RunLabel::Missing,
     }
 }
 
@@ -233,8 +234,8 @@ fn template_misses_quota(observed: &Observed, quota: Option<&Quota>) -> bool {
     counted.is_some() && counted != carried.and_then(Value::as_str)
 }
 
-/// The audit over all pods; before there are pods, over the labels that a template gives them. Names
-/// of the policies that the GuardrailPolicy accepts, and of the others. In a quarantine none is accepted.
+/// Audits the NetworkPolicies over all pods, or, before the first pod exists, over the labels of the template. Returns
+/// the names of the policies that the GuardrailPolicy accepts, and of the others. In a quarantine none is accepted.
 fn widened_by(observed: &Observed, members: &[Member]) -> (Vec<String>, Vec<String>) {
     let policies = || observed.network_policies.iter().map(AsRef::as_ref);
     let guarded = Protection::Guarded(&observed.owner);
@@ -245,10 +246,10 @@ fn widened_by(observed: &Observed, members: &[Member]) -> (Vec<String>, Vec<Stri
     for member in members {
         let pod_labels = member.pod.labels();
         if is_quarantined(&member.pod) {
-            let stance = Protection::Quarantined {
+            let protection = Protection::Quarantined {
                 cluster_deny: observed.cluster_deny,
             };
-            names.extend(widening(pod_labels, policies(), stance));
+            names.extend(widening(pod_labels, policies(), protection));
         } else {
             guarded_by.extend(all_widening(pod_labels, policies(), guarded));
         }

@@ -83,10 +83,10 @@ pub(super) async fn lead(operator: Arc<Operator>) {
             () = gate.term_ended(term) => continue,
         }
         tracing::info!(term, "Acquired leadership; writes are enabled.");
-        operator.controller.wake_all();
-        operator.incidents.wake_all();
+        operator.controller.enqueue_all();
+        operator.incidents.enqueue_all();
         // Objects that are missing can be created from now on.
-        operator.controller.look_around().await;
+        operator.controller.refresh().await;
         gate.term_ended(term).await;
         tracing::info!(term, "Lost leadership; writes have stopped.");
     }
@@ -120,7 +120,7 @@ async fn take_over(operator: &Operator) {
         }
     }
     for _ in 0..DENY_READS_MAX {
-        if operator.controller.look_at_deny().await {
+        if operator.controller.refresh_cluster_deny().await {
             return;
         }
         tokio::time::sleep(RETRY_PAUSE).await;

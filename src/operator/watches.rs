@@ -43,7 +43,7 @@ pub(super) fn start(
         tasks,
     };
     watches.start(all(), prune_metadata, writers.runs, |operator, event| {
-        operator.controller.run_seen(event);
+        operator.controller.on_run_event(event);
         operator.wakeup.wake();
     });
     watches.start_on(
@@ -51,21 +51,21 @@ pub(super) fn start(
         all(),
         prune_metadata,
         writers.policies,
-        |operator, event| operator.controller.policy_seen(event),
+        |operator, event| operator.controller.on_policy_event(event),
     );
     watches.start(all(), prune_metadata, writers.incidents, on_incident);
     watches.start(living_pods(component), prune_pod, writers.pods, on_pod);
     // A pod that was created from a `template` names its Job, and only the Job names the run.
     let jobs = if is_controller { all() } else { managed() };
     watches.start(jobs, prune_job, writers.jobs, |operator, event| {
-        wake_incidents(operator, event);
-        operator.controller.job_seen(event);
+        enqueue_incidents(operator, event);
+        operator.controller.on_job_event(event);
     });
     watches.start(
         all(),
         prune_metadata,
         writers.contact_reports,
-        |operator, event| operator.reports.report_seen(event),
+        |operator, event| operator.reports.on_report_event(event),
     );
     if !is_controller {
         return;
@@ -75,21 +75,21 @@ pub(super) fn start(
         prune_metadata,
         writers.network_policies,
         |operator, event| {
-            wake_incidents(operator, event);
+            enqueue_incidents(operator, event);
             if matches!(event, WatchEvent::Listed) {
-                operator.incidents.wake_all();
+                operator.incidents.enqueue_all();
             }
-            operator.controller.network_policy_seen(event);
+            operator.controller.on_network_policy_event(event);
         },
     );
     watches.start(managed(), prune_quota, writers.quotas, |operator, event| {
-        operator.controller.quota_seen(event);
+        operator.controller.on_quota_event(event);
     });
     watches.start(
         managed(),
         prune_metadata,
         writers.limit_ranges,
-        |operator, event| operator.controller.limit_range_seen(event),
+        |operator, event| operator.controller.on_limit_range_event(event),
     );
     // No events: what matters is a Lease that is not renewed, and the controller checks all of them
     // periodically.
@@ -195,8 +195,8 @@ fn on_incident(operator: &Operator, event: &WatchEvent<Incident>) {
         operator.traffic.forget(&pod);
         operator.resets.push(pod);
     }
-    operator.incidents.incident_seen(event);
-    operator.controller.incident_seen(event);
+    operator.incidents.on_incident_event(event);
+    operator.controller.on_incident_event(event);
     operator.wakeup.wake();
 }
 
@@ -208,26 +208,26 @@ fn on_pod(operator: &Operator, event: &WatchEvent<Pod>) {
             if let Some(facts) = pod_facts(new) {
                 index().apply(facts, now);
             }
-            operator.incidents.pod_seen(new);
+            operator.incidents.on_pod_change(new);
         }
         WatchEvent::Gone(pod) => {
             let key = PodKey::from(pod.uid().unwrap_or_default().as_str());
             index().delete(&key, now);
-            operator.incidents.pod_seen(pod);
+            operator.incidents.on_pod_change(pod);
         }
         WatchEvent::Listed => {
             operator.reset_index();
-            operator.incidents.wake_all();
+            operator.incidents.enqueue_all();
         }
         WatchEvent::Malformed { .. } => {}
     }
-    operator.controller.pod_seen(event);
+    operator.controller.on_pod_event(event);
 }
 
 /// Wakes the Incidents of the namespace in which an object changed.
-fn wake_incidents<K: Resource<DynamicType = ()>>(operator: &Operator, event: &WatchEvent<K>) {
+fn enqueue_incidents<K: Resource<DynamicType = ()>>(operator: &Operator, event: &WatchEvent<K>) {
     if let WatchEvent::Changed { new: object, .. } | WatchEvent::Gone(object) = event {
         let namespace = object.namespace().unwrap_or_default();
-        operator.incidents.wake_namespace(&namespace);
+        operator.incidents.enqueue_namespace(&namespace);
     }
 }

@@ -108,7 +108,7 @@ impl Fixture {
 
     fn enroll_as(&mut self, pod_count: usize, profile: &str) {
         let uids: Vec<String> = (0..pod_count).map(|n| key(n).as_str().to_owned()).collect();
-        self.controller.enroll(&run(profile), &uids);
+        self.controller.update_membership(&run(profile), &uids);
     }
 
     fn read(&mut self, source: usize, lines: &[String]) {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{RespondError, Responder};
 use crate::api::{Incident, IncidentCondition, condition_is};
-use crate::cluster::{Attempts, Pod, Store, Wakeups, WatchEvent};
+use crate::cluster::{Pod, ReconcileQueue, RetryBackoff, Store, WatchEvent};
 use crate::limits;
 use crate::observability::chain;
 
@@ -28,12 +28,12 @@ const EXPIRY_EVERY: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 pub struct IncidentQueue {
     incidents: Store<Incident>,
-    wakeups: Wakeups<Incident>,
+    queue: ReconcileQueue<Incident>,
 }
 
 struct Loop {
     responder: Responder,
-    attempts: Attempts<ObjectRef<Incident>>,
+    backoff: RetryBackoff<ObjectRef<Incident>>,
 }
 
 impl IncidentQueue {
@@ -42,38 +42,38 @@ impl IncidentQueue {
     pub fn new(incidents: Store<Incident>) -> Self {
         Self {
             incidents,
-            wakeups: Wakeups::default(),
+            queue: ReconcileQueue::default(),
         }
     }
 
     /// Queues an Incident that the watch reported.
-    pub fn incident_seen(&self, seen: &WatchEvent<Incident>) {
-        match seen {
-            WatchEvent::Changed { new, .. } => self.wakeups.wake(ObjectRef::from_obj(&**new)),
-            WatchEvent::Listed => self.wake_all(),
+    pub fn on_incident_event(&self, event: &WatchEvent<Incident>) {
+        match event {
+            WatchEvent::Changed { new, .. } => self.queue.add(ObjectRef::from_obj(&**new)),
+            WatchEvent::Listed => self.enqueue_all(),
             WatchEvent::Gone(_) | WatchEvent::Malformed { .. } => {}
         }
     }
 
     /// Queues the Incidents of the pod's namespace: the pod's own Incident and those of its run may have to act.
-    pub fn pod_seen(&self, pod: &Pod) {
+    pub fn on_pod_change(&self, pod: &Pod) {
         let namespace = pod.namespace().unwrap_or_default();
-        self.wake_namespace(&namespace);
+        self.enqueue_namespace(&namespace);
     }
 
     /// Queues all open Incidents of a namespace, after a change that they depend on.
-    pub fn wake_namespace(&self, namespace: &str) {
-        self.wake(&self.incidents.within_where(namespace, is_open));
+    pub fn enqueue_namespace(&self, namespace: &str) {
+        self.enqueue(&self.incidents.within_where(namespace, is_open));
     }
 
     /// Queues all open Incidents, after a change that they depend on.
-    pub fn wake_all(&self) {
-        self.wake(&self.incidents.state_filter(is_open));
+    pub fn enqueue_all(&self) {
+        self.enqueue(&self.incidents.state_filter(is_open));
     }
 
-    fn wake(&self, incidents: &[Arc<Incident>]) {
+    fn enqueue(&self, incidents: &[Arc<Incident>]) {
         for incident in incidents {
-            self.wakeups.wake(ObjectRef::from_obj(&**incident));
+            self.queue.add(ObjectRef::from_obj(&**incident));
         }
     }
 
@@ -82,12 +82,12 @@ impl IncidentQueue {
         if !responder.stores().wait_until_ready().await {
             return;
         }
-        self.wake_all();
-        let queue = Box::pin(self.wakeups.stream().take_until(shutdown.cancelled_owned()));
-        let expired = self.wake_expired(responder.incident_ttl());
+        self.enqueue_all();
+        let queue = Box::pin(self.queue.stream().take_until(shutdown.cancelled_owned()));
+        let expired = self.enqueue_expired(responder.incident_ttl());
         let context = Arc::new(Loop {
             responder,
-            attempts: Attempts::default(),
+            backoff: RetryBackoff::default(),
         });
         let work = applier(
             |incident: Arc<Incident>, context: Arc<Loop>| {
@@ -108,7 +108,7 @@ impl IncidentQueue {
     }
 
     /// Queues closed Incidents after their time to live. Never returns.
-    async fn wake_expired(&self, ttl: Duration) {
+    async fn enqueue_expired(&self, ttl: Duration) {
         loop {
             tokio::time::sleep(EXPIRY_EVERY).await;
             let now = Timestamp::now();
@@ -118,7 +118,7 @@ impl IncidentQueue {
                 closed_at.is_some_and(|closed| now.duration_since(closed.0).unsigned_abs() >= ttl)
             };
             for incident in self.incidents.state_filter(is_expired) {
-                self.wakeups.wake(ObjectRef::from_obj(&*incident));
+                self.queue.add(ObjectRef::from_obj(&*incident));
             }
         }
     }
@@ -136,7 +136,7 @@ impl Loop {
             return Ok(Action::await_change());
         }
         let action = self.responder.reconcile(incident).await?;
-        self.attempts.clear(&ObjectRef::from_obj(incident));
+        self.backoff.clear(&ObjectRef::from_obj(incident));
         Ok(action)
     }
 
@@ -148,7 +148,7 @@ impl Loop {
         if error.is_not_leader() {
             return Action::requeue(NOT_LEADER_RECHECK);
         }
-        let wait = self.attempts.failed(&ObjectRef::from_obj(incident));
+        let wait = self.backoff.record_failure(&ObjectRef::from_obj(incident));
         let (name, error) = (incident.name_any(), chain(error));
         tracing::warn!(
             incident = name,

@@ -13,7 +13,7 @@ use yellowjack_e2e::{ScanLines, install_crds, wait_for};
 
 use crate::fixture::{FaultFixture, SCAN, in_cluster};
 
-const SAID: &str = "An object cannot be read; the others go on.";
+const SAID: &str = "Failed to parse an object; it is ignored until it changes.";
 
 #[test]
 fn a_malformed_run_is_told_so_and_stops_no_other() -> anyhow::Result<()> {

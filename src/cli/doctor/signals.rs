@@ -12,7 +12,7 @@ use super::clock::some;
 use super::context::Context;
 use crate::api::{AgentRun, AgentRunCondition, condition_of, labels};
 use crate::cli::read::list;
-use crate::controller::agents_say;
+use crate::controller::agent_verdicts;
 use crate::signals::health::SignalsVerdict;
 
 pub(super) async fn checks(context: &Context<'_>) -> Vec<Check> {
@@ -29,7 +29,7 @@ async fn agents(context: &Context<'_>) -> Check {
         Ok(leases) => leases.items,
         Err(error) => return Check::cannot("node-agents", wanted, &error),
     };
-    let agents = agents_say(&leases, context.now);
+    let agents = agent_verdicts(&leases, context.now);
     let api: Api<Node> = Api::all(client.clone());
     // Without the right to list nodes, only the agents are known.
     let nodes = list("nodes", &api, ListParams::default()).await.ok();

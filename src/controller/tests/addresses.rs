@@ -1,4 +1,4 @@
-//! Tests of what the status says of the addresses of a run's pods.
+//! Tests of the addresses of a run's pods in its status.
 
 use serde_json::json;
 
@@ -25,7 +25,7 @@ fn published(pods: impl IntoIterator<Item = Pod>) -> Option<PodAddresses> {
 }
 
 #[test]
-fn the_addresses_of_pods_on_several_nodes_are_in_the_list_without_those_that_are_no_pods_own() {
+fn the_list_has_the_own_addresses_of_pods_on_several_nodes() {
     let mut on_host = pod_on("h", "n2", &["192.0.2.1"]);
     on_host.spec.as_mut().unwrap().host_network = Some(true);
     let mut other = pod_on("o", "n2", &["10.0.9.9"]);
@@ -55,7 +55,7 @@ fn a_run_on_one_node_needs_no_list() {
 }
 
 #[test]
-fn the_list_is_bounded_and_says_how_many_pods_it_has() {
+fn the_list_is_bounded_and_contains_the_number_of_its_pods() {
     let pods = (0..limits::RUN_ADDRESSES_MAX + 5).map(|n| {
         let node = if n % 2 == 0 { "n1" } else { "n2" };
         pod_on(

@@ -1,5 +1,5 @@
-//! Tests of the pure steps: what is wanted, when a Job starts, and what the conditions say. The
-//! steps that write are tested against a real API server.
+//! Tests of the pure steps: desired objects, the start of a Job, and conditions. The steps that write are tested
+//! against a real API server.
 
 // Objects are written as `json!` literals at the call, which read better by value.
 #![allow(clippy::needless_pass_by_value)]
@@ -18,7 +18,7 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::apply::{Applied, State};
+use super::apply::{Applied, ApplyState};
 use super::dereference::{Observed, ObservedPod};
 use super::status::status;
 use super::validate::validate;
@@ -44,7 +44,7 @@ fn by_job(name: &str) -> Value {
     json!({ "ref": { "apiVersion": "batch/v1", "kind": "Job", "name": name } })
 }
 
-/// A run whose UID is `uid-NAME`; later names in the alphabet are younger.
+/// A run with the UID `uid-NAME`. Later names in the alphabet are younger.
 fn run(name: &str, target: Value) -> AgentRun {
     let age = u32::from(name.bytes().next().unwrap_or(b'a') - b'a');
     of(json!({
@@ -84,7 +84,7 @@ fn incident(name: &str, status: Value) -> Arc<Incident> {
 }
 
 /// Conditions of an Incident, from (type, status, reason).
-fn saying(conditions: &[(&str, &str, &str)]) -> Value {
+fn with_conditions(conditions: &[(&str, &str, &str)]) -> Value {
     let list: Vec<Value> = conditions
         .iter()
         .map(|(kind, status, reason)| {
@@ -97,7 +97,7 @@ fn saying(conditions: &[(&str, &str, &str)]) -> Value {
     json!({ "conditions": list })
 }
 
-/// What is known about a run that is alone in its namespace.
+/// Observed state of a run that is alone in its namespace.
 fn observed(run: AgentRun) -> Observed {
     let owner = RunOwner::of(&run).expect("an owner");
     let run = Arc::new(run);
@@ -145,11 +145,11 @@ fn job(annotations: Value, suspend: bool, status: Value) -> Job {
     }))
 }
 
-/// Everything is stored as it is wanted.
-fn standing() -> Applied {
+/// All objects are up to date.
+fn up_to_date() -> Applied {
     Applied {
-        standing_deny: State::Stands,
-        network: State::Stands,
+        standing_deny: ApplyState::UpToDate,
+        network: ApplyState::UpToDate,
         ..Applied::default()
     }
 }

@@ -1,10 +1,9 @@
-//! Tests of when a Job is made and when it starts: once, behind its guardrails, and never against a
-//! quarantine or a human.
+//! Tests of when a Job is created and started: once, after its guardrails, and never against a quarantine or a human.
 
 use serde_json::{Value, json};
 
 use super::super::start::{StartStep, next_step};
-use super::{by_template, incident, job, run, saying};
+use super::{by_template, incident, job, run, with_conditions};
 use crate::api::labels;
 
 const NAME: &str = "yellowjack-run-a";
@@ -21,7 +20,7 @@ fn suspension(result: &str) -> Value {
 }
 
 #[test]
-fn a_job_that_is_missing_is_made() {
+fn a_missing_job_is_created() {
     let step = next_step(&run("a", by_template()), None, NAME, &[], None);
     assert_eq!(step, StartStep::Create);
 }
@@ -29,7 +28,7 @@ fn a_job_that_is_missing_is_made() {
 #[test]
 fn a_job_waits_for_the_guardrail_that_is_missing_and_then_starts() {
     let run = run("a", by_template());
-    let why = "the NetworkPolicy does not stand".to_owned();
+    let why = "the NetworkPolicy is not in place".to_owned();
     let step = next_step(&run, Some(&fresh()), NAME, &[], Some(why.clone()));
     assert_eq!(step, StartStep::Wait(why));
     let step = next_step(&run, Some(&fresh()), NAME, &[], None);
@@ -68,14 +67,14 @@ fn a_job_that_an_incident_must_restore_or_acted_on_does_not_start() {
         );
         assert_eq!(step, StartStep::Wait(format!("Incident {name} holds it")));
         let step = next_step(&run("a", by_template()), None, NAME, &[held_by], None);
-        assert_eq!(step, StartStep::Leave, "nor is it made anew");
+        assert_eq!(step, StartStep::Leave, "it is not created again");
     }
 }
 
 #[test]
 fn a_released_incident_holds_nothing_and_an_ended_run_is_not_brought_back() {
     let with_word = |verdict: &str| {
-        let mut status = saying(&[("Closed", "True", "Released")]);
+        let mut status = with_conditions(&[("Closed", "True", "Released")]);
         status["actions"] = suspension("Succeeded");
         let mut incident = (*incident("inc-1", status)).clone();
         incident.spec.disposition = Some(super::of(
@@ -93,7 +92,11 @@ fn a_released_incident_holds_nothing_and_an_ended_run_is_not_brought_back() {
 #[test]
 fn a_run_that_has_completed_is_not_run_again_when_its_job_is_cleaned_up() {
     let mut completed = run("a", by_template());
-    completed.status = Some(super::of(saying(&[("Ready", "True", "Completed")])));
+    completed.status = Some(super::of(with_conditions(&[(
+        "Ready",
+        "True",
+        "Completed",
+    )])));
     assert_eq!(
         next_step(&completed, None, NAME, &[], None),
         StartStep::Leave

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::super::apply::State;
+use super::super::apply::ApplyState;
 use super::super::status::status;
 use super::super::validate::validate;
 use super::{
     by_job, by_label, by_template, check, foreign_policy, incident, job, observed, pod, run,
-    saying, standing, status_of, with_pods,
+    status_of, up_to_date, with_conditions, with_pods,
 };
 use crate::api::{AgentRunCondition, AgentRunStatus, labels};
 use crate::limits;
@@ -25,9 +25,9 @@ fn quarantined_pod() -> crate::cluster::Pod {
 }
 
 #[test]
-fn a_run_whose_guardrails_stand_is_ready_and_all_its_conditions_have_a_reason() {
+fn a_run_with_all_guardrails_is_ready_and_all_its_conditions_have_a_reason() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     check(&status, "Accepted", ("True", "Valid"), "built-in defaults");
     check(&status, "TargetResolved", ("True", "Resolved"), "1 pods");
     check(
@@ -53,40 +53,40 @@ fn a_run_whose_guardrails_stand_is_ready_and_all_its_conditions_have_a_reason() 
 #[test]
 fn a_second_look_at_the_same_changes_no_byte() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    let first = status_of(&seen, &standing());
+    let first = status_of(&seen, &up_to_date());
     let mut stored = (*seen.run).clone();
     stored.status = Some(first.clone());
     seen.run = Arc::new(stored);
     let later = Timestamp::from_second(9_000).unwrap();
-    let second = status(&seen, &validate(&seen), &standing(), later);
+    let second = status(&seen, &validate(&seen), &up_to_date(), later);
     assert_eq!(first, second);
 }
 
 #[test]
-fn an_operator_that_just_started_leaves_signals_as_they_were_and_says_nothing_better() {
+fn an_operator_that_just_started_keeps_signals_as_they_were_and_never_improves_them() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    let fresh = status_of(&seen, &standing());
+    let fresh = status_of(&seen, &up_to_date());
     seen.signals = SignalsVerdict::Stale(vec!["log".into()]);
     seen.certainty = Certainty::NothingHeard;
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     check(&status, "SignalsFresh", ("False", "FlowsStale"), "log");
     let mut stored = (*seen.run).clone();
     stored.status = Some(fresh.clone());
     seen.run = Arc::new(stored);
-    assert_eq!(status_of(&seen, &standing()), fresh);
+    assert_eq!(status_of(&seen, &up_to_date()), fresh);
     seen.certainty = Certainty::Known;
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     check(&status, "SignalsFresh", ("False", "FlowsStale"), "log");
 }
 
 #[test]
-fn an_operator_that_just_started_goes_on_saying_that_a_log_is_of_no_use() {
+fn an_operator_that_just_started_keeps_the_condition_of_an_unusable_log() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     seen.signals = SignalsVerdict::Unusable {
         why: WhyUnusable::NothingUsable,
         details: vec!["a sentence".into()],
     };
-    let unusable = status_of(&seen, &standing());
+    let unusable = status_of(&seen, &up_to_date());
     let mut stored = (*seen.run).clone();
     stored.status = Some(unusable.clone());
     seen.run = Arc::new(stored);
@@ -94,17 +94,17 @@ fn an_operator_that_just_started_goes_on_saying_that_a_log_is_of_no_use() {
     seen.signals = SignalsVerdict::Fresh;
     for certainty in [Certainty::NothingHeard, Certainty::NothingUsed] {
         seen.certainty = certainty;
-        assert_eq!(status_of(&seen, &standing()), unusable);
+        assert_eq!(status_of(&seen, &up_to_date()), unusable);
     }
     seen.certainty = Certainty::Known;
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     check(&status, "SignalsFresh", ("True", "SourcesFresh"), "");
 }
 
 #[test]
 fn a_status_survives_the_way_through_the_api_server() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     let stored: AgentRunStatus = super::of(serde_json::to_value(&status).unwrap());
     assert_eq!(status, stored);
 }
@@ -112,8 +112,8 @@ fn a_status_survives_the_way_through_the_api_server() {
 #[test]
 fn what_is_not_seen_to_be_stored_is_unknown_and_not_true() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    let mut applied = standing();
-    applied.network = State::Unproven("no answer".into());
+    let mut applied = up_to_date();
+    applied.network = ApplyState::Unconfirmed("no answer".into());
     let status = status_of(&seen, &applied);
     check(
         &status,
@@ -134,8 +134,8 @@ fn what_is_not_seen_to_be_stored_is_unknown_and_not_true() {
 #[test]
 fn what_the_api_server_refuses_stalls() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    let mut applied = standing();
-    applied.network = State::Refused("forbidden".into());
+    let mut applied = up_to_date();
+    applied.network = ApplyState::Refused("forbidden".into());
     let status = status_of(&seen, &applied);
     check(&status, "Stalled", ("True", "ApiRefused"), "forbidden");
     check(
@@ -150,8 +150,8 @@ fn what_the_api_server_refuses_stalls() {
 #[test]
 fn an_object_of_our_name_that_is_not_ours_is_named() {
     let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    let mut applied = standing();
-    applied.network = State::Conflict("Deployment web".into());
+    let mut applied = up_to_date();
+    applied.network = ApplyState::Conflict("Deployment web".into());
     let status = status_of(&seen, &applied);
     check(
         &status,
@@ -177,7 +177,7 @@ fn an_object_of_our_name_that_is_not_ours_is_named() {
 fn a_policy_that_widens_is_named() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     seen.network_policies.push(foreign_policy("allow-all"));
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     check(
         &status,
         "NetworkGuarded",
@@ -198,7 +198,7 @@ fn a_pod_on_the_hosts_network_is_not_guarded() {
     on_host.spec.as_mut().unwrap().host_network = Some(true);
     let seen = with_pods(observed(run("a", by_label())), [on_host]);
     check(
-        &status_of(&seen, &standing()),
+        &status_of(&seen, &up_to_date()),
         "NetworkGuarded",
         ("False", "HostNetwork"),
         "pod p",
@@ -206,14 +206,14 @@ fn a_pod_on_the_hosts_network_is_not_guarded() {
 }
 
 #[test]
-fn a_pod_without_the_run_label_is_not_said_to_be_guarded() {
+fn a_pod_without_the_run_label_does_not_count_as_guarded() {
     let mut seen = observed(run("a", by_job("j")));
     seen.pods.push(super::ObservedPod {
         pod: Arc::new(pod("p", json!({}))),
         owners: vec![super::owned_by("Job", "batch/v1", "j", "uid-j")],
     });
     check(
-        &status_of(&seen, &standing()),
+        &status_of(&seen, &up_to_date()),
         "NetworkGuarded",
         ("Unknown", "Unverified"),
         "pod p",
@@ -221,12 +221,12 @@ fn a_pod_without_the_run_label_is_not_said_to_be_guarded() {
 }
 
 #[test]
-fn the_gravest_problem_leads_and_all_are_told() {
+fn the_most_severe_problem_comes_first_and_all_are_in_the_message() {
     let mut spec = run("a", by_label());
     spec.spec.network = super::of(json!({ "egress": [
         { "fqdn": "pypi.org" }, { "cidr": "169.254.169.254/32" }
     ] }));
-    let status = status_of(&observed(spec), &standing());
+    let status = status_of(&observed(spec), &up_to_date());
     check(&status, "Accepted", ("False", "ExceedsPolicy"), "pypi.org");
     check(
         &status,
@@ -237,8 +237,8 @@ fn the_gravest_problem_leads_and_all_are_told() {
 }
 
 #[test]
-fn a_target_that_is_not_there_is_said_to_be_missing() {
-    let status = status_of(&observed(run("a", by_label())), &standing());
+fn a_missing_target_makes_target_resolved_false() {
+    let status = status_of(&observed(run("a", by_label())), &up_to_date());
     check(
         &status,
         "TargetResolved",
@@ -248,14 +248,14 @@ fn a_target_that_is_not_there_is_said_to_be_missing() {
     let mut seen = observed(run("a", by_job("j")));
     seen.owner_exists = false;
     check(
-        &status_of(&seen, &standing()),
+        &status_of(&seen, &up_to_date()),
         "TargetResolved",
         ("False", "TargetNotFound"),
         "Job j",
     );
     seen.owner_exists = true;
     check(
-        &status_of(&seen, &standing()),
+        &status_of(&seen, &up_to_date()),
         "TargetResolved",
         ("True", "Resolved"),
         "Job j",
@@ -263,11 +263,11 @@ fn a_target_that_is_not_there_is_said_to_be_missing() {
 }
 
 #[test]
-fn two_runs_that_claim_a_pod_both_say_so() {
+fn two_runs_that_claim_a_pod_both_have_the_overlap_condition() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     seen.runs.push(Arc::new(run("b", by_label())));
     check(
-        &status_of(&seen, &standing()),
+        &status_of(&seen, &up_to_date()),
         "TargetResolved",
         ("False", "Overlap"),
         "a and b",
@@ -275,7 +275,7 @@ fn two_runs_that_claim_a_pod_both_say_so() {
 }
 
 #[test]
-fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() {
+fn silent_lossy_or_missing_sources_are_reported_and_a_run_stays_ready() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     for (verdict, reason, word) in [
         (
@@ -312,23 +312,23 @@ fn sources_that_are_silent_lossy_or_missing_are_said_and_do_not_unready_a_run() 
         ),
     ] {
         seen.signals = verdict;
-        let status = status_of(&seen, &standing());
+        let status = status_of(&seen, &up_to_date());
         check(&status, "SignalsFresh", ("False", reason), word);
         check(&status, "Ready", ("True", "GuardrailsInPlace"), "");
     }
 }
 
 #[test]
-fn the_reasons_of_a_log_of_no_use_have_the_names_that_its_sentences_and_leases_have() {
+fn the_reasons_of_an_unusable_log_have_the_names_that_messages_and_leases_have() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     for why in WhyUnusable::ALL {
         let details = vec!["a sentence".into()];
         seen.signals = SignalsVerdict::Unusable { why, details };
-        let status = status_of(&seen, &standing());
+        let status = status_of(&seen, &up_to_date());
         check(&status, "SignalsFresh", ("False", why.name()), "a sentence");
     }
     seen.signals = SignalsVerdict::PartlyUnreadable(vec!["/x".into()]);
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     check(
         &status,
         "SignalsFresh",
@@ -342,9 +342,9 @@ fn an_open_incident_makes_a_run_suspicious_and_not_yet_quarantined() {
     let mut seen = with_pods(observed(run("a", by_label())), [quarantined_pod()]);
     seen.incidents = vec![incident(
         "inc-1",
-        saying(&[("Detected", "True", "FindingCrossed")]),
+        with_conditions(&[("Detected", "True", "FindingCrossed")]),
     )];
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     check(&status, "Suspicious", ("True", "IncidentOpen"), "inc-1");
     check(
         &status,
@@ -357,7 +357,7 @@ fn an_open_incident_makes_a_run_suspicious_and_not_yet_quarantined() {
 }
 
 #[test]
-fn quarantined_says_the_worst_of_what_the_incidents_saw() {
+fn quarantined_has_the_most_severe_state_of_the_incidents() {
     let isolated = ("Contained", "True", "Isolated");
     for (conditions, reason) in [
         (vec![isolated], "Isolated"),
@@ -383,8 +383,8 @@ fn quarantined_says_the_worst_of_what_the_incidents_saw() {
         ),
     ] {
         let mut seen = with_pods(observed(run("a", by_label())), [quarantined_pod()]);
-        seen.incidents = vec![incident("inc-1", saying(&conditions))];
-        let status = status_of(&seen, &standing());
+        seen.incidents = vec![incident("inc-1", with_conditions(&conditions))];
+        let status = status_of(&seen, &up_to_date());
         check(&status, "Quarantined", ("True", reason), "inc-1");
         check(&status, "Ready", ("False", "PodsQuarantined"), "inc-1");
         check(&status, "Stalled", ("False", "UpToDate"), "");
@@ -396,13 +396,13 @@ fn traffic_after_a_deny_means_that_the_backend_does_not_enforce() {
     let mut seen = with_pods(observed(run("a", by_label())), [quarantined_pod()]);
     seen.incidents = vec![incident(
         "inc-1",
-        saying(&[
+        with_conditions(&[
             ("Contained", "True", "Isolated"),
             ("Verified", "False", "ConnectionsSurvive"),
         ]),
     )];
     check(
-        &status_of(&seen, &standing()),
+        &status_of(&seen, &up_to_date()),
         "NetworkGuarded",
         ("False", "NoEnforcement"),
         "inc-1",
@@ -414,12 +414,12 @@ fn a_closed_incident_is_history() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     seen.incidents = vec![incident(
         "inc-1",
-        saying(&[
+        with_conditions(&[
             ("Contained", "True", "Isolated"),
             ("Closed", "True", "Released"),
         ]),
     )];
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     check(&status, "Suspicious", ("False", "NoOpenIncidents"), "");
     check(&status, "Quarantined", ("False", "NotQuarantined"), "");
     check(&status, "Ready", ("True", "GuardrailsInPlace"), "");
@@ -427,16 +427,16 @@ fn a_closed_incident_is_history() {
 }
 
 #[test]
-fn a_label_set_by_hand_counts_once_the_deny_stands() {
+fn a_label_set_by_hand_counts_once_the_deny_is_in_place() {
     let seen = with_pods(observed(run("a", by_label())), [quarantined_pod()]);
     check(
-        &status_of(&seen, &standing()),
+        &status_of(&seen, &up_to_date()),
         "Quarantined",
         ("True", "Isolated"),
         "without an open Incident",
     );
-    let mut applied = standing();
-    applied.standing_deny = State::Unproven("no answer".into());
+    let mut applied = up_to_date();
+    applied.standing_deny = ApplyState::Unconfirmed("no answer".into());
     check(
         &status_of(&seen, &applied),
         "Quarantined",
@@ -451,7 +451,7 @@ fn the_list_of_open_incidents_is_bounded() {
     seen.incidents = (0..100)
         .map(|n| incident(&format!("inc-{n:03}"), json!({})))
         .collect();
-    let status = status_of(&seen, &standing());
+    let status = status_of(&seen, &up_to_date());
     assert_eq!(status.open_incidents.len(), limits::OPEN_INCIDENTS_MAX);
     check(&status, "Suspicious", ("True", "IncidentOpen"), "99 more");
 }
@@ -460,9 +460,9 @@ fn the_list_of_open_incidents_is_bounded() {
 fn a_suspended_job_is_work_under_way_and_an_ended_one_is_complete() {
     let mut seen = observed(run("a", by_template()));
     seen.job = Some(Arc::new(job(json!({}), true, json!({}))));
-    let mut applied = standing();
-    applied.job = State::Stands;
-    applied.waits_for = Some("the ResourceQuota does not stand".into());
+    let mut applied = up_to_date();
+    applied.job = ApplyState::UpToDate;
+    applied.waits_for = Some("the ResourceQuota is not in place".into());
     let status = status_of(&seen, &applied);
     check(
         &status,
@@ -498,8 +498,8 @@ fn a_quota_that_counts_no_pod_of_the_run_is_not_bound() {
         "hard": { "pods": "4" }, "priorityClassName": "batch",
     } }));
     let seen = with_pods(observed(spec), [agent_pod()]);
-    let mut applied = standing();
-    applied.quota = State::Stands;
+    let mut applied = up_to_date();
+    applied.quota = ApplyState::UpToDate;
     let status = status_of(&seen, &applied);
     check(
         &status,

@@ -1,11 +1,11 @@
-//! Tests of coverage, stamps and what is wanted.
+//! Tests of the pods of a run, their labels, and the desired objects.
 
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::super::dereference::ObservedPod;
-use super::super::validate::{Stamp, validate};
+use super::super::validate::{RunLabel, validate};
 use super::{
     by_job, by_label, by_template, foreign_policy, names, observed, owned_by, pod, run, with_pods,
 };
@@ -30,12 +30,12 @@ fn the_run_covers_what_its_target_names_and_not_pods_that_have_ended() {
     assert_eq!(
         validated.enrolled.len(),
         3,
-        "late lines about the ended pod still find the run"
+        "late lines about the ended pod are attributed to the run"
     );
 }
 
 #[test]
-fn a_contested_pod_stays_with_the_oldest_run_and_is_stamped_by_neither() {
+fn a_contested_pod_stays_with_the_oldest_run_and_is_labelled_by_neither() {
     let chain = vec![owned_by("Job", "batch/v1", "j", "uid-j")];
     let seen_by = |name: &str, target| {
         let mut seen = observed(run(name, target));
@@ -63,21 +63,21 @@ fn a_contested_pod_stays_with_the_oldest_run_and_is_stamped_by_neither() {
 }
 
 #[test]
-fn a_label_of_another_run_is_left_alone() {
+fn a_label_of_another_run_is_not_changed() {
     let chain = vec![owned_by("Job", "batch/v1", "j", "uid-j")];
-    let stamp_of = |labels| {
+    let run_label_of = |labels| {
         let mut seen = observed(run("a", by_job("j")));
         seen.pods.push(ObservedPod {
             pod: Arc::new(pod("p", labels)),
             owners: chain.clone(),
         });
-        validate(&seen).members[0].stamp.clone()
+        validate(&seen).members[0].run_label.clone()
     };
-    assert_eq!(stamp_of(json!({})), Stamp::Missing);
-    assert_eq!(stamp_of(json!({ labels::RUN: "a" })), Stamp::Right);
+    assert_eq!(run_label_of(json!({})), RunLabel::Missing);
+    assert_eq!(run_label_of(json!({ labels::RUN: "a" })), RunLabel::Correct);
     assert_eq!(
-        stamp_of(json!({ labels::RUN: "z" })),
-        Stamp::Other("z".into())
+        run_label_of(json!({ labels::RUN: "z" })),
+        RunLabel::OtherRun("z".into())
     );
 }
 

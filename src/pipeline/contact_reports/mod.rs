@@ -98,9 +98,9 @@ impl ContactReports {
     }
 
     /// Handles an event of the watch.
-    pub fn report_seen(&self, seen: &WatchEvent<ContactReport>) {
+    pub fn on_report_event(&self, event: &WatchEvent<ContactReport>) {
         let mut inbox = self.inbox();
-        match seen {
+        match event {
             WatchEvent::Changed { new: report, .. } | WatchEvent::Gone(report) => {
                 inbox.changed(report);
             }

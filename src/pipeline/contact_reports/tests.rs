@@ -100,7 +100,8 @@ impl Node {
     /// Delivers a report, as the watch would.
     fn deliver(&mut self, report: &ContactReport) {
         let (old, new) = self.writer.apply(report.clone());
-        self.reports.report_seen(&WatchEvent::Changed { old, new });
+        self.reports
+            .on_report_event(&WatchEvent::Changed { old, new });
     }
 
     fn quarantined(&self) -> Vec<&str> {
@@ -269,7 +270,7 @@ fn an_observer_that_restarts_continues_from_its_own_report() {
     let mut again = Node::new("here");
     let (old, new) = again.writer.apply(own.clone());
     drop((old, new));
-    again.reports.report_seen(&WatchEvent::Listed);
+    again.reports.on_report_event(&WatchEvent::Listed);
     // Its log continues with one more contact.
     again.fail(0, 50);
     again.exchange();
