@@ -190,7 +190,7 @@ pub const UNSHOWN_MAX: usize = 48;
 pub const ASKED_SLOTS: usize = 256;
 
 /// Horizontal walks per pod, and as many vertical ones; the same for a run. A target that gets
-/// more than 1/40 of a pod's failed contacts always has a walk (see `detect::walk`). More than the
+/// more than 1/40 of a pod's failed contacts always has a walk (see `detect::scan::walk`). More than the
 /// 35 failures that a quarantine takes: a scan of fewer ports than that has a horizontal walk for
 /// each of them, and one of more ports makes the vertical walk of each host cross.
 pub const WALKS_MAX: usize = 40;

@@ -165,7 +165,7 @@ fn check_log(format: Format, log: &[u8]) -> Result<Behaviour, String> {
                 source: 0,
                 node: lost.node.as_deref(),
             };
-            engine.lost(origin, lost.time, lost.count);
+            engine.record_loss(origin, lost.time, lost.count);
         }
         if let Some(source) = signal.source() {
             let subject = Subject {
@@ -186,7 +186,7 @@ fn check_log(format: Format, log: &[u8]) -> Result<Behaviour, String> {
             check_findings(&engine.step(&attributed))?;
         }
     }
-    check_findings(&engine.settle(|_| Some(last)))?;
+    check_findings(&engine.expire_pending(|_| Some(last)))?;
     shapes.dedup();
     shapes.truncate(3);
     Ok(Behaviour::of(shapes))

@@ -1,44 +1,43 @@
-//! The one form in which a signal enters the engine: what happened, who did it, which log says so.
+//! The input of the engine: a signal with its pod, the log that contains it, and what the cluster adds to it.
 //!
-//! Made in `signals::attribute` alone, for the operator, the node agent and `replay`. No field has a
-//! default, so that the compiler finds every place that would leave one out.
+//! Created only in `signals::attribute`, for the operator, the node agent and `replay`. No field has a default, so that
+//! the compiler finds every place that would leave one out.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Neighbour, Signal, Subject};
 
-/// What the run's owner said that it does.
+/// The kind of workload that the run declares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Workload {
-    /// Nothing special.
+    /// No special kind.
     #[default]
     Standard,
-    /// It follows links, so failures on the Internet weigh half; in other scopes as ever.
+    /// It follows links, so failures on the Internet have half the weight. In other scopes they have the full weight.
     Crawler,
 }
 
-/// Which log on which node a record comes from.
+/// The log that a record comes from: its source and its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin<'a> {
-    /// The number of the source, the same as long as the process runs.
+    /// Number of the source, constant while the process runs.
     pub source: u16,
-    /// The pod's node where the API server names it, else the node that the record names. `None`:
-    /// nothing names it, or what names it cannot be compared with the names of the pods' nodes.
+    /// The pod's node according to the API server, otherwise the node in the record. `None` if neither is known, or if
+    /// the name in the record cannot be compared with the names of the pods' nodes.
     pub node: Option<&'a str>,
 }
 
-/// A signal of a pod.
+/// A signal that is attributed to a pod.
 #[derive(Clone, Copy, Debug)]
 pub struct Attributed<'a> {
-    /// What happened.
+    /// The signal.
     pub signal: &'a Signal<'a>,
-    /// The pod, and the run that it belongs to.
+    /// The pod and its run.
     pub subject: &'a Subject,
-    /// Which log says so.
+    /// The log that contains the signal.
     pub origin: Origin<'a>,
-    /// Who the target of a flow is to the pod. Asked for only where
-    /// [`crate::model::Outcome::may_fail`].
+    /// Relation of the target of a flow to the pod. Looked up only if [`crate::model::Outcome::may_fail`].
     pub neighbour: Neighbour,
-    /// What the run's owner said that it does.
+    /// The kind of workload that the run declares.
     pub workload: Workload,
 }

@@ -5,29 +5,27 @@
 //! failure when its answer is overdue in event time. An address that the pod got from a DNS
 //! answer is no evidence for a scan: a scanner lists addresses, an honest client asks for names.
 
-mod judged;
+mod verdict;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::origin::{OriginId, Read};
-use super::outage::Outage;
-use super::recent::{Mark, Recent};
-use super::saved;
+use super::config::ANSWER_WAIT_US;
+use super::origin::visibility::{KEPT_US, Shown};
+use super::origin::{OriginId, ReadProgress as Read};
+use super::scan::outage::Outage;
 use super::scope::plain;
-use super::sketch::HashKey;
-use super::visibility::{KEPT_US, Shown};
+use super::state::HashKey;
+use super::state::bounded as saved;
+use super::state::generational_cache::{GenerationalCache as Recent, TargetState as Mark};
 use crate::limits;
 use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
 
-pub(super) use judged::{Change, Judged, Target};
-use judged::{QUIC_PORT, WEB_PORTS, is_quic, is_server_answer, needs_proof};
-
-/// Silence after which an open contact has failed. Linux sends a SYN again after 1, 3 and 7 s;
-/// who has not answered by then does not.
-pub const ANSWER_WAIT_US: i64 = 10_000_000;
+pub(super) use verdict::{ContactVerdict, Target, VerdictChange};
+use verdict::{ContactVerdict as Judged, VerdictChange as Change};
+use verdict::{QUIC_PORT, WEB_PORTS, is_quic, is_server_answer, needs_proof};
 
 /// What waits since this long after "now" is from before the clock went back, and is forgotten.
 /// Records of several logs, or of a connection's start, may well go back by less.
@@ -231,7 +229,7 @@ impl Contacts {
             origin: waiting.origin,
             outcome,
             change,
-            is_elsewhere: false,
+            is_remote: false,
             is_lossy: false,
             neighbour: waiting.neighbour,
             has_names: self.has_dns || self.has_names,

@@ -1,52 +1,40 @@
-//! Detection: pure functions of signals and event time that turn what a pod did into findings.
+//! Detection: pure functions of signals and event time that turn the activity of pods into findings.
 //!
-//! Called by the operator and by `replay` alike, through [`Engine::step`]. Reading order:
-//! `attributed` (what comes in), `engine` (one state per `pod`), `origin` (which log, its gaps, and
-//! with `visibility` what it shows),
-//! `contacts` (what is a first contact, and did it fail; with
-//! `outage`), `scan`
-//! with `walk`, `spread` and `tally`, `run` (the same walks over the pods of a run;
-//! with `contribution`, for runs on several nodes), `traffic` with
-//! `session` and `names`, `mining` with `intel`, `tunnel`, `fusion`. Nothing here may see a client,
-//! a clock, a file or the environment. One pod's signals never touch another pod's state; they
-//! touch that of their own run.
+//! The operator and `replay` both call it through [`Engine::step`]. Reading order: `attributed` (the input), `engine`
+//! (one state per `pod`), `origin` (the logs, their gaps, and what they can show), `contacts` (which flows are first
+//! contacts, and whether they failed), `scan` (failed contacts of a pod or of a run), `traffic` with `session`,
+//! `mining` and `tunnel` (long connections and names), `fusion` (how evidence adds up), `reported` (which findings are
+//! new). `state` contains the data structures of bounded size.
+//!
+//! Nothing here uses a client, a clock, a file or the environment. The signals of a pod never change the state of
+//! another pod; they change that of its own run.
 
 mod attributed;
+mod config;
 mod contacts;
-mod contribution;
+mod context;
+mod detection;
 mod engine;
 mod fusion;
-mod intel;
-mod loss;
 mod mining;
-mod names;
 mod origin;
-mod outage;
 mod pod;
-mod recent;
-mod run;
-mod saved;
+mod pool_list;
+mod reported;
 mod scan;
 mod scope;
 mod session;
-mod sketch;
-mod spread;
-mod tally;
-mod told;
+mod state;
 mod traffic;
 mod tunnel;
-mod visibility;
-mod walk;
-mod weight;
-mod wording;
 
 pub use attributed::{Attributed, Origin, Workload};
-pub use contacts::ANSWER_WAIT_US;
-pub use contribution::{Contribution, SharedContact};
-pub use engine::{Engine, EngineConfig, ErrorBudget, RestoreError, Saving};
-pub use intel::{ParseProblem, PoolList};
+pub use config::{ANSWER_WAIT_US, EngineConfig, ErrorBudget};
+pub use engine::{Engine, RestoreError, Saving};
+pub use pool_list::{ParseProblem, PoolList};
+pub use scan::{Contribution, SharedContact};
 pub use scope::{Scope, Scopes};
-pub use sketch::HashKey;
+pub use state::HashKey;
 
 #[cfg(test)]
 mod tests;

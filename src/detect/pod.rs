@@ -1,16 +1,18 @@
-//! All that is known about one pod: its contacts, walks, traffic and what was said about it.
+//! The state of one pod: its contacts, walks and traffic, and the findings that were reported about it.
 //!
 //! Called by `engine` for each signal of the pod, and when time has passed.
 
 use serde::{Deserialize, Serialize};
 
 use super::attributed::Workload;
-use super::contacts::{Contacts, Judged};
-use super::engine::EngineConfig;
-use super::origin::{OriginId, Origins, Read};
-use super::scan::{Crossing, Scan, Surroundings};
+use super::config::EngineConfig;
+use super::contacts::{ContactVerdict, Contacts};
+use super::context::ScanContext;
+use super::detection::Detection;
+use super::origin::{OriginId, Origins, ReadProgress};
+use super::reported::{ReportLevel, ReportedFindings};
+use super::scan::PodScan;
 use super::scope::Scope;
-use super::told::{Told, Word};
 use super::traffic::Traffic;
 use crate::model::{ComputeSample, EventTime, Finding, Neighbour, PodKey, Signal, Subject};
 
@@ -19,14 +21,14 @@ use crate::model::{ComputeSample, EventTime, Finding, Neighbour, PodKey, Signal,
 pub(super) struct Pod {
     pub(super) subject: Subject,
     pub(super) workload: Workload,
-    /// The log that its last record came from.
+    /// The log of its last record.
     pub(super) origin: OriginId,
-    /// Whether its records have come from more than one source, each of which is read at its own pace.
-    is_mixed: bool,
+    /// Whether its records come from several sources, each of which is read at its own pace.
+    has_several_sources: bool,
     pub(super) contacts: Contacts,
-    pub(super) scan: Scan,
+    pub(super) scan: PodScan,
     traffic: Traffic,
-    pub(super) told: Told,
+    pub(super) reported: ReportedFindings,
 }
 
 impl Pod {
@@ -38,42 +40,46 @@ impl Pod {
             },
             workload: Workload::default(),
             origin: OriginId::default(),
-            is_mixed: false,
+            has_several_sources: false,
             contacts: Contacts::default(),
-            scan: Scan::default(),
+            scan: PodScan::default(),
             traffic: Traffic::default(),
-            told: Told::default(),
+            reported: ReportedFindings::default(),
         }
     }
 
-    /// A record of the pod comes from this log.
-    pub(super) fn come_from(&mut self, id: OriginId, origins: &Origins) {
+    /// Sets the log of the pod's latest record.
+    pub(super) fn set_origin(&mut self, id: OriginId, origins: &Origins) {
         if self.origin == id {
             return;
         }
         let is_first = self.origin == OriginId::default();
-        self.is_mixed |= !is_first && origins.source(self.origin) != origins.source(id);
+        self.has_several_sources |= !is_first && origins.source(self.origin) != origins.source(id);
         self.origin = id;
     }
 
-    /// What a record of this time says about how far the logs of this pod have been read.
-    pub(super) fn read_by<'a>(&self, time: EventTime, origins: &'a Origins) -> Read<'a> {
-        if self.is_mixed {
-            Read::source_of(origins, self.origin, time)
+    /// How far the logs of this pod have been read, if one of them contains a record of this time.
+    pub(super) fn read_progress_at<'a>(
+        &self,
+        time: EventTime,
+        origins: &'a Origins,
+    ) -> ReadProgress<'a> {
+        if self.has_several_sources {
+            ReadProgress::source_of(origins, self.origin, time)
         } else {
-            Read::all(origins, time)
+            ReadProgress::all(origins, time)
         }
     }
 
     /// One log of each source in which contacts of the pod wait for an answer.
-    pub(super) fn waits_for(&self, origins: &Origins) -> Vec<OriginId> {
+    pub(super) fn pending_origins(&self, origins: &Origins) -> Vec<OriginId> {
         let mut ids: Vec<OriginId> = Vec::new();
         for id in self.contacts.waiting_in() {
             let source = origins.source(id);
             if ids.iter().all(|known| origins.source(*known) != source) {
                 ids.push(id);
             }
-            if !self.is_mixed {
+            if !self.has_several_sources {
                 break;
             }
         }
@@ -84,26 +90,26 @@ impl Pod {
         &mut self,
         sample: &ComputeSample<'_>,
         config: &EngineConfig,
-    ) -> Vec<Crossing> {
-        self.traffic.observe_sample(sample, config, &self.told)
+    ) -> Vec<Detection> {
+        self.traffic.observe_sample(sample, config, &self.reported)
     }
 
-    pub(super) fn take_in(
+    pub(super) fn observe(
         &mut self,
         signal: &Signal<'_>,
         neighbour: Neighbour,
-        (config, read): (&EngineConfig, &Read<'_>),
-        judged: &mut Vec<Judged>,
-    ) -> Vec<Crossing> {
+        (config, read): (&EngineConfig, &ReadProgress<'_>),
+        verdicts: &mut Vec<ContactVerdict>,
+    ) -> Vec<Detection> {
         match signal {
             Signal::Flow(flow) => {
-                let is_nobody = config.scopes.classify(flow.destination) == Scope::Nobody;
-                if is_nobody {
+                let is_excluded = config.scopes.classify(flow.destination) == Scope::Excluded;
+                if is_excluded {
                     return Vec::new();
                 }
-                let mut crossings = self.traffic.observe_flow(flow, config, &self.told);
+                let mut detections = self.traffic.observe_flow(flow, config, &self.reported);
                 if !flow.outcome.is_attempt() {
-                    return crossings;
+                    return detections;
                 }
                 let key = config.hash_key;
                 let from = (neighbour, self.origin);
@@ -111,68 +117,69 @@ impl Pod {
                     contact.is_lossy = read.is_lossy(contact.origin, contact.time);
                     let taken_back = self.contacts.taken_back(&contact, key);
                     for contact in [Some(contact), taken_back].into_iter().flatten() {
-                        crossings.extend(self.scan(&contact, config));
-                        judged.push(contact);
+                        detections.extend(self.scan(&contact, config));
+                        verdicts.push(contact);
                     }
                 }
-                crossings
+                detections
             }
             Signal::Dns(query) => {
                 self.contacts.resolved(&query.answers, config.hash_key);
-                self.traffic.observe_dns(query, config, &self.told)
+                self.traffic.observe_dns(query, config, &self.reported)
             }
-            Signal::Tls(tls) => self.traffic.observe_tls(tls, config, &self.told),
+            Signal::Tls(tls) => self.traffic.observe_tls(tls, config, &self.reported),
             Signal::Sample(sample) => self.observe_sample(sample, config),
-            // About a log, not about a pod: `Engine::lost`.
+            // Concerns a log, not a pod: see `Engine::record_loss`.
             Signal::Lost(_) => Vec::new(),
         }
     }
 
-    /// Judges what is overdue. Time that jumped by more than `jump_us` has not simply passed.
-    pub(super) fn settle(
+    /// Expires the contacts that have waited too long for an answer. If the time since the last call is more than
+    /// `jump_us`, the clock may have jumped (see [`Contacts::pass`]).
+    pub(super) fn expire_pending(
         &mut self,
-        read: &Read<'_>,
+        read: &ReadProgress<'_>,
         jump_us: i64,
         config: &EngineConfig,
-        judged: &mut Vec<Judged>,
-    ) -> Vec<Crossing> {
-        let mut crossings = Vec::new();
+        verdicts: &mut Vec<ContactVerdict>,
+    ) -> Vec<Detection> {
+        let mut detections = Vec::new();
         self.contacts.pass(read, jump_us);
         while let Some(contact) = self.contacts.overdue(read, config.hash_key) {
-            crossings.extend(self.scan(&contact, config));
-            judged.push(contact);
+            detections.extend(self.scan(&contact, config));
+            verdicts.push(contact);
         }
-        crossings
+        detections
     }
 
-    fn scan(&mut self, contact: &Judged, config: &EngineConfig) -> Vec<Crossing> {
-        let around = Surroundings {
+    fn scan(&mut self, contact: &ContactVerdict, config: &EngineConfig) -> Vec<Detection> {
+        let context = ScanContext {
             config,
             workload: self.workload,
             has_dns: self.contacts.has_dns(),
-            told: &self.told,
+            reported: &self.reported,
         };
-        self.scan.observe(contact, around)
+        self.scan.observe(contact, context)
     }
 
-    /// Keeps what is news.
-    pub(super) fn news(&mut self, crossings: Vec<Crossing>) -> Vec<Finding> {
+    /// Returns the detections that are to be reported, as findings, and records them as reported.
+    pub(super) fn report(&mut self, detections: Vec<Detection>) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for Crossing {
+        for Detection {
             signature,
             severity,
             evidence,
-        } in crossings
+        } in detections
         {
             let (contact_count, score) = (evidence.contact_count, evidence.score);
-            let word = Word {
+            let level = ReportLevel {
                 signature,
                 severity,
                 contact_count,
                 score,
             };
-            if self.told.is_news(word) {
-                self.told.tell(word);
+            if self.reported.should_report(level) {
+                self.reported.mark_reported(level);
                 let subject = self.subject.clone();
                 findings.push(Finding {
                     subject,

@@ -1,14 +1,14 @@
-//! Scopes: which part of the world an address belongs to.
+//! Scopes: the classes of addresses that are evaluated separately.
 //!
-//! Called for every flow. Each scope has walks of its own, so that a pod's many successes on the
-//! Internet never pay for its failures inside the cluster.
+//! Called for every flow. Each scope has its own walks, so that a pod's many successes on the Internet never offset its
+//! failures inside the cluster.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// A part of the world that is judged on its own.
+/// A class of addresses that is evaluated separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
     /// Pod and service ranges of this cluster.
@@ -17,14 +17,15 @@ pub enum Scope {
     Infrastructure,
     /// Private ranges: RFC 1918, carrier-grade NAT, unique local IPv6.
     Private,
-    /// Everything else that can be routed.
+    /// All other routable addresses.
     Internet,
-    /// Loopback, multicast, broadcast, unspecified: no contact with anybody in particular.
-    Nobody,
+    /// Loopback, multicast, broadcast and unspecified addresses: they identify no other host, so flows to them are
+    /// ignored.
+    Excluded,
 }
 
 impl Scope {
-    /// The scope in a sentence: "tried 40 ... hosts".
+    /// The adjective in "40 ... hosts".
     #[must_use]
     pub const fn adjective(self) -> &'static str {
         match self {
@@ -32,20 +33,20 @@ impl Scope {
             Self::Infrastructure => "infrastructure",
             Self::Private => "private",
             Self::Internet => "Internet",
-            Self::Nobody => "local",
+            Self::Excluded => "local",
         }
     }
 }
 
-/// Address ranges that only this cluster knows. The well-known ranges are built in.
+/// The address ranges of this cluster. Well-known ranges are built in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes {
     cluster: Ranges,
     infrastructure: Ranges,
 }
 
-/// Ranges of addresses, sorted and apart from each other: a cluster has thousands of nodes, and each
-/// flow is looked up. IPv4 stands as IPv4-mapped IPv6.
+/// Address ranges, sorted and disjoint, because a cluster has thousands of nodes and every flow is looked up. IPv4
+/// addresses are stored as IPv4-mapped IPv6 addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Ranges(Vec<(u128, u128)>);
 
@@ -82,8 +83,8 @@ fn bits(ip: IpAddr) -> u128 {
 }
 
 impl Scopes {
-    /// From the ranges of pods and services, and the addresses of nodes and whatever else must be
-    /// kept from pods.
+    /// From the ranges of pods and services, and the addresses of nodes and of other infrastructure that pods must not
+    /// reach.
     #[must_use]
     pub fn new<'n>(
         cluster: impl IntoIterator<Item = &'n IpNet>,
@@ -95,8 +96,8 @@ impl Scopes {
         }
     }
 
-    /// The scope of an address. What the user listed wins over the built-in ranges, and
-    /// infrastructure over cluster: it is the stricter of the two.
+    /// The scope of an address. Ranges that the user listed take precedence over built-in ranges, and infrastructure
+    /// takes precedence over cluster because it is the stricter scope.
     #[must_use]
     pub fn classify(&self, ip: IpAddr) -> Scope {
         let ip = plain(ip);
@@ -106,8 +107,8 @@ impl Scopes {
         if self.cluster.contain(ip) {
             return Scope::Cluster;
         }
-        if is_nobody(ip) {
-            Scope::Nobody
+        if is_excluded(ip) {
+            Scope::Excluded
         } else if is_private(ip) {
             Scope::Private
         } else {
@@ -116,9 +117,8 @@ impl Scopes {
     }
 }
 
-/// The address that a packet really goes to: IPv4 inside IPv6 (mapped, or behind the well-known
-/// NAT64 prefix 64:ff9b::/96 of RFC 6052) counts as that IPv4 address, else one target would be
-/// several.
+/// The address that a packet really goes to. IPv4 inside IPv6 (mapped, or behind the well-known NAT64 prefix
+/// 64:ff9b::/96 of RFC 6052) becomes that IPv4 address; otherwise one target would count as several.
 pub(super) fn plain(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     if let Some(v4) = v6.to_ipv4_mapped() {
@@ -142,7 +142,7 @@ fn is_infrastructure(ip: IpAddr) -> bool {
     }
 }
 
-fn is_nobody(ip: IpAddr) -> bool {
+fn is_excluded(ip: IpAddr) -> bool {
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     broadcast || ip.is_loopback() || ip.is_multicast() || ip.is_unspecified()
 }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_and_oneself_are_nobody() {
+    fn loopback_multicast_and_broadcast_are_excluded() {
         for ip in [
             "127.0.0.1",
             "::1",
@@ -215,7 +215,7 @@ mod tests {
             "255.255.255.255",
             "0.0.0.0",
         ] {
-            check(ip, Scope::Nobody);
+            check(ip, Scope::Excluded);
         }
     }
 }

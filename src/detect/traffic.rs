@@ -1,18 +1,18 @@
-//! Traffic: what of a pod's signals goes to sessions, names, mining and tunnels, in which order.
+//! Traffic: passes a pod's signals to the detectors of sessions, names, mining and tunnels, in this order.
 //!
-//! Called by `engine` with every signal of the pod. A short connection to an ordinary host leaves
-//! after a few comparisons.
+//! Called by `pod` with every signal. A short connection to an ordinary host costs only a few comparisons.
 
 use serde::{Deserialize, Serialize};
 
+use super::config::EngineConfig;
 use super::contacts::Target;
-use super::engine::EngineConfig;
-use super::mining::{Around, Mining};
-use super::names::{NameClass, Names, classify};
-use super::scan::Crossing;
+use super::context::TrafficContext;
+use super::detection::Detection;
+use super::mining::Mining;
+use super::reported::ReportedFindings;
 use super::scope::plain;
 use super::session::Sessions;
-use super::told::Told;
+use super::session::names::{NameClass, Names, classify};
 use super::tunnel::Tunnel;
 use crate::limits;
 use crate::model::{ComputeSample, DnsQuery, Flow, TlsName};
@@ -27,13 +27,13 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// A flow to somebody.
+    /// Processes a flow of the pod.
     pub(super) fn observe_flow(
         &mut self,
         flow: &Flow<'_>,
         config: &EngineConfig,
-        told: &Told,
-    ) -> Vec<Crossing> {
+        reported: &ReportedFindings,
+    ) -> Vec<Detection> {
         let target = Target::of(flow);
         let is_attempt = flow.outcome.is_attempt();
         if is_attempt {
@@ -43,109 +43,113 @@ impl Traffic {
             .mining
             .listed(flow, target, config)
             .filter(|_| is_attempt);
-        let seen = self.sessions.observe(flow, target, entry.is_some());
+        let update = self.sessions.observe(flow, target, entry.is_some());
         if let Some(name) = flow.destination_name.as_deref() {
-            self.names.seen();
-            if seen.is_some() {
+            self.names.record_name_seen();
+            if update.is_some() {
                 self.names.learn(name, target.host, classify(name));
             }
         }
-        let session = seen.and_then(|seen| self.sessions.changed(seen));
+        let session = update.and_then(|update| self.sessions.updated(update));
         let is_contact =
             is_attempt && entry.is_none() && self.mining.concerns(flow, target, config);
         let is_tunnel = is_attempt && self.tunnel.concerns(flow, config);
         if session.is_none() && entry.is_none() && !is_contact && !is_tunnel {
             return Vec::new(); // nearly all flows
         }
-        let mut crossings = Vec::new();
+        let mut detections = Vec::new();
         let pool_nats = self.mining.destination_nats();
-        let around = Around {
+        let context = TrafficContext {
             config,
             sessions: &self.sessions,
             names: &self.names,
-            told,
+            reported,
         };
         if let Some(entry) = &entry {
-            crossings.extend(
+            detections.extend(
                 self.mining
-                    .observe_listed(flow, target, entry, seen, around),
+                    .observe_listed(flow, target, entry, update, context),
             );
         } else if let Some(session) = session {
-            crossings.extend(self.mining.observe_session(session, around));
+            detections.extend(self.mining.observe_session(session, context));
         }
         if is_contact {
-            crossings.extend(self.mining.observe_contact(flow, target, seen, around));
+            detections.extend(self.mining.observe_contact(flow, target, update, context));
         }
         if is_tunnel {
-            crossings.extend(self.tunnel.observe_flow(flow, target, pool_nats, around));
+            detections.extend(self.tunnel.observe_flow(flow, target, pool_nats, context));
         }
         if let Some(session) = session {
-            crossings.extend(self.tunnel.observe_session(session, pool_nats, around));
+            detections.extend(self.tunnel.observe_session(session, pool_nats, context));
         }
-        crossings
+        detections
     }
 
-    /// A DNS query.
+    /// Processes a DNS query of the pod.
     pub(super) fn observe_dns(
         &mut self,
         query: &DnsQuery<'_>,
         config: &EngineConfig,
-        told: &Told,
-    ) -> Vec<Crossing> {
+        reported: &ReportedFindings,
+    ) -> Vec<Detection> {
         if !query.answers.is_empty() {
             let class = classify(&query.query);
             for ip in query.answers.iter().take(limits::DNS_ANSWERS_MAX) {
                 self.names.learn(&query.query, plain(*ip), class);
             }
         }
-        let around = Around {
+        let context = TrafficContext {
             config,
             sessions: &self.sessions,
             names: &self.names,
-            told,
+            reported,
         };
-        let mut crossings: Vec<_> = self.mining.observe_dns(query, around).into_iter().collect();
+        let mut detections: Vec<_> = self
+            .mining
+            .observe_dns(query, context)
+            .into_iter()
+            .collect();
         let pool_nats = self.mining.destination_nats();
-        crossings.extend(self.tunnel.observe_dns(query, pool_nats, around));
-        crossings
+        detections.extend(self.tunnel.observe_dns(query, pool_nats, context));
+        detections
     }
 
-    /// A server name of a TLS handshake.
+    /// Processes the server name of a TLS handshake.
     pub(super) fn observe_tls(
         &mut self,
         tls: &TlsName<'_>,
         config: &EngineConfig,
-        told: &Told,
-    ) -> Vec<Crossing> {
+        reported: &ReportedFindings,
+    ) -> Vec<Detection> {
         let class: NameClass = classify(&tls.server_name);
         self.names
             .learn(&tls.server_name, plain(tls.destination), class);
-        let around = Around {
+        let context = TrafficContext {
             config,
             sessions: &self.sessions,
             names: &self.names,
-            told,
+            reported,
         };
-        let mut crossings: Vec<_> = self.mining.observe_tls(tls, around).into_iter().collect();
+        let mut detections: Vec<_> = self.mining.observe_tls(tls, context).into_iter().collect();
         let pool_nats = self.mining.destination_nats();
-        crossings.extend(self.tunnel.observe_tls(tls, pool_nats, around));
-        crossings
+        detections.extend(self.tunnel.observe_tls(tls, pool_nats, context));
+        detections
     }
 
-    /// A sample of the pod's processors.
+    /// Processes a sample of the pod's processors.
     pub(super) fn observe_sample(
         &mut self,
         sample: &ComputeSample<'_>,
         config: &EngineConfig,
-        told: &Told,
-    ) -> Vec<Crossing> {
-        let around = Around {
+        reported: &ReportedFindings,
+    ) -> Vec<Detection> {
+        let context = TrafficContext {
             config,
             sessions: &self.sessions,
             names: &self.names,
-            told,
+            reported,
         };
-        self.mining.observe_sample(sample, around)
+        self.mining.observe_sample(sample, context)
     }
 }
 
@@ -186,7 +190,11 @@ mod tests {
         assert!(size <= 352, "{size}");
         let mut traffic = Traffic::default();
         for n in 0..1_000 {
-            traffic.observe_flow(&flow(n, 2), &EngineConfig::default(), &Told::default());
+            traffic.observe_flow(
+                &flow(n, 2),
+                &EngineConfig::default(),
+                &ReportedFindings::default(),
+            );
         }
         assert_eq!(traffic.sessions.iter().count(), 0);
     }
@@ -194,10 +202,10 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_whatever_a_pod_does() {
         let mut traffic = Traffic::default();
-        let (config, told) = (EngineConfig::default(), Told::default());
+        let (config, reported) = (EngineConfig::default(), ReportedFindings::default());
         for n in 0..3_000 {
-            traffic.observe_flow(&flow(n, 600), &config, &told);
-            traffic.observe_flow(&flow(n + 10_000, 0), &config, &told);
+            traffic.observe_flow(&flow(n, 600), &config, &reported);
+            traffic.observe_flow(&flow(n + 10_000, 0), &config, &reported);
             let query = DnsQuery {
                 time: flow(n, 0).time,
                 source: [10, 0, 0, 1].into(),
@@ -205,7 +213,7 @@ mod tests {
                 answers: vec![flow(n, 0).destination],
                 nonexistent: None,
             };
-            traffic.observe_dns(&query, &config, &told);
+            traffic.observe_dns(&query, &config, &reported);
         }
         assert!(traffic.sessions.iter().count() <= limits::SESSIONS_MAX);
         assert!(traffic.sessions.candidate_count() <= limits::SESSION_CANDIDATES_MAX);

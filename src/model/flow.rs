@@ -212,8 +212,8 @@ pub enum Outcome {
     /// Not a contact: traffic that this side did not initiate (backscatter, a half-open view), or, in a log of packets, a
     /// later packet of a connection that was counted before.
     NotAnAttempt,
-    /// No contact either: a later packet of a connection on which the kernel has seen both sides speak
-    /// (NFLOG of established connections).
+    /// No contact either: a later packet of a connection on which the kernel has seen packets in both
+    /// directions (NFLOG of established connections).
     Established,
 }
 
@@ -322,6 +322,6 @@ pub struct LostEvents<'a> {
     pub time: EventTime,
     /// Number of lost records.
     pub count: u64,
-    /// The node whose records are missing, if the report contains it.
+    /// The node with missing records, if the report contains it.
     pub node: Option<Cow<'a, str>>,
 }

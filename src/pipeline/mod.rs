@@ -234,7 +234,7 @@ impl Pipeline {
         let log_progress = &state.log_progress;
         let mut findings = self
             .engine
-            .settle(|id| log_progress.read_up_to(usize::from(id), now));
+            .expire_pending(|id| log_progress.read_up_to(usize::from(id), now));
         {
             let read =
                 (0..self.sources.len()).filter_map(|source| log_progress.read_up_to(source, now));

@@ -106,10 +106,11 @@ impl Pipeline {
                 source: id,
                 node: None,
             };
-            self.engine.lost(whole_source, newest, gap_count);
+            self.engine.record_loss(whole_source, newest, gap_count);
             for node in self.health.unseen_nodes(source) {
                 let node = Some(node.as_str());
-                self.engine.lost(Origin { source: id, node }, newest, 1);
+                self.engine
+                    .record_loss(Origin { source: id, node }, newest, 1);
             }
         }
         let is_reading = matches!(health.state, SourceState::Reading | SourceState::Ended);
@@ -119,7 +120,7 @@ impl Pipeline {
     /// Passes the evidence that each log lacks from the engine to the health of the sources. An empty list clears it.
     pub(super) fn report_lacking(&self) {
         let mut by_source = vec![Vec::new(); self.sources.len()];
-        for (source, node, lack) in self.engine.lacking() {
+        for (source, node, lack) in self.engine.visibility_gaps() {
             if let Some(lacking) = by_source.get_mut(usize::from(source)) {
                 lacking.push(Lacking {
                     node: node.map(ToOwned::to_owned),

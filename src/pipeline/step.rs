@@ -24,7 +24,7 @@ pub fn process_signal<'a>(
             Ok((&attributed.subject.pod, found))
         }
         Err(why) => {
-            engine.heard(index.origin_of_other(source, signal), signal);
+            engine.observe_unattributed(index.origin_of_other(source, signal), signal);
             Err(why)
         }
     }
@@ -33,7 +33,7 @@ pub fn process_signal<'a>(
 /// Processes a report of lost records.
 pub fn process_loss(engine: &mut Engine, index: &Index, source: u16, lost: &LostEvents<'_>) {
     let origin = index.origin_of_loss(source, lost);
-    engine.lost(origin, lost.time, lost.count);
+    engine.record_loss(origin, lost.time, lost.count);
 }
 
 /// Result of a sample.

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use crate::limits;
 use crate::model::{Flow, Transport};
 
-/// What one failed first contact adds to a walk: ln(0.9 / 0.5), see `detect::walk`.
+/// What one failed first contact adds to a walk: ln(0.9 / 0.5), see `detect::scan::walk`.
 pub(super) const FAILURE_NATS: f64 = 0.588;
 
 /// The targets of one subject without an outcome, at most [`limits::OPEN_TARGETS_MAX`].

@@ -41,15 +41,14 @@ const BANNED: [&str; 28] = [
 const BANNED_PAIRS: [&str; 3] = ["for ever", "goes on", "be it"];
 
 /// How many of them each folder may still have. Lower a number with each word that goes; never raise one.
-const ALLOWED: [(&str, usize); 15] = [
+const ALLOWED: [(&str, usize); 14] = [
     ("src/api", 68),
     ("src/cli", 328),
     ("src/cluster", 28),
     ("src/controller", 4),
-    ("src/detect", 425),
+    ("src/detect", 53),
     ("src/guardrails", 33),
     ("src/limits", 57),
-    ("src/model", 2),
     ("src/notify", 9),
     ("src/observability", 2),
     ("src/pipeline", 3),

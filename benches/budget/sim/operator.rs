@@ -180,7 +180,7 @@ impl<'a> Operator<'a> {
     pub fn settle(&mut self, read_up_to: EventTime) -> Vec<Finding> {
         let mut findings = Vec::new();
         for process in &mut self.processes {
-            findings.extend(process.engine.settle(|_| Some(read_up_to)));
+            findings.extend(process.engine.expire_pending(|_| Some(read_up_to)));
         }
         if !self.cell.cluster.has_agents {
             return findings;
@@ -191,7 +191,7 @@ impl<'a> Operator<'a> {
             for (run, contribution) in said.into_iter().flatten() {
                 let all = self.processes.iter_mut().enumerate();
                 for (_, other) in all.filter(|(other, _)| *other != number) {
-                    let found = other.engine.contributed(&run, &contribution, false);
+                    let found = other.engine.apply_contribution(&run, &contribution, false);
                     findings.extend(found.unwrap_or_default());
                 }
             }

@@ -150,7 +150,7 @@ impl Played<'_> {
         self.last = self.last.max(signal.time());
         if let Signal::Lost(lost) = signal {
             let origin = self.index.origin_of_loss(source, lost);
-            self.engine.lost(origin, lost.time, lost.count);
+            self.engine.record_loss(origin, lost.time, lost.count);
             return;
         }
         // Records of hosts that are no pods are nobody's.
@@ -223,7 +223,7 @@ impl Played<'_> {
 
     fn settle(&mut self) {
         let end = self.last.plus_micros(AFTER_THE_END_US);
-        let findings = self.engine.settle(|_| Some(end));
+        let findings = self.engine.expire_pending(|_| Some(end));
         self.record(findings);
     }
 

@@ -1,17 +1,17 @@
-//! What engines of several nodes exchange about the runs whose pods they share out among them.
+//! The exchange between engines of several nodes about runs that have pods on more than one of these nodes.
 //!
-//! Called by the shell every so often: it carries contributions from engine to engine, knows of
-//! which pods they may be, and hands in only what is new.
+//! The caller transports contributions between engines at intervals, checks which pods they may concern, and passes on
+//! only what is new.
 
-use super::{Engine, join, leave};
-use crate::detect::contribution::Contribution;
+use super::{Engine, add_pod_to_run, remove_pod_from_run};
 use crate::detect::pod::Pod;
+use crate::detect::scan::Contribution;
 use crate::limits;
 use crate::model::{EventTime, Finding, RunKey, Subject};
 
 impl Engine {
-    /// What the pods of this engine contribute to their runs: of each run for which that may have
-    /// changed since the last call, all of it. An empty contribution takes back an earlier one.
+    /// The contributions of this engine's pods to their runs: the complete contribution of each run for which it may
+    /// have changed since the last call. An empty contribution withdraws an earlier one.
     pub fn take_contributions(&mut self, now: EventTime) -> Vec<(RunKey, Contribution)> {
         let runs = self.runs.iter_mut();
         let changed =
@@ -21,9 +21,8 @@ impl Engine {
         changed
     }
 
-    /// A pod of this engine had contributed to its run before the engine was started again. From now
-    /// on it has state again, so that what others contribute can become a finding about it before its
-    /// next record does.
+    /// Adds a pod that contributed to its run before the engine was restarted, so that contributions of other engines
+    /// can lead to a finding about it before its next record does.
     pub fn readmit(&mut self, subject: &Subject) {
         if self.pods.len() >= limits::PODS_MAX && !self.pods.contains_key(&subject.pod) {
             return;
@@ -31,16 +30,16 @@ impl Engine {
         let new = || Box::new(Pod::new(&subject.pod));
         let pod = self.pods.entry(subject.pod.clone()).or_insert_with(new);
         if pod.subject.run != subject.run {
-            leave(&mut self.runs, pod.subject.run.as_ref());
+            remove_pod_from_run(&mut self.runs, pod.subject.run.as_ref());
             pod.subject.run.clone_from(&subject.run);
-            join(&mut self.runs, subject.run.as_ref(), &self.config);
+            add_pod_to_run(&mut self.runs, subject.run.as_ref(), &self.config);
         }
     }
 
-    /// Takes in what another engine contributes to a run, or with `is_own` what this one had
-    /// contributed before it was started again. `None` where the run has no pod here: then it says
-    /// nothing to this engine yet. Findings are about pods of this engine alone.
-    pub fn contributed(
+    /// Applies a contribution of another engine to a run, or with `is_own` the contribution of this engine from before
+    /// its restart. Returns `None` if the run has no pod here, so that the contribution has no effect yet. Findings
+    /// concern only pods of this engine.
+    pub fn apply_contribution(
         &mut self,
         run: &RunKey,
         contribution: &Contribution,
@@ -57,21 +56,21 @@ impl Engine {
         contacts.sort_by_key(|(pod, contact)| (contact.time, contact.target, *pod));
         let mut findings = Vec::new();
         for (pod, contact) in contacts {
-            for rise in run.observe_shared(pod, contact, is_own, config) {
-                super::name_pods(&rise, pods, config, &mut findings);
+            for detection in run.observe_shared(pod, contact, is_own, config) {
+                super::report_members(&detection, pods, config, &mut findings);
             }
         }
         findings.sort_by(|a, b| a.subject.pod.cmp(&b.subject.pod));
         Some(findings)
     }
 
-    /// Whether a run has state here.
+    /// Whether this engine has state of the run.
     #[must_use]
     pub fn has_run(&self, run: &RunKey) -> bool {
         self.runs.contains_key(run)
     }
 
-    /// The score of the highest walk of a run.
+    /// The score of the highest walk of a run, in nats.
     #[cfg(test)]
     pub(in crate::detect) fn run_nats(&self, run: &RunKey) -> f64 {
         self.runs.get(run).map_or(0.0, super::Run::highest_nats)

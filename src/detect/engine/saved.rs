@@ -1,37 +1,38 @@
-//! The engine's state as bytes, to be kept over a restart.
+//! The engine's state as bytes, so that it survives a restart.
 //!
-//! Called by `pipeline/saved_state`, which writes the pieces into a file. A restored engine gives exactly the findings
-//! that the one before would have given on the same further signals (tests/restart.rs), with the limits and lists of
-//! the new configuration; only SYNs of the last seconds that a SYN-ACK may still prove are left out. The key of the
-//! hashes is part of the state: what is remembered are hashes.
+//! `pipeline/saved_state` writes the pieces into a file. A restored engine returns exactly the findings that the previous
+//! one would have returned for the same further signals (tests/restart.rs), with the limits and lists of the new
+//! configuration. Only the SYNs of the last seconds, which a SYN-ACK may still confirm, are not saved. The hash key is
+//! part of the state, because the state contains hashes.
 //!
-//! State is written in pieces, pods before runs, while signals go on coming in between. A run's piece is then at
-//! least as new as those of its pods. So a contact that is in a run but not yet in its pod is judged once more when
-//! its line is read again, and the run knows its target; the other way round the run would never have learned of it.
+//! State is written in pieces, pods before runs, while signals continue to arrive. The piece of a run is thus at least
+//! as new as those of its pods. A contact that is in the saved run but not in its saved pod gets a second verdict when
+//! its line is read again, and the run knows its target already. In the other order the run would never count it.
 //!
-//! What is read back is input (see `detect::saved`): each piece is decoded with the bounds of its type, and a piece
-//! that breaks one is an error. Nothing of it can become a finding by itself, because findings come from signals.
+//! Saved state is untrusted input (see `state::bounded`): each piece is decoded within the bounds of its type, and a
+//! piece that violates one is an error. Saved state alone cannot lead to a finding, because findings result from
+//! signals.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::origin::{Log, OriginId, Origins, SavedLosses};
-use super::super::pod::Pod;
-use super::super::run::Run;
-use super::super::sketch::{HashKey, KeyedState};
-use super::{Engine, join};
+use super::{Engine, add_pod_to_run};
+use crate::detect::origin::{Log, OriginId, Origins, SavedLosses};
+use crate::detect::pod::Pod;
+use crate::detect::scan::Run;
+use crate::detect::state::{HashKey, KeyedState};
 use crate::limits;
 use crate::model::{PodKey, RunKey};
 
-/// A part of the state that is written on its own. Generic, so that one definition serves to write what is borrowed
-/// and to read what is owned.
+/// A part of the state that is written on its own. Generic, so that one definition serves for writing borrowed data and
+/// for reading owned data.
 #[allow(clippy::large_enum_variant)] // one at a time, and nearly all are the others
 #[derive(Debug, Serialize, Deserialize)]
 enum Piece<P, R, L> {
-    /// What belongs to no pod and no run. Comes first.
+    /// State that belongs to no pod and no run. Comes first.
     Common { key: HashKey, losses: SavedLosses },
-    /// A log that records come from. All of them come before the pods, whose contacts name them by number.
+    /// A log. All logs come before the pods, because contacts refer to them by number.
     Log(L),
     /// A pod.
     Pod(P),
@@ -39,10 +40,10 @@ enum Piece<P, R, L> {
     Run(RunKey, R),
 }
 
-type Written<'a> = Piece<&'a Pod, &'a Run, &'a Log>;
-type Read = Piece<Box<Pod>, Box<Run>, Log>;
+type BorrowedPiece<'a> = Piece<&'a Pod, &'a Run, &'a Log>;
+type OwnedPiece = Piece<Box<Pod>, Box<Run>, Log>;
 
-/// What is still to be written of an engine's state.
+/// Progress of writing an engine's state.
 #[derive(Debug)]
 pub struct Saving {
     is_begun: bool,
@@ -51,29 +52,29 @@ pub struct Saving {
     runs: std::vec::IntoIter<RunKey>,
 }
 
-/// Why a piece of state was not taken.
+/// Why a piece of state could not be restored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    /// Not what was written, or beyond a bound.
+    /// The bytes are no valid piece, or violate a bound.
     #[error("failed to decode a piece of the state")]
     Decode(#[from] postcard::Error),
-    /// It does not belong where it stands.
-    #[error("failed to put a piece of the state in its place: {0}")]
+    /// The piece is not allowed at this position.
+    #[error("failed to restore a piece of the state at this position: {0}")]
     Misplaced(&'static str),
 }
 
 impl Engine {
-    /// Begins to save the state as it is now and, for what is not written yet, as it will be then.
+    /// Starts to save the state: pieces contain the state at the time at which each of them is written.
     #[must_use]
     pub fn saving(&self) -> Saving {
-        // Named one by one, so that a new field does not compile before somebody has decided whether it is kept.
+        // All fields are listed, so that a new field does not compile before it is decided whether it is saved.
         let Self {
             config: _,
             pods,
             runs,
             origins: _,
             refused_pod_count: _,
-            judged: _,
+            verdicts: _,
         } = self;
         Saving {
             is_begun: false,
@@ -83,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Writes the next piece into `buffer`, in place of what is there. Returns whether there was one.
+    /// Replaces the content of `buffer` by the next piece. Returns whether there was one.
     pub fn save_next(
         &self,
         saving: &mut Saving,
@@ -97,7 +98,7 @@ impl Engine {
         Ok(true)
     }
 
-    fn next_piece(&self, saving: &mut Saving) -> Option<Written<'_>> {
+    fn next_piece(&self, saving: &mut Saving) -> Option<BorrowedPiece<'_>> {
         if !saving.is_begun {
             saving.is_begun = true;
             return Some(Piece::Common {
@@ -109,7 +110,7 @@ impl Engine {
             saving.log_count += 1;
             return Some(Piece::Log(log));
         }
-        // What was forgotten meanwhile is left out.
+        // Pods that were removed since the start are skipped.
         let pods = saving.pods.by_ref();
         if let Some(pod) = pods.find_map(|key| self.pods.get(&key)) {
             return Some(Piece::Pod(pod));
@@ -118,16 +119,19 @@ impl Engine {
         runs.find_map(|key| self.runs.get(&key).map(|run| Piece::Run(key, run)))
     }
 
-    /// Takes in a piece that [`Engine::save_next`] wrote. The pieces of one saving go into a new engine, in their order.
+    /// Restores a piece that [`Engine::save_next`] wrote. The pieces of one save are restored into a new engine, in
+    /// their original order.
     pub fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
-        let (piece, rest) = postcard::take_from_bytes::<Read>(piece)?;
+        let (piece, rest) = postcard::take_from_bytes::<OwnedPiece>(piece)?;
         if !rest.is_empty() {
-            return Err(RestoreError::Misplaced("it goes on after its end"));
+            return Err(RestoreError::Misplaced("it continues after its end"));
         }
         match piece {
             Piece::Common { key, losses } => {
                 if !self.pods.is_empty() || !self.runs.is_empty() {
-                    return Err(RestoreError::Misplaced("the common part is not the first"));
+                    return Err(RestoreError::Misplaced(
+                        "the common part is not the first piece",
+                    ));
                 }
                 self.config.hash_key = key;
                 self.pods = HashMap::with_hasher(KeyedState(key));
@@ -136,7 +140,7 @@ impl Engine {
             }
             Piece::Log(log) => {
                 if !self.pods.is_empty() || !self.origins.restore_log(log) {
-                    return Err(RestoreError::Misplaced("too many logs, or one twice"));
+                    return Err(RestoreError::Misplaced("too many logs, or a duplicate"));
                 }
             }
             Piece::Pod(pod) => self.restore_pod(pod)?,
@@ -148,11 +152,11 @@ impl Engine {
     fn restore_pod(&mut self, mut pod: Box<Pod>) -> Result<(), RestoreError> {
         let key = pod.subject.pod.clone();
         if self.pods.len() >= limits::PODS_MAX || self.pods.contains_key(&key) {
-            return Err(RestoreError::Misplaced("too many pods, or one twice"));
+            return Err(RestoreError::Misplaced("too many pods, or a duplicate"));
         }
         let run = pod.subject.run.take();
-        join(&mut self.runs, run.as_ref(), &self.config);
-        // One text for all pods of a run.
+        add_pod_to_run(&mut self.runs, run.as_ref(), &self.config);
+        // All pods of a run share the text of its key.
         let shared = run.as_ref().and_then(|key| self.runs.get_key_value(key));
         pod.subject.run = shared.map(|(key, _)| key.clone()).or(run);
         self.pods.insert(key, pod);
@@ -160,8 +164,8 @@ impl Engine {
     }
 
     fn restore_run(&mut self, key: &RunKey, mut run: Run) -> Result<(), RestoreError> {
-        run.restored(self.config.shares_runs);
-        run.share_keys(|member| self.pods.get_key_value(member).map(|(key, _)| key.clone()));
+        run.after_restore(self.config.shares_runs);
+        run.intern_keys(|member| self.pods.get_key_value(member).map(|(key, _)| key.clone()));
         if let Some(known) = self.runs.get_mut(key) {
             run.pod_count = known.pod_count;
             *known = run;
@@ -173,15 +177,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Part of the log was not seen: contacts that wait for an answer may have had it, and are forgotten.
+    /// Discards the contacts that wait for an answer, because part of the log was not read and may contain the answers.
     pub fn forget_waiting(&mut self) {
         for pod in self.pods.values_mut() {
             pod.contacts.forget_waiting();
         }
     }
 
-    /// The numbers of the logs mean other logs than before: forgets what each of them has shown and lost, and the
-    /// contacts that wait for one. What one log shows must not convict by the silence of another.
+    /// The log numbers now refer to other logs than before: discards what each log has shown and lost, and the contacts
+    /// that wait for one. Otherwise the answers that one log shows would turn missing answers in another log into
+    /// failures.
     pub fn forget_logs(&mut self) {
         self.origins = Origins::default();
         for pod in self.pods.values_mut() {
@@ -190,7 +195,8 @@ impl Engine {
         }
     }
 
-    /// Forgets all pods for which `is_known` is false: they are gone since the state was saved.
+    /// Removes all pods for which `is_known` returns false, because they were deleted after the state was saved.
+    /// Returns their number.
     pub fn retain(&mut self, is_known: impl Fn(&PodKey) -> bool) -> usize {
         let gone: Vec<PodKey> = self
             .pods

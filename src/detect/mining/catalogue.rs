@@ -1,24 +1,23 @@
-//! A walk through a catalogue of pools: many Internet hosts on several ports of pools, most of which
-//! answer.
+//! Probing of many pools: contacts with many Internet hosts on several ports of pools, most of which answer.
 //!
-//! Called by `mining` for TCP contacts on these ports. Miners and their installers try one pool after
-//! another before they settle on one, and none of these connections lasts long enough to be a session.
-//! Tried on logs outside this repository, 8 hosts on 4 ports within an hour found 5 of 5 such walks and
-//! nobody else among 60,000 subjects; a peer-to-peer client reaches these ports by chance, among many more
-//! hosts on other ones.
-//! An adversary who waits an hour between eight pools, or who knows one that works, stays below it, so
-//! it is an alert and adds to nothing else. State: 16 bytes a target, bounded, and none for other pods.
+//! Called by `mining` for TCP contacts on these ports. Miners and their installers try a list of pools before they
+//! choose one, and none of these connections lasts long enough to be a session. On logs outside this repository, the
+//! rule of 8 hosts on 4 ports within an hour found 5 of 5 such cases and no other among 60,000 subjects; a peer-to-peer
+//! client reaches these ports by chance, among many more hosts on other ports. An adversary who waits an hour between
+//! eight pools, or who knows one that works, avoids the rule, so it leads to an alert and adds nothing to other
+//! evidence. State: 16 bytes per target, bounded, and none for other pods.
 
 use serde::{Deserialize, Serialize};
 
-use super::super::contacts::Target;
-use super::super::fusion::ALERT_NATS;
-use super::super::saved;
-use super::super::scan::Crossing;
-use super::super::scope::Scope;
-use super::super::session::hash_host;
-use super::super::told::Word;
-use super::{Around, judge};
+use super::unlisted::is_pool_port;
+use crate::detect::contacts::Target;
+use crate::detect::context::TrafficContext;
+use crate::detect::detection::Detection;
+use crate::detect::fusion::ALERT_NATS;
+use crate::detect::reported::ReportLevel;
+use crate::detect::scope::Scope;
+use crate::detect::session::hash_host;
+use crate::detect::state::bounded;
 use crate::limits;
 use crate::model::{
     BoundedText, EventTime, Evidence, Example, Flow, Severity, Signature, Transport, duration,
@@ -27,21 +26,21 @@ use crate::model::{
 /// How long a contact counts.
 const WINDOW_US: i64 = 3_600_000_000;
 
-/// What makes a walk.
+/// Minimum numbers of hosts and ports that answered.
 const HOSTS_MIN: usize = 8;
 const PORTS_MIN: usize = 4;
 
-/// Pools must be more than this part of all hosts that the pod reached beside the web. Of a
-/// peer-to-peer client's random ports one in a thousand is a pool's.
+/// The hosts on pool ports must be more than one in this number of all hosts that the pod reached on ports outside the
+/// web. Of the random ports of a peer-to-peer client, one in a thousand is a port of pools.
 const SHARE_OF_HOSTS: usize = 8;
 
-/// Bits of the bitmap of hosts in `session`, and the most that it can tell.
+/// Bits of the bitmap of hosts in `session`, and the highest number of hosts that it can distinguish.
 const HOST_BITS: f64 = 128.0;
-const HOSTS_TOLD_MAX: f64 = 700.0;
+const HOST_ESTIMATE_MAX: f64 = 700.0;
 
 /// One target. A host with two ports has two.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Contact {
+struct PortContact {
     time: EventTime,
     host: u32,
     port: u16,
@@ -51,40 +50,38 @@ struct Contact {
 /// See the module. Empty for nearly every pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Catalogue {
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::CATALOGUE_CONTACTS_MAX }>")]
-    contacts: Vec<Contact>,
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::CATALOGUE_CONTACTS_MAX }>")]
+    contacts: Vec<PortContact>,
 }
 
-/// Whether a contact could be a step of such a walk, from what the flow itself says.
+/// Whether a flow may count, as far as the flow alone shows it.
 pub(super) fn may_belong(flow: &Flow<'_>, target: Target) -> bool {
-    target.transport == Transport::Tcp
-        && flow.outcome.is_attempt()
-        && judge::is_pool_port(target.port)
+    target.transport == Transport::Tcp && flow.outcome.is_attempt() && is_pool_port(target.port)
 }
 
 impl Catalogue {
-    /// Takes in a contact that [`may_belong`].
+    /// Processes a contact for which [`may_belong`] is true.
     pub(super) fn observe(
         &mut self,
         flow: &Flow<'_>,
         target: Target,
-        around: Around<'_>,
-    ) -> Option<Crossing> {
-        if around.config.scopes.classify(target.host) != Scope::Internet {
+        context: TrafficContext<'_>,
+    ) -> Option<Detection> {
+        if context.config.scopes.classify(target.host) != Scope::Internet {
             return None;
         }
         let is_answered = flow.outcome.success() == Some(true);
-        self.note(flow.time, target, is_answered);
+        self.record(flow.time, target, is_answered);
         if is_answered {
-            self.judge(flow, target, around)
+            self.judge(flow, target, context)
         } else {
             None
         }
     }
 
-    fn note(&mut self, time: EventTime, target: Target, is_answered: bool) {
+    fn record(&mut self, time: EventTime, target: Target, is_answered: bool) {
         let (host, port) = (hash_host(target.host), target.port);
-        let is_same = |contact: &&mut Contact| contact.host == host && contact.port == port;
+        let is_same = |contact: &&mut PortContact| contact.host == host && contact.port == port;
         if let Some(contact) = self.contacts.iter_mut().find(is_same) {
             contact.is_answered |= is_answered;
             contact.time = contact.time.max(time);
@@ -96,7 +93,7 @@ impl Catalogue {
                 self.contacts.swap_remove(index);
             }
         }
-        self.contacts.push(Contact {
+        self.contacts.push(PortContact {
             time,
             host,
             port,
@@ -104,25 +101,32 @@ impl Catalogue {
         });
     }
 
-    fn judge(&self, flow: &Flow<'_>, target: Target, around: Around<'_>) -> Option<Crossing> {
+    fn judge(
+        &self,
+        flow: &Flow<'_>,
+        target: Target,
+        context: TrafficContext<'_>,
+    ) -> Option<Detection> {
         let begin = flow.time.plus_micros(-WINDOW_US);
         let recent = || self.contacts.iter().filter(|contact| contact.time >= begin);
         let answered = || recent().filter(|contact| contact.is_answered);
         let tried = distinct(recent().map(|contact| contact.host));
         let hosts = distinct(answered().map(|contact| contact.host));
         let ports = distinct(answered().map(|contact| contact.port));
-        let is_walk = hosts >= HOSTS_MIN && ports >= PORTS_MIN && hosts * 2 > tried;
-        if !is_walk || tried * SHARE_OF_HOSTS < hosts_beside_the_web(around.sessions.host_count()) {
+        let is_probing = hosts >= HOSTS_MIN && ports >= PORTS_MIN && hosts * 2 > tried;
+        if !is_probing
+            || tried * SHARE_OF_HOSTS < hosts_beside_the_web(context.sessions.host_count())
+        {
             return None;
         }
         let contact_count = u64::try_from(hosts).unwrap_or(u64::MAX);
-        let word = Word {
+        let word = ReportLevel {
             signature: Signature::Mining,
             severity: Severity::Alert,
             contact_count,
             score: ALERT_NATS,
         };
-        if !around.told.is_news(word) {
+        if !context.reported.should_report(word) {
             return None;
         }
         let first = recent().map(|contact| contact.time).min();
@@ -133,7 +137,7 @@ impl Catalogue {
             duration::rounded(flow.time.micros_since(first)),
         );
         let against = "no session with the shape of mining belongs to it";
-        Some(Crossing {
+        Some(Detection {
             signature: Signature::Mining,
             severity: Severity::Alert,
             evidence: Evidence {
@@ -164,12 +168,12 @@ fn distinct<T: Ord>(items: impl Iterator<Item = T>) -> usize {
     items.len()
 }
 
-/// How many hosts have set so many bits of the bitmap, by linear counting.
+/// The estimated number of hosts that set this number of bits, by linear counting.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // up to 700
 fn hosts_beside_the_web(bits: u32) -> usize {
     let unset = (HOST_BITS - f64::from(bits)).max(0.0);
     let hosts = HOST_BITS * (HOST_BITS / unset).ln();
-    hosts.clamp(0.0, HOSTS_TOLD_MAX) as usize
+    hosts.clamp(0.0, HOST_ESTIMATE_MAX) as usize
 }
 
 #[cfg(test)]

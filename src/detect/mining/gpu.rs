@@ -1,44 +1,43 @@
 //! Accelerator use over time: the signature of hashing.
 //!
-//! Called by `compute`. Training uses tensor cores, loads data, reduces over links and dips at
-//! steps and checkpoints; hashing keeps all multiprocessors busy with integer work, draws even
-//! power and moves no data. A figure that is missing is no evidence, and neither is a device that
-//! other pods use or may use. Renderers, genomics and molecular dynamics share parts of this, so it
-//! counts only together with a session.
+//! Called by `compute`. Training uses tensor cores, loads data, reduces over links, and dips at steps and checkpoints;
+//! hashing keeps all multiprocessors busy with integer work, draws constant power and moves no data. A missing value is
+//! no evidence, and neither is a device that other pods use or may use. Renderers, genomics and molecular dynamics
+//! share some of these signs, so they count only together with a session.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{DeviceUse, EventTime, GpuSample, duration};
 
-use super::super::session::Session;
-use super::compute::{share, shared_us};
+use super::overlap::{duration_share, shared_us};
+use crate::detect::session::Session;
 
-/// Multiprocessors busy; utilisation says less, since one resident kernel makes it 100 %.
+/// Busy multiprocessors. Utilization is weaker evidence, because one resident kernel makes it 100 %.
 const BUSY_SM: f64 = 0.8;
 const BUSY_UTILIZATION: f64 = 0.95;
-/// No matrix work to speak of.
+/// Almost no matrix work.
 const TENSOR_MAX: f64 = 0.01;
 const FP64_MAX: f64 = 0.05;
 /// Integer work as hashing has it, and memory traffic as memory-hard coins have it.
 const INTEGER_MIN: f64 = 0.4;
 const DRAM_MIN: f64 = 0.6;
-/// Even power: standard deviation over mean.
+/// Constant power: ratio of standard deviation and mean.
 const POWER_SPREAD_MAX: f64 = 0.02;
-/// 1 % of a PCIe 4.0 x16 link, both ways.
+/// 1 % of a PCIe 4.0 x16 link, in both directions.
 const LINK_BYTES_MAX: f64 = 640_000_000.0;
-/// Memory in use that does not move.
+/// Constant memory use.
 const MEMORY_SPREAD_MAX: f64 = 0.01;
 
-/// A time without samples that ends a run of the pattern.
+/// A gap without samples that ends a period of the pattern.
 const GAP_US: i64 = 300_000_000;
-/// So long without the pattern, and in so many samples, ends it too. The second keeps one odd sample
-/// of a source with a sample a minute from doing so.
+/// A period also ends after this time without the pattern, in at least this number of samples, so that one odd sample
+/// of a source with one sample per minute does not end it.
 const OFF_US: i64 = 60_000_000;
 const OFF_SAMPLES_MIN: u32 = 2;
-/// Samples that make evidence: with one a minute, a run of five minutes has as many.
+/// Minimum number of samples: with one per minute, a period of five minutes has as many.
 const SAMPLES_MIN: u32 = 5;
 
-/// What the signs add. All of them together are one family.
+/// The nats that each sign adds. Together they are one family.
 const BUSY_WITHOUT_TENSOR_NATS: f64 = 2.5;
 const INTEGER_NATS: f64 = 3.0;
 const DRAM_NATS: f64 = 1.0;
@@ -46,53 +45,53 @@ const EVEN_POWER_NATS: f64 = 2.5;
 const QUIET_LINK_NATS: f64 = 1.5;
 const STEADY_MEMORY_NATS: f64 = 1.0;
 
-/// A run of samples that look like hashing.
+/// A period of samples that look like hashing.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Run {
+struct HashingRun {
     start: EventTime,
     last: EventTime,
     count: u32,
-    /// Samples without the pattern since the last one with it.
+    /// Number of samples without the pattern since the last one with it.
     off: u32,
-    /// The device of its samples; `None` where they are of several.
+    /// The device of its samples; `None` if there are several.
     device: Option<u64>,
-    power: Spread,
-    memory: Spread,
-    integer: Spread,
-    dram: Spread,
-    link: Spread,
+    power: RunningStats,
+    memory: RunningStats,
+    integer: RunningStats,
+    dram: RunningStats,
+    link: RunningStats,
 }
 
-/// Mean and spread of a figure, by Welford's method.
+/// Mean and variance of a value, by Welford's method.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Spread {
+struct RunningStats {
     count: u32,
     mean: f64,
     squares: f64,
 }
 
-/// A pod's accelerator.
+/// State of a pod's accelerator.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Gpu {
-    run: Option<Run>,
-    over: Option<Run>,
+    run: Option<HashingRun>,
+    longest_past: Option<HashingRun>,
 }
 
 impl Gpu {
     pub(super) fn observe(&mut self, time: EventTime, sample: &GpuSample) {
         match sample.device_use {
             DeviceUse::Exclusive => self.observe_own(time, sample),
-            // What was taken for the pod's own work may have been another pod's.
+            // What counted as the pod's own work may have been that of another pod.
             DeviceUse::Shared => self.withdraw(sample.device),
             DeviceUse::Unknown => {}
         }
     }
 
-    /// Drops the runs that hold samples of a device.
+    /// Discards the periods that contain samples of a device.
     fn withdraw(&mut self, device: Option<u64>) {
-        let is_other = |run: &Run| run.device.is_some() && run.device != device;
+        let is_other = |run: &HashingRun| run.device.is_some() && run.device != device;
         self.run = self.run.filter(is_other);
-        self.over = self.over.filter(is_other);
+        self.longest_past = self.longest_past.filter(is_other);
     }
 
     fn observe_own(&mut self, time: EventTime, sample: &GpuSample) {
@@ -109,39 +108,41 @@ impl Gpu {
             let is_off = run.off >= OFF_SAMPLES_MIN && silent_us > OFF_US;
             if silent_us.abs() > GAP_US || is_off {
                 let run = *run;
-                let is_longest = self.over.is_none_or(|over| over.span_us() < run.span_us());
+                let is_longest = self
+                    .longest_past
+                    .is_none_or(|longest_past| longest_past.span_us() < run.span_us());
                 if is_longest {
-                    self.over = Some(run);
+                    self.longest_past = Some(run);
                 }
                 self.run = None;
             }
         }
         if !is_busy {
-            // A dip shows in the power's spread, where it is known.
+            // A dip changes the variance of the power, if it is known.
             if let Some(run) = &mut self.run {
                 run.power.add(sample.power_watts);
             }
             return;
         }
         self.run
-            .get_or_insert_with(|| Run::new(time, sample.device))
+            .get_or_insert_with(|| HashingRun::new(time, sample.device))
             .add(time, sample);
     }
 
-    /// What it adds to a session, and in which words.
+    /// The nats that the accelerator adds to a session, and their description.
     pub(super) fn nats(&self, session: &Session) -> (f64, Option<String>) {
-        let runs = [self.run, self.over].into_iter().flatten();
+        let runs = [self.run, self.longest_past].into_iter().flatten();
         let best = runs
             .map(|run| (run.nats(session), run))
             .max_by(|a, b| a.0.total_cmp(&b.0));
         match best {
-            Some((nats, run)) if nats > 0.0 => (nats, Some(run.words())),
+            Some((nats, run)) if nats > 0.0 => (nats, Some(run.description())),
             _ => (0.0, None),
         }
     }
 }
 
-impl Run {
+impl HashingRun {
     fn new(start: EventTime, device: Option<u64>) -> Self {
         Self {
             start,
@@ -149,11 +150,11 @@ impl Run {
             count: 0,
             off: 0,
             device,
-            power: Spread::default(),
-            memory: Spread::default(),
-            integer: Spread::default(),
-            dram: Spread::default(),
-            link: Spread::default(),
+            power: RunningStats::default(),
+            memory: RunningStats::default(),
+            integer: RunningStats::default(),
+            dram: RunningStats::default(),
+            link: RunningStats::default(),
         }
     }
 
@@ -180,14 +181,23 @@ impl Run {
         }
         let signs = self.signs();
         let nats = BUSY_WITHOUT_TENSOR_NATS + signs.iter().map(|sign| sign.0).sum::<f64>();
-        nats * share(span_us)
+        nats * duration_share(span_us)
     }
 
-    /// The signs that were measured and are those of hashing: what each adds, and its words.
+    /// The measured signs of hashing: the nats and the description of each.
     fn signs(&self) -> Vec<(f64, &'static str)> {
-        let is_integer = self.integer.known().is_some_and(|mean| mean > INTEGER_MIN);
-        let is_memory_bound = self.dram.known().is_some_and(|mean| mean > DRAM_MIN);
-        let is_link_quiet = self.link.known().is_some_and(|mean| mean < LINK_BYTES_MAX);
+        let is_integer = self
+            .integer
+            .mean_if_known()
+            .is_some_and(|mean| mean > INTEGER_MIN);
+        let is_memory_bound = self
+            .dram
+            .mean_if_known()
+            .is_some_and(|mean| mean > DRAM_MIN);
+        let is_link_quiet = self
+            .link
+            .mean_if_known()
+            .is_some_and(|mean| mean < LINK_BYTES_MAX);
         [
             (is_integer, INTEGER_NATS, "with integer work"),
             (is_memory_bound, DRAM_NATS, "with its memory busy"),
@@ -205,12 +215,12 @@ impl Run {
         ]
         .into_iter()
         .filter(|(is_seen, _, _)| *is_seen)
-        .map(|(_, nats, words)| (nats, words))
+        .map(|(_, nats, description)| (nats, description))
         .collect()
     }
 
-    /// Names only what was measured.
-    fn words(&self) -> String {
+    /// Describes only what was measured.
+    fn description(&self) -> String {
         let signs: Vec<_> = self.signs().into_iter().map(|sign| sign.1).collect();
         let listed = match signs.split_last() {
             None => String::new(),
@@ -224,7 +234,7 @@ impl Run {
     }
 }
 
-impl Spread {
+impl RunningStats {
     fn add(&mut self, value: Option<f64>) {
         let Some(value) = value.filter(|value| value.is_finite()) else {
             return;
@@ -235,7 +245,7 @@ impl Spread {
         self.squares += delta * (value - self.mean);
     }
 
-    fn known(&self) -> Option<f64> {
+    fn mean_if_known(&self) -> Option<f64> {
         (self.count >= SAMPLES_MIN).then_some(self.mean)
     }
 
@@ -245,7 +255,8 @@ impl Spread {
     }
 }
 
-/// `None` where the sample cannot tell: without a figure of tensor work, training looks the same.
+/// Whether the accelerator is busy without tensor work. `None` if the sample does not show it: without a value of
+/// tensor work, training looks the same.
 fn is_busy_without_tensor(sample: &GpuSample) -> Option<bool> {
     let tensor = sample.tensor_active?;
     let is_busy = match (sample.sm_active, sample.utilization) {

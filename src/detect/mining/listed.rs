@@ -1,41 +1,42 @@
-//! Contacts of a pod with pools of one list: the user's own, or the starter list.
+//! Contacts of a pod with pools of one list: the user's list, or the starter list.
 //!
-//! Called by `mining`. A match of the user's list is one whole family of evidence. The starter list
-//! comes with the chart and nobody at the site has checked it, so that a match of it is an alert and
-//! adds nothing to any other sum. Must not decide what a session means, which is `judge`'s matter.
+//! Called by `mining`. A match of the user's list is one whole family of evidence. The starter list is part of the
+//! chart and is not verified for the site, so a match of it is an alert and adds nothing to other sums. This module
+//! must not interpret sessions: see `unlisted`.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::contacts::Target;
-use super::super::engine::EngineConfig;
-use super::super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, QUARANTINE_NATS, ruling};
-use super::super::intel::PoolList;
-use super::super::saved;
-use super::super::scan::Crossing;
-use super::super::scope::plain;
-use super::super::session::Seen;
-use super::super::told::Word;
 use super::compute::Compute;
-use super::{Around, judge};
+use super::unlisted;
+use crate::detect::config::EngineConfig;
+use crate::detect::contacts::Target;
+use crate::detect::context::TrafficContext;
+use crate::detect::detection::Detection;
+use crate::detect::fusion::{ALERT_NATS, FAMILY_NATS_MAX, QUARANTINE_NATS, severity_for};
+use crate::detect::pool_list::PoolList;
+use crate::detect::reported::ReportLevel;
+use crate::detect::scope::plain;
+use crate::detect::session::SessionUpdate;
+use crate::detect::state::bounded;
 use crate::limits;
 use crate::model::{
     BoundedText, DnsQuery, EventTime, Evidence, Example, Flow, Outcome, Severity, Signature,
     TlsName, Transport, duration,
 };
 
-/// Whose list it is.
+/// Origin of the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The user's own: a whole family of evidence.
+pub(super) enum ListKind {
+    /// The user's list: a match is one whole family of evidence.
     #[default]
     Own,
-    /// The one that the chart brings: an alert at most.
+    /// The list in the chart: a match is an alert at most.
     Starter,
 }
 
-impl Origin {
+impl ListKind {
     fn pools(self, config: &EngineConfig) -> &PoolList {
         match self {
             Self::Own => &config.pools,
@@ -50,30 +51,30 @@ pub(super) struct Listed {
     contacts: Option<Box<Contacts>>,
 }
 
-/// Contacts with what is on the list.
+/// Contacts with entries of the list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Contacts {
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::POOL_ADDRESSES_MAX }>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::POOL_ADDRESSES_MAX }>")]
     addresses: Vec<(IpAddr, BoundedText)>,
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::SESSIONS_MAX }>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::SESSIONS_MAX }>")]
     targets: Vec<Target>,
     contact_count: u64,
     first: EventTime,
     last: EventTime,
     entry: BoundedText,
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::EXAMPLES_MAX }>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::EXAMPLES_MAX }>")]
     examples: Vec<Example>,
 }
 
 impl Listed {
-    /// A DNS query. Whether the list names what was asked for.
+    /// Processes a DNS query. Returns whether the list contains the name.
     pub(super) fn observe_dns(
         &mut self,
         query: &DnsQuery<'_>,
-        origin: Origin,
+        list: ListKind,
         config: &EngineConfig,
     ) -> bool {
-        let Some(entry) = origin.pools(config).listed_name(&query.query) else {
+        let Some(entry) = list.pools(config).listed_name(&query.query) else {
             return false;
         };
         let entry = BoundedText::new(entry);
@@ -84,14 +85,14 @@ impl Listed {
         true
     }
 
-    /// A server name of a TLS handshake. Whether the list names it.
+    /// Processes the server name of a TLS handshake. Returns whether the list contains it.
     pub(super) fn observe_tls(
         &mut self,
         tls: &TlsName<'_>,
-        origin: Origin,
+        list: ListKind,
         config: &EngineConfig,
     ) -> bool {
-        let Some(entry) = origin.pools(config).listed_name(&tls.server_name) else {
+        let Some(entry) = list.pools(config).listed_name(&tls.server_name) else {
             return false;
         };
         let entry = BoundedText::new(entry);
@@ -101,7 +102,7 @@ impl Listed {
             port: tls.destination_port,
         };
         self.learn(target.host, &entry, tls.time);
-        if !self.holds(target) {
+        if !self.contains_target(target) {
             self.count(tls.time, &entry);
             self.add_example(tls.time, target, Outcome::Answered, &entry);
         }
@@ -113,10 +114,10 @@ impl Listed {
         &self,
         flow: &Flow<'_>,
         target: Target,
-        origin: Origin,
+        list: ListKind,
         config: &EngineConfig,
     ) -> Option<BoundedText> {
-        let pools = origin.pools(config);
+        let pools = list.pools(config);
         if pools.is_empty() {
             return None;
         }
@@ -135,24 +136,24 @@ impl Listed {
         matching.next().map(|(_, entry)| entry.clone())
     }
 
-    /// Whether [`Self::entry`] could find one, without the look into the list.
-    pub(super) fn may_match(&self, flow: &Flow<'_>, origin: Origin, config: &EngineConfig) -> bool {
-        let pools = origin.pools(config);
+    /// Whether [`Self::entry`] may find one, without a lookup in the list.
+    pub(super) fn may_match(&self, flow: &Flow<'_>, list: ListKind, config: &EngineConfig) -> bool {
+        let pools = list.pools(config);
         let has_clue = flow.destination_name.is_some() || pools.has_addresses();
         !pools.is_empty() && (has_clue || self.contacts.is_some())
     }
 
-    /// A flow whose destination is on the list.
+    /// Processes a flow to a destination on the list.
     pub(super) fn observe_flow(
         &mut self,
         flow: &Flow<'_>,
         target: Target,
         entry: &BoundedText,
-        seen: Option<Seen>,
-        around: Around<'_>,
+        update: Option<SessionUpdate>,
+        context: TrafficContext<'_>,
     ) {
         let was_seen_in_tls = self.is_first_flow_after_tls(target);
-        let is_new = seen.is_none_or(|seen| seen.is_new_connection);
+        let is_new = update.is_none_or(|update| update.is_new_connection);
         if is_new && !was_seen_in_tls {
             self.count(flow.time, entry);
             self.add_example(flow.time, target, flow.outcome, entry);
@@ -162,7 +163,7 @@ impl Listed {
             {
                 contacts.targets.push(target);
             }
-            if let Some(session) = around.sessions.get(target) {
+            if let Some(session) = context.sessions.get(target) {
                 contacts.last = contacts.last.max(session.last);
             }
         }
@@ -175,38 +176,45 @@ impl Listed {
             .is_some_and(|contacts| !contacts.targets.is_empty())
     }
 
-    /// Whether the target is one of a listed pool.
-    pub(super) fn holds(&self, target: Target) -> bool {
+    /// Whether the target belongs to a listed pool.
+    pub(super) fn contains_target(&self, target: Target) -> bool {
         self.contacts
             .as_ref()
             .is_some_and(|contacts| contacts.targets.contains(&target))
     }
 
-    /// Judges the contacts with the pools of the user's list.
-    pub(super) fn judge(&self, compute: Option<&Compute>, around: Around<'_>) -> Option<Crossing> {
+    /// Evaluates the contacts with pools of the user's list.
+    pub(super) fn evaluate(
+        &self,
+        compute: Option<&Compute>,
+        context: TrafficContext<'_>,
+    ) -> Option<Detection> {
         let contacts = self.contacts.as_deref()?;
         let sessions = contacts
             .targets
             .iter()
-            .filter_map(|t| around.sessions.get(*t));
+            .filter_map(|t| context.sessions.get(*t));
         let best = sessions
             .map(|session| {
-                let (compute, words) = judge::compute(compute, session);
+                let (compute, description) = unlisted::compute(compute, session);
                 (
-                    judge::shape_nats(session) + compute,
+                    unlisted::shape_nats(session) + compute,
                     session.covered_us,
-                    words,
+                    description,
                 )
             })
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        let (more, covered_us, words) = best.unwrap_or((0.0, 0, None));
+        let (more, covered_us, description) = best.unwrap_or((0.0, 0, None));
         let score = FAMILY_NATS_MAX + more;
-        let (severity, threshold) = ruling(score)?;
-        if !around.told.is_news(contacts.word(severity, score)) {
+        let (severity, threshold) = severity_for(score)?;
+        if !context
+            .reported
+            .should_report(contacts.report_level(severity, score))
+        {
             return None;
         }
-        let shape = if let Some(words) = words {
-            words
+        let shape = if let Some(description) = description {
+            description
         } else if covered_us > 0 {
             let span = duration::rounded(covered_us);
             format!("Thin, steady sessions with one address of it cover {span}.")
@@ -222,14 +230,17 @@ impl Listed {
         if severity == Severity::Alert && covered_us > 0 && score < QUARANTINE_NATS {
             against.push("the sessions were shorter than mining sessions are");
         }
-        Some(contacts.crossing((severity, score, threshold), &summary, against))
+        Some(contacts.detection((severity, score, threshold), &summary, against))
     }
 
-    /// Judges the contacts with the pools of the starter list: never more than an alert.
-    pub(super) fn judge_starter(&self, around: Around<'_>) -> Option<Crossing> {
+    /// Evaluates the contacts with pools of the starter list: never more than an alert.
+    pub(super) fn evaluate_starter(&self, context: TrafficContext<'_>) -> Option<Detection> {
         let contacts = self.contacts.as_deref()?;
         let (severity, score) = (Severity::Alert, ALERT_NATS);
-        if !around.told.is_news(contacts.word(severity, score)) {
+        if !context
+            .reported
+            .should_report(contacts.report_level(severity, score))
+        {
             return None;
         }
         let summary = format!(
@@ -241,10 +252,10 @@ impl Listed {
         against.push(
             "the starter list alone never leads to a quarantine; a pool list of your own does",
         );
-        Some(contacts.crossing((severity, score, ALERT_NATS), &summary, against))
+        Some(contacts.detection((severity, score, ALERT_NATS), &summary, against))
     }
 
-    /// The handshake was counted as the contact; the record of the same connection comes later.
+    /// Whether the contact was counted at its TLS handshake; the flow record of the same connection arrives later.
     fn is_first_flow_after_tls(&self, target: Target) -> bool {
         let Some(contacts) = &self.contacts else {
             return false;
@@ -264,7 +275,7 @@ impl Listed {
             return;
         }
         if contacts.addresses.len() >= limits::POOL_ADDRESSES_MAX {
-            // The newest is what the pod is about to connect to.
+            // The newest address is the one that the pod is about to contact.
             contacts.addresses.remove(0);
         }
         contacts.addresses.push((ip, entry.clone()));
@@ -317,8 +328,8 @@ impl Listed {
 }
 
 impl Contacts {
-    fn word(&self, severity: Severity, score: f64) -> Word {
-        Word {
+    fn report_level(&self, severity: Severity, score: f64) -> ReportLevel {
+        ReportLevel {
             signature: Signature::Mining,
             severity,
             contact_count: self.contact_count,
@@ -338,13 +349,13 @@ impl Contacts {
         against
     }
 
-    fn crossing(
+    fn detection(
         &self,
         (severity, score, threshold): (Severity, f64, f64),
         summary: &str,
         against: Vec<&'static str>,
-    ) -> Crossing {
-        Crossing {
+    ) -> Detection {
+        Detection {
             signature: Signature::Mining,
             severity,
             evidence: Evidence {

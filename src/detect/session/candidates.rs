@@ -1,17 +1,17 @@
 //! Candidates: connections in a log of packets that are no sessions yet.
 //!
-//! Called by `session` for packets of targets that have none. Bounded; a burst of short connections
-//! cannot push a long one out. Must not know what a session means.
+//! Called by `session` for packets of targets without a session. Bounded; a burst of short connections cannot displace
+//! a long one. This module must not know what a session means.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::super::saved::{self, Sequence};
 use super::PACKET_GAP_MAX_US;
+use crate::detect::state::bounded::{self, Sequence};
 use crate::limits;
 use crate::model::EventTime;
 
-/// Packets of one connection make a session when they cover this, and are so many at least: a
-/// datapath that sums up reports a connection in use every 5 s.
+/// Packets of one connection become a session when they cover this time and have this number: a datapath that
+/// aggregates packets reports an active connection every 5 s.
 const PACKETS_COVER_MIN_US: i64 = 60_000_000;
 const PACKETS_MIN: u32 = 4;
 
@@ -25,15 +25,15 @@ pub(super) struct Candidate {
 
 /// The connections of a pod that may become sessions.
 ///
-/// In a log of packets nearly every packet is of another one, so looking for one and for the one
-/// that makes room reads little: hashes and coarse times beside the entries.
+/// In a log of packets nearly every packet belongs to another connection, so the search for one, and for the one to
+/// replace, must read little memory: hashes and coarse times are separate from the entries.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Candidates {
     keys: Vec<u32>,
     /// `last` of each in units of 2^16 us, wrapped.
     coarse_times: Vec<u32>,
     list: Vec<Candidate>,
-    /// A bit for each that covers no time at all.
+    /// A bit for each candidate that covers no time.
     points: u32,
 }
 
@@ -45,7 +45,7 @@ impl Serialize for Candidates {
 
 impl<'de> Deserialize<'de> for Candidates {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let list = saved::list::<_, _, { limits::SESSION_CANDIDATES_MAX }>(deserializer)?;
+        let list = bounded::list::<_, _, { limits::SESSION_CANDIDATES_MAX }>(deserializer)?;
         let mut candidates = Self::default();
         for (key, candidate) in list {
             candidates.put(key, candidate);
@@ -55,13 +55,13 @@ impl<'de> Deserialize<'de> for Candidates {
 }
 
 impl Candidates {
-    /// How many there are.
+    /// Number of candidates.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Counts a packet of a connection that is no session yet; `Some` when it has become one.
+    /// Counts a packet of a connection without a session. Returns the candidate when it has become a session.
     pub(super) fn count(&mut self, key: u32, time: EventTime) -> Option<Candidate> {
         let Some(index) = position_of(&self.keys, key) else {
             if self.list.len() >= limits::SESSION_CANDIDATES_MAX {
@@ -80,7 +80,7 @@ impl Candidates {
         let candidate = *candidate;
         let covered_us = candidate.last.micros_since(candidate.first);
         if covered_us < PACKETS_COVER_MIN_US || candidate.packet_count < PACKETS_MIN {
-            self.note(index, candidate);
+            self.update_index(index, candidate);
             return None;
         }
         self.remove(index);
@@ -100,11 +100,11 @@ impl Candidates {
         self.keys.push(key);
         self.coarse_times.push(0);
         self.list.push(candidate);
-        self.note(self.list.len() - 1, candidate);
+        self.update_index(self.list.len() - 1, candidate);
     }
 
-    /// Brings what stands beside an entry up to date.
-    fn note(&mut self, index: usize, candidate: Candidate) {
+    /// Updates the coarse time and the bit of an entry.
+    fn update_index(&mut self, index: usize, candidate: Candidate) {
         if let Some(coarse_time) = self.coarse_times.get_mut(index) {
             *coarse_time = coarse(candidate.last);
         }
@@ -112,7 +112,7 @@ impl Candidates {
         self.points = self.points & !(1 << index) | u32::from(is_point) << index;
     }
 
-    /// The last one takes the place of the one that goes.
+    /// Removes a candidate; the last one moves to its index.
     fn remove(&mut self, index: usize) {
         self.keys.swap_remove(index);
         self.coarse_times.swap_remove(index);
@@ -125,8 +125,8 @@ impl Candidates {
         }
     }
 
-    /// Makes room: first what has fallen silent, then the youngest. A burst of short connections
-    /// takes each other's place and leaves the long one alone.
+    /// Removes one candidate: first one without recent packets, then the youngest. The connections of a burst replace
+    /// each other and leave a long one alone.
     fn forget_one(&mut self, now: EventTime) {
         let covered_us = |index: usize| {
             let candidate = self.list.get(index);
@@ -136,7 +136,7 @@ impl Candidates {
             let candidate = self.list.get(*index);
             candidate.is_some_and(|c| now.micros_since(c.last).abs() > PACKET_GAP_MAX_US)
         };
-        // Where the coarse times are nearer, the exact ones are near enough.
+        // If even the coarse times are near each other, the exact ones are.
         let (now_coarse, gap) = (coarse(now), COARSE_GAP_MAX);
         let is_near = |time: u32| now_coarse.wrapping_sub(time).wrapping_add(gap) <= 2 * gap;
         let times = self.coarse_times.iter().enumerate();
@@ -155,7 +155,7 @@ impl Candidates {
     }
 }
 
-/// Where a key is. Eight are compared at a time: nearly all are other ones.
+/// The position of a key. Compares eight at a time, because nearly all are other keys.
 pub(super) fn position_of(keys: &[u32], key: u32) -> Option<usize> {
     let (chunks, rest) = keys.as_chunks::<8>();
     let is_in = |chunk: &[u32; 8]| {
@@ -170,13 +170,13 @@ pub(super) fn position_of(keys: &[u32], key: u32) -> Option<usize> {
     Some(start + within)
 }
 
-/// A distance of coarse times that is surely not above [`PACKET_GAP_MAX_US`].
+/// A distance of coarse times that is certainly not above [`PACKET_GAP_MAX_US`].
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 2,287
 const COARSE_GAP_MAX: u32 = (PACKET_GAP_MAX_US >> COARSE_BITS) as u32 - 1;
 
 const COARSE_BITS: u32 = 16;
 
-/// Wraps after nine years: then an old time passes for a near one, and its entry stays longer.
+/// Wraps after nine years: then an old time counts as recent, and its entry is stored longer.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // wraps
 fn coarse(time: EventTime) -> u32 {
     (time.micros_since(EventTime::from_micros(0)) >> COARSE_BITS) as u32
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_where_it_first_stands_in_a_list_of_any_length() {
+    fn the_first_position_of_a_key_is_found_in_a_list_of_any_length() {
         for length in 0..40 {
             let keys: Vec<u32> = (0..length).map(|n| n / 2).collect();
             for key in 0..21 {

@@ -1,4 +1,4 @@
-//! Failures whose cause can be seen: they are no scan, and an attacker gains little by causing them.
+//! Failures with a visible cause: they are no scan, and an attacker gains little from causing them.
 
 use super::*;
 use crate::model::Severity::{Alert, Quarantine};
@@ -53,7 +53,7 @@ fn a_sibling_that_never_answers_a_packet_is_no_scan_either() {
             ..by(&pod("agent"), Workload::Standard, &signal)
         });
     }
-    bench.settle(60);
+    bench.expire_pending(60);
     assert_eq!(bench.findings, vec![]);
 }
 

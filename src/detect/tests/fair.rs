@@ -1,4 +1,4 @@
-//! Mining judged fairly: ports that are no pools', starter lists, catalogues, sparse samples.
+//! Mining: ports that are not those of pools, starter lists, probing of many pools, sparse samples.
 
 use super::story::*;
 use super::*;
@@ -36,7 +36,8 @@ fn short(target: &str, port: u16, outcome: Outcome, seconds: i64) -> Signal<'sta
 
 const POOL_PORTS: [u16; 5] = [3_333, 4_444, 5_555, 7_777, 14_444];
 
-/// So many hosts on so many ports of pools, one each `every` seconds; each `silent`-th says nothing.
+/// Contacts with this number of hosts on this number of pool ports, one each `every` seconds; each `silent`-th does not
+/// answer.
 fn walk(hosts: usize, ports: usize, every: i64, silent: usize) -> Bench {
     let mut bench = Bench::new();
     for n in 0..hosts {
@@ -109,7 +110,7 @@ fn a_pod_remembers_a_bounded_number_of_such_contacts() {
     assert!(bench.findings.len() < 10, "{}", bench.findings.len());
 }
 
-/// A bench whose lists are starter lists.
+/// A bench with this list as both starter lists.
 fn starter(list: &str) -> Bench {
     let list = PoolList::parse(list).0;
     let config = EngineConfig {

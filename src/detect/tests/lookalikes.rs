@@ -1,11 +1,11 @@
-//! Honest sessions that look like a miner's: what separates them, one test per kind.
+//! Honest sessions that look like those of a miner: what separates them, one test per kind.
 
 use super::story::*;
 use super::*;
 use crate::model::Severity::Alert;
 use crate::model::Signature::Mining;
 
-/// Nothing is said about the session alone, nor with an even use of the processors from before.
+/// There is no finding for the session alone, nor with constant processor use from before.
 #[track_caller]
 fn check_silent(bench: &mut Bench, session: Session) {
     bench.session(session);

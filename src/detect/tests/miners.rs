@@ -52,7 +52,7 @@ fn the_record_of_the_session_may_come_at_its_end() {
 }
 
 #[test]
-fn a_session_that_is_joined_anew_every_four_minutes_is_one() {
+fn a_session_that_is_reopened_every_four_minutes_is_one() {
     let mut bench = Bench::new().with_names();
     for n in 0..5 {
         let piece = Session {
@@ -104,7 +104,7 @@ fn a_plain_name_that_the_attacker_bought_makes_it_an_alert() {
 }
 
 #[test]
-fn a_telling_name_and_a_session_are_an_alert_and_with_a_plateau_a_quarantine() {
+fn a_pool_like_name_and_a_session_are_an_alert_and_with_a_plateau_a_quarantine() {
     let mut bench = Bench::new();
     bench.signal(&tls("ws9.supermine.example", POOL.host, 40_100, 99));
     bench.session(POOL);
@@ -149,7 +149,7 @@ fn a_proxy_inside_the_cluster_with_a_plateau_is_an_alert() {
     bench.check(Mining, Some(Alert));
 }
 
-/// What a log of packets has of a session: one every so many seconds, from one port.
+/// The packets of a session in a log of packets: one every so many seconds, from one port.
 fn packets(bench: &mut Bench, port: u16, every: usize) {
     for seconds in (100..1_300).step_by(every) {
         let jitter = i64::from(u8::from(noise(seconds) > 0.0)) * 3;
@@ -163,7 +163,7 @@ fn packets(bench: &mut Bench, port: u16, every: usize) {
 }
 
 #[test]
-fn a_log_without_bytes_shows_the_session_but_not_who_speaks_more_so_it_is_an_alert() {
+fn a_log_without_bytes_shows_the_session_but_not_who_sends_more_so_it_is_an_alert() {
     let mut bench = Bench::new().with_names();
     packets(&mut bench, 443, 20);
     assert_eq!(bench.findings, vec![]);
@@ -314,7 +314,7 @@ fn what_a_device_showed_is_withdrawn_when_it_turns_out_to_be_shared() {
 }
 
 #[test]
-fn the_evidence_speaks_of_what_was_measured_only() {
+fn the_evidence_describes_only_what_was_measured() {
     for (power_watts, words) in [(Some(290.0), true), (None, false)] {
         let mut bench = Bench::new().with_names();
         bench.session(POOL);

@@ -1,6 +1,7 @@
-//! Tests of the engine as its callers see it: signals in, findings out.
+//! Tests of the engine through its interface: signals in, findings out.
 
 mod causes;
+mod distinct_targets;
 mod fair;
 mod lookalikes;
 mod miners;
@@ -11,7 +12,6 @@ mod robust;
 mod run;
 mod scan;
 mod story;
-mod tally;
 mod tunnel;
 
 use std::borrow::Cow;
@@ -92,12 +92,12 @@ pub(super) fn host(n: usize) -> String {
     )
 }
 
-/// An engine with what it found so far.
+/// An engine and its findings so far.
 pub(super) struct Bench {
     pub(super) engine: Engine,
     pub(super) findings: Vec<Finding>,
     pub(super) workload: Workload,
-    /// Whether somebody else's contacts are answered in the log meanwhile, over every transport.
+    /// Whether the log also contains answers to another pod, over every transport.
     pub(super) log_shows_answers: bool,
     seconds: i64,
 }
@@ -130,22 +130,23 @@ impl Bench {
         if let Signal::Flow(flow) = signal
             && self.log_shows_answers
         {
-            self.answer_to_somebody(flow);
+            self.answer_to_another_pod(flow);
         }
         let found = self.engine.step(&by(&pod("agent"), self.workload, signal));
         self.findings.extend(found);
         self
     }
 
-    /// Somebody else's contact over the same transport is answered at the same time.
-    pub(super) fn answer_to_somebody(&mut self, like: &Flow<'_>) -> &mut Self {
+    /// Adds an answer to another pod over the same transport at the same time.
+    pub(super) fn answer_to_another_pod(&mut self, like: &Flow<'_>) -> &mut Self {
         let answered = Flow {
             time: like.time,
             transport: like.transport,
             source: "10.244.0.99".parse().unwrap(),
             ..flow("203.0.113.200", 443, Outcome::Answered, 0)
         };
-        self.engine.heard(LOG, &Signal::Flow(answered));
+        self.engine
+            .observe_unattributed(LOG, &Signal::Flow(answered));
         self
     }
 
@@ -156,7 +157,7 @@ impl Bench {
         self.signal(&Signal::Flow(flow))
     }
 
-    /// So many hosts on one port, all with the same outcome.
+    /// Contacts with these hosts on one port, all with the same outcome.
     pub(super) fn sweep(
         &mut self,
         hosts: std::ops::Range<usize>,
@@ -169,8 +170,8 @@ impl Bench {
         self
     }
 
-    pub(super) fn settle(&mut self, seconds: i64) -> &mut Self {
-        let found = self.engine.settle(|_| Some(at(seconds)));
+    pub(super) fn expire_pending(&mut self, seconds: i64) -> &mut Self {
+        let found = self.engine.expire_pending(|_| Some(at(seconds)));
         self.findings.extend(found);
         self
     }
@@ -179,7 +180,7 @@ impl Bench {
         self.seconds
     }
 
-    /// The most severe word on a signature.
+    /// The highest severity of a signature.
     pub(super) fn severity(&self, signature: Signature) -> Option<Severity> {
         let findings = self
             .findings

@@ -1,5 +1,5 @@
-//! Runs whose pods are spread over nodes with one engine each: what the engines contribute to each
-//! other, and that each then finds what one engine over all logs would.
+//! Runs with pods on several nodes with one engine each: what the engines contribute to each other, and that each of
+//! them detects what one engine over all logs would.
 
 use std::collections::BTreeSet;
 
@@ -28,11 +28,11 @@ fn inner(n: usize) -> String {
     format!("10.20.{}.{}", n / 250, n % 250 + 1)
 }
 
-/// One engine per node, and what each found.
+/// One engine per node, and the findings of each.
 struct Nodes {
     engines: Vec<Engine>,
     findings: Vec<Vec<Finding>>,
-    /// What each engine contributes, as the others last got it.
+    /// The contribution of each engine as the others last received it.
     contributed: Vec<Contribution>,
     seconds: i64,
 }
@@ -69,7 +69,7 @@ impl Nodes {
         self.contact(node, pod, &inner(host), 22, Outcome::Refused);
     }
 
-    /// Every engine contributes, and every other one gets it.
+    /// Every engine contributes, and every other one receives it.
     fn exchange(&mut self) {
         for node in 0..self.engines.len() {
             for (key, contribution) in self.engines[node].take_contributions(at(self.seconds)) {
@@ -88,7 +88,7 @@ impl Nodes {
 
     fn deliver(&mut self, from: usize, to: usize) {
         let contribution = &self.contributed[from];
-        let found = self.engines[to].contributed(&run(), contribution, false);
+        let found = self.engines[to].apply_contribution(&run(), contribution, false);
         self.findings[to].extend(found.unwrap_or_default());
     }
 
@@ -281,7 +281,7 @@ fn after_a_restart_nothing_is_lost_or_counted_twice() {
     let fresh = Nodes::new(1).engines.remove(0);
     nodes.engines[0] = fresh;
     assert_eq!(
-        nodes.engines[0].contributed(&run(), &own, true),
+        nodes.engines[0].apply_contribution(&run(), &own, true),
         None,
         "no pod yet"
     );
@@ -289,7 +289,9 @@ fn after_a_restart_nothing_is_lost_or_counted_twice() {
     let now = std::mem::take(&mut nodes.seconds);
     nodes.fail(0, 0, 0);
     nodes.seconds = now;
-    nodes.engines[0].contributed(&run(), &own, true).unwrap();
+    nodes.engines[0]
+        .apply_contribution(&run(), &own, true)
+        .unwrap();
     (1..4).for_each(|from| nodes.deliver(from, 0));
     let again = nodes.engines[0].take_contributions(at(nodes.seconds));
     assert_eq!(again, [(run(), own)]);
@@ -314,7 +316,9 @@ fn an_engine_that_is_restored_from_its_saved_state_goes_on_with_what_others_cont
     nodes.engines[0] = restored;
     let again = nodes.engines[0].take_contributions(at(nodes.seconds));
     assert_eq!(again, [(run(), own.clone())]);
-    nodes.engines[0].contributed(&run(), &own, true).unwrap();
+    nodes.engines[0]
+        .apply_contribution(&run(), &own, true)
+        .unwrap();
     nodes.exchange();
     for (before, after) in before.into_iter().zip(nodes.scores()) {
         assert!((before - after).abs() < 1e-9, "{before}, then {after}");
@@ -414,7 +418,7 @@ fn the_same_target_has_another_hash_in_another_run() {
     assert_ne!(hash_of("a/1"), hash_of("a/2"));
 }
 
-/// A contact that a policy dropped, on a node whose log may have shown nothing that passed.
+/// A contact that a policy dropped, on a node with a log that may have shown no allowed flows.
 fn denied(host: usize, second: i64) -> Flow<'static> {
     Flow {
         forwarded: false,
@@ -423,7 +427,7 @@ fn denied(host: usize, second: i64) -> Flow<'static> {
 }
 
 #[test]
-fn denials_convict_nobody_elsewhere_unless_their_log_shows_what_passes() {
+fn denials_on_another_node_lead_to_no_quarantine_unless_its_log_shows_allowed_flows() {
     for shows_allowed in [false, true] {
         let mut nodes = Nodes::new(2);
         for host in 0..80 {
@@ -433,7 +437,7 @@ fn denials_convict_nobody_elsewhere_unless_their_log_shows_what_passes() {
                     source: "10.244.0.99".parse().unwrap(),
                     ..flow("203.0.113.200", 443, Outcome::Answered, 1)
                 };
-                nodes.engines[host % 2].heard(LOG, &Signal::Flow(passed));
+                nodes.engines[host % 2].observe_unattributed(LOG, &Signal::Flow(passed));
             }
             let signal = Signal::Flow(denied(host, 2));
             nodes.engines[host % 2].step(&by(&subject, Workload::Standard, &signal));

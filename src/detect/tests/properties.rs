@@ -61,9 +61,9 @@ fn run_in_teams<'a>(
 ) -> Vec<Finding> {
     let mut engine = engine();
     let step = |event: &Event| -> Vec<Finding> {
-        // What a log shows is learned from everybody.
+        // The visibility of a log is learned from all pods.
         if !is_in(event) {
-            engine.heard(LOG, &event.signal);
+            engine.observe_unattributed(LOG, &event.signal);
             return Vec::new();
         }
         let subject = subject(event.pod);
@@ -72,7 +72,7 @@ fn run_in_teams<'a>(
     events.into_iter().flat_map(step).collect()
 }
 
-/// The worst that is said about each pod and signature.
+/// The highest severity of each pod and signature.
 fn worst(findings: &[Finding]) -> BTreeMap<(PodKey, Signature), Severity> {
     let mut worst = BTreeMap::new();
     for finding in findings {
@@ -110,7 +110,7 @@ fn run_among<'a>(
     let mut findings: BTreeMap<usize, Vec<Finding>> = BTreeMap::new();
     for event in events {
         if !is_in(event) {
-            engine.heard(LOG, &event.signal);
+            engine.observe_unattributed(LOG, &event.signal);
             continue;
         }
         let subject = pod(&format!("pod-{}", event.pod));

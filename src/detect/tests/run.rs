@@ -1,4 +1,4 @@
-//! Scans that the pods of one run share out: what is one, whom it is about, and what is not.
+//! Scans that are divided among the pods of one run: what is one, which pods it concerns, and what is none.
 
 use super::*;
 use crate::limits;
@@ -17,7 +17,7 @@ fn inner(n: usize) -> String {
     format!("10.244.{}.{}", 10 + n / 250, n % 250 + 1)
 }
 
-/// An engine, and how severe the word on each pod is.
+/// An engine and the pods of runs.
 struct Team {
     bench: Bench,
     seconds: i64,
@@ -333,7 +333,7 @@ fn runs_are_bounded_and_one_without_pods_makes_room_for_one_with() {
     team.share_out("last", 4, 12);
     team.check(&member("last", 0), Some(Quarantine));
     let end = team.seconds + 100_000;
-    team.bench.settle(end);
+    team.bench.expire_pending(end);
     assert_eq!(
         team.bench.engine.run_count(),
         1,
@@ -347,10 +347,10 @@ fn open_contacts_of_several_pods_are_judged_together_when_the_log_has_gone_on() 
     for n in 0..48 {
         let seconds = i64::try_from(n).unwrap() * 120;
         for pod in 0..4 {
-            // Each pod's next record says that its last contact is overdue.
+            // The next record of each pod shows that its last contact is overdue.
             let target = inner(n * 4 + pod);
             let flow = flow(&target, 22, Outcome::Pending, seconds);
-            team.bench.answer_to_somebody(&flow);
+            team.bench.answer_to_another_pod(&flow);
             let signal = Signal::Flow(flow);
             let engine = &mut team.bench.engine;
             let found = engine.step(&by(&member("run", pod), Workload::Standard, &signal));
@@ -360,7 +360,7 @@ fn open_contacts_of_several_pods_are_judged_together_when_the_log_has_gone_on() 
             assert_eq!(team.bench.findings, vec![]);
         }
     }
-    team.bench.settle(6_000);
+    team.bench.expire_pending(6_000);
     for pod in 0..4 {
         team.check(&member("run", pod), Some(Quarantine));
     }

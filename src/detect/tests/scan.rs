@@ -81,7 +81,7 @@ fn a_dead_dependency_that_is_retried_forever_is_one_failure() {
     let mut bench = Bench::new();
     for n in 0..5_000 {
         bench.contact("10.96.0.17", 5432, Outcome::Refused);
-        // Other contacts, so that the dead one could be forgotten and counted anew.
+        // Other contacts, so that the dead one could be dropped from the cache and counted again.
         bench.contact(&host(n), 443, Outcome::Answered);
     }
     assert_eq!(bench.findings, vec![]);
@@ -104,7 +104,7 @@ fn a_dns_outage_is_not_a_scan() {
 }
 
 #[test]
-fn an_agent_whose_contacts_fail_as_often_as_not_is_left_alone() {
+fn an_agent_with_failures_in_half_of_its_contacts_is_left_alone() {
     let mut bench = Bench::new();
     for n in 0..5_000 {
         let outcome = if n % 2 == 0 {
@@ -183,9 +183,9 @@ fn a_contact_without_an_answer_fails_ten_seconds_later_and_not_before() {
     for n in 0..40 {
         bench.signal(&Signal::Flow(flow(&host(n), 23, Outcome::Pending, 0)));
     }
-    bench.settle(9);
+    bench.expire_pending(9);
     assert_eq!(bench.findings, vec![]);
-    bench.settle(10);
+    bench.expire_pending(10);
     bench.check(HorizontalScan, Some(Quarantine));
 }
 
@@ -196,7 +196,7 @@ fn a_contact_that_is_answered_in_time_does_not_fail() {
         bench.signal(&Signal::Flow(flow(&host(n), 443, Outcome::Pending, 0)));
         bench.signal(&Signal::Flow(flow(&host(n), 443, Outcome::Answered, 1)));
     }
-    bench.settle(100);
+    bench.expire_pending(100);
     assert_eq!(bench.findings, vec![]);
 }
 
@@ -206,7 +206,7 @@ fn first_packets_of_a_source_without_answers_are_never_failures() {
     bench
         .sweep(0..100, 443, Outcome::Unseen)
         .sweep(100..200, 443, Outcome::NotAnAttempt);
-    bench.settle(100_000);
+    bench.expire_pending(100_000);
     assert_eq!(bench.findings, vec![]);
 }
 
@@ -219,20 +219,20 @@ fn the_records_of_one_contact_count_once() {
         bench.contact(&host(n), 23, Outcome::Unanswered);
         bench.contact(&host(n), 23, Outcome::Refused);
     }
-    bench.settle(100_000);
+    bench.expire_pending(100_000);
     bench.check(HorizontalScan, Some(Alert));
     bench.contact(&host(34), 23, Outcome::Unanswered);
     bench.check(HorizontalScan, Some(Quarantine));
 }
 
 #[test]
-fn silence_while_the_node_loses_records_says_nothing_but_refusals_still_count() {
+fn silence_while_the_node_loses_records_is_no_evidence_but_refusals_still_count() {
     let mut bench = Bench::new();
-    bench.engine.lost(LOG, at(5), 100);
+    bench.engine.record_loss(LOG, at(5), 100);
     for n in 0..60 {
         bench.signal(&Signal::Flow(flow(&host(n), 23, Outcome::Pending, 5)));
     }
-    bench.settle(1_000);
+    bench.expire_pending(1_000);
     assert_eq!(bench.findings, vec![]);
     bench.sweep(0..35, 23, Outcome::Refused);
     bench.check(HorizontalScan, Some(Quarantine));
@@ -252,11 +252,11 @@ fn the_losses_of_another_node_or_source_do_not_hide_a_scan() {
         },
     ] {
         let mut bench = Bench::new();
-        bench.engine.lost(origin, at(5), 100);
+        bench.engine.record_loss(origin, at(5), 100);
         for n in 0..60 {
             bench.signal(&Signal::Flow(flow(&host(n), 23, Outcome::Pending, 5)));
         }
-        bench.settle(100);
+        bench.expire_pending(100);
         bench.check(HorizontalScan, Some(Quarantine));
     }
 }
@@ -266,7 +266,9 @@ fn a_contact_waits_for_the_log_that_it_is_in_and_not_for_another() {
     let mut bench = Bench::new();
     let slow = Origin { source: 1, ..LOG };
     let answered = flow("203.0.113.200", 443, Outcome::Answered, 6);
-    bench.engine.heard(slow, &Signal::Flow(answered));
+    bench
+        .engine
+        .observe_unattributed(slow, &Signal::Flow(answered));
     for n in 0..60 {
         let signal = Signal::Flow(flow(&host(n), 23, Outcome::Pending, 5));
         bench.engine.step(&Attributed {
@@ -277,14 +279,14 @@ fn a_contact_waits_for_the_log_that_it_is_in_and_not_for_another() {
     // The other log is ahead: the answers may still come.
     bench.signal(&Signal::Flow(flow(&host(99), 443, Outcome::Answered, 60)));
     let read_up_to = |source| Some(at(if source == 1 { 6 } else { 60 }));
-    assert_eq!(bench.engine.settle(read_up_to), vec![]);
+    assert_eq!(bench.engine.expire_pending(read_up_to), vec![]);
     assert_eq!(
         bench
             .engine
-            .settle(|source| (source == 0).then_some(at(90))),
+            .expire_pending(|source| (source == 0).then_some(at(90))),
         vec![]
     );
-    let found = bench.engine.settle(|_| Some(at(60)));
+    let found = bench.engine.expire_pending(|_| Some(at(60)));
     bench.findings.extend(found);
     bench.check(HorizontalScan, Some(Quarantine));
 }
@@ -295,7 +297,7 @@ fn more_open_contacts_than_are_kept_do_not_hide_a_scan() {
     for n in 0..10_000 {
         bench.signal(&Signal::Flow(flow(&host(n), 23, Outcome::Pending, 0)));
     }
-    bench.settle(10);
+    bench.expire_pending(10);
     bench.check(HorizontalScan, Some(Quarantine));
 }
 
@@ -313,7 +315,7 @@ fn open_contacts_from_before_the_clock_went_back_do_not_hide_a_scan() {
     for n in 1_000..1_040 {
         bench.signal(&Signal::Flow(flow(&host(n), 23, Outcome::Pending, 0)));
     }
-    bench.settle(20);
+    bench.expire_pending(20);
     bench.check(HorizontalScan, Some(Quarantine));
 }
 
@@ -443,7 +445,7 @@ fn multicast_and_loopback_are_nobodys_contact() {
 }
 
 #[test]
-fn a_long_scan_is_said_a_logarithmic_number_of_times() {
+fn a_long_scan_is_reported_a_logarithmic_number_of_times() {
     let mut bench = Bench::new();
     bench.sweep(0..20_000, 23, Outcome::Unanswered);
     // 25 (alert), 35 (quarantine), 70, 140, ... 17,920.
@@ -451,7 +453,7 @@ fn a_long_scan_is_said_a_logarithmic_number_of_times() {
 }
 
 #[test]
-fn a_forgotten_pod_starts_anew() {
+fn a_pod_that_was_reset_has_no_state() {
     let mut bench = Bench::new();
     bench.sweep(0..34, 23, Outcome::Unanswered);
     bench.engine.forget(&pod("agent").pod);
@@ -462,7 +464,7 @@ fn a_forgotten_pod_starts_anew() {
 }
 
 #[test]
-fn a_pod_beyond_the_bound_is_refused_and_counted_and_pushes_nobody_out() {
+fn a_pod_beyond_the_bound_is_refused_and_counted_and_displaces_none() {
     let mut engine = Engine::new(EngineConfig::default());
     for n in 0..limits::PODS_MAX + 3 {
         let signal = Signal::Flow(flow("203.0.113.1", 443, Outcome::Answered, 0));

@@ -1,4 +1,4 @@
-//! Stories: what a pod does over minutes, told to the engine in the order of time.
+//! Scenarios: the signals of a pod over minutes, in order of time.
 
 use super::*;
 use crate::model::{ComputeSample, GpuSample};

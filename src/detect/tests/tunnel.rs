@@ -1,11 +1,11 @@
-//! Tunnels: sessions used from the far side, data in names, listed services.
+//! Tunnels: sessions used from the remote side, data in names, listed services.
 
 use super::story::*;
 use super::*;
 use crate::model::Severity::{Alert, Quarantine};
 use crate::model::Signature::{DnsTunnel, ReverseTunnel, TunnelService};
 
-/// Two hours in which the far side types and the pod answers.
+/// Two hours in which the remote side types and the pod answers.
 const REVERSE: Session = Session {
     host: "203.0.113.22",
     port: 22,
@@ -27,7 +27,7 @@ fn with_services(list: &str) -> Bench {
 }
 
 #[test]
-fn a_long_shell_that_is_used_from_the_far_side_is_an_alert() {
+fn a_long_shell_that_is_used_from_the_remote_side_is_an_alert() {
     for bench in [
         Bench::new(),
         Bench::new().named("relay.example.org", REVERSE.host),
@@ -36,7 +36,12 @@ fn a_long_shell_that_is_used_from_the_far_side_is_an_alert() {
         bench.session(REVERSE);
         bench.check(ReverseTunnel, Some(Alert));
         let evidence = &bench.findings[0].evidence;
-        assert!(evidence.summary.as_str().contains("the far side asks"));
+        assert!(
+            evidence
+                .summary
+                .as_str()
+                .contains("the remote side sends requests")
+        );
         assert!(!evidence.against.is_empty());
     }
 }
@@ -228,7 +233,7 @@ fn the_search_list_of_a_pod_does_not_make_names_new() {
 }
 
 #[test]
-fn a_crawler_that_asks_for_many_short_hosts_of_one_domain_is_silent() {
+fn a_crawler_that_looks_up_many_short_hosts_of_one_domain_is_silent() {
     let mut bench = Bench::new();
     for n in 0..900 {
         bench.signal(&dns(&format!("host-{n}.example.net"), &["192.0.2.7"], n));

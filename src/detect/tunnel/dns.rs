@@ -1,46 +1,47 @@
-//! DNS tunnels: how much a pod says in the names that it asks of one registered domain.
+//! DNS tunnels: how much data a pod sends in the names that it looks up below one registered domain.
 //!
-//! Called by `tunnel` per query. Constant memory and time: per domain a bitmap that estimates the
-//! distinct names, and the bytes of those that set a bit. A tunnel sends new names without end,
-//! long ones, at a rate; a crawler asks for a host's name once and then talks to the host.
+//! Called by `tunnel` per query. Constant memory and time: per domain a bitmap that estimates the number of distinct
+//! names, and the bytes of the names that set a bit. A tunnel sends new long names continuously and at a rate; a
+//! crawler looks up the name of a host once and then connects to the host.
 
 use serde::{Deserialize, Serialize};
 
-use super::super::saved;
 use super::domain::{Parts, split};
+use crate::detect::fusion::FAMILY_NATS_MAX;
+use crate::detect::state::bounded;
 use crate::limits;
 use crate::model::{BoundedText, DnsQuery, EventTime};
 
-/// Distinct names of one domain from which on it counts: the base at which RITA begins. Where
-/// the answers hold addresses, as a crawler's do, ten times as many.
+/// Distinct names of one domain from which on it counts fully: the threshold of RITA. If most answers contain
+/// addresses, as those of a crawler do, ten times as many.
 const NAMES_MIN: f64 = 100.0;
 const NAMES_WITH_ADDRESS_MIN: f64 = 1_000.0;
 
-/// Bytes per second of new names: the least rate that was detected reliably elsewhere.
+/// Bytes per second of new names: the lowest rate that other work detected reliably.
 const BYTES_PER_SECOND_MIN: f64 = 0.7;
 
-/// Average bytes chosen per name. Host names are shorter; every tunnel encodes in more, as each
+/// Average number of chosen bytes per name. Host names are shorter; every tunnel encodes in more bytes, because each
 /// query costs a round trip.
 const BYTES_PER_NAME_MIN: f64 = 16.0;
 
-/// Without a query for so long a domain starts anew.
+/// A domain without a query for this time is reset.
 const BREAK_US: i64 = 3_600_000_000;
 
-/// Bits of a bitmap. At 1,024 bits and 2,000 names 13 % are still unset.
+/// Bits of a bitmap. With 1,024 bits and 2,000 names, 13 % are still unset.
 const BITS: u32 = 1_024;
 const WORDS: usize = 16;
 
-/// Names from which on a bitmap is worth its room.
+/// Maximum number of names without a bitmap.
 const SMALL_MAX: usize = 8;
 
-/// Examples of names that are kept.
+/// Maximum number of example names.
 const EXAMPLES_MAX: usize = 3;
 
-/// One registered domain.
+/// State of one registered domain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Domain {
     key: u64,
-    #[serde(deserialize_with = "saved::list::<_, _, { SMALL_MAX }>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, { SMALL_MAX }>")]
     small: Vec<u32>,
     busy: Option<Box<Busy>>,
     pub(super) query_count: u64,
@@ -50,22 +51,22 @@ pub(super) struct Domain {
     pub(super) last: EventTime,
 }
 
-/// What is kept of a domain with more than a few names.
+/// State of a domain with more than a few names.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Busy {
     bits: [u64; WORDS],
-    #[serde(deserialize_with = "saved::list::<_, _, { EXAMPLES_MAX }>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, { EXAMPLES_MAX }>")]
     examples: Vec<BoundedText>,
 }
 
-/// See the module. Empty for a pod that asks for registered domains alone.
+/// See the module. Empty for a pod that looks up only registered domains.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Domains(
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::DNS_DOMAINS_MAX }>")] Vec<Domain>,
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::DNS_DOMAINS_MAX }>")] Vec<Domain>,
 );
 
 impl Domains {
-    /// Takes in a query; the domain that it is about and its name, where its figures have changed.
+    /// Processes a query. Returns the domain and its name if the counts of the domain have changed.
     pub(super) fn observe<'q>(&mut self, query: &'q DnsQuery<'_>) -> Option<(&Domain, &'q str)> {
         let Parts { below, registered } = split(&query.query)?;
         let key = fold(registered);
@@ -84,8 +85,8 @@ impl Domains {
         self.0.len()
     }
 
-    /// The domain with the fewest bytes goes: a tunnel has the most of all. One that comes in gets
-    /// no credit, so a pod that asks for many domains loses only what had said little.
+    /// Removes the domain with the fewest bytes: a tunnel has the most. A new domain starts at zero, so a pod that
+    /// looks up many domains loses only those with little data.
     fn make_room(&mut self) {
         if self.0.len() < limits::DNS_DOMAINS_MAX {
             return;
@@ -115,7 +116,7 @@ impl Domain {
         }
     }
 
-    /// Distinct names, about.
+    /// Estimated number of distinct names.
     pub(super) fn name_count(&self) -> f64 {
         let Some(set) = self.bits_set() else {
             return f64::from(u32::try_from(self.small.len()).unwrap_or(u32::MAX));
@@ -124,18 +125,18 @@ impl Domain {
         -f64::from(BITS) * (unset / f64::from(BITS)).ln()
     }
 
-    /// Bytes that new names carried per second.
+    /// Bytes per second in new names.
     pub(super) fn bytes_per_second(&self) -> f64 {
         let seconds = self.last.seconds_since(self.first).max(60.0);
         self.all_bytes() / seconds
     }
 
-    /// Nats for a tunnel: in full at the line, in proportion below it, nothing where the names are
-    /// short or the rate is low.
+    /// The nats for a tunnel: all of them from the threshold on, in proportion below it, none if the names are short or
+    /// the rate is low.
     pub(super) fn nats(&self) -> f64 {
         let count = self.name_count();
         let has_addresses = self.with_address_count * 2 > self.query_count;
-        let line = if has_addresses {
+        let threshold = if has_addresses {
             NAMES_WITH_ADDRESS_MIN
         } else {
             NAMES_MIN
@@ -144,11 +145,11 @@ impl Domain {
         if !is_long || self.bytes_per_second() < BYTES_PER_SECOND_MIN {
             return 0.0;
         }
-        super::super::fusion::FAMILY_NATS_MAX * (count / line).min(1.0)
+        FAMILY_NATS_MAX * (count / threshold).min(1.0)
     }
 
-    /// Bytes per distinct name. Only a name that sets a bit adds its bytes, so that a name asked
-    /// twice counts once; the estimate makes up for those that found their bit set.
+    /// Bytes per distinct name. Only a name that sets a bit adds its bytes, so that a name that is looked up twice
+    /// counts once; the estimate of the number compensates for names that found their bit set already.
     fn bytes_per_name(&self) -> f64 {
         let small = u32::try_from(self.small.len()).unwrap_or(u32::MAX);
         let counted = f64::from(self.bits_set().unwrap_or(small).max(1));
@@ -160,7 +161,7 @@ impl Domain {
         Some(busy.bits.iter().map(|word| word.count_ones()).sum())
     }
 
-    /// Some of the names.
+    /// Examples of the names.
     pub(super) fn examples(&self) -> &[BoundedText] {
         self.busy.as_ref().map_or(&[], |busy| &busy.examples)
     }
@@ -169,7 +170,7 @@ impl Domain {
         self.bytes_per_name() * self.name_count()
     }
 
-    /// Whether the name is new.
+    /// Counts a query. Returns whether the name is new.
     fn count(&mut self, query: &DnsQuery<'_>, below: &str) -> bool {
         if query.time.micros_since(self.last) > BREAK_US {
             *self = Self::new(self.key, query.time);
@@ -179,7 +180,7 @@ impl Domain {
         self.query_count = self.query_count.saturating_add(1);
         self.with_address_count += u64::from(!query.answers.is_empty());
         let bit = u32::try_from(fold(below) >> 32).unwrap_or_default();
-        if !self.mark(bit) {
+        if !self.insert(bit) {
             return false;
         }
         self.bytes = self.bytes.saturating_add(below.len() as u64);
@@ -192,7 +193,7 @@ impl Domain {
         true
     }
 
-    fn mark(&mut self, hash: u32) -> bool {
+    fn insert(&mut self, hash: u32) -> bool {
         if let Some(busy) = &mut self.busy {
             return set(&mut busy.bits, hash);
         }
@@ -222,7 +223,7 @@ fn set(bits: &mut [u64; WORDS], hash: u32) -> bool {
     is_new
 }
 
-/// FNV-1a over the lower-case bytes, finished so that the upper half is mixed too.
+/// FNV-1a over the lower-case bytes, finalized so that the upper half is mixed too.
 fn fold(text: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in text.bytes() {

@@ -1,17 +1,17 @@
-//! Registered domains: which part of a name somebody registered, and which part they chose freely.
+//! Registered domains: which part of a name was registered, and which part its owner chose.
 //!
-//! Called by `dns` per query. Not the whole public suffix list, which is thousands of entries that
-//! change weekly: the second-level suffixes of countries follow a few words, and the providers whose
-//! names agents ask for in masses are few. One that is missing here makes its customers one domain,
-//! which can bring an alert, never a quarantine.
+//! Called by `dns` per query. Does not use the public suffix list, which has thousands of entries that change weekly:
+//! the second-level suffixes of countries use a few words, and agents look up names of few providers in large numbers.
+//! The customers of a provider that is missing here count as one domain, which can lead to an alert, never to a
+//! quarantine.
 
-/// Second labels under which countries register names: `co.uk`, `com.au`, `ac.jp`.
+/// Second-level labels under which countries register names: `co.uk`, `com.au`, `ac.jp`.
 const COUNTRY_SECOND: [&str; 13] = [
     "co", "com", "net", "org", "ac", "edu", "gov", "go", "or", "ne", "nom", "mil", "gob",
 ];
 
-/// Domains whose names only their operator answers, whoever rents one: nothing can be tunnelled in
-/// them, and honest workloads ask for thousands.
+/// Domains in which only the operator answers queries, also for names of customers: they cannot be used for tunnels,
+/// and honest workloads look up thousands of these names.
 const OPERATED: [&str; 44] = [
     "amazonaws.com",
     "cloudfront.net",
@@ -59,8 +59,8 @@ const OPERATED: [&str; 44] = [
     "hf.space",
 ];
 
-/// Suffixes that a resolver adds by itself (`ndots`, `search`), and names that answer about an
-/// address. The longest that matches is taken off.
+/// Suffixes that a resolver adds (`ndots`, `search`), and names that resolvers answer about an address. The longest
+/// match is removed.
 const SEARCH: [&str; 6] = [
     "svc.cluster.local",
     "cluster.local",
@@ -70,17 +70,16 @@ const SEARCH: [&str; 6] = [
     "internal.cloudapp.net",
 ];
 
-/// What a name is made of.
+/// The parts of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Parts<'a> {
-    /// What its owner chose.
+    /// The part that its owner chose.
     pub(super) below: &'a str,
-    /// What was registered.
+    /// The registered part.
     pub(super) registered: &'a str,
 }
 
-/// Splits a name; `None` where nothing was chosen below a registered domain, or where the name is
-/// not one of the Internet's.
+/// Splits a name. `None` if there is nothing below the registered domain, or if the name is not one of the Internet.
 pub(super) fn split(name: &str) -> Option<Parts<'_>> {
     let name = without_search(name.trim_end_matches('.'));
     let (rest, top) = name.rsplit_once('.')?;
@@ -102,8 +101,8 @@ pub(super) fn split(name: &str) -> Option<Parts<'_>> {
     (!below.is_empty()).then_some(Parts { below, registered })
 }
 
-/// Takes off what the resolver added: `api.example.com.team-a.svc.cluster.local` is a question
-/// about `api.example.com`, asked once per entry of the search list.
+/// Removes what the resolver added: `api.example.com.team-a.svc.cluster.local` is a query for `api.example.com`,
+/// repeated once per entry of the search list.
 fn without_search(name: &str) -> &str {
     for suffix in SEARCH {
         if !is_below(name, suffix) {
@@ -114,10 +113,10 @@ fn without_search(name: &str) -> &str {
         if suffix != "svc.cluster.local" {
             return rest;
         }
-        // The namespace stands before it. What is left of a service's own name has no dot.
+        // The namespace precedes it. The rest of a service's own name has no dot.
         return rest
             .rsplit_once('.')
-            .map_or("", |(asked, _namespace)| asked);
+            .map_or("", |(queried, _namespace)| queried);
     }
     name
 }
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_chosen_is_told_from_what_was_registered() {
+    fn the_chosen_part_is_separated_from_the_registered_part() {
         check("a.b.example.com", Some(("a.b", "example.com")));
         check("a.example.co.uk.", Some(("a", "example.co.uk")));
         check("bucket.s3.us-east-1.amazonaws.com", None);

@@ -1,9 +1,8 @@
-//! Tunnels: sessions used from the far side, data in DNS names, tunnel services.
+//! Tunnels: sessions used from the remote side, data in DNS names, and tunnel services.
 //!
-//! Three families (`reverse`, `dns`, and the user's list of tunnel services), each clipped. One
-//! alone is an alert: developers use tunnels too. Two together, or one together with a connection
-//! to a listed mining pool, are a quarantine. A match of the starter list is an alert and adds to
-//! nothing. Called by `engine`.
+//! Three families of evidence (`reverse`, `dns`, and the user's list of tunnel services), each clipped. One alone is an
+//! alert, because developers use tunnels too. Two together, or one together with a connection to a listed mining pool,
+//! are a quarantine. A match of the starter list is an alert and adds nothing to other evidence. Called by `traffic`.
 
 mod dns;
 mod domain;
@@ -14,129 +13,134 @@ use serde::{Deserialize, Serialize};
 
 use self::dns::{Domain, Domains};
 use self::service::Services;
+use super::config::EngineConfig;
 use super::contacts::Target;
-use super::engine::EngineConfig;
-use super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, clipped, ruling};
-use super::mining::Around;
-use super::scan::Crossing;
+use super::context::TrafficContext;
+use super::detection::Detection;
+use super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, QUARANTINE_NATS, clipped, severity_for};
+use super::reported::ReportLevel;
 use super::session::Session;
-use super::told::Word;
 use crate::model::{
     BoundedText, DnsQuery, EventTime, Evidence, Example, Flow, Outcome, Signature, TlsName, clip,
     duration,
 };
 
-/// A pod's tunnels. Nearly empty for nearly every pod.
+/// The tunnel state of a pod. Nearly empty for nearly every pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tunnel {
     domains: Domains,
     own: Services,
     starter: Services,
-    /// The strongest that the other two families reached.
+    /// The highest nats that the other two families have reached.
     reverse_nats: f64,
     dns_nats: f64,
 }
 
 impl Tunnel {
-    /// A DNS query. `pool_nats` is what `mining` knows of a listed pool.
+    /// Processes a DNS query. `pool_nats`: the nats of a connection to a listed pool, from `mining`.
     pub(super) fn observe_dns(
         &mut self,
         query: &DnsQuery<'_>,
         pool_nats: f64,
-        around: Around<'_>,
-    ) -> Vec<Crossing> {
-        let config = around.config;
-        let mut crossings = Vec::new();
+        context: TrafficContext<'_>,
+    ) -> Vec<Detection> {
+        let config = context.config;
+        let mut detections = Vec::new();
         if self.own.observe_dns(query, &config.tunnels) {
-            crossings.extend(self.judge_service(pool_nats, around));
+            detections.extend(self.evaluate_service(pool_nats, context));
         } else if self.starter.observe_dns(query, &config.starter_tunnels) {
-            crossings.extend(self.judge_starter(around));
+            detections.extend(self.evaluate_starter(context));
         }
-        let others = self.others(pool_nats, self.dns_nats);
+        let other_families_nats = self.other_families_nats(pool_nats, self.dns_nats);
         let Some((domain, name)) = self.domains.observe(query) else {
-            return crossings;
+            return detections;
         };
         let nats = clipped(domain.nats());
         self.dns_nats = self.dns_nats.max(nats);
         if nats >= ALERT_NATS {
-            crossings.extend(judge_dns(domain, name, nats + others, around));
+            detections.extend(evaluate_dns(
+                domain,
+                name,
+                nats + other_families_nats,
+                context,
+            ));
         }
-        crossings
+        detections
     }
 
-    /// A server name of a TLS handshake.
+    /// Processes the server name of a TLS handshake.
     pub(super) fn observe_tls(
         &mut self,
         tls: &TlsName<'_>,
         pool_nats: f64,
-        around: Around<'_>,
-    ) -> Option<Crossing> {
-        let config = around.config;
+        context: TrafficContext<'_>,
+    ) -> Option<Detection> {
+        let config = context.config;
         if self.own.observe_tls(tls, &config.tunnels) {
-            self.judge_service(pool_nats, around)
+            self.evaluate_service(pool_nats, context)
         } else if self.starter.observe_tls(tls, &config.starter_tunnels) {
-            self.judge_starter(around)
+            self.evaluate_starter(context)
         } else {
             None
         }
     }
 
-    /// Whether a list of services could name the destination of a flow: hardly ever.
+    /// Whether a list of services may contain the destination of a flow: hardly ever.
     pub(super) fn concerns(&self, flow: &Flow<'_>, config: &EngineConfig) -> bool {
         self.own.may_match(flow, &config.tunnels)
             || self.starter.may_match(flow, &config.starter_tunnels)
     }
 
-    /// A flow, where a list of services may name its destination.
+    /// Processes a flow to a destination that a list of services may contain.
     pub(super) fn observe_flow(
         &mut self,
         flow: &Flow<'_>,
         target: Target,
         pool_nats: f64,
-        around: Around<'_>,
-    ) -> Option<Crossing> {
-        let config = around.config;
+        context: TrafficContext<'_>,
+    ) -> Option<Detection> {
+        let config = context.config;
         if self.own.observe_flow(flow, target, &config.tunnels) {
-            self.judge_service(pool_nats, around)
+            self.evaluate_service(pool_nats, context)
         } else if self
             .starter
             .observe_flow(flow, target, &config.starter_tunnels)
         {
-            self.judge_starter(around)
+            self.evaluate_starter(context)
         } else {
             None
         }
     }
 
-    /// A session has changed.
+    /// Evaluates a changed session.
     pub(super) fn observe_session(
         &mut self,
         session: &Session,
         pool_nats: f64,
-        around: Around<'_>,
-    ) -> Option<Crossing> {
-        let is_listed = self.own.holds(session.target.host);
-        let (nats, words) = reverse::nats(session, is_listed, around);
+        context: TrafficContext<'_>,
+    ) -> Option<Detection> {
+        let is_listed = self.own.contains_host(session.target.host);
+        let (nats, description) = reverse::nats(session, is_listed, context);
         let nats = clipped(nats);
         self.reverse_nats = self.reverse_nats.max(nats);
         if nats < ALERT_NATS / 2.0 {
             return None;
         }
-        let score = nats + self.others(pool_nats, self.reverse_nats);
-        if nats < ALERT_NATS && score < super::fusion::QUARANTINE_NATS {
+        let score = nats + self.other_families_nats(pool_nats, self.reverse_nats);
+        if nats < ALERT_NATS && score < QUARANTINE_NATS {
             return None;
         }
-        judge_reverse(session, score, &words, around)
+        evaluate_reverse(session, score, &description, context)
     }
 
-    /// Domains whose names are counted.
+    /// Number of domains with counted names.
     #[cfg(test)]
     pub(super) fn domain_count(&self) -> usize {
         self.domains.len()
     }
 
-    /// What the families other than one of these nats add up to.
-    fn others(&self, pool_nats: f64, own_nats: f64) -> f64 {
+    /// The sum of all families except one with `own_nats`.
+    fn other_families_nats(&self, pool_nats: f64, own_nats: f64) -> f64 {
         let service = if self.own.contacts().is_some() {
             FAMILY_NATS_MAX
         } else {
@@ -145,32 +149,32 @@ impl Tunnel {
         service + self.reverse_nats + self.dns_nats + pool_nats - own_nats
     }
 
-    fn judge_service(&self, pool_nats: f64, around: Around<'_>) -> Option<Crossing> {
-        let score = self.others(pool_nats, 0.0);
+    fn evaluate_service(&self, pool_nats: f64, context: TrafficContext<'_>) -> Option<Detection> {
+        let score = self.other_families_nats(pool_nats, 0.0);
         let more = if score > FAMILY_NATS_MAX {
             "Together with other evidence of the pod this is more than use by a person."
         } else {
             "What went through it is not known."
         };
-        judge_services(&self.own, score, ("list of tunnel services", more), around)
+        evaluate_services(&self.own, score, ("list of tunnel services", more), context)
     }
 
-    fn judge_starter(&self, around: Around<'_>) -> Option<Crossing> {
-        let words = (
+    fn evaluate_starter(&self, context: TrafficContext<'_>) -> Option<Detection> {
+        let description = (
             "starter list of tunnel services",
             "The starter list alone never leads to a quarantine.",
         );
-        judge_services(&self.starter, ALERT_NATS, words, around)
+        evaluate_services(&self.starter, ALERT_NATS, description, context)
     }
 }
 
-/// Judges the contacts with services of a list, given what it is called and what else there is to say.
-fn judge_services(
+/// Evaluates the contacts with services of a list, given the name of the list and a remark for the summary.
+fn evaluate_services(
     services: &Services,
     score: f64,
     (list, more): (&str, &str),
-    around: Around<'_>,
-) -> Option<Crossing> {
+    context: TrafficContext<'_>,
+) -> Option<Detection> {
     let contacts = services.contacts()?;
     let draft = Draft {
         signature: Signature::TunnelService,
@@ -179,7 +183,7 @@ fn judge_services(
         first: contacts.first,
         last: contacts.last,
     };
-    draft.crossing(around, || {
+    draft.detection(context, || {
         let summary = format!(
             "{} looked-up names or connections match {} of the {list}. {more}",
             contacts.contact_count,
@@ -194,7 +198,12 @@ fn judge_services(
     })
 }
 
-fn judge_dns(domain: &Domain, name: &str, score: f64, around: Around<'_>) -> Option<Crossing> {
+fn evaluate_dns(
+    domain: &Domain,
+    name: &str,
+    score: f64,
+    context: TrafficContext<'_>,
+) -> Option<Detection> {
     let count = domain.name_count().round();
     let draft = Draft {
         signature: Signature::DnsTunnel,
@@ -203,10 +212,10 @@ fn judge_dns(domain: &Domain, name: &str, score: f64, around: Around<'_>) -> Opt
         first: domain.first,
         last: domain.last,
     };
-    draft.crossing(around, || {
+    draft.detection(context, || {
         let names: Vec<_> = domain.examples().iter().map(|e| clip(e.as_str(), 24)).collect();
         let summary = format!(
-            "About {count:.0} distinct names below {} were asked for, {:.1} bytes/s of them. Among them: {}.",
+            "About {count:.0} distinct names below {} were looked up, {:.1} bytes/s of them. Among them: {}.",
             clip(name, 80),
             domain.bytes_per_second(),
             names.join(", ")
@@ -216,12 +225,12 @@ fn judge_dns(domain: &Domain, name: &str, score: f64, around: Around<'_>) -> Opt
     })
 }
 
-fn judge_reverse(
+fn evaluate_reverse(
     session: &Session,
     score: f64,
-    words: &str,
-    around: Around<'_>,
-) -> Option<Crossing> {
+    description: &str,
+    context: TrafficContext<'_>,
+) -> Option<Detection> {
     let target = session.target;
     let draft = Draft {
         signature: Signature::ReverseTunnel,
@@ -230,10 +239,10 @@ fn judge_reverse(
         first: session.first,
         last: session.last,
     };
-    draft.crossing(around, || {
+    draft.detection(context, || {
         let volume = session.volume();
         let summary = format!(
-            "A connection that the pod opened to {} port {} lasted {}{words}. {} bytes were sent and {} received.",
+            "A connection that the pod opened to {} port {} lasted {}{description}. {} bytes were sent and {} received.",
             target.host,
             target.port,
             duration::rounded(session.span_us()),
@@ -248,12 +257,12 @@ fn judge_reverse(
             outcome: Outcome::Answered,
             name: None,
         };
-        let against = vec!["a log of connections shows the outline only, not who speaks first"];
+        let against = vec!["a log of connections shows the outline only, not which side sends first"];
         (summary, vec![example], against)
     })
 }
 
-/// A finding before it is known to be news: evidence is written down only then.
+/// A detection without its text, which is written only if the finding is reported.
 struct Draft {
     signature: Signature,
     score: f64,
@@ -263,23 +272,23 @@ struct Draft {
 }
 
 impl Draft {
-    fn crossing(
+    fn detection(
         self,
-        around: Around<'_>,
+        context: TrafficContext<'_>,
         write: impl FnOnce() -> (String, Vec<Example>, Vec<&'static str>),
-    ) -> Option<Crossing> {
-        let (severity, threshold) = ruling(self.score)?;
-        let word = Word {
+    ) -> Option<Detection> {
+        let (severity, threshold) = severity_for(self.score)?;
+        let word = ReportLevel {
             signature: self.signature,
             severity,
             contact_count: self.contact_count,
             score: self.score,
         };
-        if !around.told.is_news(word) {
+        if !context.reported.should_report(word) {
             return None;
         }
         let (summary, examples, against) = write();
-        Some(Crossing {
+        Some(Detection {
             signature: self.signature,
             severity,
             evidence: Evidence {

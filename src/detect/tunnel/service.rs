@@ -1,16 +1,16 @@
-//! Contacts of a pod with tunnel services of one list: the user's own, or the starter list.
+//! Contacts of a pod with tunnel services of one list: the user's list, or the starter list.
 //!
-//! Called by `tunnel`, which judges them. Bounded. Must not decide what a match means.
+//! Called by `tunnel`, which evaluates them. Bounded. This module must not decide what a match means.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::contacts::Target;
-use super::super::intel::PoolList;
-use super::super::saved;
-use super::super::scope::plain;
-use super::super::session::hash_host;
+use crate::detect::contacts::Target;
+use crate::detect::pool_list::PoolList;
+use crate::detect::scope::plain;
+use crate::detect::session::hash_host;
+use crate::detect::state::bounded;
 use crate::limits;
 use crate::model::{
     BoundedText, DnsQuery, EventTime, Example, Flow, Outcome, TlsName, Transport, clip,
@@ -26,17 +26,17 @@ pub(super) struct Services {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Contacts {
     entry: BoundedText,
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::POOL_ADDRESSES_MAX }>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::POOL_ADDRESSES_MAX }>")]
     hosts: Vec<u32>,
     pub(super) contact_count: u64,
     pub(super) first: EventTime,
     pub(super) last: EventTime,
-    #[serde(deserialize_with = "saved::list::<_, _, { limits::EXAMPLES_MAX }>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::EXAMPLES_MAX }>")]
     pub(super) examples: Vec<Example>,
 }
 
 impl Services {
-    /// A DNS query. Whether the list names what was asked for.
+    /// Processes a DNS query. Returns whether the list contains the name.
     pub(super) fn observe_dns(&mut self, query: &DnsQuery<'_>, list: &PoolList) -> bool {
         let Some(entry) = list.listed_name(&query.query) else {
             return false;
@@ -49,7 +49,7 @@ impl Services {
         true
     }
 
-    /// A server name of a TLS handshake. Whether the list names it.
+    /// Processes the server name of a TLS handshake. Returns whether the list contains it.
     pub(super) fn observe_tls(&mut self, tls: &TlsName<'_>, list: &PoolList) -> bool {
         let Some(entry) = list.listed_name(&tls.server_name) else {
             return false;
@@ -68,13 +68,13 @@ impl Services {
         true
     }
 
-    /// Whether a flow could match at all, without the look into the list.
+    /// Whether a flow may match, without a lookup in the list.
     pub(super) fn may_match(&self, flow: &Flow<'_>, list: &PoolList) -> bool {
         let has_clue = flow.destination_name.is_some() || list.has_addresses();
         !list.is_empty() && (has_clue || self.contacts.is_some())
     }
 
-    /// A flow. Whether its destination is on the list, or was reached through a name on it.
+    /// Processes a flow. Returns whether its destination is on the list, or was reached through a name on it.
     pub(super) fn observe_flow(
         &mut self,
         flow: &Flow<'_>,
@@ -113,14 +113,14 @@ impl Services {
     }
 
     /// Whether a host was reached through a name on the list.
-    pub(super) fn holds(&self, host: IpAddr) -> bool {
+    pub(super) fn contains_host(&self, host: IpAddr) -> bool {
         let key = hash_host(host);
         self.contacts
             .as_ref()
             .is_some_and(|contacts| contacts.hosts.contains(&key))
     }
 
-    /// What is known, if anything is.
+    /// The contacts, if there are any.
     pub(super) fn contacts(&self) -> Option<&Contacts> {
         self.contacts.as_deref()
     }

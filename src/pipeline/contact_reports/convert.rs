@@ -156,7 +156,7 @@ fn to_api(contact: &SharedContact) -> Option<FirstContact> {
             Scope::Private => ContactScope::Private,
             Scope::Internet => ContactScope::Internet,
             // Not a contact with a host.
-            Scope::Nobody => return None,
+            Scope::Excluded => return None,
         },
         protocol_number: i32::from(contact.transport.ip_protocol()),
         port: i32::from(contact.port),

@@ -165,7 +165,11 @@ impl ContactReports {
                 count(&counters.taken, new.failed.len() + new.answered.len());
                 count(&counters.refused, refused_count);
             }
-            findings.extend(engine.contributed(&run, &new, is_own).unwrap_or_default());
+            findings.extend(
+                engine
+                    .apply_contribution(&run, &new, is_own)
+                    .unwrap_or_default(),
+            );
         }
         findings
     }

@@ -199,7 +199,7 @@ fn what_one_log_has_shown_does_not_count_for_another_that_has_its_number_now() {
         let mut engine = restored.engine;
         (1..45).for_each(|nth| drop(contact_with(&mut engine, ("silent", Outcome::Pending), nth)));
         let read_up_to = EventTime::from_seconds(1_700_000_100, 0);
-        let found = engine.settle(|_| Some(read_up_to));
+        let found = engine.expire_pending(|_| Some(read_up_to));
         assert_eq!(!found.is_empty(), is_convicted, "{name}");
     }
 }
@@ -292,7 +292,7 @@ fn a_forged_state_with_a_valid_checksum_never_causes_a_panic() {
             drop(
                 restored
                     .engine
-                    .settle(|_| Some(EventTime::from_seconds(1_800_000_000, 0))),
+                    .expire_pending(|_| Some(EventTime::from_seconds(1_800_000_000, 0))),
             );
         }
     }

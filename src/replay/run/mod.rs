@@ -172,7 +172,7 @@ impl<'a> Replay<'a> {
         if let Signal::Lost(lost) = signal {
             self.result.lost_count = self.result.lost_count.saturating_add(lost.count);
             let origin = self.index.origin_of_loss(file, lost);
-            self.engine.lost(origin, lost.time, lost.count);
+            self.engine.record_loss(origin, lost.time, lost.count);
         }
         match signal {
             Signal::Flow(_) => self.result.flow_count += 1,
@@ -260,12 +260,12 @@ impl<'a> Replay<'a> {
             self.denied(source, known.finish());
         }
         let last = self.last;
-        let findings = self.engine.settle(|_| Some(last));
+        let findings = self.engine.expire_pending(|_| Some(last));
         self.record(findings);
         self.is_at_end = true;
         if last > EventTime::MIN {
             let over = last.plus_micros(ANSWER_WAIT_US);
-            let findings = self.engine.settle(|_| Some(over));
+            let findings = self.engine.expire_pending(|_| Some(over));
             self.record(findings);
         }
         for source in self.seen.keys() {
@@ -275,7 +275,10 @@ impl<'a> Replay<'a> {
             result.run = self.policies.run_of(*source).map(ToOwned::to_owned);
             result.judge_outcomes(self.line_nats);
         }
-        let lacking = self.engine.lacking().map(|(.., lack)| lack.to_string());
+        let lacking = self
+            .engine
+            .visibility_gaps()
+            .map(|(.., lack)| lack.to_string());
         self.result.lacking = lacking.collect();
         for listed in labels.listed(&self.result.capture) {
             self.result.subjects.entry(listed).or_default();

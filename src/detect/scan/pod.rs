@@ -1,0 +1,197 @@
+//! Scans by one pod: walks per (scope, transport, port) for one port on many hosts, walks per host for many ports on
+//! one host, and counters of distinct targets for what walks cannot detect.
+//!
+//! Each contact belongs to two walks. This separates a scan from peer-to-peer traffic, which varies both ports and
+//! hosts, and from an unavailable dependency, which is one target however often it is retried. Called by `pod` with the
+//! verdicts of `contacts`.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::distinct_targets::DistinctTargets;
+use super::evidence::{self, WalkEvidence, keep_failure, threshold_crossed};
+use super::peer_to_peer::PeerToPeerProfile;
+use super::placement::Placement;
+use super::service::Service;
+use super::walk::{Bursts, FailedContact, WalkRules, Walks};
+use crate::detect::contacts::{ContactVerdict, VerdictChange};
+use crate::detect::context::ScanContext;
+use crate::detect::detection::Detection;
+use crate::detect::scope::Scope;
+use crate::detect::state::bounded;
+use crate::limits;
+use crate::model::{Severity, Signature};
+
+/// The scan state of one pod.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::detect) struct PodScan {
+    horizontal: Walks<Service>,
+    vertical: Walks<IpAddr>,
+    peer_to_peer: PeerToPeerProfile,
+    distinct_targets: DistinctTargets,
+    /// The latest failures of all walks.
+    #[serde(deserialize_with = "bounded::queue::<_, _, { limits::LATEST_FAILURES_MAX }>")]
+    failures: VecDeque<FailedContact>,
+}
+
+impl Default for PodScan {
+    fn default() -> Self {
+        let rules = WalkRules {
+            targets_max: limits::WALK_TARGETS_MAX,
+            member_min: 1,
+            bursts: Bursts::Never,
+        };
+        Self {
+            horizontal: Walks::new(WalkRules {
+                bursts: Bursts::InOutage,
+                ..rules
+            }),
+            vertical: Walks::new(rules),
+            peer_to_peer: PeerToPeerProfile::default(),
+            distinct_targets: DistinctTargets::default(),
+            failures: VecDeque::new(),
+        }
+    }
+}
+
+impl PodScan {
+    /// The score of the highest walk, in nats.
+    pub(in crate::detect) fn highest_nats(&self) -> f64 {
+        self.horizontal
+            .highest_nats()
+            .max(self.vertical.highest_nats())
+    }
+
+    /// If the pod's contacts with other services look like peer-to-peer traffic: the number of contacts with a port and
+    /// host of their own, and the number of all contacts. Only on the Internet, because honest pods have no
+    /// peer-to-peer traffic inside a cluster.
+    pub(super) fn peer_to_peer_counts(&self, service: Service) -> Option<(usize, usize)> {
+        let Service {
+            scope,
+            transport,
+            port,
+        } = service;
+        if scope != Scope::Internet {
+            return None;
+        }
+        self.peer_to_peer.peer_to_peer_counts(transport, port)
+    }
+
+    /// Processes a verdict. Returns the detections of walks and counters that are above a threshold because of it.
+    pub(in crate::detect) fn observe(
+        &mut self,
+        contact: &ContactVerdict,
+        context: ScanContext<'_>,
+    ) -> Vec<Detection> {
+        let placement = Placement::of(contact, context.config, context.workload);
+        if placement.service.scope == Scope::Internet && contact.change != VerdictChange::Recovered
+        {
+            let host = context.config.hash_key.host(placement.host);
+            self.peer_to_peer.observe(contact.target, host);
+        }
+        let mut detections: Vec<_> = self
+            .distinct_targets
+            .observe(contact, placement.service, context)
+            .into_iter()
+            .collect();
+        if contact.change != VerdictChange::Failed {
+            if contact.may_have_answered() {
+                self.horizontal
+                    .answer(placement.service, contact, placement.weight);
+            }
+            // Otherwise unanswered datagrams would hide a scan of the same host over TCP.
+            if contact.change != VerdictChange::Unshown {
+                self.vertical
+                    .answer(placement.host, contact, placement.port_weight);
+            }
+            return detections;
+        }
+        keep_failure(&mut self.failures, contact);
+        if !placement.is_neighbour {
+            detections.extend(self.fail_horizontal(contact, placement, context));
+        }
+        if placement.is_port {
+            detections.extend(self.fail_vertical(contact, placement, context));
+        }
+        detections
+    }
+
+    fn fail_horizontal(
+        &mut self,
+        contact: &ContactVerdict,
+        placement: Placement,
+        context: ScanContext<'_>,
+    ) -> Option<Detection> {
+        let service = placement.service;
+        let walk = self
+            .horizontal
+            .fail(service, contact, placement.weight, 0)?;
+        let mut severity = threshold_crossed(walk, context.config)?;
+        let level = |severity| evidence::report_level(Signature::HorizontalScan, severity, walk);
+        if !context.reported.should_report(level(severity)) {
+            return None;
+        }
+        let peers = (service.scope == Scope::Internet)
+            .then(|| {
+                self.peer_to_peer
+                    .peer_to_peer_counts(service.transport, service.port)
+            })
+            .flatten();
+        if peers.is_some() {
+            severity = Severity::Alert;
+            if !context.reported.should_report(level(severity)) {
+                return None;
+            }
+        }
+        let is_alike =
+            |failure: &&FailedContact| placement.is_same_service(failure, context.config);
+        let evidence = WalkEvidence {
+            signature: Signature::HorizontalScan,
+            severity,
+            walk,
+            description: evidence::hosts_tried(service, ""),
+            counter_evidence: evidence::counter_evidence(
+                walk,
+                peers,
+                contact.is_lossy,
+                context.has_dns,
+            ),
+            latest: self.failures.iter().filter(is_alike).copied().collect(),
+        };
+        Some(evidence.detection(context.config))
+    }
+
+    fn fail_vertical(
+        &mut self,
+        contact: &ContactVerdict,
+        placement: Placement,
+        context: ScanContext<'_>,
+    ) -> Option<Detection> {
+        let Placement { host, service, .. } = placement;
+        let walk = self
+            .vertical
+            .fail(host, contact, placement.port_weight, 0)?;
+        let severity = threshold_crossed(walk, context.config)?;
+        let level = evidence::report_level(Signature::VerticalScan, severity, walk);
+        if !context.reported.should_report(level) {
+            return None;
+        }
+        let is_alike = |failure: &&FailedContact| failure.target.host == host;
+        let evidence = WalkEvidence {
+            signature: Signature::VerticalScan,
+            severity,
+            walk,
+            description: evidence::ports_tried(Some(host), service.scope, ""),
+            counter_evidence: evidence::counter_evidence(
+                walk,
+                None,
+                contact.is_lossy,
+                context.has_dns,
+            ),
+            latest: self.failures.iter().filter(is_alike).copied().collect(),
+        };
+        Some(evidence.detection(context.config))
+    }
+}
