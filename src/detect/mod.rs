@@ -11,7 +11,6 @@
 
 mod attributed;
 mod config;
-mod contacts;
 mod context;
 mod detection;
 mod engine;

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::attributed::Workload;
 use super::config::EngineConfig;
-use super::contacts::{ContactVerdict, Contacts};
 use super::context::ScanContext;
 use super::detection::Detection;
 use super::origin::{OriginId, Origins, ReadProgress};
 use super::reported::{ReportLevel, ReportedFindings};
 use super::scan::PodScan;
+use super::scan::contacts::{ContactVerdict, Contacts};
 use super::scope::Scope;
 use super::traffic::Traffic;
 use crate::model::{ComputeSample, EventTime, Finding, Neighbour, PodKey, Signal, Subject};
@@ -74,7 +74,7 @@ impl Pod {
     /// One log of each source in which contacts of the pod wait for an answer.
     pub(super) fn pending_origins(&self, origins: &Origins) -> Vec<OriginId> {
         let mut ids: Vec<OriginId> = Vec::new();
-        for id in self.contacts.waiting_in() {
+        for id in self.contacts.pending_origins() {
             let source = origins.source(id);
             if ids.iter().all(|known| origins.source(*known) != source) {
                 ids.push(id);
@@ -115,8 +115,8 @@ impl Pod {
                 let from = (neighbour, self.origin);
                 if let Some(mut contact) = self.contacts.observe(flow, from, read, key) {
                     contact.is_lossy = read.is_lossy(contact.origin, contact.time);
-                    let taken_back = self.contacts.taken_back(&contact, key);
-                    for contact in [Some(contact), taken_back].into_iter().flatten() {
+                    let cleared = self.contacts.cleared_by_answer(&contact, key);
+                    for contact in [Some(contact), cleared].into_iter().flatten() {
                         detections.extend(self.scan(&contact, config));
                         verdicts.push(contact);
                     }
@@ -135,7 +135,7 @@ impl Pod {
     }
 
     /// Expires the contacts that have waited too long for an answer. If the time since the last call is more than
-    /// `jump_us`, the clock may have jumped (see [`Contacts::pass`]).
+    /// `jump_us`, the clock may have jumped (see [`Contacts::advance_to`]).
     pub(super) fn expire_pending(
         &mut self,
         read: &ReadProgress<'_>,
@@ -144,8 +144,8 @@ impl Pod {
         verdicts: &mut Vec<ContactVerdict>,
     ) -> Vec<Detection> {
         let mut detections = Vec::new();
-        self.contacts.pass(read, jump_us);
-        while let Some(contact) = self.contacts.overdue(read, config.hash_key) {
+        self.contacts.advance_to(read, jump_us);
+        while let Some(contact) = self.contacts.next_overdue(read, config.hash_key) {
             detections.extend(self.scan(&contact, config));
             verdicts.push(contact);
         }

@@ -5,11 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::EngineConfig;
-use super::contacts::Target;
 use super::context::TrafficContext;
 use super::detection::Detection;
 use super::mining::Mining;
 use super::reported::ReportedFindings;
+use super::scan::contacts::Target;
 use super::scope::plain;
 use super::session::Sessions;
 use super::session::names::{NameClass, Names, classify};

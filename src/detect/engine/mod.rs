@@ -11,9 +11,9 @@ use std::collections::HashMap;
 
 use super::attributed::{Attributed, Origin, Workload};
 use super::config::EngineConfig;
-use super::contacts::{CLOCK_JUMP_US, ContactVerdict, LOG_GAP_US, VerdictChange};
 use super::origin::{OriginId, Origins, ReadProgress, VisibilityGap};
 use super::pod::Pod;
+use super::scan::contacts::{CLOCK_JUMP_US, ContactVerdict, LOG_GAP_US, VerdictChange};
 use super::scan::{Run, RunDetection};
 use super::scope::Scopes;
 use super::state::KeyedState;
@@ -226,7 +226,7 @@ impl Engine {
     /// Number of contacts of all pods that wait for an answer or for their timeout.
     #[must_use]
     pub fn waiting_contact_count(&self) -> usize {
-        let waiting = self.pods.values().map(|pod| pod.contacts.waiting_count());
+        let waiting = self.pods.values().map(|pod| pod.contacts.pending_count());
         waiting.sum()
     }
 
@@ -263,7 +263,7 @@ fn record_visibility_gap(origins: &mut Origins, contact: &ContactVerdict) {
     }
     let transport = contact.target.transport;
     let gap = match contact.change {
-        VerdictChange::Unshown if contact.shown_since.is_none() => {
+        VerdictChange::Unobserved if contact.shown_since.is_none() => {
             VisibilityGap::Answers(transport)
         }
         VerdictChange::Failed if contact.shown_since.is_none() => {

@@ -180,7 +180,7 @@ impl Engine {
     /// Discards the contacts that wait for an answer, because part of the log was not read and may contain the answers.
     pub fn forget_waiting(&mut self) {
         for pod in self.pods.values_mut() {
-            pod.contacts.forget_waiting();
+            pod.contacts.discard_pending();
         }
     }
 

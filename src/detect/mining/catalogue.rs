@@ -10,11 +10,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::unlisted::is_pool_port;
-use crate::detect::contacts::Target;
 use crate::detect::context::TrafficContext;
 use crate::detect::detection::Detection;
 use crate::detect::fusion::ALERT_NATS;
 use crate::detect::reported::ReportLevel;
+use crate::detect::scan::contacts::Target;
 use crate::detect::scope::Scope;
 use crate::detect::session::hash_host;
 use crate::detect::state::bounded;

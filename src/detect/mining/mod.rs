@@ -19,10 +19,10 @@ use self::catalogue::Catalogue;
 use self::compute::Compute;
 use self::listed::{ListKind, Listed};
 use super::config::EngineConfig;
-use super::contacts::Target;
 use super::context::TrafficContext;
 use super::detection::Detection;
 use super::fusion::FAMILY_NATS_MAX;
+use super::scan::contacts::Target;
 use super::session::{Session, SessionUpdate};
 use crate::model::{BoundedText, ComputeSample, DnsQuery, Flow, TlsName};
 

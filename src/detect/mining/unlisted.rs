@@ -16,11 +16,11 @@
 //! accelerator evidence or a list.
 
 use super::compute::Compute;
-use crate::detect::contacts::Target;
 use crate::detect::context::TrafficContext;
 use crate::detect::detection::Detection;
 use crate::detect::fusion::{ALERT_NATS, FAMILY_NATS_MAX, clipped, severity_for};
 use crate::detect::reported::ReportLevel;
+use crate::detect::scan::contacts::Target;
 use crate::detect::scope::Scope;
 use crate::detect::session::names::NameClass;
 use crate::detect::session::{Session, is_web};

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::service::Service;
-use crate::detect::contacts::{ContactVerdict, Target, VerdictChange};
 use crate::detect::origin::OriginId;
+use crate::detect::scan::contacts::{ContactVerdict, Target, VerdictChange};
 use crate::detect::scope::Scope;
 use crate::detect::state::bounded;
 use crate::limits;
@@ -85,7 +85,7 @@ impl SharedContact {
             outcome: self.outcome,
             change: match self.outcome {
                 Outcome::Answered => VerdictChange::Answered,
-                Outcome::Unseen => VerdictChange::Unshown,
+                Outcome::Unseen => VerdictChange::Unobserved,
                 _ => VerdictChange::Failed,
             },
             is_remote: true,

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::evidence::bounded_sentences;
 use super::service::Service;
 use crate::detect::attributed::Workload;
-use crate::detect::contacts::{ContactVerdict, VerdictChange};
 use crate::detect::context::ScanContext;
 use crate::detect::detection::Detection;
 use crate::detect::reported::ReportLevel;
+use crate::detect::scan::contacts::{ContactVerdict, VerdictChange};
 use crate::detect::scope::Scope;
 use crate::detect::state::{HyperLogLog, bounded};
 use crate::limits;
@@ -38,7 +38,7 @@ enum CountedKind {
     Answered(Service),
     Failed(Scope),
     /// Hosts on a service, if the log does not show answers.
-    Unshown(Service),
+    Unobserved(Service),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ impl DistinctTargets {
         let host = || context.config.hash_key.host(contact.target.host);
         let (kind, hash) = match contact.change {
             VerdictChange::Failed => (CountedKind::Failed(service.scope), contact.id),
-            VerdictChange::Unshown => (CountedKind::Unshown(service), host()),
+            VerdictChange::Unobserved => (CountedKind::Unobserved(service), host()),
             VerdictChange::Answered | VerdictChange::Recovered => {
                 (CountedKind::Answered(service), host())
             }
@@ -131,14 +131,14 @@ impl DistinctTargets {
 /// the log. Failures there, such as dead links and peers, count in walks only.
 fn is_counted(kind: CountedKind, context: ScanContext<'_>) -> bool {
     match kind {
-        CountedKind::Answered(service) | CountedKind::Unshown(service)
+        CountedKind::Answered(service) | CountedKind::Unobserved(service)
             if service.scope == Scope::Internet =>
         {
             context.has_dns
                 && context.workload != Workload::Crawler
                 && !matches!(service.port, 80 | 443)
         }
-        CountedKind::Answered(_) | CountedKind::Unshown(_) => true,
+        CountedKind::Answered(_) | CountedKind::Unobserved(_) => true,
         CountedKind::Failed(scope) => scope != Scope::Internet,
     }
 }
@@ -174,7 +174,7 @@ impl DistinctCounter {
                 ),
                 "the targets answered, as those of service discovery and parallel reads do",
             ),
-            CountedKind::Unshown(service) => (
+            CountedKind::Unobserved(service) => (
                 format!(
                     "About {count} {} hosts were tried on {}/{} within {span}, none of them known from a DNS answer. The log has not shown whether they answered. An inventory of a network looks like this.",
                     service.scope.adjective(),

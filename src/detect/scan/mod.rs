@@ -4,10 +4,11 @@
 //! `weight`, `placement` and `service`; `pod` (the walks of one pod), with `peer_to_peer` and `distinct_targets`; `run`
 //! (the same walks over the pods of a run), with `contribution` for runs on several nodes; `evidence` (the text).
 
+pub(super) mod contacts;
 mod contribution;
 mod distinct_targets;
 mod evidence;
-pub(in crate::detect) mod outage;
+mod outage;
 mod peer_to_peer;
 mod placement;
 mod pod;

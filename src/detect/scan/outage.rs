@@ -27,63 +27,64 @@ const NEXT_AFTER_US: i64 = 2_100_000_000;
 pub(in crate::detect) struct Outage {
     /// Known targets that failed, at most the latest [`limits::LOST_TARGETS`].
     #[serde(deserialize_with = "bounded::list::<_, _, { limits::LOST_TARGETS }>")]
-    lost: Vec<(u32, EventTime)>,
+    failed: Vec<(u32, EventTime)>,
     /// Known targets that were tried again and have not answered yet, in logs of packets.
     #[serde(deserialize_with = "bounded::list::<_, _, { limits::LOST_TARGETS }>")]
-    asked: Vec<(u32, OriginId, EventTime)>,
+    retrying: Vec<(u32, OriginId, EventTime)>,
     since: Option<EventTime>,
 }
 
 impl Outage {
     /// A known target was tried again and has not answered yet.
-    pub(in crate::detect) fn asked(&mut self, id: u64, origin: OriginId, time: EventTime) {
+    pub(in crate::detect) fn retry_started(&mut self, id: u64, origin: OriginId, time: EventTime) {
         let id = half(id);
-        let is_known = self.asked.iter().any(|(known, ..)| *known == id);
-        if !is_known && self.asked.len() < limits::LOST_TARGETS {
-            self.asked.push((id, origin, time));
+        let is_known = self.retrying.iter().any(|(known, ..)| *known == id);
+        if !is_known && self.retrying.len() < limits::LOST_TARGETS {
+            self.retrying.push((id, origin, time));
         }
     }
 
     /// A retry of a known target was answered, or failed.
-    pub(in crate::detect) fn told(&mut self, id: u64, time: EventTime, success: bool) {
+    pub(in crate::detect) fn retry_finished(&mut self, id: u64, time: EventTime, success: bool) {
         let id = half(id);
-        self.asked.retain(|(known, ..)| *known != id);
-        self.lost.retain(|(known, _)| *known != id);
+        self.retrying.retain(|(known, ..)| *known != id);
+        self.failed.retain(|(known, _)| *known != id);
         if !success {
-            self.lose(id, time);
+            self.record_failure(id, time);
         }
     }
 
     /// Discards the retries without an answer, because part of the log was not read.
-    pub(in crate::detect) fn forget_asked(&mut self) {
-        self.asked.clear();
+    pub(in crate::detect) fn discard_retries(&mut self) {
+        self.retrying.clear();
     }
 
     /// Advances to the time up to which the logs were read: retries without an answer for too long have failed.
-    pub(in crate::detect) fn pass(&mut self, read: &ReadProgress<'_>) {
+    pub(in crate::detect) fn advance_to(&mut self, read: &ReadProgress<'_>) {
         let is_overdue = |(_, origin, time): &(u32, OriginId, EventTime)| {
             read.has(*origin) && read.now.micros_since(*time).abs() >= ANSWER_WAIT_US
         };
-        while let Some(position) = self.asked.iter().position(is_overdue) {
-            let (id, origin, time) = self.asked.remove(position);
+        while let Some(position) = self.retrying.iter().position(is_overdue) {
+            let (id, origin, time) = self.retrying.remove(position);
             if !read.is_lossy(origin, time) {
-                self.lost.retain(|(known, _)| *known != id);
-                self.lose(id, time);
+                self.failed.retain(|(known, _)| *known != id);
+                self.record_failure(id, time);
             }
         }
     }
 
-    fn lose(&mut self, id: u32, time: EventTime) {
-        if self.lost.len() >= limits::LOST_TARGETS {
-            self.lost.remove(0);
+    fn record_failure(&mut self, id: u32, time: EventTime) {
+        if self.failed.len() >= limits::LOST_TARGETS {
+            self.failed.remove(0);
         }
-        self.lost.push((id, time));
+        self.failed.push((id, time));
     }
 
     /// Whether a failed contact of this time may have failed because of an outage.
     pub(in crate::detect) fn covers(&mut self, time: EventTime) -> bool {
-        let is_near = |(_, lost): &(u32, EventTime)| time.micros_since(*lost).abs() <= TOGETHER_US;
-        if self.lost.len() < limits::LOST_TARGETS || !self.lost.iter().all(is_near) {
+        let is_near =
+            |(_, failed): &(u32, EventTime)| time.micros_since(*failed).abs() <= TOGETHER_US;
+        if self.failed.len() < limits::LOST_TARGETS || !self.failed.iter().all(is_near) {
             return false;
         }
         let age_us = self.since.map(|since| time.micros_since(since));
@@ -111,17 +112,17 @@ mod tests {
         EventTime::from_seconds(1_700_000_000 + seconds, 0)
     }
 
-    fn lose(outage: &mut Outage, count: u64, seconds: i64) {
-        (0..count).for_each(|id| outage.told(id << 32, at(seconds), false));
+    fn record_failure(outage: &mut Outage, count: u64, seconds: i64) {
+        (0..count).for_each(|id| outage.retry_finished(id << 32, at(seconds), false));
     }
 
     #[test]
     fn five_known_targets_that_fail_together_are_an_outage_and_four_are_not() {
         let mut outage = Outage::default();
-        lose(&mut outage, 4, 0);
-        lose(&mut outage, 4, 5);
+        record_failure(&mut outage, 4, 0);
+        record_failure(&mut outage, 4, 5);
         assert!(!outage.covers(at(6)));
-        lose(&mut outage, 5, 10);
+        record_failure(&mut outage, 5, 10);
         assert!(outage.covers(at(11)) && outage.covers(at(60)));
         assert!(!outage.covers(at(71)), "long over");
     }
@@ -129,16 +130,16 @@ mod tests {
     #[test]
     fn silence_of_known_targets_is_an_outage_and_an_answer_in_time_is_not() {
         let mut outage = Outage::default();
-        (0..5_u64).for_each(|id| outage.asked(id << 32, OriginId::default(), at(0)));
+        (0..5_u64).for_each(|id| outage.retry_started(id << 32, OriginId::default(), at(0)));
         let origins = Origins::default();
         let read = |second| ReadProgress::all(&origins, at(second));
-        outage.pass(&read(9));
+        outage.advance_to(&read(9));
         assert!(!outage.covers(at(9)));
-        outage.told(0, at(9), true);
-        outage.pass(&read(10));
+        outage.retry_finished(0, at(9), true);
+        outage.advance_to(&read(10));
         assert!(!outage.covers(at(10)), "one of five answered");
-        outage.asked(0, OriginId::default(), at(10));
-        outage.pass(&read(20));
+        outage.retry_started(0, OriginId::default(), at(10));
+        outage.advance_to(&read(20));
         assert!(outage.covers(at(20)));
     }
 
@@ -147,7 +148,7 @@ mod tests {
         let mut outage = Outage::default();
         let mut believed_count = 0;
         for step in 0..700 {
-            lose(&mut outage, 5, step * 10);
+            record_failure(&mut outage, 5, step * 10);
             believed_count += usize::from(outage.covers(at(step * 10)));
         }
         assert_eq!(believed_count, 4 * 30, "of 7,000 s");

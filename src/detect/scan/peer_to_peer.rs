@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::detect::contacts::Target;
+use crate::detect::scan::contacts::Target;
 use crate::detect::state::bounded;
 use crate::limits;
 use crate::model::Transport;

@@ -9,7 +9,7 @@ use super::walk::FailedContact;
 use super::weight::Weight;
 use crate::detect::attributed::Workload;
 use crate::detect::config::EngineConfig;
-use crate::detect::contacts::ContactVerdict;
+use crate::detect::scan::contacts::ContactVerdict;
 use crate::detect::scope::Scope;
 use crate::model::{Neighbour, Outcome, Transport};
 

@@ -16,9 +16,9 @@ use super::peer_to_peer::PeerToPeerProfile;
 use super::placement::Placement;
 use super::service::Service;
 use super::walk::{Bursts, FailedContact, WalkRules, Walks};
-use crate::detect::contacts::{ContactVerdict, VerdictChange};
 use crate::detect::context::ScanContext;
 use crate::detect::detection::Detection;
+use crate::detect::scan::contacts::{ContactVerdict, VerdictChange};
 use crate::detect::scope::Scope;
 use crate::detect::state::bounded;
 use crate::limits;
@@ -102,7 +102,7 @@ impl PodScan {
                     .answer(placement.service, contact, placement.weight);
             }
             // Otherwise unanswered datagrams would hide a scan of the same host over TCP.
-            if contact.change != VerdictChange::Unshown {
+            if contact.change != VerdictChange::Unobserved {
                 self.vertical
                     .answer(placement.host, contact, placement.port_weight);
             }

@@ -9,7 +9,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::weight::Weight;
-use crate::detect::contacts::{ContactVerdict, Target, VerdictChange};
+use crate::detect::scan::contacts::{ContactVerdict, Target, VerdictChange};
 use crate::detect::state::bounded::{self, Sequence};
 use crate::limits;
 use crate::model::{EventTime, Outcome, Severity};
@@ -270,7 +270,7 @@ impl Walk {
         self.score_nats = score.max(0.0);
         self.alert_score_nats = alert_score.max(0.0);
         self.deferred_nats = (self.deferred_nats - success_nats() * weight.answer).max(0.0);
-        if change != VerdictChange::Unshown {
+        if change != VerdictChange::Unobserved {
             self.answered = self.answered.saturating_add(1);
         }
     }

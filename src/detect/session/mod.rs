@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use self::candidates::{Candidates, position_of};
-use super::contacts::Target;
+use super::scan::contacts::Target;
 use super::state::bounded;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, Transport, Volume};

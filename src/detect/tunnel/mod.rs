@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use self::dns::{Domain, Domains};
 use self::service::Services;
 use super::config::EngineConfig;
-use super::contacts::Target;
 use super::context::TrafficContext;
 use super::detection::Detection;
 use super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, QUARANTINE_NATS, clipped, severity_for};
 use super::reported::ReportLevel;
+use super::scan::contacts::Target;
 use super::session::Session;
 use crate::model::{
     BoundedText, DnsQuery, EventTime, Evidence, Example, Flow, Outcome, Signature, TlsName, clip,

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::detect::contacts::Target;
 use crate::detect::pool_list::PoolList;
+use crate::detect::scan::contacts::Target;
 use crate::detect::scope::plain;
 use crate::detect::session::hash_host;
 use crate::detect::state::bounded;

@@ -36,7 +36,7 @@ use super::service::Service;
 use super::walk::{Bursts, FailedContact, Member, WalkRules, Walks};
 use crate::detect::attributed::Workload;
 use crate::detect::config::EngineConfig;
-use crate::detect::contacts::{ContactVerdict, VerdictChange};
+use crate::detect::scan::contacts::{ContactVerdict, VerdictChange};
 use crate::detect::scope::Scope;
 use crate::detect::state::bounded;
 use crate::detect::state::generational_cache::{GenerationalCache, TargetState};
@@ -254,7 +254,7 @@ impl Run {
         if shared.scope == Scope::Internet && before.is_none() {
             self.peer_to_peer.observe(contact.target, host);
         }
-        if contact.change == VerdictChange::Unshown {
+        if contact.change == VerdictChange::Unobserved {
             if before.is_none() {
                 self.targets.insert(contact.id, TargetState::Open);
                 if contact.may_have_answered() {

@@ -102,7 +102,7 @@ pub(in crate::detect) struct ContactVerdict {
     pub(in crate::detect) is_in_outage: bool,
     /// Whether it failed on a high port of a host that had answered as an FTP server.
     pub(in crate::detect) is_ftp_data: bool,
-    /// Since when the log has shown allowed flows, and for [`VerdictChange::Unshown`] answers. `None` if it has not
+    /// Since when the log has shown allowed flows, and for [`VerdictChange::Unobserved`] answers. `None` if it has not
     /// recently: then successes may be missing beside this failure.
     pub(in crate::detect) shown_since: Option<EventTime>,
     /// Whether it looks like a server's answer to a request that the log does not contain.
@@ -115,7 +115,7 @@ impl ContactVerdict {
     pub(in crate::detect) fn may_have_answered(&self) -> bool {
         match self.change {
             VerdictChange::Answered | VerdictChange::Recovered => true,
-            VerdictChange::Unshown => self.shown_since.is_none(),
+            VerdictChange::Unobserved => self.shown_since.is_none(),
             VerdictChange::Failed => false,
         }
     }
@@ -131,7 +131,7 @@ pub(in crate::detect) enum VerdictChange {
     /// It had counted as a failure and was answered afterwards.
     Recovered,
     /// The log does not show the outcome, so it may have been answered.
-    Unshown,
+    Unobserved,
 }
 
 /// Whether a datagram may come from a server: from a service port to a client port. One-way datagrams like this are
