@@ -80,7 +80,7 @@ pub mod respond {
 
 /// Decoders, sources and attribution.
 pub mod signals {
-    pub use crate::signals::attribute::{Index, Membership, Named, PodFacts};
+    pub use crate::signals::attribute::{Index, Membership, PodFacts, PodLocator};
     pub use crate::signals::health::{SignalHealth, SignalsVerdict};
 
     /// Bytes to signals.

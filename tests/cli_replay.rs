@@ -289,7 +289,7 @@ fn unreadable_input_is_one() {
     let (log, torn) = (path(&log), path(&torn));
     for (args, said) in [
         (&["/no/such/file"][..], "failed to read /no/such/file"),
-        (&[path(&prose)], "unable to tell the format"),
+        (&[path(&prose)], "unable to detect the format"),
         (&[path(empty.path())], "unable to find a log"),
         (
             &["--labels", "/no/such/labels", log],

@@ -15,7 +15,7 @@ use std::time::Instant;
 use yellowjack::testing::detect::{Engine, EngineConfig, Workload};
 use yellowjack::testing::model::{EventTime, PodKey, RunKey};
 use yellowjack::testing::signals::decode::{Decoded, Format, decode};
-use yellowjack::testing::signals::{Index, Membership, Named, PodFacts};
+use yellowjack::testing::signals::{Index, Membership, PodFacts, PodLocator};
 
 /// Counts what is allocated, for the memory figures. Costs the rest some nanoseconds per
 /// allocation, of which the hot path makes few.
@@ -214,7 +214,7 @@ fn attribute(index: &Index, format: Format, line: &[u8]) -> bool {
     let Decoded::Signal(signal) = decode(format, line) else {
         return false;
     };
-    black_box(index.attribute(0, &signal, Named::Address)).is_ok()
+    black_box(index.attribute(0, &signal, PodLocator::SignalSource)).is_ok()
 }
 
 /// The whole way, from the bytes of a batch to the engine. Returns the number of findings.
@@ -224,7 +224,7 @@ fn whole(format: Format, log: &[u8], index: &Index, engine: &mut Engine) -> usiz
         let Decoded::Signal(signal) = decode(format, line) else {
             return false;
         };
-        let Ok(attributed) = index.attribute(0, &signal, Named::Address) else {
+        let Ok(attributed) = index.attribute(0, &signal, PodLocator::SignalSource) else {
             return false;
         };
         finding_count += engine.step(&attributed).len();

@@ -265,7 +265,7 @@ fn check_metrics(format: MetricsFormat, input: &[u8]) -> Result<Behaviour, Strin
         )?;
         check_samples(&read, now)?;
         let kinds = [read.malformed, read.shared_gpus, read.ahead].map(|count| count.min(1));
-        shapes.push((read.samples.len().min(2), read.is_news, kinds));
+        shapes.push((read.samples.len().min(2), read.has_new_data, kinds));
     }
     shapes.truncate(3);
     Ok(Behaviour::of(shapes))

@@ -113,7 +113,9 @@ fn read_hint(what: &str, error: &kube::Error) -> Option<String> {
     Some(match status.code {
         401 => "the API server does not accept your credentials: check the user of your context"
             .to_owned(),
-        403 => format!("you may not read {what}: ask whoever manages RBAC for get and list"),
+        403 => {
+            format!("you may not read {what}: have an RBAC administrator grant you get and list")
+        }
         404 => format!(
             "the API server does not serve {what}: are Yellowjack's CRDs installed? try: yellowjack doctor"
         ),

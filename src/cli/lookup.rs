@@ -38,7 +38,7 @@ pub fn no_agent_run(cluster: &Cluster, name: &str, hint: String) -> CommandError
     CommandError::refused(what, hint, 1)
 }
 
-/// A question with the AgentRuns whose names are similar to this one.
+/// A suggestion with the AgentRuns that have similar names.
 pub fn similar_run(name: &str, runs: &[AgentRun]) -> Option<String> {
     let names = runs.iter().filter_map(|run| run.metadata.name.as_deref());
     did_you_mean(name, names)

@@ -80,7 +80,7 @@ impl WatchHealth {
             WatchState::Starting => false,
             WatchState::Working => true,
             WatchState::Failed(at) => {
-                now.saturating_duration_since(at) > limits::WATCH_FAILURE_STANDS
+                now.saturating_duration_since(at) > limits::WATCH_FAILURE_RETENTION
             }
         }
     }
@@ -341,7 +341,7 @@ mod tests {
         assert!(health.is_working_at(now));
         for _ in 0..3 {
             health.set_failed(now);
-            now += limits::WATCH_FAILURE_STANDS;
+            now += limits::WATCH_FAILURE_RETENTION;
             assert!(!health.is_working_at(now));
         }
         now += Duration::from_millis(1);
@@ -353,6 +353,6 @@ mod tests {
         let health = WatchHealth::default();
         let now = Instant::now();
         health.set_failed(now);
-        assert!(!health.is_working_at(now + 10 * limits::WATCH_FAILURE_STANDS));
+        assert!(!health.is_working_at(now + 10 * limits::WATCH_FAILURE_RETENTION));
     }
 }

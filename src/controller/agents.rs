@@ -195,7 +195,7 @@ mod tests {
     use kube::api::ObjectMeta;
 
     use super::*;
-    use crate::signals::health::WhyUnusable;
+    use crate::signals::health::UnusableReason;
 
     const NOW_S: i64 = 1_700_000_000;
 
@@ -219,7 +219,7 @@ mod tests {
 
     fn unusable(details: &str) -> SignalsVerdict {
         SignalsVerdict::Unusable {
-            why: WhyUnusable::NotUnderstood,
+            why: UnusableReason::NotUnderstood,
             details: vec![details.to_owned()],
         }
     }

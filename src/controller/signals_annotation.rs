@@ -1,7 +1,7 @@
 //! The annotation with the verdict on a node agent's sources: serialization and parsing. Pure.
 
 use crate::limits;
-use crate::signals::health::{Lacking, SignalsVerdict, WhyUnusable};
+use crate::signals::health::{Lacking, SignalsVerdict, UnusableReason};
 
 /// Maximum number of names in a condition; the rest is a count.
 const NODES_NAMED_MAX: usize = 5;
@@ -32,9 +32,12 @@ pub(super) fn write(verdict: &SignalsVerdict) -> String {
 /// Parses a verdict. `None` for an unknown text.
 pub(super) fn read(text: &str) -> Option<SignalsVerdict> {
     let (word, names) = text.split_once(": ").unwrap_or((text, ""));
-    let details = crate::model::clip(names, limits::AGENT_SAYS_BYTES_MAX);
+    let details = crate::model::clip(names, limits::AGENT_SUMMARY_BYTES_MAX);
     let names = || vec![crate::model::clip(names, limits::NAME_BYTES_MAX).to_owned()];
-    if let Some(why) = WhyUnusable::ALL.into_iter().find(|why| why.name() == word) {
+    if let Some(why) = UnusableReason::ALL
+        .into_iter()
+        .find(|why| why.name() == word)
+    {
         let details = vec![details.to_owned()];
         return Some(SignalsVerdict::Unusable { why, details });
     }
@@ -100,7 +103,7 @@ mod tests {
                 others: Box::new(SignalsVerdict::Fresh),
             },
             SignalsVerdict::Unusable {
-                why: WhyUnusable::NotUnderstood,
+                why: UnusableReason::NotUnderstood,
                 details: vec![
                     "a delivers lines, none of them readable as zeek: look at it".to_owned(),
                 ],

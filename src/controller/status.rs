@@ -21,7 +21,7 @@ use crate::api::{
 use crate::cluster::Pod;
 use crate::guardrails::quota::{self, QuotaPod};
 use crate::limits;
-use crate::signals::health::{Certainty, SignalsVerdict, WhyUnusable};
+use crate::signals::health::{Certainty, SignalsVerdict, UnusableReason};
 
 /// Status of the run. Unchanged conditions keep their transition time.
 #[must_use]
@@ -329,7 +329,7 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
     // restart would change the condition of every run twice.
     let before = match (observed.certainty, &own) {
         (Certainty::Known, _) | (_, SignalsVerdict::Unusable { .. }) => None,
-        (Certainty::NothingHeard, _) => was_fresh(observed).or_else(|| was_unusable(observed)),
+        (Certainty::NothingReceived, _) => was_fresh(observed).or_else(|| was_unusable(observed)),
         (Certainty::NothingUsed, _) => was_unusable(observed),
     };
     if let Some(before) = before {
@@ -384,12 +384,12 @@ fn signals_fresh(observed: &Observed, validated: &Validated, now: Timestamp) -> 
     }
 }
 
-const fn reason_of(why: WhyUnusable) -> Reason {
+const fn reason_of(why: UnusableReason) -> Reason {
     match why {
-        WhyUnusable::NotUnderstood => Reason::NotUnderstood,
-        WhyUnusable::ClockAhead => Reason::ClockAhead,
-        WhyUnusable::NothingUsable => Reason::NothingUsable,
-        WhyUnusable::NothingAttributed => Reason::NothingAttributed,
+        UnusableReason::NotUnderstood => Reason::NotUnderstood,
+        UnusableReason::ClockAhead => Reason::ClockAhead,
+        UnusableReason::NothingUsable => Reason::NothingUsable,
+        UnusableReason::NothingAttributed => Reason::NothingAttributed,
     }
 }
 
@@ -405,7 +405,7 @@ fn was_fresh(observed: &Observed) -> Option<ConditionUpdate> {
 fn was_unusable(observed: &Observed) -> Option<ConditionUpdate> {
     let status = observed.run.status.as_ref()?;
     let stored = condition_of(&status.conditions, AgentRunCondition::SignalsFresh.name())?;
-    let mut whys = WhyUnusable::ALL.into_iter();
+    let mut whys = UnusableReason::ALL.into_iter();
     let why = whys.find(|why| why.name() == stored.reason)?;
     Some(update(Some(false), reason_of(why), stored.message.clone()))
 }

@@ -23,19 +23,19 @@ pub const EVENT_NOTE_BYTES_MAX: usize = 1024;
 /// are for current problems.
 pub const EVENT_AGE_MAX_S: i64 = 600;
 
-/// Events that are remembered as written, at about 100 bytes each: three for each of the eight transitions of some hundred
-/// Incidents. When it is full, some are written again, and the API server has them already.
+/// Events that are kept as written, at about 100 bytes each: three for each of the eight transitions of some hundred
+/// Incidents. When the list is full, some are written again; the API server already has them.
 pub const EVENTS_WRITTEN_MAX: usize = 8_192;
 
-/// Series of Events whose count is increased. Other reporters keep about as many.
+/// Series of Events for which the count is increased. Other reporters keep about as many.
 pub const EVENT_SERIES_MAX: usize = 1_024;
 
 /// How long after its last occurrence the count of an Event is increased instead of writing a new Event, in seconds; as in
 /// other reporters.
 pub const EVENT_SERIES_S: i64 = 360;
 
-/// Events per second, and burst. A run of 1,000 pods whose log becomes silent must not cause a burst of writes; the other
-/// Events are written later.
+/// Events per second, and burst. If the log of a run with 1,000 pods becomes stale, there must be no burst of writes;
+/// the other Events are written later.
 pub const EVENTS_PER_SECOND: f64 = 10.0;
 
 /// Alerts that are sent to an Alertmanager; the cap of quarantines is 64 by default.
@@ -48,7 +48,7 @@ pub const ALERTS_PER_POST: usize = 64;
 pub const ALERT_RESEND_S: u64 = 60;
 
 /// How long an alert fires if it is not sent again, in seconds. Long enough for a restart of the controller or a new
-/// leader: an alert must not be resolved because nobody monitors the Incident.
+/// leader: an alert must not be resolved because no replica monitors the Incident.
 pub const ALERT_HOLDS_S: i64 = 900;
 
 /// How long a resolved alert is still sent, in seconds; as in Prometheus.
@@ -58,26 +58,26 @@ pub const ALERT_RESOLVED_S: i64 = 900;
 /// when a webhook is set up.
 pub const NOTIFICATION_AGE_MAX_S: i64 = 86_400;
 
-/// Notifications whose attempts are remembered, at about 150 bytes each. Others wait in their Incidents.
+/// Notifications for which attempts are kept, at about 150 bytes each. Others wait in their Incidents.
 pub const NOTIFICATIONS_MAX: usize = 4_096;
 
 /// Spans in one request to a collector, at about 2 KiB each.
 pub const SPANS_PER_POST: usize = 128;
 
-/// Spans that are remembered as sent, at about 50 bytes each: some 1,000 Incidents of ten minutes.
+/// Spans that are kept as sent, at about 50 bytes each: some 1,000 Incidents of ten minutes.
 pub const SPANS_SENT_MAX: usize = 16_384;
 
 /// Longest response that is read, in bytes. Only its status matters.
 pub const NOTIFY_ANSWER_BYTES_MAX: usize = 4 * 1024;
 
-/// Longest request to a receiver, in seconds. Standard Webhooks asks for 15 to 30; a receiver that
+/// Longest request to a receiver, in seconds. Standard Webhooks recommends 15 to 30; a receiver that
 /// needs longer must respond first and process the request later.
 pub const NOTIFY_TIMEOUT_S: u64 = 10;
 
 /// First and longest wait before a notification is retried, in milliseconds.
 pub const NOTIFY_RETRY_MS: (u64, u64) = (1_000, 300_000);
 
-/// Longest wait that a receiver may ask for, in seconds.
+/// Longest wait that a receiver may request, in seconds.
 pub const RETRY_AFTER_MAX_S: u64 = 3_600;
 
 /// Largest file with signing secrets, in bytes. Two secrets of 64 bytes have 200 in Base64.
@@ -92,7 +92,7 @@ pub const LATENCY_BUCKETS_S: [f64; 11] = [
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
 ];
 
-/// Receivers that alerts are sent to. An Alertmanager cluster has three members, or five.
+/// Receivers to which alerts are sent. An Alertmanager cluster has three members, or five.
 pub const ALERTMANAGERS_MAX: usize = 8;
 
 const _: () = assert!(ALERT_RESEND_S * 4 < ALERT_HOLDS_S.unsigned_abs());

@@ -1,132 +1,132 @@
-//! Bounds of logs, relays and node metrics as they are read; a part of `limits`, named through it.
+//! Bounds of logs, relays and node metrics as sources; a part of `limits`, which re-exports it.
 
 use super::{LINE_BYTES_MAX, PODS_MAX};
 
 // --- sources and checkpoints -----------------------------------------------------------------
 
-/// Most bytes that one read takes from a file. Not above [`LINE_BYTES_MAX`], so that only the
-/// first line of a batch, which began in an earlier read, can be too long.
+/// Maximum number of bytes of one read from a file. Not above [`LINE_BYTES_MAX`], so that only the
+/// first line of a batch, which started in an earlier read, can be too long.
 pub const READ_BYTES_MAX: usize = 128 * 1024;
 
 /// Batches that wait between a source and its consumer. A batch has at most `LINE_BYTES_MAX +
 /// READ_BYTES_MAX` = 384 KiB, so 16 hold 6 MiB; a full queue stops the reader.
 pub const BATCH_QUEUE_MAX: usize = 16;
 
-/// First bytes of a file that tell it from another with the same inode. Time stamps differ within
-/// the first lines of every log that is read here.
+/// First bytes of a file that distinguish it from another one with the same inode. Timestamps differ within
+/// the first lines of every supported log.
 pub const FILE_HEAD_BYTES_MAX: usize = 1024;
 
-/// First bytes of a file that are handed over with its lines where reading begins further behind. The
+/// First bytes of a file that are passed on with its lines if reading starts at a later offset. The
 /// header of Zeek's `conn` has 1 KiB, with packages that add columns 4 KiB.
 pub const FILE_HEADER_BYTES_MAX: usize = 8 * 1024;
 
-/// Files of one source whose decoder is kept: those of a folder twice, as a rotated one is read on
-/// beside the new one. About 250 bytes each.
+/// Files of one source for which the decoder is kept: twice those of a folder, because a rotated file is still read
+/// while the new one is. About 250 bytes each.
 pub const FILE_DECODERS_MAX: usize = 2 * FOLLOWED_FILES_MAX;
 
-/// Fewest equal first bytes that let a file with another inode pass for a copy of a known one.
+/// Fewest equal first bytes for which a file with another inode counts as a copy of a known one.
 pub const COPY_HEAD_BYTES_MIN: usize = 64;
 
 /// Files that are followed in one folder. Zeek writes about 30 kinds of log.
 pub const FOLLOWED_FILES_MAX: usize = 64;
 
-/// Generations of one rotating file that are open at once: rotation every 0.7 s (10 MB at 10,000
-/// flows/s) and a wait of 5 s make 8. With 64 files in a folder at most 1,024 descriptors.
+/// Generations of one rotating file that are open at once: a rotation every 0.7 s (10 MB at 10,000
+/// flows/s) and a wait of 5 s give 8. With 64 files in a folder at most 1,024 file descriptors.
 pub const GENERATIONS_MAX: usize = 16;
 
-/// Generations that were read but not yet acknowledged, per file. The queue holds batches of at
-/// most [`BATCH_QUEUE_MAX`] of them, and one batch is being worked on.
+/// Generations per file that were read but not acknowledged yet. The queue contains batches of at
+/// most [`BATCH_QUEUE_MAX`] of them, and one batch is being processed.
 pub const UNACKNOWLEDGED_GENERATIONS_MAX: usize = BATCH_QUEUE_MAX + 1;
 
-/// Backups of one log that are looked at, the youngest. lumberjack keeps 5, logrotate up to about
-/// 30; twice as many are remembered as done, at 150 bytes each: 64 logs take 1.2 MiB.
+/// Backups of one log that are considered, the newest ones. lumberjack keeps 5, logrotate up to about
+/// 30; twice as many are kept as done, at 150 bytes each: 64 logs take 1.2 MiB.
 pub const BACKUPS_MAX: usize = 64;
 
-/// Folder entries that one look at a folder goes through.
+/// Entries that are read in one scan of a folder.
 pub const FOLDER_ENTRIES_MAX: usize = 8192;
 
-/// Largest checkpoint that is read: 64 logs with 128 backups done and 33 generations at 180 bytes
+/// Largest checkpoint that is read: 64 logs with 128 processed backups and 33 generations at 180 bytes
 /// each are 1.8 MiB.
 pub const CHECKPOINT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Pause between two looks at a file that grew lately: adds 2.5 ms on average to the way of a line.
+/// Pause between two reads of a file that grew recently: delays a line by 2.5 ms on average.
 pub const POLL_ACTIVE_MS: u64 = 5;
 
-/// The same for a file at rest: 10 ms on average. Looking every 5 ms took 1 % of a core in a debug
-/// build, so that this takes about a quarter of that.
+/// The same for an idle file: 10 ms on average. Polling every 5 ms took 1 % of a core in a debug
+/// build, so this takes about a quarter of that.
 pub const POLL_IDLE_MS: u64 = 20;
 
-/// How long after its last growth a file counts as at rest.
+/// How long after it last grew a file counts as idle.
 pub const ACTIVE_FOR_MS: u64 = 60_000;
 
-/// Pause between two checks whether a path leads to another file by now.
+/// Pause between two checks whether a path now refers to another file.
 pub const ROTATION_CHECK_MS: u64 = 40;
 
-/// How long a rotated file is still read after its last growth. logrotate makes the new file
-/// before it tells the writer to leave the old one; this covers a slow writer, and delays nothing
-/// because the new file is read meanwhile.
+/// How long a rotated file is read after it last grew. logrotate creates the new file
+/// before it signals the writer to close the old one; this covers a slow writer, and delays nothing
+/// because the new file is read at the same time.
 pub const ROTATE_WAIT_MS: u64 = 5_000;
 
-/// How long a file that has no name any more is still read after its last growth. Its writer may
-/// have it open, and nobody else can read what it writes; but an open file keeps its disk space.
+/// How long a file that no longer has a name is read after it last grew. Its writer may
+/// still have it open, and no other process can read what it writes; but an open file occupies disk space.
 pub const UNLINKED_WAIT_MS: u64 = 60_000;
 
-/// Pause between two looks at a folder for files that are new.
+/// Pause between two scans of a folder for new files.
 pub const FOLDER_SCAN_MS: u64 = 500;
 
-/// Pause between two checkpoints: what a crash can repeat.
+/// Pause between two checkpoints: the time for which a crash can repeat lines.
 pub const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
 
-/// First and longest pause before a file that cannot be opened is tried again.
+/// First and longest pause before a file that cannot be opened is retried.
 pub const OPEN_RETRY_MS: (u64, u64) = (500, 30_000);
 
 // --- compressed logs -------------------------------------------------------------------------
 
-/// Bytes that one compressed log may become. It is read as a stream, so this bounds time, not memory:
-/// a file of a megabyte that unfolds into a terabyte ends here. A day of 10,000 flows/s is 350 GiB of
+/// Decompressed size of one compressed log. It is read as a stream, so this bounds time, not memory:
+/// a file of a megabyte that expands to a terabyte ends here. A day of 10,000 flows/s is 350 GiB of
 /// JSON, rotated by the hour 15 GiB.
 pub const DECOMPRESSED_BYTES_MAX: u64 = 32 * 1024 * 1024 * 1024;
 
-/// Largest window of a zstd frame, which its decoder holds in memory: that of `--long`, and four
-/// octaves above what `zstd -19` needs.
+/// Largest window of a zstd frame, which its decoder keeps in memory: that of `--long`, and 16 times
+/// what `zstd -19` needs.
 pub const ZSTD_WINDOW_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 // --- Hubble Relay ----------------------------------------------------------------------------
 
-/// Longest message that is taken from Relay. A flow has 1 to 5 KiB; the largest message names every
+/// Longest message that is accepted from Relay. A flow has 1 to 5 KiB; the largest message contains every
 /// node of the cluster, [`NODES_MAX`] with 64 bytes each: 512 KiB.
 pub const RELAY_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes that Relay may send before we take them. Together with the queue of batches all that waits
-/// on our side; then Relay's buffers fill, and it says what it lost.
+/// Bytes that Relay may send before we read them. Together with the queue of batches this is all that waits
+/// in this process; then Relay's buffers fill up, and it reports what it lost.
 pub const RELAY_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// Messages that are made into lines at once.
+/// Messages that are converted to lines at once.
 pub const RELAY_CHUNK_MAX: usize = 512;
 
-/// Longest wait for a connection, and for the first word on it. Relay names its nodes at once.
+/// Longest wait for a connection, and for the first response on it. Relay reports its nodes immediately.
 pub const RELAY_ANSWER_S: u64 = 30;
 
-/// A silent connection is asked for a sign of life after the first, and given up after the second.
+/// An idle connection is pinged after the first time, and closed if the second passes without a response.
 pub const RELAY_KEEPALIVE_S: (u64, u64) = (10, 10);
 
-/// First and longest pause before Relay is called again, in milliseconds.
+/// First and longest pause before a reconnection to Relay, in milliseconds.
 pub const RELAY_RETRY_MS: (u64, u64) = (500, 30_000);
 
-/// Pause between two questions after Relay's nodes. It asks each of them.
+/// Interval of requests for the status of Relay's nodes. Relay queries each of them.
 pub const RELAY_STATUS_S: u64 = 15;
 
-/// What is asked for again after a break: how late a flow may come after others of its node.
+/// Overlap of the requested time after a reconnection: how late a flow may arrive after others of its node.
 pub const RELAY_OVERLAP_S: i64 = 10;
 
-/// A node that sent nothing for so long no longer decides from when on flows are asked for.
+/// A node without flows for this long no longer determines the time from which flows are requested.
 pub const RELAY_NODE_SILENT_S: i64 = 300;
 
-/// Flows that are remembered so that none counts twice: the overlap at 13,000 flows a second, of all
+/// Flows that are kept so that none counts twice: the overlap at 13,000 flows a second, of all
 /// nodes together. About 24 bytes each: 3 MiB. Beyond that some count twice.
 pub const RELAY_RECENT_MAX: usize = 131_072;
 
-/// Flows of a node that can come again in a row: Hubble's largest buffer has 65,535.
+/// Consecutive flows of a node that can be repeated: Hubble's largest buffer has 65,535.
 pub const RELAY_REPEATED_MAX: usize = 65_536;
 
 /// Largest checkpoint of a relay that is read: [`NODES_MAX`] nodes with 300 bytes each are 2.4 MiB.
@@ -148,34 +148,34 @@ pub const METRICS_TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest list of the metrics API: [`PODS_MAX`] pods with 2 KiB each, labels included, are 32 MiB.
 pub const METRICS_LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Labels of one series. DCGM has about 15, and pod labels where somebody asked for them.
+/// Labels of one series. DCGM has about 15, and pod labels where they are enabled.
 pub const SERIES_LABELS_MAX: usize = 64;
 
-/// Counters of one source that are remembered, and read from one answer: [`PODS_MAX`] pods with two
+/// Counters of one source that are kept, and read from one response: [`PODS_MAX`] pods with two
 /// containers and a total each. About 150 bytes each: 7 MiB.
 pub const COUNTERS_MAX: usize = 49_152;
 
-/// Samples of one answer: one for each pod that the engine may hold, at 250 bytes: 4 MiB.
+/// Samples of one response: one for each pod that the engine may track, at 250 bytes: 4 MiB.
 pub const SAMPLES_PER_READ_MAX: usize = PODS_MAX;
 
-/// Answers between the scrapers and the pipeline. The pipeline deals with one in milliseconds, and
-/// one comes every 15 s; what does not fit is dropped and counted: 8 x 4 MiB.
+/// Responses between the scrapers and the pipeline. The pipeline processes one in milliseconds, and
+/// one arrives every 15 s; what does not fit is dropped and counted: 8 x 4 MiB.
 pub const SAMPLE_QUEUE_MAX: usize = 8;
 
 /// Sources of node metrics of one process: a kubelet and a DCGM exporter, or the metrics API, or the
 /// kubelets of a cluster of a few nodes.
 pub const METRICS_SOURCES_MAX: usize = 32;
 
-/// Longest fetch of node metrics. A kubelet answers within a second; the API server gives the
+/// Longest fetch of node metrics. A kubelet responds within a second; the API server gives the
 /// metrics API some seconds.
 pub const SCRAPE_TIMEOUT_S: u64 = 10;
 
-/// How long the last owner of an accelerator is remembered. With time-slicing and MPS an exporter may
-/// name another of the pods on a device in each answer; two owners within this time share it.
+/// How long the last owner of an accelerator is kept. With time-slicing and MPS an exporter may
+/// name a different pod on a device in each response; two owners within this time share it.
 pub const DEVICE_OWNER_KEPT_US: i64 = 600_000_000;
 
-/// Accelerators and parts of them whose owner is remembered per source, at about 200 bytes each. A node
-/// has up to 16 devices with up to 8 parts; a source that covers a cluster of 64 such nodes fits.
+/// Accelerators and partitions of them for which the owner is kept per source, at about 200 bytes each. A node
+/// has up to 16 devices with up to 8 partitions; a source that covers a cluster of 64 such nodes fits.
 pub const DEVICES_MAX: usize = 8_192;
 
 const _: () = assert!(METRICS_TEXT_BYTES_MAX <= METRICS_LIST_BYTES_MAX);

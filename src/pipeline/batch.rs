@@ -5,13 +5,13 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::acknowledge::PendingBatch;
+use super::attribution_result::AttributionResult;
 use super::deferred_lines::DeferredLine;
-use super::signal::AttributionResult;
 use super::{Pipeline, PipelineState, count, wall_clock};
 use crate::model::{EventTime, Signal};
 use crate::respond::{AckGuard, SourceProgress};
 use crate::signals::decode::{Decoded, Decoder, SkipReason, Tracking};
-use crate::signals::health::{LineFate, LineTally};
+use crate::signals::health::{LineOutcome, LineTally};
 use crate::signals::source::Batch;
 
 /// Results of a batch while its lines are processed.
@@ -55,10 +55,10 @@ impl Pipeline {
             }
             let Some(decoder) = &mut decoder else {
                 count(&self.counters.unknown);
-                results.tally.add(LineFate::Unreadable(None), line);
+                results.tally.add(LineOutcome::Unreadable(None), line);
                 continue;
             };
-            let (result, tracking) = decoder.decode_tracked(line);
+            let (result, tracking) = decoder.decode_with_conntrack(line);
             match result {
                 Decoded::Signal(signal) => {
                     let signal = (&signal, tracking);
@@ -67,11 +67,11 @@ impl Pipeline {
                 Decoded::Skipped(reason) => self.count_skipped(reason, line, &mut results.tally),
                 Decoded::Unknown => {
                     count(&self.counters.unknown);
-                    results.tally.add(LineFate::Unreadable(None), line);
+                    results.tally.add(LineOutcome::Unreadable(None), line);
                 }
                 Decoded::Malformed(reason) => {
                     count(&self.counters.malformed);
-                    let fate = LineFate::Unreadable(Some(reason));
+                    let fate = LineOutcome::Unreadable(Some(reason));
                     results.tally.add(fate, line);
                     self.log_malformed(source, line, reason.name(), state);
                 }
@@ -144,7 +144,7 @@ impl Pipeline {
     /// Counts a line that was understood and is intentionally not used.
     fn count_skipped(&self, reason: SkipReason, line: &[u8], tally: &mut LineTally) {
         self.counters.skipped.count(reason);
-        if let Some(fate) = LineFate::skipped(reason) {
+        if let Some(fate) = LineOutcome::skipped(reason) {
             tally.add(fate, line);
         }
     }

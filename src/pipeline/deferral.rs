@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::attribution_result::AttributionResult;
 use super::clock_skew::Clock;
 use super::deferred_lines::DeferredLine;
-use super::signal::AttributionResult;
 use super::{Pipeline, PipelineState, wall_clock};
 use crate::detect::{Attributed, Scope, Scopes};
 use crate::limits;

@@ -14,6 +14,7 @@ pub mod saved_state;
 pub mod step;
 
 mod acknowledge;
+mod attribution_result;
 mod batch;
 mod clock_skew;
 mod decoders;

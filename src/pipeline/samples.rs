@@ -28,8 +28,8 @@ impl Pipeline {
     /// Processes the samples of one scrape.
     pub(super) fn process_samples(&mut self, batch: SampleBatch, state: &mut PipelineState) {
         self.apply_updates();
-        if batch.is_news {
-            self.health.spoke(batch.source, Instant::now());
+        if batch.has_new_data {
+            self.health.record_activity(batch.source, Instant::now());
         }
         self.saver.mark_changed();
         let mut guards = Vec::new();
@@ -140,10 +140,10 @@ mod tests {
         }
     }
 
-    fn take(pipeline: &mut Pipeline, is_news: bool, samples: Vec<PodSample>) -> (u64, u64) {
+    fn take(pipeline: &mut Pipeline, has_new_data: bool, samples: Vec<PodSample>) -> (u64, u64) {
         let batch = SampleBatch {
             source: 0,
-            is_news,
+            has_new_data,
             samples,
         };
         pipeline.process_samples(batch, &mut PipelineState::default());

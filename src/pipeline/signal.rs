@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use super::attribution_result::AttributionResult;
 use super::deferral::awaits_context;
 use super::step::{process_loss, process_signal};
 use super::{Pipeline, PipelineState, source_id};
@@ -13,31 +14,7 @@ use crate::observability::UnattributedReason;
 use crate::respond::{AckGuard, AttributedFinding};
 use crate::signals::attribute::{Attribution, Index, PodFacts};
 use crate::signals::decode::Tracking;
-use crate::signals::health::{LineFate, Unused};
-
-/// Result of the attribution of a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AttributionResult {
-    /// Attributed to a pod and evaluated.
-    Attributed,
-    /// The pod is not known yet and may become known shortly.
-    AwaitsPod,
-    /// The pod is known; its run or the identity of the destination may become known shortly. Not evaluated yet.
-    AwaitsContext,
-    /// Not attributable to any pod.
-    Unattributable(LineFate),
-}
-
-impl AttributionResult {
-    /// How the line counts for the health of its source. `None` while it is deferred.
-    pub(super) const fn fate(self) -> Option<LineFate> {
-        match self {
-            Self::Attributed => Some(LineFate::Attributed),
-            Self::AwaitsPod | Self::AwaitsContext => None,
-            Self::Unattributable(fate) => Some(fate),
-        }
-    }
-}
+use crate::signals::health::{LineOutcome, Unused};
 
 impl Pipeline {
     /// Processes a signal. With `may_defer`, it is not evaluated while its context may still become known.
@@ -51,14 +28,14 @@ impl Pipeline {
         let id = source_id(source);
         if let Signal::Lost(lost) = signal {
             self.counters.lost.fetch_add(lost.count, Ordering::Relaxed);
-            self.health.lost(source, Instant::now());
+            self.health.record_loss(source, Instant::now());
             let index = self.index.read();
             process_loss(&mut self.engine, &index, id, lost);
-            return AttributionResult::Unattributable(LineFate::Neutral);
+            return AttributionResult::Unattributable(LineOutcome::Neutral);
         }
         if state.clock.is_ahead(signal.time()) {
             self.counters.unattributed.count(UnattributedReason::Ahead);
-            return AttributionResult::Unattributable(LineFate::Unused(Unused::Ahead));
+            return AttributionResult::Unattributable(LineOutcome::Unused(Unused::Ahead));
         }
         let index = self.index.read();
         let scopes = &self.scopes;
@@ -85,7 +62,7 @@ impl Pipeline {
         };
         let format = self.sources.get(source).and_then(|info| info.format);
         if let Signal::Flow(flow) = signal
-            && format.is_none_or(|format| format.dates(flow))
+            && format.is_none_or(|format| format.has_start_time(flow))
         {
             self.traffic.record_flow(pod, flow);
         }
@@ -128,7 +105,7 @@ impl Pipeline {
     }
 
     /// Counts a signal that was deferred for too long, and returns how its line counts for the source.
-    pub(super) fn fate_of_unknown(&self, signal: &Signal<'_>) -> LineFate {
+    pub(super) fn fate_of_unknown(&self, signal: &Signal<'_>) -> LineOutcome {
         let index = self.index.read();
         let hint = None;
         let why = match signal
@@ -140,7 +117,7 @@ impl Pipeline {
                 self.counters
                     .unattributed
                     .count(UnattributedReason::UnknownAddress);
-                return LineFate::Neutral;
+                return LineOutcome::Neutral;
             }
         };
         self.counters.unattributed.count(why);
@@ -150,7 +127,7 @@ impl Pipeline {
     /// How the line of an unattributed signal counts for its source. Probes of the kubelet and answers from outside
     /// have a pod as their destination. Such a line proves that the log contains addresses of pods, so it is not
     /// evidence against the log.
-    fn fate_of(&self, index: &Index, signal: &Signal<'_>, why: UnattributedReason) -> LineFate {
+    fn fate_of(&self, index: &Index, signal: &Signal<'_>, why: UnattributedReason) -> LineOutcome {
         let is_of_interest = !self.is_namespaced && index.stats().pod_count > 0;
         let goes_to_a_pod = match signal {
             Signal::Flow(flow) => {
@@ -160,9 +137,9 @@ impl Pipeline {
             _ => false,
         };
         if !is_of_interest || goes_to_a_pod {
-            return LineFate::Neutral;
+            return LineOutcome::Neutral;
         }
-        LineFate::Unused(match why {
+        LineOutcome::Unused(match why {
             UnattributedReason::UnknownAddress => Unused::UnknownAddress,
             UnattributedReason::HostNetwork => Unused::HostNetwork,
             UnattributedReason::BeforePod | UnattributedReason::AfterPod => Unused::OtherTime,

@@ -107,7 +107,7 @@ impl Pipeline {
                 node: None,
             };
             self.engine.record_loss(whole_source, newest, gap_count);
-            for node in self.health.unseen_nodes(source) {
+            for node in self.health.unreachable_nodes(source) {
                 let node = Some(node.as_str());
                 self.engine
                     .record_loss(Origin { source: id, node }, newest, 1);
@@ -129,7 +129,7 @@ impl Pipeline {
             }
         }
         for (source, lacking) in by_source.into_iter().enumerate() {
-            self.health.lacks(source, lacking);
+            self.health.set_lacking(source, lacking);
         }
     }
 

@@ -6,7 +6,7 @@
 use crate::detect::{Attributed, Engine};
 use crate::model::{DeviceUse, EventTime, Finding, LostEvents, PodKey, Signal};
 use crate::observability::UnattributedReason;
-use crate::signals::attribute::{Index, Named};
+use crate::signals::attribute::{Index, PodLocator};
 use crate::signals::decode::PodSample;
 
 /// Processes a signal of a log. Returns its pod and the findings, or `None` in place of the findings where `must_wait`
@@ -18,13 +18,13 @@ pub fn process_signal<'a>(
     signal: &'a Signal<'a>,
     must_wait: impl FnOnce(&Attributed<'_>) -> bool,
 ) -> Result<(&'a PodKey, Option<Vec<Finding>>), UnattributedReason> {
-    match index.attribute(source, signal, Named::Address) {
+    match index.attribute(source, signal, PodLocator::SignalSource) {
         Ok(attributed) => {
             let found = (!must_wait(&attributed)).then(|| engine.step(&attributed));
             Ok((&attributed.subject.pod, found))
         }
         Err(why) => {
-            engine.observe_unattributed(index.origin_of_other(source, signal), signal);
+            engine.observe_unattributed(index.origin_of_unattributed(source, signal), signal);
             Err(why)
         }
     }
@@ -53,7 +53,7 @@ pub fn process_sample(
     sample: &PodSample,
 ) -> Result<ProcessedSample, UnattributedReason> {
     let signal = Signal::Sample(sample.sample.clone());
-    let named = Named::Pod {
+    let named = PodLocator::Name {
         namespace: &sample.namespace,
         name: &sample.name,
         uid: sample.uid.as_deref(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::limits;
-use crate::signals::decode::{Format, LooksLike, Malformed, SkipReason, looks_like, why_nothing};
+use crate::signals::decode::{Format, LogShape, Malformed, SkipReason, looks_like, why_no_signals};
 
 /// The result of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +35,9 @@ pub struct FileResult {
     /// Malformed lines, by reason.
     pub malformed: BTreeMap<Malformed, u64>,
     /// The error that ended reading before the end of the file.
-    pub trouble: Option<String>,
+    pub read_error: Option<String>,
     /// The format that the first line looks like.
-    pub looks_like: Option<LooksLike>,
+    pub looks_like: Option<LogShape>,
     /// The beginning of the first line that is not blank.
     first: Vec<u8>,
 }
@@ -95,11 +95,11 @@ impl FileResult {
     /// others (`is_alone` is false) is usable: there was no traffic in its period.
     #[must_use]
     pub fn fault(&self, is_alone: bool) -> Option<String> {
-        if let Some(trouble) = &self.trouble {
+        if let Some(error) = &self.read_error {
             let path = self.path.display();
             return Some(match self.line_count {
-                0 => format!("failed to read {path}: {trouble}"),
-                count => format!("failed to read {path} beyond line {count}: {trouble}"),
+                0 => format!("failed to read {path}: {error}"),
+                count => format!("failed to read {path} beyond line {count}: {error}"),
             });
         }
         if self.signal_count > 0 {
@@ -111,7 +111,7 @@ impl FileResult {
             let what = if self.line_count == 0 {
                 "it is empty"
             } else {
-                "it holds a header or blank lines, and no records"
+                "it contains a header or blank lines, but no records"
             };
             return is_alone.then(|| format!("{path} gave nothing: {what}"));
         }
@@ -127,22 +127,24 @@ impl FileResult {
                     self.line_count
                 )
             }
-            None => format!("unable to tell the format of {path}: no line of it is of a known one"),
+            None => format!(
+                "unable to detect the format of {path}: none of its lines is in a known format"
+            ),
         };
         Some(match self.reason() {
-            Some(LooksLike { name, advice }) => {
+            Some(LogShape { name, advice }) => {
                 format!("{what}; they look like {name}; hint: {advice}")
             }
             None => format!("{what}; hint: docs/sources.md lists the formats and their set-up"),
         })
     }
 
-    /// The reason why most lines were skipped, where another set-up of the log's writer avoids it. For a file
-    /// with signals.
+    /// The reason why most lines were skipped, if another configuration of the log's writer avoids it. Only for a
+    /// file with signals.
     #[must_use]
     pub fn advice(&self) -> Option<String> {
         let (format, (reason, count)) = (self.format?, self.most_skipped()?);
-        let is_telling = matches!(
+        let is_avoidable = matches!(
             reason,
             SkipReason::UnknownDirection
                 | SkipReason::FieldsMissing
@@ -150,8 +152,8 @@ impl FileResult {
                 | SkipReason::Aggregated
         );
         let is_most = count.saturating_mul(2) > self.line_count;
-        (is_telling && is_most && self.signal_count > 0).then(|| {
-            let LooksLike { name, advice } = why_nothing(format, reason);
+        (is_avoidable && is_most && self.signal_count > 0).then(|| {
+            let LogShape { name, advice } = why_no_signals(format, reason);
             format!(
                 "{count} of {} lines were skipped ({}): they look like {name}; hint: {advice}",
                 self.line_count,
@@ -160,7 +162,7 @@ impl FileResult {
         })
     }
 
-    fn reason(&self) -> Option<LooksLike> {
+    fn reason(&self) -> Option<LogShape> {
         let is_of_format = self.looks_like.is_some_and(|looks| {
             self.format
                 .is_some_and(|format| looks.name == format.name())
@@ -169,7 +171,7 @@ impl FileResult {
             return self.looks_like;
         }
         let (reason, _) = self.most_skipped()?;
-        Some(why_nothing(self.format?, reason))
+        Some(why_no_signals(self.format?, reason))
     }
 
     fn most_skipped(&self) -> Option<(SkipReason, u64)> {
@@ -275,7 +277,7 @@ mod tests {
         );
         check(
             &file(None, "a,b", &[LineResult::Unknown]),
-            &["unable to tell the format", "CSV"],
+            &["unable to detect the format", "CSV"],
         );
         check(
             &file(None, "hello there", &[LineResult::Unknown]),
@@ -306,7 +308,7 @@ mod tests {
     #[test]
     fn a_read_error_is_a_fault_whatever_was_read_before() {
         let mut torn = file(Some(Format::Zeek), "x", &[LineResult::Signal; 2]);
-        torn.trouble = Some("it ends in the middle".to_owned());
+        torn.read_error = Some("it ends in the middle".to_owned());
         check(&torn, &["failed to read a.log beyond line 2: it ends"]);
     }
 

@@ -196,7 +196,7 @@ impl LogFile {
             Ok(Some(is_whole)) => is_whole,
             Ok(None) => return false,
             Err(error) => {
-                self.result.trouble = Some(error.to_string());
+                self.result.read_error = Some(error.to_string());
                 self.reader = None;
                 return false;
             }

@@ -1,6 +1,6 @@
-//! The targets of a subject whose outcome the log does not show. Used by `result`.
+//! The targets of a subject for which the log shows no outcome. Used by `result`.
 //!
-//! A subject whose connections have no outcome in the log is neither clean nor suspicious, but unknown. Only
+//! A subject with connections that have no outcome in the log is neither clean nor suspicious, but unknown. Only
 //! the last outcome of a target counts, so that the first packet of a connection that ends later leaves
 //! nothing open.
 
@@ -33,9 +33,9 @@ impl OpenTargets {
     }
 
     /// Whether a walk with this score would have crossed its threshold if all of them had failed.
-    pub(super) fn could_cross(&self, nats: f64, line: f64) -> bool {
+    pub(super) fn could_cross(&self, nats: f64, threshold_nats: f64) -> bool {
         let open_count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        open_count > 0 && f64::from(open_count).mul_add(FAILURE_NATS, nats) >= line
+        open_count > 0 && f64::from(open_count).mul_add(FAILURE_NATS, nats) >= threshold_nats
     }
 }
 

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn each_run_is_under_its_own_terms_and_strangers_under_the_policy() {
+    fn each_run_has_its_own_settings_and_other_subjects_those_of_the_policy() {
         let text = [
             run(
                 "crawl",
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_would_refuse_is_said_and_the_nearest_holds() {
+    fn what_the_operator_would_refuse_is_reported_and_the_closest_valid_value_is_used() {
         let text = run("lax", "  detection: {modes: {scan: Disabled}}\n");
         let (policies, notes) = Policies::new(Some(&manifests(&text)), BTreeMap::new()).unwrap();
         assert_eq!(held_back(&policies, 1), Some(HeldBack::Observe));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_whose_policy_is_not_in_the_file_is_enforced_and_told() {
+    fn a_run_with_a_policy_that_is_not_in_the_file_is_enforced_and_reported() {
         let text = run(
             "lost",
             "  policy: elsewhere\n  detection: {modes: {scan: Observe}}\n",
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_policy_nothing_is_held_back() {
+    fn without_a_policy_every_action_is_taken() {
         let policies = Policies::default();
         assert_eq!(held_back(&policies, 1), None);
         assert!(policies.of(ip(1)).is_reported(Signature::Mining));

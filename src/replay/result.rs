@@ -65,7 +65,7 @@ pub struct SubjectResult {
     pub timeline: Timeline,
     /// Its connections by outcome.
     pub outcomes: OutcomeCounts,
-    /// Targets whose outcome the log does not show.
+    /// Targets for which the log shows no outcome.
     pub open_target_count: usize,
     /// Whether there would be a scan if those targets had not answered, or nothing is known of its
     /// connections.
@@ -177,7 +177,7 @@ impl SubjectResult {
         self.findings.iter().map(Recorded::action).max()
     }
 
-    /// Whether it has findings of this verdict whose action is at least `least`.
+    /// Whether it has findings of this verdict with an action of at least `least`.
     #[must_use]
     pub fn is_found(&self, verdict: Verdict, least: Severity) -> bool {
         self.findings.iter().any(|recorded| {
@@ -208,7 +208,7 @@ impl SubjectResult {
     }
 
     /// Evaluates, after the last line, whether too little is known to call it clean.
-    pub(super) fn judge_outcomes(&mut self, line_nats: f64) {
+    pub(super) fn judge_outcomes(&mut self, threshold_nats: f64) {
         let OutcomeCounts {
             answered,
             failed,
@@ -221,7 +221,9 @@ impl SubjectResult {
             self.unjudged_count >= UNJUDGED_MIN || (self.unjudged_count > 0 && answered == 0);
         self.is_unknown = is_unjudged
             || (unknown > 0 && answered + failed == 0)
-            || self.open.could_cross(self.highest_walk_nats, line_nats);
+            || self
+                .open
+                .could_cross(self.highest_walk_nats, threshold_nats);
     }
 
     pub(super) fn record(

@@ -1,16 +1,17 @@
-//! Attribution: which pod had an address at a time.
+//! Attribution: which pod had an address at a given time.
 //!
-//! A synchronous index without clock or client. The shell feeds it from a watch of pods (`apply`,
-//! `delete`, `reset`) and from the membership of runs (`enroll`), and asks it once per signal
-//! (`attribute`); `replay` feeds it from the log and a table of runs. What it answers is the record
-//! that the engine takes, made here and nowhere else. It must never guess: where an address, a time and what the log says do not name exactly one pod,
-//! the answer is [`Attribution::Unattributed`] with the reason. A wrong answer would quarantine an
-//! honest run, and an agent that can choose when its pods die would choose whom to blame.
+//! A synchronous index without a clock or a client. The shell updates it from a watch of pods (`apply`,
+//! `delete`, `reset`) and from the membership of runs (`enroll`), and queries it once per signal
+//! (`attribute`); `replay` fills it from the log and a table of runs. The result of a query is the record that the
+//! engine takes, which is built here and nowhere else. The index never guesses: where an address, a time and the
+//! contents of the log do not identify exactly one pod, the result is [`Attribution::Unattributed`] with the reason. A
+//! wrong result would quarantine an honest run, and an agent that can choose when its pods end could choose which pod
+//! is blamed.
 //!
-//! A pod holds an address from its start to its end. An ended pod stays for
-//! [`limits::POD_RETENTION_SECONDS`], because lines come late. Both ends of a hold are widened by
-//! [`limits::CLOCK_SKEW_MICROS`], because a log and the API run on different clocks; where the
-//! widened holds of two pods overlap, nobody is named.
+//! A pod holds an address from its start to its end. A pod that has ended is kept for
+//! [`limits::POD_RETENTION_SECONDS`], because lines arrive late. Both ends of a tenure are widened by
+//! [`limits::CLOCK_SKEW_MICROS`], because the log and the API server use different clocks; where the widened tenures
+//! of two pods overlap, no pod is identified.
 
 mod address;
 mod devices;
@@ -29,54 +30,54 @@ use crate::detect::Workload;
 use crate::limits;
 use crate::model::{EventTime, PodHint, PodKey, RunKey, Subject};
 use crate::observability::UnattributedReason;
-use address::{Address, Hold};
-use names::agrees;
-pub use record::Named;
+use address::{Address, AddressTenure};
+use names::matches_hint;
+pub use record::PodLocator;
 
-/// What the index needs to know of a pod.
+/// What the index stores about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodFacts {
     /// The pod's UID.
     pub key: PodKey,
     /// Namespace.
     pub namespace: String,
-    /// Name; another pod can have had it before.
+    /// Name. An earlier pod may have had the same name.
     pub name: String,
     /// All of its addresses.
     pub ips: Vec<IpAddr>,
-    /// Whether it uses the node's network, and so the node's address.
+    /// Whether it uses the node's network, and therefore the node's address.
     pub host_network: bool,
-    /// The node that it runs on.
+    /// The node on which it runs.
     pub node: Option<String>,
     /// When its network came up: the transition of `PodReadyToStartContainers` where the cluster
-    /// has it, else the start time. Not the time of creation: a pod that waits has no address,
-    /// and would be blamed for what the earlier holder did meanwhile.
+    /// reports it, otherwise the start time. Not the creation time: a pending pod has no address,
+    /// and would be blamed for the traffic of the previous holder in the meantime.
     pub since: EventTime,
-    /// When its last container stopped for good (phase Succeeded or Failed), which frees its
+    /// When its last container terminated (phase Succeeded or Failed), which frees its
     /// address long before the object is deleted.
     pub ended_at: Option<EventTime>,
-    /// Kind and name of what owns it, for people.
+    /// Kind and name of its owner, for display.
     pub workload: Option<String>,
 }
 
-/// Which run a pod belongs to, and what the run's owner said about it.
+/// The run that a pod belongs to, and the workload type that the owner of the run declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// The run. Only a replay has pods of which it knows the owner's word and not the run.
+    /// The run. `None` only in a replay, where the workload type can be known without the run.
     pub run: Option<RunKey>,
-    /// What it does.
+    /// The declared type of workload.
     pub workload: Workload,
 }
 
-/// What the engine is given of a pod with every signal.
+/// What the engine receives about a pod with every signal.
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownPod {
     facts: PodFacts,
     subject: Subject,
     workload: Workload,
 }
 
-impl Known {
+impl KnownPod {
     fn new(facts: PodFacts, membership: Option<&Membership>) -> Self {
         Self {
             subject: Subject {
@@ -89,64 +90,64 @@ impl Known {
     }
 }
 
-/// Whom a signal belongs to.
+/// The result of an attribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribution<'a> {
-    /// Exactly one pod had the address at that time, and nothing speaks against it.
+    /// Exactly one pod had the address at that time, and nothing contradicts it.
     Pod(&'a PodFacts),
-    /// Nobody can be named.
+    /// No pod can be identified.
     Unattributed(UnattributedReason),
 }
 
-/// Size of the index, and what its bounds cost.
+/// Size of the index, and what was dropped because of its bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndexStats {
-    /// Pods, ended ones included.
+    /// Pods, including those that have ended.
     pub pod_count: usize,
     /// Addresses.
     pub address_count: usize,
-    /// Ended pods that went before their time because the index was full.
+    /// Ended pods that were evicted early because the index was full.
     pub evicted_pods: u64,
-    /// Earlier holders of an address that went before their time.
+    /// Earlier holders of an address that were evicted early.
     pub evicted_holders: u64,
-    /// Pods, addresses of pods and addresses of nodes that did not fit at all.
+    /// Pods, addresses of pods and addresses of nodes that were refused because of a bound.
     pub refused: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Pod {
-    known: Arc<Known>,
+    known: Arc<KnownPod>,
     /// Addresses that it has or had, at most [`limits::POD_HELD_ADDRESSES_MAX`].
-    held: Vec<Held>,
+    held: Vec<HeldAddress>,
     ended: Option<EventTime>,
-    /// When it was seen first.
+    /// When it was first observed.
     seen_at: EventTime,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct HeldAddress {
     ip: IpAddr,
     is_open: bool,
 }
 
-/// The index. One task owns it; nothing in it blocks.
+/// The index. It is owned by one task; no method blocks.
 ///
-/// Its hashes are seeded, but not proof against somebody who chooses keys: what is stored here the
-/// API server and the network plugin choose, and a look-up of a forged address stores nothing.
+/// Its hashes are seeded but do not resist an adversary who chooses keys: the keys stored here are chosen by the
+/// API server and the network plugin, and a lookup of a forged address stores nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     pods: HashMap<PodKey, Pod, RandomState>,
-    /// The members of runs, whether they have an address yet or not.
+    /// The members of runs, whether or not they have an address yet.
     members: HashMap<PodKey, Membership, RandomState>,
     addresses: HashMap<IpAddr, Address, RandomState>,
     nodes: HashSet<IpAddr, RandomState>,
-    /// Names of the nodes, and of those that pods are on since.
+    /// Names of the nodes, and names of nodes on which pods were observed since.
     node_names: HashSet<Box<str>, RandomState>,
-    names: names::Names,
+    names: names::PodNames,
     siblings: siblings::Siblings,
     /// Names of nodes that declare shared accelerators.
     sharing_nodes: HashSet<Box<str>, RandomState>,
-    /// Ended pods, the longest ended first.
+    /// Ended pods, ordered by their end, the earliest first.
     ended: BTreeSet<(EventTime, PodKey)>,
     stats: IndexStats,
 }
@@ -164,25 +165,26 @@ impl Index {
         Self::default()
     }
 
-    /// Takes in a pod as it is now; `at` is when this was seen.
+    /// Records the current state of a pod, as observed at `at`.
     ///
-    /// Addresses that it no longer has end at `at`. An address that replaces another starts at
-    /// `at`, because the API does not say when it changed; first ones start with the pod.
+    /// The tenure of an address that the pod no longer has ends at `at`. The tenure of an address that replaces another
+    /// one starts at `at`, because the API does not report when the address changed; the first addresses start with the
+    /// pod.
     pub fn apply(&mut self, mut facts: PodFacts, at: EventTime) {
-        // With each change, so that nothing else has to run for the index to stay small.
+        // Run on every change, so that the index stays small without a separate task.
         self.expire(at);
         self.normalise(&mut facts);
         let key = facts.key.clone();
         if !self.pods.contains_key(&key) {
-            let forgotten = |ended: EventTime| {
+            let is_expired = |ended: EventTime| {
                 ended.plus_micros(limits::POD_RETENTION_SECONDS * 1_000_000) < at
             };
-            if facts.ended_at.is_some_and(forgotten) || !self.make_room() {
+            if facts.ended_at.is_some_and(is_expired) || !self.make_room() {
                 return;
             }
             self.names.add(&facts.namespace, &facts.name, &key);
         }
-        let known = || Arc::new(Known::new(facts.clone(), self.members.get(&key)));
+        let known = || Arc::new(KnownPod::new(facts.clone(), self.members.get(&key)));
         let pod = self.pods.entry(key.clone()).or_insert_with(|| Pod {
             known: known(),
             held: Vec::new(),
@@ -190,7 +192,7 @@ impl Index {
             seen_at: at,
         });
         if pod.ended.is_some() {
-            // An end is final; but a run may still claim the pod, or its labels change.
+            // An end is final, but a run may still claim the pod, or its labels may change.
             facts.ended_at = pod.known.facts.ended_at.or(facts.ended_at);
             self.set_facts(facts);
             return;
@@ -204,23 +206,23 @@ impl Index {
         let from = if pod.held.is_empty() { facts.since } else { at };
         let (ips, ended_at) = (facts.ips.clone(), facts.ended_at);
         self.set_facts(facts);
-        self.release_all_but(&key, &ips, ended_at.unwrap_or(at));
+        self.end_tenures_except(&key, &ips, ended_at.unwrap_or(at));
         for ip in ips {
-            self.hold(&key, ip, from);
+            self.start_tenure(&key, ip, from);
         }
         if let Some(ended_at) = ended_at {
             self.end(&key, ended_at);
         }
     }
 
-    /// The pod is gone since `at`. It can still be found for lines that come late.
+    /// Records that the pod no longer exists since `at`. It can still be found for lines that arrive late.
     pub fn delete(&mut self, pod: &PodKey, at: EventTime) {
         self.expire(at);
         self.end(pod, at);
     }
 
-    /// All pods that live, after a new list. Those that are no longer there count as gone at
-    /// `at`: they went some time before, and for that time nobody else is blamed either.
+    /// Replaces the set of live pods after a new list. Pods that are missing from it count as ended at
+    /// `at`: they ended at some earlier time, and no other pod is blamed for the time in between.
     pub fn reset(&mut self, live: impl Iterator<Item = PodFacts>, at: EventTime) {
         let mut seen = HashSet::new();
         for facts in live {
@@ -236,8 +238,8 @@ impl Index {
         }
     }
 
-    /// The nodes, all of them: their names, as records may name them, and their addresses. These are
-    /// never attributed to a pod: traffic that leaves through the node's address can be anybody's on
+    /// Sets all nodes: their names, as records may contain them, and their addresses. These addresses are
+    /// never attributed to a pod: traffic that leaves through the node's address can come from any pod on
     /// that node.
     pub fn set_nodes<'n>(
         &mut self,
@@ -258,8 +260,8 @@ impl Index {
         }
     }
 
-    /// The pod belongs to this run from now on, or to none. Said for pods without an address too.
-    /// A pod that has ended keeps the run that it had: its last lines come later than its end.
+    /// Assigns the pod to this run from now on, or to none. Also called for pods that have no address.
+    /// A pod that has ended keeps its run, because its last lines arrive after its end.
     pub fn enroll(&mut self, pod: &PodKey, membership: Option<Membership>) {
         match membership {
             Some(membership) => {
@@ -278,14 +280,14 @@ impl Index {
         }
     }
 
-    /// What [`Self::enroll`] said last of a pod.
+    /// The membership that [`Self::enroll`] set last for a pod.
     #[must_use]
     pub fn membership(&self, pod: &PodKey) -> Option<&Membership> {
         self.members.get(pod)
     }
 
-    /// The pod that had `ip` at `time`. `hint` is the pod that the log itself names, if it does;
-    /// it can only take away certainty, never add it.
+    /// The pod that had `ip` at `time`. `hint` is the pod that the log itself names, if any;
+    /// a hint can only make the result less certain, never more.
     #[must_use]
     pub fn lookup(
         &self,
@@ -299,22 +301,22 @@ impl Index {
         }
     }
 
-    /// Forgets what ended longer ago than lines can be late: pods, and siblings on other nodes.
+    /// Drops pods, and siblings on other nodes, that ended longer ago than lines can be late.
     pub fn expire(&mut self, now: EventTime) {
-        let line = now.plus_micros(-limits::POD_RETENTION_SECONDS * 1_000_000);
-        while self.ended.first().is_some_and(|(ended, _)| *ended < line) {
-            self.forget_longest_ended();
+        let cutoff = now.plus_micros(-limits::POD_RETENTION_SECONDS * 1_000_000);
+        while self.ended.first().is_some_and(|(ended, _)| *ended < cutoff) {
+            self.evict_longest_ended();
         }
         self.siblings.expire(now);
     }
 
-    /// The facts of a pod that the index still knows.
+    /// The facts of a pod that is still in the index.
     #[must_use]
     pub fn pod(&self, key: &PodKey) -> Option<&PodFacts> {
         self.pods.get(key).map(|pod| &pod.known.facts)
     }
 
-    /// Size, and what the bounds cost.
+    /// Size, and what was dropped because of the bounds.
     #[must_use]
     pub fn stats(&self) -> IndexStats {
         IndexStats {
@@ -324,7 +326,7 @@ impl Index {
         }
     }
 
-    /// Pods of which it is known that they belong to a run.
+    /// Number of pods that are known to belong to a run.
     #[must_use]
     pub fn member_count(&self) -> usize {
         self.members.len()
@@ -339,16 +341,16 @@ impl Index {
         ip: IpAddr,
         time: EventTime,
         hint: Option<&PodHint<'_>>,
-    ) -> Result<&Known, UnattributedReason> {
+    ) -> Result<&KnownPod, UnattributedReason> {
         let known = self.find(ip.to_canonical(), time)?;
-        if hint.is_none_or(|hint| agrees(hint, &known.facts)) {
+        if hint.is_none_or(|hint| matches_hint(hint, &known.facts)) {
             Ok(known)
         } else {
             Err(UnattributedReason::HintContradicts)
         }
     }
 
-    fn find(&self, ip: IpAddr, time: EventTime) -> Result<&Known, UnattributedReason> {
+    fn find(&self, ip: IpAddr, time: EventTime) -> Result<&KnownPod, UnattributedReason> {
         if self.nodes.contains(&ip) {
             return Err(UnattributedReason::HostNetwork);
         }
@@ -362,22 +364,22 @@ impl Index {
         {
             return Err(UnattributedReason::HostNetwork);
         }
-        if address.is_contested {
+        if address.is_ambiguous {
             return Err(UnattributedReason::Ambiguous);
         }
-        let mut found: Option<&Known> = None;
-        let mut why = if address.holds.is_empty() {
+        let mut found: Option<&KnownPod> = None;
+        let mut why = if address.tenures.is_empty() {
             UnattributedReason::UnknownAddress
         } else {
             UnattributedReason::BeforePod
         };
-        for hold in &address.holds {
-            if covers(hold.from, hold.until, time) {
-                if found.is_some_and(|other| other.facts.key != hold.known.facts.key) {
+        for tenure in &address.tenures {
+            if covers(tenure.from, tenure.until, time) {
+                if found.is_some_and(|other| other.facts.key != tenure.known.facts.key) {
                     return Err(UnattributedReason::Ambiguous);
                 }
-                found = Some(&hold.known);
-            } else if time > hold.from {
+                found = Some(&tenure.known);
+            } else if time > tenure.from {
                 why = UnattributedReason::AfterPod;
             }
         }
@@ -389,17 +391,17 @@ impl Index {
             return;
         };
         let membership = self.members.get(&facts.key);
-        pod.known = Arc::new(Known::new(facts, membership));
+        pod.known = Arc::new(KnownPod::new(facts, membership));
         for held in &pod.held {
             let address = self.addresses.get_mut(&held.ip);
-            let holds = address.into_iter().flat_map(|address| &mut address.holds);
-            for hold in holds.filter(|hold| hold.known.facts.key == pod.known.facts.key) {
-                hold.known = Arc::clone(&pod.known);
+            let tenures = address.into_iter().flat_map(|address| &mut address.tenures);
+            for tenure in tenures.filter(|tenure| tenure.known.facts.key == pod.known.facts.key) {
+                tenure.known = Arc::clone(&pod.known);
             }
         }
     }
 
-    /// One form for each address, none twice, and not more than a pod can have.
+    /// Converts each address to one form, removes duplicates, and drops addresses beyond the bound.
     fn normalise(&mut self, facts: &mut PodFacts) {
         let mut ips: Vec<IpAddr> =
             Vec::with_capacity(facts.ips.len().min(limits::POD_ADDRESSES_MAX));
@@ -421,16 +423,16 @@ impl Index {
             return true;
         }
         if self.ended.is_empty() {
-            // A pod that lives is worth more than one that is new: the new one is not attributed.
+            // A live pod is more valuable than a new one: the new one is not attributed.
             self.stats.refused += 1;
             return false;
         }
-        self.forget_longest_ended();
+        self.evict_longest_ended();
         self.stats.evicted_pods += 1;
         true
     }
 
-    fn hold(&mut self, key: &PodKey, ip: IpAddr, from: EventTime) {
+    fn start_tenure(&mut self, key: &PodKey, ip: IpAddr, from: EventTime) {
         let Some(pod) = self.pods.get_mut(key) else {
             return;
         };
@@ -439,37 +441,37 @@ impl Index {
         }
         let address = self.addresses.entry(ip).or_default();
         if pod.held.len() >= limits::POD_HELD_ADDRESSES_MAX {
-            address.is_contested = true;
+            address.is_ambiguous = true;
             self.stats.refused += 1;
             return;
         }
-        pod.held.push(Held { ip, is_open: true });
+        pod.held.push(HeldAddress { ip, is_open: true });
         if pod.known.facts.host_network {
             address.add_host(from);
             return;
         }
-        if address.holds.len() >= limits::ADDRESS_HOLDERS_MAX {
+        if address.tenures.len() >= limits::ADDRESS_HOLDERS_MAX {
             if !address.evict_holder() {
-                address.is_contested = true;
+                address.is_ambiguous = true;
                 self.stats.refused += 1;
                 return;
             }
             self.stats.evicted_holders += 1;
         }
-        address.holds.push(Hold {
+        address.tenures.push(AddressTenure {
             known: Arc::clone(&pod.known),
             from,
             until: None,
         });
     }
 
-    /// Closes the open holds of a pod, but for those of `kept`.
-    fn release_all_but(&mut self, key: &PodKey, kept: &[IpAddr], at: EventTime) {
+    /// Ends the open tenures of a pod, except those of the addresses in `kept`.
+    fn end_tenures_except(&mut self, key: &PodKey, kept: &[IpAddr], at: EventTime) {
         let Some(pod) = self.pods.get_mut(key) else {
             return;
         };
-        let is_released = |held: &&mut Held| held.is_open && !kept.contains(&held.ip);
-        for held in pod.held.iter_mut().filter(is_released) {
+        let is_ending = |held: &&mut HeldAddress| held.is_open && !kept.contains(&held.ip);
+        for held in pod.held.iter_mut().filter(is_ending) {
             held.is_open = false;
             let Some(address) = self.addresses.get_mut(&held.ip) else {
                 continue;
@@ -477,17 +479,19 @@ impl Index {
             if pod.known.facts.host_network {
                 address.remove_host(at);
             }
-            let is_open = |hold: &&mut Hold| hold.known.facts.key == *key && hold.until.is_none();
-            for hold in address.holds.iter_mut().filter(is_open) {
-                hold.until = Some(at);
+            let is_open = |tenure: &&mut AddressTenure| {
+                tenure.known.facts.key == *key && tenure.until.is_none()
+            };
+            for tenure in address.tenures.iter_mut().filter(is_open) {
+                tenure.until = Some(at);
             }
         }
     }
 
     fn end(&mut self, key: &PodKey, at: EventTime) {
-        self.release_all_but(key, &[], at);
+        self.end_tenures_except(key, &[], at);
         if !self.pods.contains_key(key) {
-            // It never had an address, so no line can be its own.
+            // It never had an address, so no line can belong to it.
             self.members.remove(key);
         }
         if let Some(pod) = self.pods.get_mut(key)
@@ -498,7 +502,7 @@ impl Index {
         }
     }
 
-    fn forget_longest_ended(&mut self) {
+    fn evict_longest_ended(&mut self) {
         let Some((_, key)) = self.ended.pop_first() else {
             return;
         };
@@ -512,8 +516,10 @@ impl Index {
             let Some(address) = self.addresses.get_mut(&held.ip) else {
                 continue;
             };
-            address.holds.retain(|hold| hold.known.facts.key != key);
-            if address.holds.is_empty() && address.host.is_none_or(|host| host.live_count == 0) {
+            address
+                .tenures
+                .retain(|tenure| tenure.known.facts.key != key);
+            if address.tenures.is_empty() && address.host.is_none_or(|host| host.live_count == 0) {
                 self.addresses.remove(&held.ip);
             }
         }

@@ -1,7 +1,7 @@
-//! Whether the sources speak and are of use: silence of a log is not safety, and neither are lines that become no
+//! Whether the sources are active and usable: a silent log is not a safe one, and neither is one that yields no
 //! signals.
 //!
-//! The pipeline notes what each source does; the controller turns it into SignalsFresh.
+//! The pipeline records what each source does; the controller derives the condition SignalsFresh from it.
 
 mod usefulness;
 
@@ -14,96 +14,96 @@ use parking_lot::RwLock;
 use crate::signals::decode::Format;
 
 use usefulness::Usefulness;
-pub use usefulness::{LineFate, LineTally, LineTotals, Trouble, Unused};
+pub use usefulness::{LineOutcome, LineTally, LineTotals, LogProblem, Unused};
 
-/// The window over which the lines of a log are judged, where no other is set.
+/// Default window over which the lines of a log are judged.
 const WINDOW: Duration = Duration::from_mins(5);
 
-/// For how many times the silence that makes a log stale lines that cannot be read are remembered, so that a log with
-/// few of them does not go back and forth between silent and not understood.
+/// How long unreadable lines are remembered, as a multiple of the silence that makes a log stale. A log with
+/// few such lines would otherwise alternate between stale and not understood.
 const UNREADABLE_REMEMBERED: u32 = 5;
 
 /// How long a loss of events is remembered.
 const LOSS_REMEMBERED: Duration = Duration::from_mins(5);
 
 #[derive(Clone, Debug)]
-struct SourceNote {
+struct SourceRecord {
     name: String,
     is_log: bool,
     format: Option<Format>,
-    /// The last line that could be read, or the last fetch.
+    /// The last readable line, or the last fetch.
     last_line: Option<Instant>,
-    /// The last line that could not be read.
+    /// The last unreadable line.
     last_unreadable: Option<Instant>,
     lines: Usefulness,
     last_loss: Option<Instant>,
-    /// Nodes that it does not hear.
-    unseen: BTreeSet<String>,
-    /// What it does not show although contacts needed it to be judged.
+    /// Nodes that a relay cannot reach.
+    unreachable: BTreeSet<String>,
+    /// Information that it does not contain although it was needed to judge contacts.
     lacking: Vec<Lacking>,
 }
 
-/// Something that a log does not show.
+/// Information that a log does not contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lacking {
-    /// The node of the pods whose contacts could not be judged, where it is known.
+    /// The node of the pods with contacts that could not be judged, if known.
     pub node: Option<String>,
-    /// What is missing, in words, with the log's name where it is known.
+    /// What is missing, in words, with the name of the log if known.
     pub what: String,
 }
 
 /// The state of all sources together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignalsVerdict {
-    /// Every source spoke lately and lost nothing.
+    /// Every source delivered something recently and lost nothing.
     Fresh,
     /// No log is configured.
     NoSource,
-    /// These logs are silent.
+    /// These logs deliver nothing.
     Stale(Vec<String>),
-    /// Logs deliver lines that are of no use.
+    /// Logs deliver lines that cannot be used.
     Unusable {
-        /// The gravest of the causes.
-        why: WhyUnusable,
-        /// What each of the logs does, and the first thing to do.
+        /// The most severe of the causes.
+        why: UnusableReason,
+        /// For each of the logs, what is wrong and the first thing to do about it.
         details: Vec<String>,
     },
-    /// The logs speak, but for those of these nodes, which a relay does not hear.
+    /// The logs are active, except that a relay cannot reach these nodes.
     NodesUnseen {
         /// The nodes, sorted.
         nodes: Vec<String>,
-        /// What there is to say of the others.
+        /// The verdict on all other nodes.
         others: Box<SignalsVerdict>,
     },
-    /// The logs speak, but do not show whether contacts succeed.
+    /// The logs are active but do not show whether contacts succeed.
     AnswersNotShown {
-        /// Which log does not show what.
+        /// Which log lacks which information.
         lacking: Vec<Lacking>,
-        /// What there is to say beside that.
+        /// The verdict apart from that.
         others: Box<SignalsVerdict>,
     },
-    /// The logs speak; these sources of node metrics are silent.
+    /// The logs are active; these sources of node metrics deliver nothing.
     MetricsStale(Vec<String>),
     /// These sources reported that they lost events.
     Lossy(Vec<String>),
-    /// The logs are of use, and many lines of these cannot be read.
+    /// The logs are usable, but many lines of these logs cannot be read.
     PartlyUnreadable(Vec<String>),
 }
 
-/// Why a log that delivers lines is of no use, the gravest cause first.
+/// Why a log that delivers lines cannot be used, the most severe cause first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum WhyUnusable {
+pub enum UnusableReason {
     /// Its lines are not in its format.
     NotUnderstood,
     /// Its lines are from the future.
     ClockAhead,
-    /// Its lines are left out, by a filter or a mask of its writer.
+    /// Its lines are filtered out or masked by its writer.
     NothingUsable,
-    /// Its lines belong to no known pod.
+    /// Its lines are about addresses of no known pod.
     NothingAttributed,
 }
 
-impl WhyUnusable {
+impl UnusableReason {
     /// Every cause.
     pub const ALL: [Self; 4] = [
         Self::NotUnderstood,
@@ -112,7 +112,7 @@ impl WhyUnusable {
         Self::NothingAttributed,
     ];
 
-    /// The name of the reason that conditions and Leases give.
+    /// The name of the reason in conditions and Leases.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -124,13 +124,13 @@ impl WhyUnusable {
     }
 }
 
-impl From<Trouble> for WhyUnusable {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::NotUnderstood(_) => Self::NotUnderstood,
-            Trouble::Unused(Unused::Ahead) => Self::ClockAhead,
-            Trouble::Unused(Unused::Skipped(_)) => Self::NothingUsable,
-            Trouble::Unused(
+impl From<LogProblem> for UnusableReason {
+    fn from(problem: LogProblem) -> Self {
+        match problem {
+            LogProblem::NotUnderstood(_) => Self::NotUnderstood,
+            LogProblem::Unused(Unused::Ahead) => Self::ClockAhead,
+            LogProblem::Unused(Unused::Skipped(_)) => Self::NothingUsable,
+            LogProblem::Unused(
                 Unused::UnknownAddress
                 | Unused::HostNetwork
                 | Unused::OtherTime
@@ -141,7 +141,7 @@ impl From<Trouble> for WhyUnusable {
 }
 
 impl SignalsVerdict {
-    /// The verdict for who has pods on these nodes only. With none it stays.
+    /// The verdict that applies to pods on these nodes only. An empty set leaves it unchanged.
     #[must_use]
     pub fn on_nodes(self, wanted: &BTreeSet<&str>) -> Self {
         match self {
@@ -172,21 +172,21 @@ impl SignalsVerdict {
     }
 }
 
-/// How much is known of the sources soon after the start.
+/// How much is known about the sources soon after the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// A log has delivered nothing yet, and had less time for it than makes a log stale.
-    NothingHeard,
-    /// No line of a log became a signal yet, and there was no time to judge that.
+    /// A log has delivered nothing yet, and has been read for less time than makes a log stale.
+    NothingReceived,
+    /// No line of a log has become a signal yet, and it is too early to judge that.
     NothingUsed,
-    /// What there is to know.
+    /// The verdict is final for the current data.
     Known,
 }
 
-/// Notes about the sources. Cheap to clone; all clones are one.
+/// What is known about the sources. Cheap to clone; all clones share one state.
 #[derive(Clone, Debug)]
 pub struct SignalHealth {
-    notes: Arc<RwLock<Vec<SourceNote>>>,
+    notes: Arc<RwLock<Vec<SourceRecord>>>,
     since: Instant,
     window: Duration,
 }
@@ -198,20 +198,20 @@ impl Default for SignalHealth {
 }
 
 impl SignalHealth {
-    /// Notes for these logs, by index.
+    /// A state for these logs, by index.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         Self::with_metrics(names, [])
     }
 
-    /// Notes for these logs and, with the indexes after them, these sources of node metrics.
+    /// A state for these logs and, with the indexes after them, for these sources of node metrics.
     #[must_use]
     pub fn with_metrics(
         logs: impl IntoIterator<Item = String>,
         metrics: impl IntoIterator<Item = String>,
     ) -> Self {
         let note = |is_log| {
-            move |name| SourceNote {
+            move |name| SourceRecord {
                 name,
                 is_log,
                 format: None,
@@ -219,7 +219,7 @@ impl SignalHealth {
                 last_unreadable: None,
                 lines: Usefulness::over(WINDOW),
                 last_loss: None,
-                unseen: BTreeSet::new(),
+                unreachable: BTreeSet::new(),
                 lacking: Vec::new(),
             }
         };
@@ -244,7 +244,7 @@ impl SignalHealth {
         self
     }
 
-    /// The log of this index delivered lines, read in this format.
+    /// The log of this index delivered lines, which were read in this format.
     pub fn delivered(
         &self,
         source: usize,
@@ -254,7 +254,7 @@ impl SignalHealth {
     ) {
         self.note(source, |note| {
             note.format = format;
-            // A line that cannot be read is no sign of life of the log that was asked for.
+            // An unreadable line does not prove that the expected log is still written.
             if tally.readable() > 0 || tally.is_empty() {
                 note.last_line = Some(now);
             }
@@ -267,7 +267,7 @@ impl SignalHealth {
         });
     }
 
-    /// More is known of lines that the log of this index delivered before.
+    /// More is known about lines that the log of this index delivered before.
     pub fn settled(&self, source: usize, tally: &LineTally, now: Instant) {
         if !tally.is_empty() {
             self.note(source, |note| note.lines.note(tally, now));
@@ -275,53 +275,58 @@ impl SignalHealth {
     }
 
     /// The source of this index delivered something.
-    pub fn spoke(&self, source: usize, now: Instant) {
+    pub fn record_activity(&self, source: usize, now: Instant) {
         self.note(source, |note| note.last_line = Some(now));
     }
 
     /// The source of this index reported that it lost events.
-    pub fn lost(&self, source: usize, now: Instant) {
+    pub fn record_loss(&self, source: usize, now: Instant) {
         self.note(source, |note| note.last_loss = Some(now));
     }
 
-    /// The source of this index does not hear these nodes, and hears all others.
-    pub fn unseen(&self, source: usize, nodes: Vec<String>) {
-        self.note(source, |note| note.unseen = nodes.into_iter().collect());
+    /// The relay of this index cannot reach these nodes, and reaches all others.
+    pub fn set_unreachable_nodes(&self, source: usize, nodes: Vec<String>) {
+        self.note(source, |note| {
+            note.unreachable = nodes.into_iter().collect();
+        });
     }
 
-    /// The nodes that the source of this index does not hear.
+    /// The nodes that the relay of this index cannot reach.
     #[must_use]
-    pub fn unseen_nodes(&self, source: usize) -> Vec<String> {
+    pub fn unreachable_nodes(&self, source: usize) -> Vec<String> {
         let notes = self.notes.read();
-        let unseen = notes.get(source).into_iter().flat_map(|note| &note.unseen);
+        let unseen = notes
+            .get(source)
+            .into_iter()
+            .flat_map(|note| &note.unreachable);
         unseen.cloned().collect()
     }
 
-    /// What the source of this index does not show now.
-    pub fn lacks(&self, source: usize, lacking: Vec<Lacking>) {
+    /// The information that the source of this index does not contain at present.
+    pub fn set_lacking(&self, source: usize, lacking: Vec<Lacking>) {
         self.note(source, |note| note.lacking = lacking);
     }
 
-    /// Whether the source of this index does not hear this node.
+    /// Whether the relay of this index cannot reach this node.
     #[must_use]
-    pub fn is_unseen(&self, source: usize, node: &str) -> bool {
+    pub fn is_unreachable(&self, source: usize, node: &str) -> bool {
         let notes = self.notes.read();
         notes
             .get(source)
-            .is_some_and(|note| note.unseen.contains(node))
+            .is_some_and(|note| note.unreachable.contains(node))
     }
 
-    /// The verdict; a source is silent that delivered nothing for `stale_after`.
+    /// The verdict. A source is stale if it delivered nothing for `stale_after`.
     #[must_use]
     pub fn verdict(&self, now: Instant, stale_after: Duration) -> SignalsVerdict {
         let notes = self.notes.read();
-        let unseen: BTreeSet<&String> = notes.iter().flat_map(|note| &note.unseen).collect();
+        let unseen: BTreeSet<&String> = notes.iter().flat_map(|note| &note.unreachable).collect();
         let verdict = verdict_of(&notes, self.since, now, stale_after);
-        let is_graver = matches!(
+        let is_more_severe = matches!(
             verdict,
             SignalsVerdict::Stale(_) | SignalsVerdict::Unusable { .. }
         );
-        if is_graver {
+        if is_more_severe {
             return verdict;
         }
         let lacking = lacking(&notes);
@@ -342,7 +347,7 @@ impl SignalHealth {
         }
     }
 
-    /// The lines of each log since the start, by what became of them.
+    /// The lines of each log since the start, by outcome.
     #[must_use]
     pub fn totals(&self) -> Vec<(String, LineTotals)> {
         let notes = self.notes.read();
@@ -351,17 +356,17 @@ impl SignalHealth {
             .collect()
     }
 
-    /// How much is known, however the verdict is.
+    /// How much is known, independent of the verdict.
     #[must_use]
     pub fn certainty(&self, now: Instant, stale_after: Duration) -> Certainty {
         let notes = self.notes.read();
         let is_within = |span| now.saturating_duration_since(self.since) < span;
         let has_log =
-            |is: fn(&SourceNote) -> bool| notes.iter().any(|note| note.is_log && is(note));
+            |is: fn(&SourceRecord) -> bool| notes.iter().any(|note| note.is_log && is(note));
         if is_within(stale_after)
             && has_log(|note| note.last_line.is_none() && !note.lines.is_judged())
         {
-            Certainty::NothingHeard
+            Certainty::NothingReceived
         } else if is_within(self.window) && has_log(|note| !note.lines.is_judged()) {
             Certainty::NothingUsed
         } else {
@@ -369,7 +374,7 @@ impl SignalHealth {
         }
     }
 
-    fn note(&self, source: usize, change: impl FnOnce(&mut SourceNote)) {
+    fn note(&self, source: usize, change: impl FnOnce(&mut SourceRecord)) {
         let mut notes = self.notes.write();
         if let Some(note) = notes.get_mut(source) {
             change(note);
@@ -377,9 +382,9 @@ impl SignalHealth {
     }
 }
 
-/// What logs do not show, with their names.
-fn lacking(notes: &[SourceNote]) -> Vec<Lacking> {
-    let of = |note: &SourceNote| {
+/// The information that logs do not contain, with the names of the logs.
+fn lacking(notes: &[SourceRecord]) -> Vec<Lacking> {
+    let of = |note: &SourceRecord| {
         let name = note.name.clone();
         let named = move |lacking: Lacking| Lacking {
             what: format!("{name} shows {}", lacking.what),
@@ -390,14 +395,14 @@ fn lacking(notes: &[SourceNote]) -> Vec<Lacking> {
     notes.iter().flat_map(of).collect()
 }
 
-/// The verdict on the sources as such.
+/// The verdict from the states of the sources alone.
 fn verdict_of(
-    notes: &[SourceNote],
+    notes: &[SourceRecord],
     since: Instant,
     now: Instant,
     stale_after: Duration,
 ) -> SignalsVerdict {
-    let names = |chosen: &dyn Fn(&SourceNote) -> bool| -> Vec<String> {
+    let names = |chosen: &dyn Fn(&SourceRecord) -> bool| -> Vec<String> {
         notes
             .iter()
             .filter(|note| chosen(note))
@@ -405,30 +410,35 @@ fn verdict_of(
             .collect()
     };
     let within = |time: Option<Instant>, span| time.is_some_and(|time| now - time < span);
-    let is_stale = |note: &SourceNote| !within(note.last_line, stale_after);
-    // Reading may begin in the middle of a line: at first one that cannot be read says nothing.
-    let had_time = |note: &SourceNote| note.last_line.is_some() || now - since >= stale_after;
-    let trouble = |note: &SourceNote| {
+    let is_stale = |note: &SourceRecord| !within(note.last_line, stale_after);
+    // Reading may start in the middle of a line, so at first an unreadable line proves nothing.
+    let had_time = |note: &SourceRecord| note.last_line.is_some() || now - since >= stale_after;
+    let problem = |note: &SourceRecord| {
         let is_unreadable = within(note.last_unreadable, stale_after * UNREADABLE_REMEMBERED);
-        match note.lines.trouble() {
-            Some(trouble) if is_unreadable || !is_stale(note) => Some(trouble),
+        match note.lines.problem() {
+            Some(problem) if is_unreadable || !is_stale(note) => Some(problem),
             None if is_unreadable && is_stale(note) && had_time(note) => {
                 Some(note.lines.unreadable())
             }
             Some(_) | None => None,
         }
     };
-    let is_stale_log = |note: &SourceNote| note.is_log && is_stale(note) && trouble(note).is_none();
+    let is_stale_log =
+        |note: &SourceRecord| note.is_log && is_stale(note) && problem(note).is_none();
     let stale = names(&is_stale_log);
     if !stale.is_empty() {
         return SignalsVerdict::Stale(stale);
     }
-    let troubled = notes.iter().filter_map(|note| Some((note, trouble(note)?)));
-    let troubled: Vec<(&SourceNote, Trouble)> = troubled.collect();
-    if let Some(why) = troubled.iter().map(|(_, trouble)| (*trouble).into()).min() {
-        let details = troubled
+    let with_problem = notes.iter().filter_map(|note| Some((note, problem(note)?)));
+    let with_problem: Vec<(&SourceRecord, LogProblem)> = with_problem.collect();
+    if let Some(why) = with_problem
+        .iter()
+        .map(|(_, problem)| (*problem).into())
+        .min()
+    {
+        let details = with_problem
             .iter()
-            .map(|(note, trouble)| trouble.sentence(&note.name, note.format));
+            .map(|(note, problem)| problem.sentence(&note.name, note.format));
         return SignalsVerdict::Unusable {
             why,
             details: details.collect(),
@@ -461,14 +471,14 @@ mod tests {
     const STALE: Duration = Duration::from_mins(1);
 
     #[test]
-    fn a_source_that_never_spoke_or_fell_silent_is_named() {
+    fn a_source_that_never_delivered_or_stopped_is_named() {
         let (health, start) = (SignalHealth::new(["a".into(), "b".into()]), Instant::now());
-        health.spoke(0, start);
+        health.record_activity(0, start);
         assert_eq!(
             health.verdict(start, STALE),
             SignalsVerdict::Stale(vec!["b".into()])
         );
-        health.spoke(1, start + STALE);
+        health.record_activity(1, start + STALE);
         let later = start + STALE;
         assert_eq!(
             health.verdict(later, STALE),
@@ -477,16 +487,16 @@ mod tests {
     }
 
     #[test]
-    fn little_is_known_until_a_log_spoke_and_a_line_of_it_was_of_use_or_they_had_their_time() {
+    fn little_is_known_until_a_log_delivers_a_useful_line_or_its_time_is_over() {
         let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
         let certainty = |now| health.certainty(now, STALE);
-        assert_eq!(certainty(start), Certainty::NothingHeard);
+        assert_eq!(certainty(start), Certainty::NothingReceived);
         assert_eq!(certainty(start + STALE * 2), Certainty::NothingUsed);
-        health.spoke(0, start);
+        health.record_activity(0, start);
         assert_eq!(certainty(start), Certainty::NothingUsed);
         assert_eq!(certainty(start + WINDOW * 2), Certainty::Known);
         let mut tally = LineTally::default();
-        tally.add(LineFate::Attributed, b"x");
+        tally.add(LineOutcome::Attributed, b"x");
         health.delivered(0, None, &tally, start);
         assert_eq!(certainty(start), Certainty::Known);
         let without_logs = SignalHealth::default();
@@ -494,16 +504,16 @@ mod tests {
     }
 
     #[test]
-    fn metrics_that_fell_silent_are_named_unless_a_log_did() {
+    fn metrics_that_stopped_are_named_unless_a_log_did() {
         let health = SignalHealth::with_metrics(["log".into()], ["kubelet".into()]);
         let start = Instant::now();
         let verdict = |now| health.verdict(now, STALE);
-        health.spoke(1, start);
+        health.record_activity(1, start);
         assert_eq!(verdict(start), SignalsVerdict::Stale(vec!["log".into()]));
-        health.spoke(0, start + STALE);
+        health.record_activity(0, start + STALE);
         let silent = SignalsVerdict::MetricsStale(vec!["kubelet".into()]);
         assert_eq!(verdict(start + STALE), silent);
-        health.spoke(1, start + STALE);
+        health.record_activity(1, start + STALE);
         assert_eq!(verdict(start + STALE), SignalsVerdict::Fresh);
     }
 
@@ -513,21 +523,21 @@ mod tests {
             SignalHealth::with_metrics([], ["kubelet".into()]),
             Instant::now(),
         );
-        health.spoke(0, now);
+        health.record_activity(0, now);
         assert_eq!(health.verdict(now, STALE), SignalsVerdict::NoSource);
     }
 
     #[test]
     fn a_loss_is_remembered_for_five_minutes() {
         let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
-        health.lost(0, start);
-        health.spoke(0, start);
+        health.record_loss(0, start);
+        health.record_activity(0, start);
         assert_eq!(
             health.verdict(start, STALE),
             SignalsVerdict::Lossy(vec!["a".into()])
         );
         let later = start + LOSS_REMEMBERED;
-        health.spoke(0, later);
+        health.record_activity(0, later);
         assert_eq!(health.verdict(later, STALE), SignalsVerdict::Fresh);
         assert_eq!(
             SignalHealth::default().verdict(later, STALE),
@@ -536,14 +546,14 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_shows_no_answers_concerns_who_has_pods_on_its_node() {
+    fn a_log_that_shows_no_answers_concerns_runs_with_pods_on_its_node() {
         let (health, now) = (SignalHealth::new(["log".into()]), Instant::now());
-        health.spoke(0, now);
+        health.record_activity(0, now);
         let on_a = Lacking {
             node: Some("a".into()),
             what: "no answers over tcp".into(),
         };
-        health.lacks(0, vec![on_a.clone()]);
+        health.set_lacking(0, vec![on_a.clone()]);
         let verdict = health.verdict(now, STALE);
         let on = |node| verdict.clone().on_nodes(&BTreeSet::from([node]));
         let lacking = Lacking {
@@ -556,18 +566,18 @@ mod tests {
         };
         assert_eq!(on("a"), not_shown);
         assert_eq!(on("b"), SignalsVerdict::Fresh);
-        // A silent log is the greater trouble.
+        // A stale log is the more severe problem.
         let stale = SignalsVerdict::Stale(vec!["log".into()]);
         assert_eq!(health.verdict(now + STALE * 6, STALE), stale);
-        health.lacks(0, Vec::new());
+        health.set_lacking(0, Vec::new());
         assert_eq!(health.verdict(now, STALE), SignalsVerdict::Fresh);
     }
 
     #[test]
-    fn a_node_that_a_relay_does_not_hear_concerns_who_has_pods_there() {
+    fn a_node_that_a_relay_does_not_reach_concerns_runs_with_pods_there() {
         let (health, now) = (SignalHealth::new(["relay".into()]), Instant::now());
-        health.spoke(0, now);
-        health.unseen(0, vec!["b".into(), "a".into()]);
+        health.record_activity(0, now);
+        health.set_unreachable_nodes(0, vec!["b".into(), "a".into()]);
         let verdict = health.verdict(now, STALE);
         let on = |nodes: &[&str]| verdict.clone().on_nodes(&nodes.iter().copied().collect());
         let unseen = |nodes: &[&str]| SignalsVerdict::NodesUnseen {
@@ -577,11 +587,11 @@ mod tests {
         assert_eq!(on(&[]), unseen(&["a", "b"]));
         assert_eq!(on(&["b", "c"]), unseen(&["b"]));
         assert_eq!(on(&["c"]), SignalsVerdict::Fresh);
-        assert!(health.is_unseen(0, "a") && !health.is_unseen(0, "c"));
-        health.unseen(0, Vec::new());
+        assert!(health.is_unreachable(0, "a") && !health.is_unreachable(0, "c"));
+        health.set_unreachable_nodes(0, Vec::new());
         assert_eq!(health.verdict(now, STALE), SignalsVerdict::Fresh);
-        // A relay that says nothing at all is the greater trouble.
-        health.unseen(0, vec!["a".into()]);
+        // A relay that delivers nothing at all is the more severe problem.
+        health.set_unreachable_nodes(0, vec!["a".into()]);
         let stale = SignalsVerdict::Stale(vec!["relay".into()]);
         assert_eq!(health.verdict(now + STALE, STALE), stale);
     }
@@ -589,13 +599,13 @@ mod tests {
     fn unreadable(count: usize) -> LineTally {
         let mut tally = LineTally::default();
         for _ in 0..count {
-            tally.add(LineFate::Unreadable(None), b"x");
+            tally.add(LineOutcome::Unreadable(None), b"x");
         }
         tally
     }
 
     #[test]
-    fn lines_that_cannot_be_read_are_not_a_log_that_speaks_and_are_said_to_be_that() {
+    fn lines_that_cannot_be_read_do_not_make_a_log_fresh_and_are_reported() {
         let (health, start) = (SignalHealth::new(["a".into()]), Instant::now());
         let format = Some(Format::Zeek);
         let why = |now| match health.verdict(now, STALE) {
@@ -607,17 +617,17 @@ mod tests {
             SignalsVerdict::Fresh => "Fresh",
             other => panic!("{other:?}"),
         };
-        // One may be the rest of a line, and few are enough after a while.
+        // One may be the rest of a line; after a while a few are enough.
         health.delivered(0, format, &unreadable(1), start);
         assert_eq!(why(start), "Stale");
         assert_eq!(why(start + STALE * 2), "NotUnderstood");
         let mut good = LineTally::default();
-        good.add(LineFate::Attributed, b"x");
+        good.add(LineOutcome::Attributed, b"x");
         health.delivered(0, format, &good, start + STALE * 2);
         assert_eq!(why(start + STALE * 2), "Fresh");
         health.delivered(0, format, &unreadable(1), start + STALE * 4);
         assert_eq!(why(start + STALE * 4), "NotUnderstood");
-        // At last it is silence like any other.
+        // In the end the log is stale like any other.
         assert_eq!(why(start + STALE * 20), "Stale");
     }
 
@@ -641,11 +651,11 @@ mod tests {
             health.verdict(now, STALE),
             SignalsVerdict::Stale(vec!["b".into()])
         );
-        health.spoke(1, now);
-        health.lost(1, now);
+        health.record_activity(1, now);
+        health.record_loss(1, now);
         let SignalsVerdict::Unusable { why, details } = health.verdict(now, STALE) else {
             panic!("a is of no use");
         };
-        assert_eq!((why, details.len()), (WhyUnusable::NotUnderstood, 1));
+        assert_eq!((why, details.len()), (UnusableReason::NotUnderstood, 1));
     }
 }

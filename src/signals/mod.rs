@@ -1,7 +1,7 @@
-//! Signals: from the bytes of a log to records that are attributed to a pod.
+//! Signals: turns the bytes of a log into records that are attributed to a pod.
 //!
-//! `decode` is pure; `source` reads files and standard input; `attribute` is a synchronous index
-//! that says which pod had an address at a time.
+//! `decode` is pure; `source` does the I/O: files, standard input, Hubble Relay and node metrics; `attribute` is a
+//! synchronous index that maps an address and a time to a pod; `health` tracks whether the sources are usable.
 
 pub mod attribute;
 pub mod decode;

@@ -211,9 +211,9 @@ async fn nodes_that_relay_does_not_hear_are_named_until_it_does() {
             client.count(|of| &of.nodes_unseen) == 2
         })
         .await;
-    assert!(client.signals.is_unseen(0, "dark") && client.signals.is_unseen(0, "asked"));
+    assert!(client.signals.is_unreachable(0, "dark") && client.signals.is_unreachable(0, "asked"));
     let now = Instant::now();
-    client.signals.spoke(0, now);
+    client.signals.record_activity(0, now);
     let verdict = client.signals.verdict(now, Duration::from_mins(1));
     assert!(
         matches!(&verdict, SignalsVerdict::NodesUnseen { nodes, .. } if nodes == &["asked", "dark"])
@@ -225,7 +225,7 @@ async fn nodes_that_relay_does_not_hear_are_named_until_it_does() {
     client
         .take_until("no node", |client| client.count(|of| &of.nodes_unseen) == 0)
         .await;
-    assert!(!client.signals.is_unseen(0, "dark"));
+    assert!(!client.signals.is_unreachable(0, "dark"));
 }
 
 #[tokio::test]

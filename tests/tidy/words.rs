@@ -41,21 +41,20 @@ const BANNED: [&str; 28] = [
 const BANNED_PAIRS: [&str; 3] = ["for ever", "goes on", "be it"];
 
 /// How many of them each folder may still have. Lower a number with each word that goes; never raise one.
-const ALLOWED: [(&str, usize); 14] = [
+const ALLOWED: [(&str, usize); 13] = [
     ("src/api", 68),
-    ("src/cli", 328),
-    ("src/cluster", 28),
+    ("src/cli", 2),
+    ("src/cluster", 25),
     ("src/controller", 4),
     ("src/detect", 3),
     ("src/guardrails", 33),
-    ("src/limits", 57),
+    ("src/limits", 1),
+    ("src/model", 2),
     ("src/notify", 9),
     ("src/observability", 2),
     ("src/pipeline", 3),
-    ("src/replay", 61),
     ("src/report", 9),
     ("src/respond", 22),
-    ("src/signals", 519),
 ];
 
 /// Places that a breach shows.

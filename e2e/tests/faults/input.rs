@@ -9,7 +9,7 @@ use yellowjack_e2e::{LINES_OF_NEIGHBOUR, ScanLines, other_line};
 
 use crate::fixture::{FaultFixture, SCAN, in_cluster};
 
-const MISSING: &str = "A log is not there; it is picked up when it comes.";
+const MISSING: &str = "A log does not exist. It will be read once it appears.";
 const MIB: usize = 1024 * 1024;
 /// Fewer than the 35 contacts that a quarantine takes: both halves must count.
 const HALF: u32 = 25;

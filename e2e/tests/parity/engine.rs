@@ -13,7 +13,7 @@ use yellowjack::testing::replay::{Policies, Setup, SetupFiles};
 use yellowjack::testing::signals::decode::{
     Decoded, Decoder, MetricsFormat, MetricsReader, Unconfirmed, sniff,
 };
-use yellowjack::testing::signals::{Index, Membership, Named, PodFacts};
+use yellowjack::testing::signals::{Index, Membership, PodFacts, PodLocator};
 
 use crate::case::Case;
 use crate::compare::{Action, Outcome};
@@ -83,7 +83,7 @@ pub fn by_engine(case: &Case) -> anyhow::Result<Outcome> {
                     .copied()
                     .or_else(|| sniff(line).map(Decoder::new));
                 let Some(mut decoder) = known else { continue };
-                let (line_content, tracking) = decoder.decode_tracked(line);
+                let (line_content, tracking) = decoder.decode_with_conntrack(line);
                 if let Decoded::Signal(signal) = line_content {
                     let source = u16::try_from(*file)?;
                     played.step(source, &signal);
@@ -154,7 +154,10 @@ impl Played<'_> {
             return;
         }
         // Records of hosts that are no pods are nobody's.
-        if let Ok(attributed) = self.index.attribute(source, signal, Named::Address) {
+        if let Ok(attributed) = self
+            .index
+            .attribute(source, signal, PodLocator::SignalSource)
+        {
             let findings = self.engine.step(&attributed);
             self.record(findings);
         }
@@ -208,7 +211,7 @@ impl Played<'_> {
         let read = reader.read(text.as_bytes(), EventTime::from(Timestamp::now()));
         for sample in read.withdrawn.into_iter().chain(read.samples) {
             let signal = Signal::Sample(sample.sample.clone());
-            let named = Named::Pod {
+            let named = PodLocator::Name {
                 namespace: &sample.namespace,
                 name: &sample.name,
                 uid: None,

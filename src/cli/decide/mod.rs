@@ -46,7 +46,7 @@ pub struct DecideArgs {
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 
-    /// Do not ask for confirmation.
+    /// Do not prompt for confirmation.
     #[arg(short, long)]
     yes: bool,
 

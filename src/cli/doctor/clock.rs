@@ -53,7 +53,7 @@ async fn offset(context: &Context<'_>) -> Result<Option<SignedDuration>, Command
     Ok(date.and_then(|date| ahead(date, before, after)))
 }
 
-/// The smallest offset that explains a date header, which is truncated to whole seconds and was made
+/// The smallest offset that explains a date header, which is truncated to whole seconds and was created
 /// between `before` and `after`.
 fn ahead(date: &str, before: Timestamp, after: Timestamp) -> Option<SignedDuration> {
     let server = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_whole_seconds_accuses_nobody_of_less() {
+    fn an_offset_below_the_resolution_of_the_header_is_not_reported() {
         let date = "Thu, 01 Jan 1970 00:01:40 GMT";
         let ahead = |before, after| ahead(date, at(before), at(after)).unwrap().as_millis();
         assert_eq!(ahead(100_300, 100_400), 0);

@@ -35,7 +35,7 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub(super) probe: bool,
 
-    /// The image of the two pods, whose entry point must be this program; by default the controller's
+    /// The image of the two pods, with this program as its entry point; by default the controller's
     /// image.
     #[arg(long, value_name = "IMAGE", requires = "probe")]
     pub(super) probe_image: Option<String>,

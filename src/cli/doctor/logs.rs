@@ -12,7 +12,7 @@ use crate::limits;
 use crate::model::EventTime;
 use crate::operator::{LogLocation, LogSource};
 use crate::signals::decode::{Decoded, Decoder, Format, looks_like, sniff};
-use crate::signals::health::{LineFate, LineTally, Trouble};
+use crate::signals::health::{LineOutcome, LineTally, LogProblem};
 
 /// From this age of the newest line on, the log may no longer be written.
 const OLD_AFTER_S: i64 = 3_600;
@@ -183,17 +183,17 @@ impl Sample {
             *known = sniff(line).map(Decoder::new);
         }
         let Some(decoder) = known else {
-            self.tally.add(LineFate::Unreadable(None), line);
+            self.tally.add(LineOutcome::Unreadable(None), line);
             return;
         };
         let fate = match decoder.decode(line) {
             Decoded::Signal(signal) => {
                 self.newest = self.newest.max(Some(signal.time()));
-                Some(LineFate::Attributed)
+                Some(LineOutcome::Attributed)
             }
-            Decoded::Skipped(reason) => LineFate::skipped(reason),
-            Decoded::Unknown => Some(LineFate::Unreadable(None)),
-            Decoded::Malformed(reason) => Some(LineFate::Unreadable(Some(reason))),
+            Decoded::Skipped(reason) => LineOutcome::skipped(reason),
+            Decoded::Unknown => Some(LineOutcome::Unreadable(None)),
+            Decoded::Malformed(reason) => Some(LineOutcome::Unreadable(Some(reason))),
         };
         if let Some(fate) = fate {
             self.tally.add(fate, line);
@@ -210,8 +210,8 @@ impl Sample {
             let todo = "check whether its writer runs, or wait until a pod opens a connection";
             return check(Verdict::Warn, found, todo);
         }
-        if let Some(trouble) = self.tally.trouble() {
-            let (found, todo) = self.whole_file(trouble).parts(name, self.format);
+        if let Some(problem) = self.tally.problem() {
+            let (found, todo) = self.whole_file(problem).parts(name, self.format);
             return check(Verdict::Fail, found, todo);
         }
         let (signals, unreadable) = (self.tally.attributed(), self.tally.unreadable());
@@ -245,11 +245,11 @@ impl Sample {
     }
 
     /// The first bytes identify a binary file better than its lines.
-    fn whole_file(&self, mut trouble: Trouble) -> Trouble {
-        if let Trouble::NotUnderstood(unreadable) = &mut trouble {
+    fn whole_file(&self, mut problem: LogProblem) -> LogProblem {
+        if let LogProblem::NotUnderstood(unreadable) = &mut problem {
             unreadable.look = looks_like(&self.first).or(unreadable.look);
         }
-        trouble
+        problem
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Material<'a> {
     pub effective: &'a Effective,
     /// Its Incidents.
     pub incidents: &'a [Incident],
-    /// What is there now contexts their pods, by UID.
+    /// The current context of their pods, by UID.
     pub contexts: &'a HashMap<String, PodContext>,
     /// The beginning of the period.
     pub since: Timestamp,
@@ -406,13 +406,13 @@ mod tests {
                 )
             })
             .collect();
-        let asks = |preview: &Preview| {
+        let mentions_breaker = |preview: &Preview| {
             preview
                 .unknown
                 .iter()
                 .any(|text| text.contains("circuit breaker"))
         };
-        assert!(asks(&preview(&many)));
-        assert!(!asks(&preview(&many[..5])));
+        assert!(mentions_breaker(&preview(&many)));
+        assert!(!mentions_breaker(&preview(&many[..5])));
     }
 }

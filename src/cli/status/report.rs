@@ -376,7 +376,7 @@ fn next_of(run: &AgentRun, state: State, reason: &str, incidents: &[OpenIncident
 fn unguarded(reason: &str) -> &'static str {
     let is = |known: Reason| known.name() == reason;
     if is(Reason::ExceedsPolicy) || is(Reason::PolicyNotFound) || is(Reason::Invalid) {
-        "change the AgentRun or its GuardrailPolicy as the message says"
+        "change the AgentRun or its GuardrailPolicy as described in the message"
     } else if is(Reason::FqdnNotEnforceable) {
         "use addresses instead of names: this cluster's network does not enforce FQDN rules"
     } else if is(Reason::TargetNotFound) || is(Reason::Overlap) {

@@ -139,7 +139,7 @@ impl Owners {
     }
 
     /// The name of an object of this resource that one of these UIDs owns; `None` if none is found
-    /// among the first [`limits::OWNED_LOOKED_AT_MAX`].
+    /// among the first [`limits::OWNED_OBJECTS_READ_MAX`].
     pub async fn owned_by(
         &self,
         client: &Client,
@@ -162,7 +162,7 @@ impl Owners {
             read_count += page.items.len();
             let next = page.metadata.continue_.filter(|next| !next.is_empty());
             match next {
-                Some(next) if read_count < limits::OWNED_LOOKED_AT_MAX => {
+                Some(next) if read_count < limits::OWNED_OBJECTS_READ_MAX => {
                     params = params.continue_token(&next);
                 }
                 _ => return Ok(None),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::api::{AgentRunCondition, AgentRunStatus, labels};
 use crate::limits;
-use crate::signals::health::{Certainty, SignalsVerdict, WhyUnusable};
+use crate::signals::health::{Certainty, SignalsVerdict, UnusableReason};
 
 fn agent_pod() -> crate::cluster::Pod {
     pod("p", json!({ "app": "agent" }))
@@ -67,7 +67,7 @@ fn an_operator_that_just_started_keeps_signals_as_they_were_and_never_improves_t
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     let fresh = status_of(&seen, &up_to_date());
     seen.signals = SignalsVerdict::Stale(vec!["log".into()]);
-    seen.certainty = Certainty::NothingHeard;
+    seen.certainty = Certainty::NothingReceived;
     let status = status_of(&seen, &up_to_date());
     check(&status, "SignalsFresh", ("False", "FlowsStale"), "log");
     let mut stored = (*seen.run).clone();
@@ -83,7 +83,7 @@ fn an_operator_that_just_started_keeps_signals_as_they_were_and_never_improves_t
 fn an_operator_that_just_started_keeps_the_condition_of_an_unusable_log() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
     seen.signals = SignalsVerdict::Unusable {
-        why: WhyUnusable::NothingUsable,
+        why: UnusableReason::NothingUsable,
         details: vec!["a sentence".into()],
     };
     let unusable = status_of(&seen, &up_to_date());
@@ -92,7 +92,7 @@ fn an_operator_that_just_started_keeps_the_condition_of_an_unusable_log() {
     seen.run = Arc::new(stored);
     // Lines come, and there was no time to judge them.
     seen.signals = SignalsVerdict::Fresh;
-    for certainty in [Certainty::NothingHeard, Certainty::NothingUsed] {
+    for certainty in [Certainty::NothingReceived, Certainty::NothingUsed] {
         seen.certainty = certainty;
         assert_eq!(status_of(&seen, &up_to_date()), unusable);
     }
@@ -304,7 +304,7 @@ fn silent_lossy_or_missing_sources_are_reported_and_a_run_stays_ready() {
         (SignalsVerdict::NoSource, "NoSource", "no source"),
         (
             SignalsVerdict::Unusable {
-                why: WhyUnusable::NotUnderstood,
+                why: UnusableReason::NotUnderstood,
                 details: vec!["/x delivers lines, none of them readable as zeek".into()],
             },
             "NotUnderstood",
@@ -321,7 +321,7 @@ fn silent_lossy_or_missing_sources_are_reported_and_a_run_stays_ready() {
 #[test]
 fn the_reasons_of_an_unusable_log_have_the_names_that_messages_and_leases_have() {
     let mut seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
-    for why in WhyUnusable::ALL {
+    for why in UnusableReason::ALL {
         let details = vec!["a sentence".into()];
         seen.signals = SignalsVerdict::Unusable { why, details };
         let status = status_of(&seen, &up_to_date());

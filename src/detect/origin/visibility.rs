@@ -297,7 +297,7 @@ impl Visibility {
     /// must not prove that the log shows answers.
     fn answers_recorded_syn(&mut self, flow: &Flow<'_>, key: HashKey) -> bool {
         if self.syns.is_empty() {
-            self.syns = vec![None; limits::ASKED_SLOTS];
+            self.syns = vec![None; limits::SYN_SOURCE_SLOTS];
         }
         let ends = ends(flow, key);
         let syn = self.slot(flow, key).and_then(|slot| *slot);

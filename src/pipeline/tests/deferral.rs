@@ -165,7 +165,11 @@ fn only_a_failed_contact_with_an_address_of_no_known_pod_may_be_one_with_a_sibli
             panic!("{line}")
         };
         let attributed: Attributed<'_> = index
-            .attribute(0, &signal, crate::signals::attribute::Named::Address)
+            .attribute(
+                0,
+                &signal,
+                crate::signals::attribute::PodLocator::SignalSource,
+            )
             .unwrap();
         index.may_be_sibling(&attributed)
     };

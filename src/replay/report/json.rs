@@ -82,7 +82,7 @@ fn file_json(file: &FileResult) -> Value {
         "skipped": skipped,
         "unknown": file.unknown_count,
         "malformed": malformed,
-        "trouble": file.trouble,
+        "trouble": file.read_error,
         "looks_like": file.looks_like.map(|looks| json!({
             "name": looks.name,
             "advice": looks.advice,

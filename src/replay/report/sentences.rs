@@ -10,7 +10,7 @@ use super::super::result::{CaptureResult, Recorded, SubjectResult};
 use crate::detect::EngineConfig;
 use crate::limits;
 use crate::model::{EventTime, Evidence, Example, Outcome, Severity};
-use crate::signals::decode::{Shown, Shows};
+use crate::signals::decode::{Capability, SourceCapabilities};
 
 /// Subjects by action, then by the highest score.
 pub(super) fn by_severity(result: &CaptureResult) -> Vec<(IpAddr, &SubjectResult)> {
@@ -107,14 +107,14 @@ pub(super) fn crossing(evidence: &Evidence) -> String {
     } else {
         0.0
     };
-    format!("{score:.1} nats, {over:.1} ({share:.0} %) over the line of {threshold:.1}")
+    format!("{score:.1} nats, {over:.1} ({share:.0} %) over the threshold of {threshold:.1}")
 }
 
 /// Why there is no finding about a subject.
 pub(super) fn why_not(subject: &SubjectResult, config: &EngineConfig) -> Vec<String> {
     let nats = subject.highest_walk_nats;
-    let line = config.threshold_nats;
-    let missing_count = ((line - nats).max(0.0) / FAILURE_NATS).ceil();
+    let threshold = config.threshold_nats;
+    let missing_count = ((threshold - nats).max(0.0) / FAILURE_NATS).ceil();
     let mut sentences = Vec::new();
     if subject.unjudged_count > 0 {
         sentences.push(format!(
@@ -123,11 +123,11 @@ pub(super) fn why_not(subject: &SubjectResult, config: &EngineConfig) -> Vec<Str
         ));
     }
     sentences.push(format!(
-        "highest walk at {nats:.1} of {line:.1} nats for a quarantine, {missing_count:.0} more failed first contacts in a row away"
+        "highest walk at {nats:.1} of {threshold:.1} nats for a quarantine, {missing_count:.0} more failed first contacts in a row away"
     ));
     let outcomes = subject.outcomes;
     if outcomes.answered + outcomes.failed + outcomes.unknown == 0 {
-        sentences.push("it began no connection".to_owned());
+        sentences.push("it started no connection".to_owned());
     } else {
         sentences.push(format!(
             "connections: {} answered, {} failed, {} without an outcome in the log",
@@ -136,7 +136,7 @@ pub(super) fn why_not(subject: &SubjectResult, config: &EngineConfig) -> Vec<Str
     }
     if subject.is_unknown {
         sentences.push(format!(
-            "{} targets have no outcome in the log, so it does not show whether they were a scan; docs/sources.md says what the log must hold",
+            "{} targets have no outcome in the log, so it does not show whether they were a scan; docs/sources.md lists what the log must contain",
             subject.open_target_count
         ));
     }
@@ -150,14 +150,17 @@ pub(super) fn why_not(subject: &SubjectResult, config: &EngineConfig) -> Vec<Str
 pub(super) fn cannot_show(result: &CaptureResult) -> Vec<String> {
     let mut sentences = Vec::new();
     for format in &result.formats {
-        for (part, shown) in Shows::PART_NAMES.iter().zip(format.shows().parts()) {
+        for (part, shown) in SourceCapabilities::PART_NAMES
+            .iter()
+            .zip(format.capabilities().parts())
+        {
             match shown {
-                Shown::Always => {}
-                Shown::When(condition) => sentences.push(format!(
+                Capability::Always => {}
+                Capability::When(condition) => sentences.push(format!(
                     "{} shows {part} only when {condition}",
                     format.name()
                 )),
-                Shown::Never(reason) => {
+                Capability::Never(reason) => {
                     sentences.push(format!("{} shows no {part}: {reason}", format.name()));
                 }
             }
@@ -180,15 +183,15 @@ pub(super) fn lacking(result: &CaptureResult) -> impl Iterator<Item = String> + 
     })
 }
 
-const NO_NAMES: &str = "this log holds no DNS answer and no TLS name";
+const NO_NAMES: &str = "this log contains no DNS answer and no TLS name";
 
 /// What the log of a capture cannot show, in one line.
 pub(super) fn cannot_show_in_short(result: &CaptureResult) -> String {
     let mut parts = Vec::new();
     for format in &result.formats {
-        let never: Vec<_> = Shows::PART_NAMES
+        let never: Vec<_> = SourceCapabilities::PART_NAMES
             .iter()
-            .zip(format.shows().parts())
+            .zip(format.capabilities().parts())
             .filter(|(_, shown)| !shown.is_possible())
             .map(|(part, _)| *part)
             .collect();

@@ -113,7 +113,7 @@ fn names_from_a_log_do_not_steer_the_terminal() {
 }
 
 #[test]
-fn colours_come_only_when_asked_for() {
+fn colours_are_used_only_when_enabled() {
     let result = capture(vec![subject(&[Signature::Mining])]);
     assert!(!as_text(&result, Colour::Plain).contains('\u{1b}'));
     assert!(as_text(&result, Colour::Ansi).contains("\u{1b}[1;31mQuarantine\u{1b}[0m"));
@@ -132,7 +132,7 @@ fn the_timeline_marks_the_first_alert_and_the_quarantine() {
 }
 
 #[test]
-fn a_finding_says_its_line_and_what_kept_it_from_action() {
+fn a_finding_shows_its_threshold_and_what_prevented_the_action() {
     let mut held = subject(&[Signature::HorizontalScan]);
     for recorded in &mut held.findings {
         recorded.held_back = Some(HeldBack::Observe);
@@ -140,7 +140,7 @@ fn a_finding_says_its_line_and_what_kept_it_from_action() {
     assert_eq!(action(&held), "Alert");
     let page = as_text(&capture(vec![held]), Colour::Plain);
     for expected in [
-        "24.0 nats, 4.0 (20 %) over the line of 20.0",
+        "24.0 nats, 4.0 (20 %) over the threshold of 20.0",
         "no quarantine at",
         "because the mode is Observe",
         "(T1046)",

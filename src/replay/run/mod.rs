@@ -15,7 +15,7 @@ use super::setup::Setup;
 use crate::detect::{ANSWER_WAIT_US, Engine};
 use crate::limits;
 use crate::model::{EventTime, Finding, Flow, PodKey, RunKey, Signal};
-use crate::signals::attribute::{Index, Membership, Named, PodFacts};
+use crate::signals::attribute::{Index, Membership, PodFacts, PodLocator};
 use crate::signals::decode::{Decoded, DeviceOwners, Unconfirmed, read_sample};
 
 /// Lines between two reports of progress.
@@ -65,7 +65,7 @@ struct Replay<'a> {
     unconfirmed: BTreeMap<u16, Unconfirmed>,
     is_at_end: bool,
     /// The quarantine threshold of a walk.
-    line_nats: f64,
+    threshold_nats: f64,
     result: CaptureResult,
 }
 
@@ -91,7 +91,7 @@ impl<'a> Replay<'a> {
             last: EventTime::MIN,
             unconfirmed: BTreeMap::new(),
             is_at_end: false,
-            line_nats: setup.config.threshold_nats,
+            threshold_nats: setup.config.threshold_nats,
             result: CaptureResult {
                 capture: capture.name.clone(),
                 ..CaptureResult::default()
@@ -101,7 +101,7 @@ impl<'a> Replay<'a> {
 
     fn take(&mut self, source: u16, line: &Line<'_>) -> LineResult {
         let (decoded, tracking) = match line {
-            Line::Text(decoder, text) => decoder.decode_tracked(text),
+            Line::Text(decoder, text) => decoder.decode_with_conntrack(text),
             Line::Sample(text) => (self.sample(source, text), None),
             Line::TooLong => {
                 self.result.malformed_count += 1;
@@ -197,7 +197,10 @@ impl<'a> Replay<'a> {
             .entry(source)
             .or_default()
             .observe(signal);
-        let Ok(attributed) = self.index.attribute(file, signal, Named::By(source)) else {
+        let Ok(attributed) = self
+            .index
+            .attribute(file, signal, PodLocator::Address(source))
+        else {
             self.result.refused_count += 1;
             return;
         };
@@ -273,7 +276,7 @@ impl<'a> Replay<'a> {
             result.highest_walk_nats = self.engine.highest_walk_nats(&key_of(*source));
             result.unjudged_count = self.engine.unjudged_count(&key_of(*source));
             result.run = self.policies.run_of(*source).map(ToOwned::to_owned);
-            result.judge_outcomes(self.line_nats);
+            result.judge_outcomes(self.threshold_nats);
         }
         let lacking = self
             .engine

@@ -119,7 +119,8 @@ impl TrafficMonitor {
         now: Instant,
     ) -> Option<TrafficObservation> {
         let mut state = self.state.lock();
-        let covers = |source: usize| !node.is_some_and(|node| self.health.is_unseen(source, node));
+        let covers =
+            |source: usize| !node.is_some_and(|node| self.health.is_unreachable(source, node));
         let fresh = state
             .sources
             .iter()
@@ -128,7 +129,7 @@ impl TrafficMonitor {
         let log_time = fresh.clone().map(|known| known.log_time).min();
         let shows_survivors = fresh.clone().any(SourceProgress::shows_survivors);
         let newest = state.sources.values().map(|known| known.log_time).max();
-        if !state.pods.contains_key(pod) && state.pods.len() >= limits::WITNESSED_PODS_MAX {
+        if !state.pods.contains_key(pod) && state.pods.len() >= limits::MONITORED_PODS_MAX {
             return None;
         }
         let monitored = *state
@@ -318,10 +319,10 @@ mod tests {
             observed.unwrap().source_is_fresh
         };
         monitor.record_progress(0, progress(200, now), at(200));
-        health.unseen(0, vec!["dark".to_owned()]);
+        health.set_unreachable_nodes(0, vec!["dark".to_owned()]);
         assert!(!is_fresh(Some("dark")));
         assert!(is_fresh(Some("seen")) && is_fresh(None));
-        health.unseen(0, Vec::new());
+        health.set_unreachable_nodes(0, Vec::new());
         assert!(is_fresh(Some("dark")));
     }
 

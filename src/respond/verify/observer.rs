@@ -56,7 +56,7 @@ impl TrafficObserver {
         loop {
             let contained = self.stores.incidents.state_filter(Incident::is_contained);
             written.retain(|uid, _| contained.iter().any(|i| i.uid().as_deref() == Some(uid)));
-            for incident in contained.iter().take(limits::WITNESSED_PODS_MAX) {
+            for incident in contained.iter().take(limits::MONITORED_PODS_MAX) {
                 self.check(incident, &mut written).await;
             }
             tokio::time::sleep(CHECK_EVERY).await;

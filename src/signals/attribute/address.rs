@@ -1,22 +1,22 @@
-//! What the index knows of one address: who held it, and when. Called by the index alone.
+//! The holders of one address over time. Used only by the index.
 
 use std::sync::Arc;
 
-use super::{Known, covers};
+use super::{KnownPod, covers};
 use crate::limits;
 use crate::model::EventTime;
 
-/// A span of time in which a pod has an address. Open while `until` is `None`.
+/// A span of time during which a pod has an address. Open while `until` is `None`.
 #[derive(Clone, Debug)]
-pub(super) struct Hold {
-    /// Shared with the pod's entry, so that a look-up needs no second map.
-    pub(super) known: Arc<Known>,
+pub(super) struct AddressTenure {
+    /// Shared with the pod's entry, so that a lookup needs no second map access.
+    pub(super) known: Arc<KnownPod>,
     pub(super) from: EventTime,
     pub(super) until: Option<EventTime>,
 }
 
-/// The span in which an address was a node's, over all hostNetwork pods that showed it. One span,
-/// not one per pod: a node runs any number of them.
+/// The span during which an address belonged to a node, over all hostNetwork pods that had it. One span,
+/// not one per pod, because the number of such pods on a node is not bounded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostSpan {
     pub(super) from: EventTime,
@@ -26,10 +26,10 @@ pub(super) struct HostSpan {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Address {
-    pub(super) holds: Vec<Hold>,
+    pub(super) tenures: Vec<AddressTenure>,
     pub(super) host: Option<HostSpan>,
-    /// A holder did not fit, so that the one that is left may not be the only one.
-    pub(super) is_contested: bool,
+    /// A holder did not fit, so a single remaining holder may not be the only one.
+    pub(super) is_ambiguous: bool,
 }
 
 impl Address {
@@ -39,7 +39,7 @@ impl Address {
             until: None,
             live_count: 0,
         });
-        // A gap between two hostNetwork pods is no gap for the node.
+        // A gap between two hostNetwork pods does not mean that the node lost the address.
         host.from = host.from.min(from);
         host.until = None;
         host.live_count += 1;
@@ -54,27 +54,29 @@ impl Address {
         }
     }
 
-    /// Whether its last holder ended shortly before, and no pod holds it now.
+    /// Whether its last holder ended shortly before `time` and no pod holds it at `time`.
     pub(super) fn has_departed(&self, time: EventTime) -> bool {
         let skew = limits::CLOCK_SKEW_MICROS;
         let retention = limits::POD_RETENTION_SECONDS * 1_000_000;
-        let is_over = |hold: &Hold| {
-            hold.until
+        let is_over = |tenure: &AddressTenure| {
+            tenure
+                .until
                 .is_some_and(|until| (-skew..=retention).contains(&time.micros_since(until)))
         };
-        let is_open = |hold: &Hold| covers(hold.from, hold.until, time) && !is_over(hold);
-        self.host.is_none() && self.holds.iter().any(is_over) && !self.holds.iter().any(is_open)
+        let is_open =
+            |tenure: &AddressTenure| covers(tenure.from, tenure.until, time) && !is_over(tenure);
+        self.host.is_none() && self.tenures.iter().any(is_over) && !self.tenures.iter().any(is_open)
     }
 
-    /// Drops the holder that ended first. `false` when all of them still hold the address.
+    /// Drops the holder that ended first. Returns `false` when all of them still hold the address.
     pub(super) fn evict_holder(&mut self) -> bool {
-        let ends = self.holds.iter().enumerate();
+        let ends = self.tenures.iter().enumerate();
         let first = ends
-            .filter_map(|(i, hold)| Some((hold.until?, i)))
+            .filter_map(|(i, tenure)| Some((tenure.until?, i)))
             .min()
             .map(|(_, i)| i);
         if let Some(i) = first {
-            self.holds.remove(i);
+            self.tenures.remove(i);
         }
         first.is_some()
     }

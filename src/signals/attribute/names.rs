@@ -1,24 +1,24 @@
-//! Which pods have or had a name: for samples, which name a pod and no address.
+//! Which pods have or had a name. Used for samples, which contain a pod's name but no address.
 //!
-//! Part of the index. A name is given out again at once by a StatefulSet, so that it never names a
-//! pod alone: the span of the sample must lie within the pod's life.
+//! Part of the index. A StatefulSet reuses a name immediately, so a name alone never identifies a pod: the span of
+//! the sample must also lie within the pod's lifetime.
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::{Attribution, Index, Known, PodFacts};
+use super::{Attribution, Index, KnownPod, PodFacts};
 use crate::limits;
 use crate::model::{EventTime, PodHint, PodKey};
 use crate::observability::UnattributedReason;
 
 type Pods = Vec<PodKey>;
 
-/// Pods by namespace and name. Holds what the index holds, so it is bounded with it.
+/// Pods by namespace and name. Holds only pods of the index, so it has the same bound.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names(HashMap<Box<str>, HashMap<Box<str>, Pods, RandomState>, RandomState>);
+pub(super) struct PodNames(HashMap<Box<str>, HashMap<Box<str>, Pods, RandomState>, RandomState>);
 
-impl Names {
+impl PodNames {
     pub(super) fn add(&mut self, namespace: &str, name: &str, pod: &PodKey) {
         let named = self.0.entry(namespace.into()).or_default();
         named.entry(name.into()).or_default().push(pod.clone());
@@ -48,27 +48,27 @@ impl Names {
 impl Index {
     /// The pod that had this name from `from` to `until`.
     ///
-    /// Its start is taken strictly: a span that began before it is about another pod, or about none.
-    /// Its end is not, because the API hears of it late.
+    /// The start of the pod is applied strictly: a span that began before it is about another pod, or about none.
+    /// The end is not, because the API server learns of it late.
     #[must_use]
-    pub fn named(
+    pub fn lookup_by_name(
         &self,
         namespace: &str,
         name: &str,
         (from, until): (EventTime, EventTime),
     ) -> Attribution<'_> {
-        match self.find_named(namespace, name, (from, until)) {
+        match self.find_by_name(namespace, name, (from, until)) {
             Ok(known) => Attribution::Pod(&known.facts),
             Err(why) => Attribution::Unattributed(why),
         }
     }
 
-    pub(super) fn find_named(
+    pub(super) fn find_by_name(
         &self,
         namespace: &str,
         name: &str,
         (from, until): (EventTime, EventTime),
-    ) -> Result<&Known, UnattributedReason> {
+    ) -> Result<&KnownPod, UnattributedReason> {
         let mut found = None;
         let mut why = UnattributedReason::UnknownName;
         for key in self.names.of(namespace, name) {
@@ -88,9 +88,9 @@ impl Index {
     }
 }
 
-/// Whether what a log calls a pod fits what the API calls it.
-pub(super) fn agrees(hint: &PodHint<'_>, facts: &PodFacts) -> bool {
-    // Only in a replay has a pod no name: there is no API server that would say it.
+/// Whether the pod that a log names can be the pod that the API server reports.
+pub(super) fn matches_hint(hint: &PodHint<'_>, facts: &PodFacts) -> bool {
+    // Only in a replay does a pod have no name, because there is no API server.
     let same = |hinted: &str, known: &str| hinted.is_empty() || known.is_empty() || hinted == known;
     same(&hint.namespace, &facts.namespace) && same(&hint.name, &facts.name)
 }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn named(index: &Index, from: i64, until: i64) -> Result<&str, UnattributedReason> {
-        match index.named("team-a", "agent-0", (at(from), at(until))) {
+        match index.lookup_by_name("team-a", "agent-0", (at(from), at(until))) {
             Attribution::Pod(facts) => Ok(facts.key.as_str()),
             Attribution::Unattributed(why) => Err(why),
         }
@@ -132,13 +132,13 @@ mod tests {
         index.apply(pod("second", 201), at(202));
         assert_eq!(named(&index, 150, 165), Ok("first"));
         assert_eq!(named(&index, 215, 230), Ok("second"));
-        // Begun with the one and ended with the other: of nobody.
+        // Started with one pod and ended with the other: attributed to neither.
         assert!(named(&index, 195, 210).is_err());
         assert_eq!(named(&index, 90, 105), Err(UnattributedReason::BeforePod));
     }
 
     #[test]
-    fn a_name_that_nobody_has_is_nobodys() {
+    fn a_name_that_no_pod_has_is_attributed_to_none() {
         let mut index = Index::new();
         assert_eq!(named(&index, 1, 2), Err(UnattributedReason::UnknownName));
         index.apply(pod("first", 0), at(0));

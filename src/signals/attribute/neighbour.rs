@@ -1,5 +1,5 @@
-//! Who the far end of a contact is to a pod: a pod of its run, one that has just ended, or neither.
-//! Called by the index when it makes the record of a signal.
+//! The relation of the target of a contact to a pod: a pod of the same run, a pod that has just ended, or neither.
+//! Used by the index when it builds the record of a signal.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use crate::model::{EventTime, Neighbour, RunKey};
 use crate::observability::UnattributedReason;
 
 impl Index {
-    /// Who the holder of `ip` at `time` is to a pod of `run`. A pod that ended less than
-    /// [`crate::limits::POD_RETENTION_SECONDS`] before has departed, if no pod holds its address since.
+    /// The relation of the holder of `ip` at `time` to a pod of `run`. A pod that ended less than
+    /// [`crate::limits::POD_RETENTION_SECONDS`] before has departed, unless another pod has held its address since.
     #[must_use]
     pub fn neighbour(&self, ip: IpAddr, time: EventTime, run: Option<&RunKey>) -> Neighbour {
         let ip = ip.to_canonical();

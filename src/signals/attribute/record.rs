@@ -1,45 +1,45 @@
-//! The record that the engine takes of a signal: the one place where it is made.
+//! Builds the record that the engine takes for a signal. This is the only place that does.
 //!
 //! Part of the index, which knows the pod, its run, its node and its neighbours at the time of the
 //! signal.
 
 use std::net::IpAddr;
 
-use super::{Index, Known};
+use super::{Index, KnownPod};
 use crate::detect::{Attributed, Origin};
 use crate::model::{EventTime, LostEvents, Neighbour, Signal};
 use crate::observability::UnattributedReason;
 
-/// How a signal names its pod.
+/// How the pod of a signal is identified.
 #[derive(Clone, Copy, Debug)]
-pub enum Named<'a> {
-    /// By the address that a signal of a log says.
-    Address,
-    /// By an address that is said beside the signal.
-    By(IpAddr),
-    /// By namespace, name and UID, over the span that the signal is about.
-    Pod {
+pub enum PodLocator<'a> {
+    /// By the source address in the signal.
+    SignalSource,
+    /// By an address that is given separately from the signal.
+    Address(IpAddr),
+    /// By namespace, name and UID, over the span that the signal covers.
+    Name {
         /// Namespace.
         namespace: &'a str,
         /// Name.
         name: &'a str,
-        /// UID, where it is said. It can only take away certainty: the name has found the pod.
+        /// UID, if given. It can only make the result less certain: the pod is found by its name.
         uid: Option<&'a str>,
-        /// From when to when.
+        /// Start and end of the span.
         span: (EventTime, EventTime),
     },
 }
 
 impl Index {
-    /// Whose a signal of this source is, and everything else that the engine must know of it.
+    /// Attributes a signal of this source to a pod and adds everything else that the engine needs.
     pub fn attribute<'a>(
         &'a self,
         source: u16,
         signal: &'a Signal<'a>,
-        named: Named<'_>,
+        locator: PodLocator<'_>,
     ) -> Result<Attributed<'a>, UnattributedReason> {
-        let known = match named {
-            Named::Address => {
+        let known = match locator {
+            PodLocator::SignalSource => {
                 let address = signal.source().ok_or(UnattributedReason::UnknownAddress)?;
                 let hint = match signal {
                     Signal::Flow(flow) => flow.pod.as_ref(),
@@ -47,14 +47,14 @@ impl Index {
                 };
                 self.find_hinted(address, signal.time(), hint)?
             }
-            Named::By(address) => self.find(address.to_canonical(), signal.time())?,
-            Named::Pod {
+            PodLocator::Address(address) => self.find(address.to_canonical(), signal.time())?,
+            PodLocator::Name {
                 namespace,
                 name,
                 uid,
                 span,
             } => {
-                let known = self.find_named(namespace, name, span)?;
+                let known = self.find_by_name(namespace, name, span)?;
                 if uid.is_some_and(|uid| uid != known.facts.key.as_str()) {
                     return Err(UnattributedReason::HintContradicts);
                 }
@@ -68,9 +68,9 @@ impl Index {
         &'a self,
         source: u16,
         signal: &'a Signal<'a>,
-        known: &'a Known,
+        known: &'a KnownPod,
     ) -> Attributed<'a> {
-        let (said_node, neighbour) = match signal {
+        let (flow_node, neighbour) = match signal {
             Signal::Flow(flow) => (flow.node.as_deref(), {
                 if flow.outcome.may_fail() {
                     let run = known.subject.run.as_ref();
@@ -86,15 +86,15 @@ impl Index {
             subject: &known.subject,
             origin: Origin {
                 source,
-                node: known.facts.node.as_deref().or(said_node),
+                node: known.facts.node.as_deref().or(flow_node),
             },
             neighbour,
             workload: known.workload,
         }
     }
 
-    /// Which log records were lost in. A node that the API server does not know by that name is not
-    /// named: then the records of all nodes of the source may be missing.
+    /// The log in which records were lost. A node name that the API server does not know is dropped:
+    /// then records of any node of the source may be missing.
     #[must_use]
     pub fn origin_of_loss<'a>(&self, source: u16, lost: &'a LostEvents<'_>) -> Origin<'a> {
         let node = lost.node.as_deref();
@@ -104,9 +104,9 @@ impl Index {
         }
     }
 
-    /// Which log a record is in that belongs to no known pod: it still shows what the log shows.
+    /// The log that contains a record of no known pod. The record still shows what the log can contain.
     #[must_use]
-    pub fn origin_of_other<'a>(&self, source: u16, signal: &'a Signal<'_>) -> Origin<'a> {
+    pub fn origin_of_unattributed<'a>(&self, source: u16, signal: &'a Signal<'_>) -> Origin<'a> {
         let node = match signal {
             Signal::Flow(flow) => flow.node.as_deref(),
             _ => None,

@@ -1,8 +1,8 @@
-//! The pods that a run has on other nodes. A node agent watches the pods of its own node alone and learns the
+//! The pods of a run on other nodes. A node agent watches only the pods of its own node and learns the
 //! addresses of the others from the status of the AgentRun, which the controller writes.
 //!
-//! Part of the index, which looks here where it knows no holder of an address. The controller's index
-//! has every pod itself and is given nothing of this.
+//! Part of the index, which uses it when it knows no holder of an address. The controller's index
+//! contains every pod, so nothing is stored here.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,11 +24,11 @@ pub(super) struct Siblings {
 #[derive(Clone, Debug, Default)]
 struct Addresses {
     spans: HashMap<IpAddr, Span, RandomState>,
-    /// Whether every pod of the run has its address in the list.
+    /// Whether the list contains the address of every pod of the run.
     is_complete: bool,
 }
 
-/// From when until when a pod of the run had an address.
+/// The time during which a pod of the run had an address.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     from: EventTime,
@@ -36,7 +36,7 @@ struct Span {
 }
 
 impl Siblings {
-    /// Who the holder of an address is to a pod of the run.
+    /// The relation of the holder of an address to a pod of the run.
     pub(super) fn neighbour(&self, run: &RunKey, ip: IpAddr, time: EventTime) -> Neighbour {
         let span = self.runs.get(run).and_then(|run| run.spans.get(&ip));
         match span {
@@ -52,7 +52,7 @@ impl Siblings {
         }
     }
 
-    /// Drops what ended longer ago than lines can be late.
+    /// Drops spans that ended longer ago than lines can be late.
     pub(super) fn expire(&mut self, now: EventTime) {
         for run in self.runs.values_mut() {
             run.spans
@@ -69,12 +69,12 @@ fn is_old(until: EventTime, now: EventTime) -> bool {
 }
 
 impl Index {
-    /// The pods of a run have these addresses, as was seen at `at`; `is_complete` if every pod of the run has its
-    /// address in the list. A run that has no pods here any more has none.
+    /// Sets the addresses of the pods of a run, as observed at `at`. `is_complete` means that the list contains the
+    /// address of every pod of the run. For a run without pods on this node the list is empty.
     ///
-    /// What the first list of a run names counts for older lines too, because the agent may read a log that
-    /// it had not read before. What a later list adds counts since a moment before: a list comes some seconds
-    /// after the pod has its address.
+    /// Addresses in the first list of a run also apply to older lines, because the agent may read a log for the first
+    /// time. Addresses that a later list adds apply from shortly before `at`: a list arrives some seconds after the pod
+    /// has got its address.
     pub fn set_siblings(
         &mut self,
         run: &RunKey,
@@ -113,14 +113,14 @@ impl Index {
         self.siblings.address_count = (self.siblings.address_count + after).saturating_sub(before);
     }
 
-    /// Whether siblings are known for a run.
+    /// Whether siblings of a run are stored.
     #[must_use]
     pub fn has_siblings(&self, run: &RunKey) -> bool {
         self.siblings.runs.contains_key(run)
     }
 
     /// Whether the target of a contact may turn out to be a pod of the same run: no known pod has the address,
-    /// the contact fails or may still fail, and the addresses of some of the run's pods are not known yet.
+    /// the contact failed or may still fail, and the addresses of some of the run's pods are not known yet.
     #[must_use]
     pub fn may_be_sibling(&self, attributed: &Attributed<'_>) -> bool {
         let Signal::Flow(flow) = attributed.signal else {
@@ -138,7 +138,7 @@ impl Index {
             && !self.nodes.contains(&flow.destination.to_canonical())
     }
 
-    /// Whether a pod has been known for so short a time that its run may not be known yet.
+    /// Whether a pod was first observed so recently that its run may not be known yet.
     #[must_use]
     pub fn may_get_run(&self, attributed: &Attributed<'_>, now: EventTime) -> bool {
         let pod = self.pods.get(&attributed.subject.pod);

@@ -1,4 +1,4 @@
-//! What the index says, and above all when it says nothing.
+//! Which pod the index returns for an address and a time, and when it must return none.
 
 use super::*;
 use crate::model::{DnsQuery, Flow, LostEvents, Neighbour, Outcome, Signal, Transport};
@@ -102,7 +102,7 @@ fn an_honest_pod_with_the_rogues_old_address_is_never_blamed_and_the_rogue_never
     for seconds in 0..=100 {
         assert_eq!(who(&index, "10.0.0.1", seconds), "rogue", "at {seconds}");
     }
-    // A rogue whose processes outlive its object is not excused at the cost of the next one.
+    // A rogue with processes that outlive its object is not excused at the cost of the next one.
     for seconds in 101 + SKEW_S..110 - SKEW_S {
         assert_eq!(
             who(&index, "10.0.0.1", seconds),
@@ -116,7 +116,7 @@ fn an_honest_pod_with_the_rogues_old_address_is_never_blamed_and_the_rogue_never
 }
 
 #[test]
-fn nobody_is_named_for_the_time_in_which_two_pods_can_have_had_the_address() {
+fn no_pod_is_identified_for_the_time_in_which_two_pods_can_have_had_the_address() {
     let mut index = index(&[pod("rogue", &["10.0.0.1"], 0)]);
     index.delete(&"uid-rogue".into(), t(100));
     index.apply(pod("honest", &["10.0.0.1"], 101), t(101));
@@ -132,7 +132,7 @@ fn nobody_is_named_for_the_time_in_which_two_pods_can_have_had_the_address() {
 }
 
 #[test]
-fn nobody_is_named_while_the_deletion_of_the_former_holder_is_not_known_yet() {
+fn no_pod_is_identified_while_the_deletion_of_the_former_holder_is_not_known_yet() {
     let mut index = index(&[
         pod("rogue", &["10.0.0.1"], 0),
         pod("honest", &["10.0.0.1"], 110),
@@ -305,7 +305,7 @@ fn an_address_that_goes_round_too_often_forgets_its_oldest_holders_and_counts_th
 }
 
 #[test]
-fn an_address_with_more_holders_than_can_be_kept_names_nobody_even_when_one_is_left() {
+fn an_address_with_more_holders_than_can_be_kept_stays_ambiguous_even_when_one_is_left() {
     let mut index = Index::new();
     for i in 0..=limits::ADDRESS_HOLDERS_MAX {
         index.apply(pod(&format!("p{i}"), &["10.0.0.1"], 0), t(0));
@@ -330,7 +330,7 @@ fn a_pod_cannot_claim_any_number_of_addresses() {
 }
 
 #[test]
-fn absurd_times_name_nobody_and_break_nothing() {
+fn absurd_times_identify_no_pod_and_break_nothing() {
     let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
     index.delete(&"uid-a".into(), t(10));
     let far = EventTime::from_micros(i64::MAX);
@@ -372,12 +372,16 @@ fn a_pod_that_ended_has_departed_until_its_address_is_given_out_again_or_forgott
     assert_eq!(
         seen(&index, 210),
         Neighbour::Stranger,
-        "somebody lives there"
+        "a pod has the address again"
     );
 }
 
-/// The run and the workload that the engine is told of a flow from this address.
-fn told(index: &Index, address: &str, seconds: i64) -> Option<(Option<String>, Workload)> {
+/// The run and the workload that the engine receives with a flow from this address.
+fn run_and_workload(
+    index: &Index,
+    address: &str,
+    seconds: i64,
+) -> Option<(Option<String>, Workload)> {
     let signal = Signal::Flow(Flow {
         time: t(seconds),
         source: ip(address),
@@ -393,7 +397,7 @@ fn told(index: &Index, address: &str, seconds: i64) -> Option<(Option<String>, W
         is_inferred: false,
         node: Some("named".into()),
     });
-    let attributed = index.attribute(3, &signal, Named::Address).ok()?;
+    let attributed = index.attribute(3, &signal, PodLocator::SignalSource).ok()?;
     assert_eq!(attributed.origin.source, 3);
     let run = attributed.subject.run.as_ref();
     Some((run.map(ToString::to_string), attributed.workload))
@@ -406,9 +410,9 @@ fn a_pod_has_the_run_that_it_was_enrolled_in_before_or_after_it_got_its_address(
     index.apply(pod("a", &["10.0.0.1"], 0), t(0));
     index.apply(pod("b", &["10.0.0.2"], 0), t(0));
     let run = |name: &str| Some((Some(name.to_owned()), Workload::Standard));
-    assert_eq!(told(&index, "10.0.0.1", 10), run("team-a/1"));
+    assert_eq!(run_and_workload(&index, "10.0.0.1", 10), run("team-a/1"));
     assert_eq!(
-        told(&index, "10.0.0.2", 10),
+        run_and_workload(&index, "10.0.0.2", 10),
         Some((None, Workload::Standard))
     );
     let crawler = Membership {
@@ -417,13 +421,13 @@ fn a_pod_has_the_run_that_it_was_enrolled_in_before_or_after_it_got_its_address(
     };
     index.enroll(&"uid-b".into(), Some(crawler));
     let expected = Some((Some("team-a/2".to_owned()), Workload::Crawler));
-    assert_eq!(told(&index, "10.0.0.2", 10), expected);
-    // What the watch says of the pod again takes nothing away.
+    assert_eq!(run_and_workload(&index, "10.0.0.2", 10), expected);
+    // A repeated watch event of the pod changes neither.
     index.apply(pod("b", &["10.0.0.2"], 0), t(20));
-    assert_eq!(told(&index, "10.0.0.2", 30), expected);
+    assert_eq!(run_and_workload(&index, "10.0.0.2", 30), expected);
     index.enroll(&"uid-b".into(), None);
     assert_eq!(
-        told(&index, "10.0.0.2", 30),
+        run_and_workload(&index, "10.0.0.2", 30),
         Some((None, Workload::Standard))
     );
 }
@@ -435,7 +439,7 @@ fn a_pod_keeps_its_run_after_it_ended_until_it_is_forgotten() {
     index.delete(&"uid-a".into(), t(100));
     index.enroll(&"uid-a".into(), None);
     let expected = Some((Some("team-a/1".to_owned()), Workload::Standard));
-    assert_eq!(told(&index, "10.0.0.1", 99), expected);
+    assert_eq!(run_and_workload(&index, "10.0.0.1", 99), expected);
     index.expire(t(100 + limits::POD_RETENTION_SECONDS + 1));
     assert_eq!(index.membership(&"uid-a".into()), None);
     // One that never had an address leaves nothing behind either.
@@ -460,7 +464,9 @@ fn a_record_is_of_the_pods_node_and_a_loss_of_the_node_that_it_names_if_pods_are
             answers: vec![],
             nonexistent: None,
         });
-        let attributed = index.attribute(0, &signal, Named::Address).unwrap();
+        let attributed = index
+            .attribute(0, &signal, PodLocator::SignalSource)
+            .unwrap();
         attributed.origin.node.map(str::to_owned)
     };
     assert_eq!(node_of("10.0.0.1").as_deref(), Some("node-1"));
@@ -539,7 +545,7 @@ fn pods_of_a_run_on_other_nodes_are_siblings_while_they_are_in_its_list_and_have
 }
 
 #[test]
-fn a_node_and_a_pod_of_another_run_on_this_node_are_no_siblings_whatever_a_list_says() {
+fn a_node_and_a_pod_of_another_run_on_this_node_are_no_siblings_whatever_a_list_contains() {
     let mut index = index(&[pod("a", &["10.0.0.1"], 0)]);
     index.set_nodes(["node-1"], [ip("192.0.2.1")]);
     index.enroll(&"uid-a".into(), Some(member_of("other")));

@@ -1,21 +1,21 @@
-//! Attempts: whether all that an initiator sent over TCP are SYNs, told from packet and byte counts.
-//! Called by the decoders of formats that count packets and log no flags.
+//! Attempts: determines from packet and byte counts whether everything that a TCP initiator sent are SYNs.
+//! Used by the decoders of formats that count packets and do not log flags.
 //!
-//! Who got a SYN-ACK acknowledges it. So packets that are more than SYNs, without one from the other
-//! side, do not show a target that is silent: they show a log that has one direction only.
+//! A host that receives a SYN-ACK acknowledges it. If the initiator sent packets other than SYNs and the log has none
+//! from the other side, the target is not silent: the log contains only one direction.
 
 use crate::model::Volume;
 
-/// A SYN that Linux sends six times again (`tcp_syn_retries`).
+/// A SYN that Linux retransmits six times (`tcp_syn_retries`).
 pub(super) const SYN_COUNT_MAX: u64 = 7;
 
-/// A header of TCP without options: 20 bytes behind 20 of IPv4 or 40 of IPv6.
+/// An IP and a TCP header without options: 20 bytes of TCP after 20 of IPv4 or 40 of IPv6.
 pub(super) const fn header_bytes(is_v4: bool) -> u64 {
     if is_v4 { 40 } else { 60 }
 }
 
-/// Whether what the initiator of so many connections sent is one packet in each, or several that all
-/// are SYNs. `header` is what stands in front of the options.
+/// Whether the initiator of this many connections sent one packet in each, or several that are all
+/// SYNs. `header` is the number of bytes before the options.
 pub(super) fn are_all(volume: &Volume, header: u64, connections: u64) -> bool {
     let sent = volume.packets_out;
     (1..=connections).contains(&sent)
@@ -28,9 +28,9 @@ pub(super) fn are_syns(count: u64, bytes: u64, header: u64) -> bool {
     count <= SYN_COUNT_MAX && have_one_size_of_syns(count, bytes, header)
 }
 
-/// Whether all packets have the one size that SYNs have: bare, or with the options that Linux,
-/// Windows and scanners send. A SYN and the ACKs after it do not come to such a mean, save
-/// at 44 bytes (48 + 40, 52 + 40 + 40), so there only a single packet counts.
+/// Whether all packets have the size of a SYN: without options, or with the options that Linux,
+/// Windows and scanners send. A SYN and the ACKs after it do not have such a mean size, except
+/// at 44 bytes (48 + 40, 52 + 40 + 40), where therefore only a single packet counts.
 fn have_one_size_of_syns(count: u64, bytes: u64, header: u64) -> bool {
     if count == 0 || !bytes.is_multiple_of(count) {
         return false;

@@ -1,26 +1,26 @@
-//! Looks at many bytes of a JSON line at once. Used by `json` alone; knows quotes, escapes and
-//! brackets, and no values.
+//! Examines many bytes of a JSON line at once. Used only by `json`. It handles quotes, escapes and
+//! brackets, but not values.
 //!
-//! Vectors of 16 bytes, which every x86-64 and ARM64 processor has; `wide` hides which it is.
+//! Uses vectors of 16 bytes, which every x86-64 and ARM64 processor has; `wide` abstracts over the two.
 
 use wide::u8x16;
 
-/// Bytes that one look covers.
+/// Bytes that are examined at once.
 pub(super) const BLOCK_BYTES: usize = 64;
 
-/// Finds where strings may end: at quotes, backslashes and control characters. Remembers 64 bytes
-/// of the line, because the next string mostly ends in them too; a look at the bytes themselves
-/// would have to wait for the end of the string before.
+/// Finds where strings may end: at quotes, backslashes and control characters. Keeps the result for 64 bytes
+/// of the line, because the next string usually ends within them too; examining the bytes again
+/// would have to wait for the end of the previous string.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StringEnds {
-    /// Where the remembered bytes begin.
+    /// Offset of the first examined byte.
     start: usize,
-    /// A bit for each of them, the first in the lowest.
+    /// One bit per byte, the first byte in the lowest bit.
     ends: u64,
 }
 
 impl Default for StringEnds {
-    /// Remembers what lies before the line, which no place is in.
+    /// Covers bytes before the line, so that no offset is within them.
     fn default() -> Self {
         Self {
             start: 0_usize.wrapping_sub(BLOCK_BYTES),
@@ -30,8 +30,8 @@ impl Default for StringEnds {
 }
 
 impl StringEnds {
-    /// The first place in `bytes` from `at` on where a string may end; their length or more where
-    /// there is none. Call it with the same bytes each time.
+    /// The first offset in `bytes`, from `at` on, at which a string may end; their length or more if
+    /// there is none. Must be called with the same bytes each time.
     #[inline(always)]
     #[allow(clippy::inline_always)] // called for each string, and short
     pub(super) fn next(&mut self, bytes: &[u8], at: usize) -> usize {
@@ -67,7 +67,7 @@ impl StringEnds {
     }
 }
 
-/// The last bytes of a line, filled up with white space.
+/// The last bytes of a line, padded with white space.
 #[inline]
 pub(super) fn padded(rest: &[u8]) -> [u8; BLOCK_BYTES] {
     let mut block = [b' '; BLOCK_BYTES];
@@ -77,9 +77,9 @@ pub(super) fn padded(rest: &[u8]) -> [u8; BLOCK_BYTES] {
     block
 }
 
-/// Appends the decimal digits that `bytes` begins with to `number`, and says how many they are.
-/// Wraps where they do not fit. Eight at a time: numbers differ in length from line to line, and a
-/// loop over digits would end where the processor does not expect it.
+/// Appends the decimal digits at the start of `bytes` to `number`, and returns their count.
+/// Wraps on overflow. Processes eight digits at a time: the length of numbers varies from line to line, so
+/// the end of a loop over digits would be mispredicted.
 #[inline]
 pub(super) fn leading_number(mut number: u64, bytes: &[u8]) -> (u64, usize) {
     let mut rest = bytes;
@@ -105,7 +105,7 @@ pub(super) fn leading_number(mut number: u64, bytes: &[u8]) -> (u64, usize) {
     (number, length)
 }
 
-/// How many digits `bytes` begins with, up to eight; none where it is shorter than that.
+/// The number of digits at the start of `bytes`, up to eight; zero if it is shorter than that.
 #[inline]
 pub(super) fn digit_count(bytes: &[u8]) -> usize {
     let chunk = bytes.first_chunk::<8>();
@@ -115,10 +115,10 @@ pub(super) fn digit_count(bytes: &[u8]) -> usize {
     })
 }
 
-/// How many of eight bytes are 9 at most before the first that is more.
+/// The number of leading bytes, of eight, that are at most 9.
 #[inline]
 const fn count_digits(digits: u64) -> usize {
-    // A byte above 9 sets its highest bit. What carries over meets later bytes only.
+    // A byte above 9 sets its highest bit. The carry only affects later bytes.
     let others = (digits.wrapping_add(ONES * (0x7f - 9)) | digits) & (ONES * 0x80);
     (others.trailing_zeros() / 8) as usize
 }
@@ -126,7 +126,7 @@ const fn count_digits(digits: u64) -> usize {
 /// One in each of eight bytes.
 const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// The number that the digits at the start of eight bytes make, and how many there are.
+/// The number that the digits at the start of eight bytes represent, and their count.
 #[inline]
 const fn leading_digits(chunk: u64) -> (u64, usize) {
     let digits = chunk ^ (ONES * b'0' as u64);
@@ -134,7 +134,7 @@ const fn leading_digits(chunk: u64) -> (u64, usize) {
     if count == 0 {
         return (0, 0);
     }
-    // To the end, behind zeros; then pairs, fours and all eight are put together, each in one
+    // Shift the digits to the end, after zeros; then combine pairs, fours and all eight, each with one
     // multiplication: 2561 = 256 x 10 + 1, 6553601 = 65536 x 100 + 1, and so on.
     let digits = digits << (64 - 8 * count);
     let pairs = (digits & (ONES * 0x0f)).wrapping_mul(2_561) >> 8;
@@ -143,7 +143,7 @@ const fn leading_digits(chunk: u64) -> (u64, usize) {
     (eight, count)
 }
 
-/// Which bytes of a block are what, a bit for each, the first byte in the lowest bit.
+/// Which bytes of a block are of which kind: one bit each, the first byte in the lowest bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Marks {
     quotes: u64,
@@ -152,18 +152,18 @@ struct Marks {
     brackets: u64,
 }
 
-/// Follows strings from block to block.
+/// Tracks strings from block to block.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Strings {
-    /// All bits set while a string is open.
+    /// All bits are set while a string is open.
     inside: u64,
-    /// 1 where the block before ended with a backslash that escapes the next byte.
+    /// 1 if the previous block ended with a backslash that escapes the next byte.
     escapes_next: u64,
 }
 
 impl Strings {
-    /// Where in the next block brackets stand outside of strings, a bit for each byte. The bits of
-    /// bytes that JSON does not have there (`Y`, `y`, `_`, DEL) may be set too.
+    /// The brackets of the next block that are outside strings, one bit per byte. The bits of
+    /// bytes that JSON does not allow there (`Y`, `y`, `_`, DEL) may be set too.
     #[inline]
     pub(super) fn brackets_outside(&mut self, block: &[u8; BLOCK_BYTES]) -> u64 {
         let marks = marks(block);
@@ -177,7 +177,7 @@ impl Strings {
         marks.brackets & !inside
     }
 
-    /// The bytes that a backslash before them escapes.
+    /// The bytes that are escaped by a backslash before them.
     #[cold]
     fn escaped(&mut self, mut backslashes: u64) -> u64 {
         let mut escaped = self.escapes_next;
@@ -194,7 +194,7 @@ impl Strings {
     }
 }
 
-/// Each bit becomes the parity of the bits up to it.
+/// Replaces each bit by the parity of the bits up to it.
 #[inline]
 const fn prefix_xor(mut bits: u64) -> u64 {
     bits ^= bits << 1;
@@ -217,8 +217,8 @@ const POWERS_OF_TEN: [u64; 9] = [
     100_000_000,
 ];
 
-/// The four brackets differ from each other by these bits alone. So do `Y`, `y`, `_` and DEL from
-/// them, which no JSON has outside of strings.
+/// The four brackets differ from each other only in these bits. `Y`, `y`, `_` and DEL differ from
+/// them in the same bits; JSON does not allow them outside strings.
 const BRACKET_BITS: u8 = 0x26;
 
 #[inline]
@@ -299,7 +299,7 @@ mod tests {
         }
 
         #[test]
-        fn leading_digits_make_the_number_that_they_spell(
+        fn leading_digits_make_the_number_that_they_represent(
             digits in "[0-9]{0,19}", rest in "([^0-9].{0,12})?", before in 0..1_000_u64,
         ) {
             let expected = format!("{before}{digits}").parse::<u128>().unwrap();

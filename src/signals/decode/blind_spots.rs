@@ -1,19 +1,20 @@
-//! The page on what each log cannot show, as Markdown, made from the declarations in `shows`.
+//! The documentation page on what each log cannot show, as Markdown, generated from `capabilities`.
 //! `make docs` writes it; a test compares it with `docs/blind-spots.md`.
 
 use std::fmt::{self, Write};
 
-use super::shows::looks_at;
-use super::{Format, Shown, Shows};
+use super::capabilities::required_parts;
+use super::{Capability, Format, SourceCapabilities};
 use crate::model::Signature;
 
 const HEAD: &str = "\
 # What a log cannot show
 
-Made by `make docs` from what the decoders declare (`src/signals/decode/shows.rs`); do not edit.
+Made by `make docs` from what the decoders declare (`src/signals/decode/capabilities.rs`); do not edit.
 
-A detector judges what a log says. What a log leaves out is neither innocence nor guilt: it is a blind spot, and a
-quiet log with blind spots proves less than a quiet log without. `yellowjack replay` names those of the log it reads.
+A detector can judge only what a log contains. Missing information is evidence neither for nor against a pod: it is a
+blind spot, and a quiet log with blind spots proves less than a quiet log without. `yellowjack replay` lists the blind
+spots of the log that it reads.
 ";
 
 /// The whole page.
@@ -33,31 +34,37 @@ fn write_body(page: &mut String) -> fmt::Result {
     page.push_str("\n|---|");
     page.push_str(&"---|".repeat(Format::ALL.len()));
     page.push('\n');
-    for (index, part) in Shows::PART_NAMES.into_iter().enumerate() {
+    for (index, part) in SourceCapabilities::PART_NAMES.into_iter().enumerate() {
         write!(page, "| {part} |")?;
         for format in Format::ALL {
-            let shown = format.shows().parts().get(index).copied();
+            let shown = format.capabilities().parts().get(index).copied();
             let word = shown.map_or("", |shown| match shown {
-                Shown::Always => "yes",
-                Shown::When(_) => "if",
-                Shown::Never(_) => "**no**",
+                Capability::Always => "yes",
+                Capability::When(_) => "if",
+                Capability::Never(_) => "**no**",
             });
             write!(page, " {word} |")?;
         }
         page.push('\n');
     }
     page.push_str("\nThe parts:\n\n");
-    for (name, meaning) in Shows::PART_NAMES.into_iter().zip(Shows::PART_MEANINGS) {
+    for (name, meaning) in SourceCapabilities::PART_NAMES
+        .into_iter()
+        .zip(SourceCapabilities::PART_MEANINGS)
+    {
         writeln!(page, "- *{name}*: {meaning}")?;
     }
     page.push_str("\n## Conditions and reasons\n");
     for format in Format::ALL {
         write!(page, "\n### {}\n\n", format.name())?;
-        for (name, shown) in Shows::PART_NAMES.into_iter().zip(format.shows().parts()) {
+        for (name, shown) in SourceCapabilities::PART_NAMES
+            .into_iter()
+            .zip(format.capabilities().parts())
+        {
             match shown {
-                Shown::Always => writeln!(page, "- {name}: always")?,
-                Shown::When(condition) => writeln!(page, "- {name}: if {condition}")?,
-                Shown::Never(reason) => writeln!(page, "- {name}: **never**, {reason}")?,
+                Capability::Always => writeln!(page, "- {name}: always")?,
+                Capability::When(condition) => writeln!(page, "- {name}: if {condition}")?,
+                Capability::Never(reason) => writeln!(page, "- {name}: **never**, {reason}")?,
             }
         }
     }
@@ -70,7 +77,7 @@ fn write_body(page: &mut String) -> fmt::Result {
 
 fn write_signature(page: &mut String, signature: Signature) -> fmt::Result {
     write!(page, "\n### {}\n\nLooks at:\n\n", signature.name())?;
-    for part in looks_at(signature) {
+    for part in required_parts(signature) {
         writeln!(page, "- {}: {}", part.name, part.why)?;
     }
     page.push('\n');
@@ -79,7 +86,7 @@ fn write_signature(page: &mut String, signature: Signature) -> fmt::Result {
             .cannot_show(signature)
             .map(|(name, reason)| format!("no {name} ({reason})"))
             .collect();
-        let conditional: Vec<_> = looks_at(signature)
+        let conditional: Vec<_> = required_parts(signature)
             .iter()
             .filter(|part| is_conditional(format, part.name))
             .map(|part| part.name)
@@ -99,6 +106,8 @@ fn write_signature(page: &mut String, signature: Signature) -> fmt::Result {
 }
 
 fn is_conditional(format: Format, part: &str) -> bool {
-    let mut parts = Shows::PART_NAMES.into_iter().zip(format.shows().parts());
-    parts.any(|(name, shown)| name == part && matches!(shown, Shown::When(_)))
+    let mut parts = SourceCapabilities::PART_NAMES
+        .into_iter()
+        .zip(format.capabilities().parts());
+    parts.any(|(name, shown)| name == part && matches!(shown, Capability::When(_)))
 }

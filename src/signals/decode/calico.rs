@@ -1,13 +1,13 @@
 //! Calico flow logs as JSON: `flows.log` of Calico Enterprise and Cloud, and Goldmane flows of the
 //! open-source Calico. Called by [`super::decode`].
 //!
-//! A record adds up the connections of one window (300 s by default). It is about a pod and a
-//! target only where both addresses are in it: denied flows have them, allowed ones only where
-//! aggregation is off. Goldmane has none at all: its records name groups of pods, and no pod can
-//! be held to account for its group, so all of them are skipped.
+//! A record aggregates the connections of one window (300 s by default). It can be attributed to a pod and a
+//! target only if it contains both addresses: denied flows do, allowed flows only if
+//! aggregation is off. Goldmane flows have no addresses: their records name groups of pods, and a pod is not
+//! responsible for its group, so all of them are skipped.
 //!
-//! Both ends report a flow. The source's record counts; the target's is about traffic that a
-//! forged address could have sent.
+//! Both ends report a flow. Only the record of the source counts; the target also reports traffic with a
+//! forged source address.
 
 use super::field::{FirstText, Scalar};
 use super::{Malformed, NoSignal, SkipReason, attempts, parse};
@@ -15,7 +15,7 @@ use crate::model::{EventTime, Flow, Outcome, PodHint, Signal, Transport, Volume}
 
 use serde::Deserialize;
 
-/// The fields that say something about a contact. Counters are as the reporter sees them: for the
+/// The fields that are relevant for a contact. Counters are from the point of view of the reporter: for the
 /// source, `out` is what it sent.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -67,7 +67,7 @@ struct Line<'a> {
     flow: Scalar<'a>,
 }
 
-/// How many connections the window had.
+/// The number of connections in the window.
 #[derive(Clone, Copy, Debug)]
 struct Connections {
     all: u64,
@@ -131,7 +131,7 @@ impl<'a> Line<'a> {
         Ok(Flow {
             time,
             source,
-            // Null where the connections of several ports are added up.
+            // Null if connections of several ports are aggregated.
             source_port: self.source_port.port()?.filter(|_| has_ports).unwrap_or(0),
             destination,
             destination_port,
@@ -160,7 +160,7 @@ impl<'a> Line<'a> {
         end: Option<EventTime>,
         connections: Option<Connections>,
     ) -> Option<Volume> {
-        // The window says how long the connection lasted only if it was there before and after.
+        // The window is a lower bound of the duration only if the connection existed before and after it.
         let spans_window =
             connections.is_some_and(|c| c.all == 1 && c.started == 0 && c.completed == 0);
         let window_us = end.and_then(|end| u64::try_from(end.micros_since(start)).ok());
@@ -174,7 +174,7 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// The source pod. `-` stands for one that was added up with others.
+    /// The source pod. `-` replaces a name that was aggregated.
     fn pod(&self) -> Option<PodHint<'a>> {
         if self.source_type.text() != Some("wep") {
             return None;
@@ -187,7 +187,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What the counters of an allowed flow say.
+/// The outcome of an allowed flow according to its counters.
 fn outcome(
     transport: Transport,
     is_v4: bool,
@@ -198,16 +198,16 @@ fn outcome(
         return Outcome::Unseen;
     };
     let has_started = connections.is_none_or(|c| c.started > 0);
-    // Resets without options: 20 bytes of TCP behind 20 of IPv4 or 40 of IPv6. A SYN-ACK has at
-    // least 4 more, so where one is among the packets their sum is higher.
+    // Resets without options: 20 bytes of TCP after 20 of IPv4 or 40 of IPv6. A SYN-ACK has at
+    // least 4 bytes more, so if one is among the packets, their sum is higher.
     let count = connections.map_or(1, |connections| connections.all);
     let header = attempts::header_bytes(is_v4);
     let are_resets =
         transport == Transport::Tcp && volume.bytes_in == volume.packets_in.saturating_mul(header);
     match volume.packets_in {
-        // An older connection that is silent for a window has not failed.
+        // An older connection that is idle for a window has not failed.
         0 if !has_started || volume.packets_out == 0 => Outcome::NotAnAttempt,
-        // Who sends more than SYNs was answered, by packets that this log does not have.
+        // An initiator that sends packets other than SYNs was answered, by packets that are not in this log.
         0 if transport == Transport::Tcp && !attempts::are_all(volume, header, count) => {
             Outcome::Unseen
         }

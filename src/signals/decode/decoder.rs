@@ -1,12 +1,11 @@
-//! Decoder: a format together with what earlier lines of the same log said about later ones.
+//! Decoder: a format, together with the state from earlier lines of the same log that is needed to read later ones.
 //!
-//! Sources and `replay` keep one per file. Most formats need none of it: each of their lines
-//! stands for itself. VPC flow logs and Zeek's columns name their fields in the first lines, and
-//! Suricata counts the packets that it lost from its start on, so that only two records show how many
-//! are new.
+//! Sources and `replay` keep one per file. Most formats have no such state. VPC flow logs and Zeek's columns name
+//! their fields in the first lines. Suricata counts the packets that it lost since its start, so two records are
+//! needed to know how many losses are new.
 //!
-//! It is small and `Copy`, so that a line which is read again later is read with the decoder of
-//! its time: [`Decoder::decode`] changes nothing, [`Decoder::learn`] alone does.
+//! A decoder is small and `Copy`, so that a line that is read again later can be read with the decoder of
+//! its time: only [`Decoder::learn`] changes the state, [`Decoder::decode`] does not.
 
 use super::suricata::{self, Drops};
 use super::vpc::{self, Columns};
@@ -14,7 +13,7 @@ use super::zeek::tsv::{self, Header};
 use super::{Decoded, Format, SkipReason, Tracking, decode, text_of, ulogd};
 use crate::model::{LostEvents, Signal};
 
-/// See the module.
+/// A format and the state of its decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoder {
     format: Format,
@@ -48,7 +47,7 @@ impl Decoder {
         self.format
     }
 
-    /// Decodes a line in the light of the lines before it.
+    /// Decodes a line, using the state from the lines before it.
     #[must_use]
     pub fn decode<'a>(&self, line: &'a [u8]) -> Decoded<'a> {
         match &self.memory {
@@ -74,20 +73,20 @@ impl Decoder {
         }
     }
 
-    /// The same, and what the line says about the entry of its connection in connection tracking, where the format tells.
+    /// Like [`Self::decode`], with the state of the connection in connection tracking where the format shows it.
     #[must_use]
-    pub fn decode_tracked<'a>(&self, line: &'a [u8]) -> (Decoded<'a>, Option<Tracking>) {
+    pub fn decode_with_conntrack<'a>(&self, line: &'a [u8]) -> (Decoded<'a>, Option<Tracking>) {
         if self.format == Format::Ulogd
             && let Ok(text) = text_of(line)
             && text.starts_with('{')
-            && let Ok((signal, tracking)) = ulogd::decode_tracked(text)
+            && let Ok((signal, tracking)) = ulogd::decode_with_conntrack(text)
         {
             return (Decoded::Signal(signal), tracking);
         }
         (self.decode(line), None)
     }
 
-    /// Remembers what a line says about the lines after it. To be called once per line, in the
+    /// Updates the state from a line. Must be called once per line, in the
     /// order of the log, after the line was decoded.
     pub fn learn(&mut self, line: &[u8]) {
         match &mut self.memory {
@@ -106,8 +105,8 @@ impl Decoder {
         }
     }
 
-    /// Remembers what a line at the beginning of the file says about all lines of it, where reading
-    /// begins further behind: the header, and no counters, which were long overtaken.
+    /// Updates the state from a line at the beginning of the file, if reading starts at a later offset:
+    /// only the header is used. Counters are ignored, because they are outdated.
     pub fn learn_header(&mut self, line: &[u8]) {
         if matches!(self.memory, Memory::Vpc(_) | Memory::Zeek(_)) {
             self.learn(line);
@@ -116,8 +115,8 @@ impl Decoder {
 }
 
 impl Decoder {
-    /// The decoder of another file of the same source. Columns belong to a file; what counts on from
-    /// file to file is kept, and so is the order of fields of a log that names them once.
+    /// The decoder for another file of the same source. Columns belong to one file; counters that continue across
+    /// files are kept, and so is the field order of a log that contains it only once.
     #[must_use]
     pub fn for_next_file(&self) -> Self {
         match self.memory {

@@ -1,8 +1,8 @@
-//! Values of one JSON field, taken as they come. Used by every decoder of this folder.
+//! The value of one JSON field. Used by every decoder of this folder.
 //!
-//! Producers write numbers as strings, leave out what is zero and change kinds between versions,
-//! so a field is read as a [`Scalar`] first and judged when its meaning is known. Nothing here may
-//! know a format, allocate for text without escapes, or recurse into what it ignores.
+//! Producers write numbers as strings, omit zeros and change types between versions. Therefore
+//! a field is first read as a [`Scalar`], and interpreted when its meaning is known. Nothing here may
+//! depend on a format, allocate for text without escapes, or recurse into values that it ignores.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,15 +13,14 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Malformed;
-use super::json::{Cursor, Read};
 use super::time;
 use crate::limits;
 use crate::model::EventTime;
 
-/// One JSON value of any kind. Arrays and objects are skipped over and remembered as `Other`.
+/// One JSON value of any type. Arrays and objects are skipped and represented as `Other`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Scalar<'a> {
-    /// Not there, or `null`.
+    /// The key is missing, or the value is `null`.
     #[default]
     Absent,
     Bool(bool),
@@ -37,7 +36,7 @@ impl<'a> Scalar<'a> {
         !matches!(self, Self::Absent)
     }
 
-    /// The text, where it is one and not empty.
+    /// The text, if the value is a text that is not empty.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) if !text.is_empty() => Some(text),
@@ -45,7 +44,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// The text itself, still borrowed from the line.
+    /// The text, still borrowed from the line.
     pub(super) fn into_text(self) -> Option<Cow<'a, str>> {
         match self {
             Self::Text(text) if !text.is_empty() => Some(text),
@@ -53,12 +52,12 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// The same, taken out.
+    /// Like [`Self::into_text`], but takes the text out of a reference.
     pub(super) fn take_text(&mut self) -> Option<Cow<'a, str>> {
         std::mem::take(self).into_text()
     }
 
-    /// A count. Strings hold numbers in protojson (uint64), and some pipelines write `1.0`.
+    /// A count. In protojson (uint64) numbers are strings, and some pipelines write `1.0`.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within u64 by the guard
     pub(super) fn unsigned(&self) -> Result<Option<u64>, Malformed> {
         match self {
@@ -74,12 +73,12 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// A count that only adds to a record: one that cannot be read is as good as absent.
+    /// A count that only supplements a record: an unreadable one is treated as absent.
     pub(super) fn count(&self) -> Option<u64> {
         self.unsigned().ok().flatten()
     }
 
-    /// A port; absent is `None`, which the format judges.
+    /// A port. `None` if it is absent, which the decoder of the format interprets.
     pub(super) fn port(&self) -> Result<Option<u16>, Malformed> {
         match self.unsigned() {
             Ok(None) => Ok(None),
@@ -90,7 +89,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// `Some` for a JSON boolean or 0 and 1, which netfilter writes.
+    /// `Some` for a JSON boolean, or for 0 and 1, which netfilter writes.
     pub(super) fn flag(&self) -> Option<bool> {
         match self {
             Self::Bool(flag) => Some(*flag),
@@ -100,7 +99,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// An address, IPv4 where it is IPv4 in IPv6 clothes.
+    /// An address. IPv4-mapped IPv6 addresses are converted to IPv4.
     pub(super) fn address(&self) -> Result<Option<IpAddr>, Malformed> {
         match self {
             Self::Absent => Ok(None),
@@ -110,7 +109,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// A time: seconds as a number, or a date in text.
+    /// A time: seconds as a number, or a date as text.
     #[allow(clippy::cast_precision_loss)] // whole seconds of this century are exact in f64
     pub(super) fn time(&self) -> Result<Option<EventTime>, Malformed> {
         let time = match self {
@@ -138,8 +137,8 @@ pub(super) fn parse_address(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// An IPv4 address as nearly every line has two: four numbers without leading zeros. `None` for
-/// anything else, which the standard library judges. Twice as fast.
+/// An IPv4 address in the common form: four numbers without leading zeros. `None` for
+/// all other text, which the standard library parses. Twice as fast as the standard library.
 fn parse_plain_v4(text: &[u8]) -> Option<Ipv4Addr> {
     let (mut bits, mut octet, mut digit_count, mut point_count) = (0_u32, 0_u32, 0, 0);
     for byte in text {
@@ -163,7 +162,7 @@ fn parse_plain_v4(text: &[u8]) -> Option<Ipv4Addr> {
     (point_count == 3 && digit_count > 0).then(|| Ipv4Addr::from_bits(bits << 8 | octet))
 }
 
-/// Microseconds of `seconds`; `None` for what is no duration.
+/// `seconds` in microseconds; `None` if it is not a valid duration.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // range checked first
 pub(super) fn duration_us(seconds: &Scalar<'_>) -> Option<u64> {
     let micros = match seconds {
@@ -175,48 +174,9 @@ pub(super) fn duration_us(seconds: &Scalar<'_>) -> Option<u64> {
     (micros.is_finite() && (0.0..9.2e18).contains(&micros)).then_some(micros.round() as u64)
 }
 
-impl<'a> Read<'a> for Scalar<'a> {
-    #[inline]
-    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
-        cursor.scalar(self)
-    }
-}
-
-impl<'a> Read<'a> for Skipped {
-    #[inline]
-    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
-        cursor.skip()
-    }
-}
-
-impl<'a, T: Read<'a>> Read<'a> for Object<T> {
-    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
-        if cursor.is_at_object()? {
-            self.0.insert(T::default()).read(cursor)
-        } else {
-            cursor.skip()
-        }
-    }
-}
-
-impl<'a> Read<'a> for Addresses {
-    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
-        cursor.list(|element| self.take(&element))
-    }
-}
-
-impl<'a> Read<'a> for FirstText<'a> {
-    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
-        cursor.list(|element| {
-            if self.0.is_none() {
-                self.0 = element.into_text();
-            }
-        })
-    }
-}
-
 impl Addresses {
-    fn take(&mut self, element: &Scalar<'_>) {
+    /// Appends the address in an element, if there is one and the bound allows it.
+    pub(super) fn take(&mut self, element: &Scalar<'_>) {
         let address = element.text().and_then(parse_address);
         if let (Some(address), true) = (address, self.0.len() < limits::DNS_ANSWERS_MAX) {
             self.0.push(address);
@@ -278,8 +238,8 @@ impl<'de: 'a, 'a> Visitor<'de> for ScalarVisitor<'a> {
     }
 }
 
-/// A nested object; `None` where the key is absent or holds anything else. Derived structs alone
-/// would also take an array as a struct, by position.
+/// A nested object; `None` if the key is absent or the value is not an object. A derived struct alone
+/// would also accept an array, by position.
 #[derive(Debug)]
 pub(super) struct Object<T>(pub(super) Option<T>);
 
@@ -340,7 +300,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// The addresses of a list of answers; names and texts between them are skipped. At most
+/// The addresses in a list of answers; other elements, such as names, are skipped. At most
 /// [`limits::DNS_ANSWERS_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct Addresses(pub(super) Vec<IpAddr>);
@@ -349,7 +309,7 @@ pub(super) struct Addresses(pub(super) Vec<IpAddr>);
 #[derive(Debug, Default)]
 pub(super) struct FirstText<'a>(pub(super) Option<Cow<'a, str>>);
 
-/// A value of any kind that nobody reads; named so that its key is expected where it comes.
+/// A value of any type that is not read; it has a field so that its key is expected at its position.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[cfg_attr(test, serde(from = "IgnoredAny"))]
@@ -395,7 +355,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for FirstText<'a> {
     }
 }
 
-/// Hands each element of an array to `take`; anything but an array is an empty one.
+/// Passes each element of an array to `take`; any other value is treated as an empty array.
 struct ListVisitor<'de, F> {
     take: F,
     element: PhantomData<&'de ()>,

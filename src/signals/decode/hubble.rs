@@ -1,21 +1,21 @@
 //! Cilium Hubble JSON: exporter files, `hubble observe -o json` (with and without envelope) and
 //! Relay responses. Called by [`super::decode`].
 //!
-//! A record is about one packet, seen at one point. Three rules keep a contact from counting twice
+//! A record describes one packet, observed at one point. Three rules ensure that a contact does not count twice
 //! or for the wrong side:
 //!
-//! - Only the sending side's view counts. The receiving node's view is skipped, drops included: a
-//!   forged source address arrives there too, and would be blamed.
-//! - Which side started is what `is_reply` says. It is absent on drops and never guessed, except
-//!   where the packet itself leaves no doubt: a SYN opens, and a SYN-ACK answers. Retina has no
-//!   connection tracking by default and says `is_reply: false` of every packet; it shows a SYN-ACK
-//!   as what arrives at the pod. So a SYN-ACK counts in either view, and is marked as inferred:
-//!   its sender alone chose the flags.
-//! - A denied attempt gives a drop record and a policy-verdict record. Both are signals, because
-//!   an exporter's filter may let only one of them through; the engine counts one target once.
+//! - Only the view of the sending node counts. The view of the receiving node is skipped, including drops: packets with
+//!   a forged source address arrive there too, and the owner of that address would be blamed.
+//! - The side that started the connection is determined by `is_reply`. The field is absent on drops and is never
+//!   guessed, except where the packet itself is unambiguous: a SYN opens, and a SYN-ACK answers. Retina has no
+//!   connection tracking by default and sets `is_reply: false` on every packet; it observes a SYN-ACK
+//!   on arrival at the pod. Therefore a SYN-ACK counts in either view, and is marked as inferred:
+//!   the flags are chosen by its sender alone.
+//! - A denied attempt produces a drop record and a policy-verdict record. Both are signals, because
+//!   the filter of an exporter may pass only one of them; the engine counts each target once.
 //!
-//! A reply packet is turned round. Packets in the middle of a connection are `NotAnAttempt`: they
-//! prove that a connection is alive (which is what verification looks for) but not that anybody
+//! A reply packet is reversed. Packets in the middle of a connection are `NotAnAttempt`: they
+//! prove that a connection is alive (which verification needs) but not that the target
 //! answered, since the pod alone decides to send them.
 
 use std::borrow::Cow;
@@ -39,7 +39,7 @@ const EVENT_DROP: u64 = 1;
 /// Policy-verdict notifications, in `event_type.type`: about the first packet of a connection.
 const EVENT_POLICY_VERDICT: u64 = 5;
 
-/// Decodes one object, with or without envelope.
+/// Decodes one object, with or without the envelope.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
     let mut line = Line::default();
     read_line(text, &mut line)?;
@@ -58,7 +58,7 @@ pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
         return Err(SkipReason::NotTraffic.into());
     }
     if line.ip.is_present() && (line.verdict.is_present() || line.l4.is_present()) {
-        // Read again, this time as a record. Only old producers write these.
+        // Read again, this time as a record. Only old producers write records without an envelope.
         let mut record = Record::default();
         read_line(text, &mut record)?;
         return record.signal(&Scalar::Absent, Scalar::Absent);
@@ -66,14 +66,14 @@ pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
     Err(NoSignal::Unknown)
 }
 
-/// What a packet does to a connection, told from this packet alone.
+/// The role of a packet in its connection, determined from this packet alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// Opens one, or tries to.
+    /// Opens a connection, or tries to.
     Opens,
-    /// Belongs to one that its sender opened, or answers without having been asked.
+    /// Belongs to a connection that its sender opened, or is an answer that was not requested.
     Continues,
-    /// Comes back from the target, with this outcome for the one that opened.
+    /// Comes back from the target; the value is the outcome for the side that opened.
     Answers(Outcome),
 }
 
@@ -83,7 +83,7 @@ struct Packet {
     source_port: Option<u16>,
     destination_port: Option<u16>,
     role: Role,
-    /// Whether the flags alone say that it answers.
+    /// Whether only the flags show that it answers.
     is_inferred: bool,
 }
 
@@ -95,7 +95,7 @@ struct Side<'a> {
     name: Option<Cow<'a, str>>,
 }
 
-/// The node's own name: Cilium writes the cluster's in front of it (`cluster/node`).
+/// The name of the node. Cilium prefixes it with the name of the cluster (`cluster/node`).
 fn node_of(name: Cow<'_, str>) -> Cow<'_, str> {
     let Some((_, node)) = name.rsplit_once('/') else {
         return name;
@@ -108,7 +108,7 @@ fn node_of(name: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 impl<'a> Record<'a> {
-    /// What the record says. Takes its texts out, because the whole of it is large.
+    /// The signal of the record. Takes the texts out of `self`, because the record is too large to move.
     fn signal(
         &mut self,
         line_time: &Scalar<'_>,
@@ -188,8 +188,8 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Whether the record is a SYN-ACK that passed and that the datapath does not call a reply. A
-    /// policy verdict is about the first packet of a connection, so a SYN-ACK there answers nothing.
+    /// Whether the record is a SYN-ACK that was forwarded and that the datapath does not mark as a reply. A
+    /// policy verdict is about the first packet of a connection, so a SYN-ACK in one is not an answer.
     fn is_bare_answer(&self) -> bool {
         let tcp = self.l4.0.as_ref().and_then(|l4| l4.tcp.0.as_ref());
         let Some(flags) = tcp.and_then(|ports| ports.flags.0.as_ref()) else {
@@ -205,11 +205,11 @@ impl<'a> Record<'a> {
     fn fate(&self) -> Result<Fate, NoSignal> {
         let point = self.trace_observation_point.text().unwrap_or_default();
         match self.verdict.text() {
-            // Points named FROM_ come before the policy: the packet may yet be dropped.
+            // Observation points named FROM_ precede the policy: the packet may still be dropped.
             Some("FORWARDED" | "REDIRECTED") if point.starts_with("FROM_") => {
                 Err(SkipReason::DuplicateObservation.into())
             }
-            // AUDIT: would have been denied, and passes.
+            // AUDIT: the packet would have been denied, but is forwarded.
             Some("FORWARDED" | "REDIRECTED" | "AUDIT") => Ok(Fate::Forwarded),
             Some("DROPPED") => self.dropped(),
             Some("TRACED" | "TRANSLATED") => Err(SkipReason::DuplicateObservation.into()),
@@ -232,23 +232,23 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The reason of a drop notification, which also is its sub-type.
+    /// The reason of a drop notification, which is also its sub-type.
     fn drop_sub_type(&self) -> Option<u64> {
         let event = self.event_type.0.as_ref()?;
         (event.kind.count() == Some(EVENT_DROP)).then(|| event.sub_type.count())?
     }
 
-    /// Whether the packet came back from the target; `None` where the record does not say.
-    /// `reply` is the older field: it is left out when false, so only `true` says something.
+    /// Whether the packet came back from the target; `None` if the record does not contain this.
+    /// `reply` is the older field: it is omitted when false, so only `true` is conclusive.
     fn is_reply(&self) -> Option<bool> {
         self.is_reply
             .flag()
             .or_else(|| self.reply.flag().filter(|reply| *reply))
     }
 
-    /// Whether the record is one that is written for first packets only, though it may not say
-    /// `is_reply`: denied and allowed policy verdicts, and drops, whose direction Cilium itself
-    /// gives on the assumption that they are no replies.
+    /// Whether records of this kind are written for first packets only, even without
+    /// `is_reply`: denied and allowed policy verdicts, and drops, for which Cilium itself
+    /// determines the direction on the assumption that they are not replies.
     fn is_about_first_packets(&self, fate: Fate) -> bool {
         fate != Fate::Forwarded || self.is_policy_verdict()
     }
@@ -282,8 +282,8 @@ impl<'a> Record<'a> {
         let role = match (transport, &ports.flags.0) {
             _ if is_inferred => Role::Answers(Outcome::Answered),
             (Transport::Tcp, Some(flags)) => self.tcp_role(flags, fate)?,
-            // Flags masked out, or a packet without any (which a scan may send). The datapath's
-            // own word still tells a later packet from a first one.
+            // Flags masked out, or a packet without any (which a scan may send). The state in the
+            // datapath still distinguishes a later packet from a first one.
             (Transport::Tcp, None) => match self.datagram_role(fate)? {
                 Role::Opens if self.trace_reason.text() == Some("ESTABLISHED") => Role::Continues,
                 role => role,
@@ -301,7 +301,7 @@ impl<'a> Record<'a> {
 
     fn portless_packet(&self, l4: &Layer4<'_>, fate: Fate) -> Result<Packet, NoSignal> {
         let kind_of = |icmp: &Icmp<'_>, kind: fn(u8) -> Kind| {
-            // Type 0 (echo reply) is left out like every zero.
+            // Type 0 (echo reply) is omitted, like every zero.
             let number = icmp.icmp_type.unsigned()?.unwrap_or(0);
             Ok::<_, Malformed>(u8::try_from(number).map_or(Kind::Neither, kind))
         };
@@ -338,11 +338,11 @@ impl<'a> Record<'a> {
                 .map(|flag| flag.flag() == Some(true));
         if self.is_reply() == Some(true) {
             return Ok(match (syn, ack, rst) {
-                // A reset that refuses carries nothing else. One that ends a connection can look
+                // A reset that refuses a connection has no other flags. A reset that ends a connection can look
                 // the same; the answer before it was logged too, and the first outcome of a
-                // target stands.
+                // target is kept.
                 (false, _, true) if !fin && !psh => Role::Answers(Outcome::Refused),
-                // Both sides opened at once.
+                // Simultaneous open.
                 (true, false, _) => Role::Answers(Outcome::NotAnAttempt),
                 _ => Role::Answers(Outcome::Answered),
             });
@@ -352,11 +352,11 @@ impl<'a> Record<'a> {
         }
         let is_first = self.is_about_first_packets(fate);
         if self.is_reply().is_none() && (!is_first || ack || rst) {
-            // Also a drop: without a connection to belong to, a SYN-ACK, an ACK or a reset may
+            // Also a drop: a SYN-ACK, an ACK or a reset that belongs to no connection may
             // come from either side.
             return Err(SkipReason::UnknownDirection.into());
         }
-        // What the datapath calls new without a SYN is a probe with other flags (ACK, FIN, none).
+        // A packet without SYN that the datapath treats as new is a probe with other flags (ACK, FIN, none).
         let is_new = self.is_policy_verdict() || self.trace_reason.text() == Some("NEW") || !ack;
         Ok(if is_new && !syn && !rst {
             Role::Opens
@@ -365,7 +365,7 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// The role of a packet that has no flags to tell.
+    /// The role of a packet without flags.
     fn datagram_role(&self, fate: Fate) -> Result<Role, NoSignal> {
         match self.is_reply() {
             Some(true) => Ok(Role::Answers(Outcome::Answered)),
@@ -383,8 +383,8 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// An application record; only DNS says something about contacts. Requests count as well as
-    /// responses: a denied or unanswered one is in no response, and a name seen twice is one name.
+    /// An application record; only DNS is relevant for contacts. Requests count as well as
+    /// responses: a denied or unanswered request has no response, and a name that occurs twice counts once.
     fn dns(&mut self, time: EventTime, from: IpAddr, to: IpAddr) -> Result<Signal<'a>, NoSignal> {
         let layer = self.l7.0.take().ok_or(SkipReason::OtherL7)?;
         let is_response = layer.kind.text() == Some("RESPONSE");
@@ -397,7 +397,7 @@ impl<'a> Record<'a> {
                 .and_then(super::without_trailing_dot)
                 .ok_or(SkipReason::NoName)?,
             answers: dns.ips.0,
-            // Code 3; 0 (no error) is left out like every zero.
+            // Code 3; 0 (no error) is omitted, like every zero.
             nonexistent: is_response.then(|| dns.rcode.count() == Some(3)),
         }))
     }

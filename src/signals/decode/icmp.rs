@@ -1,20 +1,20 @@
-//! What an ICMP message is: a question, an answer, or neither. Used by every decoder here.
+//! Classifies ICMP messages as request, reply or neither. Used by every decoder here.
 
 use std::net::IpAddr;
 
-/// The part that an ICMP message plays (RFC 792, RFC 4443).
+/// The role of an ICMP message (RFC 792, RFC 4443).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Asks for an answer: echo, timestamp, address mask.
+    /// Requests an answer: echo, timestamp, address mask.
     Request,
     /// Answers a request.
     Reply,
-    /// An error about another packet, or housekeeping of the link (neighbour discovery). No
-    /// contact: its sender was made to send it.
+    /// An error about another packet, or link-layer housekeeping (neighbour discovery). It is not a
+    /// contact, because it is sent in reaction to another packet.
     Neither,
 }
 
-/// The part that a message of this type plays; either end's address tells which ICMP it is.
+/// The role of a message of this type; the address of either end determines the version of ICMP.
 pub(super) const fn kind(address: IpAddr, icmp_type: u8) -> Kind {
     match address {
         IpAddr::V4(_) => kind_v4(icmp_type),
@@ -22,7 +22,7 @@ pub(super) const fn kind(address: IpAddr, icmp_type: u8) -> Kind {
     }
 }
 
-/// The part that an ICMP message plays.
+/// The role of an ICMP message.
 pub(super) const fn kind_v4(icmp_type: u8) -> Kind {
     match icmp_type {
         8 | 13 | 15 | 17 => Kind::Request,
@@ -31,7 +31,7 @@ pub(super) const fn kind_v4(icmp_type: u8) -> Kind {
     }
 }
 
-/// The part that an `ICMPv6` message plays.
+/// The role of an `ICMPv6` message.
 pub(super) const fn kind_v6(icmp_type: u8) -> Kind {
     match icmp_type {
         128 => Kind::Request,

@@ -1,13 +1,13 @@
-//! Reads the fields that a decoder wants out of one JSON line, in one pass and without a copy.
+//! Reads the fields that a decoder needs from one JSON line, in one pass and without a copy.
 //! Used by the decoders of this folder through [`read_line`] and `record!`.
 //!
-//! Decoding takes most of the time of a line, and most of a line is fields that nobody reads: so
-//! this is our own code. docs/performance.md has the measurements. What is read is checked as
-//! strictly as `serde_json` does (and the tests hold both against each other); what is skipped is
-//! checked only as far as needed to find its end: quotes, escapes, brackets. A line that is cut,
-//! or joined with another, never balances, so it is never taken for a record.
+//! Decoding takes most of the time of a line, and most of a line is fields that are not needed. Therefore
+//! this is custom code; docs/performance.md has the measurements. Values that are read are checked as
+//! strictly as by `serde_json` (tests compare the two); skipped values are
+//! checked only as far as needed to find their end: quotes, escapes, brackets. A line that is truncated
+//! or joined with another never balances, so it is never accepted as a record.
 //!
-//! Nothing here may recurse into a value that is skipped, or allocate for text without escapes.
+//! Nothing here may recurse into a skipped value, or allocate for text without escapes.
 
 mod record;
 
@@ -15,7 +15,7 @@ use std::borrow::Cow;
 
 use super::Malformed;
 use super::bits::{self, BLOCK_BYTES};
-use super::field::Scalar;
+use super::field::{Addresses, FirstText, Object, Scalar, Skipped};
 
 /// Whole numbers below this are exact in `f64`.
 const EXACT_IN_F64: u64 = 1 << 53;
@@ -26,16 +26,56 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Digits of which every number fits into `u64`.
+/// Number of digits for which every number fits into `u64`.
 const DIGITS_IN_U64: usize = 19;
 
-/// What can be read from the value under a cursor.
+/// A type that can be read from the value at a cursor.
 pub(super) trait Read<'a>: Default {
-    /// Takes the value in; `self` is as by default.
+    /// Reads the value; `self` has its default value before.
     fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed>;
 }
 
-/// Reads a line that is one object into `value`, which is as by default. Not returned, because the
+impl<'a> Read<'a> for Scalar<'a> {
+    #[inline]
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.scalar(self)
+    }
+}
+
+impl<'a> Read<'a> for Skipped {
+    #[inline]
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.skip()
+    }
+}
+
+impl<'a, T: Read<'a>> Read<'a> for Object<T> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        if cursor.is_at_object()? {
+            self.0.insert(T::default()).read(cursor)
+        } else {
+            cursor.skip()
+        }
+    }
+}
+
+impl<'a> Read<'a> for Addresses {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.list(|element| self.take(&element))
+    }
+}
+
+impl<'a> Read<'a> for FirstText<'a> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.list(|element| {
+            if self.0.is_none() {
+                self.0 = element.into_text();
+            }
+        })
+    }
+}
+
+/// Reads a line that is one object into `value`, which has its default value before. Not returned, because the
 /// structs are large and would be copied.
 #[inline]
 pub(super) fn read_line<'a, T: Read<'a>>(text: &'a str, value: &mut T) -> Result<(), Malformed> {
@@ -50,7 +90,7 @@ pub(super) fn read_line<'a, T: Read<'a>>(text: &'a str, value: &mut T) -> Result
 
 pub(super) use record::record;
 
-/// What a line reads as, by [`read_line`] and by serde.
+/// The readings of a line by [`read_line`] and by serde.
 #[cfg(test)]
 pub(super) fn both_readings<'a, T>(text: &'a str) -> [Result<String, Malformed>; 2]
 where
@@ -64,7 +104,7 @@ where
     ]
 }
 
-/// A place in a line.
+/// A position in a line.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
@@ -72,11 +112,11 @@ pub(super) struct Cursor<'a> {
     ends: bits::StringEnds,
 }
 
-/// A key as producers write it: in quotes and with its colon.
+/// A key as it occurs in a line: in quotes and with its colon.
 #[derive(Debug)]
 pub(super) struct Key {
     quoted: &'static str,
-    /// Its first eight bytes, and which of them there are.
+    /// Its first eight bytes, and a mask of those that exist.
     head: u64,
     mask: u64,
 }
@@ -96,7 +136,7 @@ impl Key {
     }
 }
 
-/// The first eight bytes, filled up with zeros.
+/// The first eight bytes, padded with zeros.
 const fn head_of(mut bytes: &[u8]) -> u64 {
     let mut head = 0;
     let mut shift = 0;
@@ -110,7 +150,7 @@ const fn head_of(mut bytes: &[u8]) -> u64 {
     head
 }
 
-/// A string as it stands in the line, without its quotes.
+/// A string as it occurs in the line, without its quotes.
 struct RawText<'a> {
     text: &'a str,
     has_escapes: bool,
@@ -121,7 +161,7 @@ impl<'a> Cursor<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// The next byte that is no white space.
+    /// The next byte that is not white space.
     #[inline]
     fn peek(&mut self) -> Result<u8, Malformed> {
         loop {
@@ -133,7 +173,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Nothing but white space may follow.
+    /// Fails unless only white space follows.
     fn end(&mut self) -> Result<(), Malformed> {
         match self.peek() {
             Ok(_) => Err(Malformed::NotJson),
@@ -151,7 +191,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Enters an object. `false`: it is empty, and was left again.
+    /// Enters an object. Returns `false` if it is empty; then the cursor is after it.
     #[inline]
     pub(super) fn open(&mut self) -> Result<bool, Malformed> {
         if self.peek()? != b'{' {
@@ -165,7 +205,7 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
-    /// The next eight bytes, filled up with zeros, which no key has.
+    /// The next eight bytes, padded with zeros, which no key contains.
     #[inline(always)]
     #[allow(clippy::inline_always)] // a load
     pub(super) fn head(&self) -> u64 {
@@ -176,7 +216,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Goes behind this key and its colon, if it stands here. `head` is what [`Self::head`] says.
+    /// Moves past this key and its colon, if they are next. `head` is the result of [`Self::head`].
     #[inline(always)]
     #[allow(clippy::inline_always)] // so that the key is a constant
     pub(super) fn take_key(&mut self, head: u64, key: &'static Key) -> bool {
@@ -194,20 +234,20 @@ impl<'a> Cursor<'a> {
         true
     }
 
-    /// Goes behind what follows a member of an object. `false`: that was its end.
+    /// Moves past the separator after a member of an object. Returns `false` at the end of the object.
     #[inline(always)]
     #[allow(clippy::inline_always)] // two comparisons
-    pub(super) fn goes_on(&mut self) -> Result<bool, Malformed> {
+    pub(super) fn next_member(&mut self) -> Result<bool, Malformed> {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         match rest {
             [b',', b'"', ..] => self.at += 1,
             [b',', b' ', b'"', ..] => self.at += 2,
-            _ => return self.goes_on_or_ends(),
+            _ => return self.next_member_slow(),
         }
         Ok(true)
     }
 
-    fn goes_on_or_ends(&mut self) -> Result<bool, Malformed> {
+    fn next_member_slow(&mut self) -> Result<bool, Malformed> {
         match self.peek()? {
             b',' => {
                 self.at += 1;
@@ -222,8 +262,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Goes through the keys of an object, from here to its end. `field` is called behind each key
-    /// and takes colon and value, so that a key which comes twice is refused before what follows.
+    /// Iterates over the keys of an object, from here to its end. `field` is called after each key
+    /// and reads the colon and the value, so that a duplicate key is rejected before its value.
     pub(super) fn members(
         &mut self,
         mut field: impl FnMut(&mut Self, &str) -> Result<(), Malformed>,
@@ -239,13 +279,13 @@ impl<'a> Cursor<'a> {
             } else {
                 field(self, key.text)?;
             }
-            if !self.goes_on()? {
+            if !self.next_member()? {
                 return Ok(());
             }
         }
     }
 
-    /// Goes through an array and hands each element to `take`; skips any other value.
+    /// Passes each element of an array to `take`; skips any other value.
     pub(super) fn list(&mut self, mut take: impl FnMut(Scalar<'a>)) -> Result<(), Malformed> {
         if self.peek()? != b'[' {
             return self.skip();
@@ -270,14 +310,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Whether the value that comes is an object.
+    /// Whether the next value is an object.
     pub(super) fn is_at_object(&mut self) -> Result<bool, Malformed> {
         Ok(self.peek()? == b'{')
     }
 
-    /// Reads any value into `slot`; arrays and objects are skipped and only remembered as such.
+    /// Reads any value into `slot`; arrays and objects are skipped and represented as such.
     ///
-    /// Each branch writes its own result: a value handed on through several functions is copied
+    /// Each branch writes its own result: a value that is passed through several functions is copied
     /// with other widths than it was written with, and then the processor waits for the stores.
     #[inline]
     pub(super) fn scalar(&mut self, slot: &mut Scalar<'a>) -> Result<(), Malformed> {
@@ -312,7 +352,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A string, of which only the end is looked for. Control characters are refused.
+    /// A string, of which only the end is searched. Control characters are rejected.
     #[inline(always)]
     #[allow(clippy::inline_always)] // so that the result stays in registers
     fn string(&mut self) -> Result<RawText<'a>, Malformed> {
@@ -325,7 +365,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Goes behind a string, and says whether it has escapes.
+    /// Moves past a string, and returns whether it has escapes.
     #[inline(always)]
     #[allow(clippy::inline_always)] // so that the result stays in registers
     fn skip_string(&mut self) -> Result<bool, Malformed> {
@@ -348,8 +388,8 @@ impl<'a> Cursor<'a> {
         Ok(has_escapes)
     }
 
-    /// An array or object, of which only the end is looked for, 64 bytes at a time: brackets
-    /// outside of strings are counted, whatever their kind.
+    /// Skips an array or object by searching for its end, 64 bytes at a time: brackets
+    /// outside strings are counted, regardless of their kind.
     fn skip_nested(&mut self) -> Result<(), Malformed> {
         let mut depth = 0_usize;
         let mut strings = bits::Strings::default();
@@ -359,7 +399,7 @@ impl<'a> Cursor<'a> {
             let block = match rest.first_chunk::<BLOCK_BYTES>() {
                 Some(block) => block,
                 None if rest.is_empty() => return Err(Malformed::Truncated),
-                // White space has no meaning, so the last block can be filled up with it.
+                // White space has no meaning, so the last block can be padded with it.
                 None => {
                     padded = bits::padded(rest);
                     &padded
@@ -383,7 +423,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Goes behind a whole number of up to seven digits. `false`, and not a byte further, for
+    /// Moves past a whole number of up to seven digits. Returns `false`, without moving, for
     /// anything else.
     #[inline(always)]
     #[allow(clippy::inline_always)] // a few instructions
@@ -397,7 +437,7 @@ impl<'a> Cursor<'a> {
         is_over
     }
 
-    /// What stands here of letters, digits and signs.
+    /// The letters, digits and signs at the cursor.
     fn token(&mut self) -> Result<&'a str, Malformed> {
         let rest = self.text.get(self.at..).unwrap_or_default();
         let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'+' | b'-');
@@ -406,8 +446,8 @@ impl<'a> Cursor<'a> {
         rest.get(..length).ok_or(Malformed::NotJson)
     }
 
-    /// Reads a number without sign and exponent that is so short that the result is exact. `false`,
-    /// and not a byte further, for any other.
+    /// Reads a number without sign and exponent that is short enough for an exact result. Returns `false`,
+    /// without moving, for any other.
     #[inline(always)]
     #[allow(clippy::inline_always)] // so that the result stays in registers
     #[allow(clippy::cast_precision_loss)] // below 2^53 by the guard
@@ -449,7 +489,7 @@ impl<'a> Cursor<'a> {
             "false" => Ok(Scalar::Bool(false)),
             "null" => Ok(Scalar::Absent),
             _ => super::parse(token).map_err(|malformed| match malformed {
-                // The token is cut, but not the line.
+                // The token is truncated, but the line is not.
                 Malformed::Truncated if !is_at_end => Malformed::NotJson,
                 malformed => malformed,
             }),
@@ -457,7 +497,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Text with escapes, which is rare enough to be left to serde.
+/// Unescapes text with serde, since escapes are rare.
 #[cold]
 fn unescape(text: &str) -> Result<String, Malformed> {
     serde_json::from_str(&format!("\"{text}\"")).map_err(|_| Malformed::NotJson)

@@ -1,8 +1,8 @@
-//! Node metrics: one answer of a kubelet, an accelerator exporter or the metrics API, to samples of pods.
+//! Node metrics: converts one response of a kubelet, an accelerator exporter or the metrics API to samples of pods.
 //!
-//! Called by `source::scrape` with each body that it fetched. Pure: the time of the fetch is a
-//! parameter. Counters become rates here, on the times in the text, because a kubelet's numbers are
-//! of other moments than the fetch. What a text does not say is no sample, never a zero.
+//! Called by `source::scrape` with each response body. Pure: the time of the fetch is a
+//! parameter. Counters are converted to rates here, using the times in the text, because a kubelet measures
+//! at other times than the fetch. Missing information produces no sample, never a zero.
 
 mod accelerators;
 mod exposition;
@@ -19,13 +19,13 @@ use crate::model::{ComputeSample, EventTime};
 pub use owners::{DeviceOwners, device_key};
 use rates::Rates;
 
-/// Who answers.
+/// The format of the responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MetricsFormat {
     /// A kubelet's `/metrics/resource`.
     Kubelet,
     /// An exporter of accelerator metrics: NVIDIA's DCGM exporter, AMD's device metrics exporter or
-    /// Intel's XPU Manager. The text itself shows whose it is.
+    /// Intel's XPU Manager. The text itself shows the vendor.
     Dcgm,
     /// A list of PodMetrics of `metrics.k8s.io`, as JSON.
     PodMetrics,
@@ -45,7 +45,7 @@ impl MetricsFormat {
         }
     }
 
-    /// The longest answer that is read.
+    /// The longest response that is read.
     #[must_use]
     pub const fn body_bytes_max(self) -> usize {
         match self {
@@ -60,39 +60,39 @@ impl MetricsFormat {
 pub struct PodSample {
     /// Namespace.
     pub namespace: String,
-    /// Name. Another pod can have had it before, see `from`.
+    /// Name. An earlier pod may have had the same name, see `from`.
     pub name: String,
-    /// UID, where the source tells it.
+    /// UID, if the source provides it.
     pub uid: Option<String>,
-    /// Begin of the span that the sample is about: the pod must have been there already.
+    /// Start of the span that the sample covers: the pod must have existed at that time.
     pub from: EventTime,
     /// The sample; its `pod` is `NAMESPACE/NAME`.
     pub sample: ComputeSample<'static>,
 }
 
-/// What one answer said.
+/// The content of one response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetricsRead {
     /// Samples that are new.
     pub samples: Vec<PodSample>,
-    /// Pods whose accelerator was found to be shared: what it said of them before is no evidence.
+    /// Pods with an accelerator that was found to be shared: their earlier samples of it are no evidence.
     pub withdrawn: Vec<PodSample>,
-    /// Whether the answer said anything that the one before did not: a source that repeats itself is
-    /// as silent as one that is away.
-    pub is_news: bool,
+    /// Whether the response contains anything that the previous one did not. A source that repeats itself is
+    /// as silent as one that does not respond.
+    pub has_new_data: bool,
     /// Lines or objects that could not be read.
     pub malformed: u64,
-    /// Accelerators that several pods share, whose figures are about none of them.
+    /// Accelerators that several pods share, so that their figures belong to none of them.
     pub shared_gpus: u64,
-    /// Series, counters and samples that did not fit.
+    /// Series, counters and samples beyond a bound.
     pub beyond_bound: u64,
-    /// Samples with a time that is yet to come.
+    /// Samples with a time in the future.
     pub ahead: u64,
-    /// Figures that no machine can have.
+    /// Figures that are impossible for any machine.
     pub impossible: u64,
 }
 
-/// Reads the answers of one source, in their order.
+/// Reads the responses of one source, in order.
 #[derive(Clone, Debug)]
 pub struct MetricsReader {
     format: MetricsFormat,
@@ -101,22 +101,22 @@ pub struct MetricsReader {
     newest: Option<EventTime>,
 }
 
-/// What a format's reader found.
+/// The result of a format's reader.
 #[derive(Debug, Default)]
-struct Found {
+struct ReadResult {
     read: MetricsRead,
-    /// The latest time that was said about anything known.
+    /// The latest time in the text for anything that is read.
     newest: Option<EventTime>,
 }
 
-impl Found {
-    fn saw(&mut self, time: EventTime) {
+impl ReadResult {
+    fn record_time(&mut self, time: EventTime) {
         self.newest = self.newest.max(Some(time));
     }
 }
 
 impl MetricsReader {
-    /// A reader that has seen nothing yet.
+    /// A reader without state.
     #[must_use]
     pub fn new(format: MetricsFormat) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl MetricsReader {
         }
     }
 
-    /// Reads an answer that came at `now`.
+    /// Reads a response that was received at `now`.
     #[must_use]
     pub fn read(&mut self, body: &[u8], now: EventTime) -> MetricsRead {
         let mut found = match std::str::from_utf8(body) {
@@ -139,11 +139,11 @@ impl MetricsReader {
             Err(_) => malformed(),
         };
         self.rates.end_round();
-        // Not "later than": after a clock was set back, a source speaks all the same.
-        found.read.is_news = found.newest.is_some() && found.newest != self.newest;
+        // Not "later than": after a clock was set back, the source must not count as silent.
+        found.read.has_new_data = found.newest.is_some() && found.newest != self.newest;
         self.newest = found.newest.or(self.newest);
-        if self.format == MetricsFormat::Dcgm && !found.read.is_news {
-            // The same text again, with the times that it had.
+        if self.format == MetricsFormat::Dcgm && !found.read.has_new_data {
+            // The same text again, with the same times.
             found.read.samples.clear();
         }
         let latest = now.plus_micros(limits::LOG_AHEAD_MAX_MICROS);
@@ -163,15 +163,15 @@ impl MetricsReader {
         found.read
     }
 
-    /// Counters that are remembered.
+    /// Number of counters that are stored.
     #[must_use]
     pub fn counter_count(&self) -> usize {
         self.rates.len()
     }
 }
 
-fn malformed() -> Found {
-    let mut found = Found::default();
+fn malformed() -> ReadResult {
+    let mut found = ReadResult::default();
     found.read.malformed = 1;
     found
 }
@@ -180,12 +180,12 @@ fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-/// Whether a text can be a name in Kubernetes, as far as its length goes.
+/// Whether the length of a text allows it to be a name in Kubernetes.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= limits::NAME_BYTES_MAX
 }
 
-/// The sample of a pod's processors.
+/// The sample of a pod's CPU usage.
 fn cpu_sample(namespace: &str, name: &str, span: (EventTime, EventTime), cores: f64) -> PodSample {
     let (from, time) = span;
     PodSample {

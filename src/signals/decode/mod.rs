@@ -1,14 +1,15 @@
-//! Decoders: bytes of one log line to one signal. Pure.
+//! Decoders: convert the bytes of one log line to one signal. Pure.
 //!
-//! Sources call [`decode`] per line, `replay` calls [`sniff`] first when no format was named. A
-//! decoder borrows from the line, never panics, keeps nothing between lines and guesses nothing:
-//! what a line does not say is `None` or [`Outcome::Unseen`](crate::model::Outcome::Unseen). What
-//! earlier lines say about later ones a [`Decoder`] keeps, one per log.
+//! Sources call [`decode`] per line; `replay` calls [`sniff`] first if no format was given. A
+//! decoder borrows from the line, never panics, keeps no state between lines and does not guess:
+//! information that is not in a line is `None` or [`Outcome::Unseen`](crate::model::Outcome::Unseen). State from
+//! earlier lines that is needed for later ones is kept by a [`Decoder`], one per log.
 
 mod attempts;
 mod bits;
 mod blind_spots;
 mod calico;
+mod capabilities;
 mod decoder;
 mod field;
 mod hubble;
@@ -18,7 +19,6 @@ mod metrics;
 pub mod relay;
 mod samples;
 mod shape;
-mod shows;
 mod sniff;
 mod suricata;
 mod time;
@@ -38,15 +38,15 @@ use crate::limits;
 use crate::model::Signal;
 
 pub use blind_spots::blind_spots_page;
+pub use capabilities::{Capability, SourceCapabilities};
 pub use decoder::Decoder;
 pub use metrics::{DeviceOwners, MetricsFormat, MetricsRead, MetricsReader, PodSample};
 pub use samples::{decode_sample, read_sample};
-pub use shape::{LooksLike, looks_like, why_nothing};
-pub use shows::{Shown, Shows};
+pub use shape::{LogShape, looks_like, why_no_signals};
 pub use sniff::sniff;
 pub use unconfirmed::{Tracking, Unconfirmed};
 
-/// The log formats that are read.
+/// The log formats that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// Cilium Hubble: exporter files, `hubble observe -o json`, Relay responses as JSON.
@@ -64,7 +64,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format, in the order in which docs list them.
+    /// Every format, in the order of the docs.
     pub const ALL: [Self; 6] = [
         Self::Hubble,
         Self::Zeek,
@@ -94,21 +94,21 @@ impl Format {
     }
 }
 
-/// What became of one line.
+/// The result of decoding one line.
 #[allow(clippy::large_enum_variant)] // lives on the stack for one line, and nearly always is a signal
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decoded<'a> {
-    /// The line says something.
+    /// The line contains a signal.
     Signal(Signal<'a>),
-    /// Well formed, and on purpose no signal.
+    /// Well formed, and intentionally not a signal.
     Skipped(SkipReason),
-    /// Well-formed JSON, but no shape of this format.
+    /// Well-formed JSON, but not a record of this format.
     Unknown,
-    /// Broken.
+    /// The line cannot be read.
     Malformed(Malformed),
 }
 
-/// Why a well-formed line is no signal. Closed set: the names are label values of a metric.
+/// Why a well-formed line is not a signal. A closed set: the names are label values of a metric.
 #[derive(
     Clone,
     Copy,
@@ -123,34 +123,34 @@ pub enum Decoded<'a> {
     VariantNames,
 )]
 pub enum SkipReason {
-    /// Nothing but white space.
+    /// Only white space.
     Blank,
     /// A record about the producer itself: node status, agent or debug events.
     NotTraffic,
-    /// Traffic as the receiving side saw it; the sending side's record counts.
+    /// Traffic as observed by the receiving side; the record of the sending side counts.
     IngressView,
-    /// The packet before the datapath judged it, or a translation step of one that is logged
+    /// The packet before the decision of the datapath, or a translation step of a packet that is logged
     /// elsewhere.
     DuplicateObservation,
-    /// Neither forwarded nor dropped.
+    /// The packet was neither forwarded nor dropped.
     NoVerdict,
-    /// The record does not say which side started.
+    /// The record does not show which side started.
     UnknownDirection,
-    /// The source address was forged, so the record is about nobody that it names.
+    /// The source address was forged, so the record cannot be attributed to its owner.
     ForgedSource,
-    /// ICMP errors and link housekeeping: sent because of another packet.
+    /// ICMP errors and link-layer housekeeping, which are reactions to another packet.
     IcmpHousekeeping,
     /// An application record other than DNS.
     OtherL7,
     /// Another log of the same producer.
     OtherLog,
-    /// A record about a name that holds none.
+    /// A record about a name that contains none.
     NoName,
-    /// Addresses or ports were masked out, or the packet had none (fragments).
+    /// Addresses or ports were masked, or the packet had none (fragments).
     FieldsMissing,
-    /// Adds up several pods or several targets, so that it is about none of them.
+    /// Aggregates several pods or several targets, so it can be attributed to none of them.
     Aggregated,
-    /// Names the fields of the lines after it.
+    /// Names the fields of the following lines.
     Header,
 }
 
@@ -162,7 +162,7 @@ impl SkipReason {
     }
 }
 
-/// Why a line is broken. Closed set: the names are label values of a metric.
+/// Why a line cannot be read. A closed set: the names are label values of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Malformed {
     /// Longer than [`limits::LINE_BYTES_MAX`].
@@ -175,13 +175,13 @@ pub enum Malformed {
     Truncated,
     /// Not JSON.
     NotJson,
-    /// The same key twice, so two readers could read two different records.
+    /// A duplicate key, so two readers could obtain two different records.
     DuplicateKey,
-    /// A field without which the record means nothing.
+    /// A field that the record requires is missing.
     MissingField,
-    /// Columns, and no header line before them that names them.
+    /// Columns without a header line before them that names them.
     NoHeader,
-    /// No time, or one that no log can mean.
+    /// No time, or an implausible one.
     BadTime,
     /// Not an IP address.
     BadAddress,
@@ -192,7 +192,7 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// Every reason, in the order in which docs list them.
+    /// Every reason, in the order of the docs.
     pub const ALL: [Self; 12] = [
         Self::TooLong,
         Self::NotUtf8,
@@ -239,8 +239,8 @@ impl<'a> From<Result<Signal<'a>, NoSignal>> for Decoded<'a> {
     }
 }
 
-/// Decodes one line, with or without its line end and a container runtime's prefix, as the first
-/// one of its log. See [`Decoder`] for the formats whose lines need those before them.
+/// Decodes one line as the first one of its log. The line may include its terminator and a prefix of a container
+/// runtime. For formats that depend on earlier lines see [`Decoder`].
 #[must_use]
 pub fn decode(format: Format, line: &[u8]) -> Decoded<'_> {
     if format == Format::Vpc {
@@ -263,7 +263,7 @@ pub fn decode(format: Format, line: &[u8]) -> Decoded<'_> {
     not_an_object(text)
 }
 
-/// Decodes one object, or the one that a container runtime or log shipper put into it.
+/// Decodes one object, or the object that a container runtime or a log shipper wrapped in it.
 fn object(format: Format, text: &str) -> Decoded<'_> {
     let decoded = record(format, text);
     if !matches!(
@@ -272,7 +272,7 @@ fn object(format: Format, text: &str) -> Decoded<'_> {
     ) {
         return decoded;
     }
-    // Only now, so that a record which is not wrapped costs nothing more.
+    // Tried last, so that a record without a wrapper has no extra cost.
     let inner = wrapper::unwrap(text);
     inner.map_or(decoded, |inner| {
         record(format, inner.trim_ascii()).into_owned()
@@ -286,12 +286,12 @@ fn record(format: Format, text: &str) -> Decoded<'_> {
         Format::Ulogd => ulogd::decode(text),
         Format::Calico => calico::decode(text),
         Format::Suricata => suricata::decode(text),
-        Format::Vpc => Err(NoSignal::Unknown), // no JSON: read above
+        Format::Vpc => Err(NoSignal::Unknown), // not JSON: read above
     };
     read.into()
 }
 
-/// What a line is that is no object.
+/// The result for a line that is not an object.
 fn not_an_object(text: &str) -> Decoded<'static> {
     match parse::<IgnoredAny>(text) {
         Ok(_) => Decoded::Unknown,
@@ -300,7 +300,7 @@ fn not_an_object(text: &str) -> Decoded<'static> {
 }
 
 impl Decoded<'_> {
-    /// The same with text of its own, for a record that is no part of the line as it stands.
+    /// The same with owned text, for a record that is not a part of the line.
     fn into_owned(self) -> Decoded<'static> {
         match self {
             Self::Signal(signal) => Decoded::Signal(signal.into_owned()),
@@ -311,7 +311,7 @@ impl Decoded<'_> {
     }
 }
 
-/// Why a decoder stopped before it had a signal; lets `?` carry all three.
+/// Why a decoder stopped before it had a signal. Allows `?` for all three cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NoSignal {
     Skipped(SkipReason),
@@ -331,7 +331,7 @@ impl From<Malformed> for NoSignal {
     }
 }
 
-/// The JSON of a line: bounded, UTF-8, without white space around it and without CRI prefix.
+/// The JSON of a line: bounded, UTF-8, without surrounding white space and without the CRI prefix.
 fn text_of(line: &[u8]) -> Result<&str, Malformed> {
     if line.len() > limits::LINE_BYTES_MAX {
         return Err(Malformed::TooLong);
@@ -346,7 +346,7 @@ fn text_of(line: &[u8]) -> Result<&str, Malformed> {
     }
 }
 
-/// Kubernetes' container log format: `TIME stdout F REST`; the tag `P` marks a split line.
+/// The log format of Kubernetes' container runtimes: `TIME stdout F REST`; the tag `P` marks a split line.
 fn without_cri_prefix(text: &str) -> Result<&str, Malformed> {
     let mut parts = text.splitn(4, ' ');
     let (Some(time), Some("stdout" | "stderr"), Some(tag), Some(rest)) =
@@ -357,7 +357,7 @@ fn without_cri_prefix(text: &str) -> Result<&str, Malformed> {
     if time::parse(time).is_none() {
         return Ok(text);
     }
-    // Tags may follow each other with a colon; the first one says whether the line is whole.
+    // Several tags are separated by colons; the first one shows whether the line is complete.
     match tag.split(':').next() {
         Some("F") => Ok(rest.trim_ascii()),
         Some("P") => Err(Malformed::PartialLine),
@@ -365,8 +365,8 @@ fn without_cri_prefix(text: &str) -> Result<&str, Malformed> {
     }
 }
 
-/// Reads `text` as `T`. No leaf of our shapes has a wrong kind ([`field::Scalar`] takes all), so
-/// what serde itself refuses is a key that occurs twice.
+/// Reads `text` as `T`. No field of our structs has a wrong type ([`field::Scalar`] accepts all), so
+/// the only error of serde itself is a duplicate key.
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Malformed> {
     use serde_json::error::Category;
     serde_json::from_str(text).map_err(|error| match error.classify() {
@@ -376,7 +376,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Malformed> {
     })
 }
 
-/// A DNS name without the dot of the root; `None` for the root itself.
+/// A DNS name without the root dot; `None` for the root itself.
 fn without_trailing_dot(name: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let name = match name {
         Cow::Borrowed(text) => Cow::Borrowed(text.strip_suffix('.').unwrap_or(text)),

@@ -1,9 +1,9 @@
-//! Sample files: JSON lines of `time`, `pod`, `cpu` and `gpu`, as node metrics write them down.
+//! Sample files: JSON lines with `time`, `pod`, `cpu` and `gpu`, as recorded from node metrics.
 //!
-//! Called by `replay` for `--samples`. A few lines a minute, so it reads into a value and is
-//! liberal: times as numbers or dates, numbers as text, activities as shares or percents, short
-//! names or those of DCGM. What cannot be read is absent, which is no evidence. A figure that no
-//! machine can have is left out and counted; the others of its line stay.
+//! Called by `replay` for `--samples`. There are only a few lines a minute, so the reader parses into a generic value
+//! and is lenient: times as numbers or dates, numbers as text, activities as shares or percentages, short
+//! names or those of DCGM. Unreadable values are treated as absent, which is no evidence. A figure that is impossible
+//! for any machine is left out and counted; the other figures of its line are kept.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -17,12 +17,12 @@ use super::{Decoded, Malformed, NoSignal, SkipReason, parse, text_of};
 use crate::limits;
 use crate::model::{ComputeSample, DeviceUse, GpuSample, Signal, clip};
 
-/// What a line of a sample file holds.
+/// The content of a line of a sample file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleLine<'a> {
-    /// The sample. The use of its accelerator is unknown, or shared where the line says so.
+    /// The sample. The use of its accelerator is unknown, or shared if the line declares it.
     pub decoded: Decoded<'a>,
-    /// Figures that no machine can have.
+    /// Number of figures that are impossible for any machine.
     pub impossible_count: u64,
 }
 
@@ -32,7 +32,7 @@ pub fn decode_sample(line: &[u8]) -> Decoded<'_> {
     read_sample(line).decoded
 }
 
-/// The same, with the count of what was left out.
+/// Like [`decode_sample`], with the number of figures that were left out.
 #[must_use]
 pub fn read_sample(line: &[u8]) -> SampleLine<'_> {
     let figures = Figures::default();
@@ -48,7 +48,7 @@ pub fn read_sample(line: &[u8]) -> SampleLine<'_> {
     }
 }
 
-/// Reads figures and counts the impossible ones.
+/// Reads figures and counts impossible ones.
 #[derive(Default)]
 struct Figures {
     impossible_count: Cell<u64>,
@@ -82,7 +82,7 @@ impl Figures {
     fn gpu(&self, value: &Value) -> Option<GpuSample> {
         let fields = match value {
             Value::Object(fields) => fields,
-            // Several accelerators: the first stands for all, as a job uses them alike.
+            // Several accelerators: the first represents all, because a job uses them in the same way.
             Value::Array(list) => return list.iter().take(1).find_map(|value| self.gpu(value)),
             other => {
                 return self.share(other).map(|share| GpuSample {
@@ -129,7 +129,7 @@ impl Figures {
         })
     }
 
-    /// Processor use in the file's own unit.
+    /// CPU usage in the unit of the file.
     fn processor_use(&self, value: &Value) -> Option<f64> {
         let value = number(value)?;
         if (0.0..=USE_MAX).contains(&value) {
@@ -166,7 +166,7 @@ impl Figures {
     }
 }
 
-/// What names a device: only then can a second pod on it be noticed.
+/// Fields that identify a device. Only with one of them can a second pod on it be noticed.
 const DEVICE_FIELDS: [&str; 7] = [
     "UUID",
     "uuid",
@@ -177,7 +177,7 @@ const DEVICE_FIELDS: [&str; 7] = [
     "pci_bdf",
 ];
 
-/// What names a part of a device.
+/// Fields that identify a partition of a device.
 const PART_FIELDS: [&str; 5] = [
     "GPU_I_ID",
     "gpu_i_id",
@@ -206,7 +206,7 @@ fn device(fields: &Map<String, Value>) -> Option<u64> {
     Some(device_key(&identity, &part.unwrap_or_default()))
 }
 
-/// A name, or a number that stands for one.
+/// A name, or a number used as one.
 fn plain_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
@@ -216,13 +216,13 @@ fn plain_text(value: &Value) -> Option<String> {
 }
 
 fn is_declared_shared(fields: &Map<String, Value>) -> bool {
-    let says_so = |value: &Value| match value {
+    let is_true = |value: &Value| match value {
         Value::Bool(is_shared) => *is_shared,
         Value::String(text) => !text.is_empty() && text != "false" && text != "none",
         Value::Number(_) => true,
         _ => false,
     };
-    first(fields, &["shared", "vgpu", "sharing"]).is_some_and(says_so)
+    first(fields, &["shared", "vgpu", "sharing"]).is_some_and(is_true)
 }
 
 fn first<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v Value> {
@@ -247,7 +247,7 @@ fn scalar(value: &Value) -> Scalar<'_> {
             (None, Some(number)) => Scalar::Float(number),
             (None, None) => Scalar::Other,
         },
-        // A number in text, as some writers have it.
+        // A number as text, which some writers produce.
         Value::String(text) => match text.parse::<f64>() {
             Ok(seconds) => Scalar::Float(seconds),
             Err(_) => Scalar::Text(Cow::Borrowed(text)),

@@ -1,6 +1,5 @@
-//! Which format a line is in, from its keys alone. `replay --format auto` and sources without a
-//! format call it on the first lines of a log; the decoders never do. What looks like no format that
-//! is read, `shape` names.
+//! Detects the format of a line from its keys alone. Used by `replay --format auto` and by sources without a
+//! format on the first lines of a log, never by the decoders. Logs in no supported format are named by `shape`.
 
 use std::fmt;
 
@@ -9,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::field::Scalar;
 use super::{Format, parse, text_of, vpc, wrapper, zeek};
 
-/// The format of a line; `None` where its keys belong to none or to more than one.
+/// The format of a line; `None` if its keys match no format, or several.
 #[must_use]
 pub fn sniff(line: &[u8]) -> Option<Format> {
     let text = text_of(line).ok()?;
@@ -28,8 +27,8 @@ pub fn sniff(line: &[u8]) -> Option<Format> {
 fn by_keys(text: &str) -> Option<Format> {
     let Marks(marks) = parse(text).ok()?;
     let has = |wanted: u16| marks & wanted == wanted;
-    // Suricata has a key `flow` as well, and its events alone have a time of this name beside a
-    // kind.
+    // Suricata has a key `flow` as well, but only its events have a time of this name together with an
+    // event type.
     let suricata = has(EVENT_TYPE | TIMESTAMP);
     let found = [
         (
@@ -51,7 +50,7 @@ fn by_keys(text: &str) -> Option<Format> {
     }
 }
 
-/// The keys seen that few formats have, one bit each.
+/// The keys that are specific to few formats, one bit each.
 struct Marks(u16);
 
 const ENVELOPE: u16 = 1;

@@ -1,12 +1,12 @@
 //! Suricata EVE JSON, versions 4 to 8: `flow`, `dns`, `tls`, `quic` and the losses in `stats`.
 //! Called by [`super::decode`].
 //!
-//! Suricata writes a flow when it forgets it, so every outcome is final, and `src_ip` is the side
-//! that sent the first packet. Where the flags of that side lack a SYN the start was not seen, and
-//! nothing says who started. Byte counts include the link's header.
+//! Suricata writes a flow when it removes it, so every outcome is final, and `src_ip` is the side
+//! that sent the first packet. If the flags of that side lack a SYN, the start was not observed, and
+//! the record does not show which side started. Byte counts include the link-layer header.
 //!
-//! Alerts, anomalies and application logs other than these are left out: they repeat what the
-//! flow says. `netflow` records count each direction for itself, and `flow` holds both.
+//! Alerts, anomalies and other application logs are left out, because they repeat information of the
+//! flow. `netflow` records count each direction separately, whereas `flow` contains both.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::model::{
     DnsQuery, EventTime, Flow, LostEvents, Outcome, Signal, TlsName, Transport, Volume,
 };
 
-/// Where DNS answers come from.
+/// Source port of DNS responses.
 const DNS_PORT: u16 = 53;
 
 const SYN: u64 = 0x02;
@@ -30,7 +30,7 @@ const RST: u64 = 0x04;
 const PSH: u64 = 0x08;
 const ACK: u64 = 0x10;
 
-/// The fields of an event that say something about a contact.
+/// The fields of an event that are relevant for a contact.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Line<'a> {
@@ -89,7 +89,7 @@ struct Counters<'a> {
     action: Scalar<'a>,
 }
 
-/// Flags in hexadecimal digits, by the side that sent them.
+/// Flags as hexadecimal digits, by the side that sent them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Tcp<'a> {
@@ -99,7 +99,7 @@ struct Tcp<'a> {
     tcp_flags_tc: Scalar<'a>,
 }
 
-/// All shapes of a DNS event: one record per name and answer (version 1), answers in a list (2),
+/// All forms of a DNS event: one record per name and answer (version 1), answers in a list (2),
 /// questions in a list as well (3).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -119,7 +119,7 @@ struct Dns<'a> {
     grouped: Object<Grouped>,
 }
 
-/// The short form of answers.
+/// The grouped form of answers.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Grouped {
@@ -152,13 +152,13 @@ struct Capture<'a> {
     kernel_drops_delta: Scalar<'a>,
 }
 
-/// How many packets were lost since Suricata started, as far as that is known.
+/// Number of packets lost since Suricata started, if known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Drops(Option<u64>);
 
 impl Drops {
-    /// How many of `later` are new. None where the first count is not known: those may have been
-    /// lost long before the log begins. After a restart the count begins anew.
+    /// The number of losses in `later` that are new. None if the first count is unknown: those packets may have been
+    /// lost long before the log begins. After a restart the count starts at zero.
     pub(super) fn until(self, later: Self) -> u64 {
         match (self.0, later.0) {
             (Some(before), Some(now)) => now.checked_sub(before).unwrap_or(now),
@@ -167,7 +167,7 @@ impl Drops {
     }
 }
 
-/// The count of lost packets in a `stats` event, and its time.
+/// The number of lost packets in a `stats` event, and its time.
 pub(super) fn count_drops(line: &[u8]) -> Option<(EventTime, Drops)> {
     memchr::memmem::find(line, b"kernel_drops")?;
     let line: Line<'_> = parse(text_of(line).ok()?).ok()?;
@@ -209,7 +209,7 @@ impl<'a> Line<'a> {
         let (source_port, destination_port) = if has_ports {
             (
                 self.src_port.port()?.unwrap_or(0),
-                // Absent in all but the first fragment.
+                // Absent in all fragments except the first.
                 self.dest_port.port()?.ok_or(SkipReason::FieldsMissing)?,
             )
         } else {
@@ -240,7 +240,7 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// Errors and answers are sent because of somebody else's packet.
+    /// ICMP errors and replies are reactions to a packet of another host.
     fn check_icmp(&self, destination: IpAddr) -> Result<(), NoSignal> {
         let kind = match self.icmp_type.count() {
             Some(number) => u8::try_from(number).map_or(icmp::Kind::Neither, |number| {
@@ -269,7 +269,7 @@ impl<'a> Line<'a> {
             return Outcome::Unseen;
         };
         if answers == 0 {
-            // Short of memory or at its end Suricata writes flows that may yet be answered.
+            // When it is short of memory or shuts down, Suricata writes flows that may still be answered.
             let is_cut = matches!(counters.reason.text(), Some("forced" | "shutdown"));
             return if is_cut || counters.is_one_sided(transport, flags) {
                 Outcome::Unseen
@@ -282,14 +282,14 @@ impl<'a> Line<'a> {
         }
         match flags {
             Some((_, responder)) if responder & (SYN | RST) == RST => Outcome::Refused,
-            // Reset before either side pushed data: nothing was served. This is also what a SYN
-            // or connect scan leaves of an open port.
+            // Reset before either side pushed data: no service was provided. A SYN
+            // or connect scan of an open port looks the same.
             Some((initiator, responder))
                 if (initiator | responder) & RST != 0 && (initiator | responder) & PSH == 0 =>
             {
                 Outcome::Refused
             }
-            // Who accepts a connection sends two packets at least until it is closed.
+            // A side that accepts a connection sends at least two packets until it is closed.
             None if answers == 1 && counters.state.text() == Some("closed") => Outcome::Refused,
             _ => Outcome::Answered,
         }
@@ -304,7 +304,7 @@ impl<'a> Line<'a> {
             Some("answer" | "response") => true,
             _ => return Err(SkipReason::NoName.into()),
         };
-        // Some versions give a response in the direction of its packet, others in that of the flow.
+        // Some versions use the direction of the packet for a response, others that of the flow.
         let is_turned = is_response
             && self.src_port.port()? == Some(DNS_PORT)
             && self.dest_port.port()? != Some(DNS_PORT);
@@ -349,7 +349,7 @@ impl<'a> Line<'a> {
         }))
     }
 
-    /// Only the option `deltas` lets a single record say how many are new.
+    /// Only with the option `deltas` does a single record show how many losses are new.
     fn stats(&self) -> Result<Signal<'a>, NoSignal> {
         let capture = self
             .stats
@@ -369,9 +369,9 @@ impl<'a> Line<'a> {
 }
 
 impl Counters<'_> {
-    /// Whether the initiator acknowledged or sent data without any packet from the other side: nobody
-    /// does without an answer, so Suricata sees one direction only. Where it kept no session the
-    /// flow's own state says whether it went on, and more packets than a SYN is sent again.
+    /// Whether the initiator acknowledged or sent data without any packet from the other side. That is impossible
+    /// without an answer, so Suricata observes one direction only. Without a session, the
+    /// state of the flow is used, and whether there are more packets than SYN retransmissions.
     fn is_one_sided(&self, transport: Transport, flags: Option<(u64, u64)>) -> bool {
         match flags {
             _ if transport != Transport::Tcp => false,
@@ -410,7 +410,7 @@ impl Counters<'_> {
 }
 
 impl Tcp<'_> {
-    /// The flags of initiator and responder; `None` where Suricata kept no session.
+    /// The flags of initiator and responder; `None` if Suricata kept no session.
     fn flags(&self) -> Option<(u64, u64)> {
         let read = |flags: &Scalar<'_>| u64::from_str_radix(flags.text()?, 16).ok();
         Some((read(&self.tcp_flags_ts)?, read(&self.tcp_flags_tc)?))
@@ -433,7 +433,7 @@ fn transport(name: &str) -> Transport {
     }
 }
 
-/// A list of questions or answers: its first name, and the addresses among its data, at most
+/// A list of questions or answers: its first name, and the addresses in its data, at most
 /// [`limits::DNS_ANSWERS_MAX`].
 #[derive(Debug, Default)]
 struct Resources<'a> {

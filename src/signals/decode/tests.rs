@@ -1,10 +1,10 @@
-//! What holds for every format.
+//! Properties of every format.
 
 use std::path::PathBuf;
 
 use super::*;
 
-/// Recorded data that lies beside the repository; `None`, and said so, where it does not.
+/// Recorded data beside the repository; `None`, with a message, if it is missing.
 pub(super) fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("YELLOWJACK_SHARED").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
@@ -21,7 +21,7 @@ pub(super) fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
-/// The flow of a line, or a failed test that shows what came instead.
+/// The flow of a line; a different result fails the test.
 #[track_caller]
 pub(super) fn flow(format: Format, line: &str) -> crate::model::Flow<'_> {
     match decode(format, line.as_bytes()) {
@@ -38,7 +38,7 @@ fn names_lead_back_to_formats() {
     assert_eq!(Format::from_name("syslog"), None);
 }
 
-/// All formats but the one that is no JSON.
+/// All formats except the one that is not JSON.
 fn json_formats() -> impl Iterator<Item = Format> {
     Format::ALL
         .into_iter()
@@ -46,7 +46,7 @@ fn json_formats() -> impl Iterator<Item = Format> {
 }
 
 #[test]
-fn a_line_that_is_no_record_is_told_apart_from_a_broken_one() {
+fn a_line_that_is_no_record_is_distinguished_from_a_broken_one() {
     for format in json_formats() {
         let check = |line: &[u8], expected: Decoded<'_>| {
             assert_eq!(
@@ -86,7 +86,7 @@ fn a_line_beyond_the_bound_is_not_even_read() {
     }
 }
 
-/// One line of text for what a line became, so that tables of tests stay readable.
+/// A one-line summary of the result for a line, so that tables of tests stay readable.
 pub(super) fn summary(decoded: &Decoded<'_>) -> String {
     match decoded {
         Decoded::Signal(Signal::Flow(flow)) => {
@@ -113,7 +113,7 @@ pub(super) fn summary(decoded: &Decoded<'_>) -> String {
             )
         }
         Decoded::Signal(Signal::Dns(query)) => format!(
-            "dns {} asks {} {:?} nonexistent {:?}",
+            "dns {} queries {} {:?} nonexistent {:?}",
             query.source, query.query, query.answers, query.nonexistent
         ),
         Decoded::Signal(Signal::Tls(name)) => format!("tls {} {}", name.source, name.server_name),
@@ -143,7 +143,7 @@ fn a_container_runtimes_prefix_is_taken_off() {
     let tagged = line.replace(" F ", " F:x ");
     check(Format::Hubble, &tagged, "lost 0 at 2026-02-24T08:43:39Z");
     assert_eq!(sniff(line.as_bytes()), Some(Format::Hubble));
-    let no_time = line.replace("2026-02-24T08:43:39.07Z stdout", "somebody stdout");
+    let no_time = line.replace("2026-02-24T08:43:39.07Z stdout", "somewhere stdout");
     check(Format::Hubble, &no_time, "malformed NotJson");
 }
 
@@ -168,7 +168,7 @@ fn nesting_without_end_is_refused_or_skipped_but_never_climbed() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             for depth in [200, limits::LINE_BYTES_MAX / 8] {
                 let nest = format!("{}1{}", open.repeat(depth), close.repeat(depth));
-                for key in ["flow", "ts", "src_ip", "nobody", "answers"] {
+                for key in ["flow", "ts", "src_ip", "nothing", "answers"] {
                     let line = format!("{{\"{key}\":{nest}}}");
                     let decoded = decode(format, line.as_bytes());
                     assert!(!matches!(decoded, Decoded::Signal(_)), "{key} {depth}");
@@ -195,7 +195,7 @@ fn names_of_reasons_are_unique() {
     assert_eq!(names.len(), count);
 }
 
-/// Whole lines of every shape, as seeds for mutation.
+/// Complete lines of every kind, as seeds for mutation.
 pub(super) const SEEDS: [(Format, &str); 17] = [
     (
         Format::Hubble,
@@ -284,7 +284,7 @@ fn a_cut_line_is_never_a_signal() {
                 continue;
             };
             let decoded = decode(format, cut.as_bytes());
-            // In text without brackets a cut word may pass for another one.
+            // In text without brackets, a truncated word may be a valid one.
             let is_unknown = format == Format::Vpc && decoded == Decoded::Unknown;
             assert!(
                 matches!(decoded, Decoded::Malformed(_)) || is_unknown,
@@ -294,11 +294,11 @@ fn a_cut_line_is_never_a_signal() {
     }
 }
 
-/// What must hold for every line, however hostile.
+/// What must hold for every line, even a hostile one.
 fn check_bounds(line: &[u8]) {
     let _ = sniff(line);
     for format in Format::ALL {
-        // A line in the place of a header, too.
+        // Also a line in the place of a header.
         let mut after = Decoder::new(format);
         after.learn(line);
         for (_, seed) in SEEDS {
@@ -333,7 +333,7 @@ pub(super) mod properties {
 
     use super::*;
 
-    /// Values that break assumptions, to put in the place of a value.
+    /// Hostile values that replace the value of a field.
     pub(in crate::signals::decode) const HOSTILE: [&str; 22] = [
         "null",
         "true",
@@ -359,7 +359,7 @@ pub(super) mod properties {
         "4",
     ];
 
-    /// Lines that were good before bytes of them were changed.
+    /// Lines that were valid before some of their bytes were changed.
     pub(in crate::signals::decode) fn mutated() -> impl Strategy<Value = Vec<u8>> {
         let edit = (any::<Index>(), 0..4_u8, any::<u8>(), select(&HOSTILE[..]));
         (select(&SEEDS[..]), vec(edit, 1..6)).prop_map(|((_, line), edits)| {
@@ -377,7 +377,7 @@ pub(super) mod properties {
         })
     }
 
-    /// Puts `hostile` in the place of the value behind the next colon.
+    /// Replaces the value after the next colon by `hostile`.
     fn replace_value(bytes: &mut Vec<u8>, at: usize, hostile: &str) {
         let Some(colon) = bytes.iter().skip(at).position(|byte| *byte == b':') else {
             return;

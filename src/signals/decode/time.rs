@@ -1,4 +1,4 @@
-//! Times as logs write them. Used by the decoders through `field`; must not read a clock.
+//! Times as they occur in logs. Used by the decoders through `field`; must not read a clock.
 
 use jiff::fmt::temporal::DateTimeParser;
 use jiff::tz::TimeZone;
@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 use crate::limits;
 use crate::model::EventTime;
 
-/// A date and time with or without a fraction and a zone. Without a zone it is UTC: ulogd2 leaves
-/// it out, and a guess at the node's zone would differ from node to node.
+/// A date and time, with or without a fraction and a time zone. Without a time zone it is UTC: ulogd2 omits
+/// it, and assuming the node's time zone would give different results on different nodes.
 pub(super) fn parse(text: &str) -> Option<EventTime> {
     parse_fixed(text.as_bytes()).or_else(|| parse_any(text))
 }
@@ -21,9 +21,9 @@ fn parse_any(text: &str) -> Option<EventTime> {
     Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp().into())
 }
 
-/// The form in which logs write nearly all times, by position: `YYYY-MM-DDThh:mm:ss`, a fraction of
-/// up to nine digits or none, `Z` or nothing. `None` for every other, also for good ones, for
-/// times before 1970 or after 2200 and for leap seconds: [`parse_any`] knows those.
+/// The form of nearly all times in logs, by position: `YYYY-MM-DDThh:mm:ss`, a fraction of
+/// up to nine digits or none, `Z` or nothing. `None` for every other form, even a valid one, for
+/// times before 1970 or after 2200 and for leap seconds: [`parse_any`] handles those.
 fn parse_fixed(text: &[u8]) -> Option<EventTime> {
     let (date, rest) = text.split_first_chunk::<19>()?;
     let &[
@@ -56,7 +56,7 @@ fn parse_fixed(text: &[u8]) -> Option<EventTime> {
     let hour = number(date.get(11..13)?)?;
     let minute = number(date.get(14..16)?)?;
     let second = number(date.get(17..)?)?;
-    // Days beyond the 28th exist only in some months.
+    // The 29th, 30th and 31st exist only in some months.
     let exists = (1970..=2200).contains(&year)
         && (1..=12).contains(&month)
         && ((1..=28).contains(&day) || day_exists(year, month, day))
@@ -75,7 +75,7 @@ fn parse_fixed(text: &[u8]) -> Option<EventTime> {
     Some(EventTime::from_seconds(seconds, micros))
 }
 
-/// The number that decimal digits make; `None` where one is no digit.
+/// The number that decimal digits represent; `None` if one is not a digit.
 fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |number, byte| {
         let digit = byte.wrapping_sub(b'0');
@@ -83,7 +83,7 @@ fn number(digits: &[u8]) -> Option<i64> {
     })
 }
 
-/// Microseconds of one to nine digits behind the point; smaller parts are cut off.
+/// Microseconds of one to nine digits after the decimal point; smaller parts are truncated.
 fn fraction_micros(digits: &[u8]) -> Option<i64> {
     const UNITS_NS: [i64; 10] = [
         0,
@@ -112,8 +112,8 @@ const fn day_exists(year: i64, month: i64, day: i64) -> bool {
     day >= 1 && day <= length
 }
 
-/// Days from 1970-01-01. Years begin in March here, so that the leap day is the last of a year and
-/// the lengths of the months before it follow one line: 153 days in five months.
+/// Days since 1970-01-01. Years start in March here, so that the leap day is the last of a year and
+/// the lengths of the months before it follow one linear rule: 153 days in five months.
 const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, months_since_march) = if month > 2 {
         (year, month - 3)
@@ -126,7 +126,7 @@ const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leap_days + day_of_year - 719_468
 }
 
-/// `time`, unless no log can mean it: before 1970 or after [`limits::EVENT_SECONDS_MAX`].
+/// `time`, unless it is implausible for a log: before 1970 or after [`limits::EVENT_SECONDS_MAX`].
 pub(super) fn plausible(time: EventTime) -> Option<EventTime> {
     let earliest = EventTime::from_micros(0);
     let latest = EventTime::from_seconds(limits::EVENT_SECONDS_MAX, 0);
@@ -171,7 +171,7 @@ mod tests {
         check("9999-01-01T00:00:00Z", None);
     }
 
-    /// Checks that the fast way gives what the thorough one gives, or leaves it to that.
+    /// Checks that the fast path gives the result of the complete parser, or leaves the text to that.
     #[track_caller]
     fn check_fixed(text: &str) -> bool {
         let fixed = parse_fixed(text.as_bytes());

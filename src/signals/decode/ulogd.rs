@@ -1,11 +1,11 @@
 //! ulogd2 JSON: NFLOG packets and NFCT (conntrack) events. Called by [`super::decode`].
 //!
 //! NFLOG shows the first packet and never an answer. NFCT shows the answer in the packet counters,
-//! which are filled in when a connection ends. So the begin of a connection is `Unseen`, not
-//! `Pending`: a connection that lives for hours has no other line until its end, and silence says
-//! nothing about it. Blocked packets never become a connection; only NFLOG can show those: by its label, or
-//! because NFCT has no begin of it (see [`super::unconfirmed`]). A rule of
-//! NFLOG whose prefix is [`ALIVE_PREFIX`] tells of packets of connections that live on.
+//! which are only set when a connection ends. Therefore the begin of a connection is `Unseen`, not
+//! `Pending`: a connection that lives for hours has no other line until its end, so the absence of a line proves
+//! nothing. Dropped packets never become a connection; only NFLOG can show them: by its label, or
+//! because NFCT logs no begin for the packet (see [`super::unconfirmed`]). An NFLOG rule with
+//! the prefix [`ALIVE_PREFIX`] logs packets of established connections.
 
 use super::field::{Scalar, Skipped};
 use super::json::{read_line, record};
@@ -13,8 +13,8 @@ use super::{Malformed, NoSignal, SkipReason, Tracking, attempts, icmp, time};
 use crate::model::{EventTime, Flow, Outcome, Signal, Transport, Volume};
 
 record! {
-    /// The fields of both stacks that say something about a contact. Those that only one stack
-    /// writes stand where the other one has nothing.
+    /// The fields of both stacks that are relevant for a contact. Fields that only one stack
+    /// writes are placed where the other one has none.
     struct Line {
         timestamp: Scalar<'a> = "timestamp",
         // The same with `eventv1=1`.
@@ -94,12 +94,12 @@ record! {
     }
 }
 
-/// The prefix (`--nflog-prefix`) of the rule that logs packets of established connections once they
-/// were let through. By the packet alone they look like attempts (UDP), or like what a scan with bare
-/// ACKs sends into a policy: a pod must not be able to write such a line.
+/// The prefix (`--nflog-prefix`) of the rule that logs packets of established connections after they
+/// were accepted. Without the prefix they look like attempts (UDP), or like the bare ACKs of a scan
+/// that a policy drops: a pod must not be able to cause such a line.
 const ALIVE_PREFIX: &str = "alive";
 
-/// The kinds of conntrack events, by their number in `ct.event`.
+/// The kinds of conntrack events; their number in `ct.event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     New,
@@ -109,11 +109,13 @@ enum Event {
 
 /// Decodes one object of either stack.
 pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
-    decode_tracked(text).map(|(signal, _)| signal)
+    decode_with_conntrack(text).map(|(signal, _)| signal)
 }
 
-/// The same, and what the line says about the entry of its connection in connection tracking.
-pub(super) fn decode_tracked(text: &str) -> Result<(Signal<'_>, Option<Tracking>), NoSignal> {
+/// Like [`decode`], with the state of the connection in connection tracking.
+pub(super) fn decode_with_conntrack(
+    text: &str,
+) -> Result<(Signal<'_>, Option<Tracking>), NoSignal> {
     let mut line = Line::default();
     read_line(text, &mut line)?;
     let (flow, tracking) = if line.event.is_present() {
@@ -125,7 +127,7 @@ pub(super) fn decode_tracked(text: &str) -> Result<(Signal<'_>, Option<Tracking>
         .any(Scalar::is_present)
     {
         let flow = line.packet()?;
-        // A rule with a label stands behind the policies and says itself what became of the packet.
+        // A rule with a label comes after the policies and itself logs whether the packet was dropped.
         let is_open = flow.outcome == Outcome::Unseen && !line.action.is_present();
         (flow, is_open.then_some(Tracking::Opened))
     } else {
@@ -144,13 +146,13 @@ impl<'a> Line<'a> {
         };
         let mut flow = self.flow(protocol, &self.src_port, &self.dest_port)?;
         flow.time = self.logged_at()?.ok_or(Malformed::MissingField)?;
-        // Written only where the logging rule has a numeric label; otherwise the verdict is known
-        // to the rule's author alone, and the packet counts as passed.
+        // Written only if the logging rule has a numeric label. Otherwise the verdict is known
+        // only to the author of the rule, and the packet counts as passed.
         flow.forwarded = self.action.text() != Some("blocked");
         flow.outcome = if self.prefix.text() == Some(ALIVE_PREFIX) && flow.forwarded {
             Outcome::Established
         } else if !self.opens(flow.transport) {
-            // Whose connection it is, and whether the packet got through, is not known.
+            // It is unknown to which connection the packet belongs, and whether it passed.
             return Err(SkipReason::UnknownDirection.into());
         } else if flow.forwarded {
             Outcome::Unseen
@@ -161,7 +163,7 @@ impl<'a> Line<'a> {
     }
 
     /// Whether this packet can be the first of a connection. Packets with ACK or RST belong to an
-    /// existing one or answer somebody; all others are taken for attempts, so that scans with odd
+    /// existing connection or answer another packet; all others are treated as attempts, so that scans with unusual
     /// flags count too.
     fn opens(&self, transport: Transport) -> bool {
         let is_set = |flag: &Scalar<'_>| flag.flag() == Some(true);
@@ -200,7 +202,8 @@ impl<'a> Line<'a> {
         Ok(flow)
     }
 
-    /// What an NFCT line says about the entry. NFLOG in FORWARD sees the target after translation, as the answer's source.
+    /// The conntrack state in an NFCT line. NFLOG in FORWARD sees the translated target, which is the source of the
+    /// reply.
     fn confirmed(&self, flow: &Flow<'_>) -> Tracking {
         let port = self.reply_source_port.port().ok().flatten();
         let port = port.unwrap_or(flow.destination_port);
@@ -217,8 +220,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The counters, where the kernel keeps them. Without accounting they are absent or 0; a
-    /// connection that was there had at least one packet.
+    /// The counters, if the kernel keeps them. Without accounting they are absent or 0; a
+    /// connection that existed had at least one packet.
     fn volume(&self, event: Event) -> Option<Volume> {
         let packets_out = self.orig_packets.count().filter(|count| *count > 0)?;
         Some(Volume {
@@ -231,7 +234,7 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// Who with whom; time and outcome are the caller's.
+    /// The two ends of the flow; the caller sets time and outcome.
     fn flow(
         &self,
         protocol: &Scalar<'_>,
@@ -248,7 +251,7 @@ impl<'a> Line<'a> {
         let (source_port, destination_port) = match transport {
             Transport::Tcp | Transport::Udp | Transport::Sctp => (
                 source_port.port()?.unwrap_or(0),
-                // Absent in all but the first fragment.
+                // Absent in all fragments except the first.
                 destination_port.port()?.ok_or(SkipReason::FieldsMissing)?,
             ),
             Transport::Icmp => {
@@ -274,7 +277,7 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// ICMP counts only as a request; the type is absent where the log does not hold it.
+    /// ICMP counts only as a request; the type is absent if the log does not contain it.
     fn check_icmp(&self) -> Result<(), NoSignal> {
         let kind_of = |field: &Scalar<'_>, kind: fn(u8) -> icmp::Kind| {
             field
@@ -289,7 +292,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// When the line was logged: the kernel's time of the packet, else ulogd's own.
+    /// When the line was logged: the kernel's time of the packet, otherwise the time of ulogd.
     fn logged_at(&self) -> Result<Option<EventTime>, Malformed> {
         match instant(&self.oob_seconds, &self.oob_micros)? {
             Some(time) => Ok(Some(time)),
@@ -299,7 +302,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A time in two fields; `None` where there is none, which ulogd2 also writes as 0.
+/// A time in two fields; `None` if there is none, which ulogd2 also writes as 0.
 fn instant(seconds: &Scalar<'_>, micros: &Scalar<'_>) -> Result<Option<EventTime>, Malformed> {
     let seconds = match seconds.unsigned() {
         Ok(None | Some(0)) => return Ok(None),
@@ -314,14 +317,14 @@ fn instant(seconds: &Scalar<'_>, micros: &Scalar<'_>) -> Result<Option<EventTime
     time::plausible(time).map(Some).ok_or(Malformed::BadTime)
 }
 
-/// What the counters say at this event.
+/// The outcome according to the counters at this event.
 fn outcome(event: Event, flow: &Flow<'_>, volume: &Volume) -> Outcome {
-    // A reset without options: 20 bytes of TCP behind 20 of IPv4 or 40 of IPv6. A SYN-ACK is at
-    // least 4 bytes longer, since every common stack announces its segment size in it.
+    // A reset without options: 20 bytes of TCP after 20 of IPv4 or 40 of IPv6. A SYN-ACK is at
+    // least 4 bytes longer, because every common stack announces its segment size in it.
     let header = attempts::header_bytes(flow.destination.is_ipv4());
     let is_tcp = flow.transport == Transport::Tcp;
     let is_one_reset = is_tcp && volume.packets_in == 1 && volume.bytes_in == header;
-    // Routing that is not symmetric hides the answers from this node's conntrack.
+    // Asymmetric routing hides the answers from the conntrack of this node.
     let is_one_sided = is_tcp && volume.packets_in == 0 && !attempts::are_all(volume, header, 1);
     match event {
         Event::New => Outcome::Unseen,

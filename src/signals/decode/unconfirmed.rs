@@ -1,18 +1,19 @@
-//! Connections that ulogd2's NFLOG shows being opened and its NFCT never confirms: a policy dropped them.
+//! Connections of which ulogd2's NFLOG logs the first packet, but NFCT never logs an entry: a policy dropped them.
 //!
-//! The rule of NFLOG stands before the policies. Where a policy drops or rejects the first packet, the kernel throws
-//! away the entry of connection tracking before it is confirmed, and NFCT tells nothing of it, neither a begin nor an
-//! end (tried with DROP of iptables, drop and reject of nf_tables). A connection that passes has its begin within a
-//! millisecond. So a first packet without a begin is a denied contact, where the same log shows the begins of others.
+//! The NFLOG rule precedes the policies. If a policy drops or rejects the first packet, the kernel discards
+//! the connection tracking entry before it is confirmed, and NFCT logs neither its begin nor its
+//! end (tested with DROP of iptables, drop and reject of nf_tables). A connection that passes has its begin within a
+//! millisecond. Therefore a first packet without a begin is a denied contact, if the same log shows the begins of
+//! other connections.
 //!
-//! Pure: time is that of the log. Of TCP, UDP and ICMP. Pings have no ports, and their numbers are not in the log: those to
-//! one host are one connection here. What is uncertain is left out:
+//! Pure: time is that of the log. Covers TCP, UDP and ICMP. Pings have no ports, and their identifiers are not in the
+//! log: all pings to one host are one connection here. Uncertain cases are left out:
 //!
 //! - no begin over the same transport was logged at or after the packet, so NFCT may be off, filtered or dead;
-//! - so many lines came in that second that the kernel may have dropped events;
-//! - so many connections were opened that an earlier begin may be forgotten, of which this is a repeated packet;
-//! - the log was begun so lately that the begin may stand before that: of UDP and ICMP, where each packet of a stream that
-//!   nobody answers looks like a first one. A repeated SYN is rare.
+//! - there were so many lines in that second that the kernel may have dropped events;
+//! - so many connections were opened that an earlier begin, of which this is a repeated packet, may have been dropped;
+//! - the log started so recently that the begin may precede it: for UDP and ICMP, where each packet of an unanswered
+//!   stream looks like a first one. A repeated SYN is rare.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -20,33 +21,33 @@ use std::net::IpAddr;
 use crate::limits;
 use crate::model::{EventTime, Flow, Outcome, Signal, Transport};
 
-/// How long a begin may take to be in the log. It comes within a millisecond of the packet; ulogd2 hands over what
-/// the kernel has collected within seconds.
+/// How long it may take until a begin is in the log. It follows within a millisecond of the packet; ulogd2 writes
+/// what the kernel has collected within seconds.
 const CONFIRMED_WITHIN_US: i64 = 10_000_000;
 
-/// How long a packet waits for the begin of another connection, which shows that begins are logged.
+/// How long a packet waits for the begin of another connection, which proves that begins are logged.
 const PROVEN_WITHIN_US: i64 = 60_000_000;
 
-/// How long a begin is remembered after its last packet: a SYN is repeated after up to 64 s.
+/// How long a begin is kept after its last packet: a SYN is repeated after up to 64 s.
 const REMEMBERED_US: i64 = 150_000_000;
 
-/// How much of the log must follow on a packet at its end.
+/// How much of the log must follow a packet when the log ends.
 const AT_THE_END_US: i64 = 1_000_000;
 
-/// Lines in a second of the log from which on events may have been dropped by the kernel. ulogd2 writes some ten
+/// Lines in a second of the log from which the kernel may have dropped events. ulogd2 can write some ten
 /// thousand.
 const LINES_PER_SECOND_MAX: u32 = 2_000;
 
-/// What a line says about the entry of a connection in connection tracking.
+/// The state of a connection in connection tracking, according to a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
     /// A first packet, logged before the policies.
     Opened,
-    /// There is an entry.
+    /// The connection has an entry.
     Confirmed {
-        /// Where its packets go after translation, where that is elsewhere.
+        /// The target of its packets after translation, if it differs.
         translated_to: Option<(IpAddr, u16)>,
-        /// Whether the line is about its begin.
+        /// Whether the line is about the begin of the connection.
         is_begin: bool,
     },
 }
@@ -62,15 +63,15 @@ struct Key {
 enum Entry {
     /// A first packet without a begin.
     Waiting(Box<Flow<'static>>),
-    /// The begin was logged; the last packet was at this time.
+    /// The begin was logged; the time is that of the last packet.
     Confirmed(EventTime),
 }
 
-/// See the module. One per log.
+/// The unconfirmed connections of one log.
 #[derive(Debug, Default)]
 pub struct Unconfirmed {
     streams: Connections,
-    /// Apart, because look-ups of names are many: they must not fill the memory of connections.
+    /// Separate, because DNS lookups are numerous: they must not fill the table of connections.
     datagrams: Connections,
     begun: Option<EventTime>,
     newest: Option<EventTime>,
@@ -78,7 +79,7 @@ pub struct Unconfirmed {
 }
 
 impl Unconfirmed {
-    /// Takes in a flow of the log, and returns the contacts that are known to be denied by now.
+    /// Processes a flow of the log, and returns the contacts that are now known to be denied.
     pub fn take(&mut self, flow: &Flow<'_>, tracking: Tracking) -> Vec<Flow<'static>> {
         let is_datagram = match flow.transport {
             Transport::Tcp => false,
@@ -124,8 +125,8 @@ impl Unconfirmed {
         let Some(newest) = self.newest else {
             return Vec::new();
         };
-        let mut denied = self.streams.judge(newest);
-        denied.extend(self.datagrams.judge(newest));
+        let mut denied = self.streams.check_due(newest);
+        denied.extend(self.datagrams.check_due(newest));
         denied
     }
 
@@ -138,12 +139,12 @@ impl Unconfirmed {
         self.second.1 = self.second.1.saturating_add(1);
         if self.second.1 > LINES_PER_SECOND_MAX {
             let until = time.plus_micros(CONFIRMED_WITHIN_US);
-            self.streams.doubt(until);
-            self.datagrams.doubt(until);
+            self.streams.discard_waiting(until);
+            self.datagrams.discard_waiting(until);
         }
     }
 
-    /// What is denied at the end of a recorded log. A second is a thousand times what a begin takes.
+    /// The denied contacts at the end of a recorded log. A second is a thousand times what a begin takes.
     #[must_use]
     pub fn finish(self) -> Vec<Flow<'static>> {
         let Some(newest) = self.newest else {
@@ -159,21 +160,21 @@ impl Unconfirmed {
 #[derive(Debug, Default)]
 struct Connections {
     entries: HashMap<Key, Entry>,
-    /// When which packet is looked at again, and which begin is forgotten.
+    /// When each packet is checked again, and when each begin is dropped.
     waiting_due: VecDeque<(EventTime, Key)>,
     confirmed_due: VecDeque<(EventTime, Key)>,
     waiting_of: HashMap<IpAddr, usize>,
     waiting_count: usize,
-    /// The last begin: of IPv4 and of IPv6, and of pings in the same way.
+    /// The last begin: of IPv4 and of IPv6, and of pings likewise.
     begins: [[Option<EventTime>; 2]; 2],
-    /// Until when nothing is believed.
-    doubtful_until: Option<EventTime>,
+    /// Until when first packets are ignored, because events may be missing.
+    unreliable_until: Option<EventTime>,
 }
 
 impl Connections {
-    /// Events may be missing: what waits may have been confirmed.
-    fn doubt(&mut self, until: EventTime) {
-        self.doubtful_until = self.doubtful_until.max(Some(until));
+    /// Events may be missing: waiting packets may have been confirmed, so they are discarded.
+    fn discard_waiting(&mut self, until: EventTime) {
+        self.unreliable_until = self.unreliable_until.max(Some(until));
         if self.waiting_count > 0 {
             self.entries
                 .retain(|_, entry| matches!(entry, Entry::Confirmed(_)));
@@ -191,9 +192,9 @@ impl Connections {
             Some(Entry::Waiting(_)) => return,
             None => {}
         }
-        let is_doubtful = self.doubtful_until.is_some_and(|until| flow.time < until);
+        let is_unreliable = self.unreliable_until.is_some_and(|until| flow.time < until);
         let of_source = self.waiting_of.entry(flow.source).or_default();
-        if is_doubtful
+        if is_unreliable
             || *of_source >= limits::PENDING_MAX
             || self.waiting_count >= limits::UNCONFIRMED_MAX
         {
@@ -219,13 +220,13 @@ impl Connections {
         };
         match self.entries.insert(key, Entry::Confirmed(last)) {
             Some(Entry::Confirmed(_)) => return,
-            Some(Entry::Waiting(flow)) => self.leaves(flow.source),
+            Some(Entry::Waiting(flow)) => self.remove_waiting(flow.source),
             None => {}
         }
         if self.entries.len() > confirmed_max {
-            // Which packets are repeated ones is not known until all that was forgotten is over.
+            // Repeated packets cannot be recognised until all dropped begins have expired.
             *self = Self {
-                doubtful_until: Some(time.plus_micros(REMEMBERED_US)),
+                unreliable_until: Some(time.plus_micros(REMEMBERED_US)),
                 ..Self::default()
             };
             return;
@@ -234,7 +235,7 @@ impl Connections {
         self.confirmed_due.push_back((due, key));
     }
 
-    fn leaves(&mut self, source: IpAddr) {
+    fn remove_waiting(&mut self, source: IpAddr) {
         self.waiting_count = self.waiting_count.saturating_sub(1);
         if let Some(count) = self.waiting_of.get_mut(&source) {
             *count = count.saturating_sub(1);
@@ -244,13 +245,13 @@ impl Connections {
         }
     }
 
-    fn judge(&mut self, newest: EventTime) -> Vec<Flow<'static>> {
+    fn check_due(&mut self, newest: EventTime) -> Vec<Flow<'static>> {
         let mut denied = Vec::new();
         for _ in 0..self.waiting_due.len() {
             let Some(key) = next_due(&mut self.waiting_due, newest) else {
                 break;
             };
-            denied.extend(self.look_at(key, newest));
+            denied.extend(self.check_waiting(key, newest));
         }
         for _ in 0..self.confirmed_due.len() {
             let Some(key) = next_due(&mut self.confirmed_due, newest) else {
@@ -273,8 +274,8 @@ impl Connections {
         }
     }
 
-    /// The contact of this packet, where it is known to be denied. It waits on where that may still be shown.
-    fn look_at(&mut self, key: Key, newest: EventTime) -> Option<Flow<'static>> {
+    /// The contact of this packet if it is known to be denied. Otherwise it keeps waiting if that may still be proven.
+    fn check_waiting(&mut self, key: Key, newest: EventTime) -> Option<Flow<'static>> {
         let Some(Entry::Waiting(flow)) = self.entries.get(&key) else {
             return None;
         };
@@ -288,7 +289,7 @@ impl Connections {
         let Some(Entry::Waiting(flow)) = self.entries.remove(&key) else {
             return None;
         };
-        self.leaves(source);
+        self.remove_waiting(source);
         is_proven.then_some(Flow {
             outcome: Outcome::Denied,
             forwarded: false,
@@ -308,7 +309,7 @@ impl Connections {
             .filter(is_old)
             .collect();
         keys.into_iter()
-            .filter_map(|key| self.look_at(key, newest))
+            .filter_map(|key| self.check_waiting(key, newest))
             .collect()
     }
 
@@ -323,7 +324,7 @@ impl Connections {
     }
 }
 
-/// The next one that is due by now.
+/// The next entry that is due at `now`.
 fn next_due(queue: &mut VecDeque<(EventTime, Key)>, now: EventTime) -> Option<Key> {
     let (due, _) = queue.front()?;
     if *due > now {

@@ -1,18 +1,18 @@
-//! AWS VPC flow logs, versions 2 to 8, as text: one record per line, fields between spaces. Called
-//! by [`super::Decoder`], which remembers the header, and by [`super::decode`].
+//! AWS VPC flow logs, versions 2 to 8, as text: one record per line, fields separated by spaces. Called
+//! by [`super::Decoder`], which keeps the header, and by [`super::decode`].
 //!
-//! A log has its own choice and order of fields, which its first line names (files in S3) or which
-//! nothing names (CloudWatch). Without a header only the default order of version 2 is read.
+//! A log has its own selection and order of fields, which is given by its first line (files in S3) or is not
+//! in the log at all (CloudWatch). Without a header only the default order of version 2 is read.
 //!
 //! A record counts one direction of a connection for one interface and window, so the answer is
-//! another record. Which side started is what `tcp-flags` say: SYN alone comes from it, SYN-ACK
-//! from the other. Without flags the ports say: who talks from a port of the ephemeral range to
-//! one below it started. Where neither says, the record is skipped: a server's replies would look
-//! like a scan of its clients' ports.
+//! another record. The side that started is determined from `tcp-flags`: a SYN alone is sent by it, a SYN-ACK
+//! by the other side. Without flags it is determined from the ports: the side that sends from an ephemeral port to
+//! a port below that range started. If neither is conclusive, the record is skipped: the replies of a server would look
+//! like a scan of the ports of its clients.
 //!
-//! One record does not prove an answer that another one holds, so an initiator's record is
-//! [`Outcome::Unseen`]. It proves silence only where all that the initiator sent is SYNs: had
-//! anybody answered, an ACK would be among them.
+//! A record cannot exclude that another record contains an answer, so the record of an initiator is
+//! [`Outcome::Unseen`]. It proves that there was no answer only if everything that the initiator sent are SYNs:
+//! after an answer, there would be an ACK among them.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ use super::{Decoded, Malformed, NoSignal, SkipReason, attempts, time};
 use crate::limits;
 use crate::model::{EventTime, Flow, LostEvents, Outcome, Signal, Transport, Volume};
 
-/// The fields that say something about a contact, by their name in the header.
+/// The fields that are relevant for a contact, by their name in the header.
 const NAMES: [&str; FIELD_COUNT] = [
     "version",
     "srcaddr",
@@ -43,7 +43,7 @@ const NAMES: [&str; FIELD_COUNT] = [
 
 const FIELD_COUNT: usize = 16;
 
-/// The default order, which no log of version 2 has to name.
+/// The default order, which logs of version 2 need not contain.
 const DEFAULT_HEADER: [&str; 14] = [
     "version",
     "account-id",
@@ -61,10 +61,10 @@ const DEFAULT_HEADER: [&str; 14] = [
     "log-status",
 ];
 
-/// A field that a log does not have.
-const NOWHERE: u8 = u8::MAX;
+/// Position of a field that a log does not have.
+const ABSENT: u8 = u8::MAX;
 
-/// First port that Linux gives to clients (`net.ipv4.ip_local_port_range`).
+/// The first port that Linux assigns to clients (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL_FROM: u16 = 32_768;
 
 const FIN: u8 = 1;
@@ -72,7 +72,7 @@ const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
-/// Where in a line each of [`NAMES`] stands.
+/// The position in a line of each of [`NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Columns {
     places: [u8; FIELD_COUNT],
@@ -89,7 +89,7 @@ impl Default for Columns {
 }
 
 impl Columns {
-    /// The columns that a header names; `None` for a line that is none.
+    /// The columns of a header; `None` for a line that is not a header.
     pub(super) fn from_header(line: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(line).ok()?.trim_ascii();
         if !is_header(text) {
@@ -100,7 +100,7 @@ impl Columns {
 
     fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let mut columns = Self {
-            places: [NOWHERE; FIELD_COUNT],
+            places: [ABSENT; FIELD_COUNT],
             count: 0,
             is_default: false,
         };
@@ -115,14 +115,14 @@ impl Columns {
     }
 }
 
-/// A name as the AWS API writes it (`${srcaddr}`), bare.
+/// A name without the syntax of the AWS API (`${srcaddr}`).
 fn bare(name: &str) -> &str {
     name.strip_prefix("${")
         .and_then(|name| name.strip_suffix('}'))
         .unwrap_or(name)
 }
 
-/// Whether a line names fields: it holds both ends and nothing but names.
+/// Whether a line is a header: it contains both addresses and only names.
 fn is_header(text: &str) -> bool {
     let is_name = |name: &str| {
         name.bytes()
@@ -142,7 +142,7 @@ fn is_header(text: &str) -> bool {
     (2..=limits::VPC_FIELDS_MAX).contains(&count)
 }
 
-/// Whether a line alone can be told for one of this format: a header, or the default order.
+/// Whether a single line can be recognised as one of this format: a header, or the default order.
 pub(super) fn is_recognised(text: &str) -> bool {
     if is_header(text) {
         return true;
@@ -153,7 +153,7 @@ pub(super) fn is_recognised(text: &str) -> bool {
     ) && !text.is_empty()
 }
 
-/// Decodes one line of a log whose fields stand in these columns.
+/// Decodes one line of a log with these columns.
 pub(super) fn decode<'a>(line: &'a [u8], columns: &Columns) -> Decoded<'a> {
     if line.len() > limits::LINE_BYTES_MAX {
         return Decoded::Malformed(Malformed::TooLong);
@@ -171,12 +171,12 @@ pub(super) fn decode<'a>(line: &'a [u8], columns: &Columns) -> Decoded<'a> {
     Decoded::from(Record::read(text, columns).and_then(Record::signal))
 }
 
-/// One line, cut into the fields that matter. An absent one, or `-`, is empty.
+/// One line, split into the relevant fields. An absent field, or `-`, is empty.
 struct Record<'a> {
     values: [&'a str; FIELD_COUNT],
 }
 
-/// Which side of a connection a record's source is.
+/// The side of a connection that is the source of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Initiator,
@@ -190,7 +190,7 @@ impl<'a> Record<'a> {
         let mut count: u8 = 0;
         for value in text.split_ascii_whitespace() {
             if count == columns.count {
-                return Err(NoSignal::Unknown); // more fields than the header names
+                return Err(NoSignal::Unknown); // more fields than in the header
             }
             if value != "-" {
                 let place = columns.places.iter().position(|place| *place == count);
@@ -244,7 +244,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The packet's own address where the log has it: the interface's is the node's, not the pod's.
+    /// The address of the packet if the log contains it: that of the interface belongs to the node, not the pod.
     fn address(&self, of_packet: &str, of_interface: &str) -> Result<Option<IpAddr>, Malformed> {
         let text = match self.value(of_packet) {
             "" => self.value(of_interface),
@@ -261,7 +261,7 @@ impl<'a> Record<'a> {
         let time = start.or(end).ok_or(Malformed::MissingField)?;
         match self.value("log-status") {
             "NODATA" => return Err(SkipReason::NotTraffic.into()),
-            // How many records are missing is not said; one at least.
+            // The number of missing records is unknown; at least one.
             "SKIPDATA" => {
                 let time = end.unwrap_or(time);
                 return Ok(Signal::Lost(LostEvents {
@@ -314,8 +314,8 @@ impl<'a> Record<'a> {
             .transpose()
     }
 
-    /// Between two interfaces of one VPC each direction is recorded at both. The initiator's own
-    /// interface counts: what leaves it, and the answers that reach it.
+    /// Between two interfaces of one VPC each direction is recorded at both. The records at the initiator's own
+    /// interface count: the packets that leave it, and the answers that reach it.
     fn check_view(&self, side: Side) -> Result<(), SkipReason> {
         match (self.value("flow-direction"), side) {
             ("ingress", Side::Initiator) | ("egress", Side::Responder) => {
@@ -326,12 +326,12 @@ impl<'a> Record<'a> {
     }
 }
 
-/// What one direction of a connection sent in one window.
+/// What was sent in one direction of a connection in one window.
 struct Packets {
     transport: Transport,
     source_port: Option<u16>,
     destination_port: Option<u16>,
-    /// All flags of the window together. AWS writes ACK only beside SYN.
+    /// All flags of the window combined. AWS writes ACK only together with SYN.
     flags: Option<u8>,
     count: Option<u64>,
     bytes: Option<u64>,
@@ -351,7 +351,7 @@ impl Packets {
                 Side::Initiator
             });
         }
-        // ICMP has no ports, and the log no type: a request and its answer look the same.
+        // ICMP has no ports, and the log contains no type: a request and its answer look the same.
         if matches!(self.transport, Transport::Icmp | Transport::Other(_)) {
             return None;
         }
@@ -404,7 +404,7 @@ impl Packets {
         }
     }
 
-    /// What the initiator's own packets prove.
+    /// The outcome that the initiator's own packets prove.
     fn outcome(&self, is_accepted: bool) -> Outcome {
         if !is_accepted {
             return Outcome::Denied;
@@ -421,10 +421,10 @@ impl Packets {
         Outcome::Unseen
     }
 
-    /// What the packets of the other side prove.
+    /// The outcome that the packets of the other side prove.
     fn outcome_for_other(&self, is_accepted: bool) -> Outcome {
         if !is_accepted {
-            return Outcome::NotAnAttempt; // answers that were not let through
+            return Outcome::NotAnAttempt; // answers that were rejected
         }
         if self.transport != Transport::Tcp {
             return Outcome::Answered;
@@ -438,12 +438,12 @@ impl Packets {
         }
     }
 
-    /// A SYN-ACK announces a segment size in 4 bytes more.
+    /// A SYN-ACK announces a segment size, which takes 4 more bytes.
     fn is_one_reset(&self) -> bool {
         self.count == Some(1) && self.bytes == Some(attempts::header_bytes(self.has_v4))
     }
 
-    /// Whether the initiator sent nothing but SYNs.
+    /// Whether the initiator sent only SYNs.
     fn are_syns_alone(&self) -> bool {
         let (Some(count), Some(bytes)) = (self.count, self.bytes) else {
             return false;
@@ -451,7 +451,7 @@ impl Packets {
         attempts::are_syns(count, bytes, attempts::header_bytes(self.has_v4))
     }
 
-    /// What this direction carried; the other one is in another record.
+    /// The volume of this direction; the other direction is in another record.
     fn volume(&self, is_turned: bool, span_us: Option<u64>) -> Option<Volume> {
         let (packets, bytes) = (self.count?, self.bytes?);
         let mut volume = Volume {
@@ -468,7 +468,7 @@ impl Packets {
     }
 }
 
-/// An export of CloudWatch puts the time of the event before each record.
+/// A CloudWatch export puts the time of the event before each record.
 fn without_time(text: &str) -> &str {
     match text.split_once(' ') {
         Some((first, rest)) if first.len() >= 20 && time::parse(first).is_some() => {

@@ -1,9 +1,9 @@
 //! Wrappers: what syslog, a container runtime or a log shipper puts around a record. Called by
-//! [`super::decode`] and [`super::sniff`] for lines that are no record as they stand.
+//! [`super::decode`] and [`super::sniff`] for lines that are not a record themselves.
 //!
-//! Only wrappers that nothing but the record's own writer can fill are taken off. A free text that
-//! begins with a brace somewhere is no record: an agent in a pod can bring about log messages of other
-//! programs, and must not be able to write flows of somebody else into them.
+//! Only wrappers with content that is controlled by the writer of the record alone are removed. Free text with
+//! a brace somewhere is not a record: an agent in a pod can cause log messages of other
+//! programs, and must not be able to insert flows of other pods into them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,18 +13,18 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor
 use super::field::Scalar;
 use super::{parse, time};
 
-/// The object behind a prefix of syslog (RFC 3164, RFC 5424), of journald or of `kubectl logs
-/// --timestamps`. `None` for any other text: the brace must come where the message begins.
+/// The object after a prefix of syslog (RFC 3164, RFC 5424), of journald or of `kubectl logs
+/// --timestamps`. `None` for any other text: the brace must be at the start of the message.
 pub(super) fn without_prefix(text: &str) -> Option<&str> {
     let after = message_of_syslog(text).or_else(|| after_time(text))?;
-    // What marks structured data for rsyslog and syslog-ng.
+    // Marks structured data for rsyslog and syslog-ng.
     let message = after.trim_ascii_start();
     let message = message.strip_prefix("@cee:").unwrap_or(message);
     let message = message.trim_start_matches('\u{feff}').trim_ascii_start();
     message.starts_with('{').then_some(message)
 }
 
-/// The message of a line of syslog, whatever it is. `None` for a line without its prefix.
+/// The message of a line of syslog, whatever it contains. `None` for a line without the prefix.
 pub(super) fn message_of_syslog(text: &str) -> Option<&str> {
     let rest = without_priority(text);
     if let Some(rest) = rest.strip_prefix("1 ") {
@@ -50,7 +50,7 @@ fn message_of_rfc5424(text: &str) -> Option<&str> {
     if let Some(message) = rest.strip_prefix("- ") {
         return Some(message);
     }
-    // Quotes in structured data are escaped, so that its end is the first bracket and space.
+    // Quotes in structured data are escaped, so it ends at the first bracket followed by a space.
     let (_, message) = rest.strip_prefix('[')?.split_once("] ")?;
     Some(message)
 }
@@ -65,13 +65,13 @@ fn without_priority(text: &str) -> &str {
     priority.map_or(text, |(_, rest)| rest)
 }
 
-/// What follows a time of RFC 3339.
+/// The text after a time of RFC 3339.
 fn after_time(text: &str) -> Option<&str> {
     let (first, rest) = text.split_once(' ')?;
     (first.len() >= 19 && time::parse(first).is_some()).then_some(rest)
 }
 
-/// What follows `Nov 29 08:00:00`.
+/// The text after `Nov 29 08:00:00`.
 fn after_date(text: &str) -> Option<&str> {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -87,8 +87,8 @@ fn after_date(text: &str) -> Option<&str> {
     (MONTHS.contains(&month) && is_day && is_clock).then_some(rest)
 }
 
-/// The object that Docker (`json-file`) or fluent-bit put into `log`. `None` where the object has
-/// any key that they do not write, or where `log` is not an object itself.
+/// The object in `log`, as written by Docker (`json-file`) or fluent-bit. `None` if there is
+/// any key that they do not write, or if `log` is not an object itself.
 pub(super) fn unwrap(text: &str) -> Option<Cow<'_, str>> {
     let Wrapper(log) = parse(text).ok()?;
     let log = log.into_text()?;

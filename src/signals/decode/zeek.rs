@@ -1,11 +1,11 @@
 //! Zeek logs `conn`, `dns` and `ssl`: JSON here, columns of text in [`tsv`]. Called by [`super::decode`]
 //! and [`super::Decoder`].
 //!
-//! `_path` names the log only where Zeek streams JSON, so the three are told apart by the fields
+//! Only when Zeek streams JSON does `_path` name the log; otherwise the three are distinguished by the fields
 //! that only one of them has. Zeek writes a connection at its end: every outcome is final.
 //!
-//! `Log::default_scope_sep` decides what stands between `id` and `orig_h`. With the default, a dot,
-//! the addresses are read with everything else; with another one they are read in a second pass.
+//! `Log::default_scope_sep` determines the separator between `id` and `orig_h`. With the default, a dot,
+//! the addresses are read together with the other fields; with another one they are read in a second pass.
 
 mod scoped;
 pub(super) mod tsv;
@@ -18,7 +18,7 @@ use super::{Malformed, NoSignal, SkipReason, attempts, icmp};
 use crate::model::{DnsQuery, EventTime, Flow, Outcome, Signal, TlsName, Transport, Volume};
 
 record! {
-    /// The fields of the three logs that say something about a contact.
+    /// The fields of the three logs that are relevant for a contact.
     struct Line {
         path: Scalar<'a> = "_path",
         system_name: Skipped = "_system_name",
@@ -60,7 +60,7 @@ record! {
     }
 }
 
-/// Which log a line is from.
+/// The log that a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Log {
     Conn,
@@ -69,7 +69,7 @@ enum Log {
 }
 
 impl Log {
-    /// The log that Zeek calls so; `None` for those that hold no contacts.
+    /// The log with this name in Zeek; `None` for logs without contacts.
     fn from_path(path: &str) -> Option<Self> {
         match path {
             "conn" => Some(Self::Conn),
@@ -80,7 +80,7 @@ impl Log {
     }
 }
 
-/// Whether a key is the originator's address, whatever the scope separator.
+/// Whether a key is the originator's address, with any scope separator.
 pub(super) fn is_originator(key: &str) -> bool {
     key == "id.orig_h" || scoped::part_of(key) == Some(scoped::Part::OrigHost)
 }
@@ -99,7 +99,7 @@ pub(super) fn decode(text: &str) -> Result<Signal<'_>, NoSignal> {
     line.signal(log)
 }
 
-/// What every log has: when, and who with whom.
+/// The fields of every log: the time and the two ends.
 struct Ends {
     time: EventTime,
     source: IpAddr,
@@ -118,8 +118,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A line without a name of its log and without what the three have. Zeek's word about itself is no sign that its
-    /// logs are of another program; a quiet network has nothing else.
+    /// The result for a line without the name of its log and without the fields of the three logs. A log that
+    /// Zeek writes about itself does not count as that of another program; on a quiet network there are no others.
     fn of_another_log(&self) -> NoSignal {
         if !self.ts.is_present() {
             NoSignal::Unknown
@@ -170,7 +170,7 @@ impl<'a> Line<'a> {
         Signal::Flow(Flow {
             time: ends.time,
             source: ends.source,
-            // For ICMP these fields hold type and code.
+            // For ICMP these fields contain type and code.
             source_port: if has_ports { ends.source_port } else { 0 },
             destination: ends.destination,
             destination_port: if has_ports { ends.destination_port } else { 0 },
@@ -194,48 +194,48 @@ impl<'a> Line<'a> {
     }
 
     fn tcp_outcome(&self, is_v4: bool) -> Outcome {
-        // `^`: Zeek turned the direction round because it saw an answer first, so `orig` did not
+        // `^`: Zeek reversed the direction because it saw an answer first, so `orig` did not
         // open anything (answers to spoofed traffic look like this). A side that sent no packet
-        // at all opened nothing either.
+        // at all did not open anything either.
         let is_flipped = self
             .history
             .text()
             .is_some_and(|history| history.starts_with('^'));
         let orig_is_silent = self.orig_pkts.count() == Some(0);
-        let resp_spoke = self.resp_pkts.count().is_some_and(|count| count > 0);
-        if is_flipped || (orig_is_silent && resp_spoke) {
+        let responder_sent = self.resp_pkts.count().is_some_and(|count| count > 0);
+        if is_flipped || (orig_is_silent && responder_sent) {
             return Outcome::NotAnAttempt;
         }
         match self.conn_state.text() {
             // SH and RSTOS0: the originator closed or reset before any SYN-ACK. SHR: a SYN-ACK
-            // with FIN, and nothing ever stood.
-            Some("S0" | "SH" | "SHR" | "RSTOS0") if self.is_one_sided(resp_spoke, is_v4) => {
+            // with FIN, so the connection was never established.
+            Some("S0" | "SH" | "SHR" | "RSTOS0") if self.is_one_sided(responder_sent, is_v4) => {
                 Outcome::Unseen
             }
             Some("S0" | "SH" | "SHR" | "RSTOS0") => Outcome::Unanswered,
             Some("REJ" | "RSTRH") => Outcome::Refused,
-            // Reset before a byte of payload either way: nothing was served. This is also what a
-            // SYN or connect scan leaves of an open port, so it is no success.
+            // Reset before any payload in either direction: no service was provided. A
+            // SYN or connect scan of an open port looks the same, so it is not a success.
             Some("RSTO" | "RSTR") if !self.carried_payload() => Outcome::Refused,
             Some("S1" | "S2" | "S3" | "SF" | "RSTO" | "RSTR") => Outcome::Answered,
-            // Midstream traffic: the start was not seen, so nothing says who started.
+            // Midstream traffic: the start was not observed, so it is unknown which side started.
             Some("OTH") => Outcome::NotAnAttempt,
             _ => Outcome::Unseen,
         }
     }
 
-    /// Whether the originator acknowledged or sent data, and no packet came back: nobody does without
-    /// an answer, so Zeek sees one direction only.
-    fn is_one_sided(&self, resp_spoke: bool, is_v4: bool) -> bool {
+    /// Whether the originator acknowledged or sent data, and no packet came back. That is impossible
+    /// without an answer, so Zeek observes one direction only.
+    fn is_one_sided(&self, responder_sent: bool, is_v4: bool) -> bool {
         let went_on = if let Some(history) = self.history.text() {
             history.contains(['A', 'D'])
         } else {
-            // Some converters count the headers, so a SYN that is sent again has bytes too.
+            // Some converters count the headers, so a retransmitted SYN has bytes too.
             let volume = self.volume().unwrap_or_default();
             let header = attempts::header_bytes(is_v4);
             volume.bytes_out > 0 && !attempts::are_all(&volume, header, 1)
         };
-        went_on && !resp_spoke
+        went_on && !responder_sent
     }
 
     fn carried_payload(&self) -> bool {
@@ -246,16 +246,16 @@ impl<'a> Line<'a> {
         match self.conn_state.text() {
             Some("S0") => Outcome::Unanswered,
             Some("SF") => Outcome::Answered,
-            // Only the responder spoke.
+            // Only the responder sent packets.
             Some("SHR" | "OTH") => Outcome::NotAnAttempt,
             _ => Outcome::Unseen,
         }
     }
 
-    /// Zeek gives most ICMP the state OTH, so packets decide. Errors and answers are sent because
-    /// of somebody else's packet.
+    /// Zeek assigns most ICMP the state OTH, so the packets are used. Errors and replies are reactions to
+    /// a packet of another host.
     fn icmp_outcome(&self, ends: &Ends) -> Outcome {
-        // The type. Converters from packets put the code into the high byte.
+        // The type. Converters of packet captures put the code into the high byte.
         let [_, icmp_type] = ends.source_port.to_be_bytes();
         if icmp::kind(ends.destination, icmp_type) != icmp::Kind::Request {
             return Outcome::NotAnAttempt;

@@ -1,53 +1,53 @@
-//! Whether the lines of one log become signals of pods: bytes that arrive are not yet a log that is read.
+//! Whether the lines of one log become signals of pods: a log that delivers bytes may still be unusable.
 //!
-//! Pure: the pipeline counts what became of each line in a [`LineTally`] and hands it over per batch. Two
+//! Pure: the pipeline counts the outcome of each line in a [`LineTally`] and passes it on per batch. Two
 //! judgements are made over a window of several slots:
 //!
-//! - *Not understood*: none, or fewer than one in a hundred, of the lines can be read in the format. What an agent's
-//!   traffic looks like does not change the form of a line, so a share is enough here.
-//! - *Unused*: the lines are in the format, and not one became a signal of a known pod. A pod can bring about lines
-//!   that become no signal (bare acknowledgements, forged addresses), so a share would let it make the source look
-//!   useless for all others: one signal of any pod within the window is enough against this judgement.
+//! - *Not understood*: none, or fewer than one in a hundred, of the lines can be read in the format. The traffic of an
+//!   agent does not change the form of a line, so a share is sufficient here.
+//! - *Unused*: the lines are in the format, but not one became a signal of a known pod. A pod can cause lines
+//!   that become no signal (bare acknowledgements, forged addresses), so with a share it could make the source appear
+//!   useless for all other pods. Therefore one signal of any pod within the window rules this judgement out.
 //!
-//! Both need lines in most slots of the window, so a burst decides nothing, and both are given up at another line
-//! than they are taken at, so a log at the border does not change its state all the time.
+//! Both need lines in most slots of the window, so that a burst decides nothing. Both use a lower threshold to clear
+//! than to set (hysteresis), so that a log near the threshold does not change its state repeatedly.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::signals::decode::{Format, LooksLike, Malformed, SkipReason, looks_like, why_nothing};
+use crate::signals::decode::{Format, LogShape, Malformed, SkipReason, looks_like, why_no_signals};
 
 /// Slots of the window.
 const SLOTS: usize = 6;
-/// Slots that must hold lines before the window is judged.
+/// Slots that must contain lines before the window is judged.
 const SLOTS_WITH_LINES_MIN: usize = 4;
-/// Lines in the window below which it is not judged.
+/// Minimum number of lines in the window before it is judged.
 const LINES_MIN: u64 = 20;
-/// Unreadable lines after which a log that never had a readable one is judged at once. Reading may begin in the middle
-/// of a line, so the first one says nothing.
+/// Unreadable lines after which a log that never had a readable one is judged immediately. Reading may start in the
+/// middle of a line, so the first unreadable line proves nothing.
 const UNREADABLE_FIRST_MIN: u64 = 5;
-/// Unreadable lines for each readable one, from which on a log is not understood.
+/// Unreadable lines per readable line from which a log is not understood.
 const UNREADABLE_PER_READABLE: u64 = 99;
-/// Unreadable lines for each readable one, from which on a log is understood again.
-const READABLE_AGAIN: u64 = 9;
-/// One unreadable line in so many is worth a word, and fewer than one in twice as many is not any more.
+/// Unreadable lines per readable line up to which a log is understood again.
+const UNREADABLE_PER_READABLE_CLEARED: u64 = 9;
+/// A log is partly unreadable from one unreadable line in this many, until fewer than one in twice as many.
 const PARTLY_ONE_IN: u64 = 10;
-/// Unreadable lines of one tally whose look is taken: looking at a line costs as much as reading it.
+/// Unreadable lines of one tally that are examined for what they look like: this costs as much as decoding a line.
 const LOOKS_PER_TALLY_MAX: u64 = 8;
-/// Different looks that are counted.
+/// Distinct appearances that are counted.
 const LOOKS_MAX: usize = 8;
 
-/// What became of one line.
+/// The outcome of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineFate {
+pub enum LineOutcome {
     /// It became a signal of a known pod.
     Attributed,
-    /// It is in the format and says nothing for or against the log: a header, statistics, an answer to somebody
-    /// outside.
+    /// It is in the format and proves nothing about the usefulness of the log: a header, statistics, an answer to an
+    /// external host.
     Neutral,
     /// It is in the format and became no signal of a pod.
     Unused(Unused),
-    /// It cannot be read in the format; `None`: it has no shape of the format.
+    /// It cannot be read in the format. `None`: it does not even resemble the format.
     Unreadable(Option<Malformed>),
 }
 
@@ -56,20 +56,20 @@ pub enum LineFate {
 pub enum Unused {
     /// The decoder left it out.
     Skipped(SkipReason),
-    /// Its address belongs to no known pod.
+    /// Its address does not belong to a known pod.
     UnknownAddress,
-    /// Its address is a node's.
+    /// Its address is that of a node.
     HostNetwork,
-    /// A pod has its address, and had not at the time of the line.
+    /// A pod has its address, but did not have it at the time of the line.
     OtherTime,
-    /// More than one pod can be meant.
+    /// More than one pod matches.
     Ambiguous,
     /// Its time is in the future.
     Ahead,
 }
 
-impl LineFate {
-    /// The fate of a line that the decoder left out. What a pod's own packets or a quiet log bring about is neutral;
+impl LineOutcome {
+    /// The outcome of a line that the decoder skipped. Lines caused by a pod's own packets or a quiet log are neutral;
     /// `None` for a line without content.
     #[must_use]
     pub const fn skipped(reason: SkipReason) -> Option<Self> {
@@ -92,17 +92,17 @@ impl LineFate {
     }
 }
 
-/// Lines by what became of them. Its size does not depend on the lines.
+/// Number of lines by outcome. Its size does not depend on the lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LineTally {
     attributed: u64,
     neutral: u64,
     unused: Counts<Unused>,
     unreadable: Counts<Option<Malformed>>,
-    looks: Counts<Option<LooksLike>>,
+    looks: Counts<Option<LogShape>>,
 }
 
-/// How often each value came; values are few by their type.
+/// How often each value occurred; the type has few values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Counts<T>(Vec<(T, u64)>);
 
@@ -130,7 +130,7 @@ impl<T: Copy + PartialEq> Counts<T> {
         self.0.iter().map(|(_, count)| count).sum()
     }
 
-    /// The value that came most often, the first one of several.
+    /// The most frequent value, the first of several.
     fn most(&self) -> Option<T> {
         let most = self.0.iter().map(|(_, count)| *count).max()?;
         let found = self.0.iter().find(|(_, count)| *count == most);
@@ -139,13 +139,13 @@ impl<T: Copy + PartialEq> Counts<T> {
 }
 
 impl LineTally {
-    /// Counts a line. Of an unreadable one the text shows what it may be instead.
-    pub fn add(&mut self, fate: LineFate, line: &[u8]) {
+    /// Counts a line. For an unreadable line, the text is examined for what it looks like.
+    pub fn add(&mut self, fate: LineOutcome, line: &[u8]) {
         match fate {
-            LineFate::Attributed => self.attributed += 1,
-            LineFate::Neutral => self.neutral += 1,
-            LineFate::Unused(why) => self.unused.add(why, 1),
-            LineFate::Unreadable(how) => {
+            LineOutcome::Attributed => self.attributed += 1,
+            LineOutcome::Neutral => self.neutral += 1,
+            LineOutcome::Unused(why) => self.unused.add(why, 1),
+            LineOutcome::Unreadable(how) => {
                 if self.looks.total() < LOOKS_PER_TALLY_MAX {
                     self.looks.add(looks_like(line), 1);
                 }
@@ -154,7 +154,7 @@ impl LineTally {
         }
     }
 
-    /// Counts lines that were given up for this reason.
+    /// Counts lines that were discarded for this reason.
     pub fn add_unused(&mut self, why: Unused, count: u64) {
         self.unused.add(why, count);
     }
@@ -192,9 +192,9 @@ impl LineTally {
         self.looks.0.truncate(LOOKS_MAX);
     }
 
-    /// What is wrong with a log of which these lines are a sample that was taken at one time.
+    /// The problem of a log of which these lines are a sample taken at one time.
     #[must_use]
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub fn problem(&self) -> Option<LogProblem> {
         if self.is_unreadable() {
             return Some(self.not_understood());
         }
@@ -207,19 +207,19 @@ impl LineTally {
         unreadable > 0 && unreadable >= self.readable() * UNREADABLE_PER_READABLE
     }
 
-    fn not_understood(&self) -> Trouble {
-        Trouble::NotUnderstood(Unreadable {
+    fn not_understood(&self) -> LogProblem {
+        LogProblem::NotUnderstood(Unreadable {
             has_readable: self.readable() > 0,
             look: self.looks.most().flatten(),
             how: self.unreadable.most().flatten(),
         })
     }
 
-    fn not_used(&self) -> Option<Trouble> {
-        self.unused.most().map(Trouble::Unused)
+    fn not_used(&self) -> Option<LogProblem> {
+        self.unused.most().map(LogProblem::Unused)
     }
 
-    /// Whether enough lines are unreadable for a word about it.
+    /// Whether enough lines are unreadable to report it.
     #[must_use]
     pub fn is_partly_unreadable(&self) -> bool {
         let unreadable = self.unreadable();
@@ -227,14 +227,14 @@ impl LineTally {
     }
 }
 
-/// Lines of one source by what became of them.
+/// Number of lines of one source by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LineTotals {
     /// They became signals of known pods.
     pub attributed: u64,
-    /// They say nothing for or against the log.
+    /// They prove nothing about the usefulness of the log.
     pub neutral: u64,
-    /// They are in the format and became no signal of a pod.
+    /// They are in the format but became no signal of a pod.
     pub unused: u64,
     /// They cannot be read in the format.
     pub unreadable: u64,
@@ -253,28 +253,28 @@ impl LineTotals {
     }
 }
 
-/// What is wrong with a log whose lines become no signals.
+/// Why the lines of a log do not become signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum LogProblem {
     /// Its lines are not in the format.
     NotUnderstood(Unreadable),
-    /// They are, and become no signals of pods, most of them for this reason.
+    /// They are in the format but become no signals of pods, most of them for this reason.
     Unused(Unused),
 }
 
-/// What is known of lines that are not in the format.
+/// What is known about lines that are not in the format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unreadable {
     /// Whether a few of the lines are in the format.
     pub has_readable: bool,
     /// What they look like.
-    pub look: Option<LooksLike>,
-    /// What is wrong with most of them as lines of the format; `None`: they have no shape of it.
+    pub look: Option<LogShape>,
+    /// What is wrong with most of them as lines of the format. `None`: they do not resemble it.
     pub how: Option<Malformed>,
 }
 
-impl Trouble {
-    /// The sentence for people: what the log of this name and format does, and the first thing to do.
+impl LogProblem {
+    /// The sentence for people: the problem of the log with this name and format, and the first thing to do.
     #[must_use]
     pub fn sentence(&self, name: &str, format: Option<Format>) -> String {
         let (fault, advice) = self.parts(name, format);
@@ -297,7 +297,7 @@ impl Trouble {
     }
 }
 
-/// What to do about lines of which nothing is known.
+/// What to do about lines that resemble no known log.
 const UNKNOWN_LOOK: &str = "look at what writes them";
 
 impl Unreadable {
@@ -328,11 +328,11 @@ impl Unreadable {
 }
 
 impl Unused {
-    /// What is wrong, and the first thing to do.
+    /// The problem, and the first thing to do about it.
     fn words(self, format: Option<Format>) -> (&'static str, &'static str) {
         match self {
             Self::Skipped(reason) => {
-                let why = why_nothing(format.unwrap_or(Format::Ulogd), reason);
+                let why = why_no_signals(format.unwrap_or(Format::Ulogd), reason);
                 (why.name, why.advice)
             }
             Self::UnknownAddress => (
@@ -359,7 +359,7 @@ impl Unused {
     }
 }
 
-/// What the lines of one log did over the window that ends now.
+/// The outcomes of the lines of one log over the window that ends now.
 #[derive(Clone, Debug)]
 pub(super) struct Usefulness {
     /// The newest slot is the first.
@@ -368,7 +368,7 @@ pub(super) struct Usefulness {
     slot: Duration,
     /// Of all lines since the start.
     totals: LineTotals,
-    trouble: Option<Trouble>,
+    problem: Option<LogProblem>,
     is_partly: bool,
 }
 
@@ -380,12 +380,12 @@ impl Usefulness {
             slot_began: None,
             slot: (window / u32::try_from(SLOTS).unwrap_or(1)).max(Duration::from_millis(1)),
             totals: LineTotals::default(),
-            trouble: None,
+            problem: None,
             is_partly: false,
         }
     }
 
-    /// Takes in what became of some lines.
+    /// Adds the outcomes of some lines.
     pub(super) fn note(&mut self, tally: &LineTally, now: Instant) {
         self.advance(now);
         if let Some(newest) = self.slots.front_mut() {
@@ -395,9 +395,9 @@ impl Usefulness {
         self.judge();
     }
 
-    /// Whether it is settled that the log is of use, or that it is not.
+    /// Whether the log is known to be usable, or known not to be.
     pub(super) const fn is_judged(&self) -> bool {
-        self.totals.attributed > 0 || self.trouble.is_some()
+        self.totals.attributed > 0 || self.problem.is_some()
     }
 
     /// All lines since the start.
@@ -405,17 +405,17 @@ impl Usefulness {
         self.totals
     }
 
-    /// What is wrong, as of the last lines.
-    pub(super) const fn trouble(&self) -> Option<Trouble> {
-        self.trouble
+    /// The problem, as of the last lines.
+    pub(super) const fn problem(&self) -> Option<LogProblem> {
+        self.problem
     }
 
-    /// What is wrong where no line could be read for so long that the log would count as silent.
-    pub(super) fn unreadable(&self) -> Trouble {
+    /// The problem of a log of which no line could be read for so long that it would count as stale.
+    pub(super) fn unreadable(&self) -> LogProblem {
         self.newest(1).not_understood()
     }
 
-    /// Whether the log is of use and still has many lines that cannot be read.
+    /// Whether the log is usable and still has many lines that cannot be read.
     pub(super) const fn is_partly_unreadable(&self) -> bool {
         self.is_partly
     }
@@ -434,7 +434,7 @@ impl Usefulness {
             self.slots.truncate(SLOTS);
             began += self.slot;
         }
-        // After a long pause the slots are empty, and the time of the pause is over.
+        // After a long pause all slots are empty, and the current slot starts now.
         if now.saturating_duration_since(began) >= self.slot {
             began = now;
         }
@@ -453,23 +453,23 @@ impl Usefulness {
         sum
     }
 
-    /// Whether most slots have such lines.
+    /// Whether most slots contain such lines.
     fn is_spread(&self, has: impl Fn(&LineTally) -> bool) -> bool {
         self.slots.iter().filter(|slot| has(slot)).count() >= SLOTS_WITH_LINES_MIN
     }
 
     fn judge(&mut self) {
         let window = self.window();
-        self.trouble = match self.trouble {
-            Some(Trouble::NotUnderstood(_)) if self.is_still_unreadable() => {
+        self.problem = match self.problem {
+            Some(LogProblem::NotUnderstood(_)) if self.is_still_unreadable() => {
                 Some(window.not_understood())
             }
-            Some(Trouble::Unused(_)) if is_still_unused(&window) => {
-                window.not_used().or(self.trouble)
+            Some(LogProblem::Unused(_)) if is_still_unused(&window) => {
+                window.not_used().or(self.problem)
             }
-            _ => self.found(&window),
+            _ => self.detect_problem(&window),
         };
-        self.is_partly = self.trouble.is_none() && {
+        self.is_partly = self.problem.is_none() && {
             let (unreadable, readable) = (window.unreadable(), window.readable());
             let one_in = if self.is_partly {
                 2 * PARTLY_ONE_IN
@@ -480,8 +480,8 @@ impl Usefulness {
         };
     }
 
-    /// What is wrong with a log that nothing was wrong with before.
-    fn found(&self, window: &LineTally) -> Option<Trouble> {
+    /// The problem of a log that had no problem before.
+    fn detect_problem(&self, window: &LineTally) -> Option<LogProblem> {
         let at_once = !self.totals.has_readable() && window.unreadable() >= UNREADABLE_FIRST_MIN;
         let by_share = window.unreadable() >= LINES_MIN
             && window.is_unreadable()
@@ -495,10 +495,10 @@ impl Usefulness {
         is_unused.then(|| window.not_used()).flatten()
     }
 
-    /// By the newest lines alone, so that a log that is right again is not held against for a whole window.
+    /// Uses only the newest lines, so that a log that is correct again is not rejected for a whole window.
     fn is_still_unreadable(&self) -> bool {
         let newest = self.newest(2);
-        newest.unreadable() > newest.readable() * READABLE_AGAIN
+        newest.unreadable() > newest.readable() * UNREADABLE_PER_READABLE_CLEARED
     }
 }
 

@@ -1,13 +1,13 @@
-//! Checkpoints: up to where each file of a source is done with, kept over a restart.
+//! Checkpoints: how far each file of a source has been processed, kept across restarts.
 //!
-//! One JSON file per source, replaced by rename, so that a reader sees the old one or the new one.
-//! The reader writes it once a second if it changed, and when the source is closed.
+//! One JSON file per source, replaced by a rename, so that a reader sees either the old or the new one.
+//! The reader writes it once a second if it has changed, and when the source is closed.
 //!
 //! Only the last write, at close, is synced to the disk. Without the sync a crash of the whole
-//! machine can take the last seconds of the checkpoint, and the log itself is no safer than that:
-//! its writer does not sync either. A sync per second would stall behind etcd on the same disk.
-//! A checkpoint that is damaged all the same counts as a gap and the log is read from its start:
-//! lines twice rather than never.
+//! machine can lose the last seconds of the checkpoint. The log itself is no safer than that, because
+//! its writer does not sync either. A sync every second would stall behind etcd on the same disk.
+//! A damaged checkpoint counts as a gap, and the log is read from its start:
+//! repeated lines are better than missing ones.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -22,10 +22,10 @@ use crate::limits;
 use super::SourceError;
 use super::generation::{Identity, hex, read_bounded};
 
-/// Version of the file's layout. Another one is not read.
+/// Version of the file format. Other versions are rejected.
 const VERSION: u32 = 1;
 
-/// A file from which reading goes on.
+/// A file at which reading resumes, and the offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SavedGeneration {
     #[serde(flatten)]
@@ -33,17 +33,17 @@ pub(super) struct SavedGeneration {
     pub(super) offset: u64,
 }
 
-/// A log, with what was left of it.
+/// A log, and its files that were not fully processed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SavedLog {
     pub(super) path: String,
     /// The oldest first.
     pub(super) generations: Vec<SavedGeneration>,
-    /// Backups that are done.
+    /// Backups that were fully processed.
     pub(super) done: Vec<Identity>,
 }
 
-/// All of it.
+/// The content of a checkpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Saved {
     version: u32,
@@ -57,7 +57,7 @@ impl Saved {
     }
 }
 
-/// The file of one source's checkpoint.
+/// The checkpoint file of one source.
 #[derive(Debug)]
 pub(super) struct CheckpointFile {
     path: PathBuf,
@@ -65,8 +65,8 @@ pub(super) struct CheckpointFile {
 }
 
 impl CheckpointFile {
-    /// The checkpoint of the source `name` that reads `target`. Another target under the same
-    /// name is another checkpoint.
+    /// The checkpoint of the source `name` that reads `target`. The same name with another target is a different
+    /// checkpoint.
     pub(super) fn new(folder: &Path, name: &str, target: &Path) -> Self {
         Self {
             path: path_of(folder, name, target),
@@ -74,7 +74,7 @@ impl CheckpointFile {
         }
     }
 
-    /// What was saved; `None` when nothing ever was.
+    /// The saved checkpoint; `None` if there is none.
     pub(super) fn load(&mut self) -> Result<Option<Saved>, SourceError> {
         let unreadable = |source| SourceError::ReadCheckpoint {
             path: self.path.clone(),
@@ -95,7 +95,7 @@ impl CheckpointFile {
         Ok(Some(saved))
     }
 
-    /// Writes `logs`, unless that is what stands there.
+    /// Writes `logs`, unless the file already contains them.
     pub(super) fn save(&mut self, logs: Vec<SavedLog>, with_sync: bool) -> Result<(), SourceError> {
         if self.written.as_ref() == Some(&logs) && !with_sync {
             return Ok(());
@@ -119,7 +119,7 @@ impl CheckpointFile {
     }
 }
 
-/// The file of the source `name` that reads `target`.
+/// The path of the checkpoint of the source `name` that reads `target`.
 pub(super) fn path_of(folder: &Path, name: &str, target: &Path) -> PathBuf {
     let mut hash = Sha256::new();
     hash.update(name.as_bytes());
@@ -136,7 +136,7 @@ pub(super) fn path_of(folder: &Path, name: &str, target: &Path) -> PathBuf {
     folder.join(format!("{plain}-{tag}.json"))
 }
 
-/// The bytes of a checkpoint; `None` when there is none.
+/// The bytes of a checkpoint; `None` if there is none.
 pub(super) fn load_bounded(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, SourceError> {
     match read_bounded(path, bytes_max) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -159,7 +159,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8], with_sync: bool) -> io::Result<
     }
     std::fs::rename(&temporary, path)?;
     if with_sync {
-        // The rename is an entry of the folder, and lasts only once that is on the disk.
+        // The rename changes an entry of the folder, which is durable only once the folder is synced.
         File::open(&folder)?.sync_all()?;
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! Compressed logs: gzip and zstd, told by their first bytes, read as a stream.
+//! Compressed logs: gzip and zstd, recognised by their first bytes and read as a stream.
 //!
-//! `replay` opens every log with [`open`]. Memory is bounded whatever a file says of itself: nothing is
-//! read whole, a zstd window has a bound, and what a file becomes has one too.
+//! `replay` opens every log with [`open`]. Memory use is bounded regardless of what the headers of a file claim: no
+//! file is read whole, a zstd window has a bound, and so does the decompressed size.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -11,7 +11,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use crate::limits;
 
-/// Room for what was read and not yet taken.
+/// Buffer for bytes that were read but not consumed yet.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// How a log is compressed.
@@ -24,19 +24,19 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// How the file with these first bytes is compressed, whatever its name.
+    /// The compression of a file with these first bytes, regardless of its name.
     #[must_use]
     pub fn of(head: &[u8]) -> Option<Self> {
         match head {
             [0x1f, 0x8b, 0x08, ..] => Some(Self::Gzip),
-            // A frame, or a frame to be passed over before it.
+            // A data frame, or a skippable frame before it.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
             _ => None,
         }
     }
 }
 
-/// The text of a log, compressed or not.
+/// The text of a log, decompressed if necessary.
 pub fn open(input: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let compression = Compression::of(input.fill_buf()?);
@@ -55,7 +55,7 @@ fn bounded(inner: impl Read + 'static) -> Box<dyn BufRead> {
     Box::new(BufReader::with_capacity(BUFFER_BYTES, bounded))
 }
 
-/// Fails once more came out than a log may become.
+/// Fails once the decompressed size exceeds the bound.
 struct Bounded<R> {
     inner: R,
     left: u64,
@@ -72,7 +72,7 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// The frames of a file, one after the other.
+/// The frames of a file, one after another.
 struct ZstdFrames<R: BufRead> {
     /// `None` after the last frame, and after an error.
     state: Option<ZstdState<R>>,
@@ -90,7 +90,7 @@ impl<R: BufRead> ZstdFrames<R> {
         }
     }
 
-    /// Enters the next frame; `None` at the end of the file.
+    /// Starts the next frame; `None` at the end of the file.
     fn enter(mut input: R) -> io::Result<Option<ZstdState<R>>> {
         loop {
             if input.fill_buf()?.is_empty() {
@@ -121,7 +121,7 @@ impl<R: BufRead> Read for ZstdFrames<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        // Taken out, so that an error leaves nothing behind that could be read on.
+        // Taken out, so that after an error there is no state from which reading could continue.
         while let Some(state) = self.state.take() {
             let (mut frame, mut input) = match state {
                 ZstdState::Between(input) => {
@@ -215,7 +215,7 @@ mod tests {
         let zeros = vec![0; 64 * 1024 * 1024];
         let bomb = gzip(&gzip(&zeros));
         assert!(bomb.len() < 1024);
-        // One layer is taken off; what is in it is not looked into again.
+        // One layer is decompressed; its content is not examined for further layers.
         assert!(read(bomb).unwrap().len() < 128 * 1024);
         let mut bounded = Bounded {
             inner: io::repeat(0),

@@ -1,8 +1,8 @@
-//! Names: which files of a folder are logs, which are backups of which log, and in which order
-//! backups were made.
+//! File names: which files of a folder are logs, which are backups of which log, and in which order
+//! the backups were made.
 //!
-//! The followers and the reader ask. Names only say where to look; whether a file was read
-//! already is decided by its content (`generation`).
+//! Used by the followers and the reader. A name only determines where to look; whether a file has already been read
+//! is decided by its content (`generation`).
 
 use std::cmp::Reverse;
 use std::ffi::OsStr;
@@ -14,14 +14,14 @@ use crate::limits;
 
 use super::generation::FileId;
 
-/// Suffixes of the logs that are read in a folder.
+/// Suffixes of the files in a folder that are read as logs.
 const LOG_SUFFIXES: [&str; 3] = [".log", ".json", ".jsonl"];
 
 /// Names of the files in a folder, at most [`limits::FOLDER_ENTRIES_MAX`].
 pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)?.take(limits::FOLDER_ENTRIES_MAX) {
-        // A name that is no UTF-8 is no name that a logger writes.
+        // A logger writes no name that is not UTF-8.
         if let Ok(name) = entry?.file_name().into_string() {
             names.push(name);
         }
@@ -29,9 +29,9 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Files of a folder, with their identity.
+/// Files of a folder, with their identities.
 pub(super) fn files(folder: &Path) -> Vec<(PathBuf, FileId)> {
-    // A folder that cannot be read has none; the reader's scan says why.
+    // An unreadable folder yields no files; the scan of the reader reports why.
     let names = names(folder).unwrap_or_default();
     let paths = names.into_iter().map(|name| folder.join(name));
     let identified = paths.filter_map(|path| {
@@ -42,7 +42,7 @@ pub(super) fn files(folder: &Path) -> Vec<(PathBuf, FileId)> {
     identified.collect()
 }
 
-/// The folder of a file, as it can be opened.
+/// The folder of a file, as a path that can be opened.
 pub(super) fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -54,14 +54,14 @@ pub(super) fn name_of(path: &Path) -> &str {
     path.file_name().and_then(OsStr::to_str).unwrap_or_default()
 }
 
-/// Whether a folder's file of this name is a log to read.
+/// Whether a file of this name in a folder is a log to read.
 pub(super) fn is_log(name: &str) -> bool {
     !name.starts_with('.') && LOG_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// What marks `name` as a backup of the log `base`: `1` in `a.log.1`, `20260224` in
+/// The part of `name` that marks it as a backup of the log `base`: `1` in `a.log.1`, `20260224` in
 /// `a.log-20260224`, `2026-02-24T08-43-39.070` in `a-2026-02-24T08-43-39.070.log`. `None` for
-/// anything else, compressed files included.
+/// all other names, including those of compressed files.
 pub(super) fn backup_tag<'a>(base: &str, name: &'a str) -> Option<&'a str> {
     if let Some(tag) = name.strip_prefix(base) {
         let tag = tag.strip_prefix(['.', '-'])?;
@@ -70,12 +70,12 @@ pub(super) fn backup_tag<'a>(base: &str, name: &'a str) -> Option<&'a str> {
     let (stem, extension) = base.rsplit_once('.')?;
     let tag = name.strip_prefix(stem)?.strip_prefix(['.', '-'])?;
     let tag = tag.strip_suffix(extension)?.strip_suffix('.')?;
-    // Shorter than a date it is a number that belongs to the name: `worker-2.log` is a log.
+    // If it is shorter than a date, it is a number that is part of the name: `worker-2.log` is a log.
     (is_tag(tag) && tag.len() >= DATE_BYTES).then_some(tag)
 }
 
-/// Whether `name` is that of a compressed backup of the log `base`. Those are not read: a log is read
-/// on to its end before its writer's tools compress it.
+/// Whether `name` is that of a compressed backup of the log `base`. Compressed backups are not read: a log is read
+/// to its end before logrotate or its writer compresses it.
 pub(super) fn is_compressed_backup(base: &str, name: &str) -> bool {
     let plain = [".gz", ".zst"]
         .iter()
@@ -92,7 +92,7 @@ fn is_tag(tag: &str) -> bool {
 }
 
 /// A key that sorts backups by age, the oldest first: by number where backups are numbered
-/// (`.3` is older than `.2`), else by the time of the last write, and by name where that is equal.
+/// (`.3` is older than `.2`), otherwise by modification time, and by name where that is equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Age {
     is_dated: bool,

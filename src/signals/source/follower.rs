@@ -1,12 +1,12 @@
-//! Follows one log over its rotations: which files, in which order, from where.
+//! Follows one log across its rotations: which files to read, in which order, and from which offset.
 //!
 //! The reader owns one follower per log and polls it. A follower keeps the generations that are
-//! open, the oldest first: the last one is the file that has the log's name now, the earlier ones
-//! are read until they stay quiet. It must neither lose nor repeat a line, whatever was renamed,
-//! copied or emptied between two looks; what cannot be helped it counts as a gap.
+//! open, the oldest first: the last one is the file that currently has the log's name, the earlier ones
+//! are read until they stop growing. It must neither lose nor repeat a line, whatever was renamed,
+//! copied or truncated between two polls; an unavoidable loss is counted as a gap.
 //!
 //! ```text
-//! saved generations ─► backups made meanwhile ─► the file that has the name now
+//! saved generations ─► backups made since ─► the file that has the name now
 //! ```
 
 mod resume;
@@ -19,40 +19,40 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::limits;
 
 use super::family::{self, Age};
-use super::generation::{FileId, Finished, Generation, Identity, Look, OpenFile};
+use super::generation::{FileId, Finished, Generation, Identity, OpenFile, ReadResult};
 use super::health::{Count, Health, SourceState};
 use super::{Pacing, Position};
 
-/// Where a log begins that has no checkpoint.
+/// Where to start a log that has no checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begin {
-    /// At what comes next: everything there is now was there before.
+    /// At the current end: everything that exists now was written before the start.
     AtEnd,
-    /// At the start of the file that has the name; backups were there before.
+    /// At the start of the file that has the name; its backups were written before the start.
     AtStart,
-    /// The log is new since this time, and so are its backups that are younger.
+    /// The log was created after this time, and so were the backups that are newer.
     NewSince(SystemTime),
 }
 
-/// What all followers of a source share.
+/// Shared by all followers of a source.
 pub(super) struct Context<'a> {
     pub(super) health: &'a Health,
     pub(super) pacing: &'a Pacing,
     pub(super) now: Instant,
 }
 
-/// Lines of one poll.
+/// Lines from one poll.
 #[derive(Debug)]
 pub(super) struct Lines {
     pub(super) bytes: Vec<u8>,
     pub(super) position: Position,
 }
 
-/// What a poll gave.
+/// The result of a poll.
 #[derive(Debug)]
 pub(super) enum Polled {
     Lines(Lines),
-    /// Bytes, but no complete line; or a change that makes another poll worth it at once.
+    /// Bytes, but no complete line; or a change after which another poll is useful at once.
     Progress,
     Nothing,
 }
@@ -64,7 +64,7 @@ pub(super) struct Follower {
     begin: Option<Begin>,
     generations: VecDeque<Generation>,
     finished: VecDeque<Finished>,
-    /// Backups that are done, the oldest first.
+    /// Backups that were fully processed, the oldest first.
     done: VecDeque<Identity>,
     pub(super) state: SourceState,
     next_poll: Instant,
@@ -87,8 +87,8 @@ impl Follower {
         }
     }
 
-    /// Takes the files of `other`, whose name is that of a backup of this log, as known.
-    pub(super) fn leave_to(&mut self, other: &Follower) {
+    /// Treats the files of `other`, which has the name of a backup of this log, as known.
+    pub(super) fn exclude_files_of(&mut self, other: &Follower) {
         let files = other.generations.iter().map(Generation::identity);
         self.done.extend(files.chain(other.done.iter().cloned()));
     }
@@ -99,8 +99,8 @@ impl Follower {
             .any(|generation| generation.id == id)
     }
 
-    /// Whether the log is gone and nothing of it is left to read or to acknowledge.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether the log no longer exists and nothing of it is left to read or to acknowledge.
+    pub(super) fn is_finished(&self) -> bool {
         self.state == SourceState::Missing
             && self.generations.is_empty()
             && self.finished.is_empty()
@@ -117,7 +117,7 @@ impl Follower {
         self.next_poll
     }
 
-    /// Looks for more lines; at most one read.
+    /// Looks for more lines, with at most one read.
     pub(super) fn poll(&mut self, ctx: &Context<'_>) -> Polled {
         let polled = self.try_poll(ctx).unwrap_or_else(|error| {
             self.fail(&error, ctx);
@@ -152,30 +152,30 @@ impl Follower {
         if ctx.now >= self.next_path_check {
             self.next_path_check = ctx.now + ctx.pacing.rotation_check;
             self.check_path(ctx)?;
-            self.settle();
+            self.retire_acknowledged();
         }
         for i in 0..self.generations.len() {
             let Some(generation) = self.generations.get_mut(i) else {
                 break;
             };
-            let look = generation.look(ctx.now)?;
+            let look = generation.read_more(ctx.now)?;
             ctx.health
                 .count(Count::OversizedLines, generation.take_oversized());
             match look {
-                Look::Read(bytes) if bytes.is_empty() => return Ok(Polled::Progress),
-                Look::Read(bytes) => {
+                ReadResult::Read(bytes) if bytes.is_empty() => return Ok(Polled::Progress),
+                ReadResult::Read(bytes) => {
                     let position = generation.mark_sent();
                     return Ok(Polled::Lines(Lines { bytes, position }));
                 }
-                Look::Truncated => return self.restart(i, ctx),
-                Look::AtEnd if self.is_quiet(i, ctx) => return Ok(self.finish(i)),
-                Look::AtEnd => {}
+                ReadResult::Truncated => return self.restart(i, ctx),
+                ReadResult::AtEnd if self.is_quiet(i, ctx) => return Ok(self.finish(i)),
+                ReadResult::AtEnd => {}
             }
         }
         Ok(Polled::Nothing)
     }
 
-    /// Whether nothing more is to be expected of a generation that is at its end.
+    /// Whether no more lines are expected of a generation that is at its end.
     fn is_quiet(&self, i: usize, ctx: &Context<'_>) -> bool {
         let Some(generation) = self.generations.get(i) else {
             return false;
@@ -189,7 +189,7 @@ impl Follower {
         is_superseded || (generation.is_unlinked && quiet_for >= ctx.pacing.unlinked_wait)
     }
 
-    /// Ends a generation: its unfinished last line is a line, now that no newline will come.
+    /// Ends a generation. Its incomplete last line becomes a line, since no newline will follow.
     fn finish(&mut self, i: usize) -> Polled {
         let Some(mut generation) = self.generations.remove(i) else {
             return Polled::Nothing;
@@ -206,38 +206,38 @@ impl Follower {
         polled
     }
 
-    /// Moves what is acknowledged to what is known.
-    fn settle(&mut self) {
+    /// Moves acknowledged generations to the files that are known to be done.
+    fn retire_acknowledged(&mut self) {
         while let Some(first) = self.finished.front()
             && (first.is_acknowledged()
                 || self.finished.len() > limits::UNACKNOWLEDGED_GENERATIONS_MAX)
         {
             let identity = first.identity.clone();
             self.finished.pop_front();
-            self.know(identity);
+            self.mark_done(identity);
         }
     }
 
-    fn know(&mut self, identity: Identity) {
-        // An empty file resembles every other, and nothing of it can be read twice.
+    fn mark_done(&mut self, identity: Identity) {
+        // An empty file resembles every other one, and nothing in it can be read twice.
         if identity.is_of_empty_file() || self.done.contains(&identity) {
             return;
         }
-        if self.done.len() >= KNOWN_MAX {
+        if self.done.len() >= DONE_MAX {
             self.done.pop_front();
         }
         self.done.push_back(identity);
     }
 
-    /// Whether the log's name leads to another file by now.
+    /// Checks whether the log's name now refers to another file.
     fn check_path(&mut self, ctx: &Context<'_>) -> io::Result<()> {
         let id = match std::fs::metadata(&self.path) {
             Ok(metadata) => FileId::of(&metadata),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.state = SourceState::Missing;
-                // What comes now was not there at the start, so that none of it is old.
+                // A file that appears from now on did not exist at the start, so none of its content is old.
                 if let Some(Begin::AtEnd | Begin::AtStart) = self.begin {
-                    self.know_all_backups()?;
+                    self.mark_all_backups_done()?;
                     self.begin = Some(Begin::NewSince(SystemTime::UNIX_EPOCH));
                 }
                 return Ok(());
@@ -246,7 +246,7 @@ impl Follower {
         };
         let known = self.generations.iter().position(|known| known.id == id);
         if let Some(i) = known {
-            // Mostly it is the last one already; an earlier one got its name back.
+            // Usually it is already the last one; otherwise an earlier one got its name back.
             if i + 1 < self.generations.len()
                 && let Some(mut generation) = self.generations.remove(i)
             {
@@ -261,10 +261,10 @@ impl Follower {
         Ok(())
     }
 
-    /// Opens the file that has the name now, and the backups made since the last look.
+    /// Opens the file that has the name now, and the backups made since the last poll.
     ///
-    /// The file first, then the backups, then whether the file still has the name: a rotation in
-    /// between would otherwise put a generation out of its place.
+    /// First the file, then the backups, then a check that the file still has the name: a rotation in
+    /// between would otherwise put a generation in the wrong place.
     fn take_over(&mut self, ctx: &Context<'_>) -> io::Result<()> {
         for _ in 0..RENAME_TRIES {
             let open = match OpenFile::open(&self.path) {
@@ -274,7 +274,7 @@ impl Follower {
             let before = self.family();
             let names = family::names(&family::folder_of(&self.path))?;
             let backups = self.unknown_backups(&names, Some(open.id));
-            // The same files under the same names: nothing slipped through by being renamed.
+            // The same files have the same names, so no file was missed because of a rename.
             let after = self.family();
             let name = family::name_of(&self.path);
             let is_named =
@@ -283,11 +283,11 @@ impl Follower {
                 return self.succeed(open, backups, ctx);
             }
         }
-        // It rotates faster than it can be looked at; the next check tries again.
+        // The log rotates faster than it can be listed; the next check tries again.
         Ok(())
     }
 
-    /// The log and its backups, by name.
+    /// The log and its backups, as path and identity.
     fn family(&self) -> Vec<(PathBuf, FileId)> {
         let mut files = family::files(&family::folder_of(&self.path));
         files.retain(|(path, _)| self.is_in_family(family::name_of(path)));
@@ -309,7 +309,7 @@ impl Follower {
                 Some(Begin::NewSince(time)) => backup.modified < time,
             };
             if is_old {
-                self.know(backup.identity());
+                self.mark_done(backup.identity());
                 continue;
             }
             if !self.has_room() {
@@ -319,11 +319,11 @@ impl Follower {
             generation.superseded_at = Some(ctx.now);
             self.generations.push_back(generation);
         }
-        // What finds no room now is found again by the next check, once an older one is done.
+        // A file that does not fit now is found again by the next check, once an older one is done.
         if !self.has_room() {
             return Ok(());
         }
-        // A file that is done and comes back under the log's name holds nothing new.
+        // A file that is done and gets the log's name again contains nothing new.
         let is_done = self.begin == Some(Begin::AtEnd) || self.is_done(&open);
         let offset = if is_done { open.size } else { 0 };
         self.push(Generation::new(open, offset, ctx.now)?, ctx.now);
@@ -351,12 +351,12 @@ impl Follower {
         self.generations.push_back(generation);
     }
 
-    /// Looks for backups that came to be unnoticed: while the reader was held up, or because a
+    /// Looks for backups that were made unnoticed: while the reader was blocked, or because a
     /// listing missed a name that was just being changed.
     pub(super) fn catch_up(&mut self, names: &[String], ctx: &Context<'_>) {
         let backups = self.unknown_backups(names, None);
-        // Asked after the backups were opened: as long as the file still has the name and its
-        // content now, all of them are older.
+        // Checked after the backups were opened: if the file still has the name and its
+        // content, all of them are older.
         let Some(current) = self.generations.back() else {
             return;
         };
@@ -369,7 +369,7 @@ impl Follower {
     /// Inserts backups before the generation `at`.
     fn insert(&mut self, backups: Vec<OpenFile>, mut at: usize, ctx: &Context<'_>) {
         for backup in backups {
-            // Those that find no room stay unknown, and are found again.
+            // Backups that do not fit stay unknown, and are found again.
             if self.has_room()
                 && let Ok(mut generation) = Generation::new(backup, 0, ctx.now)
             {
@@ -381,8 +381,8 @@ impl Follower {
         }
     }
 
-    /// Backups that were never read, the oldest first. Not those that can be a copy of what is
-    /// being read: whether a copy matters shows only when the original is emptied.
+    /// Backups that were never read, the oldest first. Excludes those that may be a copy of a file that is
+    /// being read: a copy matters only once its original is truncated.
     fn unknown_backups(&self, names: &[String], current: Option<FileId>) -> Vec<OpenFile> {
         let mut backups = self.backups(names);
         backups.retain(|backup| current != Some(backup.id) && !self.resembles_open(&backup.head));
@@ -420,19 +420,19 @@ impl Follower {
         opened.filter(is_new).collect()
     }
 
-    fn know_all_backups(&mut self) -> io::Result<()> {
+    fn mark_all_backups_done(&mut self) -> io::Result<()> {
         let names = match family::names(&family::folder_of(&self.path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             names => names?,
         };
         for backup in self.backups(&names) {
-            self.know(backup.identity());
+            self.mark_done(backup.identity());
         }
         Ok(())
     }
 
-    /// The file was emptied: what it held may live on in a copy (copytruncate), in which reading
-    /// goes on; the file itself starts again.
+    /// The file was truncated. Its previous content may exist in a copy (copytruncate), in which reading
+    /// continues; the file itself is read from its start.
     fn restart(&mut self, i: usize, ctx: &Context<'_>) -> io::Result<Polled> {
         ctx.health.count(Count::Truncations, 1);
         let Some(mut old) = self.generations.remove(i) else {
@@ -440,7 +440,7 @@ impl Follower {
         };
         let restarted = old.restarted(ctx.now)?;
         let (mut backups, mut copy) = (Vec::new(), None);
-        // Backups that are being renumbered can slip through one listing.
+        // A listing can miss backups that are being renumbered.
         for _ in 0..RENAME_TRIES {
             let names = family::names(&family::folder_of(&self.path)).unwrap_or_default();
             backups = self.backups(&names);
@@ -461,15 +461,15 @@ impl Follower {
             polled = Polled::Lines(Lines { bytes, position });
         }
         self.generations.insert(at, restarted);
-        // It can have been copied and emptied more than once.
+        // It may have been copied and truncated more than once.
         backups.retain(|backup| !self.has_open(backup.id) && !self.resembles_open(&backup.head));
         self.insert(backups, at, ctx);
         Ok(polled)
     }
 }
 
-/// Backups that are remembered as done: those that can be looked at, and as many that go.
-const KNOWN_MAX: usize = 2 * limits::BACKUPS_MAX;
+/// Backups remembered as done: those that can be listed, and as many that are being deleted.
+const DONE_MAX: usize = 2 * limits::BACKUPS_MAX;
 
-/// Renames in the middle of a look that are put up with before the look is given up.
+/// Renames during one poll that are tolerated before the poll is given up.
 const RENAME_TRIES: usize = 3;

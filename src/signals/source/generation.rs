@@ -1,9 +1,9 @@
-//! One file of a log that rotates: read from an offset on, and known again when it was renamed,
-//! copied, or emptied and refilled.
+//! One file of a rotating log: read from an offset, and recognised after it was renamed,
+//! copied, or truncated and refilled.
 //!
-//! A path says nothing about a file that rotates, and an inode is given out again. So a file is
-//! its device, its inode and its first bytes. The followers own generations; nothing here knows
-//! about names.
+//! A path does not identify a file that rotates, and an inode is reused. Therefore a file is identified by
+//! its device, its inode and its first bytes. The followers own generations; nothing here depends
+//! on names.
 
 use std::borrow::Cow;
 use std::fs::{File, Metadata};
@@ -37,12 +37,12 @@ impl FileId {
     }
 }
 
-/// What a checkpoint keeps of a file, to know it again.
+/// The part of a checkpoint that identifies a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     pub(super) device: u64,
     pub(super) inode: u64,
-    /// How many first bytes are hashed.
+    /// Number of first bytes that are hashed.
     head_bytes: usize,
     head_sha256: String,
 }
@@ -64,15 +64,15 @@ impl Identity {
         }
     }
 
-    /// Whether a file with these first bytes has the content that is meant: the same file, or a
-    /// copy of it. A few equal bytes are no proof for another inode.
+    /// Whether a file with these first bytes has the identified content: it is the same file, or a
+    /// copy of it. For another inode, a few equal bytes are not sufficient.
     pub(super) fn is(&self, id: FileId, head: &[u8]) -> bool {
         let is_enough = self.head_bytes >= limits::COPY_HEAD_BYTES_MIN || self.id() == id;
         let first = head.get(..self.head_bytes);
         is_enough && first.is_some_and(|first| hex(&Sha256::digest(first)) == self.head_sha256)
     }
 
-    /// Whether there was nothing in the file yet, so that nothing can be lost of it.
+    /// Whether the file was empty, so that nothing in it can be lost.
     pub(super) fn is_of_empty_file(&self) -> bool {
         self.head_bytes == 0
     }
@@ -88,7 +88,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// A file that was opened and found to be a regular one, with its first bytes.
+/// A file that was opened and is a regular file, with its first bytes.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) file: File,
@@ -99,7 +99,7 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Opens a regular file. Anything else is refused before it is opened: opening a FIFO blocks.
+    /// Opens a regular file. Anything else is refused before it is opened, because opening a FIFO blocks.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let is_file = std::fs::metadata(path)?.is_file();
         let file = if is_file {
@@ -137,7 +137,7 @@ fn read_head(file: &File) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The whole lines at the beginning of a file, before `offset`.
+/// The complete lines at the beginning of a file, before `offset`.
 fn read_header(file: &File, offset: u64) -> io::Result<Arc<[u8]>> {
     let length = usize::try_from(offset).unwrap_or(usize::MAX);
     let mut header = vec![0; length.min(limits::FILE_HEADER_BYTES_MAX)];
@@ -164,18 +164,18 @@ fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize
     Ok(count)
 }
 
-/// What a look at a file gave.
+/// The result of reading a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Look {
-    /// These complete lines; empty when a line is not complete yet.
+pub(super) enum ReadResult {
+    /// These complete lines; empty if no line is complete yet.
     Read(Vec<u8>),
     /// Nothing new.
     AtEnd,
-    /// It is another content than what was read: the file was emptied.
+    /// The content differs from what was read: the file was truncated.
     Truncated,
 }
 
-/// The number of the next file that is read; 0 is that of a stream.
+/// The number of the next file that is read. Streams have the number 0.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// A file that is being read.
@@ -184,24 +184,24 @@ pub(super) struct Generation {
     file: File,
     pub(super) id: FileId,
     head: Vec<u8>,
-    /// Up to where it was read.
+    /// The offset up to which it was read.
     offset: u64,
     buffer: LineBuffer,
-    /// Up to where the consumer is done with it; shared with the positions of batches.
+    /// The offset up to which the consumer has processed it; shared with the positions of batches.
     acked: Arc<AtomicU64>,
-    /// End of the last batch that was sent.
+    /// The end of the last batch that was sent.
     sent: u64,
     modified: SystemTime,
-    /// Bytes that the last look left unread.
+    /// Bytes that were left unread by the last read.
     pub(super) lag_bytes: u64,
     pub(super) last_growth: Instant,
-    /// Since when a newer file has its place.
+    /// Since when a newer file has its name.
     pub(super) superseded_at: Option<Instant>,
-    /// Whether no name leads to it any more.
+    /// Whether it no longer has a name.
     pub(super) is_unlinked: bool,
-    /// Tells its lines from those of every other file.
+    /// Distinguishes its lines from those of every other file.
     number: u64,
-    /// Its first lines, where reading began behind them.
+    /// Its first lines, if reading started after them.
     header: Option<Arc<[u8]>>,
 }
 
@@ -212,8 +212,8 @@ impl Generation {
         if offset > 0 {
             read_full_at(&open.file, &mut before, offset - 1)?;
         }
-        // An offset amid a line is the end of a line that was still being written when reading
-        // began there, or lies in one that is too long. Zeros are a hole, not a line.
+        // An offset inside a line is the end of a line that was incomplete when reading
+        // started there, or lies in a line that is too long. Zeros are a hole, not a line.
         let is_line_start = matches!(before, [b'\n' | 0]);
         let header = if offset > 0 {
             Some(read_header(&open.file, offset)?)
@@ -242,7 +242,7 @@ impl Generation {
         })
     }
 
-    /// The same file from its start, after it was emptied.
+    /// The same file from its start, after it was truncated.
     pub(super) fn restarted(&self, now: Instant) -> io::Result<Self> {
         let open = OpenFile {
             file: self.file.try_clone()?,
@@ -256,7 +256,7 @@ impl Generation {
         Ok(restarted)
     }
 
-    /// Goes on in a copy of its content, after it was emptied itself.
+    /// Continues in a copy of its content, after the file itself was truncated.
     pub(super) fn move_to_copy(&mut self, copy: OpenFile) {
         self.file = copy.file;
         self.id = copy.id;
@@ -264,30 +264,30 @@ impl Generation {
         self.modified = copy.modified;
     }
 
-    /// Reads on, at most [`limits::READ_BYTES_MAX`] bytes.
-    pub(super) fn look(&mut self, now: Instant) -> io::Result<Look> {
+    /// Reads more lines, at most [`limits::READ_BYTES_MAX`] bytes.
+    pub(super) fn read_more(&mut self, now: Instant) -> io::Result<ReadResult> {
         let metadata = self.file.metadata()?;
         self.is_unlinked = metadata.nlink() == 0;
         let size = metadata.len();
         self.lag_bytes = size.saturating_sub(self.offset);
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         if size < self.offset {
-            return Ok(Look::Truncated);
+            return Ok(ReadResult::Truncated);
         }
         if size == self.offset {
             let is_same = modified == self.modified || self.head_holds()?;
             self.modified = modified;
             return Ok(if is_same {
-                Look::AtEnd
+                ReadResult::AtEnd
             } else {
-                Look::Truncated
+                ReadResult::Truncated
             });
         }
         self.modified = modified;
         self.read(now)
     }
 
-    fn read(&mut self, now: Instant) -> io::Result<Look> {
+    fn read(&mut self, now: Instant) -> io::Result<ReadResult> {
         let wanted = usize::try_from(self.lag_bytes).unwrap_or(usize::MAX);
         let wanted = wanted.min(limits::READ_BYTES_MAX);
         let (file, offset) = (&self.file, self.offset);
@@ -300,8 +300,8 @@ impl Generation {
             count = read_full_at(file, room, offset).map_err(Some)?;
             bytes.truncate(known + count);
             extend_head(&mut head, offset, bytes.get(known..).unwrap_or_default());
-            // Looked at after the read: as long as the first bytes are the old ones now, what was
-            // read before is of the old content too.
+            // Checked after the read: if the first bytes are still the old ones, the bytes
+            // that were just read belong to the old content as well.
             let is_same = read_head(file).map_err(Some)?.starts_with(&head);
             if is_same { Ok(()) } else { Err(None) }
         });
@@ -313,15 +313,15 @@ impl Generation {
                 self.offset += count as u64;
                 self.lag_bytes = self.lag_bytes.saturating_sub(count as u64);
                 self.last_growth = now;
-                Ok(Look::Read(lines))
+                Ok(ReadResult::Read(lines))
             }
-            Ok(_) => Ok(Look::AtEnd),
-            Err(None) => Ok(Look::Truncated),
+            Ok(_) => Ok(ReadResult::AtEnd),
+            Err(None) => Ok(ReadResult::Truncated),
             Err(Some(error)) => Err(error),
         }
     }
 
-    /// Whether the file still holds what was read of it.
+    /// Whether the file still contains what was read of it.
     pub(super) fn is_intact(&self) -> io::Result<bool> {
         Ok(self.file.metadata()?.len() >= self.offset && self.head_holds()?)
     }
@@ -330,7 +330,7 @@ impl Generation {
         Ok(read_head(&self.file)?.starts_with(&self.head))
     }
 
-    /// What waits for a newline that will not come.
+    /// The incomplete last line, for which no newline will follow.
     pub(super) fn finish(&mut self) -> Option<Vec<u8>> {
         self.buffer.finish()
     }
@@ -339,22 +339,22 @@ impl Generation {
         self.buffer.take_oversized()
     }
 
-    /// Marks everything up to here as sent, and gives what an acknowledgement needs.
+    /// Marks everything up to here as sent, and returns the position to acknowledge.
     pub(super) fn mark_sent(&mut self) -> super::Position {
         self.sent = self.read_to();
         super::Position::new(Arc::clone(&self.acked), self.sent)
             .of_file(self.number, self.header.clone())
     }
 
-    /// Up to where complete lines were read.
+    /// The offset up to which complete lines were read.
     pub(super) fn read_to(&self) -> u64 {
         self.offset - self.buffer.pending() as u64
     }
 
-    /// From where a restart must read: nothing before it is needed any more.
+    /// The offset from which a restart must read: nothing before it is needed any more.
     pub(super) fn committed(&self) -> u64 {
         let acked = self.acked.load(Ordering::Acquire);
-        // With nothing on the way, bytes that made no batch (empty or dropped lines) are done too.
+        // If no batch is in flight, bytes that made no batch (empty or dropped lines) are done too.
         if acked >= self.sent {
             self.read_to()
         } else {
@@ -362,7 +362,7 @@ impl Generation {
         }
     }
 
-    /// Closes the file; what remains is to wait for the consumer.
+    /// Closes the file; only the acknowledgements of the consumer are outstanding.
     pub(super) fn close(self) -> Finished {
         Finished {
             identity: self.identity(),
@@ -375,8 +375,8 @@ impl Generation {
         Identity::new(self.id, &self.head)
     }
 
-    /// Whether a file with these first bytes can be a copy of this one, also one that is still
-    /// being made, and one of lines that were not read here yet.
+    /// Whether a file with these first bytes may be a copy of this one, including an incomplete copy
+    /// and a copy with lines that were not read here yet.
     pub(super) fn resembles(&self, head: &[u8]) -> bool {
         let is_alike = |mine: &[u8]| {
             let count = head.len().min(mine.len());
@@ -385,13 +385,13 @@ impl Generation {
         is_alike(&self.head) || read_head(&self.file).is_ok_and(|now| is_alike(&now))
     }
 
-    /// Whether `open` is a copy of this file from which reading can go on.
+    /// Whether `open` is a copy of this file in which reading can continue.
     pub(super) fn is_copied_by(&self, open: &OpenFile) -> bool {
         !self.head.is_empty() && open.head.starts_with(&self.head) && open.size >= self.offset
     }
 }
 
-/// A file that was read to its end and closed, waiting for the consumer.
+/// A file that was read to its end and closed, and waits for acknowledgements.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) identity: Identity,
@@ -409,8 +409,8 @@ impl Finished {
     }
 }
 
-/// Takes the first bytes of the file from what was read, not from a read of its own: between two
-/// reads the file can be emptied.
+/// Takes the first bytes of the file from the bytes that were read, not from a separate read: the file can be
+/// truncated between two reads.
 fn extend_head(head: &mut Cow<'_, [u8]>, offset: u64, fresh: &[u8]) {
     let room = limits::FILE_HEAD_BYTES_MAX.saturating_sub(head.len());
     let skip = (head.len() as u64).checked_sub(offset);
@@ -421,7 +421,7 @@ fn extend_head(head: &mut Cow<'_, [u8]>, offset: u64, fresh: &[u8]) {
     }
 }
 
-/// Reads a small file whole, but not more than `bytes_max` of it.
+/// Reads a small file completely, but at most `bytes_max` bytes of it.
 pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;

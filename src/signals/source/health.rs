@@ -1,6 +1,6 @@
-//! Health of a source: what a condition, a metric and a person need to know of it.
+//! Health of a source, as shown in conditions and metrics.
 //!
-//! The reader's thread writes, anybody reads. Changes of state are logged here, once each, so
+//! Written by the reader's thread and read by any other. State changes are logged here, once each, so
 //! that a missing file does not fill the log.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,46 +8,46 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-/// What a source is doing.
+/// The state of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceState {
-    /// It has not looked yet.
+    /// It has not read anything yet.
     Starting,
-    /// Its file is open, or at least one file of its folder, and none fails.
+    /// It reads: a file, or at least one file of its folder, is open and none fails.
     Reading,
-    /// Its file or folder is not there. It is picked up when it comes.
+    /// Its file or folder does not exist. It is read once it appears.
     Missing,
-    /// A file cannot be read, for this reason. It is tried again.
+    /// A file cannot be read, for this reason. Reading is retried.
     Failed(String),
-    /// Standard input came to its end, or the source was told to stop.
+    /// Standard input ended, or the source was stopped.
     Ended,
 }
 
 /// A snapshot of a source's health.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceHealth {
-    /// What it is doing.
+    /// The state.
     pub state: SourceState,
-    /// When the last line was read, by the wall clock. `None` before the first one.
+    /// The wall-clock time at which the last line was read. `None` before the first one.
     pub last_line_at: Option<SystemTime>,
-    /// Batches handed over.
+    /// Batches sent to the consumer.
     pub batches: u64,
-    /// Bytes of lines handed over.
+    /// Bytes of lines sent to the consumer.
     pub bytes: u64,
     /// Lines that were dropped because they were too long.
     pub oversized_lines: u64,
-    /// Files that took the place of a rotated one.
+    /// Files that replaced a rotated one.
     pub rotations: u64,
-    /// Files that were emptied under their name.
+    /// Files that were truncated.
     pub truncations: u64,
-    /// Files that were gone before they were read to their end, and nodes whose flows a relay could
-    /// not send again after a break: lines may be missing.
+    /// Files that disappeared before they were read to their end, and nodes for which a relay could
+    /// not repeat the flows after an interruption: lines may be missing.
     pub gaps: u64,
-    /// Times that a log of the folder was left out because there are too many.
+    /// Times that a log of the folder was not followed because there are too many.
     pub unfollowed: u64,
     /// Checkpoints that could not be written.
     pub checkpoint_failures: u64,
-    /// Bytes that are written but not read yet, at the last look.
+    /// Bytes that were written but not read yet, as of the last read.
     pub lag_bytes: u64,
 }
 
@@ -62,7 +62,7 @@ pub(super) enum Count {
     CheckpointFailures,
 }
 
-/// The shared side of the health.
+/// The health that the threads of a source share.
 #[derive(Debug)]
 pub(super) struct Health {
     name: String,
@@ -128,7 +128,7 @@ impl Health {
         self.lag_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Counts. The first of a kind is logged, the others only show in the counter.
+    /// Increments a counter. The first event of a kind is logged; later ones show only in the counter.
     pub(super) fn count(&self, what: Count, times: u64) {
         let counter = match what {
             Count::OversizedLines => &self.oversized_lines,
@@ -149,13 +149,13 @@ impl Health {
             Count::OversizedLines => {
                 tracing::error!(
                     source,
-                    "A line was too long and is dropped; more are only counted."
+                    "A line was too long and was dropped. Further ones are only counted."
                 );
             }
             Count::Gaps => {
                 tracing::error!(
                     source,
-                    "Lines were gone before they were read; more such gaps are only counted."
+                    "Lines were lost before they were read. Further gaps are only counted."
                 );
             }
             Count::Unfollowed => {
@@ -164,13 +164,13 @@ impl Health {
             Count::CheckpointFailures => {
                 tracing::error!(
                     source,
-                    "A checkpoint cannot be written, a restart would repeat lines."
+                    "Failed to write a checkpoint. After a restart, lines would be read again."
                 );
             }
         }
     }
 
-    /// Sets the state, and logs it when it is another one.
+    /// Sets the state, and logs it if it has changed.
     pub(super) fn set_state(&self, state: SourceState) {
         let mut known = self.state.lock();
         if *known == state {
@@ -179,13 +179,16 @@ impl Health {
         let source = self.name.as_str();
         match &state {
             SourceState::Starting | SourceState::Reading | SourceState::Ended => {
-                tracing::info!(source, ?state, "A source changed its state.");
+                tracing::info!(source, ?state, "The state of a source has changed.");
             }
             SourceState::Missing => {
-                tracing::warn!(source, "A log is not there; it is picked up when it comes.");
+                tracing::warn!(
+                    source,
+                    "A log does not exist. It will be read once it appears."
+                );
             }
             SourceState::Failed(reason) => {
-                tracing::error!(source, reason, "A log cannot be read; it is tried again.");
+                tracing::error!(source, reason, "Failed to read a log. Retrying.");
             }
         }
         *known = state;

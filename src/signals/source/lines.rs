@@ -1,11 +1,11 @@
-//! Lines: from chunks of bytes to complete lines, with a bound on the length of one.
+//! Lines: splits chunks of bytes into complete lines, with a bound on the length of a line.
 //!
-//! Both kinds of source push what they read through a [`LineBuffer`]; the consumer walks a batch
-//! with [`lines`]. Pure. Neither allocates per line: a batch is one buffer, a line a slice of it.
+//! Sources of both kinds push what they read through a [`LineBuffer`]; the consumer iterates over a batch
+//! with [`lines`]. Pure. Neither allocates per line: a batch is one buffer, a line is a slice of it.
 
 use crate::limits;
 
-/// The lines in `bytes`, without their ends (`\n` or `\r\n`). Empty lines are left out.
+/// The lines in `bytes`, without their terminators (`\n` or `\r\n`). Empty lines are skipped.
 pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -24,7 +24,7 @@ pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Collects what was read until a line is complete.
+/// Collects bytes until a line is complete.
 #[derive(Debug, Default)]
 pub(super) struct LineBuffer {
     partial: Vec<u8>,
@@ -34,7 +34,7 @@ pub(super) struct LineBuffer {
 }
 
 impl LineBuffer {
-    /// A buffer that first drops the rest of a line whose beginning was never read.
+    /// A buffer that first drops the rest of a line that started before the first byte read.
     pub(super) fn amid_line() -> Self {
         Self {
             is_skipping: true,
@@ -42,20 +42,20 @@ impl LineBuffer {
         }
     }
 
-    /// Bytes that wait for the end of their line.
+    /// Number of bytes of the incomplete line.
     pub(super) fn pending(&self) -> usize {
         self.partial.len()
     }
 
-    /// Lines that were too long, since this was asked last.
+    /// Number of lines that were too long since the last call.
     pub(super) fn take_oversized(&mut self) -> u64 {
         std::mem::take(&mut self.oversized)
     }
 
-    /// Adds what `read` appends to the buffer, at most [`limits::READ_BYTES_MAX`] bytes, and gives
-    /// all lines that are complete now; empty when none is.
+    /// Adds the bytes that `read` appends to the buffer, at most [`limits::READ_BYTES_MAX`], and returns
+    /// all lines that are complete now; empty if there are none.
     ///
-    /// The unread rest is what is copied, so that a batch of many lines moves without a copy.
+    /// Only the incomplete rest is copied, so a batch of many lines moves without a copy.
     pub(super) fn push<E>(
         &mut self,
         read: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
@@ -79,7 +79,7 @@ impl LineBuffer {
         Ok(self.split(bytes, known))
     }
 
-    /// `known` bytes at the front are searched already and hold no newline.
+    /// The first `known` bytes have been searched already and contain no newline.
     fn split(&mut self, mut bytes: Vec<u8>, known: usize) -> Vec<u8> {
         let known = known - drop_leading_zeros(&mut bytes).min(known);
         let fresh = bytes.get(known..).unwrap_or_default();
@@ -95,14 +95,14 @@ impl LineBuffer {
         let first = memchr::memchr(b'\n', fresh).unwrap_or(last);
         self.partial = bytes.split_off(known + last + 1);
         if known + first > limits::LINE_BYTES_MAX {
-            // Only the first line can be too long: the others lie within one read.
+            // Only the first line can be too long: all others lie within one read.
             self.oversized += 1;
             bytes.drain(..=known + first);
         }
         bytes
     }
 
-    /// What waits, as the last line: nothing more will come. `None` when nothing waits.
+    /// The incomplete line as the last line, as no more bytes follow. `None` if there is none.
     pub(super) fn finish(&mut self) -> Option<Vec<u8>> {
         self.is_skipping = false;
         let rest = std::mem::take(&mut self.partial);
@@ -110,8 +110,8 @@ impl LineBuffer {
     }
 }
 
-/// A writer that does not append leaves a hole of zeros when its file is truncated under it
-/// (copytruncate). Without this the hole and the line behind it would be one line, and too long.
+/// A writer that does not use O_APPEND leaves a hole of zeros when its file is truncated
+/// (copytruncate). Without this function the hole and the following line would be one line that is too long.
 fn drop_leading_zeros(bytes: &mut Vec<u8>) -> usize {
     let count = bytes.iter().take_while(|byte| **byte == 0).count();
     if count > 0 {

@@ -1,9 +1,9 @@
-//! Sources: logs that rotate, alone or in a folder, and standard input; Hubble Relay in `relay`; node
+//! Sources: rotating logs, single or in a folder, and standard input; Hubble Relay in `relay`; node
 //! metrics in `scrape`.
 //!
-//! Each source of lines has a thread of its own that reads and hands over batches of whole lines through
-//! a bounded channel; the consumer decodes them and acknowledges each batch when it is done with
-//! it. A consumer that is slow stops the reader: lines wait in their file, not in memory.
+//! Each source of lines has its own thread, which reads and sends batches of whole lines through
+//! a bounded channel. The consumer decodes them and acknowledges each batch once it has been
+//! processed. A slow consumer stops the reader: lines wait in their file, not in memory.
 //!
 //! ```text
 //! reader ─► follower (one per log) ─► generation (one per file) ─► lines ─► Batch ─► consumer
@@ -11,9 +11,9 @@
 //!    └────────────── checkpoint ◄── acknowledged positions ◄────────────────────┘
 //! ```
 //!
-//! A source polls, with no notification from the kernel: notifications are lost on some of the
-//! file systems that containers see, and a look every few milliseconds costs next to nothing.
-//! A source must not look into a line; that is the decoder's matter.
+//! A source polls and does not use notifications from the kernel: some of the file systems in containers lose
+//! notifications, and polling every few milliseconds costs very little.
+//! A source must not interpret lines; that is the task of the decoder.
 
 mod checkpoint;
 pub mod compressed;
@@ -46,43 +46,43 @@ use health::Health;
 use reader::Reader;
 use relay::RelayCounters;
 
-/// Which source, in the order of the configuration.
+/// Index of a source, in the order of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub usize);
 
-/// Where lines come from.
+/// Where the lines come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceKind {
-    /// A log, or a folder of which every `.log`, `.json` and `.jsonl` file is one.
+    /// A log file, or a folder in which every `.log`, `.json` and `.jsonl` file is a log.
     Path(PathBuf),
     /// Standard input, until its end.
     Stdin,
 }
 
-/// Where a log begins that was never read before. One that comes later is read from its start.
+/// Where to start a log that was never read before. A log that appears later is read from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StartAt {
-    /// At its end: what is in it already happened before Yellowjack was there.
+    /// At its end: its content was written before Yellowjack started.
     #[default]
     End,
     /// At its start.
     Beginning,
 }
 
-/// How often a source looks. Tests shorten it; the defaults are those of [`crate::limits`].
+/// How often a source polls. Tests shorten the times; the defaults are those of [`crate::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pacing {
-    /// Pause between looks at a log that grew lately.
+    /// Pause between reads of a log that grew recently.
     pub poll_active: Duration,
-    /// Pause between looks at a log at rest.
+    /// Pause between reads of an idle log.
     pub poll_idle: Duration,
-    /// Pause between checks whether a name leads to another file.
+    /// Pause between checks whether a name refers to another file.
     pub rotation_check: Duration,
-    /// How long a rotated file is still read after its last growth.
+    /// How long a rotated file is read after it last grew.
     pub rotate_wait: Duration,
-    /// How long a file without a name is still read after its last growth.
+    /// How long a file without a name is read after it last grew.
     pub unlinked_wait: Duration,
-    /// Pause between looks at the folder.
+    /// Pause between scans of the folder.
     pub folder_scan: Duration,
     /// Pause between checkpoints.
     pub checkpoint: Duration,
@@ -102,20 +102,20 @@ impl Default for Pacing {
     }
 }
 
-/// One source.
+/// The configuration of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceConfig {
-    /// Comes back in each batch.
+    /// Included in each batch.
     pub id: SourceId,
     /// Name for logs, metrics and the checkpoint's file.
     pub name: String,
-    /// Where lines come from.
+    /// Where the lines come from.
     pub kind: SourceKind,
-    /// Where a log begins that has no checkpoint.
+    /// Where to start a log that has no checkpoint.
     pub start_at: StartAt,
-    /// Folder of checkpoints. Without one every start is the first.
+    /// Folder for checkpoints. Without one, every start is treated as the first.
     pub checkpoint_dir: Option<PathBuf>,
-    /// How often it looks.
+    /// How often it polls.
     pub pacing: Pacing,
 }
 
@@ -134,25 +134,25 @@ impl SourceConfig {
     }
 }
 
-/// Whole lines of one file, in its order.
+/// Whole lines of one file, in order.
 #[derive(Debug)]
 pub struct Batch {
-    /// Where they come from.
+    /// The source.
     pub source: SourceId,
-    /// The lines, with their ends.
+    /// The lines, with their terminators.
     pub bytes: Vec<u8>,
-    /// What to acknowledge when all of them are dealt with.
+    /// The position to acknowledge once all lines have been processed.
     pub position: Position,
 }
 
 impl Batch {
-    /// The lines, without their ends and without empty ones. Not necessarily text.
+    /// The lines, without their terminators and without empty lines. They are not necessarily valid UTF-8.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         lines(&self.bytes)
     }
 }
 
-/// The place behind a batch.
+/// The position after a batch.
 #[derive(Clone, Debug)]
 pub struct Position {
     acked: Arc<AtomicU64>,
@@ -171,7 +171,7 @@ impl Position {
         }
     }
 
-    /// The same place in a file of this number, whose beginning was not handed over as lines.
+    /// The same position in a file with this number; `header` are its first lines if they were not sent.
     fn of_file(self, file: u64, header: Option<Arc<[u8]>>) -> Self {
         Self {
             file,
@@ -180,55 +180,55 @@ impl Position {
         }
     }
 
-    /// The number of the file: another one for each file that this process reads, 0 for a stream.
+    /// The number of the file: unique for each file that this process reads, 0 for a stream.
     #[must_use]
     pub fn file(&self) -> u64 {
         self.file
     }
 
-    /// Whole lines from the beginning of the file, where reading began behind them.
+    /// The complete lines at the beginning of the file, if reading started after them.
     #[must_use]
     pub fn header(&self) -> &[u8] {
         self.header.as_deref().unwrap_or_default()
     }
 
-    /// One that nothing rests on.
+    /// A position that no source uses.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
         Self::new(Arc::default(), 0)
     }
 
-    /// Everything up to here is dealt with: a restart need not read it again.
+    /// Acknowledges everything up to here: a restart need not read it again.
     ///
-    /// In the order of the batches: acknowledging one acknowledges the earlier ones of its file.
+    /// Call it in the order of the batches: acknowledging one acknowledges the earlier ones of its file.
     pub fn acknowledge(&self) {
         self.acked.fetch_max(self.offset, Ordering::AcqRel);
     }
 }
 
-/// Why a source or its checkpoint failed.
+/// Errors of a source or its checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The system gave no thread.
+    /// The system could not start a thread.
     #[error("failed to start the thread of source {name}")]
     Thread {
-        /// The source.
+        /// The name of the source.
         name: String,
-        /// The system's reason.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The checkpoint is there but cannot be read.
+    /// The checkpoint exists but cannot be read.
     #[error("failed to read the checkpoint {path}")]
     ReadCheckpoint {
-        /// Its file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The checkpoint was written by another version.
     #[error("unable to use the checkpoint {path} of version {found}")]
     CheckpointVersion {
-        /// Its file.
+        /// Its path.
         path: PathBuf,
         /// The version that wrote it.
         found: u32,
@@ -236,15 +236,15 @@ pub enum SourceError {
     /// The checkpoint cannot be written.
     #[error("failed to write the checkpoint {path}")]
     WriteCheckpoint {
-        /// Its file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The thread of the source panicked.
     #[error("failed to stop source {name}, its thread panicked")]
     Panicked {
-        /// The source.
+        /// The name of the source.
         name: String,
     },
 }
@@ -255,26 +255,26 @@ pub struct SourceHandle {
     name: String,
     health: Arc<Health>,
     relay: Option<Arc<RelayCounters>>,
-    reader: Option<JoinHandle<Box<dyn Keeper>>>,
+    reader: Option<JoinHandle<Box<dyn CheckpointOnClose>>>,
     /// The reader, once its thread has ended.
-    stopped: Option<Box<dyn Keeper>>,
+    stopped: Option<Box<dyn CheckpointOnClose>>,
 }
 
-/// What is left of a source when its thread has ended: its place, to be kept.
-trait Keeper: std::fmt::Debug + Send {
-    /// Lets the channel end: nothing more comes from here.
-    fn hang_up(&mut self);
+/// The part of a source that remains when its thread has ended, from which the last checkpoint is written.
+trait CheckpointOnClose: std::fmt::Debug + Send {
+    /// Drops the sender, so that the channel can end.
+    fn close_channel(&mut self);
 
     /// Writes the last checkpoint.
     fn save_last(&mut self) -> Result<(), SourceError>;
 }
 
-/// Reads the health of a source, for as long as one likes.
+/// Gives access to the health of a source, independent of its handle.
 #[derive(Clone, Debug)]
 pub struct HealthReader(Arc<Health>);
 
 impl HealthReader {
-    /// How the source is.
+    /// The current health.
     #[must_use]
     pub fn snapshot(&self) -> SourceHealth {
         self.0.snapshot()
@@ -301,7 +301,7 @@ pub fn spawn(
         name: name.clone(),
         source,
     };
-    let outlet = Outlet {
+    let output = BatchSender {
         source: config.id,
         sender,
         health: Arc::clone(&health),
@@ -309,13 +309,13 @@ pub fn spawn(
     };
     let reader = match config.kind.clone() {
         SourceKind::Path(path) => {
-            let reader = Reader::new(config, path, outlet);
-            let run = move || Box::new(reader.run()) as Box<dyn Keeper>;
+            let reader = Reader::new(config, path, output);
+            let run = move || Box::new(reader.run()) as Box<dyn CheckpointOnClose>;
             Some(thread.spawn(run).map_err(failed)?)
         }
         SourceKind::Stdin => {
-            // Reading standard input cannot be interrupted, so that this thread is not waited for.
-            let read = move || stream::run(&mut io::stdin().lock(), &outlet);
+            // Reading standard input cannot be interrupted, so this thread is not joined.
+            let read = move || stream::run(&mut io::stdin().lock(), &output);
             drop(thread.spawn(read).map_err(failed)?);
             None
         }
@@ -342,13 +342,13 @@ impl SourceHandle {
         HealthReader(Arc::clone(&self.health))
     }
 
-    /// What became of it, where it is a relay.
+    /// The counters of the relay, if the source is one.
     #[must_use]
     pub fn relay_counters(&self) -> Option<Arc<RelayCounters>> {
         self.relay.clone()
     }
 
-    /// How it is.
+    /// The current health.
     #[must_use]
     pub fn health(&self) -> SourceHealth {
         self.health.snapshot()
@@ -359,13 +359,13 @@ impl SourceHandle {
         position.acknowledge();
     }
 
-    /// Waits for the reader after a shutdown. Once every source has stopped, the channel ends.
+    /// Waits for the reader after a shutdown. The channel ends once every source has stopped.
     pub fn stop(&mut self) -> Result<(), SourceError> {
         if let Some(reader) = self.reader.take() {
             let mut reader = reader.join().map_err(|_| SourceError::Panicked {
                 name: self.name.clone(),
             })?;
-            reader.hang_up();
+            reader.close_channel();
             self.stopped = Some(reader);
         }
         Ok(())
@@ -373,8 +373,8 @@ impl SourceHandle {
 
     /// Stops, and writes the last checkpoint.
     ///
-    /// Blocks for some milliseconds. Stop first, and acknowledge what is left in the channel: what
-    /// was not acknowledged is read again after a restart.
+    /// Blocks for some milliseconds. Call [`Self::stop`] first and acknowledge the batches left in the channel:
+    /// lines that were not acknowledged are read again after a restart.
     pub fn close(mut self) -> Result<(), SourceError> {
         self.stop()?;
         match self.stopped.take() {
@@ -384,32 +384,32 @@ impl SourceHandle {
     }
 }
 
-/// The way out of a source's thread.
+/// Sends the batches of a source from its thread.
 #[derive(Debug)]
-struct Outlet {
+struct BatchSender {
     source: SourceId,
     sender: mpsc::Sender<Batch>,
     health: Arc<Health>,
     shutdown: CancellationToken,
 }
 
-/// The source has to end: nobody wants its lines any more.
+/// The source must end, because its lines are not wanted any more.
 #[derive(Debug)]
 struct Stopped;
 
-impl Outlet {
-    /// Whether nobody wants more lines.
-    fn is_over(&self) -> bool {
+impl BatchSender {
+    /// Whether no more lines are wanted.
+    fn is_closed(&self) -> bool {
         self.shutdown.is_cancelled() || self.sender.is_closed()
     }
 
-    /// Lets the channel end.
-    fn hang_up(&mut self) {
+    /// Drops the sender, so that the channel can end.
+    fn close_channel(&mut self) {
         self.sender = mpsc::channel(1).0;
     }
 
-    /// Hands a batch over, and waits while the queue is full. Not with `blocking_send`, which
-    /// nothing but the receiver ends: a shutdown has to end it too.
+    /// Sends a batch, and waits while the queue is full. Does not use `blocking_send`, which
+    /// only the receiver can interrupt: a shutdown must interrupt it too.
     fn send(&self, bytes: Vec<u8>, position: Position) -> Result<(), Stopped> {
         let byte_count = bytes.len();
         let mut batch = Batch {
@@ -434,7 +434,7 @@ impl Outlet {
     }
 }
 
-/// Pause before a full queue is tried again: far less than the consumer needs for a full queue.
+/// Pause before a full queue is tried again: far less than the consumer needs to empty it.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

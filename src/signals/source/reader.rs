@@ -1,8 +1,8 @@
-//! The thread of a source that reads a path: finds the logs, polls them in turn, writes the
+//! The thread of a source that reads a path: finds the logs, polls them in turn, and writes the
 //! checkpoint.
 //!
-//! `source::spawn` starts it. In a round each log gets at most one read, so that a busy one does
-//! not keep the others waiting. It must never hold more than one batch itself.
+//! Started by `source::spawn`. In each round a log gets at most one read, so that a busy log does
+//! not delay the others. The reader must never hold more than one batch itself.
 
 use std::collections::HashSet;
 use std::io;
@@ -15,28 +15,28 @@ use super::checkpoint::{CheckpointFile, Saved};
 use super::family;
 use super::follower::{Begin, Context, Follower, Polled};
 use super::health::{Count, SourceState};
-use super::{Keeper, Outlet, SourceConfig, SourceError, StartAt, Stopped};
+use super::{BatchSender, CheckpointOnClose, SourceConfig, SourceError, StartAt, Stopped};
 
 /// The reader of one path.
 #[derive(Debug)]
 pub(super) struct Reader {
     config: SourceConfig,
-    /// A file or a folder; it can also become the other.
+    /// A file or a folder; it may also change from one to the other.
     path: PathBuf,
-    outlet: Outlet,
+    output: BatchSender,
     followers: Vec<Follower>,
     checkpoint: Option<CheckpointFile>,
-    /// How a log begins that is not in the checkpoint.
+    /// Where to start a log that is not in the checkpoint.
     begin: Begin,
     started_at: SystemTime,
     next_scan: Instant,
     next_save: Instant,
-    /// Why the folder cannot be read, if so.
-    trouble: Option<SourceState>,
+    /// Why the folder cannot be read, if it cannot.
+    folder_error: Option<SourceState>,
 }
 
 impl Reader {
-    pub(super) fn new(config: SourceConfig, path: PathBuf, outlet: Outlet) -> Self {
+    pub(super) fn new(config: SourceConfig, path: PathBuf, output: BatchSender) -> Self {
         let now = Instant::now();
         let folder = config.checkpoint_dir.as_deref();
         let checkpoint = folder.map(|folder| CheckpointFile::new(folder, &config.name, &path));
@@ -48,26 +48,26 @@ impl Reader {
             started_at: SystemTime::now(),
             config,
             path,
-            outlet,
+            output,
             followers: Vec::new(),
             checkpoint,
             next_scan: now,
             next_save: now,
-            trouble: None,
+            folder_error: None,
         }
     }
 
-    /// Reads until the shutdown, and gives itself back for the last checkpoint.
+    /// Reads until the shutdown, then returns itself so that the last checkpoint can be written.
     pub(super) fn run(mut self) -> Self {
         self.load();
-        while !self.outlet.is_over() {
+        while !self.output.is_closed() {
             match self.round() {
                 Ok(true) => {}
                 Ok(false) => std::thread::sleep(self.pause()),
                 Err(Stopped) => break,
             }
         }
-        self.outlet.health.set_state(SourceState::Ended);
+        self.output.health.set_state(SourceState::Ended);
         self
     }
 
@@ -82,8 +82,8 @@ impl Reader {
                 let source = self.config.name.as_str();
                 let error: &dyn std::error::Error = &error;
                 let cause = error.source().map(ToString::to_string);
-                tracing::error!(source, %error, cause, "A checkpoint is unusable; logs are read from their start.");
-                self.outlet.health.count(Count::Gaps, 1);
+                tracing::error!(source, %error, cause, "A checkpoint is unusable. Logs are read from their start.");
+                self.output.health.count(Count::Gaps, 1);
                 self.begin = Begin::AtStart;
             }
         }
@@ -91,19 +91,19 @@ impl Reader {
 
     fn resume(&mut self, saved: &Saved) {
         self.begin = Begin::NewSince(saved.saved_at());
-        let ctx = context(&self.outlet, &self.config, Instant::now());
+        let ctx = context(&self.output, &self.config, Instant::now());
         let logs = saved.logs.iter().take(limits::FOLLOWED_FILES_MAX);
         self.followers = logs.map(|log| Follower::resume(log, &ctx)).collect();
     }
 
-    /// One turn over all logs. `true` when there may be more at once.
+    /// One round over all logs. Returns `true` if there may be more to read immediately.
     fn round(&mut self) -> Result<bool, Stopped> {
         let now = Instant::now();
         if now >= self.next_scan {
             self.next_scan = now + self.config.pacing.folder_scan;
             self.scan(now);
         }
-        let ctx = context(&self.outlet, &self.config, now);
+        let ctx = context(&self.output, &self.config, now);
         let mut has_more = false;
         for follower in &mut self.followers {
             if follower.next_poll() > now {
@@ -111,23 +111,23 @@ impl Reader {
             }
             match follower.poll(&ctx) {
                 Polled::Lines(lines) => {
-                    self.outlet.send(lines.bytes, lines.position)?;
+                    self.output.send(lines.bytes, lines.position)?;
                     has_more = true;
                 }
                 Polled::Progress => has_more = true,
                 Polled::Nothing => {}
             }
         }
-        self.tell();
+        self.publish_state();
         if now >= self.next_save {
             self.next_save = now + self.config.pacing.checkpoint;
-            // Counted in the health, and tried again with the next one.
+            // Counted in the health; the next save tries again.
             let _ = self.save(false);
         }
         Ok(has_more)
     }
 
-    /// Finds the logs, and backups that no follower noticed.
+    /// Finds logs, and backups that no follower noticed.
     fn scan(&mut self, now: Instant) {
         let is_folder = std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_dir());
         let folder = if is_folder {
@@ -138,16 +138,16 @@ impl Reader {
         let names = match family::names(&folder) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.trouble = Some(SourceState::Missing);
-                self.pass_first_look();
+                self.folder_error = Some(SourceState::Missing);
+                self.finish_first_scan();
                 return;
             }
             Err(error) => {
-                self.trouble = Some(SourceState::Failed(error.to_string()));
+                self.folder_error = Some(SourceState::Failed(error.to_string()));
                 return;
             }
         };
-        self.trouble = None;
+        self.folder_error = None;
         if is_folder {
             self.followers.retain(|follower| follower.path != self.path);
             self.follow_new(&names, now);
@@ -155,21 +155,21 @@ impl Reader {
             let follower = Follower::new(self.path.clone(), self.begin, now);
             self.followers.push(follower);
         }
-        self.pass_first_look();
-        let ctx = context(&self.outlet, &self.config, now);
+        self.finish_first_scan();
+        let ctx = context(&self.output, &self.config, now);
         for follower in &mut self.followers {
             follower.catch_up(&names, &ctx);
         }
     }
 
-    /// What the first look did not find is new, and is read from its start.
-    fn pass_first_look(&mut self) {
+    /// Logs that the first scan did not find are new, and are read from their start.
+    fn finish_first_scan(&mut self) {
         if !matches!(self.begin, Begin::NewSince(_)) {
             self.begin = Begin::NewSince(self.started_at);
         }
     }
 
-    /// Follows the logs of the folder that are not followed yet.
+    /// Starts to follow the logs of the folder that are not followed yet.
     fn follow_new(&mut self, names: &[String], now: Instant) {
         let known: HashSet<&str> = self
             .followers
@@ -178,7 +178,7 @@ impl Reader {
             .collect();
         let mut new: Vec<String> = Vec::new();
         for name in names.iter().filter(|name| family::is_log(name)) {
-            // A backup belongs to its log, also while a rotation has that log's name away.
+            // A backup belongs to its log even while a rotation has moved that log away.
             let mut logs = known
                 .iter()
                 .copied()
@@ -191,13 +191,13 @@ impl Reader {
         new.sort();
         for name in new {
             if !self.make_room() {
-                self.outlet.health.count(Count::Unfollowed, 1);
+                self.output.health.count(Count::Unfollowed, 1);
                 return;
             }
             let mut follower = Follower::new(self.path.join(&name), self.begin, now);
             for other in &self.followers {
                 if family::backup_tag(&name, family::name_of(&other.path)).is_some() {
-                    follower.leave_to(other);
+                    follower.exclude_files_of(other);
                 }
             }
             self.followers.push(follower);
@@ -206,15 +206,15 @@ impl Reader {
 
     fn make_room(&mut self) -> bool {
         if self.followers.len() >= limits::FOLLOWED_FILES_MAX
-            && let Some(over) = self.followers.iter().position(Follower::is_over)
+            && let Some(over) = self.followers.iter().position(Follower::is_finished)
         {
             self.followers.remove(over);
         }
         self.followers.len() < limits::FOLLOWED_FILES_MAX
     }
 
-    /// State of the whole: one that fails is worse than one that is missing.
-    fn tell(&self) {
+    /// Publishes the state of the source: a failed log takes precedence over a missing one.
+    fn publish_state(&self) {
         let mut state = SourceState::Missing;
         for follower in &self.followers {
             match (&follower.state, &state) {
@@ -225,14 +225,14 @@ impl Reader {
                 _ => {}
             }
         }
-        let state = self.trouble.clone().unwrap_or(state);
-        self.outlet.health.set_state(state);
-        self.outlet
+        let state = self.folder_error.clone().unwrap_or(state);
+        self.output.health.set_state(state);
+        self.output
             .health
             .lag(self.followers.iter().map(Follower::lag_bytes).sum());
     }
 
-    /// Until the next log is due.
+    /// The time until the next log is due.
     fn pause(&self) -> Duration {
         let due = self.followers.iter().map(Follower::next_poll).min();
         let longest = self.config.pacing.poll_idle;
@@ -241,7 +241,7 @@ impl Reader {
         })
     }
 
-    /// Writes the checkpoint, if anything changed.
+    /// Writes the checkpoint if anything has changed.
     fn save(&mut self, with_sync: bool) -> Result<(), SourceError> {
         let Some(checkpoint) = &mut self.checkpoint else {
             return Ok(());
@@ -249,15 +249,15 @@ impl Reader {
         let logs = self.followers.iter().map(Follower::save).collect();
         let saved = checkpoint.save(logs, with_sync);
         if saved.is_err() {
-            self.outlet.health.count(Count::CheckpointFailures, 1);
+            self.output.health.count(Count::CheckpointFailures, 1);
         }
         saved
     }
 }
 
-impl Keeper for Reader {
-    fn hang_up(&mut self) {
-        self.outlet.hang_up();
+impl CheckpointOnClose for Reader {
+    fn close_channel(&mut self) {
+        self.output.close_channel();
     }
 
     fn save_last(&mut self) -> Result<(), SourceError> {
@@ -265,9 +265,9 @@ impl Keeper for Reader {
     }
 }
 
-fn context<'a>(outlet: &'a Outlet, config: &'a SourceConfig, now: Instant) -> Context<'a> {
+fn context<'a>(output: &'a BatchSender, config: &'a SourceConfig, now: Instant) -> Context<'a> {
     Context {
-        health: &outlet.health,
+        health: &output.health,
         pacing: &config.pacing,
         now,
     }

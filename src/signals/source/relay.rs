@@ -1,18 +1,18 @@
 //! Hubble Relay as a source: the flows of all nodes through one gRPC stream.
 //!
-//! `spawn` starts it, on a thread of its own with a runtime of its own, so that it may wait and work
-//! without a look at others. Each message becomes the line that an exporter would have written
-//! (`signals/decode/relay`), and lines go the way of those of files. When the consumer is slow we
-//! stop reading; then Hubble's buffers fill, and it says what it lost.
+//! Started by `spawn`, on its own thread with its own runtime, so that it can wait and compute without affecting
+//! other tasks. Each message is converted to the line that an exporter would have written
+//! (`signals/decode/relay`), and lines are processed like those of files. A slow consumer makes this source
+//! stop reading; then Hubble's buffers fill up, and Hubble reports what it lost.
 //!
 //! ```text
-//! connect ─► stream ─► message ─► judged: new? ─► line ─► Batch ─► consumer
-//!    ▲                                │                              │
-//!    └──── since, per node ◄──────────┘        checkpoint ◄── acknowledged
+//! connect ─► stream ─► message ─► new or repeated? ─► line ─► Batch ─► consumer
+//!    ▲                                 │                                  │
+//!    └──── since, per node ◄───────────┘            checkpoint ◄── acknowledged
 //! ```
 //!
-//! Relay is one for the whole cluster: without it nothing is seen. So a break, a gap and a node that
-//! Relay does not hear are told at once (INV-8), and it is called again for ever.
+//! One Relay serves the whole cluster, so without it no flow is visible. Therefore an interruption, a gap and a node
+//! that Relay cannot reach are reported immediately (INV-8), and reconnecting never stops.
 
 mod config;
 mod connect;
@@ -48,13 +48,12 @@ use crate::signals::decode::relay::{
 use crate::signals::health::SignalHealth;
 
 use super::health::{Count, Health, SourceState};
-use super::{Batch, Keeper, Outlet, Position, SourceError, SourceHandle, StartAt};
+use super::{Batch, BatchSender, CheckpointOnClose, Position, SourceError, SourceHandle, StartAt};
 
-pub use config::{RelayConfig, RelayCounters, RelayPacing, RelayTarget};
-pub use connect::RelayTls;
+pub use config::{RelayConfig, RelayCounters, RelayPacing, RelayTarget, RelayTls};
 
-use nodes::Nodes;
-use resume::{Judged, Resume};
+use nodes::UnreachableNodes;
+use resume::{FlowStatus, Resume};
 use saved::{Saved, SavedFile};
 
 /// Why there are no flows.
@@ -66,22 +65,22 @@ enum RelayError {
     Tls(#[source] tonic::transport::Error),
     #[error("failed to connect to the relay")]
     Connect(#[source] tonic::transport::Error),
-    #[error("failed to get an answer of the relay within {seconds} s")]
+    #[error("failed to get an answer from the relay within {seconds} s")]
     NoAnswer { seconds: u64 },
-    #[error("failed to get flows of the relay")]
+    #[error("failed to get flows from the relay")]
     Refused(#[source] Status),
-    #[error("failed to read the relay's stream on")]
+    #[error("failed to continue reading the relay's stream")]
     Broken(#[source] Status),
-    #[error("failed to read the relay's stream on, it was ended")]
+    #[error("failed to continue reading the relay's stream, the relay ended it")]
     Ended,
-    #[error("unable to ask for single fields, the relay or a node refuses that")]
+    #[error("unable to request selected fields, the relay or a node rejects the field mask")]
     MaskRefused,
-    #[error("failed to hand lines over, nobody wants them any more")]
-    NobodyListens,
+    #[error("failed to send lines, the receiver was dropped")]
+    ReceiverDropped,
 }
 
-/// Starts a relay. It runs until `shutdown` is cancelled or the receiver is gone; `signals` hears of
-/// the nodes that it does not hear.
+/// Starts a relay. It runs until `shutdown` is cancelled or the receiver is dropped. Nodes that Relay cannot reach
+/// are recorded in `signals`.
 pub fn spawn(
     config: RelayConfig,
     sender: mpsc::Sender<Batch>,
@@ -98,17 +97,17 @@ pub fn spawn(
         .enable_all()
         .build()
         .map_err(failed)?;
-    let outlet = Outlet {
+    let output = BatchSender {
         source: id,
         sender,
         health: Arc::clone(&health),
         shutdown,
     };
-    let mut relay = Relay::new(config, outlet, signals);
+    let mut relay = Relay::new(config, output, signals);
     let counters = Arc::clone(&relay.counters);
     let run = move || {
         runtime.block_on(relay.run());
-        Box::new(relay) as Box<dyn Keeper>
+        Box::new(relay) as Box<dyn CheckpointOnClose>
     };
     let thread = std::thread::Builder::new().name(format!("source-{}", id.0));
     let reader = thread.spawn(run).map_err(failed)?;
@@ -121,44 +120,44 @@ pub fn spawn(
     })
 }
 
-/// See the module.
+/// The task that reads from Relay.
 #[derive(Debug)]
 struct Relay {
     config: RelayConfig,
-    outlet: Outlet,
+    output: BatchSender,
     signals: SignalHealth,
     counters: Arc<RelayCounters>,
     resume: Resume,
-    nodes: Nodes,
-    /// From when on flows are wanted after a restart, in nanoseconds.
+    nodes: UnreachableNodes,
+    /// The time from which flows are requested after a restart, in nanoseconds since the Unix epoch.
     acked: Arc<AtomicU64>,
     file: Option<SavedFile>,
     with_mask: bool,
-    /// Whether the stream said anything.
-    has_spoken: bool,
-    /// Lines that were not handed over yet.
+    /// Whether anything was received on the current stream.
+    has_received: bool,
+    /// Lines that were not sent yet.
     lines: Vec<u8>,
     line: Vec<u8>,
-    /// Something was lost; told with the next flow, so that it does not pass for a sign of life.
+    /// Something was lost. Reported before the next flow, because on its own it would count as activity of the log.
     loss: Option<Timestamp>,
 }
 
 impl Relay {
-    fn new(config: RelayConfig, outlet: Outlet, signals: SignalHealth) -> Self {
+    fn new(config: RelayConfig, output: BatchSender, signals: SignalHealth) -> Self {
         let folder = config.checkpoint_dir.as_deref();
         let mut file = folder.map(|folder| SavedFile::new(folder, &config.name));
-        let (since_ns, marks) = begin(&config, file.as_mut(), &outlet);
+        let (since_ns, progress) = start_point(&config, file.as_mut(), &output);
         Self {
-            resume: Resume::new(since_ns, marks),
+            resume: Resume::new(since_ns, progress),
             acked: Arc::new(AtomicU64::new(u64::try_from(since_ns).unwrap_or(0))),
             file,
             config,
-            outlet,
+            output,
             signals,
             counters: Arc::default(),
-            nodes: Nodes::default(),
+            nodes: UnreachableNodes::default(),
             with_mask: true,
-            has_spoken: false,
+            has_received: false,
             lines: Vec::new(),
             line: Vec::new(),
             loss: None,
@@ -166,27 +165,27 @@ impl Relay {
     }
 
     async fn run(&mut self) {
-        let shutdown = self.outlet.shutdown.clone();
-        let sender = self.outlet.sender.clone();
+        let shutdown = self.output.shutdown.clone();
+        let sender = self.output.sender.clone();
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = sender.closed() => {}
-            () = self.call_for_ever() => {}
+            () = self.reconnect_forever() => {}
         }
-        self.outlet.health.set_state(SourceState::Ended);
+        self.output.health.set_state(SourceState::Ended);
     }
 
-    async fn call_for_ever(&mut self) {
+    async fn reconnect_forever(&mut self) {
         let (first, longest) = self.config.pacing.retry;
         let mut failures = 0_u32;
         loop {
-            self.has_spoken = false;
+            self.has_received = false;
             let Err(error) = self.session().await;
             let text = BoundedText::new(&chain(&error));
-            self.outlet
+            self.output
                 .health
                 .set_state(SourceState::Failed(text.as_str().to_owned()));
-            if self.has_spoken {
+            if self.has_received {
                 failures = 0;
             }
             failures = failures.saturating_add(1);
@@ -196,9 +195,9 @@ impl Relay {
         }
     }
 
-    /// One connection, until it breaks.
+    /// One connection, until it fails.
     async fn session(&mut self) -> Result<std::convert::Infallible, RelayError> {
-        let (pacing, since_ns) = (self.config.pacing, self.resume.begin());
+        let (pacing, since_ns) = (self.config.pacing, self.resume.start_stream());
         let request = wire::flows_request(Timestamp::from_nanos(since_ns), self.with_mask);
         let no_answer = RelayError::NoAnswer {
             seconds: pacing.answer.as_secs(),
@@ -215,81 +214,81 @@ impl Relay {
             }
             answer => answer?,
         };
-        self.outlet.health.set_state(SourceState::Reading);
+        self.output.health.set_state(SourceState::Reading);
         self.nodes.clear();
-        let (_asking, mut answers) = ask_after_nodes(relay, pacing.status, pacing.answer);
+        let (_polling, mut statuses) = poll_node_status(relay, pacing.status, pacing.answer);
         let mut saves = tokio::time::interval(pacing.checkpoint);
         saves.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut chunks = stream.ready_chunks(limits::RELAY_CHUNK_MAX);
         loop {
             tokio::select! {
-                chunk = chunks.next() => self.take_chunk(chunk.ok_or(RelayError::Ended)?).await?,
-                Some(status) = answers.recv() => {
-                    self.nodes.answered(&status, pacing.status, Instant::now());
+                chunk = chunks.next() => self.process_chunk(chunk.ok_or(RelayError::Ended)?).await?,
+                Some(status) = statuses.recv() => {
+                    self.nodes.apply_status(&status, pacing.status, Instant::now());
                 }
-                // Counted in the health, and tried again with the next one.
+                // Counted in the health; the next save tries again.
                 _ = saves.tick() => drop(self.save(false)),
             }
-            self.tell_nodes();
+            self.publish_nodes();
         }
     }
 
-    async fn take_chunk(&mut self, chunk: Vec<Result<Bytes, Status>>) -> Result<(), RelayError> {
-        self.has_spoken = true;
-        self.resume.alive(now_ns());
+    async fn process_chunk(&mut self, chunk: Vec<Result<Bytes, Status>>) -> Result<(), RelayError> {
+        self.has_received = true;
+        self.resume.record_activity(now_ns());
         let mut end = Ok(());
         for message in chunk {
             end = match message {
-                Ok(message) => self.take(&message),
-                Err(status) => Err(self.broken(status)),
+                Ok(message) => self.process_message(&message),
+                Err(status) => Err(self.stream_error(status)),
             };
             if end.is_err() {
                 break;
             }
             if self.lines.len() >= limits::READ_BYTES_MAX {
-                self.hand_over().await?;
+                self.send_lines().await?;
             }
         }
-        // What came before the end counts.
-        self.hand_over().await?;
+        // Messages before the end of the stream are valid.
+        self.send_lines().await?;
         end
     }
 
-    fn take(&mut self, message: &[u8]) -> Result<(), RelayError> {
+    fn process_message(&mut self, message: &[u8]) -> Result<(), RelayError> {
         let Some(response) = wire::read(message) else {
             wire::write_unreadable(message, &mut self.lines);
             return Ok(());
         };
         if let Some(event) = &response.node_status {
-            return self.take_status(event, response.time);
+            return self.process_node_status(event, response.time);
         }
         if let Some(lost) = &response.lost_events {
             self.count_lost(lost);
             response.write_line(&mut self.lines);
             return Ok(());
         }
-        self.take_flow(&response);
+        self.process_flow(&response);
         Ok(())
     }
 
-    fn take_flow(&mut self, response: &GetFlowsResponse) {
+    fn process_flow(&mut self, response: &GetFlowsResponse) {
         let node = clip(&response.node_name, limits::NAME_BYTES_MAX);
-        self.nodes.heard(node);
+        self.nodes.mark_reachable(node);
         self.line.clear();
         response.write_line(&mut self.line);
         if self.line.len() > limits::LINE_BYTES_MAX {
-            self.outlet.health.count(Count::OversizedLines, 1);
+            self.output.health.count(Count::OversizedLines, 1);
             return;
         }
         let time = response.flow.as_ref().and_then(|flow| flow.time);
         if let Some(time) = time.or(response.time) {
-            match self.resume.judge(node, time.as_nanos(), &self.line) {
-                Judged::New => {}
-                Judged::Repeated => {
+            match self.resume.classify(node, time.as_nanos(), &self.line) {
+                FlowStatus::New => {}
+                FlowStatus::Repeated => {
                     self.counters.repeated.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
-                Judged::AfterGap => self.gap(time),
+                FlowStatus::AfterGap => self.record_gap(time),
             }
         }
         if let Some(time) = self.loss.take() {
@@ -298,7 +297,7 @@ impl Relay {
         self.lines.append(&mut self.line);
     }
 
-    fn take_status(
+    fn process_node_status(
         &mut self,
         event: &NodeStatusEvent,
         time: Option<Timestamp>,
@@ -307,46 +306,46 @@ impl Relay {
             return Err(RelayError::MaskRefused);
         }
         let time = time.unwrap_or_else(|| Timestamp::from_nanos(now_ns()));
-        if self.nodes.told(event, Instant::now()) {
+        if self.nodes.apply_event(event, Instant::now()) {
             let count = event.node_names.len();
             let first = event.node_names.first().map(|name| BoundedText::new(name));
             let first = first.as_ref().map(BoundedText::as_str);
             let message = BoundedText::new(&event.message);
             let source = self.config.name.as_str();
-            tracing::warn!(source, count, first, %message, "The relay does not hear nodes.");
+            tracing::warn!(source, count, first, %message, "Hubble Relay cannot reach nodes.");
             // Answers to what their pods sent last may be missing.
             self.loss = Some(time);
         }
         if event.state_change != node_state::CONNECTED {
             for node in event.node_names.iter().take(limits::NODES_MAX) {
                 let node = clip(node, limits::NAME_BYTES_MAX);
-                self.resume.node_breaks(node, time.as_nanos());
+                self.resume.node_disconnected(node, time.as_nanos());
             }
         }
         Ok(())
     }
 
-    /// Whether a server does not know a field that we asked for. It is asked for all of them then.
+    /// Whether a server does not know a requested field. If so, the next request is for all fields.
     fn refuses_mask(&mut self, message: &str) -> bool {
         let is_about_it = message.contains("fieldmask") || message.contains("field mask");
         is_about_it && std::mem::take(&mut self.with_mask)
     }
 
-    fn broken(&mut self, status: Status) -> RelayError {
+    fn stream_error(&mut self, status: Status) -> RelayError {
         if self.refuses_mask(status.message()) {
             return RelayError::MaskRefused;
         }
         if status.code() == Code::OutOfRange {
-            // Longer than we take. It would come again if we asked for it again.
-            self.outlet.health.count(Count::OversizedLines, 1);
+            // Longer than the bound. The same message would be sent again on the next request.
+            self.output.health.count(Count::OversizedLines, 1);
             self.resume.skip_to(now_ns());
-            self.gap(Timestamp::from_nanos(now_ns()));
+            self.record_gap(Timestamp::from_nanos(now_ns()));
         }
         RelayError::Broken(status)
     }
 
-    fn gap(&mut self, time: Timestamp) {
-        self.outlet.health.count(Count::Gaps, 1);
+    fn record_gap(&mut self, time: Timestamp) {
+        self.output.health.count(Count::Gaps, 1);
         self.loss = Some(time);
     }
 
@@ -360,28 +359,29 @@ impl Relay {
         counter.fetch_add(lost.num_events_lost, Ordering::Relaxed);
     }
 
-    /// Waits while the queue is full: what Relay sends meanwhile fills the window of the stream.
-    async fn hand_over(&mut self) -> Result<(), RelayError> {
+    /// Sends the collected lines. Waits while the queue is full; Relay's messages then fill the window of the stream.
+    async fn send_lines(&mut self) -> Result<(), RelayError> {
         if self.lines.is_empty() {
             return Ok(());
         }
-        let permit = self.outlet.sender.reserve().await;
-        let permit = permit.map_err(|_| RelayError::NobodyListens)?;
+        let permit = self.output.sender.reserve().await;
+        let permit = permit.map_err(|_| RelayError::ReceiverDropped)?;
         let since_ns = u64::try_from(self.resume.since_ns()).unwrap_or(0);
-        self.outlet.health.sent(self.lines.len());
+        self.output.health.sent(self.lines.len());
         permit.send(Batch {
-            source: self.outlet.source,
+            source: self.output.source,
             bytes: std::mem::take(&mut self.lines),
             position: Position::new(Arc::clone(&self.acked), since_ns),
         });
         Ok(())
     }
 
-    fn tell_nodes(&mut self) {
+    fn publish_nodes(&mut self) {
         if let Some(names) = self.nodes.take_change() {
             let count = u64::try_from(names.len()).unwrap_or(u64::MAX);
             self.counters.nodes_unseen.store(count, Ordering::Relaxed);
-            self.signals.unseen(self.outlet.source.0, names);
+            self.signals
+                .set_unreachable_nodes(self.output.source.0, names);
         }
     }
 
@@ -390,17 +390,17 @@ impl Relay {
             return Ok(());
         };
         let since_ns = i64::try_from(self.acked.load(Ordering::Acquire)).unwrap_or(i64::MAX);
-        let saved = file.save(Saved::new(since_ns, self.resume.marks()), with_sync);
+        let saved = file.save(Saved::new(since_ns, self.resume.progress()), with_sync);
         if saved.is_err() {
-            self.outlet.health.count(Count::CheckpointFailures, 1);
+            self.output.health.count(Count::CheckpointFailures, 1);
         }
         saved
     }
 }
 
-impl Keeper for Relay {
-    fn hang_up(&mut self) {
-        self.outlet.hang_up();
+impl CheckpointOnClose for Relay {
+    fn close_channel(&mut self) {
+        self.output.close_channel();
     }
 
     fn save_last(&mut self) -> Result<(), SourceError> {
@@ -408,11 +408,11 @@ impl Keeper for Relay {
     }
 }
 
-/// Where to begin, and how far each node came before.
-fn begin(
+/// The time at which to start, and the progress of each node before that.
+fn start_point(
     config: &RelayConfig,
     file: Option<&mut SavedFile>,
-    outlet: &Outlet,
+    output: &BatchSender,
 ) -> (i64, BTreeMap<String, i64>) {
     let unread = match config.start_at {
         StartAt::End => now_ns(),
@@ -426,17 +426,17 @@ fn begin(
             tracing::error!(
                 source,
                 error,
-                "A checkpoint is unusable; all that the nodes still have is read."
+                "A checkpoint is unusable. All flows that the nodes still have are read."
             );
-            outlet.health.count(Count::Gaps, 1);
+            output.health.count(Count::Gaps, 1);
             (0, BTreeMap::new())
         }
     }
 }
 
-/// Asks Relay after its nodes now and then, until the set is dropped. An older one, or Hubble itself,
-/// may not know the question; then the stream alone tells.
-fn ask_after_nodes(
+/// Requests the status of Relay's nodes at an interval, until the set is dropped. An older Relay, or Hubble itself,
+/// may not implement the request; then only the events in the stream report nodes.
+fn poll_node_status(
     mut relay: Grpc<Channel>,
     every: Duration,
     limit: Duration,
@@ -456,7 +456,7 @@ fn ask_after_nodes(
                 }
                 Err(status) => {
                     let code = status.code();
-                    tracing::debug!(?code, "The relay does not say how its nodes are.");
+                    tracing::debug!(?code, "Failed to get the status of the relay's nodes.");
                 }
             }
         }

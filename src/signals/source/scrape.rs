@@ -1,8 +1,8 @@
-//! Scraper: fetches node metrics now and then, and hands over the samples of pods.
+//! Scraper: fetches node metrics at an interval, and passes on the samples of pods.
 //!
-//! One task per source, started by the wiring. It never waits for the pipeline: when the queue is
-//! full, what was fetched is dropped and counted, for the next answer is worth more. Every answer is
-//! bounded in time and size. It must not decide whose a sample is; that is the pipeline's matter.
+//! One task per source, started by the operator. It never waits for the pipeline: if the queue is
+//! full, the fetched samples are dropped and counted, because the next response is more valuable. Every response is
+//! bounded in time and size. The scraper does not attribute samples to pods; that is the task of the pipeline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,90 +21,90 @@ use crate::model::EventTime;
 use crate::observability::chain;
 use crate::signals::decode::{MetricsFormat, MetricsReader, PodSample};
 
-/// Where the metrics API lists the use of pods.
+/// Path at which the metrics API lists the resource usage of pods.
 pub const METRICS_API_PATH: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 
 /// One source of node metrics.
 #[derive(Clone)]
 pub struct Scraper {
-    /// Its index among all sources, the logs first.
+    /// Its index among all sources; the logs come first.
     pub source: usize,
     /// Name for logs, metrics and conditions.
     pub name: String,
-    /// Who answers.
+    /// The format of the responses.
     pub format: MetricsFormat,
     /// The connection.
     pub client: Client,
-    /// What is asked for: path and query.
+    /// The path and query of the request.
     pub path: String,
     /// Time between two fetches.
     pub interval: Duration,
-    /// What became of the fetches.
+    /// The counters of the fetches.
     pub counters: Arc<ScrapeCounters>,
 }
 
-/// What one answer brought.
+/// The content of one response.
 #[derive(Clone, Debug)]
 pub struct SampleBatch {
     /// The source's index.
     pub source: usize,
-    /// Whether it said anything new.
-    pub is_news: bool,
+    /// Whether it contains anything new.
+    pub has_new_data: bool,
     /// The samples.
     pub samples: Vec<PodSample>,
 }
 
-/// Fetches and what was in them, since the start.
+/// Counters of the fetches and their contents, since the start.
 #[derive(Debug, Default)]
 pub struct ScrapeCounters {
-    /// Answers that said something new.
+    /// Responses with new data.
     pub news: AtomicU64,
-    /// Answers that said nothing new.
+    /// Responses without new data.
     pub unchanged: AtomicU64,
-    /// Fetches without an answer that could be used.
+    /// Fetches without a usable response.
     pub failed: AtomicU64,
-    /// Answers that did not fit into the queue.
+    /// Responses that did not fit into the queue.
     pub overflowed: AtomicU64,
     /// Lines or objects that could not be read.
     pub malformed: AtomicU64,
-    /// Accelerators that several pods share, once per answer.
+    /// Accelerators that several pods share, once per response.
     pub shared_gpus: AtomicU64,
-    /// Series and samples that did not fit.
+    /// Series and samples beyond a bound.
     pub beyond_bound: AtomicU64,
-    /// Samples with a time that is yet to come.
+    /// Samples with a time in the future.
     pub ahead: AtomicU64,
-    /// Figures that no machine can have.
+    /// Figures that are impossible for any machine.
     pub impossible: AtomicU64,
 }
 
-/// Why a fetch brought nothing.
+/// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ScrapeError {
-    /// No request can be made of the path.
-    #[error("unable to ask for {path}")]
+    /// The path is not valid in a request.
+    #[error("unable to request {path}")]
     Path {
         /// The path.
         path: String,
-        /// Why.
+        /// The cause.
         source: http::Error,
     },
-    /// No answer.
+    /// There was no response.
     #[error("failed to reach the source")]
     Request(#[source] kube::Error),
-    /// The wrong answer.
-    #[error("failed to get metrics: the answer is {0}")]
+    /// The response has an unexpected status.
+    #[error("failed to get metrics: the response is {0}")]
     Status(StatusCode),
-    /// The answer broke off.
-    #[error("failed to read the answer to its end")]
+    /// The response was incomplete.
+    #[error("failed to read the complete response")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The answer is beyond the bound.
-    #[error("unable to read an answer of more than {bytes_max} bytes")]
+    /// The response is too large.
+    #[error("unable to read a response of more than {bytes_max} bytes")]
     TooLong {
         /// The bound.
         bytes_max: usize,
     },
-    /// The answer took too long.
-    #[error("failed to get an answer within {seconds} s")]
+    /// The response took too long.
+    #[error("failed to get a response within {seconds} s")]
     TimedOut {
         /// The bound.
         seconds: u64,
@@ -118,17 +118,17 @@ pub fn channel() -> (mpsc::Sender<SampleBatch>, mpsc::Receiver<SampleBatch>) {
 }
 
 impl Scraper {
-    /// Fetches for ever, or until the pipeline is gone. End it by dropping it: it keeps nothing that
-    /// would have to be saved.
+    /// Fetches until the pipeline is gone. To stop it, drop it: it has no state that
+    /// must be saved.
     pub async fn run(self, sender: mpsc::Sender<SampleBatch>) {
         let mut reader = MetricsReader::new(self.format);
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut works = None;
+        let mut is_working = None;
         while !sender.is_closed() {
             ticks.tick().await;
             let result = self.fetch().await;
-            self.say(&mut works, &result);
+            self.log_transition(&mut is_working, &result);
             let Ok(body) = result else {
                 count(&self.counters.failed, 1);
                 continue;
@@ -143,7 +143,7 @@ impl Scraper {
     fn read(&self, reader: &mut MetricsReader, body: &[u8]) -> SampleBatch {
         let read = reader.read(body, EventTime::from(Timestamp::now()));
         let counters = &self.counters;
-        let kind = if read.is_news {
+        let kind = if read.has_new_data {
             &counters.news
         } else {
             &counters.unchanged
@@ -154,24 +154,24 @@ impl Scraper {
         count(&counters.beyond_bound, read.beyond_bound);
         count(&counters.ahead, read.ahead);
         count(&counters.impossible, read.impossible);
-        // What is withdrawn comes first, so that it cannot take back a sample of this answer.
+        // Withdrawn samples come first, so that they cannot revoke a sample of this response.
         let mut samples = read.withdrawn;
         samples.extend(read.samples);
         SampleBatch {
             source: self.source,
-            is_news: read.is_news,
+            has_new_data: read.has_new_data,
             samples,
         }
     }
 
     async fn fetch(&self) -> Result<Vec<u8>, ScrapeError> {
         let seconds = limits::SCRAPE_TIMEOUT_S;
-        tokio::time::timeout(Duration::from_secs(seconds), self.ask())
+        tokio::time::timeout(Duration::from_secs(seconds), self.request())
             .await
             .unwrap_or(Err(ScrapeError::TimedOut { seconds }))
     }
 
-    async fn ask(&self) -> Result<Vec<u8>, ScrapeError> {
+    async fn request(&self) -> Result<Vec<u8>, ScrapeError> {
         let request = Request::get(&self.path)
             .body(Body::empty())
             .map_err(|source| ScrapeError::Path {
@@ -180,7 +180,7 @@ impl Scraper {
             })?;
         let answer = self.client.send(request).await;
         let answer = answer.map_err(ScrapeError::Request)?;
-        // Nothing but a body counts: an error's text is not read at all.
+        // Only a successful response is read; the text of an error is ignored.
         if answer.status() != StatusCode::OK {
             return Err(ScrapeError::Status(answer.status()));
         }
@@ -193,16 +193,16 @@ impl Scraper {
         }
     }
 
-    /// Says when it begins and ends to work, not each time.
-    fn say(&self, works: &mut Option<bool>, result: &Result<Vec<u8>, ScrapeError>) {
-        let before = works.replace(result.is_ok());
+    /// Logs when fetching starts to fail and when it recovers, not each attempt.
+    fn log_transition(&self, is_working: &mut Option<bool>, result: &Result<Vec<u8>, ScrapeError>) {
+        let before = is_working.replace(result.is_ok());
         match result {
             Ok(_) if before == Some(false) => {
-                tracing::info!(source = self.name, "Node metrics are there again.");
+                tracing::info!(source = self.name, "Fetching node metrics recovered.");
             }
             Err(error) if before != Some(false) => {
                 let error = chain(error);
-                tracing::warn!(source = self.name, error, "Node metrics cannot be fetched.");
+                tracing::warn!(source = self.name, error, "Failed to fetch node metrics.");
             }
             _ => {}
         }
@@ -250,12 +250,12 @@ mod tests {
         next.unwrap().unwrap()
     }
 
-    /// A kubelet on whose node a pod uses half a core; ten seconds pass per look.
+    /// A kubelet with a pod that uses half a core; ten seconds pass per request.
     fn half_a_core() -> Router {
-        let looks = Arc::new(AtomicU64::new(0));
+        let requests = Arc::new(AtomicU64::new(0));
         let text = move || {
-            let look = looks.fetch_add(1, Ordering::Relaxed);
-            let (seconds, ms) = (look * 5, 1_790_000_000_000 + look * 10_000);
+            let request = requests.fetch_add(1, Ordering::Relaxed);
+            let (seconds, ms) = (request * 5, 1_790_000_000_000 + request * 10_000);
             let labels = "namespace=\"n\",pod=\"p\"";
             std::future::ready(format!(
                 "pod_cpu_usage_seconds_total{{{labels}}} {seconds} {ms}\n"
@@ -271,7 +271,7 @@ mod tests {
         let (sender, mut receiver) = channel();
         let task = tokio::spawn(scraper.run(sender));
         let first = next(&mut receiver).await;
-        assert!(first.is_news && first.samples.is_empty());
+        assert!(first.has_new_data && first.samples.is_empty());
         let second = next(&mut receiver).await;
         assert_eq!((second.source, second.samples.len()), (3, 1));
         assert_eq!(second.samples[0].sample.cpu, Some(0.5));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_drops_and_counts_and_stops_nobody() {
+    async fn a_full_queue_drops_and_counts_samples_and_does_not_block() {
         let scraper = kubelet(half_a_core()).await;
         let counters = Arc::clone(&scraper.counters);
         let (sender, receiver) = channel();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_at_the_address_is_an_error_and_not_the_end() {
+    async fn an_unreachable_address_is_an_error_and_the_scraper_continues() {
         let url = "http://127.0.0.1:1/metrics".parse().unwrap();
         let scraper = scraper(&url, MetricsFormat::Dcgm);
         let counters = Arc::clone(&scraper.counters);

@@ -1,7 +1,7 @@
 //! A stream that is read to its end: standard input.
 //!
-//! Runs on the source's thread. Nothing can be read twice from a stream, so there are no
-//! checkpoints, and acknowledging its batches does nothing.
+//! Runs on the thread of the source. A stream cannot be read twice, so there are no
+//! checkpoints, and acknowledging its batches has no effect.
 
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::limits;
 
 use super::health::{Count, SourceState};
 use super::lines::LineBuffer;
-use super::{Outlet, Position, Stopped};
+use super::{BatchSender, Position, Stopped};
 
-/// Reads until the end, or until nobody wants the lines.
-pub(super) fn run(stream: &mut impl BufRead, outlet: &Outlet) {
-    outlet.health.set_state(SourceState::Reading);
-    let state = match read(stream, outlet) {
+/// Reads until the stream ends, or until no more lines are wanted.
+pub(super) fn run(stream: &mut impl BufRead, output: &BatchSender) {
+    output.health.set_state(SourceState::Reading);
+    let state = match read(stream, output) {
         Ok(()) => SourceState::Ended,
         Err(error) => SourceState::Failed(error.to_string()),
     };
-    outlet.health.set_state(state);
+    output.health.set_state(state);
 }
 
-fn read(stream: &mut impl BufRead, outlet: &Outlet) -> io::Result<()> {
+fn read(stream: &mut impl BufRead, output: &BatchSender) -> io::Result<()> {
     let mut buffer = LineBuffer::default();
     let mut offset: u64 = 0;
     let acked = Arc::new(AtomicU64::new(0));
@@ -31,7 +31,7 @@ fn read(stream: &mut impl BufRead, outlet: &Outlet) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        outlet.send(bytes, Position::new(Arc::clone(&acked), offset))
+        output.send(bytes, Position::new(Arc::clone(&acked), offset))
     };
     loop {
         let mut count = 0;
@@ -48,15 +48,15 @@ fn read(stream: &mut impl BufRead, outlet: &Outlet) -> io::Result<()> {
         })?;
         stream.consume(count);
         offset += count as u64;
-        outlet
+        output
             .health
             .count(Count::OversizedLines, buffer.take_oversized());
-        if send(batch, offset).is_err() || outlet.is_over() {
+        if send(batch, offset).is_err() || output.is_closed() {
             return Ok(());
         }
         if count == 0 {
             let rest = buffer.finish().unwrap_or_default();
-            // Whoever stopped does not want the rest either.
+            // After a stop the rest is not wanted either.
             let _ = send(rest, offset);
             return Ok(());
         }

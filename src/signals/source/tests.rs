@@ -1,4 +1,4 @@
-//! Real files, real renames: which lines arrive, in which order, over everything that happens to
+//! Tests with real files and real renames: which lines arrive, in which order, after everything that can happen to
 //! a log.
 
 use std::fs::{self, File, OpenOptions};
@@ -14,18 +14,18 @@ mod restart;
 mod rotation;
 mod trouble;
 
-/// A source that is being read, and the lines that it gave.
+/// A running source, and the lines that were received from it.
 struct Tail {
     handle: Option<SourceHandle>,
     receiver: mpsc::Receiver<Batch>,
     shutdown: CancellationToken,
     lines: Vec<String>,
-    /// Batches whose acknowledgement is held back.
+    /// Batches that are not acknowledged yet.
     unacked: Vec<Position>,
     is_acking: bool,
 }
 
-/// Waits as a user would not: for the slowest machine.
+/// A generous time limit, for the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn fast() -> Pacing {
@@ -89,7 +89,7 @@ impl Tail {
         true
     }
 
-    /// Takes lines until `is_done`, and says what was missing if that never comes.
+    /// Reads lines until `is_done`, and fails with what was missing if that never happens.
     #[track_caller]
     fn until(&mut self, what: &str, mut is_done: impl FnMut(&Self) -> bool) {
         let start = Instant::now();
@@ -107,8 +107,8 @@ impl Tail {
         }
     }
 
-    /// Takes lines until there are as many as expected; they must be exactly these, and stay so
-    /// while the source looks a few more times.
+    /// Receives lines until there are as many as expected. They must be exactly these, and no more may follow
+    /// while the source polls a few more times.
     #[track_caller]
     fn expect<S: AsRef<str>>(&mut self, expected: &[S]) {
         let expected: Vec<&str> = expected.iter().map(AsRef::as_ref).collect();
@@ -130,7 +130,7 @@ impl Tail {
         });
     }
 
-    /// Stops as a clean shutdown does, and gives the lines.
+    /// Stops like a clean shutdown, and returns the lines.
     fn stop(mut self) -> Vec<String> {
         self.shutdown.cancel();
         self.until("end", |tail| tail.health().state == SourceState::Ended);
@@ -139,7 +139,7 @@ impl Tail {
         std::mem::take(&mut self.lines)
     }
 
-    /// Stops as a crash does: what was not in a checkpoint is lost. Lines on the way are dropped.
+    /// Stops like a crash: progress that is not in a checkpoint is lost, and lines in flight are dropped.
     fn crash(mut self) -> Vec<String> {
         self.shutdown.cancel();
         self.until("end", |tail| tail.health().state == SourceState::Ended);
@@ -167,7 +167,7 @@ fn log() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Lines `first..last`, long enough to be told apart by their first bytes, as real ones are.
+/// Lines `first..last`, long enough to be distinguished by their first bytes, like real ones.
 fn numbered(lines: std::ops::Range<usize>) -> Vec<String> {
     lines
         .map(|i| {
@@ -202,7 +202,7 @@ fn lines_arrive_as_they_are_written() {
 }
 
 #[test]
-fn a_first_start_begins_at_the_end_and_not_amid_a_line() {
+fn a_first_start_begins_at_the_end_and_not_inside_a_line() {
     let (_folder, path) = log();
     write(&path, "old\nhalf a ");
     let mut first = config(&path);
@@ -214,7 +214,7 @@ fn a_first_start_begins_at_the_end_and_not_amid_a_line() {
 }
 
 #[test]
-fn a_log_that_comes_after_the_start_is_read_from_its_start() {
+fn a_log_that_appears_after_the_start_is_read_from_its_start() {
     let (_folder, path) = log();
     let mut first = config(&path);
     first.start_at = StartAt::End;
@@ -224,9 +224,9 @@ fn a_log_that_comes_after_the_start_is_read_from_its_start() {
     tail.expect(&["one"]);
 }
 
-/// With the pacing of the operator. How long a line waits is printed and not asserted.
+/// With the pacing of the operator. The delay of a line is printed, not asserted.
 #[test]
-fn each_line_is_handed_over_without_waiting_for_the_next() {
+fn each_line_is_sent_without_waiting_for_the_next() {
     let (_folder, path) = log();
     write(&path, "");
     let mut real = config(&path);
@@ -251,13 +251,13 @@ fn each_line_is_handed_over_without_waiting_for_the_next() {
 #[test]
 fn standard_input_is_read_to_its_end_and_its_last_line_needs_no_newline() {
     let (sender, mut receiver) = channel();
-    let outlet = Outlet {
+    let output = BatchSender {
         source: SourceId(3),
         sender,
         health: Arc::new(Health::new("stdin")),
         shutdown: CancellationToken::new(),
     };
-    stream::run(&mut "one\r\n\ntwo".as_bytes(), &outlet);
+    stream::run(&mut "one\r\n\ntwo".as_bytes(), &output);
     let mut found = Vec::new();
     while let Ok(batch) = receiver.try_recv() {
         assert_eq!(batch.source, SourceId(3));
@@ -268,7 +268,7 @@ fn standard_input_is_read_to_its_end_and_its_last_line_needs_no_newline() {
         );
     }
     assert_eq!(found, ["one", "two"]);
-    assert_eq!(outlet.health.snapshot().state, SourceState::Ended);
+    assert_eq!(output.health.snapshot().state, SourceState::Ended);
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_slow_consumer_stops_the_reader_and_memory_does_not_grow() {
         file.write_all(line.as_bytes()).unwrap();
     }
     let mut tail = Tail::of(&path);
-    // Nobody takes a batch until the queue is full and the reader waits.
+    // No batch is received until the queue is full and the reader waits.
     let start = Instant::now();
     while tail.health().batches < limits::BATCH_QUEUE_MAX as u64 {
         assert!(start.elapsed() < PATIENCE, "{:?}", tail.health());
@@ -292,7 +292,7 @@ fn a_slow_consumer_stops_the_reader_and_memory_does_not_grow() {
     );
     tail.until("all lines", |tail| tail.lines.len() >= 16 * 1024);
     assert_eq!(tail.lines.len(), 16 * 1024);
-    // A full queue does not hold up a shutdown either.
+    // A full queue does not delay a shutdown either.
     append(&path, &line.repeat(4 * 1024));
     tail.shutdown.cancel();
     let start = Instant::now();

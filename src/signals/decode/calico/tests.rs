@@ -1,4 +1,4 @@
-//! Records as Calico's agent and Goldmane write them.
+//! Records as written by Calico's agent and Goldmane.
 
 use super::*;
 use crate::signals::decode::tests::{check as check_line, flow};
@@ -11,7 +11,7 @@ fn check(line: &str, expected: &str) {
     check_line(Format::Calico, line, expected);
 }
 
-/// An allowed flow with these counters: packets and bytes out and in, connections in all, started
+/// An allowed flow with these counters: packets and bytes, out and in; connections in total, started
 /// and completed.
 fn allowed(packets: [u64; 2], bytes: [u64; 2], connections: [u64; 3]) -> String {
     DENIED
@@ -69,7 +69,7 @@ fn what_adds_up_pods_or_targets_is_about_none_of_them() {
 }
 
 #[test]
-fn goldmane_names_groups_so_nobody_is_blamed() {
+fn goldmane_names_groups_so_no_pod_is_blamed() {
     let api = r#"{"Key":{"source_name":"agent-*","source_namespace":"rl","dest_name":"pub","dest_port":443,"proto":"tcp","reporter":"Src","action":"Allow"},"start_time":1750000000,"end_time":1750000015,"packets_out":9}"#;
     check(api, "skipped Aggregated");
     assert_eq!(sniff(api.as_bytes()), Some(Format::Calico));
@@ -79,16 +79,16 @@ fn goldmane_names_groups_so_nobody_is_blamed() {
 }
 
 #[test]
-fn counters_say_what_became_of_an_allowed_flow() {
+fn counters_show_the_outcome_of_an_allowed_flow() {
     let check_outcome = |line: &str, outcome: Outcome| {
         assert_eq!(flow(Format::Calico, line).outcome, outcome, "{line}");
     };
     check_outcome(&allowed([3, 0], [180, 0], [1, 1, 0]), Outcome::Unanswered);
-    // Acknowledgements and data: the log has one direction only.
+    // Acknowledgements and data: the log contains one direction only.
     check_outcome(&allowed([9, 0], [1112, 0], [1, 1, 1]), Outcome::Unseen);
     check_outcome(&allowed([9, 9], [900, 4_000], [1, 1, 1]), Outcome::Answered);
     check_outcome(&allowed([2, 2], [120, 80], [2, 2, 2]), Outcome::Refused);
-    // An older connection: silence for a window is no failure, and an ACK of 40 bytes no refusal.
+    // An older connection: an idle window is no failure, and an ACK of 40 bytes no refusal.
     check_outcome(&allowed([1, 0], [52, 0], [1, 0, 0]), Outcome::NotAnAttempt);
     check_outcome(&allowed([1, 1], [52, 40], [1, 0, 0]), Outcome::Answered);
     let uncounted = DENIED
@@ -123,7 +123,7 @@ fn several_connections_to_one_target_are_one_flow_and_its_domain_is_its_name() {
 }
 
 #[test]
-fn other_lines_are_told() {
+fn other_lines_are_reported() {
     check("{}", "unknown");
     check(&DENIED.replace("\"deny\"", "\"pass\""), "skipped NoVerdict");
     check(&DENIED.replace("5050", "505050"), "malformed BadPort");

@@ -1,26 +1,26 @@
-//! What Cilium's drop reasons say about the target of a packet. Used by the Hubble decoder.
+//! What Cilium's drop reasons imply about the target of a packet. Used by the Hubble decoder.
 
 use crate::model::Outcome;
 
-/// What the datapath did with a packet.
+/// How the datapath handled a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Passed on.
+    /// Forwarded.
     Forwarded,
-    /// Dropped because a policy says so.
+    /// Dropped by a policy.
     Denied,
-    /// Dropped because nothing is at that address: no route, no tunnel, no backend. Nobody will
-    /// answer, and addresses that were never given to anything are where scans end up.
+    /// Dropped because there is nothing at that address: no route, no tunnel, no backend. There will be no
+    /// answer, and scans mostly reach addresses that were never assigned.
     Nowhere,
-    /// Dropped because the source address is not the sender's.
+    /// Dropped because the source address does not belong to the sender.
     Forged,
     /// Dropped for a reason of the packet or of the node (full tables, rate limits, unknown
-    /// protocols). That says nothing about the target and must not count against the sender.
+    /// protocols). It implies nothing about the target and must not count against the sender.
     Discarded,
 }
 
 impl Fate {
-    /// The outcome for a packet that opens.
+    /// The outcome for a packet that opens a connection.
     pub(super) const fn outcome(self) -> Outcome {
         match self {
             Self::Forwarded => Outcome::Pending,
@@ -31,7 +31,7 @@ impl Fate {
     }
 }
 
-/// The reasons that mean more than `Discarded`: number, name in `drop_reason_desc`, fate.
+/// The reasons other than `Discarded`: number, name in `drop_reason_desc`, fate.
 const REASONS: [(u64, &str, Fate); 12] = [
     (132, "INVALID_SOURCE_IP", Fate::Forged),
     (133, "POLICY_DENIED", Fate::Denied),
@@ -47,19 +47,19 @@ const REASONS: [(u64, &str, Fate); 12] = [
     (189, "AUTH_REQUIRED", Fate::Denied),
 ];
 
-/// The fate behind a `drop_reason_desc`.
+/// The fate for a `drop_reason_desc`.
 pub(super) fn by_name(name: &str) -> Fate {
     let found = REASONS.iter().find(|(_, reason, _)| *reason == name);
     found.map_or(Fate::Discarded, |(_, _, fate)| *fate)
 }
 
-/// The fate behind a `drop_reason`.
+/// The fate for a `drop_reason`.
 pub(super) fn by_number(number: u64) -> Fate {
     let found = REASONS.iter().find(|(reason, _, _)| *reason == number);
     found.map_or(Fate::Discarded, |(_, _, fate)| *fate)
 }
 
-/// The name of a reason that means more than `Discarded`.
+/// The name of a reason other than `Discarded`.
 pub(in crate::signals::decode) fn name(number: u64) -> Option<&'static str> {
     let found = REASONS.iter().find(|(reason, _, _)| *reason == number);
     found.map(|(_, name, _)| *name)

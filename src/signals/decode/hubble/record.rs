@@ -1,13 +1,13 @@
-//! The shape of Hubble's JSON: the envelope and the flow record. Read by the Hubble decoder, which
-//! alone knows what the fields mean.
+//! The schema of Hubble's JSON: the envelope and the flow record. Only the Hubble decoder reads it and interprets
+//! the fields.
 //!
-//! Names are those of Cilium's protobuf messages, of which some keep their upper case.
+//! Names are those of Cilium's protobuf messages, some of which are in upper case.
 
 use crate::signals::decode::field::{Addresses, FirstText, Object, Scalar, Skipped};
 use crate::signals::decode::json::record;
 
 record! {
-    /// The envelope. `IP`, `l4` and `verdict` are on this level only where there is none.
+    /// The envelope. `IP`, `l4` and `verdict` are on this level only in records without an envelope.
     pub(super) struct Line {
         flow: Object<Record<'a>> = "flow",
         node_status: Scalar<'a> = "node_status",
@@ -30,7 +30,7 @@ record! {
 }
 
 record! {
-    /// One flow record. Keys of a value that is zero are left out, and a field mask may leave out any.
+    /// One flow record. Keys with a zero value are omitted, and a field mask may omit any key.
     pub(super) struct Record {
         time: Scalar<'a> = "time",
         uuid: Skipped = "uuid",

@@ -1,4 +1,4 @@
-//! Hubble lines, as producers write them and as nobody should.
+//! Hubble lines: as producers write them, and invalid ones.
 
 use super::super::tests::{check as check_line, flow as flow_of, shared};
 use super::super::{Decoded, Format, decode as decode_line, sniff};
@@ -9,7 +9,7 @@ fn check(line: &str, expected: &str) {
     check_line(Format::Hubble, line, expected);
 }
 
-/// A record between a pod and a host outside; `rest` may come with any keys but these.
+/// A record between a pod and an external host; `rest` may contain any other keys.
 fn record(l4: &str, rest: &str) -> String {
     format!(
         r#"{{"flow":{{"time":"2026-02-24T08:43:39Z","IP":{{"source":"10.0.1.5","destination":"203.0.113.7","ipVersion":"IPv4"}},"l4":{l4},{rest}}},"node_name":"n1","time":"2026-02-24T08:43:39Z"}}"#
@@ -32,7 +32,7 @@ const BACK: &str = r#""verdict":"FORWARDED","traffic_direction":"EGRESS","is_rep
 const DENIED: &str = r#""verdict":"DROPPED","traffic_direction":"EGRESS","event_type":{"type":1,"sub_type":133},"drop_reason_desc":"POLICY_DENIED""#;
 
 #[test]
-fn real_lines_mean_what_they_say() {
+fn real_lines_are_decoded_correctly() {
     let Some(path) = shared("samples/hubble.jsonl") else {
         return;
     };
@@ -98,7 +98,7 @@ fn packets_of_the_initiator_open_or_continue() {
     let established = r#","trace_reason":"ESTABLISHED""#;
     check(SYN, new, "Pending");
     check(SYN, "", "Pending");
-    // A SYN that is sent again finds the connection of the first.
+    // A retransmitted SYN belongs to the connection of the first.
     check(SYN, established, "Pending");
     check(PSH_ACK, established, "NotAnAttempt");
     check(ACK, "", "NotAnAttempt");
@@ -123,19 +123,19 @@ fn nothing_that_a_pod_sends_counts_as_an_answer_to_itself() {
 }
 
 #[test]
-fn a_syn_ack_answers_whatever_is_said_of_replies_and_whoever_saw_it() {
+fn a_syn_ack_answers_regardless_of_is_reply_and_of_the_observer() {
     let turned = "tcp 203.0.113.7 443 > 10.0.1.5 40000 Answered forwarded";
     let out = r#""verdict":"FORWARDED","traffic_direction":"EGRESS""#;
     let inward = r#""verdict":"FORWARDED","traffic_direction":"INGRESS","trace_observation_point":"TO_ENDPOINT""#;
-    let unsaid = r#""verdict":"FORWARDED""#;
-    for view in [out, inward, unsaid] {
-        for said in [
+    let unspecified = r#""verdict":"FORWARDED""#;
+    for view in [out, inward, unspecified] {
+        for reply_field in [
             "",
             r#","is_reply":false"#,
             r#","reply":false"#,
             r#","is_reply":null"#,
         ] {
-            let line = record(&tcp(SYN_ACK), &format!("{view}{said}"));
+            let line = record(&tcp(SYN_ACK), &format!("{view}{reply_field}"));
             check(&line, turned);
             assert!(flow_of(Format::Hubble, &line).is_inferred, "{line}");
         }
@@ -151,7 +151,7 @@ fn a_syn_ack_that_a_policy_judged_or_that_the_receiving_side_calls_a_reply_answe
         &record(&tcp(SYN_ACK), &verdict),
         "tcp 10.0.1.5 40000 > 203.0.113.7 443 NotAnAttempt forwarded",
     );
-    // A forged SYN makes a server send it to somebody who asked for nothing.
+    // A forged SYN makes a server send it to a host that requested nothing.
     check(
         &record(&tcp(SYN_ACK), &BACK.replace("EGRESS", "INGRESS")),
         "skipped IngressView",
@@ -168,7 +168,7 @@ fn a_syn_ack_that_a_policy_judged_or_that_the_receiving_side_calls_a_reply_answe
 }
 
 #[test]
-fn replies_are_turned_round_and_tell_the_outcome() {
+fn replies_are_reversed_and_show_the_outcome() {
     let check = |flags: &str, outcome: &str| {
         let rest = format!(
             r#"{BACK},"destination":{{"namespace":"ml","pod_name":"agent-0"}},"source_names":["a.example"]"#
@@ -263,7 +263,7 @@ fn policy_drops_are_denied_however_the_reason_is_written() {
 }
 
 #[test]
-fn other_drops_blame_the_target_the_sender_or_nobody() {
+fn other_drops_blame_the_target_the_sender_or_neither() {
     let check = |reason: &str, expected: &str| {
         let rest = format!(r#""verdict":"DROPPED","drop_reason_desc":"{reason}""#);
         check(&record(&tcp(SYN), &rest), expected);
@@ -287,7 +287,7 @@ fn other_drops_blame_the_target_the_sender_or_nobody() {
 }
 
 #[test]
-fn a_dropped_packet_that_either_side_may_have_sent_blames_nobody() {
+fn a_dropped_packet_that_either_side_may_have_sent_blames_neither() {
     for flags in [ACK, PSH_ACK, SYN_ACK, RST, RST_ACK] {
         check(&record(&tcp(flags), DENIED), "skipped UnknownDirection");
     }
@@ -295,7 +295,7 @@ fn a_dropped_packet_that_either_side_may_have_sent_blames_nobody() {
     check(&record(&tcp(r#""FIN":true"#), DENIED), probe);
     let masked = r#"{"TCP":{"source_port":40000,"destination_port":443}}"#;
     check(&record(masked, DENIED), probe);
-    // If a producer ever says that it is no reply, a cut connection still is no new attempt.
+    // Even if a producer marks it as no reply, a cut connection is not a new attempt.
     let cut = format!(r#"{DENIED},"is_reply":false"#);
     check(
         &record(&tcp(ACK), &cut),
@@ -373,7 +373,7 @@ fn only_questions_and_answers_of_icmp_count() {
         &record(r#"{"ICMPv4":{"type":8}}"#, OUT),
         "icmp 10.0.1.5 0 > 203.0.113.7 0 Pending forwarded",
     );
-    // Type 0 is left out.
+    // Type 0 is omitted.
     check(
         &record(r#"{"ICMPv4":{}}"#, BACK),
         "icmp 203.0.113.7 0 > 10.0.1.5 0 Answered forwarded",
@@ -383,7 +383,7 @@ fn only_questions_and_answers_of_icmp_count() {
         "icmp 203.0.113.7 0 > 10.0.1.5 0 Answered forwarded",
     );
     check(&record(r#"{"ICMPv4":{}}"#, OUT), "skipped IcmpHousekeeping");
-    // An error comes from a router and says nothing about the router.
+    // An error is sent by a router and proves nothing about the router.
     check(
         &record(r#"{"ICMPv4":{"type":3,"code":1}}"#, BACK),
         "skipped IcmpHousekeeping",
@@ -493,7 +493,7 @@ fn loss_is_a_signal_and_other_events_are_not() {
 }
 
 #[test]
-fn dns_records_give_the_name_to_the_one_who_asked() {
+fn dns_records_attribute_the_name_to_the_client() {
     let line = |kind: &str, dns: &str, rest: &str| {
         record(
             UDP,
@@ -508,20 +508,20 @@ fn dns_records_give_the_name_to_the_one_who_asked() {
             r#""query":"Pool.Example.net.","ips":["198.51.100.7","x","2001:db8::1"],"rrtypes":["A"]"#,
             BACK,
         ),
-        "dns 203.0.113.7 asks Pool.Example.net [198.51.100.7, 2001:db8::1] nonexistent Some(false)",
+        "dns 203.0.113.7 queries Pool.Example.net [198.51.100.7, 2001:db8::1] nonexistent Some(false)",
     );
     check(
         &line("RESPONSE", r#""query":"no.example.","rcode":3"#, BACK),
-        "dns 203.0.113.7 asks no.example [] nonexistent Some(true)",
+        "dns 203.0.113.7 queries no.example [] nonexistent Some(true)",
     );
     check(
         &line("REQUEST", r#""query":"pool.example.net.""#, OUT),
-        "dns 10.0.1.5 asks pool.example.net [] nonexistent None",
+        "dns 10.0.1.5 queries pool.example.net [] nonexistent None",
     );
     let refused = OUT.replace("FORWARDED", "DROPPED");
     check(
         &line("REQUEST", r#""query":"pool.example.net.""#, &refused),
-        "dns 10.0.1.5 asks pool.example.net [] nonexistent None",
+        "dns 10.0.1.5 queries pool.example.net [] nonexistent None",
     );
     check(&line("REQUEST", r#""query":".""#, OUT), "skipped NoName");
     let http = record(
@@ -569,7 +569,7 @@ fn broken_fields_make_a_malformed_record() {
         "malformed DuplicateKey",
     );
     check_replaced("\"l4\"", "\"IP\":{},\"l4\"", "malformed DuplicateKey");
-    // Odd kinds of what is not needed are as good as absent.
+    // Unexpected types of optional fields are treated as absent.
     check_replaced(
         "\"l4\"",
         "\"source\":[1,{\"a\":2}],\"source_names\":7,\"l4\"",

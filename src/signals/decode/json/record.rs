@@ -1,12 +1,12 @@
-//! `record!`: structs that are read from an object of JSON. Used by the decoders; what it expands
-//! to is the work of a [`Cursor`](super::Cursor).
+//! `record!`: structs that are read from a JSON object. Used by the decoders; the code it expands
+//! to uses a [`Cursor`](super::Cursor).
 
-/// A struct whose fields are keys of an object. Keys that are not named are skipped; one that is
-/// named and comes twice makes the line malformed. In tests the struct can also be read by serde,
-/// which is the reference for what this reads.
+/// A struct with one field per key of an object. Keys without a field are skipped; a duplicate of a key with a
+/// field makes the line malformed. In tests the struct can also be read by serde,
+/// which is the reference for the result.
 ///
-/// Fields stand in the order in which producers write them, with `Skipped` ones between: then each
-/// key is known by one comparison. From the first key on that is named nowhere behind the last one,
+/// The fields are in the order in which producers write them, with `Skipped` ones in between: then each
+/// key is recognised by one comparison. From the first key on that matches no later field,
 /// keys are looked up, so every other order is read as well, only slower.
 macro_rules! record {
     ($(#[$meta:meta])* $visibility:vis struct $name:ident {
@@ -32,8 +32,8 @@ macro_rules! record {
                 &mut self,
                 cursor: &mut $crate::signals::decode::json::Cursor<'a>,
             ) -> Result<(), $crate::signals::decode::Malformed> {
-                /// Lengths of the keys: the compiler turns them into a jump, and then compares
-                /// with the few keys of that length.
+                /// Lengths of the keys: the compiler turns them into a jump table, and then compares
+                /// only the few keys of that length.
                 #[allow(non_upper_case_globals)]
                 mod length {
                     $(pub(super) const $field: usize = $key.len();)*
@@ -54,7 +54,7 @@ macro_rules! record {
                     }) {
                         seen.$field = true;
                         $crate::signals::decode::json::Read::read(&mut self.$field, cursor)?;
-                        if !cursor.goes_on()? {
+                        if !cursor.next_member()? {
                             return Ok(());
                         }
                         head = cursor.head();

@@ -1,4 +1,4 @@
-//! The reader against serde: the same lines, the same structs.
+//! Compares the reader with serde: the same lines, the same structs.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use proptest::sample::select;
 use super::super::tests::{properties, shared};
 use super::super::{Malformed, hubble, ulogd, zeek};
 
-/// What a line reads as, by this reader and by serde, in the shape of each format.
+/// The readings of a line by this reader and by serde, with the structs of each format.
 fn readings(line: &str) -> [[Result<String, Malformed>; 2]; 3] {
     [
         hubble::both_readings(line),
@@ -16,8 +16,8 @@ fn readings(line: &str) -> [[Result<String, Malformed>; 2]; 3] {
     ]
 }
 
-/// Checks that this reader says what serde says. Only where serde finds something that is not JSON
-/// may it say something else: that can lie in what it skips.
+/// Checks that this reader and serde have the same result. A different result is allowed only where serde finds
+/// something that is not JSON, because that can be in a value that this reader skips.
 #[track_caller]
 fn check(line: &str) {
     for [ours, reference] in readings(line) {
@@ -27,7 +27,7 @@ fn check(line: &str) {
     }
 }
 
-/// Checks that this reader finds the same fault as serde, whatever the format.
+/// Checks that this reader reports the same error as serde, for every format.
 #[track_caller]
 fn check_refused(line: &str, expected: Malformed) {
     for [ours, reference] in readings(line) {
@@ -185,7 +185,7 @@ fn text_with_brackets_and_quotes_does_not_leave_its_string() {
     }
 }
 
-/// Lines that a crash or a full disk cuts are followed by whole ones without a line end between.
+/// A line that is cut by a crash or a full disk is followed by a complete one, without a line terminator in between.
 #[test]
 fn a_cut_line_that_is_joined_with_a_whole_one_is_never_a_record() {
     let whole = r#"{"flow":{"time":"2026-02-24T08:43:39Z","source":{"labels":["a]}\"","k8s:x=\\"],"pod_name":"a\"b"},"IP":{"source":"10.0.0.1","destination":"10.0.0.2"}},"labels":{"a":["]"],"b":"}{"},"ts":1,"src_ip":"10.0.0.1","time":"2026-02-24T08:43:39Z"}"#;
@@ -251,7 +251,7 @@ const KEYS: [&str; 24] = [
     "a\\\"b",
 ];
 
-/// JSON of any shape, with the keys that the formats know and with white space.
+/// Arbitrary JSON, with the keys of the formats and with white space.
 fn json() -> impl Strategy<Value = String> {
     let text = prop_oneof![
         select(&properties::HOSTILE[..]).prop_map(str::to_owned),

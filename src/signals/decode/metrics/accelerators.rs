@@ -1,27 +1,28 @@
-//! The text of an exporter of accelerator metrics: what each device did, and which pod has it.
+//! The text of an exporter of accelerator metrics: the activity of each device, and the pod that uses it.
 //!
-//! Called by `metrics`; `vendors` knows the names. An exporter's text has no times, so that a sample is of
-//! the moment of the fetch; what Prometheus hands on (`/federate`) has, and they count. Four traps, each of which would blame the wrong pod:
-//! - *Shared devices.* With time-slicing and MPS the exporter copies one device's figures to every pod
-//!   on it, or names another of them each time. Such a device says nothing about any of them; it is
-//!   left out and counted, and what it said of them before is withdrawn.
-//! - *Parts.* Power and links of a part of a device are those of the whole device.
-//! - *Relabelled text.* What comes by way of Prometheus carries the exporter's own pod in `pod` and
-//!   the user's in `exported_pod`. It is recognised by `job` and `instance` on every line, since a pod
-//!   whose labels are exported could put them on its own lines.
-//! - *Blanks and impossible figures*, see `plausible`.
+//! Called by `metrics`; `vendors` knows the names. The text of an exporter contains no times, so a sample has the
+//! time of the fetch; text from Prometheus (`/federate`) contains times, which are used. Four problems would each
+//! attribute figures to the wrong pod:
+//! - *Shared devices.* With time-slicing and MPS the exporter copies the figures of one device to every pod
+//!   on it, or names a different one of them each time. The figures of such a device belong to no single pod; it is
+//!   left out and counted, and its earlier samples are withdrawn.
+//! - *Partitions.* Power and links of a partition of a device are those of the whole device.
+//! - *Relabelled text.* Text from Prometheus contains the exporter's own pod in `pod` and
+//!   the user's pod in `exported_pod`. It is recognised by `job` and `instance` on every line, because a pod
+//!   with exported labels could put them on its own lines.
+//! - *Blank and impossible figures*, see `plausible`.
 
 use std::collections::BTreeMap;
 
 use super::exposition::Series;
 use super::owners::{DeviceOwners, Ownership, device_key};
 use super::vendors::{Device, Traits, Vendor, vendor_of};
-use super::{Found, PodSample, is_name};
+use super::{PodSample, ReadResult, is_name};
 use crate::limits;
 use crate::model::{ComputeSample, DeviceUse, EventTime, GpuSample};
 
-/// DCGM measures every 30 s unless told otherwise: the figures may be of that long ago, and the pod
-/// must have been there.
+/// By default DCGM measures every 30 s. The figures may be that old, and the pod
+/// must have existed at that time.
 const COLLECT_US: i64 = 30_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,19 +32,19 @@ struct Owner {
     uid: Option<String>,
 }
 
-/// A device's share of the text.
+/// The figures of a device in the text.
 #[derive(Clone, Debug, Default)]
 struct Share {
     owners: BTreeMap<Owner, GpuSample>,
     traits: Traits,
-    /// The latest time that its lines give, if they do.
+    /// The latest time in its lines, if they contain times.
     time: Option<EventTime>,
 }
 
 type Shares = BTreeMap<Device, Share>;
 
-pub(super) fn read(text: &str, now: EventTime, memory: &mut DeviceOwners) -> Found {
-    let mut found = Found::default();
+pub(super) fn read(text: &str, now: EventTime, memory: &mut DeviceOwners) -> ReadResult {
+    let mut found = ReadResult::default();
     let mut all = Vec::new();
     for line in text.lines() {
         match Series::read(line, |name| vendor_of(name).is_some()) {
@@ -55,16 +56,16 @@ pub(super) fn read(text: &str, now: EventTime, memory: &mut DeviceOwners) -> Fou
     }
     if !all.is_empty() {
         let newest = all.iter().filter_map(|series| series.time).max();
-        found.saw(newest.unwrap_or(now));
+        found.record_time(newest.unwrap_or(now));
     }
     let shares = shares(&all, &mut found);
-    let exclusive = part_with_shared(shares, now, memory, &mut found);
+    let exclusive = withdraw_shared(shares, now, memory, &mut found);
     found.read.samples.extend(samples(exclusive));
     found
 }
 
 /// The figures by device and owner.
-fn shares(all: &[Series<'_>], found: &mut Found) -> Shares {
+fn shares(all: &[Series<'_>], found: &mut ReadResult) -> Shares {
     let is_target = |series: &Series<'_>| series.has_label("job") && series.has_label("instance");
     let is_relabelled = all.iter().all(is_target);
     let mut shares = Shares::new();
@@ -91,7 +92,7 @@ fn shares(all: &[Series<'_>], found: &mut Found) -> Shares {
     shares
 }
 
-/// The pod that a line is about, if any.
+/// The pod in a line, if any.
 fn owner_of(vendor: Vendor, series: &Series<'_>, is_relabelled: bool) -> Option<Owner> {
     let names = vendor.owner_labels(is_relabelled);
     names.iter().find_map(|(pod, namespace)| {
@@ -105,13 +106,13 @@ fn owner_of(vendor: Vendor, series: &Series<'_>, is_relabelled: bool) -> Option<
     })
 }
 
-/// Keeps the samples of devices that one pod has alone. The others are counted, and withdrawn from all
-/// pods that they were ever given to.
-fn part_with_shared(
+/// Keeps the samples of devices that are used by one pod alone. The others are counted, and withdrawn from all
+/// pods to which they were ever attributed.
+fn withdraw_shared(
     shares: Shares,
     now: EventTime,
     memory: &mut DeviceOwners,
-    found: &mut Found,
+    found: &mut ReadResult,
 ) -> Vec<(Owner, GpuSample, EventTime)> {
     let mut exclusive = Vec::new();
     for (device, share) in shares {
@@ -161,9 +162,9 @@ fn owner_named(name: &str) -> Option<Owner> {
     })
 }
 
-/// One sample per pod. Of several devices the one that looks most like hashing speaks: a miner may
-/// leave the others to honest work. In steps of 5 %, and by name among equals, so that the same
-/// device speaks again next time.
+/// One sample per pod. Of several devices, the one that most resembles hashing is used, because a miner may
+/// leave the others to legitimate work. Compared in steps of 5 %, and by name between equals, so that the same
+/// device is used the next time.
 fn samples(exclusive: Vec<(Owner, GpuSample, EventTime)>) -> Vec<PodSample> {
     let mut chosen: BTreeMap<Owner, (u8, GpuSample, EventTime)> = BTreeMap::new();
     for (owner, sample, time) in exclusive {

@@ -1,7 +1,7 @@
 //! One line of the Prometheus text format: `name{label="value",...} value [milliseconds]`.
 //!
 //! Called by the readers of kubelets and DCGM exporters. Borrows from the line. Comments and blank
-//! lines are nothing; anything else that does not follow the format is [`Malformed`].
+//! lines are skipped; anything else that does not follow the format is [`Malformed`].
 
 use std::borrow::Cow;
 
@@ -16,23 +16,23 @@ pub(super) struct Series<'a> {
     pub(super) name: &'a str,
     labels: Vec<(&'a str, Cow<'a, str>)>,
     pub(super) value: f64,
-    /// The time that the line gives, if it does.
+    /// The time in the line, if any.
     pub(super) time: Option<EventTime>,
 }
 
 impl<'a> Series<'a> {
-    /// The value of a label; empty and absent are the same, as in Prometheus.
+    /// The value of a label. As in Prometheus, an empty label is the same as an absent one.
     pub(super) fn label(&self, name: &str) -> Option<&str> {
         let found = self.labels.iter().find(|(label, _)| *label == name)?;
         Some(found.1.as_ref()).filter(|value| !value.is_empty())
     }
 
-    /// Whether there is a label of this name, be it empty.
+    /// Whether there is a label of this name, even an empty one.
     pub(super) fn has_label(&self, name: &str) -> bool {
         self.labels.iter().any(|(label, _)| *label == name)
     }
 
-    /// Reads a line. `wants` says by its name whether a series is worth reading.
+    /// Reads a line. `wants` decides by the name of a series whether it is read.
     pub(super) fn read(
         line: &'a str,
         wants: impl Fn(&str) -> bool,
@@ -80,8 +80,8 @@ fn milliseconds(text: &str) -> Result<EventTime, Malformed> {
 
 type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
 
-/// The labels behind `{`, and what follows `}`. A name that comes twice is an error: pod labels of
-/// the agent's choice may be among them, and two readers could read two different pods.
+/// The labels after `{`, and the text after `}`. A duplicate name is an error: pod labels chosen
+/// by the agent may be among them, and two readers could obtain two different pods.
 fn read_labels(text: &str) -> Result<(Labels<'_>, &str), Malformed> {
     let mut labels: Labels<'_> = Vec::new();
     let mut rest = text.trim_start();
@@ -109,7 +109,7 @@ fn read_labels(text: &str) -> Result<(Labels<'_>, &str), Malformed> {
     }
 }
 
-/// The text up to the closing quote, and what follows it.
+/// The text up to the closing quote, and the text after it.
 fn quoted(text: &str) -> Result<(Cow<'_, str>, &str), Malformed> {
     let mut unescaped: Option<String> = None;
     let mut is_escaped = false;

@@ -1,33 +1,33 @@
-//! A kubelet's `/metrics/resource`: processor seconds of pods and containers, each with a time of
-//! its own.
+//! A kubelet's `/metrics/resource`: CPU seconds of pods and containers, each with its own
+//! time.
 //!
-//! Called by `metrics`. Since Kubernetes 1.20 with `pod_cpu_usage_seconds_total`; where that is
-//! missing, a pod's containers are added up. It holds no network, no UID and no accelerator.
+//! Called by `metrics`. Since Kubernetes 1.20 it contains `pod_cpu_usage_seconds_total`; if that is
+//! missing, the containers of a pod are added up. It contains no network figures, no UID and no accelerators.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::exposition::Series;
 use super::rates::{Rate, Rates, Step};
-use super::{Found, cpu_sample, is_name};
+use super::{ReadResult, cpu_sample, is_name};
 use crate::limits;
 use crate::model::EventTime;
 
 const POD: &str = "pod_cpu_usage_seconds_total";
 const CONTAINER: &str = "container_cpu_usage_seconds_total";
-/// Says that the kubelet is alive where there is no pod.
+/// Shows that the kubelet responds even if it has no pods.
 const NODE: &str = "node_cpu_usage_seconds_total";
 
 struct Counter {
     namespace: String,
     pod: String,
-    /// Empty for the pod's own.
+    /// Empty for the counter of the pod itself.
     container: String,
     seconds: f64,
     time: EventTime,
 }
 
-pub(super) fn read(text: &str, now: EventTime, rates: &mut Rates) -> Found {
-    let mut found = Found::default();
+pub(super) fn read(text: &str, now: EventTime, rates: &mut Rates) -> ReadResult {
+    let mut found = ReadResult::default();
     let counters = counters(text, now, &mut found);
     let of_pod = |c: &Counter| (c.namespace.clone(), c.pod.clone());
     let whole: HashSet<_> = counters
@@ -55,7 +55,7 @@ pub(super) fn read(text: &str, now: EventTime, rates: &mut Rates) -> Found {
     found
 }
 
-fn counters(text: &str, now: EventTime, found: &mut Found) -> Vec<Counter> {
+fn counters(text: &str, now: EventTime, found: &mut ReadResult) -> Vec<Counter> {
     let wants = |name: &str| matches!(name, POD | CONTAINER | NODE);
     let mut counters = Vec::new();
     for line in text.lines() {
@@ -68,7 +68,7 @@ fn counters(text: &str, now: EventTime, found: &mut Found) -> Vec<Counter> {
             }
         };
         let time = series.time.unwrap_or(now);
-        found.saw(time);
+        found.record_time(time);
         if series.name == NODE {
             continue;
         }
@@ -98,8 +98,8 @@ fn counters(text: &str, now: EventTime, found: &mut Found) -> Vec<Counter> {
     counters
 }
 
-/// A pod's use: of all of its counters, or unknown. A container that has just started would else
-/// read as a dip of the pod.
+/// A pod's usage: the sum of all of its counters, or unknown. Without this rule, a container that has just
+/// started would appear as a dip of the pod.
 fn sum(steps: &[Step]) -> Option<Rate> {
     let mut sum: Option<Rate> = None;
     for step in steps {

@@ -1,10 +1,10 @@
-//! Owners: which pod each accelerator was last seen with, so that a shared one is recognised even
-//! where each answer names one pod only.
+//! Owners: the pod with which each accelerator was last seen, so that a shared one is recognised even
+//! if each response names only one pod.
 //!
-//! Used by the reader of accelerator exporters and by `replay` for samples that name a device. With
+//! Used by the reader of accelerator exporters, and by `replay` for samples that name a device. With
 //! time-slicing and MPS several pods use a device; an exporter names all of them in one text, or
-//! another one in each. Works on the times of the samples. Bounded; a device that does not fit counts
-//! as shared, because its figures could be anybody's.
+//! a different one in each. Works with the times of the samples. Bounded; a device that does not fit counts
+//! as shared, because its figures could belong to any pod.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::limits;
 use crate::model::{ComputeSample, DeviceUse, EventTime, GpuSample};
 
-/// See the module.
+/// The last owner of each device.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceOwners {
     devices: HashMap<u64, Tenure>,
@@ -23,34 +23,34 @@ pub struct DeviceOwners {
 struct Tenure {
     owner: Box<str>,
     last: EventTime,
-    /// Until when it counts as shared.
+    /// Until when the device counts as shared.
     shared_until: Option<EventTime>,
 }
 
-/// What is known of a device's use.
+/// How a device is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// No other pod was seen on it within [`limits::DEVICE_OWNER_KEPT_US`].
+    /// No other pod was seen on the device within [`limits::DEVICE_OWNER_KEPT_US`].
     Exclusive,
-    /// Several pods were, or it cannot be known.
+    /// Several pods were seen on it, or this cannot be determined.
     Shared {
-        /// The owner before this one, whose earlier samples may have been this one's work.
+        /// The previous owner. Its earlier samples may be the activity of the current owner.
         before: Option<Box<str>>,
     },
 }
 
-/// The key of a device, or of a part of it.
+/// The key of a device, or of a partition of it.
 #[must_use]
 pub fn device_key(identity: &str, part: &str) -> u64 {
-    // The same in each process, so that a replay is repeatable. Nobody gains from a collision: the
-    // names of devices are the node's, and two that collide count as shared.
+    // The same in each process, so that a replay is repeatable. A collision benefits no pod: the
+    // names of devices are chosen by the node, and two that collide count as shared.
     let mut hasher = DefaultHasher::new();
     (identity, part).hash(&mut hasher);
     hasher.finish()
 }
 
 impl DeviceOwners {
-    /// Takes in that a source named this pod as the owner of a device at a time.
+    /// Records that a source named this pod as the owner of a device at this time.
     pub fn observe(&mut self, device: u64, owner: &str, time: EventTime) -> Ownership {
         let kept_us = limits::DEVICE_OWNER_KEPT_US;
         if !self.devices.contains_key(&device) && self.devices.len() >= limits::DEVICES_MAX {
@@ -87,9 +87,9 @@ impl DeviceOwners {
         }
     }
 
-    /// Says in a sample who uses its device; `owner` is its pod. Returns the sample that withdraws what was
-    /// said about the pod before, where there was one lately. A sample that names no device stays as it is: it
-    /// cannot show that the pod has its device alone.
+    /// Sets in a sample how its device is used; `owner` is its pod. If the device had another owner recently, returns a
+    /// sample that withdraws the earlier samples of that pod. A sample that names no device is left unchanged,
+    /// because it cannot show that the pod uses its device alone.
     pub fn attribute(
         &mut self,
         sample: &mut ComputeSample<'_>,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_given_out_again_later_is_the_next_pods_alone() {
+    fn a_device_that_is_assigned_again_later_is_used_by_the_next_pod_alone() {
         let mut owners = DeviceOwners::default();
         owners.observe(1, "n/a", at(0));
         assert_eq!(owners.observe(1, "n/b", at(601)), Ownership::Exclusive);

@@ -1,13 +1,13 @@
-//! What figures can be true. Used by every reader of node metrics and of sample files.
+//! Which figures are possible. Used by every reader of node metrics and of sample files.
 //!
-//! Counters that wrapped, drivers that divide by zero and fields that a device does not have come as
-//! numbers. One that no machine can have is left out and counted; the rest of the answer stays.
+//! Counters that wrapped, drivers that divide by zero and fields that a device does not support appear as
+//! numbers. A figure that is impossible for any machine is left out and counted; the rest of the response is kept.
 
-/// No machine has as many processors.
+/// More processors than any machine has.
 pub(in super::super) const CORES_MAX: f64 = 65_536.0;
 
-/// Processor use in a sample file may be in any unit; thousandths of a core are the smallest that
-/// people write.
+/// CPU usage in a sample file may have any unit; thousandths of a core are the smallest that
+/// is used in practice.
 pub(in super::super) const USE_MAX: f64 = CORES_MAX * 1_000.0;
 
 /// An accelerator board takes 2,000 W at most.
@@ -19,13 +19,13 @@ const MEMORY_MIB_MAX: f64 = 16_777_216.0;
 /// 100 TB/s over one device's links.
 const LINK_BYTES_MAX: f64 = 1e14;
 
-/// A share may be a little above 1, since both of its parts were measured.
+/// A share may be slightly above 1, because its numerator and denominator are measured separately.
 const SHARE_MAX: f64 = 1.01;
 
-/// What a figure is of.
+/// What a figure measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Figure {
-    /// A share of the time, 0 to 1.
+    /// A share of the time, from 0 to 1.
     Share,
     /// The same in percent.
     Percent,
@@ -37,14 +37,14 @@ pub(in super::super) enum Figure {
     Link,
 }
 
-/// What became of a figure.
+/// The result of the check of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in super::super) enum Checked {
-    /// It can be true; shares and percents are shares now.
+    /// The figure is possible. Percentages have been converted to shares.
     Plausible(f64),
-    /// A number that stands for "no such figure".
+    /// A special number that means "not supported".
     Blank,
-    /// No device can have it.
+    /// The figure is impossible for any device.
     Impossible,
 }
 
@@ -60,7 +60,7 @@ pub(in super::super) fn check(figure: Figure, value: f64) -> Checked {
         Figure::Memory => (value, MEMORY_MIB_MAX),
         Figure::Link => (value, LINK_BYTES_MAX),
     };
-    // Also false for what is no number.
+    // Also false for NaN.
     if !(0.0..=max).contains(&value) {
         return Checked::Impossible;
     }
@@ -70,8 +70,8 @@ pub(in super::super) fn check(figure: Figure, value: f64) -> Checked {
     })
 }
 
-/// DCGM's blanks: the last 16 numbers of 32 and of 64 bits, and 2^47 and what follows it for figures
-/// with a fraction. As a floating-point number a 64-bit blank may read as 2^63.
+/// DCGM's blanks: the last 16 numbers of 32 and of 64 bits, and 2^47 and the numbers after it for figures
+/// with a fraction. As a floating-point number, a 64-bit blank may be read as 2^63.
 fn is_blank(value: f64) -> bool {
     const BLANK_32: f64 = 2_147_483_632.0;
     const BLANK_FRACTION: f64 = 140_737_488_355_328.0;

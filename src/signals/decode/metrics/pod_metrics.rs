@@ -1,7 +1,7 @@
 //! A list of PodMetrics of `metrics.k8s.io`: averages over a window, 15 to 60 s old.
 //!
-//! Called by `metrics`. Holds processors and memory of containers only. The same object comes again
-//! until the next one is there, so that a time that was seen is no news.
+//! Called by `metrics`. Contains only CPU and memory of containers. The API returns the same object
+//! until the next one is available, so a time that occurred before is not new data.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -9,20 +9,20 @@ use serde::de::IgnoredAny;
 use super::super::time;
 use super::plausible::CORES_MAX;
 use super::rates::Rates;
-use super::{Found, cpu_sample, is_name, malformed};
+use super::{ReadResult, cpu_sample, is_name, malformed};
 use crate::limits;
 
-/// A window that is not said, or not readable, is taken for a long one.
+/// A missing or unreadable window is treated as a long one.
 const WINDOW_DEFAULT_US: i64 = 60_000_000;
 const WINDOW_MAX_US: i64 = 300_000_000;
 
 #[derive(Deserialize)]
 struct List {
-    /// `null` where Go has an empty list.
+    /// `null` for an empty list of Go.
     items: Option<Vec<Entry>>,
 }
 
-/// An item, or anything else: one that is odd must not spoil the others.
+/// An item, or anything else: an invalid one must not affect the others.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
@@ -61,18 +61,18 @@ struct Usage {
     cpu: Option<String>,
 }
 
-/// Why an item gives no sample.
+/// Why an item yields no sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bad {
     Malformed,
     Impossible,
 }
 
-pub(super) fn read(text: &str, rates: &mut Rates) -> Found {
+pub(super) fn read(text: &str, rates: &mut Rates) -> ReadResult {
     let Ok(list) = serde_json::from_str::<List>(text) else {
         return malformed();
     };
-    let mut found = Found::default();
+    let mut found = ReadResult::default();
     for entry in list.items.unwrap_or_default() {
         let read = match entry {
             Entry::Item(item) => read_item(&item, rates, &mut found),
@@ -87,7 +87,7 @@ pub(super) fn read(text: &str, rates: &mut Rates) -> Found {
     found
 }
 
-fn read_item(item: &Item, rates: &mut Rates, found: &mut Found) -> Result<(), Bad> {
+fn read_item(item: &Item, rates: &mut Rates, found: &mut ReadResult) -> Result<(), Bad> {
     let namespace = item.metadata.namespace.as_deref().unwrap_or_default();
     let name = item.metadata.name.as_deref().unwrap_or_default();
     let timestamp = item.timestamp.as_deref().ok_or(Bad::Malformed)?;
@@ -95,8 +95,8 @@ fn read_item(item: &Item, rates: &mut Rates, found: &mut Found) -> Result<(), Ba
     if !is_name(namespace) || !is_name(name) {
         return Err(Bad::Malformed);
     }
-    found.saw(time);
-    if !rates.is_news([namespace, name, ""], time) {
+    found.record_time(time);
+    if !rates.is_new([namespace, name, ""], time) {
         return Ok(());
     }
     let cores = cores_of(item.containers.as_deref().unwrap_or_default())?;
@@ -107,7 +107,7 @@ fn read_item(item: &Item, rates: &mut Rates, found: &mut Found) -> Result<(), Ba
     Ok(())
 }
 
-/// Use of all containers; unknown where that of one is, or where there is none.
+/// Usage of all containers; unknown if that of one is unknown, or if there are none.
 fn cores_of(containers: &[Container]) -> Result<f64, Bad> {
     if containers.is_empty() {
         return Err(Bad::Malformed);
@@ -135,12 +135,12 @@ fn window_us(text: &str) -> i64 {
     micros.map_or(WINDOW_DEFAULT_US, |us| us.clamp(0, WINDOW_MAX_US))
 }
 
-/// An amount of processors as the API writes it: `337160596n`, `250m`, `2`, `1e3`.
+/// An amount of CPU as the API writes it: `337160596n`, `250m`, `2`, `1e3`.
 fn quantity(text: &str) -> Result<f64, Bad> {
     if text.len() > limits::QUANTITY_BYTES_MAX {
         return Err(Bad::Malformed);
     }
-    // What is no number at all ends in letters too.
+    // Text that is not a number at all may end in letters too.
     let is_infinite = |amount: &f64| !amount.is_finite();
     if text.parse().is_ok_and(|amount| is_infinite(&amount)) {
         return Err(Bad::Impossible);

@@ -1,8 +1,8 @@
-//! Counters over time: rates between two readings, on the times of the readings.
+//! Counters over time: rates between two readings, based on the times of the readings.
 //!
-//! Owned by a reader of node metrics. Bounded in counters; one that three answers in a row did not
-//! name is forgotten. A first reading, a counter that fell (a restart, or another pod of the same
-//! name), a clock that went back and a pause that is too long give no rate, but a new beginning.
+//! Owned by a reader of node metrics. The number of counters is bounded; a counter that is missing from three
+//! consecutive responses is dropped. A first reading, a counter that decreased (a restart, or another pod of the same
+//! name), a clock that went back and a pause that is too long yield no rate, but a new start.
 
 use std::collections::HashMap;
 
@@ -10,16 +10,16 @@ use super::plausible::CORES_MAX;
 use crate::limits;
 use crate::model::EventTime;
 
-/// Answers that a counter may be missing from before it is forgotten.
+/// Number of responses that may lack a counter before it is dropped.
 const ROUNDS_KEPT: u64 = 3;
 
-/// Closer readings say more about the moment of reading than about the pod.
+/// Over a shorter span, the rate depends more on the times of reading than on the pod.
 const SPAN_MIN_US: i64 = 1_000_000;
 
-/// An average over a longer pause hides what happened in it.
+/// An average over a longer span hides what happened within it.
 const SPAN_MAX_US: i64 = 300_000_000;
 
-/// Whose counter: namespace, pod, container. The last is empty for a pod's own.
+/// Key of a counter: namespace, pod, container. The last is empty for the counter of the pod itself.
 type Key = (Box<str>, Box<str>, Box<str>);
 
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ struct Reading {
     round: u64,
 }
 
-/// Use between two readings.
+/// Usage between two readings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rate {
     pub(super) from: EventTime,
@@ -37,18 +37,18 @@ pub(super) struct Rate {
     pub(super) cores: f64,
 }
 
-/// What a reading led to.
+/// The result of a reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Step {
-    /// Use since the last one.
+    /// Usage since the last reading.
     Rate(Rate),
-    /// The same reading as before, or one too close to it.
+    /// The same reading as before, or one that is too close to it.
     NoNews,
-    /// Rates are possible from here on.
+    /// A start: rates are available from the next reading on.
     Begun,
 }
 
-/// See the module.
+/// The last reading of each counter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rates {
     readings: HashMap<Key, Reading>,
@@ -58,9 +58,9 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// Takes in a counter of processor seconds.
+    /// Adds a reading of a counter of CPU seconds.
     pub(super) fn step(&mut self, key: [&str; 3], seconds: f64, time: EventTime) -> Step {
-        // Also where it is no number.
+        // Also true for NaN.
         if !(0.0..f64::INFINITY).contains(&seconds) {
             self.impossible += 1;
             return Step::Begun;
@@ -94,16 +94,16 @@ impl Rates {
         }
     }
 
-    /// Whether this key was not yet seen with this time.
-    pub(super) fn is_news(&mut self, key: [&str; 3], time: EventTime) -> bool {
+    /// Whether this key occurs with this time for the first time.
+    pub(super) fn is_new(&mut self, key: [&str; 3], time: EventTime) -> bool {
         match self.entry(key, 0.0, time) {
             Some((entry, false)) => std::mem::replace(&mut entry.time, time) != time,
-            // Where it did not fit: better the same sample twice than none.
+            // If it does not fit, a repeated sample is better than none.
             Some((_, true)) | None => true,
         }
     }
 
-    /// An answer has been read to its end.
+    /// Ends a response: drops counters that were missing from too many responses.
     pub(super) fn end_round(&mut self) {
         let oldest = self.round.saturating_sub(ROUNDS_KEPT - 1);
         self.readings.retain(|_, reading| reading.round >= oldest);
@@ -114,17 +114,17 @@ impl Rates {
         self.readings.len()
     }
 
-    /// Counters that did not fit since this was asked last.
+    /// Number of counters that did not fit since the last call.
     pub(super) fn take_refused(&mut self) -> u64 {
         std::mem::take(&mut self.refused)
     }
 
-    /// Counters and rates that no machine can have, since this was asked last.
+    /// Number of impossible counters and rates since the last call.
     pub(super) fn take_impossible(&mut self) -> u64 {
         std::mem::take(&mut self.impossible)
     }
 
-    /// The last reading of a key, and whether it is this one.
+    /// The last reading of a key, and whether it was just added.
     fn entry(
         &mut self,
         key: [&str; 3],
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_that_repeats_is_no_news_and_no_idle_time() {
+    fn a_reading_that_repeats_is_no_new_data_and_no_idle_time() {
         let mut rates = Rates::default();
         rates.step(KEY, 10.0, at(100));
         assert_eq!(rates.step(KEY, 10.0, at(100)), Step::NoNews);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_fell_begins_anew() {
+    fn a_counter_that_decreased_starts_again() {
         let mut rates = Rates::default();
         rates.step(KEY, 1_000.0, at(100));
         assert_eq!(rates.step(KEY, 1.0, at(115)), Step::Begun);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_went_back_begins_anew() {
+    fn a_clock_that_went_back_starts_again() {
         let mut rates = Rates::default();
         rates.step(KEY, 10.0, at(1_000));
         assert_eq!(rates.step(KEY, 20.0, at(500)), Step::Begun);

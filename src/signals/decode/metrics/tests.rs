@@ -1,4 +1,4 @@
-//! Tests of the readers, on text in the forms that kubelets, exporters and the metrics API write.
+//! Tests of the readers with text as written by kubelets, exporters and the metrics API.
 
 use super::*;
 use crate::model::DeviceUse;
@@ -21,7 +21,7 @@ fn named(read: &MetricsRead) -> Vec<(&str, Option<f64>)> {
         .collect()
 }
 
-/// What a kubelet says, after so many seconds of half a core.
+/// The response of a kubelet after so many seconds of half a core.
 fn kubelet(second: i64) -> String {
     let (seconds, ms) = (second / 2, (NOW + second) * 1_000);
     format!(
@@ -47,7 +47,7 @@ resource_scrape_error 0
 fn two_texts_of_a_kubelet_give_a_pods_rate_on_the_texts_own_times() {
     let mut reader = MetricsReader::new(MetricsFormat::Kubelet);
     let first = reader.read(kubelet(0).as_bytes(), at(NOW));
-    assert!(first.samples.is_empty() && first.is_news);
+    assert!(first.samples.is_empty() && first.has_new_data);
     let second = reader.read(kubelet(20).as_bytes(), at(NOW + 500));
     assert_eq!(named(&second), [("team-a/agent-0", Some(0.5))]);
     let sample = &second.samples[0];
@@ -56,24 +56,24 @@ fn two_texts_of_a_kubelet_give_a_pods_rate_on_the_texts_own_times() {
 }
 
 #[test]
-fn a_kubelet_that_repeats_itself_is_no_news() {
+fn a_kubelet_that_repeats_itself_is_no_new_data() {
     let mut reader = MetricsReader::new(MetricsFormat::Kubelet);
     for expected in [true, false, false] {
         let read = reader.read(kubelet(0).as_bytes(), at(NOW));
-        assert_eq!((read.is_news, read.samples.len()), (expected, 0));
+        assert_eq!((read.has_new_data, read.samples.len()), (expected, 0));
     }
-    // The clock of the node was set back: it speaks, though of an earlier time.
-    assert!(reader.read(kubelet(-600).as_bytes(), at(NOW)).is_news);
-    assert!(!reader.read(b"", at(NOW)).is_news);
+    // The clock of the node was set back: the kubelet is active, although with an earlier time.
+    assert!(reader.read(kubelet(-600).as_bytes(), at(NOW)).has_new_data);
+    assert!(!reader.read(b"", at(NOW)).has_new_data);
 }
 
 #[test]
-fn a_kubelet_without_pods_still_speaks() {
+fn a_kubelet_without_pods_is_still_active() {
     let read = read(
         MetricsFormat::Kubelet,
         "node_cpu_usage_seconds_total 3.5e+02 1790000000000\n",
     );
-    assert!(read.is_news && read.samples.is_empty());
+    assert!(read.has_new_data && read.samples.is_empty());
 }
 
 #[test]
@@ -109,7 +109,7 @@ pod_cpu_usage_seconds_total{namespace="n",pod="a",pod="victim"} 1
 pod_cpu_usage_seconds_total{namespace="n",pod="c"} 1 99999999999999999
 pod_cpu_usage_seconds_total{namespace="n",pod=c} 1
 pod_cpu_usage_seconds_total
-somebody_elses{broken 1
+unrelated{broken 1
 "#;
     let mut reader = MetricsReader::new(MetricsFormat::Kubelet);
     let read = reader.read(text.as_bytes(), at(NOW));
@@ -157,7 +157,7 @@ fn the_figures_of_an_accelerator_are_its_pods() {
     ]
     .concat();
     let read = read(MetricsFormat::Dcgm, &text);
-    assert!(read.is_news && read.malformed == 0);
+    assert!(read.has_new_data && read.malformed == 0);
     let [sample] = &read.samples[..] else {
         panic!("{read:?}");
     };
@@ -181,14 +181,14 @@ fn an_accelerator_of_several_pods_is_evidence_against_none_of_them() {
     assert_eq!((read.samples.len(), read.shared_gpus), (0, 1));
 }
 
-/// What an exporter says that names one of the pods on a device.
+/// The text of an exporter that names one of the pods on a device.
 fn alternating(pod: &str) -> String {
     let labels = format!(r#",container="c",namespace="team-a",pod="{pod}""#);
     dcgm("PROF_SM_ACTIVE", &labels, "0.97") + &dcgm("PROF_PIPE_TENSOR_ACTIVE", &labels, "0")
 }
 
 #[test]
-fn a_device_that_each_answer_gives_to_another_pod_is_shared_and_what_was_said_is_withdrawn() {
+fn a_device_that_each_answer_gives_to_another_pod_is_shared_and_its_samples_are_withdrawn() {
     let mut reader = MetricsReader::new(MetricsFormat::Dcgm);
     let mut read = |second: i64, pod: &str| {
         let read = reader.read(alternating(pod).as_bytes(), at(NOW + second));
@@ -199,13 +199,13 @@ fn a_device_that_each_answer_gives_to_another_pod_is_shared_and_what_was_said_is
     let withdrawn = vec!["b".to_owned(), "a".to_owned()];
     assert_eq!(read(15, "b"), (0, 1, withdrawn));
     assert_eq!(read(30, "b"), (0, 1, vec!["b".to_owned()]));
-    // Ten minutes after the last change it is one pod's again.
+    // Ten minutes after the last change the device belongs to one pod again.
     assert_eq!(read(15 + 600, "b").0, 0);
     assert_eq!(read(15 + 601, "b"), (1, 0, vec![]));
 }
 
 #[test]
-fn a_device_that_the_exporter_declares_shared_is_nobodys_even_with_one_pod_on_it() {
+fn a_device_that_the_exporter_declares_shared_belongs_to_no_pod_even_with_one_pod_on_it() {
     let virtual_gpu = OF_POD.to_owned() + r#",vgpu="3""#;
     let replica = dcgm("PROF_SM_ACTIVE", OF_POD, "0.99").replace("GPU-604ac76c", "GPU-604ac76c::2");
     for text in [dcgm("PROF_SM_ACTIVE", &virtual_gpu, "0.99"), replica] {
@@ -336,7 +336,7 @@ fn the_names_of_intels_exporter_are_read_and_its_tiles_are_not_added() {
         (gpu.power_watts, gpu.memory_used_mib),
         (Some(118.5), Some(1024.0))
     );
-    // It has no figure of matrix work, so that it is evidence for nothing.
+    // It has no figure for matrix operations, so it is no evidence.
     assert_eq!((gpu.dram_active, gpu.tensor_active), (Some(0.4), None));
 }
 
@@ -404,10 +404,10 @@ fn the_old_names_of_labels_and_the_uid_are_read() {
 }
 
 #[test]
-fn an_accelerator_without_a_pod_is_nobodys() {
+fn an_accelerator_without_a_pod_is_not_attributed() {
     let labels = r#",container="",namespace="",pod="""#;
     let read = read(MetricsFormat::Dcgm, &dcgm("PROF_SM_ACTIVE", labels, "0.99"));
-    assert!(read.is_news && read.samples.is_empty());
+    assert!(read.has_new_data && read.samples.is_empty());
 }
 
 #[test]
@@ -438,7 +438,7 @@ fn a_pod_cannot_put_its_work_on_another_by_labels_of_its_own() {
 }
 
 #[test]
-fn of_several_devices_the_one_that_looks_like_hashing_speaks() {
+fn of_several_devices_the_one_that_looks_like_hashing_is_used() {
     let line = |gpu: u8, name: &str, value: &str| {
         format!(
             "DCGM_FI_{name}{{gpu=\"{gpu}\",UUID=\"GPU-{gpu}\",namespace=\"n\",pod=\"p\"}} {value}\n"
@@ -471,11 +471,11 @@ fn the_metrics_api_gives_an_average_over_a_window_once() {
     let sample = &first.samples[0];
     assert_eq!(sample.sample.time.micros_since(sample.from), 10_016_000);
     assert_eq!(
-        (first.is_news, first.malformed, first.impossible),
+        (first.has_new_data, first.malformed, first.impossible),
         (true, 2, 0)
     );
     let again = reader.read(POD_METRICS.as_bytes(), at(NOW + 15));
-    assert_eq!((again.is_news, again.samples.len()), (false, 0));
+    assert_eq!((again.has_new_data, again.samples.len()), (false, 0));
 }
 
 #[test]
@@ -488,10 +488,10 @@ fn an_answer_that_is_no_list_is_malformed_and_no_news() {
         (MetricsFormat::Dcgm, "<html>"),
     ] {
         let read = read(format, body);
-        assert!(!read.is_news && read.samples.is_empty(), "{body}");
+        assert!(!read.has_new_data && read.samples.is_empty(), "{body}");
     }
     let read = MetricsReader::new(MetricsFormat::Kubelet).read(b"\xff", at(NOW));
-    assert_eq!((read.malformed, read.is_news), (1, false));
+    assert_eq!((read.malformed, read.has_new_data), (1, false));
 }
 
 proptest::proptest! {
@@ -527,7 +527,7 @@ fn the_times_of_a_text_that_prometheus_hands_on_count_and_the_same_text_again_is
     let mut times = |text: &str, now: i64| {
         let read = reader.read(text.as_bytes(), EventTime::from_seconds(now, 0));
         let times = read.samples.iter().map(|sample| sample.sample.time);
-        (read.is_news, times.collect::<Vec<_>>())
+        (read.has_new_data, times.collect::<Vec<_>>())
     };
     let at = |second| EventTime::from_seconds(second, 0);
     assert_eq!(times(&line(100_000), 500), (true, vec![at(100)]));

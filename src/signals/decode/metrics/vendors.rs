@@ -1,16 +1,16 @@
-//! What each exporter of accelerator metrics calls things: NVIDIA's DCGM exporter, AMD's device metrics
+//! The names that each exporter of accelerator metrics uses: NVIDIA's DCGM exporter, AMD's device metrics
 //! exporter, Intel's XPU Manager.
 //!
-//! Called by `accelerators` with one series at a time. A series whose name is not here is not read.
-//! Intel's exporter has no figure of its matrix engines and AMD's has one only where its profiler
-//! fields are switched on; without it training and hashing look the same, so that such an accelerator is
-//! evidence for nothing, here as in DCGM's text.
+//! Called by `accelerators` with one series at a time. A series with a name that is not listed here is not read.
+//! Intel's exporter has no figure for its matrix engines, and AMD's has one only if its profiler
+//! fields are enabled. Without it training and hashing cannot be distinguished, so such an accelerator is
+//! not evidence, here as in the text of DCGM.
 
 use super::exposition::Series;
 use super::plausible::{Checked, Figure, check};
 use crate::model::GpuSample;
 
-/// Whose exporter a series is from.
+/// The vendor of the exporter that wrote a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Vendor {
     Nvidia,
@@ -22,16 +22,16 @@ pub(super) enum Vendor {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Device {
     pub(super) identity: String,
-    /// The part of it, where it is cut into parts.
+    /// The partition, if the device is partitioned.
     pub(super) part: String,
 }
 
-/// How a device is used, as its labels declare it.
+/// How a device is used, according to the labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traits {
-    /// The series is about a part of the device. Power and links are figures of the whole device then.
+    /// The series is about a partition. Power and links are then figures of the whole device.
     pub(super) is_part: bool,
-    /// The node gives the device to several pods.
+    /// The node assigns the device to several pods.
     pub(super) is_shared: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Traits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Utilization,
-    /// The same where there is no better one.
+    /// Utilization that is used only if there is no better figure.
     UtilizationElse,
     MultiprocessorsActive,
     TensorActive,
@@ -48,11 +48,11 @@ enum Field {
     Fp64Active,
     Power,
     MemoryUsed,
-    /// Of links there are several, which add up.
+    /// A link. A device has several, which are added up.
     Link,
 }
 
-/// The vendor of a series of this name, if it is one that is read.
+/// The vendor of a series of this name, if the series is read.
 pub(super) fn vendor_of(name: &str) -> Option<Vendor> {
     if name.starts_with("DCGM_FI_") {
         Some(Vendor::Nvidia)
@@ -64,7 +64,7 @@ pub(super) fn vendor_of(name: &str) -> Option<Vendor> {
 }
 
 impl Vendor {
-    /// The labels of pod and namespace; `is_relabelled` where Prometheus has put its own target there.
+    /// The labels of pod and namespace; `is_relabelled` if Prometheus has put its own target there.
     pub(super) const fn owner_labels(
         self,
         is_relabelled: bool,
@@ -76,7 +76,7 @@ impl Vendor {
         }
     }
 
-    /// The device of a series; `None` where it names none.
+    /// The device of a series; `None` if it names none.
     pub(super) fn device(self, series: &Series<'_>) -> Option<Device> {
         let label = |name: &str| series.label(name).unwrap_or_default();
         let (global, local, part) = match self {
@@ -87,20 +87,20 @@ impl Vendor {
         let identity = if let Some(global) = series.label(global) {
             global.to_owned()
         } else {
-            // Counted from zero on each node.
+            // Numbered from zero on each node.
             let node = ["Hostname", "hostname", "node"]
                 .iter()
                 .find_map(|name| series.label(name));
             format!("{} {}", node.unwrap_or_default(), series.label(local)?)
         };
         Some(Device {
-            // A replica of a shared device has the device's identity and its number.
+            // A replica of a shared device has the identity of the device and a number.
             identity: without_replica(&identity).to_owned(),
             part: part.to_owned(),
         })
     }
 
-    /// How the labels say that the device is used.
+    /// How the device is used according to the labels.
     pub(super) fn traits(self, series: &Series<'_>) -> Traits {
         let has = |name: &str| series.label(name).is_some();
         match self {
@@ -125,13 +125,13 @@ impl Vendor {
         }
     }
 
-    /// Whether a series is about a whole device or the part of it that a pod can have. XPU Manager
-    /// also has one for each tile and card, which say the same again.
+    /// Whether a series is about a whole device or the partition of it that a pod can use. XPU Manager
+    /// also has series for each tile and card, which repeat the same figures.
     pub(super) fn is_of_device(self, series: &Series<'_>) -> bool {
         self != Self::Intel || (!series.has_label("sub_dev") && !series.has_label("card"))
     }
 
-    /// Takes a series into a sample. Says whether its value was impossible.
+    /// Stores the value of a series in a sample. Returns whether the value was impossible.
     pub(super) fn put(self, sample: &mut GpuSample, series: &Series<'_>) -> bool {
         let Some((field, figure, scale)) = self.field(series.name) else {
             return false;
@@ -155,7 +155,7 @@ impl Vendor {
     }
 }
 
-/// The identity of a device without the number of a replica of it, as device plugins write it.
+/// The identity of a device without the number of a replica, which device plugins append.
 fn without_replica(identity: &str) -> &str {
     let plain = identity.split_once("::").map_or(identity, |(id, _)| id);
     plain.split_once("/vgpu").map_or(plain, |(id, _)| id)
@@ -164,7 +164,7 @@ fn without_replica(identity: &str) -> &str {
 fn nvidia_field(name: &str) -> Option<(Field, Figure, f64)> {
     let (field, figure) = match name.strip_prefix("DCGM_FI_")? {
         "DEV_GPU_UTIL" => (Field::Utilization, Figure::Percent),
-        // Where MIG cut the device up, there is no GPU_UTIL.
+        // If MIG partitions the device, there is no GPU_UTIL.
         "PROF_GR_ENGINE_ACTIVE" => (Field::UtilizationElse, Figure::Share),
         "PROF_SM_ACTIVE" => (Field::MultiprocessorsActive, Figure::Share),
         "PROF_PIPE_TENSOR_ACTIVE" => (Field::TensorActive, Figure::Share),
@@ -182,7 +182,7 @@ fn nvidia_field(name: &str) -> Option<(Field, Figure, f64)> {
     Some((field, figure, 1.0))
 }
 
-/// AMD's exporter, whose configuration may put a prefix before its names.
+/// AMD's exporter, which can be configured to put a prefix before its names.
 fn amd_field(name: &str) -> Option<(Field, Figure, f64)> {
     let (field, figure) = match name.strip_prefix("amd_").unwrap_or(name) {
         "gpu_gfx_activity" => (Field::Utilization, Figure::Percent),

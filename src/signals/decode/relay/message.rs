@@ -1,11 +1,11 @@
 //! The messages of Cilium's observer API, as far as they are used.
 //!
 //! Taken from `api/v1/{flow,observer,relay}` of github.com/cilium/cilium at v1.20.2 (Apache-2.0).
-//! One definition per field: the number on the wire, and the key in an exporter's line. Members of
-//! a `oneof` are fields like any other on the wire, and stand here as such. Fields that nothing
-//! reads are left out; protobuf skips them.
+//! One definition per field: the number on the wire, and the key in the line of an exporter. Members of
+//! a `oneof` are ordinary fields on the wire, and are defined as such here. Fields that are not
+//! read are left out; protobuf skips them.
 //!
-//! `tests/relay` holds each of them against Cilium's own definitions: numbers, kinds and names.
+//! `tests/relay` compares numbers, types and names with Cilium's own definitions.
 
 use prost::Message;
 use serde::{Serialize, Serializer};
@@ -36,7 +36,7 @@ impl Timestamp {
         }
     }
 
-    /// Nanoseconds since the Unix epoch; what lies beyond their range (1677 to 2262) ends there.
+    /// Nanoseconds since the Unix epoch, saturating outside their range (1677 to 2262).
     #[must_use]
     pub const fn as_nanos(self) -> i64 {
         self.seconds
@@ -45,7 +45,7 @@ impl Timestamp {
     }
 }
 
-/// As a date; one that no calendar has as `null`, which the decoder calls missing.
+/// As a date. A time outside the calendar is `null`, which the decoder treats as missing.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let in_range = (0..NANOS).contains(&i64::from(self.nanos));
@@ -59,19 +59,19 @@ impl Serialize for Timestamp {
 /// `observer.GetFlowsRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub struct GetFlowsRequest {
-    /// Goes on when everything that is stored was sent.
+    /// Continues after everything that is stored was sent.
     #[prost(bool, tag = "3")]
     pub follow: bool,
-    /// A flow that one of these matches is not sent.
+    /// A flow that one of these filters matches is not sent.
     #[prost(message, repeated, tag = "5")]
     pub blacklist: Vec<FlowFilter>,
-    /// The oldest flow that is wanted.
+    /// The oldest requested flow.
     #[prost(message, optional, tag = "7")]
     pub since: Option<Timestamp>,
-    /// The fields that are wanted.
+    /// The requested fields.
     #[prost(message, optional, tag = "10")]
     pub field_mask: Option<FieldMask>,
-    /// Where the mask stood before.
+    /// The earlier place of the mask.
     #[prost(message, optional, tag = "999")]
     pub experimental: Option<Experimental>,
 }
@@ -79,7 +79,7 @@ pub struct GetFlowsRequest {
 /// `observer.GetFlowsRequest.Experimental`, until Cilium 1.18.
 #[derive(Clone, PartialEq, Message)]
 pub struct Experimental {
-    /// The fields that are wanted.
+    /// The requested fields.
     #[prost(message, optional, tag = "1")]
     pub field_mask: Option<FieldMask>,
 }
@@ -92,7 +92,7 @@ pub struct FieldMask {
     pub paths: Vec<String>,
 }
 
-/// `flow.FlowFilter`: every field that is set must match, with one of its values.
+/// `flow.FlowFilter`: every field that is set must match with one of its values.
 #[derive(Clone, PartialEq, Message)]
 pub struct FlowFilter {
     /// `flow.Verdict`.
@@ -103,7 +103,7 @@ pub struct FlowFilter {
     pub traffic_direction: Vec<i32>,
 }
 
-/// A kind of flow that is not asked for.
+/// Flows that are not requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blacklisted {
     /// With one of these verdicts.
@@ -112,7 +112,7 @@ pub enum Blacklisted {
     Directions(&'static [i32]),
 }
 
-/// What the decoder skips anyway: INGRESS; TRACED and TRANSLATED.
+/// Flows that the decoder skips anyway: INGRESS; TRACED and TRANSLATED.
 pub const BLACKLISTED: [Blacklisted; 2] = [
     Blacklisted::Directions(&[1]),
     Blacklisted::Verdicts(&[6, 7]),
@@ -140,13 +140,13 @@ pub struct ServerStatusRequest {}
 /// `observer.ServerStatusResponse`.
 #[derive(Clone, PartialEq, Message)]
 pub struct ServerStatusResponse {
-    /// Nodes that Relay hears.
+    /// Nodes that Relay can reach.
     #[prost(message, optional, tag = "5")]
     pub num_connected_nodes: Option<u32>,
-    /// Nodes that it does not hear.
+    /// Nodes that it cannot reach.
     #[prost(message, optional, tag = "6")]
     pub num_unavailable_nodes: Option<u32>,
-    /// Some of them, by name.
+    /// Some of the unreachable nodes, by name.
     #[prost(string, repeated, tag = "7")]
     pub unavailable_nodes: Vec<String>,
     /// The version of Relay.
@@ -154,14 +154,14 @@ pub struct ServerStatusResponse {
     pub version: String,
 }
 
-/// `observer.GetFlowsResponse`; as JSON, the line of an exporter.
+/// `observer.GetFlowsResponse`. Its JSON is the line of an exporter.
 #[derive(Clone, PartialEq, Message, Serialize)]
 pub struct GetFlowsResponse {
     /// A flow.
     #[prost(message, optional, tag = "1")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<Flow>,
-    /// What Relay says of its nodes; no line.
+    /// Relay's report on its nodes; not converted to a line.
     #[prost(message, optional, tag = "2")]
     #[serde(skip)]
     pub node_status: Option<NodeStatusEvent>,
@@ -173,7 +173,7 @@ pub struct GetFlowsResponse {
     #[prost(string, tag = "1000")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub node_name: String,
-    /// When.
+    /// The time.
     #[prost(message, optional, tag = "1001")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Timestamp>,
@@ -188,7 +188,7 @@ pub struct NodeStatusEvent {
     /// The nodes, as `cluster/node`.
     #[prost(string, repeated, tag = "2")]
     pub node_names: Vec<String>,
-    /// Why, for an error.
+    /// The cause of an error.
     #[prost(string, tag = "3")]
     pub message: String,
 }
@@ -197,11 +197,11 @@ pub struct NodeStatusEvent {
 pub mod node_state {
     /// Flows of the node are sent.
     pub const CONNECTED: i32 = 1;
-    /// Relay does not reach it.
+    /// Relay cannot reach the node.
     pub const UNAVAILABLE: i32 = 2;
-    /// It left the cluster.
+    /// The node left the cluster.
     pub const GONE: i32 = 3;
-    /// Its flows broke off.
+    /// The stream of the node's flows failed.
     pub const ERROR: i32 = 4;
 }
 
@@ -212,27 +212,27 @@ pub struct LostEvent {
     #[prost(int32, tag = "1")]
     #[serde(skip)]
     pub source: i32,
-    /// How many.
+    /// The number of lost records.
     #[prost(uint64, tag = "2")]
     pub num_events_lost: u64,
 }
 
 /// `flow.LostEventSource`: where records were lost.
 pub mod lost_source {
-    /// Not said.
+    /// Unknown.
     pub const UNKNOWN: i32 = 0;
     /// Between the datapath and the agent.
     pub const PERF_EVENT_RING_BUFFER: i32 = 1;
-    /// In the agent, before Hubble took them.
+    /// In the agent, before Hubble read them.
     pub const OBSERVER_EVENTS_QUEUE: i32 = 2;
-    /// In Hubble's buffer: whoever reads it was too slow.
+    /// In Hubble's buffer, because its reader was too slow.
     pub const HUBBLE_RING_BUFFER: i32 = 3;
 }
 
 /// `flow.Flow`. In the order in which the decoder expects the keys.
 #[derive(Clone, PartialEq, Message, Serialize)]
 pub struct Flow {
-    /// When.
+    /// The time.
     #[prost(message, optional, tag = "1")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Timestamp>,
@@ -260,7 +260,7 @@ pub struct Flow {
     #[prost(message, optional, tag = "9")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Endpoint>,
-    /// The node that saw it. Older nodes of Cilium say it only here.
+    /// The node that observed it. Older versions of Cilium set it only here.
     #[prost(string, tag = "11")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub node_name: String,
@@ -272,11 +272,11 @@ pub struct Flow {
     #[prost(string, repeated, tag = "14")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destination_names: Vec<String>,
-    /// What an application said.
+    /// The application-layer record.
     #[prost(message, optional, tag = "15")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l7: Option<Layer7>,
-    /// Whether it is a reply, in older versions.
+    /// Whether it is a reply; used by older versions.
     #[prost(bool, tag = "16")]
     #[serde(skip_serializing_if = "is_zero")]
     pub reply: bool,
@@ -296,11 +296,11 @@ pub struct Flow {
     #[prost(int32, tag = "36")]
     #[serde(skip_serializing_if = "is_zero", serialize_with = "trace_reason")]
     pub trace_reason: i32,
-    /// `flow.DropReason`: the same numbers as of `drop_reason`, with names.
+    /// `flow.DropReason`: the numbers of `drop_reason`, with names.
     #[prost(int32, tag = "25")]
     #[serde(skip_serializing_if = "is_zero", serialize_with = "drop_name")]
     pub drop_reason_desc: i32,
-    /// Whether it is a reply; absent where that is not known.
+    /// Whether it is a reply; absent if unknown.
     #[prost(message, optional, tag = "26")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_reply: Option<bool>,
@@ -351,22 +351,22 @@ pub struct Layer4 {
     pub igmp: Option<Other>,
 }
 
-/// A message of which only matters that it is there.
+/// A message of which only the presence matters.
 #[derive(Clone, Copy, PartialEq, Eq, Message, Serialize)]
 pub struct Other {}
 
 /// `flow.TCP`.
 #[derive(Clone, Copy, PartialEq, Eq, Message, Serialize)]
 pub struct Tcp {
-    /// Of the sender.
+    /// Port of the sender.
     #[prost(uint32, tag = "1")]
     #[serde(skip_serializing_if = "is_zero")]
     pub source_port: u32,
-    /// Of the receiver.
+    /// Port of the receiver.
     #[prost(uint32, tag = "2")]
     #[serde(skip_serializing_if = "is_zero")]
     pub destination_port: u32,
-    /// Flags; absent where they were not seen.
+    /// Flags; absent if they were not observed.
     #[prost(message, optional, tag = "3")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<TcpFlags>,
@@ -375,11 +375,11 @@ pub struct Tcp {
 /// `flow.UDP` and `flow.SCTP`.
 #[derive(Clone, Copy, PartialEq, Eq, Message, Serialize)]
 pub struct Ports {
-    /// Of the sender.
+    /// Port of the sender.
     #[prost(uint32, tag = "1")]
     #[serde(skip_serializing_if = "is_zero")]
     pub source_port: u32,
-    /// Of the receiver.
+    /// Port of the receiver.
     #[prost(uint32, tag = "2")]
     #[serde(skip_serializing_if = "is_zero")]
     pub destination_port: u32,
@@ -441,7 +441,7 @@ pub struct EventType {
     #[prost(int32, tag = "1")]
     #[serde(rename = "type", skip_serializing_if = "is_zero")]
     pub kind: i32,
-    /// And what of it.
+    /// The sub-type within the kind.
     #[prost(int32, tag = "2")]
     #[serde(skip_serializing_if = "is_zero")]
     pub sub_type: i32,
@@ -467,7 +467,7 @@ pub struct Layer7 {
 /// `flow.DNS`.
 #[derive(Clone, PartialEq, Message, Serialize)]
 pub struct Dns {
-    /// The name that was asked for.
+    /// The queried name.
     #[prost(string, tag = "1")]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub query: String,
@@ -475,7 +475,7 @@ pub struct Dns {
     #[prost(string, repeated, tag = "2")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ips: Vec<String>,
-    /// The code of the answer.
+    /// The response code.
     #[prost(uint32, tag = "6")]
     #[serde(skip_serializing_if = "is_zero")]
     pub rcode: u32,

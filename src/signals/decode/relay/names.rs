@@ -1,17 +1,17 @@
-//! How fields of Cilium's messages stand in an exporter's line: enums by name, and nothing at all
-//! for what is zero. Called by serde, for `message`.
+//! How fields of Cilium's messages are written in the line of an exporter: enums by name, and zero values
+//! not at all. Called by serde, for `message`.
 
 use serde::Serializer;
 
 use crate::signals::decode::hubble::drop_reason;
 
-/// Whether a value is what protobuf leaves out, on the wire and in JSON.
+/// Whether a value is omitted by protobuf, on the wire and in JSON.
 pub(super) fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// An enum by its name; one without a name that we know by its number, which the decoder takes for
-/// a value that it does not know.
+/// Writes an enum by its name, or by its number if the name is unknown, which the decoder treats as
+/// an unknown value.
 fn named<S: Serializer>(
     name: Option<&'static str>,
     number: i32,
@@ -23,7 +23,7 @@ fn named<S: Serializer>(
     }
 }
 
-/// What serde calls for a field that is an enum.
+/// The function that serde calls for an enum field.
 macro_rules! names {
     ($name:ident: $($number:literal => $text:literal,)*) => {
         #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes it so
@@ -86,7 +86,7 @@ names! { l7_type:
     3 => "SAMPLE",
 }
 
-/// Only reasons that the decoder tells from others have a name here.
+/// Only the reasons that the decoder distinguishes have a name here.
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes it so
 pub(super) fn drop_name<S: Serializer>(number: &i32, serializer: S) -> Result<S::Ok, S::Error> {
     let name = u64::try_from(*number).ok().and_then(drop_reason::name);

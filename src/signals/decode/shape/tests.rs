@@ -1,4 +1,4 @@
-//! Shapes that are named, and those that are not.
+//! Logs that are recognised by their shape, and others that are not.
 
 use super::*;
 
@@ -89,7 +89,7 @@ fn every_name_comes_with_something_to_do() {
     for format in Format::ALL {
         assert!(!readable(format).advice.is_empty());
         for reason in <SkipReason as strum::VariantArray>::VARIANTS {
-            let found = why_nothing(format, *reason);
+            let found = why_no_signals(format, *reason);
             assert!(!found.name.is_empty() && !found.advice.ends_with('.'));
         }
     }

@@ -1,4 +1,4 @@
-//! Events as Suricata 4 to 8 writes them.
+//! Events as written by Suricata 4 to 8.
 
 use super::*;
 use crate::signals::decode::tests::{check as check_line, flow};
@@ -17,7 +17,7 @@ fn check(line: &str, expected: &str) {
 }
 
 #[test]
-fn counters_and_flags_say_what_became_of_a_connection() {
+fn counters_and_flags_show_the_outcome_of_a_connection() {
     let check_outcome = |counters: &str, flags: &str, outcome: Outcome| {
         let line = tcp(counters, flags);
         assert_eq!(flow(Format::Suricata, &line).outcome, outcome, "{line}");
@@ -44,13 +44,13 @@ fn counters_and_flags_say_what_became_of_a_connection() {
         r#","tcp":{"tcp_flags_ts":"1b","tcp_flags_tc":"1b"}"#,
         Outcome::Answered,
     );
-    // Opened and reset without a byte, as a scan of an open port does.
+    // Opened and reset without a byte, like a scan of an open port.
     check_outcome(
         answered,
         r#","tcp":{"tcp_flags_ts":"16","tcp_flags_tc":"12"}"#,
         Outcome::Refused,
     );
-    // Picked up in the middle: the first packet seen was no SYN.
+    // Observed from the middle: the first packet was not a SYN.
     check_outcome(
         answered,
         r#","tcp":{"tcp_flags_ts":"18","tcp_flags_tc":"18"}"#,
@@ -123,21 +123,21 @@ fn every_shape_of_a_dns_event_is_read() {
     };
     let client = r#""src_ip":"10.0.1.5","src_port":5353,"dest_ip":"10.0.0.2","dest_port":53"#;
     let server = r#""src_ip":"10.0.0.2","src_port":53,"dest_ip":"10.0.1.5","dest_port":5353"#;
-    let asked = "dns 10.0.1.5 asks pool.example.org [] nonexistent None";
-    let told = "dns 10.0.1.5 asks pool.example.org [192.0.2.7] nonexistent Some(false)";
+    let query = "dns 10.0.1.5 queries pool.example.org [] nonexistent None";
+    let answer = "dns 10.0.1.5 queries pool.example.org [192.0.2.7] nonexistent Some(false)";
     let v1 = r#""type":"query","id":1,"rrname":"pool.example.org","rrtype":"A","tx_id":0"#;
-    check(&event(client, v1), asked);
+    check(&event(client, v1), query);
     let v1 = r#""type":"answer","id":1,"rcode":"NOERROR","rrname":"pool.example.org","rrtype":"A","ttl":9,"rdata":"192.0.2.7""#;
-    check(&event(server, v1), told);
+    check(&event(server, v1), answer);
     let v2 = r#""version":2,"type":"answer","id":1,"qr":true,"rrname":"pool.example.org","rrtype":"A","rcode":"NOERROR","answers":[{"rrname":"pool.example.org","rrtype":"CNAME","rdata":"a.example.net"},{"rrname":"a.example.net","rrtype":"A","ttl":9,"rdata":"192.0.2.7"}],"grouped":{"CNAME":["a.example.net"],"A":["192.0.2.7"]}"#;
-    check(&event(client, v2), told);
-    check(&event(server, v2), told);
+    check(&event(client, v2), answer);
+    check(&event(server, v2), answer);
     let v3 = r#""version":3,"type":"request","tx_id":0,"id":1,"opcode":0,"queries":[{"rrname":"pool.example.org","rrtype":"A"}]"#;
-    check(&event(client, v3), asked);
+    check(&event(client, v3), query);
     let v3 = r#""version":3,"type":"response","rcode":"NXDOMAIN","queries":[{"rrname":"pool.example.org","rrtype":"A"}],"answers":null"#;
     check(
         &event(client, v3),
-        "dns 10.0.1.5 asks pool.example.org [] nonexistent Some(true)",
+        "dns 10.0.1.5 queries pool.example.org [] nonexistent Some(true)",
     );
     check(&event(client, r#""type":"request""#), "skipped NoName");
 }
@@ -166,7 +166,7 @@ fn names_of_handshakes_are_kept() {
 }
 
 #[test]
-fn other_events_are_skipped_and_broken_ones_told() {
+fn other_events_are_skipped_and_broken_ones_reported() {
     check(r#"{"event_type":"alert","alert":{}}"#, "skipped OtherLog");
     check(r#"{"event_type":"stats","stats":{}}"#, "skipped NotTraffic");
     check(r#"{"event_type":"flow"}"#, "malformed MissingField");
@@ -189,7 +189,7 @@ fn other_events_are_skipped_and_broken_ones_told() {
 }
 
 #[test]
-fn losses_are_told_by_the_delta_or_by_two_counts() {
+fn losses_are_counted_from_the_delta_or_from_two_counts() {
     let stats = |capture: &str| {
         format!(
             r#"{{"timestamp":"2026-11-24T10:15:00Z","event_type":"stats","stats":{{"uptime":9,"capture":{{{capture}}}}}}}"#
@@ -210,6 +210,6 @@ fn losses_are_told_by_the_delta_or_by_two_counts() {
         decoder.learn(line.as_bytes());
         lost
     };
-    // What was lost before the log begins is no news; after a restart all of it is.
+    // Packets lost before the log begins are not new; after a restart all of them are.
     assert_eq!([900, 900, 907, 5].map(&mut lost), [0, 0, 7, 5]);
 }

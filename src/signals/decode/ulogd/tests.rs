@@ -1,4 +1,4 @@
-//! ulogd2 lines, as the kernel's events come out of it and as nobody should write them.
+//! ulogd2 lines: real ones, as written for events of the kernel, and invalid ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn check_event(number: u8, protocol: u8, reply: Option<(u64, u64)>, expected: Ou
 }
 
 #[test]
-fn a_first_packet_says_nothing_about_the_answer() {
+fn a_first_packet_does_not_show_the_answer() {
     let out = "tcp 10.244.0.21 36686 > 203.0.113.53 6379";
     check(
         &tcp_packet(r#", "tcp.syn": 1, "tcp.ack": 0, "tcp.rst": 0"#),
@@ -109,9 +109,9 @@ fn icmp_counts_as_a_request_only() {
     );
 }
 
-/// NFCT writes no type of `ICMPv6`; the kernel tracks requests alone.
+/// NFCT writes no type for `ICMPv6`; the kernel tracks only requests.
 #[test]
-fn the_end_of_a_ping_over_ipv6_tells_whether_it_was_answered() {
+fn the_end_of_a_ping_over_ipv6_shows_whether_it_was_answered() {
     let end = |packets_in: u8| {
         format!(
             r#"{{"timestamp": "2026-11-30T04:00:57", "dvc": "Netfilter", "orig.ip.protocol": 58, "orig.raw.pktlen": 104, "orig.raw.pktcount": 1, "reply.ip.protocol": 58, "reply.raw.pktlen": {}, "reply.raw.pktcount": {packets_in}, "ct.mark": 0, "ct.id": 490691199, "ct.event": 4, "flow.start.sec": 1796011235, "flow.start.usec": 744505, "flow.end.sec": 1796011240, "flow.end.usec": 744505, "oob.family": 10, "oob.protocol": 0, "src_ip": "fd00:10:244::5", "dest_ip": "2001:db8:113::10", "reply.ip.saddr.str": "2001:db8:113::10", "reply.ip.daddr.str": "fd00:10:244::5"}}"#,
@@ -162,13 +162,13 @@ fn a_packet_behind_the_rule_of_living_connections_is_no_attempt() {
 }
 
 #[test]
-fn an_end_without_a_begin_does_not_say_when_its_packets_passed() {
-    let dates = |line: &str| Format::Ulogd.dates(&flow_of(Format::Ulogd, line));
+fn an_end_without_a_begin_does_not_show_when_its_packets_passed() {
+    let has_start_time = |line: &str| Format::Ulogd.has_start_time(&flow_of(Format::Ulogd, line));
     let end = event(4, 6, Some((9, 900)));
-    assert!(dates(&end));
-    assert!(!dates(&end.replace("flow.start", "flow.nothing")));
-    assert!(!dates(&event(2, 6, Some((9, 900)))));
-    assert!(dates(&tcp_packet("")));
+    assert!(has_start_time(&end));
+    assert!(!has_start_time(&end.replace("flow.start", "flow.nothing")));
+    assert!(!has_start_time(&event(2, 6, Some((9, 900)))));
+    assert!(has_start_time(&tcp_packet("")));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn an_update_shows_an_answer_and_nothing_else() {
 }
 
 #[test]
-fn an_end_tells_the_outcome() {
+fn an_end_shows_the_outcome() {
     for protocol in [1, 6, 17] {
         check_event(4, protocol, Some((0, 0)), Outcome::Unanswered);
     }
@@ -227,7 +227,7 @@ fn an_initiator_that_goes_on_without_an_answer_shows_one_direction_only() {
 }
 
 #[test]
-fn without_accounting_an_end_says_nothing() {
+fn without_accounting_an_end_shows_nothing() {
     check_event(4, 6, None, Outcome::Unseen);
     let zeros =
         event(4, 6, Some((0, 0))).replace(r#""orig.raw.pktcount": 1"#, r#""orig.raw.pktcount": 0"#);
@@ -375,7 +375,7 @@ fn table(rows: &[(&str, usize)]) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn the_recording_shows_what_its_readme_says() {
+fn the_recording_contains_what_its_readme_describes() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/recording/egress.jsonl");
     let expected = [
         ("end tcp Answered", 200),
@@ -401,7 +401,7 @@ fn the_mining_session_of_the_recording_keeps_its_figures() {
         .unwrap();
     assert_eq!((session.packets_out, session.bytes_out), (96, 8_817));
     assert_eq!((session.packets_in, session.bytes_in), (62, 24_288));
-    // 226 s of session, and the kernel's time-out behind it.
+    // 226 s of session, followed by the kernel's time-out.
     assert!(
         (226_000_000..260_000_000).contains(&session.duration_us),
         "{session:?}"
@@ -419,7 +419,7 @@ fn lines_of_a_real_node_are_read() {
     }
 }
 
-/// With `eventv1=1` ulogd2 writes `@timestamp`; the kernel's own time is there only where it stamps
+/// With `eventv1=1` ulogd2 writes `@timestamp`; the kernel's own time is only present if the kernel timestamps
 /// packets.
 #[test]
 fn a_time_is_read_under_either_of_its_names() {

@@ -1,4 +1,4 @@
-//! First packets whose connections the log never confirms, line by line.
+//! First packets of connections that the log never confirms, line by line.
 
 use super::super::{Decoded, Decoder, Format};
 use super::*;
@@ -25,7 +25,7 @@ impl Log {
     }
 
     fn read(&mut self, line: &str) {
-        let (decoded, tracking) = self.decoder.decode_tracked(line.as_bytes());
+        let (decoded, tracking) = self.decoder.decode_with_conntrack(line.as_bytes());
         let Decoded::Signal(Signal::Flow(flow)) = decoded else {
             panic!("{decoded:?}");
         };
@@ -54,7 +54,7 @@ impl Log {
         ));
     }
 
-    /// Somebody else's connection, which is let through.
+    /// A connection of another pod, which is accepted.
     fn others(&mut self, port: u16, second: i64) {
         let ends = (port, "203.0.113.80");
         self.packet(OTHER, ends, second);
@@ -82,11 +82,11 @@ fn a_packet_without_a_begin_was_dropped_where_others_have_theirs() {
 }
 
 #[test]
-fn a_begin_before_or_after_its_packet_says_that_it_passed() {
+fn a_begin_before_or_after_its_packet_proves_that_it_passed() {
     let mut log = Log::new();
     log.packet(POD, (5_000, "198.51.100.1"), 100);
     log.event(BEGIN, POD, (5_000, "198.51.100.1"), "198.51.100.1", 100);
-    // ulogd2 may hand over what NFCT says first.
+    // ulogd2 may write the NFCT event first.
     log.event(BEGIN, POD, (5_001, "198.51.100.2"), "198.51.100.2", 101);
     log.packet(POD, (5_001, "198.51.100.2"), 101);
     // Of an entry that was there before, the end is all there is.
@@ -116,7 +116,7 @@ fn without_the_begins_of_others_nothing_is_known() {
         log.packet(POD, (5_000, &format!("198.51.100.{}", second - 99)), second);
     }
     assert!(log.denied.is_empty());
-    // Begins that came before say nothing: NFCT may have died since.
+    // Earlier begins prove nothing: NFCT may have died since.
     let mut log = Log::new();
     log.others(1, 99);
     log.packet(POD, (5_000, "198.51.100.1"), 100);
@@ -126,7 +126,7 @@ fn without_the_begins_of_others_nothing_is_known() {
 }
 
 #[test]
-fn a_repeated_packet_of_a_connection_that_nobody_answers_was_not_dropped() {
+fn a_repeated_packet_of_an_unanswered_connection_was_not_dropped() {
     let mut log = Log::new();
     log.packet(POD, (5_000, "198.51.100.1"), 100);
     log.event(BEGIN, POD, (5_000, "198.51.100.1"), "198.51.100.1", 100);
@@ -139,7 +139,7 @@ fn a_repeated_packet_of_a_connection_that_nobody_answers_was_not_dropped() {
 }
 
 #[test]
-fn a_flood_after_which_events_may_be_missing_convicts_nobody() {
+fn a_flood_after_which_events_may_be_missing_convicts_no_pod() {
     let mut log = Log::new();
     log.packet(OTHER, (5_000, "198.51.100.1"), 100);
     for port in 1..=u16::try_from(LINES_PER_SECOND_MAX).unwrap() + 1 {
@@ -192,7 +192,7 @@ fn one_pod_takes_no_room_from_another_and_the_whole_is_bounded() {
 }
 
 #[test]
-fn what_a_labelled_rule_says_and_what_has_no_begin_of_its_own_is_left_as_it_is() {
+fn a_labelled_packet_and_one_without_a_begin_of_its_own_are_left_unchanged() {
     let mut log = Log::new();
     let line = packet_line(POD, (5_000, "198.51.100.1"), 100);
     log.read(&line.replace("\"oob.prefix\"", "\"action\":\"allowed\",\"oob.prefix\""));
@@ -252,7 +252,7 @@ fn datagrams_and_pings_are_denied_where_others_over_the_same_transport_have_thei
 fn a_stream_of_datagrams_that_began_before_the_log_was_not_dropped() {
     let mut log = Log::new();
     log.others(1, 100);
-    // Nobody answers it, so each of its packets looks like a first one.
+    // It is never answered, so each of its packets looks like a first one.
     for second in (110..900).step_by(20) {
         datagram(&mut log, 17, false, 5_000, second);
         datagram(&mut log, 17, true, 7, second);
@@ -276,7 +276,7 @@ fn many_datagrams_take_no_room_from_connections() {
             300 + i64::try_from(nth / 1_000).unwrap(),
         );
     }
-    assert!(log.known.datagrams.doubtful_until.is_some());
+    assert!(log.known.datagrams.unreliable_until.is_some());
     log.others(2, 340);
     log.others(3, 352);
     assert_eq!(log.denied, [(5_000, 443)]);

@@ -1,15 +1,15 @@
-//! Lines as AWS documents them, and what must not be concluded from them.
+//! Lines as documented by AWS, and what must not be concluded from them.
 
 use super::*;
 use crate::signals::decode::tests::{check as check_line, summary};
 use crate::signals::decode::{Decoder, Format, sniff};
 
-/// All fields that matter, as a log of version 5 may order them.
+/// All relevant fields, in a possible order of version 5.
 const HEADER: &str = "version vpc-id instance-id interface-id account-id type srcaddr dstaddr \
                       srcport dstport pkt-srcaddr pkt-dstaddr protocol bytes packets start end \
                       action tcp-flags log-status flow-direction traffic-path";
 
-/// A record under [`HEADER`].
+/// A record with [`HEADER`].
 struct Row {
     source: (&'static str, u16),
     destination: (&'static str, u16),
@@ -92,7 +92,7 @@ fn the_default_order_is_read_without_a_header() {
 }
 
 #[test]
-fn without_flags_a_reply_is_turned_round_and_two_low_ports_say_nothing() {
+fn without_flags_a_reply_is_reversed_and_two_low_ports_are_inconclusive() {
     let reply = "2 123456789010 eni-1 172.31.9.69 10.0.1.5 443 49761 6 20 4249 1418530010 1418530070 ACCEPT OK";
     check_line(
         Format::Vpc,
@@ -201,7 +201,7 @@ fn a_servers_replies_are_no_scan_of_its_clients() {
             flags: "18",
             ..Row::default()
         };
-        // At the server's own interface the client's record counts.
+        // At the server's own interface, the record of the client counts.
         check(&reply, "skipped IngressView");
         let cut_off = Row {
             flags: "4",
@@ -225,7 +225,7 @@ fn the_receiving_interface_does_not_count() {
 }
 
 #[test]
-fn datagrams_go_by_ports_and_icmp_says_nothing() {
+fn datagrams_are_judged_by_ports_and_icmp_is_inconclusive() {
     let datagram = |source, destination| Row {
         source,
         destination,
@@ -254,7 +254,7 @@ fn datagrams_go_by_ports_and_icmp_says_nothing() {
 }
 
 #[test]
-fn windows_without_data_are_told_from_windows_that_lost_some() {
+fn windows_without_data_are_distinguished_from_windows_that_lost_some() {
     let line =
         |status| format!("2 123456789010 eni-1 - - - - - - - 1431280876 1431280934 - {status}");
     check_line(Format::Vpc, &line("NODATA"), "skipped NotTraffic");
@@ -288,7 +288,7 @@ fn each_record_counts_one_direction() {
 }
 
 #[test]
-fn broken_lines_are_told() {
+fn broken_lines_are_reported() {
     let line = "2 123456789010 eni-1 172.31.9.69 10.0.1.5 443 49761 6 20 4249 1418530010 1418530070 ACCEPT OK";
     let check = |from: &str, to: &str, expected: &str| {
         check_line(Format::Vpc, &line.replace(from, to), expected);

@@ -1,4 +1,4 @@
-//! Wrappers that are taken off, and texts that must not pass for one.
+//! Wrappers that are removed, and texts that must not be mistaken for one.
 
 use super::super::tests::{shared, summary};
 use super::super::{Format, decode, sniff};
@@ -66,7 +66,7 @@ fn prefixes_of_syslog_are_taken_off() {
     }
 }
 
-/// Whoever can bring about a message of some program must not be able to write a record.
+/// A pod that can cause a log message of some program must not be able to write a record.
 #[test]
 fn a_record_within_a_free_text_is_none() {
     for line in [

@@ -1,5 +1,5 @@
-//! Zeek JSON whose scope separator is not the dot: `id_orig_h` for `id.orig_h`. Called by
-//! [`super::decode`] for a line that has no `id.orig_h`, so that usual lines cost nothing more.
+//! Zeek JSON with a scope separator other than the dot: `id_orig_h` for `id.orig_h`. Called by
+//! [`super::decode`] for a line without `id.orig_h`, so that ordinary lines have no extra cost.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::Line;
 use crate::signals::decode::field::Scalar;
 use crate::signals::decode::{Malformed, parse};
 
-/// Longest separator that is looked for.
+/// Longest supported separator.
 const SEPARATOR_BYTES_MAX: usize = 3;
 
 /// A field of the record `id` of a connection.
@@ -21,7 +21,7 @@ pub(super) enum Part {
     RespPort,
 }
 
-/// Which part of `id` a key or column names, with whatever separator of signs.
+/// The part of `id` that a key or column names, with any separator of punctuation characters.
 pub(super) fn part_of(key: &str) -> Option<Part> {
     const PARTS: [(&str, Part); 4] = [
         ("orig_h", Part::OrigHost),
@@ -38,7 +38,7 @@ pub(super) fn part_of(key: &str) -> Option<Part> {
     is_separator.then_some(part)
 }
 
-/// Reads the ends of the connection from a line whose separator is not the dot.
+/// Reads the ends of the connection from a line with a separator other than the dot.
 #[cold]
 pub(super) fn read<'a>(text: &'a str, line: &mut Line<'a>) -> Result<(), Malformed> {
     let Ends([orig_host, orig_port, resp_host, resp_port]) = parse(text)?;

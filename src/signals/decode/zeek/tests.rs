@@ -1,4 +1,4 @@
-//! Zeek lines, as producers write them and as nobody should.
+//! Zeek lines: as producers write them, and invalid ones.
 
 use std::borrow::Cow;
 
@@ -51,7 +51,7 @@ fn a_refused_connection_is_read_in_full() {
 }
 
 #[test]
-fn the_state_of_a_tcp_connection_tells_its_outcome() {
+fn the_state_of_a_tcp_connection_shows_its_outcome() {
     for state in ["S0", "SH", "SHR", "RSTOS0"] {
         check_outcome(
             "tcp",
@@ -122,7 +122,7 @@ fn an_originator_that_goes_on_without_an_answer_shows_a_log_of_one_direction() {
     check("S0", "ST", Outcome::Unanswered);
     check("SH", "SF", Outcome::Unanswered);
     check("RSTOS0", "SR", Outcome::Unanswered);
-    // Without a history the bytes say it.
+    // Without a history, the byte counts are used.
     let bytes = |count: u64| format!(r#""conn_state":"S0","orig_bytes":{count},"resp_pkts":0"#);
     check_outcome("tcp", &bytes(812), Outcome::Unseen);
     check_outcome("tcp", &bytes(0), Outcome::Unanswered);
@@ -218,7 +218,7 @@ fn dns_gives_the_name_and_its_addresses() {
 }
 
 #[test]
-fn dns_says_whether_the_name_exists_where_the_log_does() {
+fn dns_shows_whether_the_name_exists_where_the_log_does() {
     let check = |rest: &str, expected| {
         let line = conn("udp", rest);
         match decode_line(Format::Zeek, line.as_bytes()) {
@@ -310,7 +310,7 @@ fn broken_fields_make_a_malformed_record() {
     );
     check("192.168.1.9", "pod-a", Malformed::BadAddress);
     check("\"192.168.1.9\"", "{\"a\":1}", Malformed::BadAddress);
-    check("id.resp_h", "id.nobody", Malformed::MissingField);
+    check("id.resp_h", "id.nothing", Malformed::MissingField);
     check("\"uid\":", "\"ts\":1,\"uid\":", Malformed::DuplicateKey);
 }
 

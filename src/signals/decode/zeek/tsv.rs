@@ -1,5 +1,5 @@
-//! Zeek's default form: columns of text behind lines that begin with `#`. Called by
-//! [`super::super::Decoder`], which remembers the header, and by [`super::super::decode`].
+//! Zeek's default format: columns of text, after header lines that start with `#`. Called by
+//! [`super::super::Decoder`], which keeps the header, and by [`super::super::decode`].
 //!
 //! ```text
 //! #separator \x09
@@ -11,9 +11,9 @@
 //! #types  time    string  addr            ...
 //! ```
 //!
-//! A header may come again in the middle of a log. Columns are found by their names, whatever their
-//! order. Zeek writes the separator, signs that cannot be printed and a leading `#` of a value as
-//! `\xNN`, so that no value can pass for a header or for another column.
+//! A header may be repeated in the middle of a log. Columns are found by their names, in any
+//! order. Zeek writes the separator, non-printable characters and a leading `#` of a value as
+//! `\xNN`, so no value can be mistaken for a header or for another column.
 
 use std::borrow::Cow;
 
@@ -23,10 +23,10 @@ use crate::limits;
 use crate::signals::decode::field::{Addresses, Scalar, parse_address};
 use crate::signals::decode::{Decoded, Malformed, NoSignal, SkipReason, without_cri_prefix};
 
-/// A field of [`Line`] that a column can hold.
+/// A field of [`Line`] that a column can contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Field {
-    /// A column that nobody reads.
+    /// A column that is not read.
     #[default]
     Other,
     Ts,
@@ -85,7 +85,7 @@ impl Field {
     }
 }
 
-/// A short text of a header. What is longer than `N` bytes is refused.
+/// A short text of a header. Longer text than `N` bytes is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Short<const N: usize> {
     bytes: [u8; N],
@@ -112,7 +112,7 @@ impl<const N: usize> Short<N> {
     }
 }
 
-/// What the lines with `#` say about the lines after them.
+/// The header: the information in the lines that start with `#` about the following lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Header {
     separator: Short<4>,
@@ -124,7 +124,7 @@ pub(in super::super) struct Header {
     column_count: u8,
 }
 
-/// Which log a header names.
+/// The log that a header names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     Unnamed,
@@ -159,15 +159,15 @@ impl Default for Header {
 }
 
 impl Header {
-    /// Whether a header came that names columns.
+    /// Whether there was a header with column names.
     pub(in super::super) const fn has_columns(&self) -> bool {
         self.column_count > 0
     }
 
-    /// Takes in a line that begins with `#`; leaves any other alone.
+    /// Processes a line that starts with `#`; ignores any other line.
     pub(in super::super) fn learn(&mut self, line: &[u8]) {
         if !matches!(line.first(), Some(b'#' | b'0'..=b'9')) {
-            return; // a record of JSON, or nothing that Zeek or a container runtime writes
+            return; // a record of JSON, or a line that neither Zeek nor a container runtime writes
         }
         let Ok(text) = text_of(line) else { return };
         if !text.starts_with('#') {
@@ -204,7 +204,7 @@ impl Header {
         self.column_count = 0;
         for name in names.split(separator.text()) {
             let Some(column) = self.columns.get_mut(usize::from(self.column_count)) else {
-                // More columns than are read: their number is not known, so no line fits.
+                // More columns than are supported: their number is unknown, so no line matches.
                 self.column_count = 0;
                 return;
             };
@@ -218,7 +218,7 @@ impl Header {
         }
     }
 
-    /// The log of a header without `#path`, from columns that only one log has.
+    /// The log of a header without `#path`, determined from columns that only one log has.
     fn log_by_columns(&self) -> Option<Log> {
         let has = |wanted: &[Field]| self.columns.iter().any(|column| wanted.contains(column));
         if has(&[Field::ConnState, Field::MissedBytes]) {
@@ -241,7 +241,7 @@ impl Header {
             }
             count += 1;
         };
-        // A search for one byte takes half the time of one for a text.
+        // Searching for one byte takes half the time of searching for a string.
         match separator.as_bytes() {
             [byte] => text.split(char::from(*byte)).for_each(&mut take),
             _ => text.split(separator).for_each(&mut take),
@@ -291,8 +291,8 @@ impl Header {
         *slot = scalar(value);
     }
 
-    /// The addresses of a set. Elements are cut apart before their escapes are read: the text of a
-    /// TXT record may hold the separator.
+    /// The addresses of a set. The elements are split before their escapes are decoded: the text of a
+    /// TXT record may contain the separator.
     fn addresses(&self, set: &str) -> Addresses {
         let separator = self.set_separator.text();
         let separator = if separator.is_empty() { "," } else { separator };
@@ -302,7 +302,7 @@ impl Header {
     }
 }
 
-/// Whether a line is one of those that begin with `#` before Zeek's columns.
+/// Whether a line is one of the lines with `#` before Zeek's columns.
 pub(in super::super) fn is_header(text: &str) -> bool {
     text.starts_with("#separator ") || text.starts_with("#fields\t")
 }
@@ -341,7 +341,7 @@ pub(in super::super) fn decode<'a>(line: &'a [u8], header: &Header) -> Decoded<'
     Decoded::from(read.and_then(|line| line.signal(log)))
 }
 
-/// A line before any header: columns whose names are not known, or no line of Zeek's.
+/// A line before any header: columns with unknown names, or a line that is not from Zeek.
 fn without_header<'a>(text: &'a str, header: &Header) -> Decoded<'a> {
     if text.contains(header.separator.text()) {
         return Decoded::Malformed(Malformed::NoHeader);
@@ -349,8 +349,8 @@ fn without_header<'a>(text: &'a str, header: &Header) -> Decoded<'a> {
     super::super::not_an_object(text)
 }
 
-/// The columns of a line: bounded, UTF-8, without its end and without a container runtime's prefix.
-/// White space stays: a separator at the end is an empty column.
+/// The columns of a line: bounded, UTF-8, without its terminator and without a container runtime's prefix.
+/// White space is kept: a separator at the end is an empty column.
 fn text_of(line: &[u8]) -> Result<&str, Malformed> {
     if line.len() > limits::LINE_BYTES_MAX {
         return Err(Malformed::TooLong);
@@ -359,7 +359,7 @@ fn text_of(line: &[u8]) -> Result<&str, Malformed> {
     without_cri_prefix(text.trim_end_matches(['\r', '\n']))
 }
 
-/// A value without Zeek's escapes: `\xNN` and `\\`.
+/// A value with Zeek's escapes decoded: `\xNN` and `\\`.
 fn unescaped(value: &str) -> Cow<'_, str> {
     if memchr::memchr(b'\\', value.as_bytes()).is_none() {
         return Cow::Borrowed(value);

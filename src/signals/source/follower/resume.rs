@@ -1,6 +1,6 @@
-//! A follower over a restart: what a checkpoint keeps of it, and how it goes on from there.
+//! A follower across a restart: what its checkpoint contains, and how it resumes from it.
 //!
-//! The reader calls both. Nothing here reads lines.
+//! Both are called by the reader. Nothing here reads lines.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -11,18 +11,18 @@ use super::super::checkpoint::{SavedGeneration, SavedLog};
 use super::super::family;
 use super::super::generation::{Generation, Identity, OpenFile};
 use super::super::health::Count;
-use super::{Begin, Context, Follower, KNOWN_MAX, RENAME_TRIES};
+use super::{Begin, Context, DONE_MAX, Follower, RENAME_TRIES};
 
 impl Follower {
-    /// Goes on where `saved` ended.
+    /// Resumes where `saved` ended.
     pub(in super::super) fn resume(saved: &SavedLog, ctx: &Context<'_>) -> Self {
-        // The log was seen before, so that every backup that is not known by now is new.
+        // The log was read before, so every backup that is not known yet is new.
         let begin = Begin::NewSince(SystemTime::UNIX_EPOCH);
         let mut follower = Self::new(PathBuf::from(&saved.path), begin, ctx.now);
         let files = family::files(&family::folder_of(&follower.path));
         let is_there = |done: &&Identity| files.iter().any(|(_, id)| *id == done.id());
         let done = saved.done.iter().filter(is_there).cloned();
-        follower.done.extend(done.take(KNOWN_MAX));
+        follower.done.extend(done.take(DONE_MAX));
         for wanted in saved.generations.iter().take(limits::GENERATIONS_MAX) {
             let found = follower.find(wanted);
             let opened = found.map(|open| Generation::new(open, wanted.offset, ctx.now));
@@ -31,16 +31,16 @@ impl Follower {
                 _ if wanted.identity.is_of_empty_file() => {}
                 _ => {
                     ctx.health.count(Count::Gaps, 1);
-                    follower.name_compressed();
+                    follower.log_compressed();
                 }
             }
         }
         follower
     }
 
-    /// Says that lines are missing because the file that had them was compressed meanwhile: whoever
-    /// wants to know what was in them replays it.
-    fn name_compressed(&self) {
+    /// Logs that lines are missing because their file was compressed while nothing read it. They can be
+    /// examined by replaying that file.
+    fn log_compressed(&self) {
         let files = family::files(&family::folder_of(&self.path));
         let base = family::name_of(&self.path);
         let compressed = files.iter().map(|(path, _)| family::name_of(path));
@@ -54,7 +54,7 @@ impl Follower {
         }
     }
 
-    /// The file of a checkpoint: under any name in its folder, or as a copy under the name of a
+    /// The file of a checkpoint: under any name in its folder, or as a copy that has the name of a
     /// backup.
     fn find(&self, wanted: &SavedGeneration) -> Option<OpenFile> {
         let open_if = |path: &Path| {
@@ -86,7 +86,7 @@ impl Follower {
         name == base || family::backup_tag(base, name).is_some()
     }
 
-    /// What a checkpoint keeps of this log.
+    /// The checkpoint of this log.
     pub(in super::super) fn save(&self) -> SavedLog {
         let (acknowledged, waiting): (Vec<_>, Vec<_>) = self
             .finished

@@ -1,4 +1,4 @@
-//! What a relay is given, and what it counts.
+//! The configuration of a relay, and its counters.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::RelayTls;
 use crate::limits;
 use crate::signals::source::{Pacing, SourceId, StartAt};
 
-/// Where Relay answers.
+/// The address of Relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayTarget {
     /// `http` or `https`, host and port.
@@ -19,18 +18,29 @@ pub struct RelayTarget {
     pub tls: Option<RelayTls>,
 }
 
-/// How long it waits for what. Tests shorten it; the defaults are those of [`crate::limits`].
+/// How Relay and Yellowjack authenticate to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayTls {
+    /// The certificate authority that signed Relay's certificate.
+    pub ca: PathBuf,
+    /// The name in Relay's certificate, if it differs from the host name.
+    pub server_name: Option<String>,
+    /// Yellowjack's certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Timeouts and intervals. Tests shorten them; the defaults are those of [`crate::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayPacing {
-    /// Longest wait for a connection, and for the first word on it.
+    /// Longest wait for a connection and for the first response on it.
     pub answer: Duration,
-    /// Silence after which the connection is asked for a sign of life.
+    /// Time without traffic after which a keepalive ping is sent.
     pub keepalive: Duration,
-    /// How long it may take for that.
+    /// Longest wait for the response to a keepalive ping.
     pub keepalive_answer: Duration,
-    /// First and longest pause before the next call.
+    /// First and longest pause before the next connection attempt.
     pub retry: (Duration, Duration),
-    /// Pause between two questions after the nodes.
+    /// Interval of requests for the status of the nodes.
     pub status: Duration,
     /// Pause between checkpoints.
     pub checkpoint: Duration,
@@ -54,38 +64,38 @@ impl Default for RelayPacing {
     }
 }
 
-/// One relay.
+/// The configuration of one relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayConfig {
-    /// Comes back in each batch.
+    /// Included in each batch.
     pub id: SourceId,
     /// Name for logs, metrics and the checkpoint's file.
     pub name: String,
-    /// Where it answers.
+    /// Where to connect.
     pub target: RelayTarget,
-    /// Where it begins without a checkpoint: now, or with all that the nodes still have.
+    /// Where to start without a checkpoint: now, or with all flows that the nodes still have.
     pub start_at: StartAt,
-    /// Folder of checkpoints.
+    /// Folder for checkpoints.
     pub checkpoint_dir: Option<PathBuf>,
-    /// How long it waits.
+    /// Timeouts and intervals.
     pub pacing: RelayPacing,
 }
 
-/// What became of a relay, since the start.
+/// Counters of a relay since the start.
 #[derive(Debug, Default)]
 pub struct RelayCounters {
-    /// Calls after the first one.
+    /// Connection attempts after the first one.
     pub reconnects: AtomicU64,
-    /// Flows that came again.
+    /// Flows that were received again.
     pub repeated: AtomicU64,
-    /// Nodes that Relay does not hear now.
+    /// Nodes that Relay cannot reach at present.
     pub nodes_unseen: AtomicU64,
     /// Records that were lost between the datapath and the agents.
     pub lost_perf: AtomicU64,
-    /// In the agents, before Hubble took them.
+    /// Records lost in the agents, before Hubble read them.
     pub lost_queue: AtomicU64,
-    /// In Hubble's buffers, because they were read too slowly.
+    /// Records lost in Hubble's buffers, because they were read too slowly.
     pub lost_ring: AtomicU64,
-    /// Somewhere.
+    /// Records lost at an unknown place.
     pub lost_unknown: AtomicU64,
 }

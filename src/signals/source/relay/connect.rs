@@ -1,10 +1,10 @@
-//! The connection to Relay: plain, TLS, or TLS with a certificate of our own.
+//! The connection to Relay: plaintext, TLS, or mutual TLS.
 //!
-//! Files are read anew for each connection, so that a certificate that was renewed is used without a
-//! restart. Messages pass as bytes: what cannot be read is the decoder's matter, and must not end
-//! the stream, which is what tonic does with it.
+//! Certificate files are read for each connection, so that a renewed certificate is used without a
+//! restart. Messages are passed on as bytes: tonic ends the stream at a message that it cannot decode, whereas
+//! the decoder only counts it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use http::Uri;
@@ -16,27 +16,16 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
 
-use super::{RelayError, RelayPacing, RelayTarget};
+use super::{RelayError, RelayPacing, RelayTarget, RelayTls};
 use crate::limits;
 use crate::signals::decode::relay::{
     GET_FLOWS, GetFlowsRequest, SERVER_STATUS, ServerStatusRequest, ServerStatusResponse,
 };
 
-/// How Relay proves who it is, and we who we are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RelayTls {
-    /// The authority that signed Relay's certificate.
-    pub ca: PathBuf,
-    /// The name in Relay's certificate, where it is not that of the host.
-    pub server_name: Option<String>,
-    /// Our certificate and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
-
 /// Largest file of a certificate or key.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A connection that stands.
+/// Connects to Relay.
 pub(super) async fn connect(
     target: &RelayTarget,
     pacing: &RelayPacing,
@@ -83,7 +72,7 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, RelayError> {
     })
 }
 
-/// Asks for flows, and waits until the answer begins.
+/// Requests flows, and waits until the response begins.
 pub(super) async fn get_flows(
     relay: &mut Grpc<Channel>,
     request: &GetFlowsRequest,
@@ -95,7 +84,7 @@ pub(super) async fn get_flows(
     Ok(answer.into_inner())
 }
 
-/// Asks after the nodes.
+/// Requests the status of the nodes.
 pub(super) async fn server_status(
     relay: &mut Grpc<Channel>,
     limit: Duration,
@@ -106,7 +95,8 @@ pub(super) async fn server_status(
         let request = Request::new(ServerStatusRequest {}.encode_to_vec());
         let path = PathAndQuery::from_static(SERVER_STATUS);
         let bytes: Bytes = relay.unary(request, path, Raw).await?.into_inner();
-        ServerStatusResponse::decode(bytes).map_err(|_| Status::internal("no such message"))
+        ServerStatusResponse::decode(bytes)
+            .map_err(|_| Status::internal("the message cannot be decoded"))
     };
     tokio::time::timeout(limit, answer)
         .await
@@ -119,7 +109,7 @@ async fn ready(relay: &mut Grpc<Channel>) -> Result<(), Status> {
     ready.map_err(|error| Status::from_error(error.into()))
 }
 
-/// Passes messages as they are.
+/// A codec that passes messages unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 struct Raw;
 

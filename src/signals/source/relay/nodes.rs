@@ -1,7 +1,7 @@
-//! Nodes that Relay does not hear: their pods may do what they like, unseen.
+//! Nodes that Relay cannot reach: the traffic of their pods is not visible.
 //!
-//! Fed by what the stream says of nodes, by what Relay answers when it is asked, and by flows, which
-//! prove the opposite. No I/O; names are those of Relay (`cluster/node`), cleaned and cut.
+//! Updated by node events in the stream, by Relay's responses to status requests, and by flows, which
+//! prove that a node is reachable. No I/O. Names are those of Relay (`cluster/node`), sanitised and truncated.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,83 +10,86 @@ use crate::limits;
 use crate::model::BoundedText;
 use crate::signals::decode::relay::{NodeStatusEvent, ServerStatusResponse, node_state};
 
-/// See the module.
+/// The unreachable nodes, with the time at which each was last reported.
 #[derive(Debug, Default)]
-pub(super) struct Nodes {
-    unseen: BTreeMap<BoundedText, Instant>,
+pub(super) struct UnreachableNodes {
+    unreachable: BTreeMap<BoundedText, Instant>,
     has_changed: bool,
 }
 
-impl Nodes {
-    /// Relay is to say anew what it does not hear.
+impl UnreachableNodes {
+    /// A new stream begins, in which Relay reports the unreachable nodes again.
     pub(super) fn clear(&mut self) {
-        self.has_changed |= !self.unseen.is_empty();
-        self.unseen.clear();
+        self.has_changed |= !self.unreachable.is_empty();
+        self.unreachable.clear();
     }
 
-    /// The stream says something of nodes. Whether it is that one is no longer heard which was.
-    pub(super) fn told(&mut self, event: &NodeStatusEvent, now: Instant) -> bool {
-        let mut is_news = false;
+    /// Applies a node event of the stream. Returns whether a node became unreachable.
+    pub(super) fn apply_event(&mut self, event: &NodeStatusEvent, now: Instant) -> bool {
+        let mut is_new = false;
         for name in event.node_names.iter().take(limits::NODES_MAX) {
             match event.state_change {
-                node_state::CONNECTED => self.heard(name),
+                node_state::CONNECTED => self.mark_reachable(name),
                 node_state::UNAVAILABLE | node_state::GONE | node_state::ERROR => {
-                    is_news |= self.lose(name, now);
+                    is_new |= self.mark_unreachable(name, now);
                 }
                 _ => {}
             }
         }
-        is_news
+        is_new
     }
 
-    /// A flow of this node came.
-    pub(super) fn heard(&mut self, node: &str) {
-        if !self.unseen.is_empty() {
-            self.has_changed |= self.unseen.remove(&BoundedText::new(node)).is_some();
+    /// Records that a flow of this node was received.
+    pub(super) fn mark_reachable(&mut self, node: &str) {
+        if !self.unreachable.is_empty() {
+            self.has_changed |= self.unreachable.remove(&BoundedText::new(node)).is_some();
         }
     }
 
-    /// Relay's answer. It names only the first nodes that it does not hear; where it named all, the
-    /// others are back, but for those that broke off since it was asked the last time.
-    pub(super) fn answered(
+    /// Applies Relay's response to a status request. It lists only the first unreachable nodes. If the list is
+    /// complete, the other nodes are reachable again, except those that became unreachable within `interval`.
+    pub(super) fn apply_status(
         &mut self,
         status: &ServerStatusResponse,
-        asked: Duration,
+        interval: Duration,
         now: Instant,
     ) {
         let named = status.unavailable_nodes.iter().take(limits::NODES_MAX);
         for name in named.clone() {
-            self.lose(name, now);
+            self.mark_unreachable(name, now);
         }
         let Some(count) = status.num_unavailable_nodes else {
-            return; // not a relay, or one that does not say
+            return; // not a Relay, or one that does not report the number
         };
         if usize::try_from(count).is_ok_and(|count| count <= status.unavailable_nodes.len()) {
-            let before = self.unseen.len();
-            self.unseen.retain(|_, since| now - *since < asked);
-            self.has_changed |= self.unseen.len() != before;
+            let before = self.unreachable.len();
+            self.unreachable.retain(|_, since| now - *since < interval);
+            self.has_changed |= self.unreachable.len() != before;
         }
     }
 
-    /// The nodes without their cluster, where that changed since it was asked the last time.
+    /// The unreachable nodes, without the name of their cluster, if they have changed since the last call.
     pub(super) fn take_change(&mut self) -> Option<Vec<String>> {
         std::mem::take(&mut self.has_changed).then(|| {
-            let names = self.unseen.keys().map(|name| short(name.as_str()));
+            let names = self.unreachable.keys().map(|name| short(name.as_str()));
             names.map(str::to_owned).collect()
         })
     }
 
-    fn lose(&mut self, node: &str, now: Instant) -> bool {
-        if self.unseen.len() >= limits::NODES_MAX {
+    fn mark_unreachable(&mut self, node: &str, now: Instant) -> bool {
+        if self.unreachable.len() >= limits::NODES_MAX {
             return false;
         }
-        let is_news = self.unseen.insert(BoundedText::new(node), now).is_none();
-        self.has_changed |= is_news;
-        is_news
+        let is_new = self
+            .unreachable
+            .insert(BoundedText::new(node), now)
+            .is_none();
+        self.has_changed |= is_new;
+        is_new
     }
 }
 
-/// The name that Kubernetes has for the node.
+/// The name of the node in Kubernetes.
 fn short(name: &str) -> &str {
     name.rsplit_once('/').map_or(name, |(_, node)| node)
 }
@@ -95,7 +98,7 @@ fn short(name: &str) -> &str {
 mod tests {
     use super::*;
 
-    const ASKED: Duration = Duration::from_secs(15);
+    const INTERVAL: Duration = Duration::from_secs(15);
 
     fn event(state: i32, names: &[&str]) -> NodeStatusEvent {
         NodeStatusEvent {
@@ -106,47 +109,47 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_unseen_until_it_is_connected_or_heard() {
-        let (mut nodes, now) = (Nodes::default(), Instant::now());
+    fn a_node_is_unreachable_until_it_is_connected_or_sends_a_flow() {
+        let (mut nodes, now) = (UnreachableNodes::default(), Instant::now());
         for state in [node_state::UNAVAILABLE, node_state::GONE, node_state::ERROR] {
-            assert!(nodes.told(&event(state, &["c/a", "c/b"]), now));
-            assert!(!nodes.told(&event(state, &["c/a"]), now));
+            assert!(nodes.apply_event(&event(state, &["c/a", "c/b"]), now));
+            assert!(!nodes.apply_event(&event(state, &["c/a"]), now));
             assert_eq!(nodes.take_change().unwrap(), ["a", "b"]);
-            nodes.told(&event(node_state::CONNECTED, &["c/a"]), now);
+            nodes.apply_event(&event(node_state::CONNECTED, &["c/a"]), now);
             assert_eq!(nodes.take_change().unwrap(), ["b"]);
-            nodes.heard("c/b");
+            nodes.mark_reachable("c/b");
             assert_eq!(nodes.take_change().unwrap().len(), 0);
             assert_eq!(nodes.take_change(), None);
         }
     }
 
     #[test]
-    fn an_answer_that_names_all_says_that_the_others_are_back() {
-        let (mut nodes, start) = (Nodes::default(), Instant::now());
-        nodes.told(&event(node_state::ERROR, &["c/a", "c/b"]), start);
+    fn a_complete_status_marks_the_other_nodes_reachable_again() {
+        let (mut nodes, start) = (UnreachableNodes::default(), Instant::now());
+        nodes.apply_event(&event(node_state::ERROR, &["c/a", "c/b"]), start);
         let mut status = ServerStatusResponse {
             num_unavailable_nodes: Some(2),
             unavailable_nodes: vec!["c/a".into()],
             ..ServerStatusResponse::default()
         };
-        nodes.answered(&status, ASKED, start + ASKED);
+        nodes.apply_status(&status, INTERVAL, start + INTERVAL);
         assert_eq!(nodes.take_change().unwrap(), ["a", "b"]);
         status.num_unavailable_nodes = Some(1);
-        nodes.answered(&status, ASKED, start + ASKED);
+        nodes.apply_status(&status, INTERVAL, start + INTERVAL);
         assert_eq!(nodes.take_change().unwrap(), ["a"]);
     }
 
     #[test]
     fn names_are_bounded_in_number_and_length_and_cleaned() {
-        let (mut nodes, now) = (Nodes::default(), Instant::now());
+        let (mut nodes, now) = (UnreachableNodes::default(), Instant::now());
         let long = "\u{1b}".repeat(1000);
-        nodes.told(&event(node_state::GONE, &[&long]), now);
+        nodes.apply_event(&event(node_state::GONE, &[&long]), now);
         let names = nodes.take_change().unwrap();
         assert_eq!(names, ["?".repeat(limits::NAME_BYTES_MAX)]);
         let many: Vec<_> = (0..limits::NODES_MAX + 10).map(|n| n.to_string()).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
-        nodes.told(&event(node_state::GONE, &many), now);
-        nodes.told(&event(node_state::GONE, &["more"]), now);
-        assert_eq!(nodes.unseen.len(), limits::NODES_MAX);
+        nodes.apply_event(&event(node_state::GONE, &many), now);
+        nodes.apply_event(&event(node_state::GONE, &["more"]), now);
+        assert_eq!(nodes.unreachable.len(), limits::NODES_MAX);
     }
 }

@@ -1,10 +1,10 @@
-//! Resume: from when on flows are asked for, and which of them were here before.
+//! Resume: from which time flows are requested, and which of the received flows are repetitions.
 //!
-//! Relay has no offsets, only times, and each node has its own clock. So it is remembered per node
-//! how far its flows came, and as hashes what came lately. A node's flows come again when we
-//! reconnect, and also when Relay itself reconnects to the node: it repeats our request, with the
-//! old time. What is asked for overlaps with what was seen, and that shows losses too: a node that
-//! does not repeat its last flow no longer has it, nor what followed.
+//! Relay has no offsets, only times, and each node has its own clock. So for each node the time of its last flow is
+//! stored, and the recent flows are stored as hashes. The flows of a node are repeated when this source
+//! reconnects, and also when Relay itself reconnects to the node: Relay repeats the request with the
+//! original time. The requested time overlaps with what was received, which also reveals losses: a node that
+//! does not repeat its last flow no longer has it, nor the flows that followed.
 //!
 //! No I/O and no clock: time is a parameter, in nanoseconds since the Unix epoch.
 
@@ -13,57 +13,57 @@ use std::hash::BuildHasher;
 
 use crate::limits;
 
-/// How far back the flows of a node may come late and still be taken for new ones.
+/// How late a flow of a node may arrive and still be treated as a new one.
 const WINDOW_NS: i64 = limits::RELAY_OVERLAP_S * 1_000_000_000;
 
-/// A node that said nothing for so long no longer decides from when on flows are asked for.
+/// A node without flows for this long no longer determines the time from which flows are requested.
 const SILENT_NS: i64 = limits::RELAY_NODE_SILENT_S * 1_000_000_000;
 
-/// A node whose last flow is so old is forgotten at the next connection.
+/// A node with a last flow this old is dropped at the next connection.
 const FORGET_NS: i64 = 3600 * 1_000_000_000;
 
-/// What a flow is to us.
+/// How a received flow relates to earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judged {
-    /// It was not here before.
+pub(super) enum FlowStatus {
+    /// It was not received before.
     New,
-    /// The same, and before it flows of its node are missing.
+    /// It was not received before, and flows of its node before it are missing.
     AfterGap,
-    /// It was here before.
+    /// It was received before.
     Repeated,
 }
 
-/// See the module.
+/// The progress of all nodes.
 #[derive(Debug)]
 pub(super) struct Resume {
-    /// Nothing before is wanted.
+    /// Flows before this time are not requested.
     floor_ns: i64,
-    /// When Relay last said anything, by our clock.
-    alive_ns: i64,
+    /// When Relay last sent anything, by the local clock.
+    last_message_ns: i64,
     requested_ns: i64,
-    nodes: HashMap<String, Mark>,
-    recent: Recent,
+    nodes: HashMap<String, NodeProgress>,
+    recent: RecentLines,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct NodeProgress {
     last_ns: i64,
-    /// The last flow must come again before a newer one does.
-    is_awaited: bool,
-    /// Flows up to `last_ns` were handed over by this process.
-    is_ours: bool,
-    /// Flows in a row that were older than the window.
+    /// The last flow must be repeated before a newer one arrives; otherwise flows are missing.
+    is_repeat_expected: bool,
+    /// Flows up to `last_ns` were sent to the consumer by this process.
+    is_from_this_process: bool,
+    /// Consecutive flows that were older than the window.
     older: usize,
-    /// When a flow last came again, by our clock.
+    /// When a flow was last repeated, by the local clock.
     repeated_ns: i64,
 }
 
-impl Mark {
-    const fn new(last_ns: i64, is_ours: bool) -> Self {
+impl NodeProgress {
+    const fn new(last_ns: i64, is_from_this_process: bool) -> Self {
         Self {
             last_ns,
-            is_awaited: false,
-            is_ours,
+            is_repeat_expected: false,
+            is_from_this_process,
             older: 0,
             repeated_ns: i64::MIN,
         }
@@ -71,127 +71,133 @@ impl Mark {
 }
 
 impl Resume {
-    /// Begins at this time; `marks` are those of an earlier process, whose flows up to there may or
-    /// may not have been dealt with.
-    pub(super) fn new(floor_ns: i64, marks: BTreeMap<String, i64>) -> Self {
-        let mark = |(node, last_ns)| (node, Mark::new(last_ns, false));
+    /// Starts at `floor_ns`. `progress` is that of an earlier process; its flows up to there may or
+    /// may not have been processed.
+    pub(super) fn new(floor_ns: i64, progress: BTreeMap<String, i64>) -> Self {
+        let restored = |(node, last_ns)| (node, NodeProgress::new(last_ns, false));
         Self {
             floor_ns,
-            alive_ns: floor_ns,
+            last_message_ns: floor_ns,
             requested_ns: floor_ns,
-            nodes: marks
+            nodes: progress
                 .into_iter()
                 .take(limits::NODES_MAX)
-                .map(mark)
+                .map(restored)
                 .collect(),
-            recent: Recent::default(),
+            recent: RecentLines::default(),
         }
     }
 
-    /// From when on flows are wanted after a break at this moment.
+    /// The time from which flows are requested if the connection fails now.
     pub(super) fn since_ns(&self) -> i64 {
-        let is_current =
-            |mark: &&Mark| mark.is_ours && mark.last_ns > self.alive_ns.saturating_sub(SILENT_NS);
+        let is_current = |progress: &&NodeProgress| {
+            progress.is_from_this_process
+                && progress.last_ns > self.last_message_ns.saturating_sub(SILENT_NS)
+        };
         let oldest = self.nodes.values().filter(is_current);
-        let oldest = oldest.map(|mark| mark.last_ns).min();
-        // A node whose clock is ahead must not move the others' time.
-        let reached = oldest.map_or(self.alive_ns, |oldest| oldest.min(self.alive_ns));
+        let oldest = oldest.map(|progress| progress.last_ns).min();
+        // A node with a clock that is ahead must not advance the time for the others.
+        let reached = oldest.map_or(self.last_message_ns, |oldest| {
+            oldest.min(self.last_message_ns)
+        });
         reached.saturating_sub(WINDOW_NS).max(self.floor_ns)
     }
 
-    /// A stream begins, with what [`Self::since_ns`] says. Gives that.
-    pub(super) fn begin(&mut self) -> i64 {
+    /// Starts a stream at [`Self::since_ns`], and returns that time.
+    pub(super) fn start_stream(&mut self) -> i64 {
         let since_ns = self.since_ns();
         self.requested_ns = since_ns;
-        let forget = self.alive_ns.saturating_sub(FORGET_NS);
-        self.nodes.retain(|_, mark| mark.last_ns >= forget);
-        for mark in self.nodes.values_mut() {
-            mark.is_awaited = mark.last_ns >= since_ns;
+        let forget = self.last_message_ns.saturating_sub(FORGET_NS);
+        self.nodes.retain(|_, progress| progress.last_ns >= forget);
+        for progress in self.nodes.values_mut() {
+            progress.is_repeat_expected = progress.last_ns >= since_ns;
         }
         since_ns
     }
 
-    /// Relay said something.
-    pub(super) fn alive(&mut self, now_ns: i64) {
-        self.alive_ns = self.alive_ns.max(now_ns);
+    /// Records that Relay sent something.
+    pub(super) fn record_activity(&mut self, now_ns: i64) {
+        self.last_message_ns = self.last_message_ns.max(now_ns);
     }
 
-    /// What is between the last flow and now is given up: it cannot be read.
+    /// Skips everything between the last flow and now, because it cannot be read.
     pub(super) fn skip_to(&mut self, now_ns: i64) {
         self.floor_ns = self.floor_ns.max(now_ns);
-        self.alive(now_ns);
+        self.record_activity(now_ns);
     }
 
-    /// Relay lost a node at this time, and asks it again from the time of our request on. It tells
-    /// late: the node may have repeated its flows already.
-    pub(super) fn node_breaks(&mut self, node: &str, at_ns: i64) {
+    /// Relay lost a node at this time, and requests its flows again from the time of our request. Relay reports
+    /// this late: the node may have repeated its flows already.
+    pub(super) fn node_disconnected(&mut self, node: &str, at_ns: i64) {
         let requested_ns = self.requested_ns;
-        if let Some(mark) = self.nodes.get_mut(node) {
-            mark.is_awaited = mark.repeated_ns < at_ns && mark.last_ns >= requested_ns;
+        if let Some(progress) = self.nodes.get_mut(node) {
+            progress.is_repeat_expected =
+                progress.repeated_ns < at_ns && progress.last_ns >= requested_ns;
         }
     }
 
-    /// Judges a flow by its node, its time and its line.
-    pub(super) fn judge(&mut self, node: &str, time_ns: i64, line: &[u8]) -> Judged {
+    /// Classifies a flow by its node, its time and its line.
+    pub(super) fn classify(&mut self, node: &str, time_ns: i64, line: &[u8]) -> FlowStatus {
         let is_known = !self.recent.insert(line);
-        let Some(mark) = self.nodes.get_mut(node) else {
+        let Some(progress) = self.nodes.get_mut(node) else {
             if self.nodes.len() < limits::NODES_MAX {
-                self.nodes.insert(node.to_owned(), Mark::new(time_ns, true));
+                self.nodes
+                    .insert(node.to_owned(), NodeProgress::new(time_ns, true));
             }
             return if is_known {
-                Judged::Repeated
+                FlowStatus::Repeated
             } else {
-                Judged::New
+                FlowStatus::New
             };
         };
-        let was_awaited = std::mem::replace(&mut mark.is_awaited, false);
-        if time_ns > mark.last_ns {
-            mark.last_ns = time_ns;
-            mark.is_ours = true;
-            mark.older = 0;
-            return if was_awaited {
-                Judged::AfterGap
+        let was_repeat_expected = std::mem::replace(&mut progress.is_repeat_expected, false);
+        if time_ns > progress.last_ns {
+            progress.last_ns = time_ns;
+            progress.is_from_this_process = true;
+            progress.older = 0;
+            return if was_repeat_expected {
+                FlowStatus::AfterGap
             } else {
-                Judged::New
+                FlowStatus::New
             };
         }
         if is_known {
-            mark.repeated_ns = self.alive_ns;
-            return Judged::Repeated;
+            progress.repeated_ns = self.last_message_ns;
+            return FlowStatus::Repeated;
         }
-        if !mark.is_ours || time_ns >= mark.last_ns.saturating_sub(WINDOW_NS) {
-            return Judged::New;
+        if !progress.is_from_this_process || time_ns >= progress.last_ns.saturating_sub(WINDOW_NS) {
+            return FlowStatus::New;
         }
-        mark.older += 1;
-        if mark.older <= limits::RELAY_REPEATED_MAX {
-            mark.repeated_ns = self.alive_ns;
-            return Judged::Repeated;
+        progress.older += 1;
+        if progress.older <= limits::RELAY_REPEATED_MAX {
+            progress.repeated_ns = self.last_message_ns;
+            return FlowStatus::Repeated;
         }
-        // No buffer is that large: the node's clock was set back.
-        mark.older = 0;
-        mark.last_ns = time_ns;
-        Judged::New
+        // No buffer is that large, so the node's clock was set back.
+        progress.older = 0;
+        progress.last_ns = time_ns;
+        FlowStatus::New
     }
 
-    /// How far each node came, for the checkpoint.
-    pub(super) fn marks(&self) -> BTreeMap<String, i64> {
-        let marks = self.nodes.iter();
-        marks
-            .map(|(node, mark)| (node.clone(), mark.last_ns))
+    /// The time of the last flow of each node, for the checkpoint.
+    pub(super) fn progress(&self) -> BTreeMap<String, i64> {
+        let progress = self.nodes.iter();
+        progress
+            .map(|(node, progress)| (node.clone(), progress.last_ns))
             .collect()
     }
 }
 
-/// The lines of the last flows, as hashes with a key that nobody outside knows.
+/// The lines of the last flows, as hashes with a secret key.
 #[derive(Debug, Default)]
-struct Recent {
+struct RecentLines {
     hasher: foldhash::fast::RandomState,
     known: HashSet<u64, foldhash::fast::RandomState>,
     order: VecDeque<u64>,
 }
 
-impl Recent {
-    /// Whether the line is new here.
+impl RecentLines {
+    /// Stores the line. Returns whether it is new.
     fn insert(&mut self, line: &[u8]) -> bool {
         let hash = self.hasher.hash_one(line);
         if !self.known.insert(hash) {
@@ -218,82 +224,82 @@ mod tests {
         Resume::new(START, BTreeMap::new())
     }
 
-    /// Judges a flow of `node`, `seconds` after the start, and lets the clock follow.
-    fn judge(resume: &mut Resume, node: &str, seconds: i64) -> Judged {
+    /// Classifies a flow of `node`, `seconds` after the start, and advances the clock.
+    fn classify(resume: &mut Resume, node: &str, seconds: i64) -> FlowStatus {
         let time = START + seconds * S;
-        resume.alive(time);
-        resume.judge(node, time, format!("{node} {seconds}").as_bytes())
+        resume.record_activity(time);
+        resume.classify(node, time, format!("{node} {seconds}").as_bytes())
     }
 
     #[test]
     fn the_first_request_is_for_what_comes_from_now_on() {
-        assert_eq!(resume().begin(), START);
+        assert_eq!(resume().start_stream(), START);
     }
 
     #[test]
-    fn after_a_break_the_last_flows_are_asked_for_again_and_taken_once() {
+    fn after_an_interruption_the_last_flows_are_requested_again_and_processed_once() {
         let mut resume = resume();
         for seconds in 1..60 {
-            assert_eq!(judge(&mut resume, "a", seconds), Judged::New);
+            assert_eq!(classify(&mut resume, "a", seconds), FlowStatus::New);
         }
-        assert_eq!(resume.begin(), START + 49 * S);
+        assert_eq!(resume.start_stream(), START + 49 * S);
         for seconds in 49..60 {
-            assert_eq!(judge(&mut resume, "a", seconds), Judged::Repeated);
+            assert_eq!(classify(&mut resume, "a", seconds), FlowStatus::Repeated);
         }
-        assert_eq!(judge(&mut resume, "a", 60), Judged::New);
+        assert_eq!(classify(&mut resume, "a", 60), FlowStatus::New);
     }
 
     #[test]
-    fn a_node_that_lags_decides_and_one_that_is_silent_or_ahead_does_not() {
+    fn a_node_that_lags_determines_the_start_and_one_that_is_silent_or_ahead_does_not() {
         let mut resume = resume();
-        judge(&mut resume, "silent", 1);
-        judge(&mut resume, "lags", 400);
-        judge(&mut resume, "a", 420);
+        classify(&mut resume, "silent", 1);
+        classify(&mut resume, "lags", 400);
+        classify(&mut resume, "a", 420);
         let ahead = START + 100_000 * S;
-        resume.judge("ahead", ahead, b"ahead");
+        resume.classify("ahead", ahead, b"ahead");
         assert_eq!(resume.since_ns(), START + 390 * S);
     }
 
     #[test]
     fn a_node_that_no_longer_has_its_last_flow_has_lost_some() {
         let mut resume = resume();
-        judge(&mut resume, "a", 30);
-        judge(&mut resume, "b", 30);
-        resume.begin();
-        assert_eq!(judge(&mut resume, "a", 40), Judged::AfterGap);
-        assert_eq!(judge(&mut resume, "a", 41), Judged::New);
-        assert_eq!(judge(&mut resume, "b", 30), Judged::Repeated);
-        assert_eq!(judge(&mut resume, "b", 41), Judged::New);
+        classify(&mut resume, "a", 30);
+        classify(&mut resume, "b", 30);
+        resume.start_stream();
+        assert_eq!(classify(&mut resume, "a", 40), FlowStatus::AfterGap);
+        assert_eq!(classify(&mut resume, "a", 41), FlowStatus::New);
+        assert_eq!(classify(&mut resume, "b", 30), FlowStatus::Repeated);
+        assert_eq!(classify(&mut resume, "b", 41), FlowStatus::New);
     }
 
     #[test]
-    fn a_node_that_relay_asks_again_repeats_its_flows_and_none_counts_twice() {
+    fn a_node_to_which_relay_reconnects_repeats_its_flows_and_none_counts_twice() {
         let mut resume = resume();
-        resume.begin();
+        resume.start_stream();
         for seconds in 1..100 {
-            judge(&mut resume, "a", seconds);
+            classify(&mut resume, "a", seconds);
         }
-        // Before Relay says that it lost the node: it tells late.
-        resume.alive(START + 101 * S);
+        // Before Relay reports that it lost the node, which it does late.
+        resume.record_activity(START + 101 * S);
         for seconds in 1..100 {
-            assert_eq!(judge(&mut resume, "a", seconds), Judged::Repeated);
+            assert_eq!(classify(&mut resume, "a", seconds), FlowStatus::Repeated);
         }
-        resume.node_breaks("a", START + 100 * S);
-        assert_eq!(judge(&mut resume, "a", 120), Judged::New);
+        resume.node_disconnected("a", START + 100 * S);
+        assert_eq!(classify(&mut resume, "a", 120), FlowStatus::New);
         // The node did not repeat anything since.
-        resume.node_breaks("a", START + 130 * S);
-        assert_eq!(judge(&mut resume, "a", 140), Judged::AfterGap);
+        resume.node_disconnected("a", START + 130 * S);
+        assert_eq!(classify(&mut resume, "a", 140), FlowStatus::AfterGap);
     }
 
     #[test]
-    fn what_no_longer_is_remembered_as_a_line_still_is_known_by_its_time() {
+    fn a_line_that_is_no_longer_stored_is_still_recognised_by_its_time() {
         let mut resume = resume();
-        judge(&mut resume, "a", 1);
+        classify(&mut resume, "a", 1);
         for line in 0..limits::RELAY_RECENT_MAX {
             let time = START + 100 * S;
-            resume.judge("a", time, &line.to_le_bytes());
+            resume.classify("a", time, &line.to_le_bytes());
         }
-        assert_eq!(judge(&mut resume, "a", 1), Judged::Repeated);
+        assert_eq!(classify(&mut resume, "a", 1), FlowStatus::Repeated);
         assert_eq!(resume.recent.known.len(), resume.recent.order.len());
         assert_eq!(resume.recent.order.len(), limits::RELAY_RECENT_MAX);
     }
@@ -301,39 +307,39 @@ mod tests {
     #[test]
     fn a_late_flow_is_new() {
         let mut resume = resume();
-        judge(&mut resume, "a", 30);
-        assert_eq!(judge(&mut resume, "a", 25), Judged::New);
+        classify(&mut resume, "a", 30);
+        assert_eq!(classify(&mut resume, "a", 25), FlowStatus::New);
     }
 
     #[test]
-    fn a_clock_that_is_set_back_does_not_silence_its_node_for_ever() {
+    fn a_clock_that_is_set_back_does_not_hide_the_flows_of_its_node_forever() {
         let mut resume = resume();
-        judge(&mut resume, "a", 100_000);
-        let mut judged = Judged::Repeated;
+        classify(&mut resume, "a", 100_000);
+        let mut status = FlowStatus::Repeated;
         for turn in 0..=limits::RELAY_REPEATED_MAX {
-            judged = resume.judge("a", START + 10 * S, &turn.to_le_bytes());
+            status = resume.classify("a", START + 10 * S, &turn.to_le_bytes());
         }
-        assert_eq!(judged, Judged::New);
-        assert_eq!(judge(&mut resume, "a", 11), Judged::New);
+        assert_eq!(status, FlowStatus::New);
+        assert_eq!(classify(&mut resume, "a", 11), FlowStatus::New);
     }
 
     #[test]
-    fn a_restart_takes_what_may_not_have_been_dealt_with_and_still_sees_a_gap() {
-        let marks = || [("a".to_owned(), START + 9 * S)].into();
-        let mut resume = Resume::new(START, marks());
-        assert_eq!(resume.begin(), START);
-        assert_eq!(judge(&mut resume, "a", 5), Judged::New);
-        assert_eq!(judge(&mut resume, "a", 10), Judged::New);
-        let mut resume = Resume::new(START, marks());
-        resume.begin();
-        assert_eq!(judge(&mut resume, "a", 10), Judged::AfterGap);
+    fn a_restart_reads_flows_that_may_not_have_been_processed_and_still_detects_a_gap() {
+        let progress = || [("a".to_owned(), START + 9 * S)].into();
+        let mut resume = Resume::new(START, progress());
+        assert_eq!(resume.start_stream(), START);
+        assert_eq!(classify(&mut resume, "a", 5), FlowStatus::New);
+        assert_eq!(classify(&mut resume, "a", 10), FlowStatus::New);
+        let mut resume = Resume::new(START, progress());
+        resume.start_stream();
+        assert_eq!(classify(&mut resume, "a", 10), FlowStatus::AfterGap);
     }
 
     #[test]
     fn nodes_are_bounded() {
         let mut resume = resume();
         for node in 0..=limits::NODES_MAX {
-            assert_eq!(judge(&mut resume, &node.to_string(), 1), Judged::New);
+            assert_eq!(classify(&mut resume, &node.to_string(), 1), FlowStatus::New);
         }
         assert_eq!(resume.nodes.len(), limits::NODES_MAX);
     }

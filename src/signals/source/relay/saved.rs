@@ -1,5 +1,5 @@
-//! The checkpoint of a relay: from when on flows are wanted after a restart, and how far each node
-//! came, so that a gap shows. Called by the source once a second and when it is closed.
+//! The checkpoint of a relay: from which time flows are requested after a restart, and the last flow of each
+//! node, which reveals gaps. Used by the source once a second and when it is closed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,16 +10,16 @@ use super::super::SourceError;
 use super::super::checkpoint::{load_bounded, path_of, replace};
 use crate::limits;
 
-/// Version of the file's layout. Another one is not read.
+/// Version of the file format. Other versions are rejected.
 const VERSION: u32 = 1;
 
-/// What the file holds, but for its version.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Saved {
     version: u32,
-    /// Everything before was dealt with. Nanoseconds since the Unix epoch.
+    /// Everything before this time has been processed. Nanoseconds since the Unix epoch.
     pub(super) since_ns: i64,
-    /// The last flow that was read, by node.
+    /// The time of the last flow that was read, by node, in nanoseconds since the Unix epoch.
     pub(super) nodes: BTreeMap<String, i64>,
 }
 
@@ -33,7 +33,7 @@ impl Saved {
     }
 }
 
-/// The file.
+/// The checkpoint file.
 #[derive(Debug)]
 pub(super) struct SavedFile {
     path: std::path::PathBuf,
@@ -41,7 +41,7 @@ pub(super) struct SavedFile {
 }
 
 impl SavedFile {
-    /// Of the source `name`.
+    /// The file of the source `name`.
     pub(super) fn new(folder: &Path, name: &str) -> Self {
         Self {
             path: path_of(folder, name, Path::new(name)),
@@ -49,7 +49,7 @@ impl SavedFile {
         }
     }
 
-    /// What was saved; `None` when nothing ever was.
+    /// The saved checkpoint; `None` if there is none.
     pub(super) fn load(&mut self) -> Result<Option<Saved>, SourceError> {
         let unreadable = |source| SourceError::ReadCheckpoint {
             path: self.path.clone(),
@@ -70,7 +70,7 @@ impl SavedFile {
         Ok(Some(saved))
     }
 
-    /// Writes it, unless that is what stands there.
+    /// Writes the checkpoint, unless the file already contains it.
     pub(super) fn save(&mut self, saved: Saved, with_sync: bool) -> Result<(), SourceError> {
         if self.written.as_ref() == Some(&saved) && !with_sync {
             return Ok(());

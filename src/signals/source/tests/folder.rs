@@ -93,7 +93,7 @@ fn a_rotated_log_keeps_its_place_though_its_backup_looks_like_a_log_too() {
 }
 
 #[test]
-fn a_restart_goes_on_in_every_log_of_a_folder_and_finds_new_ones() {
+fn a_restart_continues_in_every_log_of_a_folder_and_finds_new_ones() {
     let (_root, config) = folder();
     let logs = path(&config);
     put(logs, "conn.log", 0..2);
@@ -137,7 +137,7 @@ fn a_busy_log_does_not_keep_the_others_waiting() {
 }
 
 #[test]
-fn a_folder_with_too_many_logs_is_read_up_to_the_bound_and_says_so() {
+fn a_folder_with_too_many_logs_is_read_up_to_the_bound_and_reports_it() {
     let (_root, config) = folder();
     let logs = path(&config);
     for i in 0..limits::FOLLOWED_FILES_MAX + 3 {
@@ -148,7 +148,7 @@ fn a_folder_with_too_many_logs_is_read_up_to_the_bound_and_says_so() {
     tail.until("lines", |tail| {
         tail.lines.len() == limits::FOLLOWED_FILES_MAX
     });
-    // Once they are gone there is room for others.
+    // Once they are deleted there is space for others.
     fs::remove_dir_all(logs).unwrap();
     fs::create_dir(logs).unwrap();
     write(&logs.join("other.log"), "other\n");
@@ -158,7 +158,7 @@ fn a_folder_with_too_many_logs_is_read_up_to_the_bound_and_says_so() {
 }
 
 #[test]
-fn a_folder_that_comes_later_is_read() {
+fn a_folder_that_is_created_later_is_read() {
     let root = tempfile::tempdir().unwrap();
     let logs = root.path().join("logs");
     let mut tail = Tail::of(&logs);

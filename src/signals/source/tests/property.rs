@@ -1,11 +1,11 @@
-//! Whatever happens to a log, in whatever order, while it is read and while it is not: every line
+//! Property test: whatever happens to a log, in any order, while it is read and while it is not, every line
 //! arrives once, in the order in which it was written.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// How a log is rotated. One way per log, as one program does it.
+/// How a log is rotated. A log is always rotated in the same way, as by one program.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     RenameToDate,
@@ -18,7 +18,7 @@ enum Way {
 enum Step {
     /// So many lines at once.
     Append(usize),
-    /// A line whose end comes with the next step that writes.
+    /// A line that is completed by the next step that writes.
     AppendHalf,
     Rotate,
     /// Lets the source read all there is.
@@ -61,7 +61,7 @@ struct World {
     read: Vec<String>,
 }
 
-/// Lines as runs of consecutive ones, so that a failure can be read.
+/// Lines as ranges of consecutive numbers, so that a failure is readable.
 fn runs(lines: &[String]) -> Vec<(String, usize)> {
     let mut runs: Vec<(String, usize)> = Vec::new();
     let mut next = None;
@@ -85,7 +85,7 @@ impl World {
         let (folder, path) = log();
         write(&path, "");
         let mut tail = Tail::of(&path);
-        // Backups from before the first look are not its matter.
+        // Backups from before the first scan are not part of the expectation.
         tail.until_state(&SourceState::Reading);
         Self {
             _folder: folder,
@@ -216,8 +216,8 @@ proptest! {
         }
         let (mut read, written) = world.end();
         if matches!(way, Way::CopyToDate | Way::CopyToNumber) {
-            // A file that is filled, copied and emptied between two looks shows only in its copy,
-            // which can be found after the first lines that followed.
+            // A file that is filled, copied and truncated between two polls is visible only in its copy,
+            // which may be found after the first lines that followed.
             read.sort();
         }
         prop_assert_eq!(runs(&read), runs(&numbered(0..written)));

@@ -1,8 +1,8 @@
-//! What happens to a log while nobody reads it.
+//! Changes to a log while it is not being read.
 
 use super::*;
 
-/// Reads `before`, stops, lets `change` happen, and starts again: the second start must give
+/// Reads `before`, stops, runs `change`, and starts again: the second start must yield
 /// exactly `after`.
 #[track_caller]
 fn check(before: &str, change: impl FnOnce(&Path), after: &[String]) -> SourceHealth {
@@ -18,7 +18,7 @@ fn check(before: &str, change: impl FnOnce(&Path), after: &[String]) -> SourceHe
     tail.expect(after);
     let health = tail.health();
     tail.stop();
-    // And a third start finds nothing that was read already.
+    // A third start finds nothing new.
     let mut tail = Tail::of(&path);
     tail.until_state(&SourceState::Reading);
     let nothing: [&str; 0] = [];
@@ -31,7 +31,7 @@ fn backup(path: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_restart_goes_on_where_it_stopped() {
+fn a_restart_continues_where_it_stopped() {
     let health = check(
         &text(0..5),
         |path| append(path, &text(5..8)),
@@ -54,7 +54,7 @@ fn an_unfinished_line_is_read_whole_after_a_restart() {
 }
 
 #[test]
-fn a_file_that_was_rotated_meanwhile_is_finished_first() {
+fn a_file_that_was_rotated_between_two_runs_is_finished_first() {
     let change = |path: &Path| {
         append(path, &text(5..7));
         fs::rename(path, backup(path, "a.log.1")).unwrap();
@@ -65,7 +65,7 @@ fn a_file_that_was_rotated_meanwhile_is_finished_first() {
 }
 
 #[test]
-fn a_file_that_was_rotated_several_times_meanwhile_is_read_in_order() {
+fn a_file_that_was_rotated_several_times_between_two_runs_is_read_in_order() {
     let change = |path: &Path| {
         append(path, &text(5..7));
         for i in 0..4 {
@@ -81,14 +81,14 @@ fn a_file_that_was_rotated_several_times_meanwhile_is_read_in_order() {
 fn a_rotated_file_is_found_under_any_name() {
     let change = |path: &Path| {
         append(path, &text(5..7));
-        fs::rename(path, backup(path, "kept-by-somebody.txt")).unwrap();
+        fs::rename(path, backup(path, "kept-by-a-user.txt")).unwrap();
         write(path, &text(7..9));
     };
     check(&text(0..5), change, &numbered(5..9));
 }
 
 #[test]
-fn a_file_that_was_copied_and_emptied_meanwhile_is_finished_in_its_copy() {
+fn a_file_that_was_copied_and_truncated_between_two_runs_is_finished_in_its_copy() {
     let change = |path: &Path| {
         append(path, &text(5..7));
         fs::copy(path, backup(path, "a.log.1")).unwrap();
@@ -99,7 +99,7 @@ fn a_file_that_was_copied_and_emptied_meanwhile_is_finished_in_its_copy() {
 }
 
 #[test]
-fn a_file_that_was_copied_and_emptied_twice_meanwhile_is_read_in_order() {
+fn a_file_that_was_copied_and_truncated_twice_between_two_runs_is_read_in_order() {
     let change = |path: &Path| {
         append(path, &text(5..7));
         fs::copy(path, backup(path, "a.log.2")).unwrap();
@@ -111,7 +111,7 @@ fn a_file_that_was_copied_and_emptied_twice_meanwhile_is_read_in_order() {
 }
 
 #[test]
-fn a_file_that_was_emptied_meanwhile_is_read_from_its_start_and_the_gap_is_counted() {
+fn a_file_that_was_truncated_between_two_runs_is_read_from_its_start_and_the_gap_is_counted() {
     let change = |path: &Path| write(path, &text(7..30));
     let health = check(&text(0..5), change, &numbered(7..30));
     assert_eq!(health.gaps, 1);
@@ -134,8 +134,8 @@ fn a_new_file_with_the_inode_of_the_old_one_is_read_from_its_start() {
     let mut tail = Tail::of(&path);
     tail.expect(&numbered(0..5));
     tail.stop();
-    // Whether the file system gives the inode out again is its own affair: the checkpoint is made
-    // to name the inode that the new file has got.
+    // The file system may or may not reuse the inode, so the checkpoint is edited
+    // to contain the inode of the new file.
     fs::rename(&path, path.with_file_name("elsewhere")).unwrap();
     write(&path, &text(5..50));
     let inode_of = |path: &Path| {
@@ -182,7 +182,7 @@ fn backups_that_were_read_stay_read_over_a_restart() {
 }
 
 #[test]
-fn lines_that_were_not_acknowledged_are_given_again() {
+fn lines_that_were_not_acknowledged_are_sent_again() {
     let (_folder, path) = log();
     write(&path, &text(0..5));
     let mut tail = Tail::of(&path);
@@ -190,7 +190,7 @@ fn lines_that_were_not_acknowledged_are_given_again() {
     tail.is_acking = false;
     append(&path, &text(5..8));
     tail.expect(&numbered(0..8));
-    // Over a rotation too, though the file is read to its end and closed.
+    // The same holds after a rotation, although the file was read to its end and closed.
     fs::rename(&path, path.with_file_name("a.log.1")).unwrap();
     write(&path, &text(8..9));
     tail.expect(&numbered(0..9));
@@ -281,7 +281,7 @@ fn a_damaged_checkpoint_costs_a_second_reading_and_never_lines() {
 }
 
 #[test]
-fn a_log_that_came_for_the_first_time_while_nobody_read_is_read_from_its_start() {
+fn a_log_that_appeared_while_it_was_not_read_is_read_from_its_start() {
     let (_folder, path) = log();
     let mut end = config(&path);
     end.start_at = StartAt::End;
@@ -294,7 +294,7 @@ fn a_log_that_came_for_the_first_time_while_nobody_read_is_read_from_its_start()
 }
 
 #[test]
-fn a_restart_amid_a_line_that_is_too_long_does_not_take_its_rest_for_a_line() {
+fn a_restart_inside_a_line_that_is_too_long_does_not_read_its_rest_as_a_line() {
     let (_folder, path) = log();
     write(
         &path,

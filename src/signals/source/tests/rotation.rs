@@ -9,12 +9,12 @@ fn rename(path: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn rotation_by_rename_finishes_the_old_file_and_goes_on_with_the_new_one() {
+fn rotation_by_rename_finishes_the_old_file_and_continues_with_the_new_one() {
     let (_folder, path) = log();
     write(&path, &text(0..3));
     let mut tail = Tail::of(&path);
     tail.expect(&numbered(0..3));
-    // The last lines of the old file are written after nobody looked, and before the rename.
+    // The last lines of the old file are written after the last poll, and before the rename.
     append(&path, &text(3..5));
     rename(&path, "a.log.1");
     write(&path, &text(5..7));
@@ -25,7 +25,7 @@ fn rotation_by_rename_finishes_the_old_file_and_goes_on_with_the_new_one() {
 }
 
 #[test]
-fn a_writer_that_still_has_the_old_file_open_is_heard_to_the_end() {
+fn a_writer_that_still_has_the_old_file_open_is_read_to_the_end() {
     let (_folder, path) = log();
     write(&path, &text(0..1));
     let mut old = OpenOptions::new().append(true).open(&path).unwrap();
@@ -54,7 +54,7 @@ fn an_unfinished_last_line_of_a_rotated_file_is_a_line() {
 }
 
 #[test]
-fn generations_that_came_and_went_between_two_looks_are_read_in_order() {
+fn generations_that_came_and_went_between_two_polls_are_read_in_order() {
     let (_folder, path) = log();
     write(&path, &text(0..2));
     let mut tail = Tail::of(&path);
@@ -88,7 +88,7 @@ fn numbered_backups_that_move_up_are_not_read_again() {
 }
 
 #[test]
-fn a_file_that_is_emptied_is_read_from_its_start_again() {
+fn a_file_that_is_truncated_is_read_from_its_start_again() {
     let (_folder, path) = log();
     write(&path, &text(0..5));
     let mut tail = Tail::of(&path);
@@ -100,12 +100,12 @@ fn a_file_that_is_emptied_is_read_from_its_start_again() {
 }
 
 #[test]
-fn a_file_that_is_emptied_and_refilled_beyond_its_old_size_at_once_is_noticed() {
+fn a_file_that_is_truncated_and_refilled_beyond_its_old_size_at_once_is_noticed() {
     let (_folder, path) = log();
     write(&path, &text(0..5));
     let mut tail = Tail::of(&path);
     tail.expect(&numbered(0..5));
-    // One write for all of it: no look can fall in between.
+    // One write for all of it: no poll can happen in between.
     write(&path, &text(5..50));
     tail.expect(&numbered(0..50));
     assert_eq!(tail.health().truncations, 1);
@@ -129,7 +129,7 @@ fn copytruncate_with_a_fast_refill_loses_and_repeats_nothing() {
     write(&path, &text(0..5));
     let mut tail = Tail::of(&path);
     tail.expect(&numbered(0..5));
-    // Lines that were not read yet when the file is copied and emptied are read from the copy.
+    // Lines that were not read yet when the file is copied and truncated are read from the copy.
     append(&path, &text(5..8));
     fs::copy(&path, path.with_file_name("a.log.1")).unwrap();
     write(&path, &text(8..40));
@@ -143,7 +143,7 @@ fn copytruncate_with_a_fast_refill_loses_and_repeats_nothing() {
     fs::copy(&path, path.with_file_name("a.log.1")).unwrap();
     write(&path, &text(41..42));
     tail.expect(&numbered(0..42));
-    // Nor later, when the copies are no longer being read.
+    // Nor later, when the copies are not read any more.
     append(&path, &text(42..43));
     tail.expect(&numbered(0..43));
 }
@@ -178,14 +178,14 @@ fn a_hole_that_a_writer_leaves_after_copytruncate_is_no_line() {
         .unwrap()
         .set_len(0)
         .unwrap();
-    // Without O_APPEND it goes on writing where it was.
+    // Without O_APPEND the writer continues at its old offset.
     writer.write_all(text(5..7).as_bytes()).unwrap();
     tail.expect(&numbered(0..7));
     assert_eq!(tail.health().oversized_lines, 0);
 }
 
 #[test]
-fn a_copy_that_somebody_makes_of_a_log_is_not_read() {
+fn a_manual_copy_of_a_log_is_not_read() {
     let (_folder, path) = log();
     write(&path, &text(0..5));
     let mut tail = Tail::of(&path);

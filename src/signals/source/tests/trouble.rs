@@ -1,9 +1,9 @@
-//! Bad input and bad luck.
+//! Invalid input and failures.
 
 use super::*;
 
 #[test]
-fn a_log_that_vanishes_is_missing_and_is_picked_up_when_it_returns() {
+fn a_log_that_vanishes_is_missing_and_is_read_when_it_returns() {
     let (_folder, path) = log();
     write(&path, &text(0..2));
     let mut tail = Tail::of(&path);
@@ -16,7 +16,7 @@ fn a_log_that_vanishes_is_missing_and_is_picked_up_when_it_returns() {
 }
 
 #[test]
-fn a_folder_that_vanishes_with_its_log_is_missing_and_is_picked_up_when_it_returns() {
+fn a_folder_that_vanishes_with_its_log_is_missing_and_is_read_when_it_returns() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("logs").join("a.log");
     let mut first = config(&path);
@@ -47,7 +47,7 @@ fn lines_written_to_a_deleted_file_are_still_read() {
 }
 
 #[test]
-fn what_is_no_regular_file_fails_without_being_opened_and_is_tried_again() {
+fn what_is_no_regular_file_fails_without_being_opened_and_is_retried() {
     let (_folder, path) = log();
     let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let mut tail = Tail::of(&path);
@@ -94,11 +94,11 @@ fn bytes_that_are_no_text_reach_the_decoder() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_written_is_counted_and_reading_goes_on() {
+fn a_checkpoint_that_cannot_be_written_is_counted_and_reading_continues() {
     let (_folder, path) = log();
     write(&path, &text(0..2));
     let mut broken = config(&path);
-    // A folder below a file cannot be made, not even by root.
+    // A folder cannot be created below a file, not even by root.
     broken.checkpoint_dir = Some(path.join("checkpoints"));
     let mut tail = Tail::start(broken);
     tail.until("failures", |tail| tail.health().checkpoint_failures > 0);
@@ -115,7 +115,7 @@ fn a_checkpoint_that_cannot_be_written_is_counted_and_reading_goes_on() {
 }
 
 #[test]
-fn a_source_ends_when_nobody_takes_its_lines() {
+fn a_source_ends_when_its_receiver_is_dropped() {
     let (_folder, path) = log();
     write(&path, &text(0..2));
     let tail = Tail::of(&path);

@@ -1,17 +1,17 @@
-//! Zeek's columns: headers of every kind, and lines that do not fit theirs.
+//! Zeek's columns: headers of every kind, and lines that do not match their header.
 
 use super::*;
 use crate::signals::decode::tests::{shared, summary};
 use crate::signals::decode::{Decoder, Format, decode as decode_alone, sniff};
 
-/// What the lines of a log become, one after the other, headers and blank lines left out.
+/// The results for the lines of a log, in order, without headers and blank lines.
 fn read(log: &str) -> Vec<String> {
     let mut decoder = Decoder::new(Format::Zeek);
     let mut found = Vec::new();
     for line in log.lines() {
-        let said = decoder.decode(line.as_bytes());
-        if said != Decoded::Skipped(SkipReason::Header) {
-            found.push(summary(&said));
+        let result = decoder.decode(line.as_bytes());
+        if result != Decoded::Skipped(SkipReason::Header) {
+            found.push(summary(&result));
         }
         decoder.learn(line.as_bytes());
     }
@@ -52,7 +52,7 @@ fn columns_are_read_like_the_same_line_as_json() {
     let as_json = decode_alone(Format::Zeek, json.as_bytes());
     assert!(matches!(as_json, Decoded::Signal(_)), "{as_json:?}");
     assert_eq!(decoder.decode(last.as_bytes()), as_json);
-    // A log whose form changed goes on being read.
+    // Reading continues after the format of a log has changed.
     assert_eq!(decoder.decode(json.as_bytes()), as_json);
 }
 
@@ -86,7 +86,7 @@ fn names_and_servers_are_read_and_escapes_are_undone() {
     assert_eq!(
         read(&dns),
         [
-            "dns 10.9.1.50 asks a\tb\\.example.org [198.51.100.1, 2001:db8::1] nonexistent Some(false)"
+            "dns 10.9.1.50 queries a\tb\\.example.org [198.51.100.1, 2001:db8::1] nonexistent Some(false)"
         ]
     );
     let ssl = header(
@@ -123,7 +123,7 @@ fn a_header_without_a_path_is_known_by_its_columns() {
 }
 
 #[test]
-fn lines_that_do_not_fit_their_header_are_told_apart() {
+fn lines_that_do_not_match_their_header_are_distinguished() {
     let head = header(TAB, "conn", CONN);
     let good = conn(TAB);
     let good = good.lines().last().unwrap();
