@@ -10,6 +10,7 @@ mod finding;
 mod flow;
 mod sample;
 mod subject;
+mod table;
 mod text;
 mod time;
 mod trace_id;
@@ -21,6 +22,7 @@ pub use flow::{
 };
 pub use sample::{ComputeSample, DeviceUse, GpuSample};
 pub use subject::{PodKey, RunKey, Subject};
+pub use table::Table;
 pub use text::{BoundedText, clean, clip};
 pub use time::EventTime;
 pub use trace_id::{hex_digest, trace_id};

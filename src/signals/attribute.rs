@@ -20,7 +20,7 @@ mod neighbour;
 mod record;
 mod siblings;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use foldhash::fast::RandomState;
 
 use crate::detect::Workload;
 use crate::limits;
-use crate::model::{EventTime, PodHint, PodKey, RunKey, Subject};
+use crate::model::{EventTime, PodHint, PodKey, RunKey, Subject, Table};
 use crate::observability::UnattributedReason;
 use address::{Address, AddressTenure};
 use names::matches_hint;
@@ -136,10 +136,10 @@ struct HeldAddress {
 /// API server and the network plugin, and a lookup of a forged address stores nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    pods: HashMap<PodKey, Pod, RandomState>,
+    pods: Table<PodKey, Pod, RandomState>,
     /// The members of runs, whether or not they have an address yet.
-    members: HashMap<PodKey, Membership, RandomState>,
-    addresses: HashMap<IpAddr, Address, RandomState>,
+    members: Table<PodKey, Membership, RandomState>,
+    addresses: Table<IpAddr, Address, RandomState>,
     nodes: HashSet<IpAddr, RandomState>,
     /// Names of the nodes, and names of nodes on which pods were observed since.
     node_names: HashSet<Box<str>, RandomState>,
@@ -307,6 +307,9 @@ impl Index {
         while self.ended.first().is_some_and(|(ended, _)| *ended < cutoff) {
             self.evict_longest_ended();
         }
+        self.pods.keep_room();
+        self.members.keep_room();
+        self.addresses.keep_room();
         self.siblings.expire(now);
     }
 

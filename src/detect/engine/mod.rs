@@ -18,7 +18,7 @@ use super::scan::{Run, RunDetection};
 use super::scope::Scopes;
 use super::state::KeyedState;
 use crate::limits;
-use crate::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal, Subject};
+use crate::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal, Subject, Table};
 
 pub use self::saved::{RestoreError, Saving};
 
@@ -26,8 +26,8 @@ pub use self::saved::{RestoreError, Saving};
 #[derive(Clone, Debug, Default)]
 pub struct Engine {
     config: EngineConfig,
-    pods: HashMap<PodKey, Box<Pod>, KeyedState>,
-    runs: HashMap<RunKey, Run, KeyedState>,
+    pods: Table<PodKey, Box<Pod>, KeyedState>,
+    runs: Table<RunKey, Run, KeyedState>,
     origins: Origins,
     refused_pod_count: u64,
     /// Verdicts of the current step. Stored only to reuse the allocation.
@@ -41,8 +41,8 @@ impl Engine {
         let state = KeyedState(config.hash_key);
         Self {
             config,
-            pods: HashMap::with_hasher(state),
-            runs: HashMap::with_hasher(state),
+            pods: Table::with_hasher(state),
+            runs: Table::with_hasher(state),
             ..Self::default()
         }
     }

@@ -13,8 +13,6 @@
 //! piece that violates one is an error. Saved state alone cannot lead to a finding, because findings result from
 //! signals.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, add_pod_to_run};
@@ -23,7 +21,7 @@ use crate::detect::pod::Pod;
 use crate::detect::scan::Run;
 use crate::detect::state::{HashKey, KeyedState};
 use crate::limits;
-use crate::model::{PodKey, RunKey};
+use crate::model::{PodKey, RunKey, Table};
 
 /// A part of the state that is written on its own. Generic, so that one definition serves for writing borrowed data and
 /// for reading owned data.
@@ -134,8 +132,8 @@ impl Engine {
                     ));
                 }
                 self.config.hash_key = key;
-                self.pods = HashMap::with_hasher(KeyedState(key));
-                self.runs = HashMap::with_hasher(KeyedState(key));
+                self.pods = Table::with_hasher(KeyedState(key));
+                self.runs = Table::with_hasher(KeyedState(key));
                 self.origins = Origins::restore(losses);
             }
             Piece::Log(log) => {
@@ -207,6 +205,8 @@ impl Engine {
         for key in &gone {
             self.drop_pod(key);
         }
+        self.pods.keep_room();
+        self.runs.keep_room();
         gone.len()
     }
 }

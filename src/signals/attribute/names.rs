@@ -9,18 +9,19 @@ use foldhash::fast::RandomState;
 
 use super::{Attribution, Index, KnownPod, PodFacts};
 use crate::limits;
-use crate::model::{EventTime, PodHint, PodKey};
+use crate::model::{EventTime, PodHint, PodKey, Table};
 use crate::observability::UnattributedReason;
 
 type Pods = Vec<PodKey>;
 
 /// Pods by namespace and name. Holds only pods of the index, so it has the same bound.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PodNames(HashMap<Box<str>, HashMap<Box<str>, Pods, RandomState>, RandomState>);
+pub(super) struct PodNames(HashMap<Box<str>, Table<Box<str>, Pods, RandomState>, RandomState>);
 
 impl PodNames {
     pub(super) fn add(&mut self, namespace: &str, name: &str, pod: &PodKey) {
         let named = self.0.entry(namespace.into()).or_default();
+        named.keep_room();
         named.entry(name.into()).or_default().push(pod.clone());
     }
 
