@@ -163,3 +163,60 @@ fn new_targets_that_fail_while_known_ones_do_are_an_outage_for_some_minutes() {
     fail_all(&mut bench, 200..350);
     bench.check(HorizontalScan, Some(Quarantine));
 }
+
+/// A whole connection in a log that has only what the pod sends: a client that sends more than a SYN was answered.
+fn one_sided(bench: &mut Bench, target: &str, port: u16, outcome: Outcome) {
+    bench.log_shows_answers = false;
+    bench.seconds += 1;
+    let volume = Volume {
+        bytes_in: 0,
+        packets_in: 0,
+        ..volume(1, 900, 9)
+    };
+    let flow = Flow {
+        volume: Some(volume),
+        ..flow(target, port, outcome, bench.seconds)
+    };
+    bench.signal(&Signal::Flow(flow));
+}
+
+#[test]
+fn an_ftp_server_in_a_log_of_one_direction_is_known_by_what_the_client_sends() {
+    for (control, expected) in [
+        (Outcome::Unseen, None),
+        (Outcome::Unanswered, Some(Quarantine)),
+    ] {
+        let mut bench = Bench::new();
+        one_sided(&mut bench, "198.51.100.7", 21, control);
+        for port in 40_000..40_036 {
+            one_sided(&mut bench, "198.51.100.7", port, Outcome::Unanswered);
+        }
+        bench.check(VerticalScan, expected);
+    }
+}
+
+#[test]
+fn targets_that_served_and_fall_silent_later_are_no_new_ones_in_a_log_of_one_direction() {
+    let visit = |bench: &mut Bench, hosts: std::ops::Range<usize>, outcome| {
+        hosts.for_each(|n| one_sided(bench, &inner(n), 9_100, outcome));
+    };
+    let mut bench = Bench::new();
+    visit(&mut bench, 0..40, Outcome::Unseen);
+    visit(&mut bench, 0..40, Outcome::Unanswered);
+    assert_eq!(bench.severity(HorizontalScan), None);
+    visit(&mut bench, 100..140, Outcome::Unanswered);
+    visit(&mut bench, 200..240, Outcome::Unanswered);
+    bench.check(HorizontalScan, Some(Quarantine));
+}
+
+#[test]
+fn data_sent_after_a_silence_takes_it_back_in_a_log_of_one_direction() {
+    for (later, is_found) in [(Outcome::Unseen, false), (Outcome::Unanswered, true)] {
+        let mut bench = Bench::new();
+        for n in 0..60 {
+            one_sided(&mut bench, &inner(n), 9_100, Outcome::Unanswered);
+            one_sided(&mut bench, &inner(n), 9_100, later);
+        }
+        assert_eq!(bench.severity(HorizontalScan) == Some(Quarantine), is_found);
+    }
+}

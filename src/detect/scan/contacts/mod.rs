@@ -23,7 +23,10 @@ use crate::limits;
 use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
 
 pub(in crate::detect) use verdict::{ContactVerdict, Target, VerdictChange};
-use verdict::{QUIC_PORT, WEB_PORTS, is_quic, is_server_answer, needs_proof};
+use verdict::{
+    FTP_DATA_PORT_MIN, FTP_PORT, QUIC_PORT, WEB_PORTS, is_ended, is_quic, is_server_answer,
+    needs_proof, proves_an_answer,
+};
 
 /// A pending contact from further in the future than this dates from before the clock was set back, and is dropped.
 /// Records of several logs, or of the start of a connection, may be earlier by less than this.
@@ -37,10 +40,6 @@ pub(in crate::detect) const CLOCK_JUMP_US: i64 = 60_000_000;
 /// The same for the time up to which the caller has read the logs, which also advances for quiet pods: a log that was
 /// interrupted for a day shows no answers from that day.
 pub(in crate::detect) const LOG_GAP_US: i64 = 86_400_000_000;
-
-/// The port of FTP's control connection, and the lowest port on which a server opens passive data connections.
-const FTP_PORT: u16 = 21;
-const FTP_DATA_PORT_MIN: u16 = 1_024;
 
 /// A contact without an answer so far.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -103,9 +102,9 @@ impl Default for Contacts {
 /// Whether a flow without an outcome is the start of a connection that a later record of the log will complete. A
 /// connection that has ended, or one in a log without answers, has no later record.
 fn is_inconclusive(flow: &Flow<'_>, origin: OriginId, read: &ReadProgress<'_>) -> bool {
-    let is_ended = flow.volume.is_some_and(|volume| volume.is_final);
     flow.outcome == Outcome::Unseen
-        && (!flow.forwarded || (!is_ended && read.shows_answers(origin, flow.transport, flow.time)))
+        && (!flow.forwarded
+            || (!is_ended(flow) && read.shows_answers(origin, flow.transport, flow.time)))
 }
 
 impl Contacts {
@@ -163,7 +162,7 @@ impl Contacts {
             answers_were_shown: false,
         };
         let Some(success) = flow.outcome.success() else {
-            return self.await_answer(waiting, flow.outcome, read);
+            return self.await_answer(waiting, flow, read);
         };
         let before = self.targets.touch(id);
         // The remote side can send a SYN-ACK to any host.
@@ -528,14 +527,23 @@ impl Contacts {
     fn await_answer(
         &mut self,
         mut waiting: PendingContact,
-        outcome: Outcome,
+        flow: &Flow<'_>,
         read: &ReadProgress<'_>,
     ) -> Option<ContactVerdict> {
+        let outcome = flow.outcome;
+        let transport = waiting.target.transport;
+        let shows_answers = || read.shows_answers(waiting.origin, transport, waiting.time);
+        let was_served = proves_an_answer(flow) && !shows_answers();
+        self.has_v6 |= was_served && waiting.target.host.is_ipv6();
         match self.targets.touch(waiting.id) {
             Some(TargetState::Good) if outcome == Outcome::Pending => {
                 self.outage
                     .retry_started(waiting.id, waiting.origin, waiting.time);
                 return None;
+            }
+            Some(TargetState::Failed) if was_served => {
+                self.targets.insert(waiting.id, TargetState::Good);
+                return Some(self.verdict(&waiting, Outcome::Answered, VerdictChange::Recovered));
             }
             Some(_) => return None,
             None => {}
@@ -545,23 +553,25 @@ impl Contacts {
         {
             return None;
         }
-        self.targets.insert(waiting.id, TargetState::Open);
-        let verdict = if is_pending {
-            self.report_unobserved(&mut waiting, read)
+        let state = if was_served {
+            TargetState::Good
+        } else {
+            TargetState::Open
+        };
+        self.targets.insert(waiting.id, state);
+        if is_pending {
+            let verdict = self.report_unobserved(&mut waiting, read);
+            self.pending.push_back(waiting);
+            self.pending_open_count += 1;
+            verdict
         } else {
             // It has ended, or its log shows no ends: its outcome will not become known.
             self.unobserved_count = self.unobserved_count.saturating_add(1);
-            let shows = read.shows_answers(waiting.origin, waiting.target.transport, waiting.time);
             Some(ContactVerdict {
-                shown_since: shows.then_some(waiting.time),
+                shown_since: shows_answers().then_some(waiting.time),
                 ..self.verdict(&waiting, outcome, VerdictChange::Unobserved)
             })
-        };
-        if is_pending {
-            self.pending.push_back(waiting);
-            self.pending_open_count += 1;
         }
-        verdict
     }
 
     /// Removes answered contacts from the queue, and those that a clock that was set back has left in the future.

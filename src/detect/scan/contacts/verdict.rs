@@ -15,6 +15,10 @@ use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
 pub(super) const WEB_PORTS: [u16; 2] = [443, 80];
 pub(super) const QUIC_PORT: u16 = 443;
 
+/// The port of FTP's control connection, and the lowest port on which a server opens passive data connections.
+pub(super) const FTP_PORT: u16 = 21;
+pub(super) const FTP_DATA_PORT_MIN: u16 = 1_024;
+
 /// First port that Linux assigns to clients (`net.ipv4.ip_local_port_range`).
 const CLIENT_PORT_MIN: u16 = 32_768;
 
@@ -67,6 +71,18 @@ impl Target {
         };
         (transport << 16) | u64::from(self.port)
     }
+}
+
+/// Whether it is the record of a whole connection.
+pub(super) fn is_ended(flow: &Flow<'_>) -> bool {
+    flow.volume.is_some_and(|volume| volume.is_final)
+}
+
+/// Whether a record without the other side proves that it answered: a TCP client that acknowledges or sends data has had
+/// an answer. In a log without answers this alone distinguishes a target that served from one that did not, and its later
+/// silence from that of a new target.
+pub(super) fn proves_an_answer(flow: &Flow<'_>) -> bool {
+    flow.outcome == Outcome::Unseen && flow.transport == Transport::Tcp && is_ended(flow)
 }
 
 /// Whether a missing answer in this record is a failure only if its log shows answers. Over TCP a record of a whole
