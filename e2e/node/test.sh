@@ -31,10 +31,11 @@ if [ "${YELLOWJACK_NETPOL_SUITE:-1}" != 0 ]; then parts="standin netpol agnhost"
 for part in $parts; do e2e/standin/build.sh "$part" >/dev/null; done
 
 "$cargo" test --locked --no-run -p yellowjack-e2e --test node --test node_teardown --test scenarios
-YELLOWJACK_NODE_TESTS=1 "$cargo" test --locked -p yellowjack-e2e --test node_teardown -- --nocapture --test-threads=1
-"$with_node" "$cargo" test --locked --offline -p yellowjack-e2e --test node -- --nocapture
-rm -f "$target/e2e-logs/containment.jsonl"
+# Each program runs, whatever the one before found.
 failed=0
+YELLOWJACK_NODE_TESTS=1 "$cargo" test --locked -p yellowjack-e2e --test node_teardown -- --nocapture --test-threads=1 || failed=$?
+"$with_node" "$cargo" test --locked --offline -p yellowjack-e2e --test node -- --nocapture || failed=$?
+rm -f "$target/e2e-logs/containment.jsonl"
 scenarios "$with_node" || failed=$?
 # What was measured is worth seeing where a scenario failed, too.
 "$target/debug/containment-table" || failed=$?

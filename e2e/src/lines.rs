@@ -264,7 +264,7 @@ mod tests {
             Outcome::Refused,
             Outcome::Unseen,
             Outcome::Answered,
-            Outcome::NotAnAttempt,
+            Outcome::Established,
         ];
         assert_eq!(outcomes(&log), expected);
     }

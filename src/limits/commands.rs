@@ -40,6 +40,9 @@ pub const LOG_SAMPLE_BYTES_MAX: u64 = 256 * 1024;
 /// Simultaneous connections that the server pod of a probe accepts; its one client opens two.
 pub const PROBE_CONNECTIONS_MAX: usize = 16;
 
+/// How long the pods of a probe may take to start: an image of 10 MiB is pulled in seconds, and a node may be busy.
+pub const PROBE_START_MAX: std::time::Duration = std::time::Duration::from_mins(2);
+
 /// Lifetime of the pods of a probe, in case they are not deleted.
 pub const PROBE_LIFE_MAX: std::time::Duration = std::time::Duration::from_mins(10);
 

@@ -40,7 +40,7 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "IMAGE", requires = "probe")]
     pub(super) probe_image: Option<String>,
 
-    /// Time limit for the pods to start, and for the deny to take effect.
+    /// Time limit for the deny to take effect. The pods have two minutes to start.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(super) probe_limit: Duration,
 

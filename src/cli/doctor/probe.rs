@@ -201,8 +201,7 @@ impl Probe<'_> {
     }
 
     async fn run(&self) -> Result<ProbeResult, Stop> {
-        let limit = self.context.args.probe_limit;
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + limits::PROBE_START_MAX;
         self.make_pod(SERVER, &["probe-serve".to_owned()], deadline)
             .await?;
         let address = self.address_of(SERVER, deadline).await?;
@@ -211,7 +210,8 @@ impl Probe<'_> {
             .await?;
         self.wait_connected(deadline).await?;
         self.deny().await?;
-        self.watch(Instant::now(), limit).await
+        self.watch(Instant::now(), self.context.args.probe_limit)
+            .await
     }
 
     /// The service account of a namespace is created after the namespace; until then pods are refused.
