@@ -260,7 +260,7 @@ pub const CATALOGUE_CONTACTS_MAX: usize = 64;
 pub const NAMED_HOSTS_MAX: usize = 128;
 
 /// Pool-like names of a pod that are kept for the evidence: 8 x 60 B.
-pub const TELLING_NAMES_MAX: usize = 8;
+pub const POOL_LIKE_NAMES_MAX: usize = 8;
 
 /// Registered domains of a pod for which names are counted: 16 x 360 B = 6 KiB when all are busy. A
 /// tunnel needs one, and it is the one with the most bytes.

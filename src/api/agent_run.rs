@@ -1,6 +1,6 @@
 //! AgentRun: what an ML team applies, and what it reads to know whether its run is safe.
 //!
-//! CEL rules here say what one object must satisfy on its own; what depends on the GuardrailPolicy
+//! CEL rules here validate one object on its own; what depends on the GuardrailPolicy
 //! is checked by `guardrails` and, at admission, by `deploy/admission.yaml`.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ use super::{DEFAULT_POLICY, schema};
     doc = "An AI-agent run and the guardrails around it: network policy, quota, detection and response.",
     validation = Rule::new("self.metadata.name.size() <= 48")
         .message("metadata.name must have at most 48 characters, so that the names and labels derived from it fit"),
-    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Guardrails stand and nothing is quarantined"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"The guardrails are in place and nothing is quarantined"}"#,
     printcolumn = r#"{"name":"Suspicious","type":"string","jsonPath":".status.conditions[?(@.type==\"Suspicious\")].status","description":"A finding is open"}"#,
     printcolumn = r#"{"name":"Quarantined","type":"string","jsonPath":".status.conditions[?(@.type==\"Quarantined\")].status","description":"At least one pod is contained"}"#,
     printcolumn = r#"{"name":"Watched","type":"string","jsonPath":".status.conditions[?(@.type==\"SignalsFresh\")].status","description":"A log shows what the pods do; False: whatever they do is not seen"}"#,
@@ -95,11 +95,11 @@ pub struct Target {
     pub selector: Option<LabelSelector>,
 
     /// An owner in this namespace (Job, JobSet, RayJob, Sandbox, ...); the run covers the pods
-    /// whose owner references lead to it.
+    /// that it owns, directly or through other owners.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<OwnerReferenceTarget>,
 
-    /// A pod template: Yellowjack makes a Job of it, suspended until the guardrails stand.
+    /// A pod template: Yellowjack creates a Job from it, suspended until the guardrails are in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<RunTemplate>,
 }
@@ -164,7 +164,7 @@ pub struct PodTemplate {
     #[schemars(schema_with = "schema::string_map")]
     pub annotations: BTreeMap<String, String>,
     /// The pod spec, as in a Job. `restartPolicy` is `Never` unless set. hostNetwork is refused:
-    /// no network policy holds such a pod.
+    /// no network policy applies to such a pod.
     #[schemars(schema_with = "schema::pod_spec")]
     #[x_kube(validation = Rule::new("!has(self.hostNetwork) || self.hostNetwork == false")
         .message("hostNetwork pods are outside every network policy and cannot be guarded"))]
@@ -176,7 +176,7 @@ pub struct PodTemplate {
 #[serde(rename_all = "camelCase")]
 pub struct NetworkSpec {
     /// Whether the pods of this run may reach each other, on every port, over IPv4 and IPv6. Left
-    /// out, they may, unless the GuardrailPolicy says otherwise. A quarantined pod is cut off from
+    /// out, they may, unless the GuardrailPolicy forbids it. A quarantined pod is cut off from
     /// the others in both directions either way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_within_run: Option<bool>,
@@ -330,8 +330,8 @@ pub struct QuotaSpec {
     #[schemars(schema_with = "schema::quantities")]
     #[x_kube(validation = Rule::new("self.size() > 0").message("hard must name at least one resource"))]
     pub hard: BTreeMap<String, String>,
-    /// Count only pods of this PriorityClass. The run's pods must carry it, or QuotaBound says
-    /// ScopeMatchesNoPods.
+    /// Count only pods of this PriorityClass. The run's pods must have it; otherwise QuotaBound is
+    /// False with reason ScopeMatchesNoPods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
@@ -396,7 +396,7 @@ pub struct SignatureModes {
 pub enum Mode {
     /// Nothing; not even an Incident.
     Disabled,
-    /// An Incident that says what would have been done.
+    /// An Incident that records what would have been done.
     Observe,
     /// An Incident, and the response ladder.
     Enforce,
@@ -419,9 +419,9 @@ pub struct ResponseSpec {
     JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
 )]
 pub enum ResponseAction {
-    /// Say it: conditions, Incident, events.
+    /// Report it: conditions, Incident, events.
     Alert,
-    /// Take CPU from the pod where it has a CPU limit; its traffic goes on.
+    /// Reduce the pod's CPU where it has a CPU limit; its traffic continues.
     Throttle,
     /// Deny all traffic of the pod.
     Isolate,
@@ -463,7 +463,7 @@ pub struct Trace {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRunStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Accepted, TargetResolved, NetworkGuarded, QuotaBound, SignalsFresh, Suspicious,

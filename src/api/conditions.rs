@@ -1,15 +1,14 @@
-//! Condition types and reasons: closed sets, each with the sentence that says when it surfaces.
+//! Condition types and reasons: closed sets, each with a sentence that describes when it is set.
 //!
 //! The controller and the responder set conditions only through [`set_condition`], which keeps a
-//! fixed order for readers and moves `lastTransitionTime` only when the status moves. Conditions
-//! of types that are not ours stay untouched. A reason says what was observed, never what was
-//! declared (INV-2).
+//! fixed order for readers and changes `lastTransitionTime` only when the status changes. Conditions
+//! of other types stay unchanged. A reason states what was observed, never what was declared (INV-2).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::model::clip;
 
-/// Longest message of a condition, in bytes. The API server takes 32 KiB; a person reads 1.
+/// Maximum length of the message of a condition, in bytes. The API server accepts 32 KiB; a person reads 1.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
 macro_rules! closed_names {
@@ -32,7 +31,7 @@ macro_rules! closed_names {
                 }
             }
 
-            /// What it means, as it stands in the code.
+            /// Its documentation in the code.
             #[must_use]
             pub fn doc(self) -> &'static str {
                 match self {
@@ -54,15 +53,15 @@ closed_names! {
         NetworkGuarded,
         /// The quota counts this run's pods.
         QuotaBound,
-        /// Every configured source spoke lately, and the lines of its logs become signals.
+        /// Every configured source delivered data recently, and the lines of its logs become signals.
         SignalsFresh,
         /// A finding is open.
         Suspicious,
         /// At least one pod is contained.
         Quarantined,
-        /// Guardrails stand and nothing is quarantined.
+        /// The guardrails are in place and nothing is quarantined.
         Ready,
-        /// kstatus: work towards the spec is under way.
+        /// kstatus: work towards the spec is in progress.
         Reconciling,
         /// kstatus: Yellowjack cannot act. Never that the agent misbehaved.
         Stalled,
@@ -84,14 +83,14 @@ closed_names! {
 }
 
 closed_names! {
-    /// Why a condition is what it is. Reasons of both kinds, in one closed set. Each names its
-    /// conditions and says what it means and what to do: docs/conditions.md is made from that.
+    /// Why a condition has its status. Reasons of both kinds, in one closed set. Each names its
+    /// conditions, its meaning and what to do: docs/conditions.md is generated from it.
     Reason {
         /// Accepted: the spec is valid and inside its policy.
         /// Do: nothing.
         Valid,
         /// Accepted: a rule of the run goes beyond its policy; the message names both.
-        /// Do: ask for less, or have the policy's owner raise its ceiling; nothing is applied until
+        /// Do: request less, or have the policy's owner raise its ceiling; nothing is applied until
         /// then.
         ExceedsPolicy,
         /// Accepted: the policy that the run names does not exist.
@@ -100,15 +99,15 @@ closed_names! {
         /// Accepted: the cluster's network backend cannot enforce names.
         /// Do: allow addresses in place of names.
         FqdnNotEnforceable,
-        /// Accepted: a value passed the schema and is still no use; the message says which.
-        /// Do: mend the value that the message names.
+        /// Accepted: a value passed the schema and is not usable; the message names it.
+        /// Do: correct the value that the message names.
         Invalid,
         /// TargetResolved: pods or an owner were found.
         /// Do: nothing.
         Resolved,
         /// TargetResolved: nothing of that name or selector exists yet.
-        /// Do: nothing while the pods are still to come; else compare spec.target with what is
-        /// there.
+        /// Do: nothing if the pods are not created yet; otherwise compare spec.target with what
+        /// exists.
         TargetNotFound,
         /// TargetResolved: another run claims a pod of this one; the message names both.
         /// Do: narrow the selector of one of the two runs.
@@ -120,16 +119,16 @@ closed_names! {
         /// Do: delete or narrow the policy that the message names; network policies only add up.
         UnionWidened,
         /// NetworkGuarded: traffic that the policies deny was seen to pass.
-        /// Do: look whether the cluster's network plugin enforces NetworkPolicy on that node.
+        /// Do: check whether the cluster's network plugin enforces NetworkPolicy on that node.
         NoEnforcement,
         /// NetworkGuarded: the policies are not stored yet, or not known to select.
-        /// Do: wait; where it stays, the message says what is missing.
+        /// Do: wait; if it stays, the message names what is missing.
         Unverified,
-        /// NetworkGuarded or QuotaBound: an object of our name belongs to somebody else.
+        /// NetworkGuarded or QuotaBound: an object with the name of a guardrail belongs to another owner.
         /// Do: rename or delete the object that the message names.
         NameConflict,
-        /// NetworkGuarded: a pod uses the host's network, which no policy holds.
-        /// Do: take hostNetwork off the pod.
+        /// NetworkGuarded: a pod uses the host's network, to which no policy applies.
+        /// Do: remove hostNetwork from the pod.
         HostNetwork,
         /// QuotaBound: the quota counts the run's pods.
         /// Do: nothing.
@@ -143,38 +142,39 @@ closed_names! {
         /// QuotaBound: Kubernetes has not counted yet.
         /// Do: wait.
         QuotaNotCounted,
-        /// SignalsFresh: every configured source spoke lately, and its lines are of use.
-        /// Do: nothing; where the message names a log of which many lines cannot be read, look at what
-        /// else writes into it.
+        /// SignalsFresh: every configured source delivered data recently, and its lines are usable.
+        /// Do: nothing; if the message names a log with many unreadable lines, check what else writes
+        /// to it.
         SourcesFresh,
-        /// SignalsFresh: a flow source is silent or away.
-        /// Do: look whether the log that the message names is still written, and read where it is
-        /// written.
+        /// SignalsFresh: a flow source is silent or unavailable.
+        /// Do: check whether the log that the message names is still written, and read from the place
+        /// where it is written.
         FlowsStale,
-        /// SignalsFresh: a relay does not hear a node on which the run has pods.
-        /// Do: look whether Cilium's agent on the node that the message names is up, and reachable for
-        /// Hubble Relay.
+        /// SignalsFresh: a relay does not reach a node on which the run has pods.
+        /// Do: check whether Cilium's agent on the node that the message names is running, and reachable
+        /// for Hubble Relay.
         NodesUnseen,
-        /// SignalsFresh: a log has contacts and does not show whether they succeed, so nobody is quarantined for silence or denials in it.
-        /// Do: let the log's writer export replies and allowed flows too, with is_reply and TCP flags; docs/sources.md names the settings.
+        /// SignalsFresh: a log has contacts and does not show whether they succeed, so no pod is quarantined for
+        /// silence or denials in it. Do: let the log's writer export replies and allowed flows too, with is_reply and
+        /// TCP flags; docs/sources.md names the settings.
         AnswersNotShown,
-        /// SignalsFresh: a source of node metrics is silent or away.
-        /// Do: look whether the source that the message names answers.
+        /// SignalsFresh: a source of node metrics is silent or unavailable.
+        /// Do: check whether the source that the message names answers.
         MetricsStale,
-        /// SignalsFresh: a source said that it lost events.
+        /// SignalsFresh: a source reported that it lost events.
         /// Do: give the producer of the log a larger buffer, or less to write.
         EventsLost,
         /// SignalsFresh: a log delivers lines, and none or almost none of them can be read in the format
-        /// that was named or recognised; nothing that the pods do is seen.
-        /// Do: name the format that the message names (`--source FORMAT:PATH`), or point the source at
-        /// the log of flows; `yellowjack doctor --source FORMAT:PATH` shows what the file holds.
+        /// that was configured or detected; the pods are not observed.
+        /// Do: configure the format that the message names (`--source FORMAT:PATH`), or point the source
+        /// at the log of flows; `yellowjack doctor --source FORMAT:PATH` shows what the file contains.
         NotUnderstood,
-        /// SignalsFresh: the lines of a log are dated more than 2 minutes ahead, so they are given to no pod.
+        /// SignalsFresh: the lines of a log are dated more than 2 minutes ahead, so they are attributed to no pod.
         /// Do: set the clock of the machine that writes the log, or of the one that reads it.
         ClockAhead,
         /// SignalsFresh: a log delivers lines in its format, and for five times --stale-after none
         /// became a signal: a filter or a field mask of its writer leaves out what detection needs.
-        /// Do: change the log's writer as the message says; docs/sources.md has the recipe for each format.
+        /// Do: change the log's writer as the message describes; docs/sources.md has the recipe for each format.
         NothingUsable,
         /// SignalsFresh: a log delivers flows, and for five times --stale-after none was a known pod's:
         /// the log of another node or cluster, addresses after translation, or the host's network.
@@ -192,15 +192,15 @@ closed_names! {
         /// Quarantined: no pod is contained.
         /// Do: nothing.
         NotQuarantined,
-        /// Quarantined or Contained: a deny stands and selects the pod; not yet seen to hold.
+        /// Quarantined or Contained: a deny is in place and selects the pod; not yet seen to hold.
         /// Do: wait for the proof; then decide about the Incident.
         Isolated,
         /// Quarantined or Verified: the traffic was seen to stop.
         /// Do: decide about the Incident.
         Verified,
-        /// Quarantined or Verified: traffic was seen after the deny stood.
-        /// Do: look at the policies in status.widenedBy; the response goes on by itself as far as
-        /// maxAction lets it.
+        /// Quarantined or Verified: traffic was seen after the deny was in place.
+        /// Do: look at the policies in status.widenedBy; the response continues by itself as far as
+        /// maxAction permits.
         ConnectionsSurvive,
         /// Quarantined or Contained: the owner is suspended.
         /// Do: decide about the Incident; a release resumes the owner.
@@ -208,30 +208,30 @@ closed_names! {
         /// Quarantined or Contained: the pod is gone.
         /// Do: decide about the Incident.
         PodGone,
-        /// Ready: guardrails stand and nothing is quarantined.
+        /// Ready: the guardrails are in place and nothing is quarantined.
         /// Do: nothing.
         GuardrailsInPlace,
         /// Ready: at least one pod is contained.
         /// Do: see the run's Incidents.
         PodsQuarantined,
-        /// Ready: a condition that Ready rests on is not true; the message names it.
+        /// Ready: a condition that Ready depends on is not true; the message names it.
         /// Do: see the condition that the message names.
         GuardrailsIncomplete,
         /// Ready: the run has ended.
         /// Do: nothing.
         Completed,
-        /// Reconciling: work towards the spec is under way.
+        /// Reconciling: work towards the spec is in progress.
         /// Do: wait.
         InProgress,
         /// Reconciling or Stalled: nothing is left to do.
         /// Do: nothing.
         UpToDate,
         /// Stalled: the API server refuses what Yellowjack must do.
-        /// Do: read the API server's own sentence in the message: a role, a quota or an admission
-        /// policy says no.
+        /// Do: read the API server's error in the message: a role, a quota or an admission policy
+        /// refuses the write.
         ApiRefused,
-        /// Stalled: the object cannot be read; the message says why.
-        /// Do: mend the object as the message says.
+        /// Stalled: the object cannot be parsed; the message contains the error.
+        /// Do: correct the object as the message describes.
         Malformed,
         /// Detected: a finding crossed the line.
         /// Do: read the evidence.
@@ -250,23 +250,23 @@ closed_names! {
         Protected,
         /// Contained: too many pods crossed at once; something else broke.
         /// Do: find what broke for many pods at once: DNS, the network plugin, a registry. Findings
-        /// made meanwhile are not acted on later.
+        /// made in this state are not acted on later.
         BreakerOpen,
         /// Contained: the cap of concurrent quarantines is reached.
         /// Do: decide about older Incidents, or raise --max-quarantines.
         CapReached,
-        /// Contained: an action failed and is tried again.
-        /// Do: read the message; it is tried again by itself.
+        /// Contained: an action failed and is retried.
+        /// Do: read the message; it is retried automatically.
         ActionFailed,
         /// Verified: nothing was observed yet that could prove it.
         /// Do: wait.
         AwaitingProof,
-        /// Verified: no source speaks, so silence proves nothing.
-        /// Do: see SignalsFresh of the run; until a log speaks, look at the pod's node yourself.
+        /// Verified: no source delivers data, so silence proves nothing.
+        /// Do: see SignalsFresh of the run; until a log delivers data, examine the pod's node yourself.
         SourceSilent,
-        /// Verified: nothing new passes, and no source tells of connections that were open before.
-        /// Do: look for open connections on the pod's node; give the log what docs/sources.md asks for,
-        /// so that it can tell next time.
+        /// Verified: nothing new passes, and no source shows connections that were open before.
+        /// Do: look for open connections on the pod's node; configure the log as docs/sources.md requires,
+        /// so that it shows them next time.
         OpenConnectionsUnverifiable,
         /// Closed: waits for a human.
         /// Do: set spec.disposition to Release, Confirm or Terminate.
@@ -292,8 +292,8 @@ pub fn condition_is(conditions: &[Condition], type_: &str) -> bool {
     condition_of(conditions, type_).is_some_and(|condition| condition.status == "True")
 }
 
-/// Sets one condition. `lastTransitionTime` moves to `now` only when the status moves; a condition
-/// that says the same keeps every byte, so that comparing statuses shows whether a write is due.
+/// Sets one condition. `lastTransitionTime` becomes `now` only when the status changes; an unchanged
+/// condition stays identical, so comparing statuses shows whether a write is due.
 pub fn set_condition(
     conditions: &mut Vec<Condition>,
     type_: &'static str,

@@ -24,9 +24,9 @@ use super::RunReference;
     namespaced,
     status = "ContactReportStatus",
     derive = "PartialEq",
-    doc = "What the log of one node shows of failed first contacts of a run's pods, so that a scan that is shared out among nodes adds up. Written and read by Yellowjack alone.",
+    doc = "What the log of one node shows of failed first contacts of a run's pods, so that a scan that is distributed over nodes is summed up. Written and read only by Yellowjack.",
     printcolumn = r#"{"name":"Run","type":"string","jsonPath":".spec.run.name","description":"The AgentRun"}"#,
-    printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.node","description":"The node whose log it is"}"#,
+    printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.node","description":"The node that the log belongs to"}"#,
     printcolumn = r#"{"name":"Pods","type":"string","jsonPath":".spec.pods[*].name","description":"Pods with failed first contacts"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -40,7 +40,7 @@ pub struct ContactReportSpec {
     /// The AgentRun that the pods belong to. Immutable.
     pub run: RunReference,
 
-    /// The node whose log it is; left out where the controller itself read the log. Immutable.
+    /// The node that the log belongs to; left out if the controller itself read the log. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub node: Option<String>,
@@ -72,7 +72,7 @@ pub struct ContactingPod {
     pub failed: Vec<FirstContact>,
 }
 
-/// The first contact of a pod with a target. Addresses stay on their node: a hash stands for them.
+/// The first contact of a pod with a target. Addresses stay on their node; a hash replaces them.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct FirstContact {
@@ -144,7 +144,7 @@ pub enum ContactAttribute {
     /// The log had shown no flows that passed, so that successes may be missing beside this failure. It
     /// counts for an alert alone.
     SuccessesNotShown,
-    /// It looks like a server's answer whose request is not in the log.
+    /// It looks like a server's answer to a request that is not in the log.
     ServerAnswer,
 }
 

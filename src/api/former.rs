@@ -1,5 +1,5 @@
-//! Former names of fields of an Incident. Objects that an older version stored keep them until somebody writes the
-//! object again, so they are accepted in the schema and read here. They are never written.
+//! Former names of fields of an Incident. Objects that an older version stored keep them until the object is
+//! written again, so they are accepted in the schema and read here. They are never written.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, ValidationRule,
@@ -70,7 +70,7 @@ fn parsed<T: DeserializeOwned, E: serde::de::Error>(
 ) -> Result<T, E> {
     for (former, name) in names {
         if let Some(content) = value.remove(*former) {
-            // The schema's default says nothing against what an older version wrote.
+            // A default of the schema does not override what an older version wrote.
             let is_unset = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
             if value.get(*name).is_none_or(is_unset) {
                 value.insert((*name).to_owned(), content);

@@ -1,10 +1,10 @@
 //! Incident: a finding that crossed a line, and everything that was done about it.
 //!
-//! `spec` holds the evidence, written by whoever saw it under its own field manager, and the
-//! human's word. `status` is the responder's: conditions, actions, and what must be restored.
-//! An Incident is owned by nobody, so that deleting an AgentRun deletes no record (INV-11). Only
-//! the human's word undoes what was done (INV-7); what it needs for that is written before the pod is
-//! touched (INV-5).
+//! `spec` contains the evidence, written by each observer under its own field manager, and the
+//! human's disposition. `status` belongs to the responder: conditions, actions, and what must be restored.
+//! An Incident has no owner, so deleting an AgentRun deletes no record (INV-11). Only the human's
+//! disposition reverts what was done (INV-7); what this requires is written before the pod is changed
+//! (INV-5).
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ use crate::model::Severity;
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
-// These stand here and not on the fields: a rule on an optional field does not see its removal.
+// These rules are here and not on the fields: a rule on an optional field does not see its removal.
 #[x_kube(
     validation = Rule::new("has(self.run) == has(oldSelf.run) && (!has(self.run) || self.run == oldSelf.run)")
         .message("run is immutable"),
@@ -65,7 +65,7 @@ pub struct IncidentSpec {
     )]
     pub evidence: Vec<EvidenceEntry>,
 
-    /// What was seen of the contained pods since, one entry per node whose agent reads a log.
+    /// What was seen of the contained pods since, one entry per node with an agent that reads a log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -73,7 +73,7 @@ pub struct IncidentSpec {
     )]
     pub observations: Vec<Observation>,
 
-    /// The human's word. Once it is `Release` or `Terminate` it stands.
+    /// The human's decision. `Release` and `Terminate` are final.
     #[serde(
         default,
         deserialize_with = "former::disposition",
@@ -233,8 +233,8 @@ pub struct SubjectReference {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct EvidenceEntry {
-    /// The node whose log showed it; where the controller itself read the log, its replica's name, or
-    /// `controller` where it is the only one.
+    /// The node with the log that showed it; if the controller itself read the log, the name of its replica, or
+    /// `controller` if it is the only one.
     #[schemars(length(min = 1, max = 253))]
     pub observer: String,
     /// What was recognised: `HorizontalScan`, `VerticalScan`, `Mining`, `ReverseTunnel`,
@@ -295,20 +295,20 @@ pub struct HistoryPoint {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Observation {
-    /// The node whose log it is.
+    /// The node that the log belongs to.
     #[schemars(length(min = 1, max = 253))]
     pub node: String,
     /// From when on the pods must be silent, in the log's time.
     pub since: MicroTime,
-    /// The newest line of the log about anybody.
+    /// The newest line of the log, about any pod.
     pub log_time: MicroTime,
     /// The last time that traffic of the pods was seen to pass after `since`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_passed: Option<MicroTime>,
     /// When the agent wrote this, by its own clock.
     pub observed_at: MicroTime,
-    /// Whether this log tells of connections that were open before the isolation and live on. Where
-    /// it does not, its silence proves that nothing new passes, and no more.
+    /// Whether this log shows connections that were open before the isolation and survive it. If it
+    /// does not, its silence proves only that nothing new passes.
     #[serde(default)]
     pub shows_survivors: bool,
 }
@@ -367,7 +367,7 @@ pub enum Verdict {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Detected, Contained, Verified, Closed.
@@ -393,12 +393,13 @@ pub struct IncidentStatus {
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(max = 32)))]
     pub techniques: Vec<String>,
-    /// What the webhook was told: by transition, since when it held. What is not here is told again
-    /// after a restart.
+    /// Notifications that were delivered: by transition, the time since when it held. A transition that is not
+    /// here is notified again after a restart.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::times")]
     pub notified: BTreeMap<String, Time>,
-    /// When the record was closed; it expires some time after. With microseconds: what came before is settled, what comes after is new.
+    /// When the record was closed; it expires some time after. With microseconds: what came before is settled, what
+    /// comes after is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<MicroTime>,
 }
@@ -433,7 +434,7 @@ pub struct ActionRecord {
     pub time: Time,
     /// How it ended.
     pub result: ActionResult,
-    /// What the API server or the operator said about it.
+    /// Message of the API server or the operator.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub message: String,
@@ -442,9 +443,9 @@ pub struct ActionRecord {
 /// What an action does.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ActionKind {
-    /// Say it.
+    /// Report it.
     Alert,
-    /// Take CPU away.
+    /// Reduce CPU.
     Throttle,
     /// Keep the pod's spec, status and policies in the Incident.
     Capture,
@@ -463,9 +464,9 @@ pub enum ActionKind {
 pub enum ActionResult {
     /// The API server accepted it.
     Succeeded,
-    /// It was tried and failed.
+    /// It was attempted and failed.
     Failed,
-    /// It was not tried, and the message says why.
+    /// It was not attempted; the message contains the reason.
     Skipped,
 }
 
@@ -501,8 +502,8 @@ pub struct RestoreEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::any_value")]
     pub original_value: Option<serde_json::Value>,
-    /// The value that Yellowjack set. If the field holds another one at release, somebody else
-    /// decided since, and it is left alone.
+    /// The value that Yellowjack set. If the field has another value at release, it was changed
+    /// since, and stays as it is.
     #[schemars(schema_with = "schema::any_value")]
     pub applied_value: serde_json::Value,
 }

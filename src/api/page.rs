@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{AgentRunCondition, IncidentCondition, Reason};
 
-/// What stands between what a reason means and what to do about it.
+/// Separates the meaning of a reason from what to do about it.
 const DO: &str = " Do: ";
 
 impl Reason {
@@ -36,8 +36,8 @@ impl Reason {
 pub fn conditions_page() -> String {
     let mut page = String::from(
         "# Conditions and their reasons\n\n\
-         Generated from `src/api/conditions.rs` by `make docs`. A condition says what was observed. Unknown is neither\n\
-         good nor bad: nobody can tell yet, and the reason says why.\n",
+         Generated from `src/api/conditions.rs` by `make docs`. A condition states what was observed. Unknown is\n\
+         neither good nor bad: it is not known yet, and the reason explains why.\n",
     );
     let run = AgentRunCondition::ALL.iter().map(|c| (c.name(), c.doc()));
     section(&mut page, "AgentRun", run);
@@ -66,7 +66,7 @@ fn section<'c>(
     }
 }
 
-/// A sentence that goes on after a colon. Names with a capital keep it.
+/// The sentence with a lower-case first letter, to follow a colon. Names keep their capital.
 fn lower(sentence: &str) -> String {
     let mut letters = sentence.chars();
     match (letters.next(), letters.next()) {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_names_its_conditions_and_says_what_to_do() {
+    fn every_reason_names_its_conditions_and_what_to_do() {
         let run = AgentRunCondition::ALL.iter().map(|c| c.name());
         let incident = IncidentCondition::ALL.iter().map(|c| c.name());
         let known: Vec<&str> = run.chain(incident).collect();
@@ -100,7 +100,7 @@ mod tests {
             );
             assert!(
                 reason.remedy().ends_with('.'),
-                "{reason:?} does not say what to do"
+                "{reason:?} lacks what to do"
             );
         }
     }

@@ -26,7 +26,7 @@ use super::{
     derive = "PartialEq",
     derive = "Default",
     doc = "The security team's defaults and ceilings. An AgentRun can be stricter, never laxer.",
-    printcolumn = r#"{"name":"Max-Action","type":"string","jsonPath":".spec.response.maxAction","description":"How far a response goes unless the run says less"}"#,
+    printcolumn = r#"{"name":"Max-Action","type":"string","jsonPath":".spec.response.maxAction","description":"Highest action of a response, unless the run sets a lower one"}"#,
     printcolumn = r#"{"name":"Scan","type":"string","jsonPath":".spec.detection.modes.scan","description":"Mode for scans"}"#,
     printcolumn = r#"{"name":"Mining","type":"string","jsonPath":".spec.detection.modes.mining","description":"Mode for mining"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -84,7 +84,7 @@ pub struct PolicyNetwork {
     #[schemars(length(max = 32))]
     pub default_egress: Vec<EgressRule>,
     /// Whether the pods of a run may reach each other. Left out or true, they may unless the run
-    /// says no; false isolates every pod, and a run that asks for more is refused.
+    /// forbids it; false isolates every pod, and a run that requests more is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_within_run: Option<bool>,
     /// Ranges that the `cidr` rules of a run's `ingress` must lie within. Left out, no range may be

@@ -49,8 +49,8 @@ pub fn string_map(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// A pod spec, kept exactly as it was written: a typed copy would silently drop every field that
-/// is newer than this build. The API server validates it when the Job is made. The fields that
-/// rules speak of must be declared: CEL sees no others.
+/// is newer than this build. The API server validates it when the Job is created. The fields that
+/// rules use must be declared, because CEL sees no others.
 pub fn pod_spec(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

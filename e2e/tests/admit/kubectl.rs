@@ -188,7 +188,7 @@ async fn explain_teaches_every_field() -> anyhow::Result<()> {
                 "gp.spec.detection.minimum",
                 "The laxest mode that a run may set",
             ),
-            ("inc.spec.disposition", "The human's word"),
+            ("inc.spec.disposition", "The human's decision"),
             ("inc.status.restore", "What must be restored on release"),
         ] {
             let text = env.kubectl(&["explain", path]).await?;

@@ -32,7 +32,7 @@ pub(in crate::detect) struct Names {
     #[serde(deserialize_with = "bounded::count::<_, { limits::NAMED_HOSTS_MAX }>")]
     next: usize,
     /// Pool-like names, for the evidence.
-    #[serde(deserialize_with = "bounded::list::<_, _, { limits::TELLING_NAMES_MAX }>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::POOL_LIKE_NAMES_MAX }>")]
     pool_like: Vec<(u32, BoundedText)>,
     has_any: bool,
 }
@@ -58,7 +58,7 @@ impl Names {
         self.has_any = true;
         let key = hash_host(host);
         if class > NameClass::Plain && self.pool_like.iter().all(|(known, _)| *known != key) {
-            if self.pool_like.len() >= limits::TELLING_NAMES_MAX {
+            if self.pool_like.len() >= limits::POOL_LIKE_NAMES_MAX {
                 self.pool_like.remove(0);
             }
             self.pool_like.push((key, BoundedText::new(name)));
