@@ -220,3 +220,19 @@ fn data_sent_after_a_silence_takes_it_back_in_a_log_of_one_direction() {
         assert_eq!(bench.severity(HorizontalScan) == Some(Quarantine), is_found);
     }
 }
+
+#[test]
+fn a_conntrack_log_of_one_direction_knows_a_server_by_the_end_of_its_connection() {
+    for (has_end, expected) in [(true, None), (false, Some(Quarantine))] {
+        let mut bench = Bench::new();
+        bench.log_shows_answers = false;
+        bench.contact("198.51.100.7", 21, Outcome::Unseen);
+        if has_end {
+            one_sided(&mut bench, "198.51.100.7", 21, Outcome::Unseen);
+        }
+        for port in 40_000..40_036 {
+            one_sided(&mut bench, "198.51.100.7", port, Outcome::Unanswered);
+        }
+        bench.check(VerticalScan, expected);
+    }
+}

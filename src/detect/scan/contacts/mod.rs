@@ -24,7 +24,7 @@ use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
 
 pub(in crate::detect) use verdict::{ContactVerdict, Target, VerdictChange};
 use verdict::{
-    FTP_DATA_PORT_MIN, FTP_PORT, QUIC_PORT, WEB_PORTS, is_ended, is_quic, is_server_answer,
+    FTP_DATA_PORT_MIN, FTP_PORT, QUIC_PORT, WEB_PORTS, is_inconclusive, is_quic, is_server_answer,
     needs_proof, proves_an_answer,
 };
 
@@ -97,14 +97,6 @@ impl Default for Contacts {
             outage: Outage::default(),
         }
     }
-}
-
-/// Whether a flow without an outcome is the start of a connection that a later record of the log will complete. A
-/// connection that has ended, or one in a log without answers, has no later record.
-fn is_inconclusive(flow: &Flow<'_>, origin: OriginId, read: &ReadProgress<'_>) -> bool {
-    flow.outcome == Outcome::Unseen
-        && (!flow.forwarded
-            || (!is_ended(flow) && read.shows_answers(origin, flow.transport, flow.time)))
 }
 
 impl Contacts {
@@ -544,6 +536,12 @@ impl Contacts {
             Some(TargetState::Failed) if was_served => {
                 self.targets.insert(waiting.id, TargetState::Good);
                 return Some(self.verdict(&waiting, Outcome::Answered, VerdictChange::Recovered));
+            }
+            // The start of the connection is in the log too (conntrack), and was reported as unobserved.
+            Some(TargetState::Open) if was_served => {
+                self.pending_open_count = self.pending_open_count.saturating_sub(1);
+                self.targets.insert(waiting.id, TargetState::Good);
+                return None;
             }
             Some(_) => return None,
             None => {}

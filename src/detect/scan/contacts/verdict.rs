@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::detect::origin::OriginId;
+use crate::detect::origin::{OriginId, ReadProgress};
 use crate::detect::scope::plain;
 use crate::detect::state::HashKey;
 use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
@@ -73,8 +73,16 @@ impl Target {
     }
 }
 
+/// Whether a flow without an outcome is the start of a connection that a later record of the log will complete. A
+/// connection that has ended, or one in a log without answers, has no later record.
+pub(super) fn is_inconclusive(flow: &Flow<'_>, origin: OriginId, read: &ReadProgress<'_>) -> bool {
+    flow.outcome == Outcome::Unseen
+        && (!flow.forwarded
+            || (!is_ended(flow) && read.shows_answers(origin, flow.transport, flow.time)))
+}
+
 /// Whether it is the record of a whole connection.
-pub(super) fn is_ended(flow: &Flow<'_>) -> bool {
+fn is_ended(flow: &Flow<'_>) -> bool {
     flow.volume.is_some_and(|volume| volume.is_final)
 }
 
