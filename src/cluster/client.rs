@@ -31,9 +31,6 @@ pub enum ClientError {
     /// The URL of a receiver has no host. The URL is not shown, because its path may be a credential.
     #[error("unable to send to a receiver: its URL must be http://HOST[:PORT][/PATH] or https://")]
     BadReceiver,
-    /// The TLS provider could not be installed.
-    #[error("unable to install the TLS provider")]
-    Tls,
 }
 
 /// Which certificates of a kubelet are trusted.
@@ -53,7 +50,7 @@ pub enum KubeletTrust {
 /// The client's own retries are off: they can hide one slow request for minutes, and every caller has
 /// its own time limit and backoff.
 pub async fn connect() -> Result<Client, ClientError> {
-    install_tls()?;
+    install_tls();
     let mut config = Config::infer().await.map_err(ClientError::NoConfig)?;
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
@@ -71,7 +68,7 @@ pub struct ClusterSelection {
 
 /// Connects as `kubectl` does, or inside a pod with its service account.
 pub async fn connect_selected(chosen: &ClusterSelection) -> Result<Client, ClientError> {
-    install_tls()?;
+    install_tls();
     let options = KubeConfigOptions {
         context: chosen.context.clone(),
         ..KubeConfigOptions::default()
@@ -99,7 +96,7 @@ pub async fn connect_kubelet(url: &http::Uri, trust: &KubeletTrust) -> Result<Cl
     if url.scheme_str() != Some("https") {
         return connect_plain(url);
     }
-    install_tls()?;
+    install_tls();
     let inferred = Config::infer().await.map_err(ClientError::NoConfig)?;
     let mut config = metrics_config(url)?;
     config.auth_info = inferred.auth_info;
@@ -118,14 +115,14 @@ pub async fn connect_kubelet(url: &http::Uri, trust: &KubeletTrust) -> Result<Cl
 
 /// Connects to an exporter, without credentials.
 pub fn connect_plain(url: &http::Uri) -> Result<Client, ClientError> {
-    install_tls()?;
+    install_tls();
     Client::try_from(metrics_config(url)?).map_err(ClientError::Build)
 }
 
 /// Connects to a receiver of notifications, without credentials. Its certificate must be signed by an
 /// authority in `ca_file`, or without that file by one that the system trusts.
 pub fn connect_receiver(url: &http::Uri, ca_file: Option<&Path>) -> Result<Client, ClientError> {
-    install_tls()?;
+    install_tls();
     let mut config = metrics_config(url).map_err(|_| ClientError::BadReceiver)?;
     if url.scheme_str() == Some("https") {
         config.root_cert_file = ca_file.map(Path::to_path_buf);
@@ -152,13 +149,11 @@ fn metrics_config(url: &http::Uri) -> Result<Config, ClientError> {
     Ok(config)
 }
 
-fn install_tls() -> Result<(), ClientError> {
+fn install_tls() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .map_err(|_| ClientError::Tls)?;
+        // It fails where another thread has just installed one, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
     }
-    Ok(())
 }
 
 #[cfg(test)]
