@@ -381,26 +381,60 @@ async fn a_reference_finds_pods_through_kinds_that_this_build_does_not_know() ->
             json!({ "ref": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "agents" } });
         env.create_run_for("train", target.clone(), json!({}))
             .await?;
-        let resource = ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
-            "apps",
-            "v1",
-            "Deployment",
-        ));
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(env.client.clone(), &env.namespace, &resource);
-        let deployment: DynamicObject = serde_json::from_value(json!({
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": { "name": "agents" },
-            "spec": {
-                "selector": { "matchLabels": { "app": "agent" } },
-                "template": build::pod_template("agent", "Always"),
-            },
-        }))?;
-        api.create(&PostParams::default(), &deployment).await?;
+        create_deployment(&env).await?;
         env.until_pod_with("app=agent,yellowjack.dev/run=train", |_| true)
             .await?;
         env.run_condition("train", "TargetResolved", "True", "Resolved")
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Any kind of the apps group, without its type.
+fn dynamic(env: &TestEnv, kind: &str) -> Api<DynamicObject> {
+    let kind = kube::core::GroupVersionKind::gvk("apps", "v1", kind);
+    let resource = ApiResource::from_gvk(&kind);
+    Api::namespaced_with(env.client.clone(), &env.namespace, &resource)
+}
+
+async fn create_deployment(env: &TestEnv) -> anyhow::Result<()> {
+    let deployment: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": "agents" },
+        "spec": {
+            "selector": { "matchLabels": { "app": "agent" } },
+            "template": build::pod_template("agent", "Always"),
+        },
+    }))?;
+    let api = dynamic(env, "Deployment");
+    api.create(&PostParams::default(), &deployment).await?;
+    Ok(())
+}
+
+/// Whoever may make pods chooses their owner references: the UID of somebody's ReplicaSet under the name of none.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_owner_references_do_not_keep_the_pods_of_a_run_from_it() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        let target =
+            json!({ "ref": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "agents" } });
+        env.create_run_for("train", target, json!({})).await?;
+        create_deployment(&env).await?;
+        let pod = env.until_pod_with("app=agent", |_| true).await?;
+        let pod = env.api::<Pod>().get(&pod).await?;
+        let owners = pod.metadata.owner_references.unwrap_or_default();
+        let uid = &owners.first().context("the pod has no owner")?.uid;
+        for nth in 0..30 {
+            let mut forged = build::pod(&format!("a-{nth}"), &[])?;
+            let bad = if nth % 2 == 0 { "apps/v1" } else { "a b/v1" };
+            forged.metadata.owner_references = Some(serde_json::from_value(json!([{
+                "apiVersion": bad, "kind": "ReplicaSet", "name": "none", "uid": uid, "controller": true,
+            }]))?);
+            env.api().create(&PostParams::default(), &forged).await?;
+        }
+        let _operator = operator(&env).await?;
+        env.until_pod_with("app=agent,yellowjack.dev/run=train", |_| true)
             .await?;
         Ok(())
     })

@@ -315,6 +315,39 @@ async fn an_agent_can_write_nothing_about_an_incident() -> anyhow::Result<()> {
     .await
 }
 
+/// The garbage collector deletes what only an object owns that is gone, and a finalizer keeps an object for ever.
+#[tokio::test]
+async fn nobody_gives_an_incident_an_owner_or_a_finalizer() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        make_incident(&env, &[evidence("node-1", "seen")]).await?;
+        let ana = almighty(env.cluster, "ana", &[RESPONSE_GROUP]).await?;
+        let controller = format!("system:serviceaccount:{NAMESPACE}:yellowjack-controller");
+        let controller = almighty(env.cluster, &controller, &[]).await?;
+        let owner =
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "u-gone" });
+        for (what, change) in [
+            (
+                "an owner that is gone",
+                json!({ "metadata": { "ownerReferences": [owner] } }),
+            ),
+            (
+                "a finalizer",
+                json!({ "metadata": { "finalizers": ["test.example/keep"] } }),
+            ),
+        ] {
+            let words = "an Incident has no owner and no finalizer";
+            for client in [&ana, &controller] {
+                let attempt = async || patch::<Incident>(client, &env, "inc-1", &change).await;
+                refused(what, words, attempt).await?;
+            }
+        }
+        patch::<Incident>(&ana, &env, "inc-1", &word()).await?;
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn the_incident_response_releases_and_does_not_touch_the_evidence() -> anyhow::Result<()> {
     with_namespace(async |env| {
@@ -439,6 +472,16 @@ async fn only_the_incident_response_gets_into_a_quarantined_pod() -> anyhow::Res
                 assert!(!said.is_empty() && !said.contains("quarantine"), "{way} into {pod}: {said}");
             }
         }
+        // The other names that a proxy takes for the same pod.
+        for name in ["held:8080", "http:held", "https:held:8443"] {
+            refused(name, words, async || connect(&agent, name, "proxy/").await).await?;
+        }
+        let path = format!("/api/v1/namespaces/{}/services/any:80/proxy/", env.namespace);
+        let service = async |client: &Client| post(client, &path, &json!({})).await;
+        refused("a Service", "a Service may lead to it", async || service(&agent).await).await?;
+        let answer = service(&responder).await;
+        let said = answer.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(!said.is_empty() && !said.contains("quarantine"), "{said}");
         let debug = json!({ "spec": { "ephemeralContainers": [{ "name": "debug", "image": "registry.invalid/debug:1" }] } });
         let add = async |client: &Client, pod: &str| {
             let pods = api::<Pod>(client, &env);

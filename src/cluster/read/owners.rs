@@ -33,9 +33,32 @@ pub struct OwnerChain {
 #[derive(Default)]
 pub struct Owners {
     chains: Mutex<HashMap<String, OwnerChain>>,
-    /// The owner of each owner, by UID; `None` if it has none. UIDs are never reused.
-    parents: Mutex<HashMap<String, Option<OwnerReference>>>,
+    /// The owner of each owner that exists; `None` if it has none.
+    parents: Mutex<HashMap<ParentKey, Option<OwnerReference>>>,
     resources: Mutex<HashMap<GroupVersionKind, Option<ApiResource>>>,
+}
+
+/// What an owner reference names, and where. Whoever makes a pod chooses its owner references, so a UID alone does not
+/// identify the object: a pod of another namespace with the same UID under another name would decide what is cached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ParentKey {
+    namespace: String,
+    api_version: String,
+    kind: String,
+    name: String,
+    uid: String,
+}
+
+impl ParentKey {
+    fn of(namespace: &str, owner: &OwnerReference) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            api_version: owner.api_version.clone(),
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+            uid: owner.uid.clone(),
+        }
+    }
 }
 
 impl Owners {
@@ -190,7 +213,8 @@ impl Owners {
                 return Ok(controller_of(&job.metadata).cloned());
             }
         }
-        if let Some(known) = self.parents.lock().get(&owner.uid) {
+        let key = ParentKey::of(namespace, owner);
+        if let Some(known) = self.parents.lock().get(&key) {
             return Ok(known.clone());
         }
         if !is_deep {
@@ -207,14 +231,15 @@ impl Owners {
             }
             answer => answer?,
         };
-        // Another object of the same name is not this owner.
+        // Another object of the same name is not this owner, and its owner is not that of this one.
         let same = found.filter(|object| object.metadata.uid.as_ref() == Some(&owner.uid));
-        let parent = same.and_then(|object| controller_of(&object.metadata).cloned());
+        let Some(same) = same else { return Ok(None) };
+        let parent = controller_of(&same.metadata).cloned();
         let mut parents = self.parents.lock();
         if parents.len() >= limits::OWNERS_CACHED_MAX {
             parents.clear();
         }
-        parents.insert(owner.uid.clone(), parent.clone());
+        parents.insert(key, parent.clone());
         Ok(parent)
     }
 
@@ -226,6 +251,9 @@ impl Owners {
     ) -> Result<Option<ApiResource>, ApiError> {
         if let Some(known) = self.resources.lock().get(&kind) {
             return Ok(known.clone());
+        }
+        if !is_group_version(&kind) {
+            return Ok(None);
         }
         let answer = read(async {
             match kube::discovery::pinned_kind(client, &kind).await {
@@ -265,6 +293,16 @@ pub fn kind_of(api_version: &str, kind: &str) -> GroupVersionKind {
         .unwrap_or_else(|_| GroupVersionKind::gvk("", api_version, kind))
 }
 
+/// Whether group and version can be those of an API. An owner reference may contain any text, which would become the path
+/// of a request that fails each time.
+fn is_group_version(kind: &GroupVersionKind) -> bool {
+    let is_label = |text: &str| {
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !text.is_empty() && text.chars().all(is_allowed)
+    };
+    (kind.group.is_empty() || kind.group.split('.').all(is_label)) && is_label(&kind.version)
+}
+
 /// The controlling owner of the object, or else its first owner.
 fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     let owners = metadata.owner_references.as_deref().unwrap_or_default();
@@ -280,5 +318,27 @@ fn link(owner: OwnerReference) -> OwnerLink {
         kind: owner.kind,
         name: owner.name,
         uid: owner.uid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_api_version_that_can_exist_is_looked_up() {
+        for (api_version, is_one) in [
+            ("v1", true),
+            ("apps/v1", true),
+            ("jobset.x-k8s.io/v1alpha2", true),
+            ("a b/v1", false),
+            ("apps/v1/../../v1", false),
+            ("apps/", false),
+            ("", false),
+            ("../v1", false),
+        ] {
+            let kind = kind_of(api_version, "Any");
+            assert_eq!(is_group_version(&kind), is_one, "{api_version:?}");
+        }
     }
 }
