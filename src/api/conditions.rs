@@ -112,8 +112,8 @@ closed_names! {
         /// TargetResolved: another run claims a pod of this one; the message names both.
         /// Do: narrow the selector of one of the two runs.
         Overlap,
-        /// NetworkGuarded: our policies select every pod and no other policy widens them.
-        /// Do: nothing.
+        /// NetworkGuarded: our policies select every pod and no other NetworkPolicy widens them; the message names the kinds of policy that the cluster serves and that are not read.
+        /// Do: nothing; where the message names such kinds, look at their policies yourself.
         PoliciesApplied,
         /// NetworkGuarded: another policy allows more; the message names it.
         /// Do: delete or narrow the policy that the message names; network policies only add up.

@@ -188,6 +188,7 @@ pub fn run_operator(
             pod_cidrs: args.pod_cidrs,
             service_cidrs: args.service_cidrs,
             node_cidrs: args.node_cidrs,
+            unread_policy_kinds: Vec::new(),
         },
         namespace: args.namespace,
         agent_namespace: args.agent_namespace,

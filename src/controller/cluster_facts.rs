@@ -14,8 +14,8 @@ use kube::api::{DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt};
 
-use super::Controller;
 use super::agents::AgentReports;
+use super::{Controller, Role};
 use crate::api::labels;
 use crate::cluster::{ApiError, Conflicts, FieldManager, read, shares_devices};
 use crate::detect::Scopes;
@@ -257,6 +257,11 @@ impl Controller {
             Err(ApiError::NotFound(_)) => {}
             Err(error) => return Err(error),
         }
+        if self.role == Role::Operator {
+            let groups = read(client.list_api_groups()).await?;
+            let served = groups.groups.iter().map(|group| group.name.as_str());
+            facts.unread_policy_kinds = unread_policy_kinds(served);
+        }
         for ranges in [
             &mut facts.pod_cidrs,
             &mut facts.service_cidrs,
@@ -299,6 +304,44 @@ impl Controller {
     }
 }
 
+/// Kinds of network policy that can allow what a NetworkPolicy does not, by API group: those of Cilium, Calico, Antrea and
+/// OVN-Kubernetes, and the cluster-wide kinds of SIG Network.
+const POLICY_KINDS: [(&str, &[&str]); 5] = [
+    (
+        "cilium.io",
+        &["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"],
+    ),
+    (
+        "crd.projectcalico.org",
+        &["NetworkPolicy and GlobalNetworkPolicy of Calico"],
+    ),
+    (
+        "projectcalico.org",
+        &["NetworkPolicy and GlobalNetworkPolicy of Calico"],
+    ),
+    (
+        "crd.antrea.io",
+        &["NetworkPolicy and ClusterNetworkPolicy of Antrea"],
+    ),
+    (
+        "policy.networking.k8s.io",
+        &["ClusterNetworkPolicy", "AdminNetworkPolicy"],
+    ),
+];
+
+/// The kinds of the groups that are served, each once.
+fn unread_policy_kinds<'g>(served: impl Iterator<Item = &'g str>) -> Vec<&'static str> {
+    let served: BTreeSet<&str> = served.collect();
+    let groups = POLICY_KINDS
+        .iter()
+        .filter(|(group, _)| served.contains(group));
+    let mut kinds: Vec<&str> = groups
+        .flat_map(|(_, kinds)| kinds.iter().copied())
+        .collect();
+    kinds.dedup();
+    kinds
+}
+
 fn is_up_to_date(desired: &serde_json::Value, stored: &DynamicObject) -> bool {
     serde_json::to_value(stored).is_ok_and(|stored| cluster_policy_matches(desired, &stored))
 }
@@ -338,5 +381,20 @@ fn log_transition(failed: &mut bool, failure: Option<String>, subject: &'static 
             tracing::info!("Refreshing the {subject} succeeds again.");
         }
         Some(_) | None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_policy_that_are_served_and_not_read_are_named_once() {
+        let of = |groups: &[&str]| unread_policy_kinds(groups.iter().copied());
+        assert_eq!(of(&["apps", "networking.k8s.io"]), [""; 0]);
+        let calico = of(&["projectcalico.org", "crd.projectcalico.org"]);
+        assert_eq!(calico, ["NetworkPolicy and GlobalNetworkPolicy of Calico"]);
+        let cilium = of(&["policy.networking.k8s.io", "cilium.io"]);
+        assert_eq!(cilium.len(), 4);
     }
 }

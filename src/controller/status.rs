@@ -65,7 +65,7 @@ fn all_conditions(
 ) -> Vec<(AgentRunCondition, ConditionUpdate)> {
     let accepted = accepted(observed, validated);
     let resolved = target_resolved(observed, validated, applied);
-    let network = network_guarded(validated, applied, open);
+    let network = network_guarded(observed, validated, applied, open);
     let quota = quota_bound(observed, validated, applied);
     let quarantined = quarantined(validated, applied, open);
     let prerequisites = [
@@ -185,6 +185,7 @@ fn target_resolved(
 }
 
 fn network_guarded(
+    observed: &Observed,
     validated: &Validated,
     applied: &Applied,
     open: &[&Arc<Incident>],
@@ -246,7 +247,7 @@ fn network_guarded(
         };
         return update(None, Reason::Unverified, message);
     }
-    let others = describe_others(&validated.accepted);
+    let others = describe_others(&validated.accepted, &observed.facts.unread_policy_kinds);
     update(
         Some(true),
         Reason::PoliciesApplied,
@@ -261,14 +262,21 @@ fn is_on_host(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true)
 }
 
-/// Which other NetworkPolicies widen the run's.
-fn describe_others(accepted: &[String]) -> String {
-    if accepted.is_empty() {
+/// Which other NetworkPolicies widen the run's, and which kinds of policy are not known to leave them alone.
+fn describe_others(accepted: &[String], unread_kinds: &[&str]) -> String {
+    let widening = if accepted.is_empty() {
         "no other NetworkPolicy widens them".to_owned()
     } else {
         let names = accepted.join(", ");
         format!("no NetworkPolicy widens them but those that the GuardrailPolicy accepts: {names}")
+    };
+    if unread_kinds.is_empty() {
+        return widening;
     }
+    format!(
+        "{widening}; the cluster also serves kinds of policy that are not read and can widen them: {}",
+        unread_kinds.join(", ")
+    )
 }
 
 fn quota_bound(observed: &Observed, validated: &Validated, applied: &Applied) -> ConditionUpdate {

@@ -136,6 +136,8 @@ pub struct ClusterFacts {
     pub service_cidrs: Vec<IpNet>,
     /// Addresses or ranges of nodes.
     pub node_cidrs: Vec<IpNet>,
+    /// Kinds of network policy that the cluster serves and that are not read, although they can widen a guard.
+    pub unread_policy_kinds: Vec<&'static str>,
 }
 
 impl ClusterFacts {

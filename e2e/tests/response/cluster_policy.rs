@@ -75,6 +75,12 @@ async fn the_cluster_wide_deny_beats_a_wide_egress_policy_but_not_an_ingress_fro
         );
 
         fixture.create_rogue_pod(json!({})).await?;
+        // Others' policies of this kind can widen a guard too, and are not read.
+        let message = fixture
+            .run_condition("rogue", "NetworkGuarded", "True", "PoliciesApplied")
+            .await?;
+        assert!(message.contains("not read"), "{message}");
+        assert!(message.contains("ClusterNetworkPolicy"), "{message}");
         fixture
             .create_network_policy("wide-out", build::allow_all_egress())
             .await?;

@@ -51,6 +51,7 @@ fn facts() -> ClusterFacts {
         pod_cidrs: ranges(&["10.244.0.0/16", "fd00:10:244::/56"]),
         service_cidrs: ranges(&["10.96.0.0/12", "fd00:10:96::/112"]),
         node_cidrs: ranges(&["192.168.7.4/32", "192.168.7.5/32"]),
+        unread_policy_kinds: Vec::new(),
     }
 }
 
