@@ -13,6 +13,7 @@ mod attributed;
 mod config;
 mod context;
 mod detection;
+mod domain;
 mod engine;
 mod fusion;
 mod mining;

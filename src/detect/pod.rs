@@ -113,7 +113,7 @@ impl Pod {
                 }
                 let key = config.hash_key;
                 let from = (neighbour, self.origin);
-                if let Some(mut contact) = self.contacts.observe(flow, from, read, key) {
+                if let Some(mut contact) = self.contacts.observe(flow, from, read, config) {
                     contact.is_lossy = read.is_lossy(contact.origin, contact.time);
                     let cleared = self.contacts.cleared_by_answer(&contact, key);
                     for contact in [Some(contact), cleared].into_iter().flatten() {
@@ -124,8 +124,16 @@ impl Pod {
                 detections
             }
             Signal::Dns(query) => {
-                self.contacts.resolved(&query.answers, config.hash_key);
-                self.traffic.observe_dns(query, config, &self.reported)
+                self.contacts.resolved(&query.query, &query.answers, config);
+                let mut detections = self.traffic.observe_dns(query, config, &self.reported);
+                let context = ScanContext {
+                    config,
+                    workload: self.workload,
+                    has_dns: self.contacts.has_dns(),
+                    reported: &self.reported,
+                };
+                detections.extend(self.scan.observe_dns(query, context));
+                detections
             }
             Signal::Tls(tls) => self.traffic.observe_tls(tls, config, &self.reported),
             Signal::Sample(sample) => self.observe_sample(sample, config),

@@ -172,7 +172,7 @@ impl Engine {
         }
     }
 
-    /// Passes a contact to the run of its pod, and adds the findings about the run's pods to `findings`.
+    /// Passes a contact that no name explains to the run of its pod, and adds the findings about the run's pods to `findings`.
     fn observe_run(
         &mut self,
         subject: &Subject,
@@ -181,7 +181,9 @@ impl Engine {
         findings: &mut Vec<Finding>,
     ) {
         let run = subject.run.as_ref().and_then(|key| self.runs.get_mut(key));
-        let Some(run) = run else { return };
+        let Some(run) = run.filter(|_| contact.domain.is_none()) else {
+            return;
+        };
         for detection in run.observe(&subject.pod, contact, &self.config, workload) {
             report_members(&detection, &mut self.pods, &self.config, findings);
         }

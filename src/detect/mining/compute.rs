@@ -16,6 +16,13 @@ use crate::detect::session::Session;
 /// A sample is on the plateau within this share of its level: 3 points of 52.
 const TOLERANCE: f64 = 0.06;
 
+/// It is also on the plateau within this share while the mean deviation of such samples is at most [`TOLERANCE`]: a miner
+/// that works a little less from time to time is as even as one that does not.
+const NEAR: f64 = 0.16;
+
+/// Weight of one sample in the mean deviation.
+const DEVIATION_GAIN: f64 = 0.05;
+
 /// Share of samples off the plateau that does not end it: dips of a tenth on either side.
 const OFF_SHARE_MAX: f64 = 0.2;
 
@@ -73,6 +80,8 @@ pub(super) struct Plateau {
     anchor: f64,
     on: u32,
     off: u32,
+    /// Mean deviation of the samples near the level, as a share of it.
+    mean_deviation: f64,
 }
 
 /// Consecutive samples off the plateau with similar values: possibly the start of another plateau.
@@ -244,6 +253,7 @@ impl Plateau {
             anchor: level,
             on: 1,
             off: 0,
+            mean_deviation: 0.0,
         }
     }
 
@@ -253,8 +263,19 @@ impl Plateau {
 
     /// Whether the sample is on the plateau. If so, adds it.
     fn accept(&mut self, time: EventTime, cpu: f64) -> bool {
-        let is_on = (cpu - self.level).abs() <= TOLERANCE * self.level
-            && (cpu - self.anchor).abs() <= (TOLERANCE + DRIFT_MAX) * self.anchor;
+        let deviation = (cpu - self.level).abs();
+        let is_near = deviation <= NEAR * self.level;
+        if is_near && self.level > 0.0 {
+            let share = deviation / self.level;
+            self.mean_deviation += (share - self.mean_deviation) * DEVIATION_GAIN;
+        }
+        let tolerance = if self.mean_deviation <= TOLERANCE {
+            NEAR
+        } else {
+            TOLERANCE
+        };
+        let is_on = deviation <= tolerance * self.level
+            && (cpu - self.anchor).abs() <= (tolerance + DRIFT_MAX) * self.anchor;
         if is_on {
             self.on = self.on.saturating_add(1);
             self.level += (cpu - self.level) / f64::from(self.on.min(20));

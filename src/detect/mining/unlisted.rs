@@ -34,6 +34,9 @@ const LONG_US: i64 = 300_000_000;
 /// A log of packets shows that the session continues, but not how little it carries.
 const WITHOUT_VOLUME_SHARE: f64 = 0.8;
 
+/// The share of a shape in pieces.
+const PIECES_SHARE: f64 = 0.5;
+
 /// What names and ports add if the destination is on no list, and the maximum of their sum.
 const POOL_NAME_NATS: f64 = 4.0;
 const POOL_LIKE_NAME_NATS: f64 = 2.0;
@@ -118,11 +121,15 @@ pub(super) fn evaluate(
     compute_state: Option<&Compute>,
     context: TrafficContext<'_>,
 ) -> Option<Detection> {
-    let shape = shape_nats(session);
-    if shape < FAMILY_NATS_MAX / 3.0 {
+    let thin = shape_nats(session);
+    let disguised = disguised_nats(session);
+    if thin.max(disguised) < FAMILY_NATS_MAX / 3.0 {
         return None;
     }
     let (compute, description) = compute(compute_state, session);
+    let is_disguised =
+        session.is_in_pieces() || compute > FAMILY_NATS_MAX / 2.0 && disguised > thin;
+    let shape = if is_disguised { disguised } else { thin };
     let (mut destination, against) = destination_nats(session, context);
     if compute > FAMILY_NATS_MAX / 2.0 && is_led_by_far_side(session) {
         destination += LED_BY_POOL_NATS;
@@ -135,6 +142,10 @@ pub(super) fn evaluate(
         (severity, threshold) = (Severity::Alert, ALERT_NATS);
         against.push("without its name, an event stream of a web service looks the same");
     }
+    if severity == Severity::Quarantine && is_disguised {
+        (severity, threshold) = (Severity::Alert, ALERT_NATS);
+        against.push("its connections are short, or carry more than those with pools do");
+    }
     let contact_count = u64::from(session.connection_count.max(1));
     let word = ReportLevel {
         signature: Signature::Mining,
@@ -146,17 +157,7 @@ pub(super) fn evaluate(
         return None;
     }
     let name = context.names.pool_like_name(session.target.host);
-    let mut summary = format!(
-        "A thin, steady session with {} lasted {}, as with a mining pool.",
-        describe_destination(session.target, name),
-        duration::rounded(session.covered_us)
-    );
-    if let Some(description) = description {
-        summary = format!(
-            "{} {description}",
-            summary.replace(", as with a mining pool", "")
-        );
-    }
+    let summary = summary(session, name, description);
     let example = Example {
         time: session.first,
         destination: session.target.host,
@@ -185,6 +186,19 @@ pub(super) fn evaluate(
     })
 }
 
+fn summary(session: &Session, name: Option<&BoundedText>, processors: Option<String>) -> String {
+    let destination = describe_destination(session.target, name);
+    let covered = duration::rounded(session.covered_us.max(session.padded_us));
+    match processors {
+        Some(processors) => {
+            format!("A steady session with {destination} lasted {covered}. {processors}")
+        }
+        None => format!(
+            "A thin, steady session with {destination} lasted {covered}, as with a mining pool."
+        ),
+    }
+}
+
 /// The nats of the session's shape: the longer the session, the less likely is coincidence.
 #[allow(clippy::cast_precision_loss)] // both are below 2^53
 pub(super) fn shape_nats(session: &Session) -> f64 {
@@ -195,6 +209,24 @@ pub(super) fn shape_nats(session: &Session) -> f64 {
         WITHOUT_VOLUME_SHARE
     };
     clipped(FAMILY_NATS_MAX * share * known)
+}
+
+/// The nats of the shape of a session that carries filler, or consists of many short connections. Many other sessions
+/// look like that, so it is worth half for connections that are too short to be sessions, and an alert at most.
+#[allow(clippy::cast_precision_loss)] // both are below 2^53
+fn disguised_nats(session: &Session) -> f64 {
+    let share = session.padded_us.clamp(0, LONG_US) as f64 / LONG_US as f64;
+    let known = if session.has_volume {
+        1.0
+    } else {
+        WITHOUT_VOLUME_SHARE
+    };
+    let whole = if session.is_in_pieces() {
+        PIECES_SHARE
+    } else {
+        1.0
+    };
+    clipped(FAMILY_NATS_MAX * share * known * whole)
 }
 
 /// The nats of the processors, and their description.

@@ -95,6 +95,7 @@ impl SharedContact {
             } else {
                 Neighbour::Stranger
             },
+            domain: None,
             has_names: self.has_names,
             is_v6_unproven: self.is_v6_unproven,
             is_in_outage: self.is_in_outage,

@@ -1,8 +1,8 @@
 //! Counters of a pod's distinct targets, for scans that walks cannot detect.
 //!
-//! A walk detects nothing if most targets answer, and an attacker can add successes on purpose. Two kinds of counter
-//! therefore count distinct targets regardless of other contacts: hosts that answered on one service without a DNS
-//! name, and internal targets that failed. Both lead to alerts at most: service discovery and parallel reads look the
+//! A walk detects nothing if most targets answer, and an attacker can add successes on purpose. Counters therefore count
+//! distinct targets regardless of other contacts: hosts that answered on one service without a DNS name, and internal
+//! targets that failed, unless the cluster's DNS names them. Both lead to alerts at most: service discovery and parallel reads look the
 //! same, and there is no error budget for them. Called by `pod`.
 //!
 //! An attacker avoids them with fewer answers per hour, and then needs ten hours for a network of 1,000 hosts. To
@@ -50,7 +50,7 @@ struct DistinctCounter {
     observed_count: u32,
 }
 
-/// A pod's counters. Empty for a pod that looks up all its targets in DNS.
+/// A pod's counters. Empty for a pod that looks up all its targets in the cluster's DNS.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct DistinctTargets(
     #[serde(deserialize_with = "bounded::list::<_, _, { limits::TALLIES_MAX }>")]
@@ -185,7 +185,7 @@ impl DistinctCounter {
             ),
             CountedKind::Failed(scope) => (
                 format!(
-                    "About {count} {} targets failed within {span}, none of them known from a DNS answer. Successes between them do not lower this count.",
+                    "About {count} {} targets failed within {span}. Successes between them do not lower this count.",
                     scope.adjective(),
                 ),
                 "other contacts succeeded, or the targets spread over many ports and hosts",

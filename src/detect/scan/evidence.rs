@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::service::Service;
+use super::service::{MANY_PORTS, Service};
 use super::walk::{FailedContact, Failures, Walk};
 use crate::detect::config::EngineConfig;
 use crate::detect::detection::Detection;
@@ -15,6 +15,32 @@ use crate::detect::scope::Scope;
 use crate::limits;
 use crate::model::{BoundedText, Evidence, Example, Severity, Signature, Transport, duration};
 
+/// What the log shows about the names of a walk's targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TargetNames {
+    /// No DNS answer explains them.
+    Unknown,
+    /// DNS answers for names below one registered domain.
+    OfOneDomain,
+}
+
+impl TargetNames {
+    /// What is known of the name of this contact's target.
+    pub(super) const fn of(contact: &ContactVerdict) -> Self {
+        match contact.domain {
+            Some(_) => Self::OfOneDomain,
+            None => Self::Unknown,
+        }
+    }
+
+    const fn sentence_part(self) -> &'static str {
+        match self {
+            Self::Unknown => "none of them known from a DNS answer",
+            Self::OfOneDomain => "all of them named by DNS below one registered domain",
+        }
+    }
+}
+
 /// The parts of a walk's evidence.
 pub(super) struct WalkEvidence<'a> {
     pub(super) signature: Signature,
@@ -22,6 +48,7 @@ pub(super) struct WalkEvidence<'a> {
     pub(super) walk: &'a Walk,
     /// The targets and the pods, as a part of the summary.
     pub(super) description: String,
+    pub(super) names: TargetNames,
     pub(super) counter_evidence: Vec<String>,
     /// The latest failures of the same walk; the first ones may be among them.
     pub(super) latest: Vec<FailedContact>,
@@ -38,10 +65,11 @@ impl WalkEvidence<'_> {
         } = walk.failures;
         let failed = walk.failures.total();
         let summary = format!(
-            "{} {} within {}, none of them known from a DNS answer. {failed} failed: {unanswered} unanswered, {refused} refused, {denied} denied.",
+            "{} {} within {}, {}. {failed} failed: {unanswered} unanswered, {refused} refused, {denied} denied.",
             failed.saturating_add(walk.answered),
             self.description,
             duration::rounded(walk.last.micros_since(walk.first)),
+            self.names.sentence_part(),
         );
         let (score, threshold) = match self.severity {
             Severity::Quarantine => (walk.score_nats, config.threshold_nats),
@@ -112,6 +140,10 @@ pub(super) fn hosts_tried(service: Service, by: &str) -> String {
     let scope = scope.adjective();
     match transport {
         Transport::Icmp => format!("{scope} hosts were pinged{by}"),
+        Transport::Tcp | Transport::Udp if port == MANY_PORTS => format!(
+            "{scope} hosts were tried on many ports over {} in random order{by}",
+            transport.name()
+        ),
         _ => format!(
             "{scope} hosts were tried on {}/{port}{by}",
             transport.name()

@@ -8,6 +8,8 @@ pub(super) mod contacts;
 mod contribution;
 mod distinct_targets;
 mod evidence;
+mod name_inventory;
+mod named;
 mod outage;
 mod peer_to_peer;
 mod placement;
@@ -15,6 +17,7 @@ mod pod;
 mod run;
 mod service;
 mod walk;
+mod walks;
 mod weight;
 
 pub use contribution::{Contribution, SharedContact};

@@ -4,8 +4,8 @@
 //! that had answered before fail as well. Called by `contacts`; a failure in an outage counts against a budget (see
 //! `walk`).
 //!
-//! A pod that controls servers can make them fail, so an outage is assumed for five minutes at most, and no other one
-//! within the next half hour.
+//! A pod that controls servers can make them fail, so an outage is assumed for five minutes and 100 new targets at most,
+//! and no other one within the next half hour.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,9 @@ const TOGETHER_US: i64 = 60_000_000;
 const BELIEVED_US: i64 = 300_000_000;
 const NEXT_AFTER_US: i64 = 2_100_000_000;
 
+/// New targets that may fail in one outage. The simulated honest pods reach 60: a client with a stale list.
+const COVERED_MAX: u32 = 100;
+
 /// See the module. Targets are stored as half of their keyed hash.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(in crate::detect) struct Outage {
@@ -32,6 +35,8 @@ pub(in crate::detect) struct Outage {
     #[serde(deserialize_with = "bounded::list::<_, _, { limits::LOST_TARGETS }>")]
     retrying: Vec<(u32, OriginId, EventTime)>,
     since: Option<EventTime>,
+    /// New targets that failed in it.
+    covered_count: u32,
 }
 
 impl Outage {
@@ -80,7 +85,7 @@ impl Outage {
         self.failed.push((id, time));
     }
 
-    /// Whether a failed contact of this time may have failed because of an outage.
+    /// Whether a failed contact with a new target may have failed because of an outage at this time.
     pub(in crate::detect) fn covers(&mut self, time: EventTime) -> bool {
         let is_near =
             |(_, failed): &(u32, EventTime)| time.micros_since(*failed).abs() <= TOGETHER_US;
@@ -89,9 +94,13 @@ impl Outage {
         }
         let age_us = self.since.map(|since| time.micros_since(since));
         match age_us {
-            Some(age_us) if age_us < NEXT_AFTER_US => age_us < BELIEVED_US,
+            Some(age_us) if age_us < NEXT_AFTER_US => {
+                self.covered_count = self.covered_count.saturating_add(1);
+                age_us < BELIEVED_US && self.covered_count <= COVERED_MAX
+            }
             _ => {
                 self.since = Some(time);
+                self.covered_count = 1;
                 true
             }
         }
@@ -141,6 +150,14 @@ mod tests {
         outage.retry_started(0, OriginId::default(), at(10));
         outage.advance_to(&read(20));
         assert!(outage.covers(at(20)));
+    }
+
+    #[test]
+    fn more_than_a_hundred_new_targets_are_no_outage() {
+        let mut outage = Outage::default();
+        record_failure(&mut outage, 5, 0);
+        let covered = (0..300).filter(|_| outage.covers(at(1))).count();
+        assert_eq!(covered, 100);
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::model::Transport;
 /// minutes of Gnutella they are two thirds, in scans of up to 1,000 ports almost none.
 const OWN_PORTS_MIN: usize = limits::SPREAD_MAX / 4;
 
+/// Of the stored contacts, the most that one of many scanned ports has: with 41 ports and more each has some 3.
+const MANY_PORTS_SHARE_MAX: usize = 8;
+
 /// The latest first contacts of a pod on the Internet, for TCP and for UDP: half of the keyed hash of the host, and the
 /// port.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -46,6 +49,22 @@ impl PeerToPeerProfile {
         #[allow(clippy::cast_possible_truncation)] // the upper half
         let host = (host >> 32) as u32;
         contacts.push_back((host, target.port));
+    }
+
+    /// Whether the port is one of so many that come back that no walk over the hosts of one port can grow: a scan of many
+    /// ports at once in random order. A peer has a port of its own, and the default port of a protocol a larger share.
+    pub(super) fn is_one_of_many_ports(&self, transport: Transport, port: u16) -> bool {
+        let contacts = match transport {
+            Transport::Tcp => &self.tcp,
+            Transport::Udp => &self.udp,
+            _ => return false,
+        };
+        let count = contacts.iter().filter(|(_, other)| *other == port).count();
+        if !(2..=MANY_PORTS_SHARE_MAX).contains(&count) {
+            return false;
+        }
+        let ports: BTreeSet<u16> = contacts.iter().map(|(_, port)| *port).collect();
+        ports.len() > limits::WALKS_MAX
     }
 
     /// If the contacts with other ports than `port` look like peer-to-peer traffic: the number of those with a port and

@@ -2,15 +2,17 @@
 //!
 //! Used by the walks of pods and of runs. Holds no state.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::service::Service;
 use super::walk::FailedContact;
+use super::walks::Payer;
 use super::weight::Weight;
 use crate::detect::attributed::Workload;
 use crate::detect::config::EngineConfig;
 use crate::detect::scan::contacts::ContactVerdict;
 use crate::detect::scope::Scope;
+use crate::detect::state::generational_cache::DomainId;
 use crate::model::{Neighbour, Outcome, Transport};
 
 /// A crawler's failures on the Internet have half the weight: dead links are normal for it, and 70 failures in a row
@@ -29,8 +31,12 @@ pub(super) struct Placement {
     pub(super) weight: Weight,
     /// Weight in the vertical walk, over the ports of its host.
     pub(super) port_weight: Weight,
+    /// Who pays with an answer of this target for failures in the horizontal walk.
+    pub(super) payer: Payer,
     /// Whether the port is evidence for a scan of the host's ports.
     pub(super) is_port: bool,
+    /// Whether the service is one of web servers.
+    is_web: bool,
     /// Whether the pod has a reason to know the host: a sibling, or a pod that ended recently. Such a contact is not
     /// part of a sweep over hosts, but a scan of all ports of such a host is still one.
     pub(super) is_neighbour: bool,
@@ -62,10 +68,24 @@ impl Placement {
             } else {
                 weight
             },
+            payer: payer(scope, target.host),
             is_port: target.transport != Transport::Icmp
                 && !is_traceroute
                 && !contact.is_server_answer,
+            is_web: target.is_web(),
             is_neighbour: contact.neighbour != Neighbour::Stranger,
+        }
+    }
+
+    /// The weight in the walk of the domain that explains the target. A name on the Internet can have hundreds of
+    /// addresses, of which a client gets others each time, and a firewall that drops the name drops all of them. Where
+    /// IPv6 does not work, a client fails at each address of each name. A headless Service names pods before they listen.
+    pub(super) fn named_weight(&self, domain: DomainId) -> Weight {
+        let is_weak = self.service.scope == Scope::Internet && (self.is_web || self.weight.fades);
+        if is_weak || domain.is_of_cluster() {
+            Weight::WEAK_FOR_ALERTS_ONLY
+        } else {
+            self.weight
         }
     }
 
@@ -75,6 +95,17 @@ impl Placement {
             && failure.target.transport == self.service.transport
             && config.scopes.classify(failure.target.host) == self.service.scope
     }
+}
+
+/// Who pays for failures with an answer of this host. Inside it is each host, once. On the Internet it is each /24 or
+/// /48, the smallest networks that are assigned to a customer: whoever has one could answer from all of its addresses.
+fn payer(scope: Scope, host: IpAddr) -> Payer {
+    let network = match host {
+        _ if scope != Scope::Internet => host,
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !0xff).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !(u128::MAX >> 48)).into(),
+    };
+    Payer::Once(network)
 }
 
 /// The weight of a contact. Honest web traffic uses names; if the log shows no names, its failures (dropped QUIC or

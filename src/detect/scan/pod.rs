@@ -1,7 +1,8 @@
 //! Scans by one pod: walks per (scope, transport, port) for one port on many hosts, walks per host for many ports on
-//! one host, and counters of distinct targets for what walks cannot detect.
+//! one host, walks per registered domain for targets that names explain, and counters of distinct targets for what walks
+//! cannot detect.
 //!
-//! Each contact belongs to two walks. This separates a scan from peer-to-peer traffic, which varies both ports and
+//! Each contact with an address that no name explains belongs to two walks. This separates a scan from peer-to-peer traffic, which varies both ports and
 //! hosts, and from an unavailable dependency, which is one target however often it is retried. Called by `pod` with the
 //! verdicts of `contacts`.
 
@@ -11,26 +12,32 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::distinct_targets::DistinctTargets;
-use super::evidence::{self, WalkEvidence, keep_failure, threshold_crossed};
+use super::evidence::{self, TargetNames, WalkEvidence, keep_failure, threshold_crossed};
+use super::name_inventory::NameInventory;
 use super::peer_to_peer::PeerToPeerProfile;
 use super::placement::Placement;
-use super::service::Service;
-use super::walk::{Bursts, FailedContact, WalkRules, Walks};
+use super::service::{MANY_PORTS, Service};
+use super::walk::{Bursts, FailedContact, WalkRules};
+use super::walks::{Payer, Walks};
+use super::weight::Weight;
 use crate::detect::context::ScanContext;
 use crate::detect::detection::Detection;
 use crate::detect::scan::contacts::{ContactVerdict, VerdictChange};
 use crate::detect::scope::Scope;
 use crate::detect::state::bounded;
+use crate::detect::state::generational_cache::DomainId;
 use crate::limits;
-use crate::model::{Severity, Signature};
+use crate::model::{DnsQuery, Severity, Signature};
 
 /// The scan state of one pod.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in crate::detect) struct PodScan {
     horizontal: Walks<Service>,
     vertical: Walks<IpAddr>,
+    named: Walks<DomainId>,
     peer_to_peer: PeerToPeerProfile,
     distinct_targets: DistinctTargets,
+    name_inventory: NameInventory,
     /// The latest failures of all walks.
     #[serde(deserialize_with = "bounded::queue::<_, _, { limits::LATEST_FAILURES_MAX }>")]
     failures: VecDeque<FailedContact>,
@@ -43,14 +50,17 @@ impl Default for PodScan {
             member_min: 1,
             bursts: Bursts::Never,
         };
+        let in_outage = WalkRules {
+            bursts: Bursts::InOutage,
+            ..rules
+        };
         Self {
-            horizontal: Walks::new(WalkRules {
-                bursts: Bursts::InOutage,
-                ..rules
-            }),
+            horizontal: Walks::new(in_outage),
             vertical: Walks::new(rules),
+            named: Walks::new(in_outage),
             peer_to_peer: PeerToPeerProfile::default(),
             distinct_targets: DistinctTargets::default(),
+            name_inventory: NameInventory::default(),
             failures: VecDeque::new(),
         }
     }
@@ -62,6 +72,7 @@ impl PodScan {
         self.horizontal
             .highest_nats()
             .max(self.vertical.highest_nats())
+            .max(self.named.highest_nats())
     }
 
     /// If the pod's contacts with other services look like peer-to-peer traffic: the number of contacts with a port and
@@ -79,6 +90,15 @@ impl PodScan {
         self.peer_to_peer.peer_to_peer_counts(transport, port)
     }
 
+    /// Processes a DNS query. Returns a detection that is to be reported.
+    pub(in crate::detect) fn observe_dns(
+        &mut self,
+        query: &DnsQuery<'_>,
+        context: ScanContext<'_>,
+    ) -> Option<Detection> {
+        self.name_inventory.observe(query, context)
+    }
+
     /// Processes a verdict. Returns the detections of walks and counters that are above a threshold because of it.
     pub(in crate::detect) fn observe(
         &mut self,
@@ -86,6 +106,9 @@ impl PodScan {
         context: ScanContext<'_>,
     ) -> Vec<Detection> {
         let placement = Placement::of(contact, context.config, context.workload);
+        if let Some(domain) = contact.domain {
+            return self.observe_named(domain, contact, placement, context);
+        }
         if placement.service.scope == Scope::Internet && contact.change != VerdictChange::Recovered
         {
             let host = context.config.hash_key.host(placement.host);
@@ -98,24 +121,97 @@ impl PodScan {
             .collect();
         if contact.change != VerdictChange::Failed {
             if contact.may_have_answered() {
+                let weight = (placement.weight, placement.payer);
+                self.horizontal.answer(placement.service, contact, weight);
                 self.horizontal
-                    .answer(placement.service, contact, placement.weight);
+                    .answer(many_ports(placement.service), contact, weight);
             }
             // Otherwise unanswered datagrams would hide a scan of the same host over TCP.
             if contact.change != VerdictChange::Unobserved {
-                self.vertical
-                    .answer(placement.host, contact, placement.port_weight);
+                let weight = (placement.port_weight, Payer::Each);
+                self.vertical.answer(placement.host, contact, weight);
             }
             return detections;
         }
         keep_failure(&mut self.failures, contact);
         if !placement.is_neighbour {
             detections.extend(self.fail_horizontal(contact, placement, context));
+            detections.extend(self.fail_many_ports(contact, placement, context));
         }
         if placement.is_port {
             detections.extend(self.fail_vertical(contact, placement, context));
         }
         detections
+    }
+
+    /// Processes a verdict on a target that a name explains. In the walk of the domain each host counts once: a client of
+    /// passive FTP fails on many ports of one.
+    fn observe_named(
+        &mut self,
+        domain: DomainId,
+        contact: &ContactVerdict,
+        placement: Placement,
+        context: ScanContext<'_>,
+    ) -> Vec<Detection> {
+        let weight = placement.named_weight(domain);
+        let of_host = ContactVerdict {
+            id: context.config.hash_key.host(placement.host),
+            ..*contact
+        };
+        if contact.change != VerdictChange::Failed {
+            if contact.may_have_answered() {
+                self.named
+                    .answer(domain, &of_host, (weight, placement.payer));
+            }
+            if contact.change != VerdictChange::Unobserved {
+                let weight = (placement.port_weight, Payer::Each);
+                self.vertical.answer(placement.host, contact, weight);
+            }
+            return Vec::new();
+        }
+        keep_failure(&mut self.failures, contact);
+        let mut detections = Vec::new();
+        if !placement.is_neighbour && !contact.is_ftp_data {
+            if !domain.is_of_cluster() {
+                detections.extend(self.distinct_targets.observe(
+                    contact,
+                    placement.service,
+                    context,
+                ));
+            }
+            detections.extend(self.fail_named(domain, &of_host, (placement, weight), context));
+        }
+        if placement.is_port {
+            detections.extend(self.fail_vertical(contact, placement, context));
+        }
+        detections
+    }
+
+    fn fail_named(
+        &mut self,
+        domain: DomainId,
+        contact: &ContactVerdict,
+        (placement, weight): (Placement, Weight),
+        context: ScanContext<'_>,
+    ) -> Option<Detection> {
+        let walk = self.named.fail(domain, contact, weight, 0)?;
+        let severity = threshold_crossed(walk, context.config)?;
+        let level = evidence::report_level(Signature::HorizontalScan, severity, walk);
+        if !context.reported.should_report(level) {
+            return None;
+        }
+        let is_alike =
+            |failure: &&FailedContact| placement.is_same_service(failure, context.config);
+        let evidence = WalkEvidence {
+            signature: Signature::HorizontalScan,
+            severity,
+            walk,
+            description: evidence::hosts_tried(placement.service, ""),
+            names: TargetNames::OfOneDomain,
+            counter_evidence: evidence::counter_evidence(walk, None, contact.is_lossy, true),
+            latest: self.failures.iter().filter(is_alike).copied().collect(),
+        };
+        Some(evidence.detection(context.config))
     }
 
     fn fail_horizontal(
@@ -152,6 +248,7 @@ impl PodScan {
             severity,
             walk,
             description: evidence::hosts_tried(service, ""),
+            names: TargetNames::Unknown,
             counter_evidence: evidence::counter_evidence(
                 walk,
                 peers,
@@ -159,6 +256,50 @@ impl PodScan {
                 context.has_dns,
             ),
             latest: self.failures.iter().filter(is_alike).copied().collect(),
+        };
+        Some(evidence.detection(context.config))
+    }
+
+    /// Counts a failure on one of many ports that come back on the Internet, for an alert at most: peer-to-peer traffic
+    /// looks similar. Inside, failed targets are counted whatever their ports are.
+    fn fail_many_ports(
+        &mut self,
+        contact: &ContactVerdict,
+        placement: Placement,
+        context: ScanContext<'_>,
+    ) -> Option<Detection> {
+        let Service {
+            scope,
+            transport,
+            port,
+        } = placement.service;
+        if scope != Scope::Internet || !self.peer_to_peer.is_one_of_many_ports(transport, port) {
+            return None;
+        }
+        let weight = Weight {
+            quarantine: 0.0,
+            ..placement.weight
+        };
+        let service = many_ports(placement.service);
+        let walk = self.horizontal.fail(service, contact, weight, 0)?;
+        let severity = threshold_crossed(walk, context.config)?;
+        let level = evidence::report_level(Signature::HorizontalScan, severity, walk);
+        if !context.reported.should_report(level) {
+            return None;
+        }
+        let evidence = WalkEvidence {
+            signature: Signature::HorizontalScan,
+            severity,
+            walk,
+            description: evidence::hosts_tried(service, ""),
+            names: TargetNames::Unknown,
+            counter_evidence: evidence::counter_evidence(
+                walk,
+                None,
+                contact.is_lossy,
+                context.has_dns,
+            ),
+            latest: self.failures.iter().copied().collect(),
         };
         Some(evidence.detection(context.config))
     }
@@ -184,6 +325,7 @@ impl PodScan {
             severity,
             walk,
             description: evidence::ports_tried(Some(host), service.scope, ""),
+            names: TargetNames::of(contact),
             counter_evidence: evidence::counter_evidence(
                 walk,
                 None,
@@ -193,5 +335,13 @@ impl PodScan {
             latest: self.failures.iter().filter(is_alike).copied().collect(),
         };
         Some(evidence.detection(context.config))
+    }
+}
+
+/// The key of the walk over many ports at once, beside the walk of a service.
+const fn many_ports(service: Service) -> Service {
+    Service {
+        port: MANY_PORTS,
+        ..service
     }
 }

@@ -14,3 +14,6 @@ pub(super) struct Service {
     pub(super) transport: Transport,
     pub(super) port: u16,
 }
+
+/// In place of a port: many ports at once.
+pub(super) const MANY_PORTS: u16 = 0;

@@ -2,15 +2,14 @@
 //!
 //! A walk is a one-sided CUSUM of the log-likelihood ratio of a scanner (one contact in ten succeeds) to the worst
 //! honest pod (one in two), floored at zero, so that earlier successes are no credit. A second sum with the success
-//! rate of the literature serves for alerts. [`Walks`] stores a bounded number of them by key. This module does not
-//! depend on pods and runs, so the same type serves both. Called by `pod` and `run`.
+//! rate of the literature serves for alerts. `walks` stores a bounded number of them by key. This module does not depend
+//! on pods and runs, so the same type serves both.
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::weight::Weight;
 use crate::detect::scan::contacts::{ContactVerdict, Target, VerdictChange};
-use crate::detect::state::bounded::{self, Sequence};
+use crate::detect::state::bounded;
 use crate::limits;
 use crate::model::{EventTime, Outcome, Severity};
 
@@ -56,6 +55,10 @@ const FADE_FAILURES_PER_HOUR: f64 = 10.0;
 const BURST_NATS: f64 = 8.0;
 const BURST_NATS_PER_HOUR: f64 = 20.0;
 
+/// Share of a failure that counts in the walk of a pod however much of the budget is used: a pod can make its own
+/// servers fail, and what it does then must not be free. An alert sum of a pod counts all of them.
+pub(super) const OUTAGE_SHARE_MIN: f64 = 0.1;
+
 /// Failures by kind, for the text of the evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failures {
@@ -82,7 +85,7 @@ impl Failures {
     }
 
     /// Removes one failure. Its kind is not stored; most late answers follow an unanswered contact.
-    fn remove_failure(&mut self) {
+    pub(super) fn remove_failure(&mut self) {
         let Self {
             unanswered,
             refused,
@@ -142,18 +145,18 @@ pub(super) struct Walk {
     /// pod's cache of contacts has lost it. Two targets have the same bits once in 65,536 pairs: then one failure is
     /// missed.
     #[serde(deserialize_with = "bounded::list::<_, _, { limits::RUN_WALK_TARGETS_MAX }>")]
-    targets: Vec<u16>,
+    pub(super) targets: Vec<u16>,
     /// The member of each of them; empty in the walks of one pod.
     #[serde(deserialize_with = "bounded::list::<_, _, { limits::RUN_WALK_TARGETS_MAX }>")]
-    members: Vec<Member>,
+    pub(super) members: Vec<Member>,
     /// Severity and number of failures at the last report to all members: see [`Walk::is_report_due`].
     last_report: Option<(Severity, u32)>,
     /// Number of failures, plus the weight of the walk that it replaced: see [`Walks`].
-    weight: u32,
+    pub(super) weight: u32,
 }
 
 impl Walk {
-    fn new(contact: &ContactVerdict, weight: u32) -> Self {
+    pub(super) fn new(contact: &ContactVerdict, weight: u32) -> Self {
         Self {
             score_nats: 0.0,
             alert_score_nats: 0.0,
@@ -201,7 +204,7 @@ impl Walk {
         members
     }
 
-    fn position(&self, contact: &ContactVerdict) -> Option<usize> {
+    pub(super) fn position(&self, contact: &ContactVerdict) -> Option<usize> {
         let id = short(contact.id);
         self.targets.iter().position(|known| *known == id)
     }
@@ -243,8 +246,13 @@ impl Walk {
         self.score_nats += nats;
     }
 
-    /// Adds this number of failures.
-    fn fail(&mut self, contact: &ContactVerdict, failures: f64, weight: Weight) {
+    /// Adds these numbers of failures to the quarantine sum and to the alert sum.
+    pub(super) fn fail(
+        &mut self,
+        contact: &ContactVerdict,
+        (failures, alert_failures): (f64, f64),
+        weight: Weight,
+    ) {
         if weight.fades {
             let faded = FADE_FAILURES_PER_HOUR * self.hours_until(contact.time);
             let score = self.score_nats - faded * failure_nats() * Weight::WEAK.quarantine;
@@ -253,23 +261,30 @@ impl Walk {
             self.alert_score_nats = alert_score.max(0.0);
         }
         self.add(contact, failure_nats() * failures * weight.quarantine);
-        self.alert_score_nats += alert_failure_nats() * failures * weight.alert;
+        self.alert_score_nats += alert_failure_nats() * alert_failures * weight.alert;
         self.failures.count(contact.outcome);
         self.weight = self.weight.saturating_add(1);
         self.first = self.first.min(contact.time);
         self.last = self.last.max(contact.time);
     }
 
-    /// Adds an answer, which removes this number of failures of this weight.
-    fn answer(&mut self, failures: f64, weight: Weight, change: VerdictChange) {
+    /// Adds an answer, which removes this number of failures of this weight, and pays for others or does not.
+    pub(super) fn answer(
+        &mut self,
+        failures: f64,
+        (weight, pays): (Weight, bool),
+        change: VerdictChange,
+    ) {
         let (taken, alert_taken) = (failures * weight.quarantine, failures * weight.alert);
-        let score = self.score_nats - success_nats() * weight.answer - failure_nats() * taken;
+        let paid = if pays { 1.0 } else { 0.0 };
+        let paid_nats = success_nats() * weight.answer * paid;
+        let score = self.score_nats - paid_nats - failure_nats() * taken;
         let alert_score = self.alert_score_nats
-            - alert_success_nats() * weight.alert_answer
+            - alert_success_nats() * weight.alert_answer * paid
             - alert_failure_nats() * alert_taken;
         self.score_nats = score.max(0.0);
         self.alert_score_nats = alert_score.max(0.0);
-        self.deferred_nats = (self.deferred_nats - success_nats() * weight.answer).max(0.0);
+        self.deferred_nats = (self.deferred_nats - paid_nats).max(0.0);
         if change != VerdictChange::Unobserved {
             self.answered = self.answered.saturating_add(1);
         }
@@ -288,7 +303,7 @@ impl Walk {
     }
 
     /// Uses the burst budget for this number of failures. Returns their share.
-    fn use_burst(&mut self, time: EventTime, failures: f64) -> f64 {
+    pub(super) fn use_burst(&mut self, time: EventTime, failures: f64) -> f64 {
         let share = self.burst_share(time);
         let used = failure_nats() * failures * share;
         self.burst_nats = (share * BURST_NATS - used).max(0.0);
@@ -297,13 +312,13 @@ impl Walk {
 }
 
 #[allow(clippy::cast_possible_truncation)] // some bits of the hash
-fn short(id: u64) -> u16 {
+pub(super) fn short(id: u64) -> u16 {
     (id >> 40) as u16
 }
 
 /// Reserves room for one entry, then for a few more instead of twice as many: most pods have one or two failures, and
 /// most walks stay short.
-fn reserve<T>(list: &mut Vec<T>, count: usize) {
+pub(super) fn reserve<T>(list: &mut Vec<T>, count: usize) {
     if list.len() == list.capacity() {
         list.reserve_exact(if list.is_empty() { 1 } else { count });
     }
@@ -321,7 +336,7 @@ pub(super) struct WalkRules {
 }
 
 impl WalkRules {
-    fn are_bounded(self) -> bool {
+    pub(super) fn are_bounded(self) -> bool {
         let bound = limits::RUN_WALK_TARGETS_MAX;
         self.targets_max <= bound && (1..=bound).contains(&self.member_min)
     }
@@ -336,171 +351,9 @@ pub(super) enum Bursts {
     InOutage,
 }
 
-/// A bounded set of walks.
-///
-/// If it is full, a new walk replaces the one with the fewest failures and inherits that number as its weight
-/// (Metwally's Space-Saving). A key with more than one in [`limits::WALKS_MAX`] of all failures therefore always has
-/// its walk: noise on many other ports can neither displace it nor keep it from entering. The score is never inherited.
-#[derive(Clone, Debug)]
-pub(super) struct Walks<K> {
-    rules: WalkRules,
-    /// Separate from the walks, so that a search reads little memory.
-    keys: Vec<K>,
-    list: Vec<Walk>,
-}
-
-impl<K: Serialize> Serialize for Walks<K> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { rules, keys, list } = self;
-        let walks = Sequence(keys.iter().zip(list));
-        (rules, walks).serialize(serializer)
-    }
-}
-
-impl<'de, K: Deserialize<'de>> Deserialize<'de> for Walks<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (rules, SavedWalks(walks)) = <(WalkRules, SavedWalks<K>)>::deserialize(deserializer)?;
-        let (keys, list): (Vec<_>, Vec<Walk>) = walks.into_iter().unzip();
-        if !rules.are_bounded() || list.iter().any(|walk| !walk.is_within_bounds(rules)) {
-            return Err(D::Error::custom("a walk violates its bounds"));
-        }
-        Ok(Self { rules, keys, list })
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(bound = "K: Deserialize<'de>")]
-struct SavedWalks<K>(
-    #[serde(deserialize_with = "bounded::list::<_, _, { limits::WALKS_MAX }>")] Vec<(K, Walk)>,
-);
-
-impl<K: Ord + Copy> Walks<K> {
-    /// An empty set.
-    pub(super) fn new(rules: WalkRules) -> Self {
-        Self {
-            rules,
-            keys: Vec::new(),
-            list: Vec::new(),
-        }
-    }
-
-    /// Counts a failed contact of a member. Returns the walk unless the target had counted before.
-    pub(super) fn fail(
-        &mut self,
-        key: K,
-        contact: &ContactVerdict,
-        weight: Weight,
-        member: Member,
-    ) -> Option<&mut Walk> {
-        let rules = self.rules;
-        let walk = self.walk_for(key, contact)?;
-        if walk.position(contact).is_some() {
-            return None;
-        }
-        let is_shared = rules.member_min > 1;
-        if walk.targets.len() >= rules.targets_max && is_shared {
-            walk.make_room_for(member, rules)?;
-        }
-        if walk.targets.len() < rules.targets_max {
-            reserve(&mut walk.targets, 4);
-            walk.targets.push(short(contact.id));
-            if is_shared {
-                reserve(&mut walk.members, 4);
-                walk.members.push(member);
-            }
-        }
-        let mut failures = 1.0;
-        if is_shared {
-            failures = walk.failures_added(rules, member);
-        }
-        if rules.bursts == Bursts::InOutage && contact.is_in_outage {
-            failures *= walk.use_burst(contact.time, failures * weight.quarantine);
-        }
-        walk.fail(contact, failures, weight);
-        Some(walk)
-    }
-
-    /// Counts an answer. A target that had counted as a failure of this weight is removed. Without a walk there is no
-    /// sum to reduce: earlier successes are no credit.
-    pub(super) fn answer(&mut self, key: K, contact: &ContactVerdict, weight: Weight) {
-        let rules = self.rules;
-        let Some(index) = self.keys.iter().position(|known| *known == key) else {
-            return;
-        };
-        let Some(walk) = self.list.get_mut(index) else {
-            return;
-        };
-        let removed = if let Some(position) = walk.position(contact) {
-            walk.remove_failure(rules, position)
-        } else if contact.change == VerdictChange::Recovered
-            && walk.targets.len() >= rules.targets_max
-        {
-            walk.failures.remove_failure();
-            1.0
-        } else {
-            0.0
-        };
-        walk.answer(removed, weight, contact.change);
-        if walk.alert_score_nats <= 0.0 && walk.score_nats <= 0.0 {
-            self.keys.swap_remove(index);
-            self.list.swap_remove(index);
-        }
-    }
-
-    /// Whether there is a walk for this key.
-    pub(super) fn has(&self, key: K) -> bool {
-        self.keys.contains(&key)
-    }
-
-    /// The highest score of all walks, in nats; 0 without any.
-    pub(super) fn highest_nats(&self) -> f64 {
-        self.list
-            .iter()
-            .map(|walk| walk.score_nats)
-            .fold(0.0, f64::max)
-    }
-
-    /// The members with any failure, repeated for each failure.
-    pub(super) fn members_with_failures(&self) -> impl Iterator<Item = Member> + '_ {
-        self.list
-            .iter()
-            .flat_map(|walk| walk.members.iter().copied())
-    }
-
-    fn walk_for(&mut self, key: K, contact: &ContactVerdict) -> Option<&mut Walk> {
-        let known = self.keys.iter().position(|known| *known == key);
-        let index = if let Some(index) = known {
-            index
-        } else {
-            let inherited = self.make_room();
-            reserve(&mut self.keys, 3);
-            reserve(&mut self.list, 3);
-            self.keys.push(key);
-            self.list.push(Walk::new(contact, inherited));
-            self.list.len() - 1
-        };
-        self.list.get_mut(index)
-    }
-
-    /// Makes room for one walk. Returns the weight that it inherits.
-    fn make_room(&mut self) -> u32 {
-        if self.list.len() < limits::WALKS_MAX {
-            return 0;
-        }
-        let ranked = self.keys.iter().zip(&self.list).enumerate();
-        let least = ranked.min_by_key(|(_, (key, walk))| (walk.weight, walk.last, **key));
-        let Some((index, weight)) = least.map(|(index, (_, walk))| (index, walk.weight)) else {
-            return 0;
-        };
-        self.keys.swap_remove(index);
-        self.list.swap_remove(index);
-        weight
-    }
-}
-
 impl Walk {
     /// Whether these rules can lead to this walk.
-    fn is_within_bounds(&self, rules: WalkRules) -> bool {
+    pub(super) fn is_within_bounds(&self, rules: WalkRules) -> bool {
         let member_count = if rules.member_min > 1 {
             self.targets.len()
         } else {
@@ -519,7 +372,7 @@ impl Walk {
 
     /// How many failures the newest failure of a member adds to the sums: none while the member has too few, then all
     /// of them at once.
-    fn failures_added(&self, rules: WalkRules, member: Member) -> f64 {
+    pub(super) fn failures_added(&self, rules: WalkRules, member: Member) -> f64 {
         match self.count_of(member) {
             count if count < rules.member_min => 0.0,
             #[allow(clippy::cast_precision_loss)] // a handful
@@ -529,7 +382,7 @@ impl Walk {
     }
 
     /// Removes a failure from the list. Returns how many failures it had added to the sums.
-    fn remove_failure(&mut self, rules: WalkRules, position: usize) -> f64 {
+    pub(super) fn remove_failure(&mut self, rules: WalkRules, position: usize) -> f64 {
         self.failures.remove_failure();
         let failures = match self.members.get(position) {
             Some(member) => self.failures_added(rules, *member),
@@ -549,7 +402,7 @@ impl Walk {
     /// otherwise none would reach the minimum. A member keeps its own failures while it has too few, because otherwise
     /// one that starts when the list is full would never count. There is no room if all members have just enough
     /// failures to count.
-    fn make_room_for(&mut self, member: Member, rules: WalkRules) -> Option<()> {
+    pub(super) fn make_room_for(&mut self, member: Member, rules: WalkRules) -> Option<()> {
         let ranked =
             |(position, owner): (usize, &Member)| (position, *owner, self.count_of(*owner));
         let ranked: Vec<_> = self.members.iter().enumerate().map(ranked).collect();

@@ -28,6 +28,12 @@ impl Weight {
         ..Self::of(0.25)
     };
 
+    /// As [`Weight::WEAK`] for an alert, after 118 failures in a row, and nothing for a quarantine.
+    pub(super) const WEAK_FOR_ALERTS_ONLY: Self = Self {
+        quarantine: 0.0,
+        ..Self::WEAK
+    };
+
     /// As [`Weight::WEAK`] for a quarantine, with full weight for an alert: a false alert costs no training run, and a
     /// scan of web ports in a log without names must at least be reported.
     pub(super) const WEAK_EXCEPT_FOR_ALERTS: Self = Self {

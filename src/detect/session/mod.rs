@@ -41,6 +41,16 @@ const PACKETS_PER_MINUTE_MIN: u64 = 1;
 const PACKETS_PER_MINUTE_MAX: u64 = 300;
 const BYTES_PER_PACKET_MAX: u64 = 700;
 
+/// Bounds of a session that carries filler, so that its rate is no longer that of a pool: evidence only beside an even
+/// load of the processors.
+const PADDED_BYTES_PER_SECOND_MAX: u64 = 20_000;
+const PADDED_PACKETS_PER_MINUTE_MAX: u64 = 6_000;
+const PADDED_BYTES_PER_PACKET_MAX: u64 = 1_600;
+
+/// Longest time between two short connections to one target that are one session: a miner that polls for work does it
+/// every few seconds.
+const PIECE_GAP_MAX_US: i64 = 60_000_000;
+
 /// In an interval with a turn of the responder, the initiator receives at least this; less is only acknowledgements.
 const TURN_BYTES_MIN: u64 = 40;
 
@@ -53,6 +63,8 @@ pub(super) struct Session {
     pub(super) last: EventTime,
     /// Time covered by connections with little traffic; overlaps count once, breaks do not count.
     pub(super) covered_us: i64,
+    /// The same with the bounds of a session that carries filler.
+    pub(super) padded_us: i64,
     /// Number of connections in the series.
     pub(super) connection_count: u32,
     /// Whether a log with byte counts contained it.
@@ -175,7 +187,7 @@ impl Sessions {
                 let index = match self.position(target) {
                     Some(index) => index,
                     None if is_long || is_listed => self.start(target, flow.time),
-                    None => return None,
+                    None => self.start_in_pieces(target, flow.time)?,
                 };
                 let is_new_connection = self.entries.get_mut(index)?.record(flow, volume);
                 Some(self.update_rank(index, is_new_connection))
@@ -211,16 +223,35 @@ impl Sessions {
             return None;
         }
         let key = hash_target(target, flow.source_port);
-        let candidate = self.candidates.count(key, flow.time)?;
+        let Some(candidate) = self.candidates.count(key, flow.time) else {
+            // One packet per connection is an answer to its first packet.
+            if flow.outcome != Outcome::Answered {
+                return None;
+            }
+            let index = self.start_in_pieces(target, flow.time)?;
+            return self.packet_of(index, flow);
+        };
         let index = self.start(target, candidate.first);
         let session = self.entries.get_mut(index)?;
         session.source_port = flow.source_port;
         session.connection_count = 1;
         session.packet_count = candidate.packet_count;
         session.covered_us = candidate.last.micros_since(candidate.first);
+        session.padded_us = session.covered_us;
         session.covered_until = candidate.last;
         session.last = candidate.last;
         Some(self.update_rank(index, true))
+    }
+
+    /// Counts a short connection to a target without a session. Starts one if they follow each other for a minute.
+    fn start_in_pieces(&mut self, target: Target, time: EventTime) -> Option<usize> {
+        let candidate = self.candidates.count(hash_target(target, 0), time)?;
+        let index = self.start(target, candidate.first);
+        let session = self.entries.get_mut(index)?;
+        session.connection_count = candidate.packet_count.saturating_sub(1);
+        session.last = candidate.last;
+        session.covered_until = candidate.last;
+        Some(index)
     }
 
     fn packet_of(&mut self, index: usize, flow: &Flow<'_>) -> Option<SessionUpdate> {
@@ -294,6 +325,7 @@ impl Session {
             first: time,
             last: time,
             covered_us: 0,
+            padded_us: 0,
             connection_count: 0,
             has_volume: false,
             intervals: Intervals::default(),
@@ -308,7 +340,14 @@ impl Session {
 
     /// Its covered time and last activity.
     fn rank(&self) -> (i64, EventTime) {
-        (self.covered_us, self.last)
+        (self.covered_us.max(self.padded_us), self.last)
+    }
+
+    /// Whether it consists of connections that are too short to be sessions.
+    pub(super) fn is_in_pieces(&self) -> bool {
+        let covered_us = self.covered_us.max(self.padded_us);
+        let rated_min_us = i64::try_from(RATED_MIN_US).unwrap_or(i64::MAX);
+        self.connection_count > 1 && covered_us / i64::from(self.connection_count) < rated_min_us
     }
 
     /// The volume of all its connections.
@@ -366,18 +405,35 @@ impl Session {
         self.has_volume = true;
         self.current = *volume;
         self.first = self.first.min(flow.time);
+        self.cover(flow.time, end, volume);
         self.last = self.last.max(end);
-        if is_thin(volume) {
-            let fresh_from = if self.covered_us > 0 {
-                flow.time.max(self.covered_until)
-            } else {
-                flow.time
-            };
-            let fresh_us = end.micros_since(fresh_from).max(0);
+        is_new_connection
+    }
+
+    /// Adds the time that a record covers. A connection that is too short for a rate covers the time since the last one
+    /// as well, and its rate is that over this time.
+    fn cover(&mut self, start: EventTime, end: EventTime, volume: &Volume) {
+        let is_rated = volume.duration_us >= RATED_MIN_US;
+        let from = if is_rated { start } else { self.last };
+        let is_near = start.micros_since(self.last) <= PIECE_GAP_MAX_US;
+        if !is_rated && (self.connection_count < 2 || !is_near) {
+            return;
+        }
+        let over_us = u64::try_from(end.micros_since(from)).unwrap_or_default();
+        let has_covered = self.covered_us > 0 || self.padded_us > 0;
+        let fresh_from = if has_covered {
+            from.max(self.covered_until)
+        } else {
+            from
+        };
+        let fresh_us = end.micros_since(fresh_from).max(0);
+        if is_thin(volume, over_us, &THIN) {
             self.covered_us = self.covered_us.saturating_add(fresh_us);
+        }
+        if is_thin(volume, over_us, &PADDED) {
+            self.padded_us = self.padded_us.saturating_add(fresh_us);
             self.covered_until = self.covered_until.max(end);
         }
-        is_new_connection
     }
 
     /// Adds a packet. Returns whether it belongs to another connection than the last one.
@@ -392,20 +448,28 @@ impl Session {
         self.packet_count = self.packet_count.saturating_add(1);
         let gap_us = time.micros_since(self.covered_until);
         let is_carried = flow.outcome == Outcome::Answered || !flow.outcome.is_attempt();
-        let continues = is_carried && !is_new_connection && self.is_thin_in_packets();
-        if continues && (0..=PACKET_GAP_MAX_US).contains(&gap_us) {
-            self.covered_us = self.covered_us.saturating_add(gap_us);
+        let gap_max_us = if is_new_connection {
+            PIECE_GAP_MAX_US
+        } else {
+            PACKET_GAP_MAX_US
+        };
+        if is_carried && (0..=gap_max_us).contains(&gap_us) {
+            if self.has_at_most(PACKETS_PER_MINUTE_MAX) {
+                self.covered_us = self.covered_us.saturating_add(gap_us);
+            }
+            if self.has_at_most(PADDED_PACKETS_PER_MINUTE_MAX) {
+                self.padded_us = self.padded_us.saturating_add(gap_us);
+            }
         }
         self.covered_until = self.covered_until.max(time);
         self.last = self.last.max(time);
         is_new_connection
     }
 
-    /// Whether it has no more packets than pool sessions have. A log that aggregates packets reports 12 a minute per
-    /// direction.
-    fn is_thin_in_packets(&self) -> bool {
+    /// Whether it has no more packets than this. A log that aggregates packets reports 12 a minute per direction.
+    fn has_at_most(&self, packets_per_minute: u64) -> bool {
         let minutes = self.span_us() / 60_000_000 + 1;
-        let packets_max = u64::try_from(minutes).unwrap_or(1) * PACKETS_PER_MINUTE_MAX;
+        let packets_max = u64::try_from(minutes).unwrap_or(1) * packets_per_minute;
         u64::from(self.packet_count) <= packets_max
     }
 
@@ -440,28 +504,49 @@ pub(super) const fn is_web(port: u16) -> bool {
     matches!(port, 80 | 443 | 8000 | 8008 | 8080 | 8443 | 8888)
 }
 
-/// Whether the traffic is low and steady in both directions. Which direction carries more is no evidence: it depends on
-/// the coin, from 0.4 to 13 times.
-fn is_thin(volume: &Volume) -> bool {
-    if volume.duration_us < RATED_MIN_US || volume.bytes_out == 0 || volume.bytes_in == 0 {
+/// The highest rates of a kind of session.
+struct Rates {
+    bytes_per_second: u64,
+    packets_per_minute: u64,
+    bytes_per_packet: u64,
+}
+
+/// Those of sessions with pools.
+const THIN: Rates = Rates {
+    bytes_per_second: BYTES_PER_SECOND_MAX,
+    packets_per_minute: PACKETS_PER_MINUTE_MAX,
+    bytes_per_packet: BYTES_PER_PACKET_MAX,
+};
+
+/// Those of sessions with pools that carry filler.
+const PADDED: Rates = Rates {
+    bytes_per_second: PADDED_BYTES_PER_SECOND_MAX,
+    packets_per_minute: PADDED_PACKETS_PER_MINUTE_MAX,
+    bytes_per_packet: PADDED_BYTES_PER_PACKET_MAX,
+};
+
+/// Whether the traffic over this time is low and steady in both directions. Which direction carries more is no evidence:
+/// it depends on the coin, from 0.4 to 13 times.
+fn is_thin(volume: &Volume, over_us: u64, max: &Rates) -> bool {
+    if over_us == 0 || volume.bytes_out == 0 || volume.bytes_in == 0 {
         return false;
     }
     let bytes = u128::from(volume.bytes_out) + u128::from(volume.bytes_in);
     let packets = u128::from(volume.packets_out) + u128::from(volume.packets_in);
-    let duration_us = u128::from(volume.duration_us);
+    let duration_us = u128::from(over_us);
     // The rate in whole numbers, without a division.
     let within = |count: u128, per_us: u128, min: u64, max: u64| {
         let count = count * per_us;
         (u128::from(min) * duration_us..(u128::from(max) + 1) * duration_us).contains(&count)
     };
-    within(bytes, 1_000_000, BYTES_PER_SECOND_MIN, BYTES_PER_SECOND_MAX)
+    within(bytes, 1_000_000, BYTES_PER_SECOND_MIN, max.bytes_per_second)
         && within(
             packets,
             60_000_000,
             PACKETS_PER_MINUTE_MIN,
-            PACKETS_PER_MINUTE_MAX,
+            max.packets_per_minute,
         )
-        && bytes <= packets * u128::from(BYTES_PER_PACKET_MAX)
+        && bytes <= packets * u128::from(max.bytes_per_packet)
 }
 
 /// The hash of a host, the same in every replay, and fast. A collision is of no use to an attacker: targets are

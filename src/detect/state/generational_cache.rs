@@ -1,12 +1,14 @@
 //! A bounded map in two generations that drops the entries that were not used for longest.
 //!
-//! Used per pod and per run for contacts and DNS answers. When the young generation is full it becomes the old one, and
+//! Used per pod and per run for contacts, and per pod for the domains of DNS answers. When the young generation is full it becomes the old one, and
 //! the former old one is dropped; a lookup moves an entry back to the young one. Entries in use are thus kept, and an
 //! attacker who fills the map with many honest contacts only causes the oldest ones to count again: a new contact is
 //! never hidden.
 //!
-//! Keys are keyed hashes (`HashKey`), of which 61 bits are stored beside the state, 8 bytes per entry in total. Two of
-//! a pod's thousand targets have the same bits once in 10^12 pods.
+//! An entry takes 8 bytes: some bits of a keyed hash (`HashKey`) and a value. For the state of a target these are 61 bits
+//! and 2 bits: two of a pod's thousand targets have the same bits once in 10^12 pods. For the domain of a host they are 32
+//! bits and 29 bits: two of a pod's thousand hosts have the same bits once in 8,000 pods, and then one of them counts
+//! below the other's domain.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,27 +27,64 @@ pub(in crate::detect) enum TargetState {
     Good = 3,
 }
 
+/// The registered domain of a name: 28 bits of its keyed hash, and whether it is a name of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(in crate::detect) struct DomainId(u32);
+
+impl DomainId {
+    const IS_OF_CLUSTER: u32 = 8;
+
+    /// From the keyed hash of the domain.
+    #[allow(clippy::cast_possible_truncation)] // the upper half
+    pub(in crate::detect) const fn of(hash: u64, is_of_cluster: bool) -> Self {
+        let domain = (hash >> 32) as u32 & !(STATE_BITS as u32 | Self::IS_OF_CLUSTER);
+        Self(if is_of_cluster {
+            domain | Self::IS_OF_CLUSTER
+        } else {
+            domain
+        })
+    }
+
+    /// Whether the cluster's DNS gives such names.
+    pub(in crate::detect) const fn is_of_cluster(self) -> bool {
+        self.0 & Self::IS_OF_CLUSTER != 0
+    }
+}
+
+/// The bits of an entry that belong to its key, for states of targets and for domains of hosts.
+const TARGET_BITS: u64 = !STATE_BITS;
+const HOST_BITS: u64 = u64::MAX << 32;
+
+/// States of targets. See the module.
+pub(in crate::detect) type TargetCache = GenerationalCache<TARGET_BITS>;
+
+/// Domains of hosts. See the module.
+pub(in crate::detect) type DomainCache = GenerationalCache<HOST_BITS>;
+
 /// See the module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "SavedCache")]
-pub(in crate::detect) struct GenerationalCache {
-    young: Table,
-    old: Table,
+#[serde(try_from = "SavedCache<KEY_BITS>")]
+pub(in crate::detect) struct GenerationalCache<const KEY_BITS: u64> {
+    young: Table<KEY_BITS>,
+    old: Table<KEY_BITS>,
     generation_max: usize,
+    /// Whether a generation was dropped since the last call of [`Self::take_has_aged`].
+    #[serde(skip)]
+    has_aged: bool,
 }
 
 /// The saved form of [`GenerationalCache`], before its bound is checked.
 #[derive(Deserialize)]
-struct SavedCache {
-    young: Table,
-    old: Table,
+struct SavedCache<const KEY_BITS: u64> {
+    young: Table<KEY_BITS>,
+    old: Table<KEY_BITS>,
     generation_max: usize,
 }
 
-impl TryFrom<SavedCache> for GenerationalCache {
+impl<const KEY_BITS: u64> TryFrom<SavedCache<KEY_BITS>> for GenerationalCache<KEY_BITS> {
     type Error = &'static str;
 
-    fn try_from(saved: SavedCache) -> Result<Self, &'static str> {
+    fn try_from(saved: SavedCache<KEY_BITS>) -> Result<Self, &'static str> {
         let SavedCache {
             young,
             old,
@@ -64,51 +103,37 @@ impl TryFrom<SavedCache> for GenerationalCache {
             young,
             old,
             generation_max,
+            has_aged: false,
         })
     }
 }
 
-impl GenerationalCache {
+impl<const KEY_BITS: u64> GenerationalCache<KEY_BITS> {
     /// An empty map with at most twice `generation_max` entries.
     pub(in crate::detect) fn new(generation_max: usize) -> Self {
         Self {
             young: Table::default(),
             old: Table::default(),
             generation_max,
+            has_aged: false,
         }
     }
 
-    /// The state of a key. The lookup moves the entry to the young generation.
-    pub(in crate::detect) fn touch(&mut self, key: u64) -> Option<TargetState> {
-        if let Some(word) = self.young.get(key) {
-            return state_of(word);
-        }
-        let state = state_of(self.old.get(key)?)?;
-        self.set(key, Some(state));
-        Some(state)
-    }
-
-    /// Stores the state of a key, in place of an earlier one.
-    pub(in crate::detect) fn insert(&mut self, key: u64, state: TargetState) {
-        self.set(key, Some(state));
-    }
-
-    /// Removes a key.
-    pub(in crate::detect) fn remove(&mut self, key: u64) {
-        if self.young.get(key).is_some() || self.old.get(key).is_some() {
-            self.set(key, None);
-        }
+    /// Whether a generation was dropped since the last call. Entries that must not be lost have to be looked up before
+    /// the next one is dropped.
+    pub(in crate::detect) fn take_has_aged(&mut self) -> bool {
+        std::mem::take(&mut self.has_aged)
     }
 
     /// Tables only grow: an entry without a state represents a removed key, and hides the entry in the old generation.
-    fn set(&mut self, key: u64, state: Option<TargetState>) {
-        let word = encode(key, state);
+    fn set(&mut self, key: u64, word: u64) {
         if self.young.replace(key, word) {
             return;
         }
         if self.young.len >= self.generation_max {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
+            self.has_aged = true;
         }
         self.young.add(word);
     }
@@ -117,6 +142,50 @@ impl GenerationalCache {
     #[cfg(test)]
     pub(in crate::detect) fn len(&self) -> usize {
         self.young.len + self.old.len
+    }
+}
+
+impl TargetCache {
+    /// The state of a key. The lookup moves the entry to the young generation.
+    pub(in crate::detect) fn touch(&mut self, key: u64) -> Option<TargetState> {
+        if let Some(word) = self.young.get(key) {
+            return state_of(word);
+        }
+        let state = state_of(self.old.get(key)?)?;
+        self.insert(key, state);
+        Some(state)
+    }
+
+    /// Stores the state of a key, in place of an earlier one.
+    pub(in crate::detect) fn insert(&mut self, key: u64, state: TargetState) {
+        self.set(key, encode(key, Some(state)));
+    }
+
+    /// Removes a key.
+    pub(in crate::detect) fn remove(&mut self, key: u64) {
+        if self.young.get(key).is_some() || self.old.get(key).is_some() {
+            self.set(key, encode(key, None));
+        }
+    }
+}
+
+impl DomainCache {
+    /// The domain of a host. The lookup moves the entry to the young generation.
+    #[allow(clippy::cast_possible_truncation)] // the lower half
+    pub(in crate::detect) fn touch(&mut self, host: u64) -> Option<DomainId> {
+        let word = if let Some(word) = self.young.get(host) {
+            word
+        } else {
+            let word = self.old.get(host)?;
+            self.set(host, word);
+            word
+        };
+        Some(DomainId(word as u32 & !(STATE_BITS as u32)))
+    }
+
+    /// Stores the domain of a host, in place of an earlier one.
+    pub(in crate::detect) fn insert(&mut self, host: u64, domain: DomainId) {
+        self.set(host, (host & HOST_BITS) | u64::from(domain.0) | USED);
     }
 }
 
@@ -140,13 +209,13 @@ fn state_of(word: u64) -> Option<TargetState> {
 
 /// A hash table with linear probing, without removal.
 #[derive(Clone, Debug, Default)]
-struct Table {
+struct Table<const KEY_BITS: u64> {
     /// Zero slots or a power of two. Zero is an empty slot.
     slots: Vec<u64>,
     len: usize,
 }
 
-impl Table {
+impl<const KEY_BITS: u64> Table<KEY_BITS> {
     fn get(&self, key: u64) -> Option<u64> {
         let slot = self.slot(key)?;
         self.slots.get(slot).copied().filter(|word| *word != 0)
@@ -198,7 +267,7 @@ impl Table {
         (start..=start + mask).map(|at| at & mask).find(|at| {
             self.slots
                 .get(*at)
-                .is_none_or(|word| *word == 0 || (*word ^ key) & !STATE_BITS == 0)
+                .is_none_or(|word| *word == 0 || (*word ^ key) & KEY_BITS == 0)
         })
     }
 
@@ -209,13 +278,13 @@ impl Table {
 }
 
 /// Saves the words in sequence. Their slots are not saved.
-impl Serialize for Table {
+impl<const KEY_BITS: u64> Serialize for Table<KEY_BITS> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.to_bytes())
     }
 }
 
-impl<'de> Deserialize<'de> for Table {
+impl<'de, const KEY_BITS: u64> Deserialize<'de> for Table<KEY_BITS> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = deserializer.deserialize_bytes(Bytes)?;
         let (words, rest) = bytes.as_chunks::<8>();
@@ -247,7 +316,7 @@ mod tests {
 
     #[test]
     fn it_never_holds_more_than_two_generations() {
-        let mut recent = GenerationalCache::new(4);
+        let mut recent = TargetCache::new(4);
         for n in 0..1_000 {
             recent.insert(key(n), TargetState::Good);
             assert!(recent.len() <= 8);
@@ -256,7 +325,7 @@ mod tests {
 
     #[test]
     fn it_gives_back_what_was_put_in_last() {
-        let mut recent = GenerationalCache::new(384);
+        let mut recent = TargetCache::new(384);
         for (n, state) in (0..700).zip(
             [TargetState::Open, TargetState::Failed, TargetState::Good]
                 .into_iter()
@@ -271,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_is_touched_again_and_again_is_never_forgotten() {
-        let mut recent = GenerationalCache::new(4);
+        let mut recent = TargetCache::new(4);
         recent.insert(key(0), TargetState::Failed);
         for n in 1..1_000 {
             recent.insert(key(n), TargetState::Good);
@@ -281,15 +350,27 @@ mod tests {
 
     #[test]
     fn what_was_not_touched_for_two_generations_is_forgotten() {
-        let mut recent = GenerationalCache::new(4);
+        let mut recent = TargetCache::new(4);
         recent.insert(key(0), TargetState::Good);
         (1..9).for_each(|n| recent.insert(key(n), TargetState::Good));
         assert_eq!(recent.touch(key(0)), None);
     }
 
     #[test]
+    fn a_host_has_the_domain_that_was_stored_last() {
+        let mut domains = DomainCache::new(384);
+        for n in 0..700 {
+            domains.insert(key(n), DomainId::of(key(n + 1), false));
+            domains.insert(key(n), DomainId::of(key(n + 2), true));
+            assert_eq!(domains.touch(key(n)), Some(DomainId::of(key(n + 2), true)));
+            assert_eq!(domains.touch(key(1_000_000 + n)), None);
+        }
+        assert_eq!(domains.touch(key(400)), Some(DomainId::of(key(402), true)));
+    }
+
+    #[test]
     fn what_was_removed_stays_away_and_can_come_back() {
-        let mut recent = GenerationalCache::new(4);
+        let mut recent = TargetCache::new(4);
         (0..6).for_each(|n| recent.insert(key(n), TargetState::Good));
         for n in [0, 5] {
             recent.remove(key(n));

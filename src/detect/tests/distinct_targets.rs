@@ -126,3 +126,42 @@ fn other_services_cannot_displace_a_counter() {
     }
     bench.check(HorizontalScan, Some(Alert));
 }
+
+fn look_up(bench: &mut Bench, name: &str, nonexistent: bool, seconds: i64) {
+    let Signal::Dns(query) = dns(name, &[], seconds) else {
+        unreachable!("a query")
+    };
+    bench.signal(&Signal::Dns(DnsQuery {
+        nonexistent: Some(nonexistent),
+        ..query
+    }));
+}
+
+#[test]
+fn reverse_look_ups_of_a_network_inside_are_an_alert_and_those_of_the_internet_are_none() {
+    for (network, expected) in [("96.10", Some(Severity::Alert)), ("51.198", None)] {
+        let mut bench = Bench::new();
+        for n in 0..400 {
+            let name = format!("{}.{}.{network}.in-addr.arpa", n % 250, n / 250);
+            look_up(&mut bench, &name, true, n);
+        }
+        bench.check(HorizontalScan, expected);
+    }
+}
+
+#[test]
+fn guesses_of_service_names_are_an_alert_and_the_search_list_of_a_resolver_is_none() {
+    let guess = |n| format!("svc-{n}.team.svc.cluster.local");
+    let search = |n| format!("site-{n}.com.svc.cluster.local");
+    let long = |n| format!("www.site-{n}.dev.team.svc.cluster.local");
+    let few = |n: i64| format!("svc-{}.team.svc.cluster.local", n % 100);
+    let check = |name: &dyn Fn(i64) -> String, expected| {
+        let mut bench = Bench::new();
+        (0..400).for_each(|n| look_up(&mut bench, &name(n), true, n));
+        bench.check(HorizontalScan, expected);
+    };
+    check(&guess, Some(Severity::Alert));
+    check(&search, None);
+    check(&long, None);
+    check(&few, None);
+}

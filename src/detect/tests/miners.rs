@@ -376,3 +376,103 @@ fn a_listed_pool_and_a_plateau_do_not_need_a_long_session_record() {
     bench.plateau(0.52, 0.01);
     bench.check(Mining, Some(Quarantine));
 }
+
+/// Filler in the pool's connection, or more packets than a pool needs.
+const PADDED: [Session; 3] = [
+    Session {
+        bytes_out: 1_140_000,
+        bytes_in: 1_140_000,
+        packets: 2_400,
+        ..POOL
+    },
+    Session {
+        packets: 20_000,
+        bytes_in: 400_000,
+        ..POOL
+    },
+    Session {
+        bytes_in: 18_000_000,
+        packets: 40_000,
+        ..POOL
+    },
+];
+
+#[test]
+fn filler_in_the_session_of_a_miner_does_not_hide_it() {
+    for padded in PADDED {
+        let mut bench = Bench::new().with_names();
+        bench.session(padded).plateau(0.52, 0.01);
+        bench.check(Mining, Some(Alert));
+        let mut bench = Bench::new().with_names();
+        bench.session(padded);
+        bench.check(Mining, None);
+    }
+}
+
+/// A miner that polls for work in new connections: (seconds of each, seconds between their starts).
+const GETWORK: [(u64, i64); 3] = [(2, 20), (25, 30), (1, 45)];
+
+#[test]
+fn short_connections_that_follow_each_other_are_the_session_of_a_miner() {
+    for (seconds, every) in GETWORK {
+        for has_plateau in [true, false] {
+            let mut bench = Bench::new().with_names();
+            for n in 0..1_200 / every {
+                let piece = Session {
+                    port: 7_012,
+                    from: 100 + n * every,
+                    seconds,
+                    bytes_out: 400,
+                    bytes_in: 1_500,
+                    packets: 12,
+                    ..POOL
+                };
+                bench.session(piece);
+            }
+            if has_plateau {
+                bench.plateau(0.52, 0.01);
+            }
+            bench.check(Mining, has_plateau.then_some(Alert));
+        }
+    }
+}
+
+#[test]
+fn short_connections_in_a_log_of_packets_are_one_session_too() {
+    let mut bench = Bench::new().with_names();
+    for n in 0..60_u16 {
+        let open = Flow {
+            source_port: 41_000 + n,
+            ..flow(POOL.host, 7_012, Outcome::Answered, 100 + i64::from(n) * 20)
+        };
+        bench.signal(&Signal::Flow(open));
+    }
+    bench.plateau(0.52, 0.01);
+    bench.check(Mining, Some(Alert));
+}
+
+#[test]
+fn a_load_that_is_a_little_uneven_is_a_plateau_and_one_that_follows_work_is_none() {
+    type Load = fn(i64) -> f64;
+    let loads: [(Load, bool); 5] = [
+        (|n| if n % 4 == 0 { 0.478 } else { 0.52 }, true),
+        (|n| if n % 2 == 0 { 0.48 } else { 0.52 }, true),
+        (|n| 0.52 + 0.05 * noise(n), true),
+        (|n| if n % 3 == 0 { 0.2 } else { 0.52 }, false),
+        (|n| 0.52 + 0.3 * noise(n), false),
+    ];
+    for (nth, (load, is_plateau)) in loads.into_iter().enumerate() {
+        let mut bench = Bench::new().with_names();
+        bench.session(POOL);
+        for seconds in (0..1_300).step_by(10) {
+            let base = if seconds < 130 {
+                0.07
+            } else {
+                load(seconds / 10)
+            };
+            bench.signal(&cpu(seconds, base));
+        }
+        let found = bench.severity(Mining) == Some(Quarantine);
+        assert_eq!(found, is_plateau, "load {nth}");
+    }
+}

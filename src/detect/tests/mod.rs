@@ -82,14 +82,9 @@ pub(super) fn dns(query: &str, answers: &[&str], seconds: i64) -> Signal<'static
     })
 }
 
-/// The n-th host of a documentation-like range on the Internet.
+/// The n-th host of the Internet, each of the first 62,500 in a network of its own.
 pub(super) fn host(n: usize) -> String {
-    format!(
-        "198.{}.{}.{}",
-        51 + n / 62_500,
-        (n / 250) % 250,
-        n % 250 + 1
-    )
+    format!("23.{}.{}.{}", (n / 250) % 250, n % 250, n / 62_500 + 1)
 }
 
 /// An engine and its findings so far.

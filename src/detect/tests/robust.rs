@@ -244,3 +244,189 @@ fn evidence_shows_how_a_scan_began_and_what_it_does_now() {
     let latest = evidence.examples.last().unwrap();
     assert_eq!(latest.time, evidence.last);
 }
+
+/// The attacker answers itself on many ports of one host, so that the cache of contacts forgets what waits for an answer.
+#[test]
+fn answered_contacts_between_the_probes_do_not_make_waiting_ones_forgotten() {
+    for filler_count in [900, 0] {
+        let mut bench = Bench::new();
+        let mut port = 1_024;
+        for n in 0..60 {
+            let seconds = i64::try_from(n).unwrap();
+            bench.signal(&Signal::Flow(flow(
+                &inner(n),
+                22,
+                Outcome::Pending,
+                seconds,
+            )));
+            for _ in 0..filler_count / 9 {
+                port = if port == 65_000 { 1_024 } else { port + 1 };
+                let filler = flow("203.0.113.9", port, Outcome::Answered, seconds);
+                bench.signal(&Signal::Flow(filler));
+            }
+        }
+        bench.expire_pending(100);
+        bench.check(HorizontalScan, Some(Quarantine));
+    }
+}
+
+/// Five servers of the attacker answer, and then refuse, every half hour; the scan hides behind that outage.
+#[test]
+fn an_outage_that_the_pod_makes_itself_hides_no_scan() {
+    for (has_outage, targets) in [(true, 60), (true, 1_000), (false, 60)] {
+        let mut bench = Bench::new();
+        for n in 0..5 {
+            bench.contact(&host(n), 8_443, Outcome::Answered);
+        }
+        for round in 0..targets / 10 {
+            for n in 0..5 {
+                let outcome = if has_outage {
+                    Outcome::Refused
+                } else {
+                    Outcome::Answered
+                };
+                bench.contact(&host(n), 8_443, outcome);
+            }
+            for n in 0..10 {
+                bench.contact(&inner(round * 10 + n), 22, Outcome::Refused);
+            }
+        }
+        let severest = bench.findings.iter().map(|finding| finding.severity).max();
+        let expected = if has_outage && targets == 60 {
+            Severity::Alert
+        } else {
+            Quarantine
+        };
+        assert_eq!(severest, Some(expected), "{has_outage}, {targets}");
+    }
+}
+
+/// Contacts with hosts that all refuse, each after a look-up of its name.
+fn look_up_and_contact(
+    names: impl Fn(usize) -> String,
+    hosts: impl Fn(usize) -> String,
+    port: u16,
+) -> Bench {
+    let mut bench = Bench::new();
+    for n in 0..60 {
+        bench.signal(&dns(&names(n), &[&hosts(n)], bench.now()));
+        bench.contact(&hosts(n), port, Outcome::Refused);
+    }
+    bench
+}
+
+#[test]
+fn names_that_contain_their_address_or_are_not_of_the_cluster_excuse_no_scan_of_it() {
+    let dashed = |n: usize| inner(n).replace('.', "-");
+    let pods = |n| format!("{}.team.pod.cluster.local", dashed(n));
+    look_up_and_contact(pods, inner, 22).check(HorizontalScan, Some(Quarantine));
+    let foreign = |n| format!("n{n}.d{n}.example");
+    look_up_and_contact(foreign, inner, 22).check(HorizontalScan, Some(Quarantine));
+    let spelled = |n| format!("{}.nip.io", host(n));
+    look_up_and_contact(spelled, host, 22).check(HorizontalScan, Some(Quarantine));
+}
+
+#[test]
+fn failed_targets_of_one_domain_are_a_scan_and_those_of_many_domains_are_not() {
+    let private = |n: usize| format!("10.9.0.{}", n + 1);
+    let one = |n| format!("n{n}.evil.example");
+    let many = |n| format!("www.site-{n}.example");
+    for hosts in [private, host] {
+        look_up_and_contact(one, hosts, 22).check(HorizontalScan, Some(Quarantine));
+        look_up_and_contact(many, hosts, 22).check(HorizontalScan, None);
+    }
+}
+
+#[test]
+fn a_name_does_not_excuse_a_scan_of_the_ports_of_its_host() {
+    let mut bench = Bench::new();
+    bench.signal(&dns("target.evil.example", &["10.9.0.1"], 0));
+    for port in 1..60 {
+        bench.contact("10.9.0.1", port, Outcome::Refused);
+    }
+    bench.check(VerticalScan, Some(Quarantine));
+    bench.check(HorizontalScan, None);
+}
+
+/// Workers of a headless Service that do not listen yet, or any addresses in an EndpointSlice of the attacker.
+#[test]
+fn failed_targets_that_the_cluster_names_are_an_alert_at_most() {
+    for (count, expected) in [(60, None), (300, Some(Severity::Alert))] {
+        let mut bench = Bench::new();
+        for n in 0..count {
+            let name = format!("worker-{n}.workers.team.svc.cluster.local");
+            bench.signal(&dns(&name, &[&inner(n)], bench.now()));
+            bench.contact(&inner(n), 29_500, Outcome::Refused);
+        }
+        bench.check(HorizontalScan, expected);
+    }
+}
+
+/// One service of a provider, with other addresses in each answer, behind a firewall that drops all of them.
+#[test]
+fn web_addresses_of_one_domain_that_a_firewall_drops_are_an_alert_from_a_hundred_an_hour_on() {
+    for (count, expected) in [(80, None), (300, Some(Severity::Alert))] {
+        let mut bench = Bench::new();
+        for n in 0..count {
+            bench.signal(&dns("bucket.s3.example.com", &[&host(n)], bench.now()));
+            bench.contact(&host(n), 443, Outcome::Unanswered);
+        }
+        bench.check(HorizontalScan, expected);
+    }
+}
+
+#[test]
+fn a_contact_with_a_name_that_the_log_shows_after_it_counts_for_the_domain_too() {
+    let mut bench = Bench::new();
+    for n in 0..60_i64 {
+        let seconds = n;
+        let contact = flow(&format!("10.9.0.{}", n + 1), 22, Outcome::Pending, seconds);
+        bench.signal(&Signal::Flow(contact));
+        bench.signal(&dns(
+            &format!("n{n}.evil.example"),
+            &[&format!("10.9.0.{}", n + 1)],
+            seconds,
+        ));
+    }
+    bench.expire_pending(100);
+    bench.check(HorizontalScan, Some(Quarantine));
+    let summary = bench.findings.last().unwrap().evidence.summary.to_string();
+    assert!(summary.contains("below one registered domain"), "{summary}");
+}
+
+/// The attacker owns a network and answers itself from all of its addresses.
+#[test]
+fn answers_from_one_network_pay_once() {
+    for (network, paid) in [("203.0.113", false), ("45.7", true)] {
+        let mut bench = Bench::new();
+        for n in 0..120 {
+            bench.contact(&host(n), 22, Outcome::Refused);
+            let own = if paid {
+                format!("{network}.{n}.1")
+            } else {
+                format!("{network}.{}", n + 1)
+            };
+            bench.contact(&own, 22, Outcome::Answered);
+        }
+        let expected = (!paid).then_some(Quarantine);
+        bench.check(HorizontalScan, expected);
+    }
+    let mut bench = Bench::new();
+    for n in 0..60 {
+        bench.contact(&host(n), 22, Outcome::Refused);
+        bench.contact(&format!("2001:db8:0:{n:x}::1"), 22, Outcome::Answered);
+    }
+    bench.check(HorizontalScan, Some(Quarantine));
+}
+
+/// A known target becomes new again when the cache of contacts has lost it.
+#[test]
+fn one_target_inside_that_becomes_new_again_pays_once() {
+    let mut bench = Bench::new();
+    for n in 0..40 {
+        bench.contact(&inner(n), 22, Outcome::Refused);
+        bench.contact("10.244.200.1", 22, Outcome::Answered);
+        bench.sweep(n * 1_000..n * 1_000 + 800, 443, Outcome::Answered);
+    }
+    bench.check(HorizontalScan, Some(Quarantine));
+}

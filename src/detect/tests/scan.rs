@@ -118,10 +118,14 @@ fn an_agent_with_failures_in_half_of_its_contacts_is_left_alone() {
 }
 
 #[test]
-fn addresses_from_dns_answers_are_no_evidence_however_many_fail() {
+fn addresses_from_dns_answers_of_many_domains_are_no_evidence_however_many_fail() {
     let mut bench = Bench::new();
     for n in 0..200 {
-        bench.signal(&dns(&format!("dead{n}.example.net"), &[&host(n)], 0));
+        bench.signal(&dns(
+            &format!("dead{n}.d{}.example", n / 20),
+            &[&host(n)],
+            0,
+        ));
         bench.contact(&host(n), 443, Outcome::Unanswered);
     }
     assert_eq!(bench.findings, vec![]);
@@ -381,6 +385,31 @@ fn a_scan_of_several_ports_on_all_hosts_is_never_taken_for_peer_to_peer_traffic(
         let found = bench.findings.iter().map(|finding| finding.severity).max();
         assert_eq!(found, Some(Quarantine), "{port_count} ports");
     }
+}
+
+#[test]
+fn a_scan_of_a_hundred_ports_in_random_order_over_the_internet_is_an_alert() {
+    let mut bench = Bench::new();
+    for n in 0..600_usize {
+        let port = 1_000 + u16::try_from(n * 37 % 100).unwrap();
+        bench.contact(&host(n), port, Outcome::Unanswered);
+    }
+    bench.check(HorizontalScan, Some(Severity::Alert));
+}
+
+#[test]
+fn peers_with_ports_of_their_own_are_no_scan_of_many_ports() {
+    let mut bench = Bench::new();
+    for n in 0..2_000_usize {
+        let port = 20_000 + u16::try_from(n * 7_919 % 40_000).unwrap();
+        let outcome = if n % 3 == 0 {
+            Outcome::Answered
+        } else {
+            Outcome::Unanswered
+        };
+        bench.contact(&host(n), port, outcome);
+    }
+    assert_eq!(bench.findings, vec![]);
 }
 
 #[test]

@@ -215,6 +215,45 @@ fn a_slow_tunnel_is_found_as_long_as_it_carries_anything() {
 }
 
 #[test]
+fn a_tunnel_that_is_spread_over_many_domains_is_found() {
+    for domains in [17, 60] {
+        let mut bench = Bench::new();
+        for n in 0..600 {
+            let name = format!("{}.d{}.example", coded(n), n % domains);
+            bench.signal(&dns(&name, &[], n / 2));
+        }
+        bench.check(DnsTunnel, Some(Alert));
+    }
+}
+
+#[test]
+fn a_tunnel_in_short_names_is_found_by_its_rate() {
+    for (short, answers) in [(15, vec![]), (8, vec![]), (15, vec!["192.0.2.7"])] {
+        let mut bench = Bench::new();
+        for n in 0..2_400 {
+            let name = format!("{}.example.net", &coded(n)[..short]);
+            bench.signal(&dns(&name, &answers, n / 20));
+        }
+        bench.check(DnsTunnel, Some(Alert));
+    }
+}
+
+#[test]
+fn a_crawler_of_many_domains_with_some_long_names_is_silent() {
+    let mut bench = Bench::new();
+    for n in 0..20_000 {
+        let below = if n % 30 == 0 {
+            coded(n)
+        } else {
+            "www".to_owned()
+        };
+        let answers: &[&str] = if n % 4 == 0 { &[] } else { &["192.0.2.7"] };
+        bench.signal(&dns(&format!("{below}.site-{n}.example"), answers, n * 3));
+    }
+    assert_eq!(bench.findings, vec![]);
+}
+
+#[test]
 fn the_search_list_of_a_pod_does_not_make_names_new() {
     let mut bench = Bench::new();
     for n in 0..1_000 {

@@ -1,12 +1,12 @@
 //! DNS tunnels: how much data a pod sends in the names that it looks up below one registered domain.
 //!
-//! Called by `tunnel` per query. Constant memory and time: per domain a bitmap that estimates the number of distinct
-//! names, and the bytes of the names that set a bit. A tunnel sends new long names continuously and at a rate; a
+//! Called by `tunnel` per query. Constant memory and time: per domain, and for all domains together, a bitmap that
+//! estimates the number of distinct names, and the bytes of the names that set a bit. A tunnel sends new long names continuously and at a rate; a
 //! crawler looks up the name of a host once and then connects to the host.
 
 use serde::{Deserialize, Serialize};
 
-use super::domain::{Parts, split};
+use crate::detect::domain::{Parts, hash_name, split};
 use crate::detect::fusion::FAMILY_NATS_MAX;
 use crate::detect::state::bounded;
 use crate::limits;
@@ -19,6 +19,16 @@ const NAMES_WITH_ADDRESS_MIN: f64 = 1_000.0;
 
 /// Bytes per second of new names: the lowest rate that other work detected reliably.
 const BYTES_PER_SECOND_MIN: f64 = 0.7;
+
+/// Bytes per second of new names from which on their length does not matter: a hundred short names a minute. If most
+/// answers contain addresses, five times as many.
+const SHORT_BYTES_PER_SECOND_MIN: f64 = 20.0;
+const SHORT_BYTES_PER_SECOND_WITH_ADDRESS_MIN: f64 = 100.0;
+
+/// Distinct names of all domains together, each long and without an address in its answer, from which on they count
+/// fully. The look-ups of telemetry and blocklists are fewer, or below one domain.
+const ALL_NAMES_MIN: f64 = 300.0;
+const ALL_BYTES_PER_SECOND_MIN: f64 = 4.0;
 
 /// Average number of chosen bytes per name. Host names are shorter; every tunnel encodes in more bytes, because each
 /// query costs a round trip.
@@ -61,43 +71,60 @@ struct Busy {
 
 /// See the module. Empty for a pod that looks up only registered domains.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Domains(
-    #[serde(deserialize_with = "bounded::list::<_, _, { limits::DNS_DOMAINS_MAX }>")] Vec<Domain>,
-);
+pub(super) struct Domains {
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::DNS_DOMAINS_MAX }>")]
+    list: Vec<Domain>,
+    /// Long names of all domains with answers that contain no address: a tunnel can spread over many domains.
+    all: Option<Box<Domain>>,
+}
 
 impl Domains {
     /// Processes a query. Returns the domain and its name if the counts of the domain have changed.
     pub(super) fn observe<'q>(&mut self, query: &'q DnsQuery<'_>) -> Option<(&Domain, &'q str)> {
         let Parts { below, registered } = split(&query.query)?;
-        let key = fold(registered);
-        let known = self.0.iter().position(|domain| domain.key == key);
+        let key = hash_name(registered);
+        let known = self.list.iter().position(|domain| domain.key == key);
         let index = known.unwrap_or_else(|| {
             self.make_room();
-            self.0.push(Domain::new(key, query.time));
-            self.0.len() - 1
+            self.list.push(Domain::new(key, query.time));
+            self.list.len() - 1
         });
-        let domain = self.0.get_mut(index)?;
+        let domain = self.list.get_mut(index)?;
         domain.count(query, below).then_some((&*domain, registered))
+    }
+
+    /// Counts a query among those of all domains. Returns the counts if they have changed.
+    pub(super) fn observe_all(&mut self, query: &DnsQuery<'_>) -> Option<&Domain> {
+        let Parts { below, .. } = split(&query.query)?;
+        #[allow(clippy::cast_precision_loss)] // at most 253
+        let is_long = below.len() as f64 >= BYTES_PER_NAME_MIN;
+        if !is_long || !query.answers.is_empty() {
+            return None;
+        }
+        let all = self
+            .all
+            .get_or_insert_with(|| Box::new(Domain::new(0, query.time)));
+        all.count(query, below).then_some(&**all)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// Removes the domain with the fewest bytes: a tunnel has the most. A new domain starts at zero, so a pod that
     /// looks up many domains loses only those with little data.
     fn make_room(&mut self) {
-        if self.0.len() < limits::DNS_DOMAINS_MAX {
+        if self.list.len() < limits::DNS_DOMAINS_MAX {
             return;
         }
         let least = self
-            .0
+            .list
             .iter()
             .enumerate()
             .min_by_key(|(_, domain)| (domain.bytes, domain.last));
         if let Some((index, _)) = least.map(|(index, domain)| (index, domain.bytes)) {
-            self.0.swap_remove(index);
+            self.list.swap_remove(index);
         }
     }
 }
@@ -141,11 +168,25 @@ impl Domain {
         } else {
             NAMES_MIN
         };
+        let bytes_per_second = self.bytes_per_second();
+        let short_min = if has_addresses {
+            SHORT_BYTES_PER_SECOND_WITH_ADDRESS_MIN
+        } else {
+            SHORT_BYTES_PER_SECOND_MIN
+        };
         let is_long = self.bytes_per_name() >= BYTES_PER_NAME_MIN;
-        if !is_long || self.bytes_per_second() < BYTES_PER_SECOND_MIN {
+        if bytes_per_second < BYTES_PER_SECOND_MIN || !is_long && bytes_per_second < short_min {
             return 0.0;
         }
         FAMILY_NATS_MAX * (count / threshold).min(1.0)
+    }
+
+    /// The same for the names of all domains together.
+    pub(super) fn nats_of_all(&self) -> f64 {
+        if self.bytes_per_second() < ALL_BYTES_PER_SECOND_MIN {
+            return 0.0;
+        }
+        FAMILY_NATS_MAX * (self.name_count() / ALL_NAMES_MIN).min(1.0)
     }
 
     /// Bytes per distinct name. Only a name that sets a bit adds its bytes, so that a name that is looked up twice
@@ -179,7 +220,7 @@ impl Domain {
         self.first = self.first.min(query.time);
         self.query_count = self.query_count.saturating_add(1);
         self.with_address_count += u64::from(!query.answers.is_empty());
-        let bit = u32::try_from(fold(below) >> 32).unwrap_or_default();
+        let bit = u32::try_from(hash_name(below) >> 32).unwrap_or_default();
         if !self.insert(bit) {
             return false;
         }
@@ -221,13 +262,4 @@ fn set(bits: &mut [u64; WORDS], hash: u32) -> bool {
     let is_new = *word & (1 << (bit % 64)) == 0;
     *word |= 1 << (bit % 64);
     is_new
-}
-
-/// FNV-1a over the lower-case bytes, finalized so that the upper half is mixed too.
-fn fold(text: &str) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in text.bytes() {
-        hash = (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3);
-    }
-    (hash ^ (hash >> 31)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

@@ -5,7 +5,6 @@
 //! are a quarantine. A match of the starter list is an alert and adds nothing to other evidence. Called by `traffic`.
 
 mod dns;
-mod domain;
 mod reverse;
 mod service;
 
@@ -52,18 +51,22 @@ impl Tunnel {
             detections.extend(self.evaluate_starter(context));
         }
         let other_families_nats = self.other_families_nats(pool_nats, self.dns_nats);
+        if let Some(all) = self.domains.observe_all(query) {
+            let nats = clipped(all.nats_of_all());
+            self.dns_nats = self.dns_nats.max(nats);
+            if nats >= ALERT_NATS {
+                let score = nats + other_families_nats;
+                detections.extend(evaluate_dns(all, "many domains", score, context));
+            }
+        }
         let Some((domain, name)) = self.domains.observe(query) else {
             return detections;
         };
         let nats = clipped(domain.nats());
         self.dns_nats = self.dns_nats.max(nats);
         if nats >= ALERT_NATS {
-            detections.extend(evaluate_dns(
-                domain,
-                name,
-                nats + other_families_nats,
-                context,
-            ));
+            let score = nats + other_families_nats;
+            detections.extend(evaluate_dns(domain, name, score, context));
         }
         detections
     }

@@ -118,6 +118,42 @@ fn link(pod: &mut Pod, at: i64, dead_share: f64) {
     pod.visit(at, &site, Load::Request);
 }
 
+/// A crawler of one large site, whose parts are hosts below one domain: 5 to 30 % of them do not answer.
+pub fn one_site(pod: &mut Pod) {
+    let dead_share = pod.group.clone().real(0.05, 0.30);
+    let per_day = pod.random().real(300.0, 1_500.0);
+    for at in pod.moments(per_day) {
+        let fate = if pod.random().chance(dead_share) {
+            Fate::Silent
+        } else {
+            Fate::Answers
+        };
+        let mut site = Site::unknown(pod.random(), fate);
+        site.name = format!("part-{:x}.large.example", pod.random().bits());
+        pod.visit(at, &site, Load::Request);
+    }
+}
+
+/// An object store with 256 to 1,024 addresses behind one name, each answer with others. On one day of five a firewall
+/// drops it for half an hour to two hours, and the client tries again every 20 s.
+pub fn object_store(pod: &mut Pod) {
+    let mut group = pod.group.clone();
+    let count = group.count(256, 1_024);
+    let mut store = Site::internet(&mut group, "bucket.store.example", count, 0);
+    for at in pod.moments(60.0) {
+        pod.visit(at, &store, Load::Transfer);
+    }
+    store.fate = Fate::Silent;
+    for at in pod.moments(0.2) {
+        let end = at.saturating_add(pod.random().between(HOUR / 2, 2 * HOUR));
+        let mut at = at;
+        while at < end {
+            pod.visit(at, &store, Load::Request);
+            at = at.saturating_add(20 * SECOND);
+        }
+    }
+}
+
 /// MCP servers over TCP and websockets that stand for minutes to hours, tool calls, a model API,
 /// a reverse tunnel's look-alike: SSH to the team's own host.
 pub fn tools(pod: &mut Pod) {

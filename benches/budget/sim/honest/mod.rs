@@ -23,6 +23,10 @@ pub enum Profile {
     Downloader,
     /// Follows links, 5 to 30 % of them dead.
     Crawler,
+    /// Follows the hosts of one large site.
+    OneSite,
+    /// An object store with many addresses behind one name, which a firewall drops on some days.
+    ObjectStore,
     /// MCP and websocket sessions, tool calls, SSH.
     Tools,
     /// Many services, health checks, headless peers by address, rolling updates.
@@ -56,11 +60,13 @@ pub enum Profile {
 }
 
 impl Profile {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Quiet,
         Self::Installer,
         Self::Downloader,
         Self::Crawler,
+        Self::OneSite,
+        Self::ObjectStore,
         Self::Tools,
         Self::Services,
         Self::Retrier,
@@ -84,6 +90,8 @@ impl Profile {
             Self::Installer => "installer",
             Self::Downloader => "downloader",
             Self::Crawler => "crawler",
+            Self::OneSite => "one-site",
+            Self::ObjectStore => "object-store",
             Self::Tools => "tools",
             Self::Services => "services",
             Self::Retrier => "retrier",
@@ -105,8 +113,8 @@ impl Profile {
     /// Its share of the groups, in percent. The hard strata have far more than in any real cluster.
     const fn share(self) -> usize {
         match self {
-            Self::Crawler => 13,
-            Self::Flaky => 12,
+            Self::Crawler => 12,
+            Self::Flaky => 11,
             Self::Installer => 10,
             Self::Quiet | Self::Downloader | Self::Tools | Self::Services => 8,
             Self::NullEdge => 7,
@@ -119,7 +127,7 @@ impl Profile {
             | Self::Browser
             | Self::BrokenV6
             | Self::Walled => 2,
-            Self::Ftp => 1,
+            Self::Ftp | Self::OneSite | Self::ObjectStore => 1,
         }
     }
 
@@ -152,6 +160,8 @@ impl Profile {
             Self::Installer => internet::installer(pod),
             Self::Downloader => internet::downloader(pod),
             Self::Crawler => internet::crawler(pod),
+            Self::OneSite => internet::one_site(pod),
+            Self::ObjectStore => internet::object_store(pod),
             Self::Tools => internet::tools(pod),
             Self::Services => inside::services(pod),
             Self::Retrier => inside::retrier(pod),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::detect::origin::{OriginId, ReadProgress};
 use crate::detect::scope::plain;
 use crate::detect::state::HashKey;
+use crate::detect::state::generational_cache::DomainId;
 use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
 
 /// Ports of web servers over TCP, and their port over QUIC.
@@ -118,6 +119,8 @@ pub(in crate::detect) struct ContactVerdict {
     pub(in crate::detect) is_lossy: bool,
     /// Relation of the target to the pod, if the contact failed.
     pub(in crate::detect) neighbour: Neighbour,
+    /// The registered domain of the name that explains the target.
+    pub(in crate::detect) domain: Option<DomainId>,
     /// Whether the log contains names of this pod's targets.
     pub(in crate::detect) has_names: bool,
     /// Whether it failed over IPv6, over which no target ever answered this pod.

@@ -6,7 +6,7 @@ use super::{Cause, MEMBER_FAILURES_MIN, RunContext};
 use crate::detect::config::EngineConfig;
 use crate::detect::detection::Detection;
 use crate::detect::reported::ReportLevel;
-use crate::detect::scan::evidence::{self, WalkEvidence, threshold_crossed};
+use crate::detect::scan::evidence::{self, TargetNames, WalkEvidence, threshold_crossed};
 use crate::detect::scan::pod::PodScan;
 use crate::detect::scan::service::Service;
 use crate::detect::scan::walk::{FailedContact, Member, Walk};
@@ -138,6 +138,7 @@ impl<'a> RunDetection<'a> {
             severity,
             walk: self.walk,
             description,
+            names: TargetNames::Unknown,
             counter_evidence: evidence::counter_evidence(
                 self.walk,
                 peers,

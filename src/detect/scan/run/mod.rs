@@ -33,13 +33,14 @@ use super::evidence::keep_failure;
 use super::peer_to_peer::PeerToPeerProfile;
 use super::placement::Placement;
 use super::service::Service;
-use super::walk::{Bursts, FailedContact, Member, WalkRules, Walks};
+use super::walk::{Bursts, FailedContact, Member, WalkRules};
+use super::walks::{Payer, Walks};
 use crate::detect::attributed::Workload;
 use crate::detect::config::EngineConfig;
 use crate::detect::scan::contacts::{ContactVerdict, VerdictChange};
 use crate::detect::scope::Scope;
 use crate::detect::state::bounded;
-use crate::detect::state::generational_cache::{GenerationalCache, TargetState};
+use crate::detect::state::generational_cache::{TargetCache, TargetState};
 use crate::limits;
 use crate::model::{EventTime, Outcome, PodKey, RunKey, Signature};
 
@@ -68,7 +69,7 @@ pub(in crate::detect) struct Run {
     /// The declared workload, as of the last contact.
     workload: Workload,
     hash: RunHash,
-    targets: GenerationalCache,
+    targets: TargetCache,
     horizontal: Walks<Service>,
     /// By hash of the host.
     vertical: Walks<u64>,
@@ -151,7 +152,7 @@ impl Run {
             last: EventTime::MIN,
             workload: Workload::default(),
             hash: RunHash::of(key),
-            targets: GenerationalCache::new(limits::RUN_CONTACTS_GENERATION_MAX),
+            targets: TargetCache::new(limits::RUN_CONTACTS_GENERATION_MAX),
             horizontal: Walks::new(WalkRules {
                 bursts: Bursts::InOutage,
                 ..rules
@@ -326,9 +327,10 @@ impl Run {
             },
             ..*contact
         };
-        self.horizontal
-            .answer(placement.service, contact, placement.weight);
-        self.vertical.answer(host, contact, placement.port_weight);
+        let weight = (placement.weight, Payer::Each);
+        self.horizontal.answer(placement.service, contact, weight);
+        let weight = (placement.port_weight, Payer::Each);
+        self.vertical.answer(host, contact, weight);
         let Some(ledger) = self.ledger.as_mut().filter(|_| matters) else {
             return;
         };
@@ -355,8 +357,8 @@ impl Run {
         observed_by: ObservedBy,
     ) {
         let matters = self.horizontal.has(placement.service);
-        self.horizontal
-            .answer(placement.service, contact, placement.weight);
+        let weight = (placement.weight, Payer::Each);
+        self.horizontal.answer(placement.service, contact, weight);
         let Some(ledger) = self.ledger.as_mut().filter(|_| matters) else {
             return;
         };

@@ -1,9 +1,13 @@
 //! Registered domains: which part of a name was registered, and which part its owner chose.
 //!
-//! Called by `dns` per query. Does not use the public suffix list, which has thousands of entries that change weekly:
+//! Called per query by `tunnel`, and per named contact by `scan`. Does not use the public suffix list, which has thousands of entries that change weekly:
 //! the second-level suffixes of countries use a few words, and agents look up names of few providers in large numbers.
 //! The customers of a provider that is missing here count as one domain, which can lead to an alert, never to a
 //! quarantine.
+
+/// Top-level names that are reserved for networks without a registrar: RFC 6762, RFC 8375, ICANN's `internal`, and what
+/// routers use.
+const LOCAL_TOP: [&str; 6] = ["arpa", "local", "internal", "localhost", "home", "lan"];
 
 /// Second-level labels under which countries register names: `co.uk`, `com.au`, `ac.jp`.
 const COUNTRY_SECOND: [&str; 13] = [
@@ -83,22 +87,61 @@ pub(super) struct Parts<'a> {
 pub(super) fn split(name: &str) -> Option<Parts<'_>> {
     let name = without_search(name.trim_end_matches('.'));
     let (rest, top) = name.rsplit_once('.')?;
-    if ["arpa", "local", "internal", "localhost", "home", "lan"]
-        .iter()
-        .any(|special| top.eq_ignore_ascii_case(special))
-    {
+    if is_one_of(top, &LOCAL_TOP) || OPERATED.iter().any(|operated| is_below(name, operated)) {
         return None;
     }
-    let second = rest.rsplit('.').next().unwrap_or_default();
-    let is_country = top.len() == 2 && is_one_of(second, &COUNTRY_SECOND);
-    if OPERATED.iter().any(|operated| is_below(name, operated)) {
-        return None;
-    }
-    let label_count = if is_country { 3 } else { 2 };
-    let start = nth_label_from_end(name, label_count)?;
+    let start = nth_label_from_end(name, registered_label_count(top, rest))?;
     let below = name.get(..start.checked_sub(1)?)?;
     let registered = name.get(start..)?;
     (!below.is_empty()).then_some(Parts { below, registered })
+}
+
+/// The registered part of a name; the whole name if there is nothing below it. Of a Service it includes the namespace,
+/// because who may create Services there can have their names resolve to any address.
+pub(super) fn registered(name: &str) -> &str {
+    let Some((rest, top)) = name.rsplit_once('.') else {
+        return name;
+    };
+    let third = rest.rsplit('.').nth(1);
+    let is_service = is_one_of(top, &LOCAL_TOP) && third.is_some_and(is_svc);
+    let label_count = if is_service {
+        4
+    } else {
+        registered_label_count(top, rest)
+    };
+    let start = nth_label_from_end(name, label_count).unwrap_or_default();
+    name.get(start..).unwrap_or_default()
+}
+
+/// Whether a name cannot be registered: a single label, or one below a reserved top-level name. The cluster's DNS gives
+/// such names to pods and Services.
+pub(super) fn is_local(name: &str) -> bool {
+    let top = name.rsplit_once('.').map(|(_, top)| top);
+    top.is_none_or(|top| is_one_of(top, &LOCAL_TOP))
+}
+
+/// Whether a name has the label of Services. Where the cluster has a registered domain of its own, its names do.
+pub(super) fn is_service(name: &str) -> bool {
+    name.split('.').any(is_svc)
+}
+
+fn is_svc(label: &str) -> bool {
+    label.eq_ignore_ascii_case("svc")
+}
+
+fn registered_label_count(top: &str, rest: &str) -> usize {
+    let second = rest.rsplit('.').next().unwrap_or_default();
+    let is_country = top.len() == 2 && is_one_of(second, &COUNTRY_SECOND);
+    if is_country { 3 } else { 2 }
+}
+
+/// FNV-1a over the lower-case bytes, finalized so that the upper half is mixed too.
+pub(super) fn hash_name(text: &str) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in text.bytes() {
+        hash = (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3);
+    }
+    (hash ^ (hash >> 31)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// Removes what the resolver added: `api.example.com.team-a.svc.cluster.local` is a query for `api.example.com`,
