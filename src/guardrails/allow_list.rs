@@ -2,7 +2,7 @@
 //! which addresses inside them stay blocked.
 //!
 //! Called by `ceiling` only. A rule that cannot be applied as written is dropped and reported, never changed into another
-//! rule: a run that silently gets other addresses than it asked for is worse than one with an error message.
+//! rule: a run that silently gets other addresses than it requested is worse than one with an error message.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;

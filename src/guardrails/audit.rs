@@ -186,8 +186,8 @@ fn is_covered(peer: &NetworkPolicyPeer, known: &NetworkPolicyPeer) -> bool {
     *peer == known
 }
 
-fn has_no_more_ports(asked: &[NetworkPolicyPort], known: &[NetworkPolicyPort]) -> bool {
-    known.is_empty() || (!asked.is_empty() && asked.iter().all(|port| known.contains(port)))
+fn has_no_more_ports(ports: &[NetworkPolicyPort], known: &[NetworkPolicyPort]) -> bool {
+    known.is_empty() || (!ports.is_empty() && ports.iter().all(|port| known.contains(port)))
 }
 
 fn lets_out(spec: &NetworkPolicySpec) -> bool {

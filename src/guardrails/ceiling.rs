@@ -214,16 +214,16 @@ fn quota(
         let Some(most) = Amount::parse(ceiling) else {
             continue;
         };
-        let asked = hard.get(resource).and_then(|amount| Amount::parse(amount));
-        if asked.is_some_and(|amount| amount <= most) {
+        let requested = hard.get(resource).and_then(|amount| Amount::parse(amount));
+        if requested.is_some_and(|amount| amount <= most) {
             continue;
         }
         if stated.is_some() {
-            let asked = hard.get(resource).map_or("no limit", String::as_str);
+            let requested = hard.get(resource).map_or("no limit", String::as_str);
             problems.push(Problem {
                 reason: Reason::ExceedsPolicy,
                 message: format!(
-                    "resources.quota.hard[{resource}]: {asked} is above the {ceiling} of GuardrailPolicy {policy_name}, which is in force instead"
+                    "resources.quota.hard[{resource}]: {requested} is above the {ceiling} of GuardrailPolicy {policy_name}, which is in force instead"
                 ),
             });
         }
@@ -277,18 +277,18 @@ fn mode(
     problems: &mut Vec<Problem>,
 ) -> Mode {
     let minimum = policy.detection.minimum;
-    let Some(asked) = of(&run.detection.modes) else {
+    let Some(requested) = of(&run.detection.modes) else {
         // The policy's own mode may not be below its own minimum either.
         let default = of(&policy.detection.modes).unwrap_or(Mode::Enforce);
         return default.max(minimum);
     };
-    if asked < minimum {
+    if requested < minimum {
         problems.push(exceeds(format!(
-            "detection.modes.{signature}: {asked:?} is laxer than the minimum {minimum:?} of GuardrailPolicy {}, which is in force instead",
+            "detection.modes.{signature}: {requested:?} is laxer than the minimum {minimum:?} of GuardrailPolicy {}, which is in force instead",
             run.policy
         )));
     }
-    asked.max(minimum)
+    requested.max(minimum)
 }
 
 fn max_action(
@@ -298,14 +298,14 @@ fn max_action(
 ) -> ResponseAction {
     let most = policy.max_action.unwrap_or(ResponseAction::Suspend);
     let least = policy.min_action.unwrap_or(ResponseAction::Alert);
-    let Some(asked) = run.response.max_action else {
+    let Some(requested) = run.response.max_action else {
         return most;
     };
     // Not `clamp`, which panics if the minimum of the policy is above its maximum.
-    let effective = asked.max(least).min(most);
-    if effective != asked {
+    let effective = requested.max(least).min(most);
+    if effective != requested {
         problems.push(exceeds(format!(
-            "response.maxAction: {asked:?} is not between the {least:?} and the {most:?} of GuardrailPolicy {}; {effective:?} is in force instead",
+            "response.maxAction: {requested:?} is not between the {least:?} and the {most:?} of GuardrailPolicy {}; {effective:?} is in force instead",
             run.policy
         )));
     }
@@ -319,15 +319,15 @@ fn scope(
     problems: &mut Vec<Problem>,
 ) -> ResponseScope {
     let default = policy.scope.unwrap_or_default();
-    let asked = run.response.scope.unwrap_or(default);
-    if default == ResponseScope::Run && asked == ResponseScope::Pod {
+    let requested = run.response.scope.unwrap_or(default);
+    if default == ResponseScope::Run && requested == ResponseScope::Pod {
         problems.push(exceeds(format!(
             "response.scope: Pod is laxer than the Run of GuardrailPolicy {}, which is in force instead",
             run.policy
         )));
         return default;
     }
-    asked
+    requested
 }
 
 fn exceeds(message: String) -> Problem {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use strum::{IntoStaticStr, VariantArray, VariantNames};
 
-/// An enum whose variants are the values of a label.
+/// An enum with the values of a label as its variants.
 pub trait LabelValue:
     Copy + fmt::Debug + PartialEq + Into<&'static str> + VariantArray + VariantNames
 {

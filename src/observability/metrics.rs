@@ -174,7 +174,7 @@ metrics! {
     StateWrites: Counter "yellowjack_state_writes", labels { "result": StateWriteResult::VARIANTS };
     /// Bytes of the saved detection state.
     StateBytes: Gauge "yellowjack_state_bytes", labels {};
-    /// Pods whose detection state was restored at the start of this process.
+    /// Pods with a detection state that was restored at the start of this process.
     StateRestoredPods: Gauge "yellowjack_state_restored_pods", labels {};
     /// The longest time in microseconds for which saving the state delayed lines.
     StateLongestStep: Gauge "yellowjack_state_longest_step_microseconds", labels {};

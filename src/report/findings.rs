@@ -173,7 +173,7 @@ fn why(entry: &EvidenceEntry) -> Vec<String> {
     let is_scan = entry.signature.ends_with("Scan");
     if is_scan && is_quarantine && (1.0..40.0).contains(&entry.threshold) {
         sentences.push(format!(
-            "An honest pod, half of whose contacts succeed independently, crosses this threshold at most once in {} contacts.",
+            "An honest pod crosses this threshold at most once in {} contacts if half of its contacts succeed independently.",
             grouped(entry.threshold.exp())
         ));
     }

@@ -117,7 +117,7 @@ fn rest(story: &Story) -> Vec<String> {
         } else {
             ""
         };
-        let what = format!("{}: {}", policy.whose, policy.allows.join("; "));
+        let what = format!("{}: {}", policy.role, policy.allows.join("; "));
         lines.push(format!(
             "- {}{widens} {}",
             for_markdown(&policy.name),

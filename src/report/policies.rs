@@ -111,7 +111,7 @@ fn widening_names(
 
 fn part(policy: &NetworkPolicy, owner: Option<&RunOwner>, widens: &[String]) -> PolicyPart {
     let name = policy.metadata.name.clone().unwrap_or_default();
-    let whose = if name == labels::STANDING_DENY {
+    let role = if name == labels::STANDING_DENY {
         "deny policy of the quarantine"
     } else if owner.is_some_and(|owner| owner.object_name() == name) {
         "guardrail of the run"
@@ -119,7 +119,7 @@ fn part(policy: &NetworkPolicy, owner: Option<&RunOwner>, widens: &[String]) -> 
         "other"
     };
     PolicyPart {
-        whose: whose.to_owned(),
+        role: role.to_owned(),
         allows: policy.spec.as_ref().map(allows).unwrap_or_default(),
         widens: widens.contains(&name),
         name: clean(&name),

@@ -322,7 +322,6 @@ pub enum EventKind {
     /// An action that failed, or traffic after the isolation.
     Failed,
     /// A change of a condition.
-    #[serde(rename = "Said")]
     Condition,
     /// A human's decision.
     Human,
@@ -400,8 +399,8 @@ pub struct Policies {
 pub struct PolicyPart {
     /// Name.
     pub name: String,
-    /// The owner.
-    pub whose: String,
+    /// The purpose of the policy, for example the guardrail of the run.
+    pub role: String,
     /// What it allows.
     pub allows: Vec<String>,
     /// Whether it allows more than the policy that restricts the pod.

@@ -268,7 +268,7 @@ impl Page {
                 &format!(
                     "{} ({}): {}{widens}",
                     policy.name,
-                    policy.whose,
+                    policy.role,
                     policy.allows.join("; ")
                 ),
             );

@@ -1,7 +1,7 @@
 //! Response: from a finding to an Incident, and from an Incident to actions.
 //!
-//! `record` writes findings into Incidents. `responder` takes a `snapshot`, asks the pure `plan` for the
-//! next step, and lets `execute` carry it out. `verify` shows whether the traffic stopped. Incident
+//! `record` writes findings into Incidents. `responder` takes a `snapshot`, gets the next step from the
+//! pure `plan`, and lets `execute` carry it out. `verify` shows whether the traffic stopped. Incident
 //! before action, action before status (INV-5).
 
 pub mod plan;

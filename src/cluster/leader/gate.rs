@@ -1,6 +1,6 @@
 //! The gate before every write that acts: open only while this process is the leader.
 //!
-//! [`Writer`](crate::cluster::Writer) asks the gate before each write, so no part of the program can
+//! [`Writer`](crate::cluster::Writer) checks the gate before each write, so no part of the program can
 //! act without it. The gate closes by itself when the renew deadline of the Lease has passed, even if
 //! the task that renews the Lease hangs.
 

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_renews_is_never_overtaken_whatever_its_clock_says() {
+    fn a_holder_that_renews_is_never_overtaken_whatever_its_clock_shows() {
         for wall_s in [0_i64, 1_000_000_000, 4_000_000_000] {
             let seen: Vec<_> = (0..20)
                 .map(|n| {

@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use crate::cluster::error::ApiError;
 use crate::limits;
 
-/// A request whose permission is reviewed.
+/// The request that an access review checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessRequest<'a> {
     /// API group; empty for the core group.

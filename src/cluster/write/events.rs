@@ -217,12 +217,12 @@ mod tests {
     use super::*;
     use crate::cluster::{LeaderGate, connect_plain};
 
-    type Asked = Arc<Mutex<Vec<(Method, String, Value)>>>;
+    type Calls = Arc<Mutex<Vec<(Method, String, Value)>>>;
 
     /// An API server that stores Events by name and records the requests.
-    async fn api() -> (Writer, Asked) {
-        let asked = Asked::default();
-        let kept = Arc::clone(&asked);
+    async fn api() -> (Writer, Calls) {
+        let calls = Calls::default();
+        let kept = Arc::clone(&calls);
         let router = Router::new().fallback(move |request: Request| {
             let kept = Arc::clone(&kept);
             async move {
@@ -255,7 +255,7 @@ mod tests {
         let client = connect_plain(&url.parse().unwrap()).unwrap();
         (
             Writer::new(client, Duration::from_secs(5), LeaderGate::always_open()),
-            asked,
+            calls,
         )
     }
 
@@ -277,9 +277,9 @@ mod tests {
         }
     }
 
-    fn methods(asked: &Asked) -> Vec<Method> {
-        let asked = asked.lock();
-        asked.iter().map(|(method, ..)| method.clone()).collect()
+    fn methods(calls: &Calls) -> Vec<Method> {
+        let calls = calls.lock();
+        calls.iter().map(|(method, ..)| method.clone()).collect()
     }
 
     fn at(second: i64) -> Timestamp {
@@ -288,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_repeated_note_is_counted_and_another_note_is_not_lost() {
-        let (writer, asked) = api().await;
+        let (writer, calls) = api().await;
         let mut events = Events::new(writer, "pod-1");
         events
             .publish(&event("a", "n1 is silent"), at(0))
@@ -302,39 +302,39 @@ mod tests {
             .publish(&event("c", "n2 is silent"), at(61))
             .await
             .unwrap();
-        assert_eq!(methods(&asked), [Method::POST, Method::PATCH, Method::POST]);
-        let asked = asked.lock();
-        let (_, path, first) = &asked[0];
+        assert_eq!(methods(&calls), [Method::POST, Method::PATCH, Method::POST]);
+        let calls = calls.lock();
+        let (_, path, first) = &calls[0];
         assert_eq!(path, "/apis/events.k8s.io/v1/namespaces/agents/events");
         assert_eq!(first["note"], "n1 is silent");
         assert_eq!(first["type"], "Warning");
         assert_eq!(first["regarding"]["uid"], "u");
-        assert_eq!(asked[1].2["series"]["count"], 2);
-        assert_eq!(asked[2].2["note"], "n2 is silent");
+        assert_eq!(calls[1].2["series"]["count"], 2);
+        assert_eq!(calls[2].2["note"], "n2 is silent");
     }
 
     #[tokio::test]
     async fn an_event_from_before_a_restart_is_not_written_twice() {
-        let (writer, asked) = api().await;
+        let (writer, calls) = api().await;
         for _ in 0..2 {
             let mut events = Events::new(writer.clone(), "pod-1");
             events.publish(&event("a", "n"), at(0)).await.unwrap();
             events.publish(&event("a", "n"), at(1)).await.unwrap();
         }
         // The second instance found it; a repeated id in one instance makes no request.
-        assert_eq!(methods(&asked), [Method::POST, Method::POST]);
+        assert_eq!(methods(&calls), [Method::POST, Method::POST]);
     }
 
     #[tokio::test]
     async fn after_six_minutes_it_is_a_new_event_and_memory_is_bounded() {
-        let (writer, asked) = api().await;
+        let (writer, calls) = api().await;
         let mut events = Events::new(writer, "pod-1");
         events.publish(&event("a", "n"), at(0)).await.unwrap();
         events
             .publish(&event("b", "n"), at(limits::EVENT_SERIES_S))
             .await
             .unwrap();
-        assert_eq!(methods(&asked), [Method::POST, Method::POST]);
+        assert_eq!(methods(&calls), [Method::POST, Method::POST]);
         for note in 0..=limits::EVENT_SERIES_MAX {
             let note = event(&note.to_string(), &note.to_string());
             events

@@ -286,14 +286,14 @@ fn thousands_of_nodes_fit_into_bounded_exceptions_that_still_cover_each() {
 }
 
 #[test]
-fn a_policy_keeps_the_pods_of_every_run_apart_and_names_a_run_that_asks_for_more() {
+fn a_policy_keeps_the_pods_of_every_run_apart_and_names_a_run_that_requests_more() {
     let of_policy = json!({ "network": { "allowWithinRun": false } });
     let silent = evaluate(json!({}), of_policy.clone());
     assert_eq!(silent.problems, []);
     assert!(!silent.effective.network.within_run);
-    let asking = evaluate(json!({ "network": { "allowWithinRun": true } }), of_policy);
-    assert_eq!(reasons(&asking), [Reason::ExceedsPolicy]);
-    assert!(!asking.effective.network.within_run);
+    let wider = evaluate(json!({ "network": { "allowWithinRun": true } }), of_policy);
+    assert_eq!(reasons(&wider), [Reason::ExceedsPolicy]);
+    assert!(!wider.effective.network.within_run);
     assert!(evaluate(json!({}), json!({})).effective.network.within_run);
 }
 

@@ -74,13 +74,13 @@ fn a_policy_does_not_undercut_its_own_minimum() {
 #[test]
 fn an_action_outside_the_policys_span_is_refused_on_both_sides() {
     let span = json!({ "response": { "minAction": "Isolate", "maxAction": "Suspend" } });
-    for (asked, effective) in [
+    for (name, effective) in [
         ("Alert", ResponseAction::Isolate),
         ("Terminate", ResponseAction::Suspend),
     ] {
-        let evaluation = evaluate(json!({ "response": { "maxAction": asked } }), span.clone());
-        assert_eq!(reasons(&evaluation), [Reason::ExceedsPolicy], "{asked}");
-        assert_eq!(evaluation.effective.max_action, effective, "{asked}");
+        let evaluation = evaluate(json!({ "response": { "maxAction": name } }), span.clone());
+        assert_eq!(reasons(&evaluation), [Reason::ExceedsPolicy], "{name}");
+        assert_eq!(evaluation.effective.max_action, effective, "{name}");
     }
     let inside = evaluate(json!({ "response": { "maxAction": "Isolate" } }), span);
     assert_eq!(inside.problems, []);
@@ -88,7 +88,7 @@ fn an_action_outside_the_policys_span_is_refused_on_both_sides() {
 }
 
 #[test]
-fn a_policy_whose_least_action_is_above_its_most_does_not_crash() {
+fn a_policy_with_its_least_action_above_its_most_does_not_crash() {
     let upside_down = json!({ "response": { "minAction": "Terminate", "maxAction": "Alert" } });
     let evaluation = evaluate(
         json!({ "response": { "maxAction": "Isolate" } }),

@@ -143,7 +143,7 @@ fn a_quota_key_that_we_applied_and_no_longer_want_is_drift() {
         &wanted,
         &applied_by("yellowjack/controller")
     ));
-    assert!(resource_quota_matches(&wanted, &applied_by("somebody")));
+    assert!(resource_quota_matches(&wanted, &applied_by("kubectl")));
 }
 
 #[test]

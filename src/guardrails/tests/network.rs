@@ -175,7 +175,7 @@ fn the_cluster_deny_is_in_the_admin_tier_both_ways_and_for_both_families() {
 }
 
 #[test]
-fn pods_of_a_run_reach_each_other_and_no_quarantined_one_unless_the_run_says_no() {
+fn pods_of_a_run_reach_each_other_and_no_quarantined_one_unless_the_run_forbids_it() {
     let policy = serde_json::to_value(guard(json!({}))).unwrap();
     let siblings = json!({ "podSelector": {
         "matchLabels": { "app": "agent" },

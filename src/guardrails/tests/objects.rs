@@ -119,7 +119,7 @@ fn a_limit_range_writes_out_what_the_api_server_would_fill_in() {
 }
 
 #[test]
-fn a_quota_whose_class_no_pod_carries_does_not_count() {
+fn a_quota_of_a_class_that_no_pod_has_does_not_count() {
     let verdict = bound(
         Some(&quota(Some("batch"))),
         Some(&counted(json!({ "pods": "0" }))),
@@ -162,7 +162,7 @@ fn a_quota_that_counts_the_pods_is_bound() {
 }
 
 #[test]
-fn a_quota_is_not_said_to_count_before_it_does() {
+fn a_quota_is_not_reported_as_counting_before_it_counts() {
     let not_stored = bound(Some(&quota(None)), None, &[]);
     assert_eq!(
         (not_stored.status, not_stored.reason),
@@ -186,7 +186,7 @@ fn a_quota_is_not_said_to_count_before_it_does() {
 }
 
 #[test]
-fn without_a_quota_nothing_is_said_to_be_bound() {
+fn without_a_quota_nothing_is_reported_as_bound() {
     let verdict = bound(None, None, &[PLAIN]);
     assert_eq!(
         (verdict.status, verdict.reason),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::limits;
 use crate::model::backoff;
 
-/// The shortest wait that a receiver may ask for, so that one that always asks for 0 cannot keep a core busy.
+/// The shortest wait that a receiver may request, so that one that always requests 0 cannot keep a core busy.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 
 /// Timeouts and intervals of a receiver. Tests shorten them.
@@ -39,7 +39,7 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// How long to wait after this many failures in a row, or as long as the receiver asked for.
+    /// How long to wait after this many failures in a row, or as long as the receiver requested.
     pub(super) fn backoff(&self, failures: u32, retry_after: Option<Duration>) -> Duration {
         if let Some(retry_after) = retry_after {
             let max = Duration::from_secs(limits::RETRY_AFTER_MAX_S);
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_that_a_receiver_asks_for_has_bounds() {
+    fn the_wait_that_a_receiver_requests_has_bounds() {
         let timeouts = Timeouts::default();
         let wait = |seconds| timeouts.backoff(1, Some(Duration::from_secs(seconds)));
         assert_eq!(wait(86_400), Duration::from_hours(1));

@@ -37,7 +37,7 @@ pub enum PostError {
     Status {
         /// Status of the response.
         status: StatusCode,
-        /// The wait that the receiver asked for.
+        /// The wait that the receiver requested.
         retry_after: Option<Duration>,
     },
     /// There is no response within the timeout.
@@ -55,7 +55,7 @@ impl PostError {
         matches!(status.as_u16(), 400 | 405 | 410 | 411 | 413 | 415 | 422)
     }
 
-    /// The wait that the receiver asked for.
+    /// The wait that the receiver requested.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -1,4 +1,4 @@
-//! Delivery to real servers on this machine: ones that fail, hang, redirect, ask for a pause, go away and come back.
+//! Delivery to real servers on this machine: ones that fail, hang, redirect, request a pause, go away and come back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,7 @@ impl Received {
     }
 }
 
-/// A server that hands every request to the test and answers what the script says to its number.
+/// A server that hands every request to the test and answers as the script defines for its number.
 struct Server {
     url: http::Uri,
     received: mpsc::Receiver<Received>,
@@ -393,7 +393,7 @@ async fn a_receiver_that_fails_receives_the_same_id_until_it_accepts() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_asks_for_a_pause_is_retried_after_that_pause() {
+async fn a_receiver_that_requests_a_pause_is_retried_after_that_pause() {
     let script = |number, _: &Received| {
         Some(match number {
             1 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")]).into_response(),

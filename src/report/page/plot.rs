@@ -16,7 +16,7 @@ const TOP: f64 = 62.0;
 const BOTTOM: f64 = 236.0;
 /// Least room between two labels on the axis of time.
 const TICK_ROOM: f64 = 64.0;
-/// Most marks whose labels fit above the plot.
+/// Most marks with labels that fit above the plot.
 const MARKS_MAX: usize = 6;
 /// Lines of labels above the plot.
 const MARK_ROWS: usize = 3;

@@ -91,7 +91,7 @@ impl PodView {
 /// How the owner of a pod can be stopped from replacing it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OwnerControl {
-    /// Not read yet. Reading takes requests, so a plan asks for it only when it needs to know.
+    /// Not read yet. Reading takes requests, so a plan requests it only when it needs the owner.
     Unread,
     /// These owners can be suspended, in this order.
     Suspendable(Vec<Suspension>),

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_whose_clock_is_ahead_does_not_turn_old_traffic_into_survivors() {
+    fn a_log_with_a_clock_that_is_ahead_does_not_turn_old_traffic_into_survivors() {
         let (monitor, pod, now) = (TrafficMonitor::default(), PodKey::from("p"), Instant::now());
         // The node's clock is 100 s ahead; its newest record is from the moment of the isolation.
         monitor.record_progress(0, progress(200, now), at(100));

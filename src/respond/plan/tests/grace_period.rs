@@ -26,7 +26,7 @@ fn a_pod_with_surviving_traffic_is_shortened_with_the_suspension_of_its_job() {
 }
 
 #[test]
-fn a_pod_whose_controller_was_faster_is_shortened_too() {
+fn a_pod_with_a_faster_controller_is_shortened_too() {
     let mut world = with_grace(30);
     world.is_outrun = true;
     world.survives();
@@ -41,7 +41,7 @@ fn a_pod_whose_controller_was_faster_is_shortened_too() {
 }
 
 #[test]
-fn a_pod_whose_traffic_another_policy_allows_is_shortened_too() {
+fn a_pod_with_traffic_that_another_policy_allows_is_shortened_too() {
     let mut world = with_grace(30);
     world.deny.widened_by = vec!["allow-all".to_owned()];
     world.settle();
@@ -77,7 +77,7 @@ fn pods_are_shortened_only_with_the_last_owner_and_only_the_incidents_own() {
 }
 
 #[test]
-fn a_pod_whose_traffic_has_stopped_keeps_its_grace_period() {
+fn a_pod_keeps_its_grace_period_when_its_traffic_has_stopped() {
     let mut world = with_grace(30);
     world.survives();
     world.settle();
@@ -131,7 +131,7 @@ fn max_action_terminate_shortens_deleted_pods_and_deletes_the_others() {
 fn a_terminated_pod_keeps_its_grace_period_unless_its_traffic_continues() {
     let ends = |survives: bool| {
         let mut world = World::new();
-        world.human_says(Verdict::Terminate);
+        world.human_decides(Verdict::Terminate);
         if survives {
             world.survives();
         }
@@ -146,7 +146,7 @@ fn a_terminated_pod_keeps_its_grace_period_unless_its_traffic_continues() {
 fn a_terminated_incident_is_closed_when_its_pod_is_gone() {
     let mut world = with_grace(30);
     world.pods[0].grace_s = Some(30);
-    world.human_says(Verdict::Terminate);
+    world.human_decides(Verdict::Terminate);
     let plan = world.settle();
     assert!(!plan.close);
     check(&plan, Closed, Some(false), Reason::Terminated);

@@ -157,7 +157,7 @@ impl World {
         self.now = at(now_s);
     }
 
-    /// The plan from a new snapshot, with the reads that it asks for.
+    /// The plan from a new snapshot, with the reads that it requests.
     fn plan(&mut self) -> Plan {
         self.owner = OwnerControl::Unread;
         self.cpu = None;
@@ -212,7 +212,7 @@ impl World {
         self.steps.push(text_of(step));
     }
 
-    fn human_says(&mut self, verdict: Verdict) {
+    fn human_decides(&mut self, verdict: Verdict) {
         let (decided_by, justification) = ("ana".to_owned(), "false alarm".to_owned());
         self.incident.spec.disposition = Some(crate::api::Disposition {
             verdict,
@@ -387,7 +387,7 @@ fn an_open_breaker_never_blocks_a_release() {
     world.settle();
     world.breaker.crossings = 100;
     world.quarantined_elsewhere = 100;
-    world.human_says(Verdict::Release);
+    world.human_decides(Verdict::Release);
     check(&world.settle(), Closed, Some(true), Reason::Released);
     assert_eq!(world.pods[0].quarantine, None);
 }
@@ -488,7 +488,7 @@ fn a_release_restores_exactly_what_was_before() {
         world.set_suspended(before);
         world.survives();
         world.settle();
-        world.human_says(Verdict::Release);
+        world.human_decides(Verdict::Release);
         let plan = world.settle();
         assert!(plan.close);
         assert_eq!(world.suspended(), before);
@@ -508,7 +508,7 @@ fn a_second_incident_takes_over_the_original_value_from_the_first() {
         "{:?}",
         world.steps
     );
-    world.human_says(Verdict::Release);
+    world.human_decides(Verdict::Release);
     world.settle();
     assert_eq!(
         world.steps.last().unwrap(),
@@ -527,7 +527,7 @@ fn an_owner_that_someone_else_suspended_is_not_resumed() {
     world.set_suspended(Some(true));
     world.survives();
     world.settle();
-    world.human_says(Verdict::Release);
+    world.human_decides(Verdict::Release);
     world.settle();
     assert_eq!(world.suspended(), Some(true));
     assert!(world.steps.contains(&"skip Suspend".to_owned()));
@@ -538,7 +538,7 @@ fn a_release_passes_the_pod_on_to_another_open_incident() {
     let mut world = World::new();
     world.settle();
     world.others.push(other("i2", "uid-p1"));
-    world.human_says(Verdict::Release);
+    world.human_decides(Verdict::Release);
     world.settle();
     assert_eq!(world.pods[0].quarantine.as_deref(), Some("i2"));
 }
@@ -571,7 +571,7 @@ fn scope_run_isolates_every_pod_and_those_that_come_later() {
 fn a_human_can_terminate_whatever_the_limits_are() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Alert;
-    world.human_says(Verdict::Terminate);
+    world.human_decides(Verdict::Terminate);
     let plan = world.settle();
     assert_eq!(
         world.steps,
@@ -588,7 +588,7 @@ fn a_human_can_terminate_whatever_the_limits_are() {
 #[test]
 fn a_closed_incident_expires_after_its_time() {
     let mut world = World::new();
-    world.human_says(Verdict::Release);
+    world.human_decides(Verdict::Release);
     world.settle();
     world.status().closed_at = Some(MicroTime(at(NOW_S)));
     assert_eq!(world.plan().step, None);
@@ -649,14 +649,14 @@ fn a_label_that_was_not_recorded_before_a_crash_is_recorded() {
 fn a_label_removal_that_was_not_recorded_before_a_crash_is_recorded() {
     let mut world = World::new();
     world.settle();
-    world.human_says(Verdict::Release);
+    world.human_decides(Verdict::Release);
     world.pods[0].quarantine = None;
     world.settle();
     assert_eq!(world.steps, ["isolate", "unlabel p1 for None"]);
 }
 
 #[test]
-fn a_suspension_whose_response_was_lost_is_recorded_as_succeeded() {
+fn a_suspension_with_a_lost_response_is_recorded_as_succeeded() {
     let mut world = World::new();
     world.survives();
     world.settle();

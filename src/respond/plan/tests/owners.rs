@@ -36,14 +36,14 @@ fn a_value_that_someone_set_after_it_was_recorded_is_recorded_again() {
 }
 
 #[test]
-fn a_released_owner_stays_suspended_for_an_incident_whose_pod_it_deleted() {
+fn a_released_owner_stays_suspended_for_an_incident_of_a_pod_that_it_deleted() {
     let mut world = World::new();
     world.survives();
     world.settle();
     let mut second = other("i2", "uid-p2");
     second.pod_is_gone = true;
     world.others.push(second);
-    world.human_says(Verdict::Release);
+    world.human_decides(Verdict::Release);
     let plan = world.settle();
     assert!(plan.close);
     assert_eq!(
@@ -73,7 +73,7 @@ fn a_released_owner_is_resumed_if_no_other_incident_may_depend_on_it() {
         world.survives();
         world.settle();
         world.others.push(second);
-        world.human_says(Verdict::Release);
+        world.human_decides(Verdict::Release);
         world.settle();
         assert_eq!(world.suspended(), Some(false), "{:?}", world.others);
     }
