@@ -56,6 +56,7 @@ pub mod observability {
 
 /// What the controller and the node agents are put together from, between the watches and the engine.
 pub mod pipeline {
+    pub use crate::pipeline::ended_pods::{EndedPods, parse as parse_ended_pods};
     pub use crate::pipeline::pod_facts::{membership_of, pod_facts};
     pub use crate::pipeline::step::{expire_pods, process_loss, process_sample, process_signal};
 }

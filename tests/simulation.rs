@@ -203,6 +203,11 @@ fn workers_on_many_nodes_are_spared_because_agents_learn_the_addresses_of_siblin
 }
 
 #[test]
+fn clients_of_pods_that_ended_on_other_nodes_are_spared_because_agents_learn_which_ended() {
+    check_wire("ended_of_agents", 0, 2);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_figures_on_any_number_of_threads() {
     let (once, again) = (part(60, 1), part(60, 3));
     assert_eq!(once.rows, again.rows);

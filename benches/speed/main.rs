@@ -247,6 +247,7 @@ fn index() -> Index {
             node: Some("10.10.21.166".to_owned()),
             since,
             ended_at: None,
+            terminating_since: None,
             workload: None,
         };
         let membership = Membership {

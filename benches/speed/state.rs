@@ -78,7 +78,7 @@ fn churn(has_sources: bool) -> f64 {
                 source: address,
                 ..flow(u64::from(number), churning_address(number ^ 1), 443)
             });
-            let taken = process_signal(&mut engine, &index, 0, &contact, |_| false);
+            let taken = process_signal(&mut engine, &index, 0, &contact, |_, _| false);
             assert!(taken.is_ok(), "the pod is known");
             if number.is_multiple_of(CHURN_COUNT / 120) {
                 expire_pods(&mut engine, &mut index, now);
@@ -105,6 +105,7 @@ fn churning_pod(key: PodKey, number: u32, address: IpAddr, since: EventTime) -> 
         node: Some("10.10.21.166".to_owned()),
         since,
         ended_at: None,
+        terminating_since: None,
         workload: None,
     }
 }

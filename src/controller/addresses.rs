@@ -19,7 +19,7 @@ use crate::api::{AgentRun, AgentRunStatus, PodAddresses};
 use crate::cluster::Pod;
 use crate::limits;
 use crate::model::EventTime;
-use crate::pipeline::pod_facts::run_key;
+use crate::pipeline::pod_facts::{own_addresses, run_key};
 
 /// When the addresses of each run were last changed, by UID of the run.
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ pub(super) fn addresses_of(validated: &Validated) -> Option<PodAddresses> {
     }
     let mut list = PodAddresses::default();
     for member in pods() {
-        let addresses = addresses_of_pod(&member.pod);
+        let addresses = own_addresses(&member.pod);
         let has_room = list.addresses.len() + addresses.len() <= limits::RUN_ADDRESSES_MAX;
         if !addresses.is_empty() && has_room {
             list.pods += 1;
@@ -111,7 +111,7 @@ fn is_complete(run: &AgentRun, validated: &Validated) -> bool {
         list.pods
     } else {
         let members = validated.members.iter();
-        let with_address = members.filter(|member| !addresses_of_pod(&member.pod).is_empty());
+        let with_address = members.filter(|member| !own_addresses(&member.pod).is_empty());
         i32::try_from(with_address.count()).unwrap_or(i32::MAX)
     };
     known >= total
@@ -119,18 +119,4 @@ fn is_complete(run: &AgentRun, validated: &Validated) -> bool {
 
 fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref()
-}
-
-/// Addresses of a pod. Empty for a pod on the host network, which has the addresses of its node.
-fn addresses_of_pod(pod: &Pod) -> BTreeSet<IpAddr> {
-    let is_on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-    let status = pod.status.as_ref().filter(|_| !is_on_host);
-    let listed = status.and_then(|status| status.pod_ips.as_deref());
-    let listed = listed.unwrap_or_default().iter().map(|ip| ip.ip.as_str());
-    let first = status.and_then(|status| status.pod_ip.as_deref());
-    listed
-        .chain(first)
-        .filter_map(|ip| ip.parse().ok())
-        .take(limits::POD_ADDRESSES_MAX)
-        .collect()
 }

@@ -126,6 +126,11 @@ impl AgentReports {
         self.0.is_empty()
     }
 
+    /// Number of agents that have reported.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Verdict on each agent. If it changes, conditions must be updated.
     pub(super) fn verdicts(&self, now: Timestamp) -> Vec<(String, SignalsVerdict)> {
         let nodes = self.0.keys();

@@ -18,6 +18,7 @@ mod cluster_facts;
 mod condition;
 mod containment;
 mod dereference;
+mod ended_pods;
 mod heartbeat;
 mod malformed;
 mod membership;
@@ -38,11 +39,12 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use agents::agent_verdicts;
+pub use ended_pods::{ENDED_PODS_CONFIG_MAP, read_ended_pods};
 pub use heartbeat::Heartbeat;
 
 use agents::AgentReports;
@@ -60,6 +62,7 @@ use crate::guardrails::ceiling::{Effective, evaluate};
 use crate::guardrails::membership::{Claim, covers};
 use crate::limits;
 use crate::observability::chain;
+use crate::pipeline::ended_pods::EndedPods;
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
 
@@ -100,6 +103,8 @@ pub struct Parts {
     pub configured_facts: ClusterFacts,
     /// Receives the network ranges of the cluster, for detection.
     pub scopes: watch::Sender<Scopes>,
+    /// Namespace of the agents' Leases, and of the list of pods that ended.
+    pub namespace: String,
 }
 
 /// Reconciles AgentRuns.
@@ -123,6 +128,8 @@ pub struct Controller {
     pod_backoff: RetryBackoff<ObjectRef<Pod>>,
     malformed: Malformed,
     address_changes: addresses::ChangeTimes,
+    namespace: String,
+    ended_pods: Mutex<EndedPods>,
     /// Also serializes refreshes.
     refresh_failures: tokio::sync::Mutex<cluster_facts::RefreshFailures>,
 }
@@ -166,6 +173,8 @@ impl Controller {
             pod_backoff: RetryBackoff::default(),
             malformed: Malformed::default(),
             address_changes: addresses::ChangeTimes::default(),
+            namespace: parts.namespace,
+            ended_pods: Mutex::default(),
             refresh_failures: tokio::sync::Mutex::default(),
         })
     }
@@ -194,6 +203,7 @@ impl Controller {
                         self.refresh_periodically(),
                         self.watch_signal_status(),
                         self.report_malformed_runs(),
+                        self.publish_ended_pods(),
                     );
                 }
                 Role::Observer => self.refresh_facts_periodically().await,

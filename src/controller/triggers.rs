@@ -68,6 +68,9 @@ impl Controller {
 
     /// Handles an event of a pod.
     pub fn on_pod_event(&self, event: &WatchEvent<Pod>) {
+        if self.role == Role::Operator {
+            self.update_ended_pods(event);
+        }
         match event {
             WatchEvent::Changed {
                 old: Some(old),

@@ -38,7 +38,7 @@ use crate::signals::source::scrape::ScrapeCounters;
 const HEALTH_WINDOW_FACTOR: u32 = 5;
 
 /// The kinds that a controller watches.
-const WATCHED_KINDS: [&str; 10] = [
+const CONTROLLER_KINDS: [&str; 10] = [
     "AgentRun",
     "GuardrailPolicy",
     "Incident",
@@ -51,8 +51,16 @@ const WATCHED_KINDS: [&str; 10] = [
     "Lease",
 ];
 
-/// A node agent watches the first kinds only.
-const NODE_AGENT_KIND_COUNT: usize = 6;
+/// The kinds that a node agent watches.
+const NODE_AGENT_KINDS: [&str; 7] = [
+    "AgentRun",
+    "GuardrailPolicy",
+    "Incident",
+    "Pod",
+    "Job",
+    "ContactReport",
+    "ConfigMap",
+];
 
 /// Counters and health of a running log source.
 pub(super) struct SourceReader {
@@ -116,6 +124,7 @@ impl Operator {
             signals_stale_after: config.stale_after,
             configured_facts: config.facts.clone(),
             scopes: scopes.clone(),
+            namespace: config.agent_namespace.clone(),
         });
         let operator = Self {
             incidents: IncidentQueue::new(stores.incidents.clone()),
@@ -241,7 +250,7 @@ fn initial_gate(component: &Component) -> LeaderGate {
 /// The kinds that this component watches.
 fn watched_kinds(component: &Component) -> &'static [&'static str] {
     match component {
-        Component::Controller(_) => &WATCHED_KINDS,
-        Component::NodeAgent { .. } => WATCHED_KINDS.split_at(NODE_AGENT_KIND_COUNT).0,
+        Component::Controller(_) => &CONTROLLER_KINDS,
+        Component::NodeAgent { .. } => &NODE_AGENT_KINDS,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Config;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -17,6 +18,7 @@ use crate::cluster::{
     Pod, StoreWriter, StoreWriters, WatchEvent, follow, prune_job, prune_metadata, prune_pod,
     prune_quota,
 };
+use crate::controller::{ENDED_PODS_CONFIG_MAP, read_ended_pods};
 use crate::model::{EventTime, PodKey};
 use crate::pipeline::pod_facts::pod_facts;
 
@@ -35,7 +37,6 @@ pub(super) fn start(
     let all = Config::default;
     let managed = || labelled(labels::MANAGED_BY, labels::MANAGED_BY_VALUE);
     let namespace = operator.config.namespace.as_deref();
-    let leases = Api::namespaced(client.clone(), &operator.config.agent_namespace);
     let mut watches = Watches {
         operator,
         client,
@@ -68,6 +69,7 @@ pub(super) fn start(
         |operator, event| operator.reports.on_report_event(event),
     );
     if !is_controller {
+        watches.start_on_ended_pods(writers.ended_pods);
         return;
     }
     watches.start(
@@ -94,7 +96,7 @@ pub(super) fn start(
     // No events: what matters is a Lease that is not renewed, and the controller checks all of them
     // periodically.
     watches.start_on(
-        leases,
+        Api::namespaced(client.clone(), &operator.config.agent_namespace),
         labelled(labels::COMPONENT, labels::NODE_AGENT),
         prune_metadata,
         writers.leases,
@@ -134,6 +136,19 @@ impl Watches<'_> {
             None => Api::all(client),
         };
         self.start_on(api, config, prune, writer, on_event);
+    }
+
+    /// Starts the watch of the list of pods that ended on other nodes.
+    fn start_on_ended_pods(&mut self, writer: StoreWriter<ConfigMap>) {
+        let namespace = &self.operator.config.agent_namespace;
+        let name = format!("metadata.name={ENDED_PODS_CONFIG_MAP}");
+        self.start_on(
+            Api::namespaced(self.client.clone(), namespace),
+            Config::default().fields(&name),
+            prune_metadata,
+            writer,
+            |operator, event| read_ended_pods(event, &mut operator.index.write()),
+        );
     }
 
     fn start_on<K>(

@@ -1,5 +1,5 @@
 //! Deferral of lines: until their pod becomes known, or until the context is known that they are evaluated with, that
-//! is the pod's run and whether the destination is a pod of the same run. Part of the pipeline.
+//! is the pod's run and whether the destination is a pod of the same run or one that has just ended. Part of the pipeline.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use super::attribution_result::AttributionResult;
 use super::clock_skew::Clock;
 use super::deferred_lines::DeferredLine;
 use super::{Pipeline, PipelineState, wall_clock};
-use crate::detect::{Attributed, Scope, Scopes};
+use crate::detect::{Attributed, Engine, Scope, Scopes};
 use crate::limits;
 use crate::model::Signal;
 use crate::observability::UnattributedReason;
@@ -23,7 +23,7 @@ const DEFER_MAX: Duration = Duration::from_secs(10);
 /// Whether the pod's run, or the identity of the destination, may become known shortly. Destinations on the Internet
 /// and addresses of nodes are never pods, so contacts with them are evaluated immediately.
 pub(super) fn awaits_context(
-    index: &Index,
+    (index, engine): (&Index, &Engine),
     attributed: &Attributed<'_>,
     scopes: &Scopes,
     clock: &Clock,
@@ -37,7 +37,9 @@ pub(super) fn awaits_context(
     let Signal::Flow(flow) = attributed.signal else {
         return false;
     };
-    index.may_be_sibling(attributed)
+    let is_suspect =
+        || engine.highest_walk_nats(&attributed.subject.pod) >= limits::ENDED_WAIT_NATS;
+    (index.may_be_sibling(attributed) || index.may_have_ended(attributed) && is_suspect())
         && matches!(
             scopes.classify(flow.destination),
             Scope::Cluster | Scope::Private

@@ -2,13 +2,15 @@
 //!
 //! Started by `operator`. One thread owns the engine, so the only lock that a signal takes is the one of the
 //! attribution index. `step` attributes one signal and runs the detectors on it; `pod_facts` derives what
-//! attribution needs from Kubernetes objects; `contact_reports` exchanges contacts with the other nodes of a run;
+//! attribution needs from Kubernetes objects; `ended_pods` is the list of pods that ended, for node agents;
+//! `contact_reports` exchanges contacts with the other nodes of a run;
 //! `saved_state` keeps the engine's state over a restart.
 //!
 //! A batch is acknowledged only after every finding that resulted from it or from an earlier batch is recorded.
 //! After a crash the unacknowledged lines are read again, so no Incident is lost.
 
 pub mod contact_reports;
+pub mod ended_pods;
 pub mod pod_facts;
 pub mod saved_state;
 pub mod step;

@@ -4,12 +4,16 @@
 //! Called by `operator` for every change of a pod, by `controller` for every change of a run's pods, and by the
 //! simulator of the error budget.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::api::{AgentRun, Profile};
 use crate::cluster::{Pod, RunId};
 use crate::detect::Workload;
+use crate::limits;
 use crate::model::{EventTime, PodKey, RunKey};
 use crate::signals::attribute::{Membership, PodFacts};
 
@@ -47,6 +51,7 @@ pub fn pod_facts(pod: &Pod) -> Option<PodFacts> {
         node: spec.and_then(|spec| spec.node_name.clone()),
         since: EventTime::from(since.0),
         ended_at: has_ended(pod).then(|| EventTime::from(Timestamp::now())),
+        terminating_since: terminating_since(pod),
         workload: owner.map(|owner| format!("{} {}", owner.kind, owner.name)),
     })
 }
@@ -82,6 +87,28 @@ pub fn has_ended(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Addresses of a pod. Empty for a pod on the host network, which has the addresses of its node.
+#[must_use]
+pub fn own_addresses(pod: &Pod) -> BTreeSet<IpAddr> {
+    let is_on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    let status = pod.status.as_ref().filter(|_| !is_on_host);
+    let listed = status.and_then(|status| status.pod_ips.as_deref());
+    let listed = listed.unwrap_or_default().iter().map(|ip| ip.ip.as_str());
+    let first = status.and_then(|status| status.pod_ip.as_deref());
+    listed
+        .chain(first)
+        .filter_map(|ip| ip.parse().ok())
+        .take(limits::POD_ADDRESSES_MAX)
+        .collect()
+}
+
+/// When the deletion of the pod was requested. The API server stores the end of the grace period instead.
+pub(super) fn terminating_since(pod: &Pod) -> Option<EventTime> {
+    let deadline = EventTime::from(pod.metadata.deletion_timestamp.as_ref()?.0);
+    let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+    Some(deadline.plus_micros(grace.max(0).saturating_mul(-1_000_000)))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -110,6 +137,17 @@ mod tests {
         .unwrap();
         assert_eq!(facts.ips.len(), 2);
         assert_eq!(facts.since.to_string(), "2026-01-01T00:00:05Z");
+    }
+
+    #[test]
+    fn a_pod_is_terminating_since_its_deletion_was_requested() {
+        let mut deleted = pod(&json!({ "startTime": "2026-01-01T00:00:00Z", "podIP": "10.0.0.1" }));
+        assert_eq!(pod_facts(&deleted).unwrap().terminating_since, None);
+        deleted.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T00:10:30Z")).unwrap());
+        deleted.metadata.deletion_grace_period_seconds = Some(30);
+        let since = pod_facts(&deleted).unwrap().terminating_since.unwrap();
+        assert_eq!(since.to_string(), "2026-01-01T00:10:00Z");
     }
 
     #[test]

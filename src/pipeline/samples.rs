@@ -97,6 +97,7 @@ mod tests {
             node: None,
             since: at(since),
             ended_at: None,
+            terminating_since: None,
             workload: None,
         }
     }

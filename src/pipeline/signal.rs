@@ -8,7 +8,7 @@ use super::attribution_result::AttributionResult;
 use super::deferral::awaits_context;
 use super::step::{process_loss, process_signal};
 use super::{Pipeline, PipelineState, source_id};
-use crate::detect::Attributed;
+use crate::detect::{Attributed, Engine};
 use crate::model::{Finding, Signal};
 use crate::observability::UnattributedReason;
 use crate::respond::{AckGuard, AttributedFinding};
@@ -39,8 +39,9 @@ impl Pipeline {
         }
         let index = self.index.read();
         let scopes = &self.scopes;
-        let must_wait = |attributed: &Attributed<'_>| {
-            may_defer && awaits_context(&index, attributed, &scopes.borrow(), &state.clock)
+        let must_wait = |attributed: &Attributed<'_>, engine: &Engine| {
+            may_defer
+                && awaits_context((&index, engine), attributed, &scopes.borrow(), &state.clock)
         };
         let processed = process_signal(&mut self.engine, &index, id, signal, must_wait);
         let (pod, found) = match processed {

@@ -16,11 +16,11 @@ pub fn process_signal<'a>(
     index: &'a Index,
     source: u16,
     signal: &'a Signal<'a>,
-    must_wait: impl FnOnce(&Attributed<'_>) -> bool,
+    must_wait: impl FnOnce(&Attributed<'_>, &Engine) -> bool,
 ) -> Result<(&'a PodKey, Option<Vec<Finding>>), UnattributedReason> {
     match index.attribute(source, signal, PodLocator::SignalSource) {
         Ok(attributed) => {
-            let found = (!must_wait(&attributed)).then(|| engine.step(&attributed));
+            let found = (!must_wait(&attributed, engine)).then(|| engine.step(&attributed));
             Ok((&attributed.subject.pod, found))
         }
         Err(why) => {

@@ -167,6 +167,7 @@ fn controller(index: &Arc<RwLock<Index>>, scopes: watch::Sender<Scopes>) -> Arc<
         signals_stale_after: Duration::from_mins(1),
         configured_facts: ClusterFacts::default(),
         scopes,
+        namespace: String::new(),
     })
 }
 
@@ -199,6 +200,7 @@ fn facts(n: usize, ip: &str) -> PodFacts {
         node: Some(format!("n{}", n % 3)),
         since: EventTime::from_seconds(START - 60, 0),
         ended_at: None,
+        terminating_since: None,
         workload: None,
     }
 }

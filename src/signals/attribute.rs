@@ -15,6 +15,7 @@
 
 mod address;
 mod devices;
+mod ended_elsewhere;
 mod names;
 mod neighbour;
 mod record;
@@ -56,6 +57,9 @@ pub struct PodFacts {
     /// When its last container terminated (phase Succeeded or Failed), which frees its
     /// address long before the object is deleted.
     pub ended_at: Option<EventTime>,
+    /// When its deletion was requested. From then on its containers stop, and refuse connections before they have
+    /// terminated.
+    pub terminating_since: Option<EventTime>,
     /// Kind and name of its owner, for display.
     pub workload: Option<String>,
 }
@@ -145,6 +149,7 @@ pub struct Index {
     node_names: HashSet<Box<str>, RandomState>,
     names: names::PodNames,
     siblings: siblings::Siblings,
+    ended_elsewhere: ended_elsewhere::EndedElsewhere,
     /// Names of nodes that declare shared accelerators.
     sharing_nodes: HashSet<Box<str>, RandomState>,
     /// Ended pods, ordered by their end, the earliest first.

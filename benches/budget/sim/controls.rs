@@ -15,7 +15,7 @@ use super::judge::{judge, judge_with};
 use super::operator::Wires;
 use super::part::beside;
 use super::pod::Pod;
-use super::tape::{Answers, Event, Fate, HOUR, Load, Log, SECOND, Target, Word};
+use super::tape::{Answers, Event, Fate, HOUR, Load, Log, MINUTE, SECOND, Target, Word};
 
 /// Parts that no figure is made of.
 const PLANTED_PART: u64 = u64::MAX - 1_000_000;
@@ -95,6 +95,10 @@ pub fn wires(seed: u64) -> Vec<Control> {
         siblings: false,
         ..Wires::default()
     };
+    let without_ended = Wires {
+        ended: false,
+        ..Wires::default()
+    };
     let both = |name, (cell, events): (Cell, Vec<Event>), wires| Control {
         name,
         wired: convicted(&cell, &events, Wires::default()).len(),
@@ -107,6 +111,7 @@ pub fn wires(seed: u64) -> Vec<Control> {
         both("run_of_agents", shared_scan(seed, true), without_runs),
         both("siblings", gang(seed, false), without_runs),
         both("siblings_of_agents", gang(seed, true), without_siblings),
+        both("ended_of_agents", stale_list(seed), without_ended),
         both("node", loss_elsewhere(seed), without_nodes),
         both("others", answered.clone(), without_others),
         Control {
@@ -169,6 +174,28 @@ fn gang(seed: u64, has_agents: bool) -> (Cell, Vec<Event>) {
     plan.cluster.has_agents = has_agents;
     let cell = Cell::of(vec![plan]);
     let events = cell.play(&[], |_, _| {});
+    (cell, events)
+}
+
+/// Clients whose list of peers on other nodes is stale, twice within half an hour: the first list alone is taken for an
+/// outage.
+fn stale_list(seed: u64) -> (Cell, Vec<Event>) {
+    let mut plan = group(seed, Profile::Quiet, 2);
+    plan.cluster.has_agents = true;
+    let cell = Cell::of(vec![plan]);
+    let events = cell.play(&[], |_, pod| {
+        for list in 0..2_u8 {
+            let ended = 2 * HOUR + i64::from(list) * 20 * MINUTE;
+            for number in 1..=60_u8 {
+                let host = IpAddr::V4(Ipv4Addr::new(10, 245, list, number));
+                let at = ended + i64::from(number) * SECOND;
+                let target = Target::tcp(host, 50_051);
+                pod.tape.stay(host, ended - HOUR, ended);
+                pod.tape
+                    .contact(at, target, Fate::Refuses, Load::Request, None);
+            }
+        }
+    });
     (cell, events)
 }
 

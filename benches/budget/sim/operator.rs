@@ -17,7 +17,8 @@ use yellowjack::testing::model::{
     EventTime, Finding, Flow, LostEvents, Outcome, PodKey, Signal, Transport,
 };
 use yellowjack::testing::pipeline::{
-    expire_pods, membership_of, pod_facts, process_loss, process_sample, process_signal,
+    EndedPods, expire_pods, membership_of, parse_ended_pods, pod_facts, process_loss,
+    process_sample, process_signal,
 };
 use yellowjack::testing::signals::Index;
 
@@ -50,6 +51,8 @@ pub struct Wires {
     pub others: bool,
     /// Which addresses a run's pods on other nodes have.
     pub siblings: bool,
+    /// Which pods ended on other nodes.
+    pub ended: bool,
 }
 
 impl Default for Wires {
@@ -59,6 +62,7 @@ impl Default for Wires {
             nodes: true,
             others: true,
             siblings: true,
+            ended: true,
         }
     }
 }
@@ -77,6 +81,8 @@ pub struct Operator<'a> {
     /// Group and number there, by number in the cluster.
     pods: Vec<(&'a Plan, usize)>,
     living: BTreeSet<usize>,
+    /// What the controller publishes for agents.
+    ended: EndedPods,
     answered: i64,
     swept: i64,
 }
@@ -116,6 +122,7 @@ impl<'a> Operator<'a> {
             processes: (0..process_count).map(process).collect(),
             pods: cell.pods().collect(),
             living: BTreeSet::new(),
+            ended: EndedPods::default(),
             answered: 0,
             swept: 0,
         }
@@ -136,13 +143,7 @@ impl<'a> Operator<'a> {
                 self.tell_siblings(event.pod, now);
             }
             Word::Came(address) => self.come(*address, now),
-            // An agent knows the pods of its own node alone, and they are on none of these.
-            Word::Left(address) if !self.cell.cluster.has_agents => {
-                let key = other_key(*address);
-                if let Some(process) = self.processes.first_mut() {
-                    process.index.delete(&key, now);
-                }
-            }
+            Word::Left(address) => self.leave(*address, now),
             _ => {}
         }
         let names_nodes = self.names_nodes();
@@ -154,9 +155,13 @@ impl<'a> Operator<'a> {
                 index.delete(&pod_key(event.pod), now);
                 self.living.remove(&event.pod);
                 self.tell_siblings(event.pod, now);
+                let (address, key) = (Plan::address(event.pod), pod_key(event.pod));
+                self.ended
+                    .observe_deleted(&pod(("runs", ""), key.as_str(), address, None, now), now);
+                self.tell_ended(now);
             }
             Word::Signal(signal) => {
-                let taken = process_signal(engine, index, source, signal, |_| false);
+                let taken = process_signal(engine, index, source, signal, |_, _| false);
                 return taken.map_or_else(|_| Vec::new(), |(_, found)| found.unwrap_or_default());
             }
             Word::Sample(sample) => {
@@ -280,15 +285,43 @@ impl<'a> Operator<'a> {
         }
     }
 
-    /// A pod of somebody else, on another node.
+    /// A pod of somebody else, on another node. An agent knows the pods of its own node alone, and they are on none of
+    /// these.
     fn come(&mut self, address: IpAddr, now: EventTime) {
+        let other = other(address, now);
         if self.cell.cluster.has_agents {
+            self.ended.observe(&other, now);
+            self.tell_ended(now);
             return;
         }
-        let (name, key) = (format!("other-{address}"), other_key(address));
-        let facts = pod_facts(&pod(("others", &name), key.as_str(), address, None, now));
+        let facts = pod_facts(&other);
         if let Some((process, facts)) = self.processes.first_mut().zip(facts) {
             process.index.apply(facts, now);
+        }
+    }
+
+    /// That pod is gone.
+    fn leave(&mut self, address: IpAddr, now: EventTime) {
+        if self.cell.cluster.has_agents {
+            self.ended.observe_deleted(&other(address, now), now);
+            self.tell_ended(now);
+        } else if let Some(process) = self.processes.first_mut() {
+            process.index.delete(&other_key(address), now);
+        }
+    }
+
+    /// The agents learn from the list that the controller publishes which pods ended (`controller/ended_pods`). Here
+    /// they learn it at once; in a real cluster failing contacts wait for it.
+    fn tell_ended(&mut self, now: EventTime) {
+        if !self.cell.cluster.has_agents || !self.wires.ended {
+            return;
+        }
+        if let Some(list) = self.ended.take_unpublished(now) {
+            for process in &mut self.processes {
+                process
+                    .index
+                    .set_ended_elsewhere(Some(parse_ended_pods(&list)));
+            }
         }
     }
 
@@ -315,7 +348,7 @@ impl<'a> Operator<'a> {
         for transport in [Transport::Tcp, Transport::Udp] {
             let answer = answer(self.answered, transport, name.as_deref());
             // It is nobody's; it shows what the log shows.
-            let _ = process_signal(engine, index, source, &answer, |_| false);
+            let _ = process_signal(engine, index, source, &answer, |_, _| false);
         }
     }
 
@@ -356,6 +389,18 @@ fn pod_key(number: usize) -> PodKey {
 
 fn other_key(address: IpAddr) -> PodKey {
     PodKey::from(format!("other-{address}").as_str())
+}
+
+/// A pod of somebody else.
+fn other(address: IpAddr, now: EventTime) -> Pod {
+    let name = format!("other-{address}");
+    pod(
+        ("others", &name),
+        other_key(address).as_str(),
+        address,
+        None,
+        now,
+    )
 }
 
 /// A pod as the API server tells it.

@@ -133,6 +133,7 @@ impl Played<'_> {
                 node: pod.node,
                 since,
                 ended_at: None,
+                terminating_since: None,
                 workload: None,
             };
             self.index.apply(facts, since);

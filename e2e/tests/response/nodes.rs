@@ -8,8 +8,9 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use yellowjack::testing::api::{AgentRun, ContactReport, labels};
 use yellowjack_e2e::build;
@@ -28,6 +29,28 @@ struct Node {
     log: EgressLog,
     agent: Option<Operator>,
     port: u16,
+}
+
+impl Node {
+    /// Waits until the agent knows so many pods of runs.
+    async fn knows(&self, pods: usize) -> anyhow::Result<()> {
+        let url = format!("127.0.0.1:{}", self.port);
+        let wanted = format!("yellowjack_pods {pods}");
+        wait_for(&format!("{}: {wanted}", self.name), LIMIT, async || {
+            let text = http_get(&url, "/metrics")
+                .await
+                .map_err(|error| format!("{error:#}"))?;
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("yellowjack_pods"));
+            if line == Some(&wanted) {
+                Ok(())
+            } else {
+                Err(format!("{line:?}"))
+            }
+        })
+        .await
+    }
 }
 
 /// A controller without a log, and four nodes.
@@ -90,22 +113,7 @@ impl Nodes {
     /// Waits until each agent knows so many pods of runs.
     async fn agents_know(&self, pods: usize) -> anyhow::Result<()> {
         for node in &self.nodes {
-            let url = format!("127.0.0.1:{}", node.port);
-            let wanted = format!("yellowjack_pods {pods}");
-            wait_for(&format!("{}: {wanted}", node.name), LIMIT, async || {
-                let text = http_get(&url, "/metrics")
-                    .await
-                    .map_err(|error| format!("{error:#}"))?;
-                let line = text
-                    .lines()
-                    .find(|line| line.starts_with("yellowjack_pods"));
-                if line == Some(&wanted) {
-                    Ok(())
-                } else {
-                    Err(format!("{line:?}"))
-                }
-            })
-            .await?;
+            node.knows(pods).await?;
         }
         Ok(())
     }
@@ -398,6 +406,51 @@ async fn a_worker_whose_siblings_on_another_node_refuse_is_honest_and_one_that_a
         let run = nodes.fixture.api::<AgentRun>().get("alone").await?;
         let list = run.status.and_then(|status| status.pod_addresses);
         assert_eq!(list, None, "a run on one node needs no list");
+        Ok(())
+    })
+    .await
+}
+
+/// Pods of no run end on another node: one half is gone, the other is still terminating. A client that goes on trying them
+/// is honest, and one that tries as many addresses that no pod had is not.
+#[tokio::test]
+async fn a_client_of_pods_that_ended_on_another_node_is_honest_and_one_of_strangers_is_not()
+-> anyhow::Result<()> {
+    with_namespace(async |env| {
+        let nodes = Nodes::start(env).await?;
+        nodes.fixture.create_run("clients", json!({})).await?;
+        let mut ended = Vec::new();
+        for nth in 0..SIBLINGS {
+            ended.push((nodes.pod("server", 1, nth).await?, Nodes::ip(1, nth)));
+        }
+        nodes.pod("clients", 0, 0).await?;
+        let scanner = nodes.pod("clients", 0, 1).await?;
+        nodes.nodes[0].knows(2).await?;
+        let log = &nodes.nodes[0].log;
+        log.answered(&Nodes::ip(0, 0), Timestamp::now())?;
+        for (nth, (pod, _)) in ended.iter().enumerate() {
+            if nth % 2 == 0 {
+                nodes.fixture.delete_pod(pod).await?;
+            } else {
+                let delete = DeleteParams::default();
+                nodes.fixture.pods().delete(pod, &delete).await?;
+            }
+        }
+        // At once: the list of pods that ended may not have reached the agent yet.
+        let hosts: Vec<String> = ended.into_iter().map(|(_, ip)| ip).collect();
+        log.ask_hosts(&Nodes::ip(0, 0), &hosts)?;
+        // What is read after the client's lines is judged after them.
+        let strangers: Vec<String> = (0..SIBLINGS).map(|nth| Nodes::ip(7, nth)).collect();
+        log.ask_hosts(&Nodes::ip(0, 1), &strangers)?;
+        nodes.quarantined(vec![scanner]).await?;
+        let maps = nodes.fixture.api::<ConfigMap>();
+        let list = maps
+            .get("yellowjack-ended-pods")
+            .await?
+            .data
+            .unwrap_or_default();
+        let lines = list.get("addresses").map_or(0, |text| text.lines().count());
+        assert_eq!(lines, SIBLINGS);
         Ok(())
     })
     .await

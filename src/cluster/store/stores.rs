@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Resource;
 use kube::runtime::reflector;
@@ -66,6 +66,9 @@ pub struct StoreWriters {
     pub leases: StoreWriter<Lease>,
     /// ContactReports.
     pub contact_reports: StoreWriter<ContactReport>,
+    /// The list of pods that ended, for node agents. It has no reader: the agent uses the events of its watch, and works
+    /// without them.
+    pub ended_pods: StoreWriter<ConfigMap>,
 }
 
 impl Default for StoreWriters {
@@ -81,6 +84,7 @@ impl Default for StoreWriters {
             limit_ranges: StoreWriter::default(),
             leases: StoreWriter::default(),
             contact_reports: StoreWriter::bounded(limits::CONTACT_REPORTS_MAX),
+            ended_pods: StoreWriter::bounded(1),
         }
     }
 }
@@ -108,6 +112,7 @@ impl StoreWriters {
             limit_ranges,
             leases,
             contact_reports,
+            ended_pods,
         } = self;
         fill_empty(runs);
         fill_empty(policies);
@@ -119,6 +124,7 @@ impl StoreWriters {
         fill_empty(limit_ranges);
         fill_empty(leases);
         fill_empty(contact_reports);
+        fill_empty(ended_pods);
     }
 }
 

@@ -85,6 +85,56 @@ fn a_scan_is_found_after_three_seconds_although_pods_of_the_run_have_no_address_
     assert_eq!(fixture.quarantined(), ["p0"]);
 }
 
+/// A node agent with one pod that contacts 60 addresses inside the cluster, all of which refuse, while the published list
+/// of pods that ended has this many of them, and then all of them.
+fn contact_ended_pods(known_first: usize, is_published: bool, known_later: usize) -> Fixture {
+    let mut fixture = Fixture::agent(0, true);
+    let learn = |fixture: &Fixture, count: usize| {
+        let ended = (0..count).map(|n| {
+            (
+                elsewhere(n).parse().unwrap(),
+                EventTime::from_seconds(START, 0),
+            )
+        });
+        let mut index = fixture.pipeline.index.write();
+        index.set_ended_elsewhere(is_published.then_some(ended));
+    };
+    learn(&fixture, known_first);
+    fixture.read(0, &contact_siblings());
+    fixture.wait(1, true);
+    learn(&fixture, known_later);
+    fixture.wait(2, true);
+    fixture.wait(5, true);
+    fixture
+}
+
+#[test]
+fn a_client_of_pods_that_ended_on_other_nodes_is_no_scanner_also_when_the_list_arrives_late() {
+    for known_first in [60, 0] {
+        let mut fixture = contact_ended_pods(known_first, true, 60);
+        assert_eq!(fixture.quarantined(), [""; 0], "{known_first}");
+    }
+}
+
+#[test]
+fn a_scan_is_found_where_no_pod_ended_or_no_list_is_published() {
+    for (is_published, known_later) in [(true, 0), (false, 60)] {
+        let mut fixture = contact_ended_pods(0, is_published, known_later);
+        assert_eq!(fixture.quarantined(), ["p0"], "{is_published}");
+    }
+}
+
+#[test]
+fn only_a_pod_with_contacts_that_fail_waits_for_the_list_of_pods_that_ended() {
+    let mut fixture = Fixture::agent(0, true);
+    let none = Some(std::iter::empty());
+    fixture.pipeline.index.write().set_ended_elsewhere(none);
+    fixture.read(0, &contact_siblings()[..3]);
+    assert_eq!(fixture.state.awaiting_context.line_count(), 0);
+    fixture.read(0, &contact_siblings()[3..10]);
+    assert_eq!(fixture.state.awaiting_context.line_count(), 7);
+}
+
 #[test]
 fn a_scan_of_the_internet_is_not_deferred() {
     let mut fixture = Fixture::agent(3, false);

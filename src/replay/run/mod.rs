@@ -312,6 +312,7 @@ fn pod_of(address: IpAddr, node: Option<&str>) -> PodFacts {
         node: node.map(ToOwned::to_owned),
         since: EventTime::MIN,
         ended_at: None,
+        terminating_since: None,
         workload: None,
     }
 }

@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use super::{Index, covers};
 use crate::detect::Attributed;
 use crate::limits;
-use crate::model::{EventTime, Neighbour, RunKey, Signal};
+use crate::model::{EventTime, Neighbour, RunKey};
 
 /// The addresses of the pods of each run that has pods on this node.
 #[derive(Clone, Debug, Default)]
@@ -119,23 +119,15 @@ impl Index {
         self.siblings.runs.contains_key(run)
     }
 
-    /// Whether the target of a contact may turn out to be a pod of the same run: no known pod has the address,
-    /// the contact failed or may still fail, and the addresses of some of the run's pods are not known yet.
+    /// Whether the target of a contact may turn out to be a pod of the same run: it failed or may fail, no known pod has
+    /// the address, and the addresses of some of the run's pods are not known yet.
     #[must_use]
     pub fn may_be_sibling(&self, attributed: &Attributed<'_>) -> bool {
-        let Signal::Flow(flow) = attributed.signal else {
-            return false;
-        };
         let run = attributed.subject.run.as_ref();
-        attributed.neighbour == Neighbour::Stranger
-            && flow.outcome.may_fail()
+        self.is_failure_at_unknown_address(attributed)
             && run
                 .and_then(|run| self.siblings.runs.get(run))
                 .is_some_and(|run| !run.is_complete)
-            && !self
-                .addresses
-                .contains_key(&flow.destination.to_canonical())
-            && !self.nodes.contains(&flow.destination.to_canonical())
     }
 
     /// Whether a pod was first observed so recently that its run may not be known yet.

@@ -23,6 +23,7 @@ fn pod(name: &str, ips: &[&str], since: i64) -> PodFacts {
         node: Some("node-1".to_owned()),
         since: t(since),
         ended_at: None,
+        terminating_since: None,
         workload: None,
     }
 }
@@ -374,6 +375,35 @@ fn a_pod_that_ended_has_departed_until_its_address_is_given_out_again_or_forgott
         Neighbour::Stranger,
         "a pod has the address again"
     );
+}
+
+#[test]
+fn a_pod_departs_when_its_deletion_is_requested_and_for_ten_minutes_at_most() {
+    let terminating = PodFacts {
+        terminating_since: Some(t(100)),
+        ..pod("a", &["10.0.0.1"], 0)
+    };
+    let index = index(&[terminating]);
+    let seen = |seconds| index.neighbour(ip("10.0.0.1"), t(seconds), None);
+    assert_eq!(seen(50), Neighbour::Stranger, "it still listened");
+    assert_eq!(seen(130), Neighbour::Departed);
+    let late = seen(100 + limits::POD_RETENTION_SECONDS + 1);
+    assert_eq!(late, Neighbour::Stranger, "a finalizer keeps it");
+}
+
+#[test]
+fn a_pod_that_ended_on_another_node_has_departed_unless_a_pod_of_this_node_has_the_address() {
+    let mut index = index(&[pod("here", &["10.0.0.2"], 0)]);
+    let ended = ["10.0.0.1", "10.0.0.2"].map(|text| (ip(text), t(100)));
+    let seen = |index: &Index, address, seconds| index.neighbour(ip(address), t(seconds), None);
+    assert_eq!(seen(&index, "10.0.0.1", 130), Neighbour::Stranger);
+    index.set_ended_elsewhere(Some(ended));
+    assert_eq!(seen(&index, "10.0.0.1", 130), Neighbour::Departed);
+    assert_eq!(seen(&index, "10.0.0.1", 50), Neighbour::Stranger);
+    assert_eq!(seen(&index, "10.0.0.1", 701), Neighbour::Stranger);
+    assert_eq!(seen(&index, "10.0.0.2", 130), Neighbour::Stranger);
+    index.set_ended_elsewhere(None::<[(IpAddr, EventTime); 0]>);
+    assert_eq!(seen(&index, "10.0.0.1", 130), Neighbour::Stranger);
 }
 
 /// The run and the workload that the engine receives with a flow from this address.
