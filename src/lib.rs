@@ -9,9 +9,13 @@
 //! `model`, `detect`, `signals::decode`, `guardrails` and `respond::plan` are pure: no client, no
 //! clock, no file, no environment. `docs/architecture.md` lists the invariants.
 
+#![warn(unreachable_pub)]
+
 mod limits;
 mod model;
 
+// kube's derive gives each kind the visibility of its spec, and types of a spec must be as visible as it is.
+#[allow(unreachable_pub)]
 mod api;
 
 mod detect;

@@ -9,7 +9,7 @@ use crate::cluster::{ClusterSelection, connect_selected};
 
 /// The cluster, and the namespace in it.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub struct ClusterArgs {
+pub(super) struct ClusterArgs {
     /// The kubeconfig file; by default the one that kubectl uses.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -25,7 +25,7 @@ pub struct ClusterArgs {
 
 /// A connection with the user's own credentials.
 #[derive(Clone)]
-pub struct Cluster {
+pub(super) struct Cluster {
     /// The client.
     pub client: Client,
     /// The namespace that the command is about.
@@ -34,7 +34,7 @@ pub struct Cluster {
 
 impl ClusterArgs {
     /// Makes a client. No request is sent yet.
-    pub async fn connect(&self) -> Result<Cluster, CommandError> {
+    pub(super) async fn connect(&self) -> Result<Cluster, CommandError> {
         let selection = ClusterSelection {
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),

@@ -7,14 +7,14 @@ use clap_complete::Shell;
 
 /// Arguments of `yellowjack completion`.
 #[derive(clap::Args, Debug)]
-pub struct CompletionArgs {
+pub(super) struct CompletionArgs {
     /// The shell.
     #[arg(value_enum)]
     shell: Shell,
 }
 
 /// Runs the subcommand. `command` is the whole command line of the program.
-pub fn run(args: &CompletionArgs, mut command: clap::Command) -> anyhow::Result<()> {
+pub(super) fn run(args: &CompletionArgs, mut command: clap::Command) -> anyhow::Result<()> {
     // To memory first: the generator panics where standard output is closed.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "yellowjack", &mut script);

@@ -15,7 +15,7 @@ use crate::respond::plan::BreakerLimits;
 
 /// Arguments of `yellowjack controller`.
 #[derive(clap::Args, Debug)]
-pub struct ControllerArgs {
+pub(super) struct ControllerArgs {
     #[command(flatten)]
     operator: OperatorArgs,
 
@@ -62,7 +62,7 @@ pub struct ControllerArgs {
 }
 
 /// Runs the subcommand until a signal stops it.
-pub fn run(args: ControllerArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let response = ResponseConfig {
         settings: ResponderSettings {
             protected_namespaces: args.protected_namespaces,

@@ -9,14 +9,14 @@ use crate::api;
 
 /// Arguments of `yellowjack crds`.
 #[derive(clap::Args, Debug)]
-pub struct CrdsArgs {
+pub(super) struct CrdsArgs {
     /// Write one file per CRD into this folder instead of printing them. It is created if necessary.
     #[arg(long, value_name = "FOLDER")]
     output_dir: Option<PathBuf>,
 }
 
 /// Runs the subcommand.
-pub fn run(args: &CrdsArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &CrdsArgs) -> anyhow::Result<()> {
     if let Some(folder) = &args.output_dir {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("failed to make the folder {}", folder.display()))?;

@@ -8,7 +8,7 @@ use crate::operator::ElectionConfig;
 
 /// Arguments about leader election.
 #[derive(clap::Args, Debug)]
-pub struct ElectionArgs {
+pub(super) struct ElectionArgs {
     /// Enable leader election, so that several replicas can run: all of them watch and detect, only the
     /// leader acts. Without it, this must be the only replica.
     #[arg(long)]
@@ -44,7 +44,7 @@ pub struct ElectionArgs {
 
 impl ElectionArgs {
     /// The configuration of leader election. `None` where it is not enabled.
-    pub fn election(self) -> anyhow::Result<Option<ElectionConfig>> {
+    pub(super) fn election(self) -> anyhow::Result<Option<ElectionConfig>> {
         if !self.leader_elect {
             return Ok(None);
         }

@@ -8,7 +8,7 @@ use crate::observability::chain;
 
 /// Why a command failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub(super) enum CommandError {
     /// No client could be made from the kubeconfig.
     #[error("unable to connect")]
     Connect(#[source] ClientError),
@@ -43,7 +43,7 @@ pub enum CommandError {
 
 impl CommandError {
     /// A request that cannot be carried out: what was wanted and found, and what to do.
-    pub fn refused(what: impl Into<String>, hint: impl Into<String>, code: u8) -> Self {
+    pub(super) fn refused(what: impl Into<String>, hint: impl Into<String>, code: u8) -> Self {
         Self::Refused {
             what: what.into(),
             hint: hint.into(),
@@ -53,7 +53,7 @@ impl CommandError {
 
     /// What the user can do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub(super) fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Connect(_) => {
                 "set KUBECONFIG, or name the file with --kubeconfig and the context with --context"
@@ -67,7 +67,7 @@ impl CommandError {
 
     /// The exit code.
     #[must_use]
-    pub const fn code(&self) -> u8 {
+    pub(super) const fn code(&self) -> u8 {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Connect(_) | Self::Read { .. } | Self::TimedOut { .. } => 1,
@@ -76,13 +76,13 @@ impl CommandError {
 
     /// Whether the API server denied access.
     #[must_use]
-    pub fn is_forbidden(&self) -> bool {
+    pub(super) fn is_forbidden(&self) -> bool {
         self.status() == Some(403)
     }
 
     /// Whether the API server found no such object or resource.
     #[must_use]
-    pub fn is_not_found(&self) -> bool {
+    pub(super) fn is_not_found(&self) -> bool {
         self.status() == Some(404)
     }
 
@@ -97,7 +97,7 @@ impl CommandError {
     }
 
     /// Prints the error and its hint on standard error.
-    pub fn print(&self) {
+    pub(super) fn print(&self) {
         let text = escaped(&chain(self));
         anstream::eprintln!("{}: {text}", styled(BAD, "error"));
         if let Some(hint) = self.hint() {

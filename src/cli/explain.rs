@@ -9,7 +9,7 @@ use crate::report;
 
 /// Arguments of `yellowjack explain`.
 #[derive(clap::Args, Debug)]
-pub struct ExplainArgs {
+pub(super) struct ExplainArgs {
     #[command(flatten)]
     incident: IncidentArgs,
     /// Format of the output.
@@ -18,7 +18,7 @@ pub struct ExplainArgs {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &ExplainArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<()> {
     let story = story(&args.incident)?;
     print_report(args.output, &story, |story| {
         report::text(story, colour(), columns())

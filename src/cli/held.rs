@@ -20,10 +20,10 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Arguments of `yellowjack held`.
 #[derive(clap::Args, Debug)]
-pub struct HeldArgs {}
+pub(super) struct HeldArgs {}
 
 /// Runs the subcommand. Each held object is a line on standard output.
-pub fn run(_args: &HeldArgs) -> anyhow::Result<()> {
+pub(super) fn run(_args: &HeldArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

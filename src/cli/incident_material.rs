@@ -20,7 +20,7 @@ use crate::report::{self, Lookup, ReportInput, Story};
 
 /// Arguments that choose an Incident.
 #[derive(clap::Args, Debug)]
-pub struct IncidentArgs {
+pub(super) struct IncidentArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
     /// Name of the Incident.
@@ -29,7 +29,7 @@ pub struct IncidentArgs {
 }
 
 /// The story of the chosen Incident.
-pub fn story(args: &IncidentArgs) -> anyhow::Result<Story> {
+pub(super) fn story(args: &IncidentArgs) -> anyhow::Result<Story> {
     let input = block_on(read_input(args))?;
     Ok(report::story(&input))
 }

@@ -14,7 +14,7 @@ use crate::api::{AgentRun, Incident};
 const OTHER_NAMESPACE: &str = "-n names another namespace";
 
 /// The AgentRun of this name.
-pub async fn agent_run(cluster: &Cluster, name: &str) -> Result<AgentRun, CommandError> {
+pub(super) async fn agent_run(cluster: &Cluster, name: &str) -> Result<AgentRun, CommandError> {
     let api: Api<AgentRun> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let error = match read("agentruns", api.get(name)).await {
         Ok(run) => return Ok(run),
@@ -31,7 +31,7 @@ pub async fn agent_run(cluster: &Cluster, name: &str) -> Result<AgentRun, Comman
 }
 
 /// The error for an AgentRun that does not exist.
-pub fn no_agent_run(cluster: &Cluster, name: &str, hint: String) -> CommandError {
+pub(super) fn no_agent_run(cluster: &Cluster, name: &str, hint: String) -> CommandError {
     let namespace = &cluster.namespace;
     let what =
         format!("wanted the AgentRun {name}, and namespace {namespace} has none of that name");
@@ -39,13 +39,13 @@ pub fn no_agent_run(cluster: &Cluster, name: &str, hint: String) -> CommandError
 }
 
 /// A suggestion with the AgentRuns that have similar names.
-pub fn similar_run(name: &str, runs: &[AgentRun]) -> Option<String> {
+pub(super) fn similar_run(name: &str, runs: &[AgentRun]) -> Option<String> {
     let names = runs.iter().filter_map(|run| run.metadata.name.as_deref());
     did_you_mean(name, names)
 }
 
 /// The Incident of this name.
-pub async fn incident(
+pub(super) async fn incident(
     cluster: &Cluster,
     api: &Api<Incident>,
     name: &str,

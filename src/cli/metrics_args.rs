@@ -26,7 +26,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// Arguments about node metrics.
 #[derive(clap::Args, Debug)]
-pub struct MetricsArgs {
+pub(super) struct MetricsArgs {
     /// A source of the CPU usage of pods: `kubelet` is that of this node, `kubelet=URL` any other;
     /// `metrics-api` is metrics.k8s.io, for a controller. May be given several times.
     #[arg(long = "metrics", value_name = "SOURCE", value_parser = metrics)]
@@ -61,7 +61,7 @@ enum MetricsArg {
 impl MetricsArgs {
     /// The sources of node metrics. `node` is the node of a node agent, `namespace` the only namespace that
     /// is watched.
-    pub fn sources(
+    pub(super) fn sources(
         self,
         node: Option<&str>,
         namespace: Option<&str>,

@@ -6,7 +6,7 @@ use crate::operator::Component;
 
 /// Arguments of `yellowjack node`.
 #[derive(clap::Args, Debug)]
-pub struct NodeArgs {
+pub(super) struct NodeArgs {
     /// The name of the Node object. A DaemonSet sets NODE_NAME from `spec.nodeName`.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     node_name: String,
@@ -21,7 +21,7 @@ pub struct NodeArgs {
 }
 
 /// Runs the subcommand until a signal stops it.
-pub fn run(args: NodeArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: NodeArgs) -> anyhow::Result<()> {
     let agent = Component::NodeAgent {
         name: args.node_name,
         all_pods: args.all_pods,

@@ -12,7 +12,7 @@ use crate::notify::{NotifySettings, WebhookSettings};
 
 /// Arguments about notifications.
 #[derive(clap::Args, Debug)]
-pub struct NotifyArgs {
+pub(super) struct NotifyArgs {
     /// An Alertmanager, for example `http://alertmanager.monitoring:9093`. May be given several
     /// times: every member of an Alertmanager cluster must receive the alerts.
     #[arg(long = "alertmanager", value_name = "URL", value_parser = receiver)]
@@ -60,7 +60,7 @@ enum LevelArg {
 
 impl NotifyArgs {
     /// The settings.
-    pub fn settings(self) -> anyhow::Result<NotifySettings> {
+    pub(super) fn settings(self) -> anyhow::Result<NotifySettings> {
         ensure!(
             self.alertmanagers.len() <= limits::ALERTMANAGERS_MAX,
             "wants at most {} --alertmanager, got {}",

@@ -18,7 +18,7 @@ use crate::signals::source::StartAt;
 
 /// Arguments that `controller` and `node` share.
 #[derive(clap::Args, Debug)]
-pub struct OperatorArgs {
+pub(super) struct OperatorArgs {
     /// An egress log: a file or a folder that may rotate, or `-` for standard input. The prefix is its
     /// format (`hubble:`, `zeek:`, `ulogd:`, `vpc:`, `calico:`, `suricata:`); without it the format is
     /// detected. `hubble-relay:HOST:PORT` reads the flows of all nodes from Hubble Relay,
@@ -160,7 +160,7 @@ impl OperatorArgs {
 }
 
 /// Runs the component until a signal stops it. `dns` adds to the usual DNS servers of a cluster.
-pub fn run_operator(
+pub(super) fn run_operator(
     args: OperatorArgs,
     component: Component,
     dns: Vec<DnsTarget>,

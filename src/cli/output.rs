@@ -15,7 +15,7 @@ use crate::report::Colour;
 
 /// The format of a command's output.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OutputFormat {
+pub(super) enum OutputFormat {
     /// Text for people; in colour on a terminal, unless NO_COLOR is set.
     #[default]
     Text,
@@ -26,29 +26,29 @@ pub enum OutputFormat {
 }
 
 /// Exit code: bad use, as in clap.
-pub const BAD_USE: u8 = 2;
+pub(super) const BAD_USE: u8 = 2;
 /// Exit code: at least one pod is in quarantine.
-pub const QUARANTINED: u8 = 10;
+pub(super) const QUARANTINED: u8 = 10;
 /// Exit code: at least one run is not guarded as its spec requires.
-pub const NOT_GUARDED: u8 = 11;
+pub(super) const NOT_GUARDED: u8 = 11;
 /// Exit code: an Incident is open, and nothing is contained.
-pub const SUSPICIOUS: u8 = 12;
+pub(super) const SUSPICIOUS: u8 = 12;
 /// Exit code: at least one run is not watched, because its signals are stale, lossy or missing.
-pub const NOT_WATCHED: u8 = 13;
+pub(super) const NOT_WATCHED: u8 = 13;
 /// Exit code: the disposition is stored, but was not carried out within the time to wait.
-pub const PENDING: u8 = 14;
+pub(super) const PENDING: u8 = 14;
 
 /// Style of what is as it should be.
-pub const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 /// Style of what needs a look.
-pub const WARNING: Style = AnsiColor::Yellow.on_default();
+pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
 /// Style of what needs action.
-pub const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
 /// Style of what matters less.
-pub const DIM: Style = Style::new().dimmed();
+pub(super) const DIM: Style = Style::new().dimmed();
 
 /// Writes a report to standard output: as `text` makes it, or the report itself as JSON or YAML.
-pub fn print_report<T: Serialize>(
+pub(super) fn print_report<T: Serialize>(
     format: OutputFormat,
     report: &T,
     text: impl FnOnce(&T) -> String,
@@ -80,19 +80,19 @@ fn escape_strings(value: &mut serde_json::Value) {
 
 /// Text from the cluster, with characters escaped that could control a terminal.
 #[must_use]
-pub fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     for_terminal(text)
 }
 
 /// Text with a style, which `anstream` removes where there is no terminal.
 #[must_use]
-pub fn styled(style: Style, text: &str) -> String {
+pub(super) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
 /// Colours on a terminal, unless the user wants none (no-color.org) or the terminal has none.
 #[must_use]
-pub fn colour() -> Colour {
+pub(super) fn colour() -> Colour {
     let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if std::io::stdout().is_terminal() && !is_unwanted && !is_dumb {
@@ -104,6 +104,6 @@ pub fn colour() -> Colour {
 
 /// The time since `since`, in the largest unit that fits, as kubectl prints it.
 #[must_use]
-pub fn age(since: Timestamp, now: Timestamp) -> String {
+pub(super) fn age(since: Timestamp, now: Timestamp) -> String {
     duration::compact(now.duration_since(since).as_secs())
 }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::limits;
 
 /// The port of the server.
-pub const PORT: u16 = 8377;
+pub(super) const PORT: u16 = 8377;
 
 /// Time limit of one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
@@ -26,14 +26,14 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Arguments of `yellowjack probe-connect`.
 #[derive(clap::Args, Debug)]
-pub struct ConnectArgs {
+pub(super) struct ConnectArgs {
     /// The address of the server.
     target: SocketAddr,
 }
 
 /// The result of one attempt, which the client logs as a line of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempt {
+pub(super) struct Attempt {
     /// The time in milliseconds, by the clock of the pod's node.
     pub at_ms: i64,
     /// Whether a new connection was answered.
@@ -43,7 +43,7 @@ pub struct Attempt {
 }
 
 /// Runs the server for a limited time.
-pub fn serve() -> anyhow::Result<()> {
+pub(super) fn serve() -> anyhow::Result<()> {
     run(async {
         let listener = listener().await?;
         let free = Arc::new(Semaphore::new(limits::PROBE_CONNECTIONS_MAX));
@@ -59,7 +59,7 @@ pub fn serve() -> anyhow::Result<()> {
 }
 
 /// Runs the client for a limited time.
-pub fn connect(args: &ConnectArgs) -> anyhow::Result<()> {
+pub(super) fn connect(args: &ConnectArgs) -> anyhow::Result<()> {
     let target = args.target;
     run(async move {
         let mut held = None;

@@ -10,7 +10,9 @@ use super::error::CommandError;
 use crate::limits;
 
 /// Runs a command on a runtime of its own.
-pub fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> anyhow::Result<T> {
+pub(super) fn block_on<T>(
+    work: impl Future<Output = Result<T, CommandError>>,
+) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -18,7 +20,7 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> anyho
 }
 
 /// Waits for an answer of the API server, up to [`limits::COMMAND_TIMEOUT_S`]. `what` names it in errors.
-pub async fn read<T>(
+pub(super) async fn read<T>(
     what: &str,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, CommandError> {
@@ -37,7 +39,7 @@ pub async fn read<T>(
 
 /// A list, or its beginning.
 #[derive(Debug)]
-pub struct Listed<K> {
+pub(super) struct Listed<K> {
     /// The objects that were read.
     pub items: Vec<K>,
     /// Whether there are more.
@@ -45,7 +47,7 @@ pub struct Listed<K> {
 }
 
 /// Reads a list page by page, up to [`limits::COMMAND_OBJECTS_MAX`].
-pub async fn list<K>(
+pub(super) async fn list<K>(
     what: &str,
     api: &Api<K>,
     params: ListParams,

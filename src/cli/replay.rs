@@ -12,7 +12,7 @@ use crate::signals::decode::Format;
 
 /// Arguments of `yellowjack replay`.
 #[derive(clap::Args, Debug)]
-pub struct ReplayArgs {
+pub(super) struct ReplayArgs {
     /// Format of the logs; `auto` detects it for each file.
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
     format: FormatArg,
@@ -84,7 +84,7 @@ enum OutputArg {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     if args
         .paths
         .iter()

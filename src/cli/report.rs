@@ -10,7 +10,7 @@ use crate::report::{self, Story};
 
 /// Arguments of `yellowjack report`.
 #[derive(clap::Args, Debug)]
-pub struct ReportArgs {
+pub(super) struct ReportArgs {
     #[command(flatten)]
     incident: IncidentArgs,
     /// Format of the report; html is one self-contained page.
@@ -29,7 +29,7 @@ enum ReportOutput {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &ReportArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &ReportArgs) -> anyhow::Result<()> {
     let story = story(&args.incident)?;
     let text = match args.output {
         ReportOutput::Html => report::page(&story)?,

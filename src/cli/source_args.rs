@@ -13,7 +13,7 @@ use crate::signals::source::relay::{RelayTarget, RelayTls};
 /// Arguments about Hubble Relay.
 #[derive(clap::Args, Debug, Default)]
 #[allow(clippy::struct_field_names)] // the names of the flags
-pub struct RelayArgs {
+pub(super) struct RelayArgs {
     /// The certificate authority that signed the relay's certificate; required with https.
     #[arg(long, value_name = "FILE")]
     relay_ca: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub struct RelayArgs {
 
 impl RelayArgs {
     /// Adds the TLS settings to the relays among the sources.
-    pub fn add_tls(self, mut sources: Vec<LogSource>) -> anyhow::Result<Vec<LogSource>> {
+    pub(super) fn add_tls(self, mut sources: Vec<LogSource>) -> anyhow::Result<Vec<LogSource>> {
         let tls = self.relay_ca.map(|ca| RelayTls {
             ca,
             server_name: self.relay_server_name,
@@ -68,7 +68,7 @@ impl RelayArgs {
 }
 
 /// Parses a value of `--source`.
-pub fn source(text: &str) -> Result<LogSource, String> {
+pub(super) fn source(text: &str) -> Result<LogSource, String> {
     if let Some(address) = text.strip_prefix(RELAY_PREFIX) {
         let url = relay_url(address).map_err(|_| {
             format!("wants hubble-relay:HOST:PORT or hubble-relay:https://HOST:PORT, got {text:?}")

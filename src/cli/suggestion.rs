@@ -7,7 +7,10 @@ const SIMILARITY_MIN: f64 = 0.75;
 
 /// A question with the existing names that are similar to `wanted`. `None` where none is.
 #[must_use]
-pub fn did_you_mean<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+pub(super) fn did_you_mean<'n>(
+    wanted: &str,
+    names: impl IntoIterator<Item = &'n str>,
+) -> Option<String> {
     let mut ranked: Vec<(f64, &str)> = names
         .into_iter()
         .map(|name| (similarity(wanted, name), name))

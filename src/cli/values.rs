@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Parses a duration such as `60s` or `720h`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wanted = || format!("wants a duration such as 60s or 720h, got {text:?}");
     let signed: jiff::SignedDuration = text.parse().map_err(|_| wanted())?;
     Duration::try_from(signed).map_err(|_| wanted())

@@ -35,7 +35,7 @@ pub enum ClientError {
 
 /// Which certificates of a kubelet are trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum KubeletTrust {
+pub(crate) enum KubeletTrust {
     /// Those signed by the cluster's certificate authority.
     #[default]
     Cluster,
@@ -49,7 +49,7 @@ pub enum KubeletTrust {
 ///
 /// The client's own retries are off: they can hide one slow request for minutes, and every caller has
 /// its own time limit and backoff.
-pub async fn connect() -> Result<Client, ClientError> {
+pub(crate) async fn connect() -> Result<Client, ClientError> {
     install_tls();
     let mut config = Config::infer().await.map_err(ClientError::NoConfig)?;
     config.default_retry = false;
@@ -59,7 +59,7 @@ pub async fn connect() -> Result<Client, ClientError> {
 
 /// The cluster for a command, if it is not the default of `kubectl`.
 #[derive(Clone, Debug, Default)]
-pub struct ClusterSelection {
+pub(crate) struct ClusterSelection {
     /// Use only this kubeconfig.
     pub kubeconfig: Option<PathBuf>,
     /// Use this context.
@@ -67,7 +67,7 @@ pub struct ClusterSelection {
 }
 
 /// Connects as `kubectl` does, or inside a pod with its service account.
-pub async fn connect_selected(chosen: &ClusterSelection) -> Result<Client, ClientError> {
+pub(crate) async fn connect_selected(chosen: &ClusterSelection) -> Result<Client, ClientError> {
     install_tls();
     let options = KubeConfigOptions {
         context: chosen.context.clone(),
@@ -92,7 +92,10 @@ pub async fn connect_selected(chosen: &ClusterSelection) -> Result<Client, Clien
 
 /// Connects to a kubelet with the credentials for the API server. They are sent only over TLS, not to
 /// a plain `http` URL such as the read-only port.
-pub async fn connect_kubelet(url: &http::Uri, trust: &KubeletTrust) -> Result<Client, ClientError> {
+pub(crate) async fn connect_kubelet(
+    url: &http::Uri,
+    trust: &KubeletTrust,
+) -> Result<Client, ClientError> {
     if url.scheme_str() != Some("https") {
         return connect_plain(url);
     }
@@ -121,7 +124,10 @@ pub fn connect_plain(url: &http::Uri) -> Result<Client, ClientError> {
 
 /// Connects to a receiver of notifications, without credentials. Its certificate must be signed by an
 /// authority in `ca_file`, or without that file by one that the system trusts.
-pub fn connect_receiver(url: &http::Uri, ca_file: Option<&Path>) -> Result<Client, ClientError> {
+pub(crate) fn connect_receiver(
+    url: &http::Uri,
+    ca_file: Option<&Path>,
+) -> Result<Client, ClientError> {
     install_tls();
     let mut config = metrics_config(url).map_err(|_| ClientError::BadReceiver)?;
     if url.scheme_str() == Some("https") {

@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The standing ClusterNetworkPolicy as last observed. Clones share one state.
 #[derive(Clone, Debug, Default)]
-pub struct ClusterDeny(Arc<AtomicBool>);
+pub(crate) struct ClusterDeny(Arc<AtomicBool>);
 
 impl ClusterDeny {
     /// Sets what was observed.
-    pub fn observed(&self, is_stored: bool) {
+    pub(crate) fn observed(&self, is_stored: bool) {
         self.0.store(is_stored, Ordering::Relaxed);
     }
 
     /// Whether it was stored when it was last read.
     #[must_use]
-    pub fn is_stored(&self) -> bool {
+    pub(crate) fn is_stored(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

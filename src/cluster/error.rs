@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Why a request failed, or may have failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ApiError {
+pub(crate) enum ApiError {
     /// This process is not the leader. The request was not sent.
     #[error("unable to write: this process is not the leader")]
     NotLeader,
@@ -45,7 +45,7 @@ impl From<kube::Error> for ApiError {
 impl ApiError {
     /// The message in the API server's response, if there is one: fit for a condition.
     #[must_use]
-    pub fn server_message(&self) -> String {
+    pub(crate) fn server_message(&self) -> String {
         match self.status() {
             Some(status) if !status.message.is_empty() => status.message.clone(),
             _ => self.to_string(),
@@ -54,13 +54,13 @@ impl ApiError {
 
     /// Whether the service account has no permission.
     #[must_use]
-    pub fn is_forbidden(&self) -> bool {
+    pub(crate) fn is_forbidden(&self) -> bool {
         self.status().is_some_and(|status| status.code == 403)
     }
 
     /// Whether the namespace is being deleted.
     #[must_use]
-    pub fn is_namespace_terminating(&self) -> bool {
+    pub(crate) fn is_namespace_terminating(&self) -> bool {
         let Self::Refused(kube::Error::Api(status)) = self else {
             return false;
         };

@@ -16,23 +16,25 @@ mod store;
 mod watch;
 mod write;
 
-pub use client::{
-    ClientError, ClusterSelection, KubeletTrust, connect, connect_kubelet, connect_plain,
-    connect_receiver, connect_selected,
+pub use client::connect_plain;
+pub(crate) use client::{
+    ClientError, ClusterSelection, KubeletTrust, connect, connect_kubelet, connect_receiver,
+    connect_selected,
 };
-pub use cluster_deny::ClusterDeny;
-pub use error::ApiError;
-pub use leader::{LeaderElector, LeaderGate, LeaseTimings, identity};
-pub use node_devices::shares_devices;
-pub use read::{
+pub(crate) use cluster_deny::ClusterDeny;
+pub(crate) use error::ApiError;
+pub(crate) use leader::{LeaderElector, LeaderGate, LeaseTimings, identity};
+pub(crate) use node_devices::shares_devices;
+pub(crate) use read::{
     AccessRequest, Owners, Reader, catch_up, current_user, kind_of, may_current_user,
     may_service_account, read,
 };
-pub use reconcile_queue::ReconcileQueue;
-pub use retry_backoff::RetryBackoff;
-pub use store::{
-    Pod, RunId, RunMembership, Store, StoreWriter, StoreWriters, Stores, prune_job, prune_metadata,
+pub(crate) use reconcile_queue::ReconcileQueue;
+pub(crate) use retry_backoff::RetryBackoff;
+pub use store::Pod;
+pub(crate) use store::{
+    RunId, RunMembership, Store, StoreWriter, StoreWriters, Stores, prune_job, prune_metadata,
     prune_pod, prune_quota,
 };
-pub use watch::{WatchEvent, WatchHealth, follow};
-pub use write::{Conflicts, EventNote, Events, FieldManager, RateLimiter, Writer};
+pub(crate) use watch::{WatchEvent, WatchHealth, follow};
+pub(crate) use write::{Conflicts, EventNote, Events, FieldManager, RateLimiter, Writer};

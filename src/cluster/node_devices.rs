@@ -19,7 +19,7 @@ const COUNT_LABELS: [&str; 3] = [
 
 /// Whether the node declares that pods share its accelerators.
 #[must_use]
-pub fn shares_devices(node: &Node) -> bool {
+pub(crate) fn shares_devices(node: &Node) -> bool {
     let labels = node.metadata.labels.as_ref();
     let label = |name: &str| {
         labels

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Objects of one kind that wait for reconciliation. Cheap to clone; all clones share one set.
-pub struct ReconcileQueue<K: Resource<DynamicType = ()>>(Arc<Inner<K>>);
+pub(crate) struct ReconcileQueue<K: Resource<DynamicType = ()>>(Arc<Inner<K>>);
 
 struct Inner<K: Resource<DynamicType = ()>> {
     waiting: Mutex<HashSet<ObjectRef<K>>>,
@@ -39,7 +39,7 @@ impl<K: Resource<DynamicType = ()>> Default for ReconcileQueue<K> {
 
 impl<K: Resource<DynamicType = ()>> ReconcileQueue<K> {
     /// Adds an object.
-    pub fn add(&self, object: ObjectRef<K>) {
+    pub(crate) fn add(&self, object: ObjectRef<K>) {
         let is_new = self.0.waiting.lock().insert(object);
         if is_new {
             self.0.any.notify_one();
@@ -47,7 +47,9 @@ impl<K: Resource<DynamicType = ()>> ReconcileQueue<K> {
     }
 
     /// Yields queued objects as they arrive. For a single consumer.
-    pub fn stream(&self) -> impl Stream<Item = Result<ObjectRef<K>, Infallible>> + Send + use<K>
+    pub(crate) fn stream(
+        &self,
+    ) -> impl Stream<Item = Result<ObjectRef<K>, Infallible>> + Send + use<K>
     where
         K: Send + Sync + 'static,
     {

@@ -15,7 +15,7 @@ use crate::model::backoff;
 const MIN: Duration = Duration::from_secs(1);
 
 /// Consecutive failures per object. Bounded by the failing objects that the API server holds.
-pub struct RetryBackoff<K> {
+pub(crate) struct RetryBackoff<K> {
     failures: Mutex<HashMap<K, u32>>,
     random: RandomState,
 }
@@ -31,7 +31,7 @@ impl<K> Default for RetryBackoff<K> {
 
 impl<K: Eq + Hash + Clone> RetryBackoff<K> {
     /// Records another failure; returns the wait before the next attempt.
-    pub fn record_failure(&self, object: &K) -> Duration {
+    pub(crate) fn record_failure(&self, object: &K) -> Duration {
         let mut failures = self.failures.lock();
         let count = failures.entry(object.clone()).or_insert(0);
         *count = count.saturating_add(1);
@@ -47,7 +47,7 @@ impl<K: Eq + Hash + Clone> RetryBackoff<K> {
     }
 
     /// Resets the count of an object that succeeded or was deleted.
-    pub fn clear(&self, object: &K) {
+    pub(crate) fn clear(&self, object: &K) {
         self.failures.lock().remove(object);
     }
 }

@@ -24,7 +24,7 @@ use crate::limits;
 
 /// One event of a watch. The store already has the new state.
 #[derive(Debug)]
-pub enum WatchEvent<K: Resource<DynamicType = ()>> {
+pub(crate) enum WatchEvent<K: Resource<DynamicType = ()>> {
     /// An object was added or changed.
     Changed {
         /// The old version, if it was in the store.
@@ -52,7 +52,7 @@ pub enum WatchEvent<K: Resource<DynamicType = ()>> {
 
 /// Whether a watch is working.
 #[derive(Clone, Debug, Default)]
-pub struct WatchHealth(Arc<Mutex<WatchState>>);
+pub(crate) struct WatchHealth(Arc<Mutex<WatchState>>);
 
 /// The state of a watch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,7 +71,7 @@ impl WatchHealth {
     /// no event before something changes, which for a quiet kind may take long. So a failure counts
     /// until no other one followed for as long as an attempt may take.
     #[must_use]
-    pub fn is_working(&self) -> bool {
+    pub(crate) fn is_working(&self) -> bool {
         self.is_working_at(Instant::now())
     }
 
@@ -104,7 +104,7 @@ impl WatchHealth {
 ///
 /// The watch timeout is shorter than the idle timeout of common load balancers (240 s), which drop a
 /// silent connection without notice; a longer one would leave the store stale for minutes.
-pub async fn follow<K, F, Handled>(
+pub(crate) async fn follow<K, F, Handled>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
     prune: fn(&mut K),

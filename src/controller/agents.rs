@@ -27,7 +27,7 @@ struct AgentReport {
 
 /// Last report of each agent, by node.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct AgentReports(BTreeMap<String, AgentReport>);
+pub(super) struct AgentReports(BTreeMap<String, AgentReport>);
 
 impl AgentReports {
     /// Reads the agents' Leases. An unreadable Lease counts as missing, so its node counts as silent.
@@ -181,7 +181,7 @@ impl AgentReports {
 
 /// Current verdict on each node agent, by node, from their Leases. For `yellowjack doctor`.
 #[must_use]
-pub fn agent_verdicts(leases: &[Lease], now: Timestamp) -> Vec<(String, SignalsVerdict)> {
+pub(crate) fn agent_verdicts(leases: &[Lease], now: Timestamp) -> Vec<(String, SignalsVerdict)> {
     AgentReports::of(leases).verdicts(now)
 }
 

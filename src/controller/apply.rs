@@ -33,7 +33,7 @@ use crate::guardrails::drift::{
 
 /// State of a guardrail object after this step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ApplyState {
+pub(super) enum ApplyState {
     /// The run needs no such object.
     #[default]
     NotDesired,
@@ -50,14 +50,14 @@ pub enum ApplyState {
 impl ApplyState {
     /// Whether the object is up to date or not needed.
     #[must_use]
-    pub fn is_satisfied(&self) -> bool {
+    pub(super) fn is_satisfied(&self) -> bool {
         matches!(self, Self::UpToDate | Self::NotDesired)
     }
 }
 
 /// Result of this step.
 #[derive(Debug, Default)]
-pub struct Applied {
+pub(super) struct Applied {
     /// The standing deny policy of the namespace.
     pub standing_deny: ApplyState,
     /// The run's NetworkPolicy.
@@ -76,7 +76,7 @@ pub struct Applied {
 
 impl Applied {
     /// All states with the names of their objects, in a fixed order.
-    pub fn states(&self) -> [(&'static str, &ApplyState); 5] {
+    pub(super) fn states(&self) -> [(&'static str, &ApplyState); 5] {
         [
             ("NetworkPolicy of the quarantine", &self.standing_deny),
             ("NetworkPolicy", &self.network),

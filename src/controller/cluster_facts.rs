@@ -80,7 +80,7 @@ impl Controller {
 
     /// Refreshes the cluster-wide deny policy once, and creates it if it is missing and this process leads. Returns
     /// whether the API server gave a definite answer.
-    pub async fn refresh_cluster_deny(&self) -> bool {
+    pub(crate) async fn refresh_cluster_deny(&self) -> bool {
         let mut failing = self.refresh_failures.lock().await;
         let result = self.ensure_cluster_deny().await;
         let failure = result.as_ref().err().map(|error| chain(error));
@@ -99,7 +99,7 @@ impl Controller {
     /// Refreshes the cluster-wide deny policy and the facts once, and queues the runs if one of them changed. Also
     /// called before the first run is reconciled: policies that were created without the cluster's ranges would allow
     /// more, and 10,000 of them would be written twice.
-    pub async fn refresh(&self) {
+    pub(crate) async fn refresh(&self) {
         let was_stored = self.cluster_deny.is_stored();
         self.refresh_cluster_deny().await;
         let changed = self.refresh_facts().await;
@@ -274,7 +274,7 @@ impl Controller {
     }
 
     /// Replaces the facts. Returns whether they changed.
-    pub fn set_facts(&self, facts: ClusterFacts) -> bool {
+    pub(crate) fn set_facts(&self, facts: ClusterFacts) -> bool {
         let mut held = self.facts.write();
         if **held == facts {
             return false;

@@ -19,7 +19,7 @@ use crate::signals::health::{Certainty, SignalsVerdict};
 
 /// Observed state of a run and of everything it depends on.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub(super) struct Observed {
     /// The run.
     pub run: Arc<AgentRun>,
     /// The run as an owner.
@@ -56,7 +56,7 @@ pub struct Observed {
 
 /// A pod and its owners.
 #[derive(Clone, Debug)]
-pub struct ObservedPod {
+pub(super) struct ObservedPod {
     /// The pod.
     pub pod: Arc<Pod>,
     /// Its owners, nearest first.

@@ -17,7 +17,7 @@ use crate::pipeline::ended_pods::parse;
 use crate::signals::attribute::Index;
 
 /// Name of the ConfigMap.
-pub const ENDED_PODS_CONFIG_MAP: &str = "yellowjack-ended-pods";
+pub(crate) const ENDED_PODS_CONFIG_MAP: &str = "yellowjack-ended-pods";
 
 /// Key of the list in it.
 const LIST_KEY: &str = "addresses";
@@ -93,7 +93,7 @@ impl Controller {
 }
 
 /// In a node agent: passes the published list to attribution.
-pub fn read_ended_pods(event: &WatchEvent<ConfigMap>, index: &mut Index) {
+pub(crate) fn read_ended_pods(event: &WatchEvent<ConfigMap>, index: &mut Index) {
     match event {
         WatchEvent::Changed { new, .. } => {
             let list = new.data.as_ref().and_then(|data| data.get(LIST_KEY));

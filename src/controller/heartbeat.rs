@@ -22,7 +22,7 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(30);
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Renews the Lease of an agent.
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     /// Writer to the API server.
     pub writer: Writer,
     /// Health of the agent's sources.
@@ -37,7 +37,7 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Renews the Lease periodically, and immediately when the verdict changes. Never returns.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let mut last: Option<(SignalsVerdict, Instant)> = None;
         let mut is_failing = false;
         loop {

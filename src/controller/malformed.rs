@@ -29,7 +29,7 @@ const ERROR_BYTES_MAX: usize = 512;
 
 /// Versions that were reported, and AgentRuns that wait for a condition.
 #[derive(Default)]
-pub struct Malformed {
+pub(super) struct Malformed {
     /// The version that was reported last, by kind and name.
     reported: Mutex<HashMap<String, String>>,
     waiting: Mutex<HashMap<(String, String), String>>,
@@ -40,12 +40,19 @@ pub struct Malformed {
 impl Malformed {
     /// Number of malformed object versions, since the start of the process.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
     /// Logs and counts an object, once per version.
-    pub fn record(&self, kind: &str, namespace: &str, name: &str, version: &str, error: &str) {
+    pub(super) fn record(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        version: &str,
+        error: &str,
+    ) {
         let key = format!("{kind}/{namespace}/{name}");
         let mut reported = self.reported.lock();
         if reported.get(&key).is_some_and(|known| known == version) {
@@ -68,13 +75,13 @@ impl Malformed {
     }
 
     /// As [`Self::record`], for an AgentRun, which also gets a condition.
-    pub fn record_run(&self, namespace: &str, name: &str, version: &str, error: &str) {
+    pub(super) fn record_run(&self, namespace: &str, name: &str, version: &str, error: &str) {
         self.record("AgentRun", namespace, name, version, error);
         self.queue_condition(namespace, name, error);
     }
 
     /// Removes an AgentRun that can be parsed again, or was deleted.
-    pub fn clear_run(&self, namespace: &str, name: &str) {
+    pub(super) fn clear_run(&self, namespace: &str, name: &str) {
         let mut waiting = self.waiting.lock();
         if !waiting.is_empty() {
             waiting.remove(&(namespace.to_owned(), name.to_owned()));

@@ -14,7 +14,7 @@ use crate::pipeline::pod_facts::{membership_of, run_key};
 
 impl Controller {
     /// Sets the pods of a run, by UID.
-    pub fn update_membership(&self, run: &AgentRun, pod_uids: &[String]) {
+    pub(crate) fn update_membership(&self, run: &AgentRun, pod_uids: &[String]) {
         let (Some(id), Some(membership)) = (RunId::of(run), membership_of(run)) else {
             return;
         };

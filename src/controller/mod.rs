@@ -43,9 +43,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use agents::agent_verdicts;
-pub use ended_pods::{ENDED_PODS_CONFIG_MAP, read_ended_pods};
-pub use heartbeat::Heartbeat;
+pub(crate) use agents::agent_verdicts;
+pub(crate) use ended_pods::{ENDED_PODS_CONFIG_MAP, read_ended_pods};
+pub(crate) use heartbeat::Heartbeat;
 
 use agents::AgentReports;
 use dereference::Observed;
@@ -74,7 +74,7 @@ const STALE_RECHECK: Duration = Duration::from_secs(1);
 
 /// Permissions of a controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Writes guardrails, status and the standing deny policies.
     Operator,
     /// Only determines which pods belong to which run, for a node agent. Writes nothing.
@@ -82,7 +82,7 @@ pub enum Role {
 }
 
 /// Dependencies of the controller.
-pub struct Parts {
+pub(crate) struct Parts {
     /// Permissions.
     pub role: Role,
     /// Stored objects.
@@ -108,7 +108,7 @@ pub struct Parts {
 }
 
 /// Reconciles AgentRuns.
-pub struct Controller {
+pub(crate) struct Controller {
     role: Role,
     stores: Stores,
     writer: Writer,
@@ -136,7 +136,7 @@ pub struct Controller {
 
 /// Why a reconciliation failed. It is retried with backoff.
 #[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
+pub(crate) enum ReconcileError {
     /// An owner could not be read.
     #[error("failed to look up the owner of a run's pods")]
     Owner(#[source] ApiError),
@@ -151,7 +151,7 @@ pub enum ReconcileError {
 impl Controller {
     /// A controller that is idle until [`Self::run`].
     #[must_use]
-    pub fn new(parts: Parts) -> Arc<Self> {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let configured_facts = Arc::new(parts.configured_facts);
         Arc::new(Self {
             role: parts.role,
@@ -181,7 +181,7 @@ impl Controller {
 
     /// Reconciles runs until `shutdown`. Reconciliations in progress then run to their end. The watches call the
     /// `on_*_event` functions concurrently.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         if !self.stores.wait_until_ready().await {
             // The watches have ended, so the program is ending.
             return;
@@ -223,7 +223,7 @@ impl Controller {
 
     /// Effective settings of a run, within the ceilings of its policy.
     #[must_use]
-    pub fn effective(&self, run: &AgentRun) -> Effective {
+    pub(crate) fn effective(&self, run: &AgentRun) -> Effective {
         let policy = self.stores.policies.get(&ObjectRef::new(&run.spec.policy));
         let policy = policy.as_ref().map(|policy| &policy.spec);
         evaluate(&run.spec, policy, &self.facts()).effective
@@ -231,13 +231,13 @@ impl Controller {
 
     /// Whether the cluster-wide deny policy is in place, as observed by this controller.
     #[must_use]
-    pub fn cluster_deny(&self) -> ClusterDeny {
+    pub(crate) fn cluster_deny(&self) -> ClusterDeny {
         self.cluster_deny.clone()
     }
 
     /// Number of malformed object versions, since the start of the process.
     #[must_use]
-    pub fn malformed_count(&self) -> u64 {
+    pub(crate) fn malformed_count(&self) -> u64 {
         self.malformed.count()
     }
 

@@ -15,7 +15,7 @@ use crate::api::{
 
 /// What to do with the Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StartStep {
+pub(super) enum StartStep {
     /// Nothing: it has started, or must not start again.
     Leave,
     /// Create it, suspended.
@@ -28,7 +28,7 @@ pub enum StartStep {
 
 /// How a Job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(super) enum Ended {
     /// It completed.
     Complete,
     /// It failed.
@@ -37,7 +37,7 @@ pub enum Ended {
 
 /// What to do with the Job of this run. `missing_guardrail` is the reason why the guardrails are incomplete.
 #[must_use]
-pub fn next_step(
+pub(super) fn next_step(
     run: &AgentRun,
     job: Option<&Job>,
     job_name: &str,
@@ -67,7 +67,7 @@ pub fn next_step(
 
 /// How the Job ended. `None` while it has not.
 #[must_use]
-pub fn ended(job: &Job) -> Option<Ended> {
+pub(super) fn ended(job: &Job) -> Option<Ended> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     let has = |kind: &str| {
         conditions
@@ -85,7 +85,7 @@ pub fn ended(job: &Job) -> Option<Ended> {
 
 /// Whether the stored status shows that this run has ended.
 #[must_use]
-pub fn has_completed(run: &AgentRun) -> bool {
+pub(super) fn has_completed(run: &AgentRun) -> bool {
     let conditions = run.status.as_ref().map_or(&[][..], |s| &s.conditions);
     condition_of(conditions, AgentRunCondition::Ready.name())
         .is_some_and(|ready| ready.reason == Reason::Completed.name())

@@ -25,7 +25,7 @@ use crate::signals::health::{Certainty, SignalsVerdict, UnusableReason};
 
 /// Status of the run. Unchanged conditions keep their transition time.
 #[must_use]
-pub fn status(
+pub(super) fn status(
     observed: &Observed,
     validated: &Validated,
     applied: &Applied,

@@ -17,7 +17,7 @@ use crate::pipeline::pod_facts::has_ended;
 
 impl Controller {
     /// Handles an event of an AgentRun.
-    pub fn on_run_event(&self, event: &WatchEvent<AgentRun>) {
+    pub(crate) fn on_run_event(&self, event: &WatchEvent<AgentRun>) {
         match event {
             WatchEvent::Changed { old, new } => {
                 self.malformed
@@ -46,7 +46,7 @@ impl Controller {
     }
 
     /// Handles an event of a GuardrailPolicy.
-    pub fn on_policy_event(&self, event: &WatchEvent<GuardrailPolicy>) {
+    pub(crate) fn on_policy_event(&self, event: &WatchEvent<GuardrailPolicy>) {
         self.each("GuardrailPolicy", event, |policy| {
             let name = policy.name_any();
             for run in self.stores.runs.state_filter(|run| run.spec.policy == name) {
@@ -56,7 +56,7 @@ impl Controller {
     }
 
     /// Handles an event of an Incident.
-    pub fn on_incident_event(&self, event: &WatchEvent<Incident>) {
+    pub(crate) fn on_incident_event(&self, event: &WatchEvent<Incident>) {
         self.each("Incident", event, |incident| {
             let namespace = incident.namespace().unwrap_or_default();
             if let Some(run) = &incident.spec.run {
@@ -67,7 +67,7 @@ impl Controller {
     }
 
     /// Handles an event of a pod.
-    pub fn on_pod_event(&self, event: &WatchEvent<Pod>) {
+    pub(crate) fn on_pod_event(&self, event: &WatchEvent<Pod>) {
         if self.role == Role::Operator {
             self.update_ended_pods(event);
         }
@@ -103,7 +103,7 @@ impl Controller {
     }
 
     /// Handles an event of a NetworkPolicy. A policy of another owner may affect any run of its namespace.
-    pub fn on_network_policy_event(&self, event: &WatchEvent<NetworkPolicy>) {
+    pub(crate) fn on_network_policy_event(&self, event: &WatchEvent<NetworkPolicy>) {
         self.each("NetworkPolicy", event, |policy| {
             let namespace = policy.namespace().unwrap_or_default();
             match run_label(policy) {
@@ -114,7 +114,7 @@ impl Controller {
     }
 
     /// Handles an event of a Job.
-    pub fn on_job_event(&self, event: &WatchEvent<Job>) {
+    pub(crate) fn on_job_event(&self, event: &WatchEvent<Job>) {
         if let WatchEvent::Changed { old: None, new } = event {
             // Its pods may have been reconciled before the Job was known.
             let namespace = new.namespace().unwrap_or_default();
@@ -145,17 +145,17 @@ impl Controller {
     }
 
     /// Handles an event of a ResourceQuota that Yellowjack created.
-    pub fn on_quota_event(&self, event: &WatchEvent<ResourceQuota>) {
+    pub(crate) fn on_quota_event(&self, event: &WatchEvent<ResourceQuota>) {
         self.on_guardrail_event("ResourceQuota", event);
     }
 
     /// Handles an event of a LimitRange that Yellowjack created.
-    pub fn on_limit_range_event(&self, event: &WatchEvent<LimitRange>) {
+    pub(crate) fn on_limit_range_event(&self, event: &WatchEvent<LimitRange>) {
         self.on_guardrail_event("LimitRange", event);
     }
 
     /// Queues all runs, after a change that all of them depend on.
-    pub fn enqueue_all(&self) {
+    pub(crate) fn enqueue_all(&self) {
         for run in self.stores.runs.state() {
             self.enqueue_run(&run);
         }

@@ -22,7 +22,7 @@ use crate::pipeline::pod_facts::has_ended;
 
 /// Input of the later steps.
 #[derive(Clone, Debug)]
-pub struct Validated {
+pub(super) struct Validated {
     /// Effective settings, and refused ones.
     pub evaluation: Evaluation,
     /// Pods of the run that have not ended, by name.
@@ -45,7 +45,7 @@ pub struct Validated {
 
 /// A pod of the run.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub(super) struct Member {
     /// The pod.
     pub pod: Arc<Pod>,
     /// State of the run label.
@@ -58,7 +58,7 @@ pub struct Member {
 
 /// State of the run label on a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunLabel {
+pub(super) enum RunLabel {
     /// It names the run, or the target needs no label.
     Correct,
     /// It is missing.
@@ -69,7 +69,7 @@ pub enum RunLabel {
 
 /// Desired objects.
 #[derive(Clone, Debug)]
-pub struct Desired {
+pub(super) struct Desired {
     /// The run's NetworkPolicy.
     pub network: NetworkPolicy,
     /// The standing deny policy of the namespace.
@@ -85,20 +85,20 @@ pub struct Desired {
 impl Validated {
     /// Whether the run's settings are accepted without a problem.
     #[must_use]
-    pub fn is_accepted(&self) -> bool {
+    pub(super) fn is_accepted(&self) -> bool {
         self.evaluation.problems.is_empty()
     }
 
     /// Problems with the run's settings.
     #[must_use]
-    pub fn problems(&self) -> &[Problem] {
+    pub(super) fn problems(&self) -> &[Problem] {
         &self.evaluation.problems
     }
 }
 
 /// Computes effective settings, pods and desired objects.
 #[must_use]
-pub fn validate(observed: &Observed) -> Validated {
+pub(super) fn validate(observed: &Observed) -> Validated {
     let run = &observed.run;
     let owner = &observed.owner;
     let policy = observed.policy.as_ref().map(|policy| &policy.spec);
@@ -136,13 +136,13 @@ pub fn validate(observed: &Observed) -> Validated {
 
 /// Whether the run's NetworkPolicy or the standing deny policy selects the pod.
 #[must_use]
-pub fn is_selected(desired: &Desired, pod: &Pod) -> bool {
+pub(super) fn is_selected(desired: &Desired, pod: &Pod) -> bool {
     is_quarantined(pod) || selects(&desired.network, pod.labels())
 }
 
 /// Whether the pod has the quarantine label.
 #[must_use]
-pub fn is_quarantined(pod: &Pod) -> bool {
+pub(super) fn is_quarantined(pod: &Pod) -> bool {
     pod.labels().contains_key(labels::QUARANTINE)
 }
 

@@ -8,11 +8,11 @@ use super::state::HashKey;
 
 /// A contact without an answer fails after this time, in event time. Linux repeats a SYN after 1, 3 and 7 s; a host
 /// that has not answered by then does not answer.
-pub const ANSWER_WAIT_US: i64 = 10_000_000;
+pub(crate) const ANSWER_WAIT_US: i64 = 10_000_000;
 
 /// The accepted rate of false quarantines, and the number of contacts from which one can result.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ErrorBudget {
+pub(crate) struct ErrorBudget {
     /// Monitored pods.
     pub pods: f64,
     /// First contacts without a DNS answer per pod and day.
@@ -25,7 +25,7 @@ impl ErrorBudget {
     /// The threshold of a quarantine, in nats. A walk of an honest pod, floored at zero, crosses h with probability
     /// e^-h per contact at most, so h = ln(pods x contacts / false quarantines).
     #[must_use]
-    pub fn threshold_nats(self) -> f64 {
+    pub(crate) fn threshold_nats(self) -> f64 {
         let contacts_per_day = self.pods.max(1.0) * self.contacts_per_pod_day.max(1.0);
         (contacts_per_day / self.false_quarantines_per_day.max(1e-6)).ln()
     }
@@ -34,7 +34,7 @@ impl ErrorBudget {
     /// (see `scan::walk`). h = ln(2 x contacts x 500), which is ln 1e6 = 13.8 nats, 24 failures in a row. It does not
     /// depend on the number of pods: a team with more pods checks more alerts.
     #[must_use]
-    pub fn alert_nats(self) -> f64 {
+    pub(crate) fn alert_nats(self) -> f64 {
         (2.0 * self.contacts_per_pod_day.max(1.0) / FALSE_ALERTS_PER_POD_DAY).ln()
     }
 }

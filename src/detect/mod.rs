@@ -29,12 +29,16 @@ mod traffic;
 mod tunnel;
 
 pub use attributed::{Attributed, Origin, Workload};
-pub use config::{ANSWER_WAIT_US, EngineConfig, ErrorBudget};
-pub use engine::{Engine, RestoreError, Saving};
-pub use pool_list::{ParseProblem, PoolList};
-pub use scan::{Contribution, SharedContact};
-pub use scope::{Scope, Scopes};
-pub use state::HashKey;
+pub use config::EngineConfig;
+pub(crate) use config::{ANSWER_WAIT_US, ErrorBudget};
+pub use engine::Engine;
+pub(crate) use engine::{RestoreError, Saving};
+pub(crate) use pool_list::ParseProblem;
+pub use pool_list::PoolList;
+pub(crate) use scan::{Contribution, SharedContact};
+pub(crate) use scope::Scope;
+pub use scope::Scopes;
+pub(crate) use state::HashKey;
 
 #[cfg(test)]
 mod tests;

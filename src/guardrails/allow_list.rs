@@ -28,7 +28,7 @@ const LINK_AND_METADATA: &[&str] = &[
 
 /// The rules of a run's NetworkPolicy.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct NetworkRules {
+pub(crate) struct NetworkRules {
     /// Whether the pods of the run may reach each other.
     pub within_run: bool,
     /// Destinations that they may reach, the policy's own rules first.
@@ -39,7 +39,7 @@ pub struct NetworkRules {
 
 /// A rule of an allow list that is in force.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AllowRule {
+pub(crate) struct AllowRule {
     /// The other side.
     pub peer: Peer,
     /// Ports; empty means every port.
@@ -48,7 +48,7 @@ pub struct AllowRule {
 
 /// The other side of a rule: the destination of egress, or the source of ingress.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Peer {
+pub(crate) enum Peer {
     /// A range, except the addresses inside it that stay blocked.
     Range {
         /// The range.
@@ -75,7 +75,7 @@ enum Direction {
 /// The object that contains a rule. The policy's own rules are not checked against its ceilings, and may list
 /// infrastructure. What the policy blocks is blocked for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Author {
+pub(crate) enum Author {
     /// The AgentRun.
     Run,
     /// The GuardrailPolicy.
@@ -83,7 +83,7 @@ pub enum Author {
 }
 
 /// The limits that rules are checked against.
-pub struct RuleLimits<'a> {
+pub(crate) struct RuleLimits<'a> {
     /// Name of the policy, for messages.
     policy_name: &'a str,
     policy: &'a PolicyNetwork,
@@ -94,7 +94,11 @@ pub struct RuleLimits<'a> {
 impl<'a> RuleLimits<'a> {
     /// The limits of a policy in this cluster.
     #[must_use]
-    pub fn new(policy_name: &'a str, policy: &'a PolicyNetwork, facts: &ClusterFacts) -> Self {
+    pub(crate) fn new(
+        policy_name: &'a str,
+        policy: &'a PolicyNetwork,
+        facts: &ClusterFacts,
+    ) -> Self {
         let fixed = LINK_AND_METADATA
             .iter()
             .filter_map(|text| text.parse().ok());
@@ -119,7 +123,7 @@ impl<'a> RuleLimits<'a> {
     }
 
     /// The egress rule as it is applied, or the problem with it.
-    pub fn check_egress(
+    pub(crate) fn check_egress(
         &self,
         author: Author,
         index: usize,
@@ -144,7 +148,7 @@ impl<'a> RuleLimits<'a> {
     }
 
     /// The ingress rule as it is applied, or the problem with it.
-    pub fn check_ingress(
+    pub(crate) fn check_ingress(
         &self,
         author: Author,
         index: usize,

@@ -16,7 +16,7 @@ use super::{RunOwner, selector};
 
 /// The policy that is supposed to restrict the pod.
 #[derive(Clone, Copy, Debug)]
-pub enum Protection<'a> {
+pub(crate) enum Protection<'a> {
     /// The NetworkPolicy of this run.
     Guarded(&'a RunOwner),
     /// The deny policies of the quarantine.
@@ -30,7 +30,7 @@ pub enum Protection<'a> {
 /// Names of the policies of the pod's namespace that allow more, sorted, at most
 /// [`limits::WIDENING_NAMES_MAX`].
 #[must_use]
-pub fn widening<'p>(
+pub(crate) fn widening<'p>(
     pod_labels: &BTreeMap<String, String>,
     policies: impl IntoIterator<Item = &'p NetworkPolicy>,
     protection: Protection<'_>,
@@ -42,7 +42,7 @@ pub fn widening<'p>(
 
 /// The same without a bound, for a caller that filters them.
 #[must_use]
-pub fn all_widening<'p>(
+pub(crate) fn all_widening<'p>(
     pod_labels: &BTreeMap<String, String>,
     policies: impl IntoIterator<Item = &'p NetworkPolicy>,
     protection: Protection<'_>,
@@ -66,7 +66,7 @@ pub fn all_widening<'p>(
 
 /// Whether the policy selects a pod of its namespace with these labels.
 #[must_use]
-pub fn selects(policy: &NetworkPolicy, pod_labels: &BTreeMap<String, String>) -> bool {
+pub(crate) fn selects(policy: &NetworkPolicy, pod_labels: &BTreeMap<String, String>) -> bool {
     policy.spec.as_ref().is_some_and(|spec| {
         // An absent selector is an empty one, which selects every pod.
         spec.pod_selector

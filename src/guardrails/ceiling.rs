@@ -17,7 +17,7 @@ use super::{ClusterFacts, Problem, selector};
 
 /// The settings that are in force for a run.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Effective {
+pub(crate) struct Effective {
     /// Allowed connections.
     pub network: NetworkRules,
     /// The quota, if any.
@@ -38,7 +38,7 @@ pub struct Effective {
 
 /// A quota that is in force. `hard` is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quota {
+pub(crate) struct Quota {
     /// Amounts by resource.
     pub hard: BTreeMap<String, String>,
     /// Count only pods of this PriorityClass.
@@ -47,7 +47,7 @@ pub struct Quota {
 
 /// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Evaluation {
+pub(crate) struct Evaluation {
     /// The settings in force.
     pub effective: Effective,
     /// The settings that are refused. Empty if the run is accepted as written.
@@ -58,7 +58,7 @@ pub struct Evaluation {
 /// the built-in defaults are used instead. If any other policy is missing, the run gets only DNS, because its ceilings are
 /// unknown.
 #[must_use]
-pub fn evaluate(
+pub(crate) fn evaluate(
     run: &AgentRunSpec,
     policy: Option<&GuardrailPolicySpec>,
     facts: &ClusterFacts,

@@ -21,7 +21,7 @@ use super::{RunOwner, quantity};
 
 /// The owner of an object that has the name of a guardrail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ownership {
+pub(crate) enum Ownership {
     /// This run.
     Ours,
     /// Something else, described as well as possible. The object is never written.
@@ -30,7 +30,7 @@ pub enum Ownership {
 
 /// The owner of the object: ours only if this run's UID is its controller reference.
 #[must_use]
-pub fn ownership(owner: &RunOwner, metadata: &ObjectMeta) -> Ownership {
+pub(crate) fn ownership(owner: &RunOwner, metadata: &ObjectMeta) -> Ownership {
     let references = metadata.owner_references.iter().flatten();
     let controller = references
         .into_iter()
@@ -52,7 +52,7 @@ pub fn ownership(owner: &RunOwner, metadata: &ObjectMeta) -> Ownership {
 /// Whether the object may be deleted once it is no longer wanted: it is ours and has our label, so that an object that a
 /// human adopted by removing the label is kept.
 #[must_use]
-pub fn is_ours_to_delete(owner: &RunOwner, metadata: &ObjectMeta) -> bool {
+pub(crate) fn is_ours_to_delete(owner: &RunOwner, metadata: &ObjectMeta) -> bool {
     let is_managed = metadata.labels.as_ref().is_some_and(|found| {
         found.get(labels::MANAGED_BY).map(String::as_str) == Some(labels::MANAGED_BY_VALUE)
     });
@@ -61,14 +61,14 @@ pub fn is_ours_to_delete(owner: &RunOwner, metadata: &ObjectMeta) -> bool {
 
 /// Whether the stored NetworkPolicy matches the wanted one.
 #[must_use]
-pub fn network_policy_matches(wanted: &NetworkPolicy, observed: &NetworkPolicy) -> bool {
+pub(crate) fn network_policy_matches(wanted: &NetworkPolicy, observed: &NetworkPolicy) -> bool {
     metadata_matches(&wanted.metadata, &observed.metadata)
         && normal(&wanted.spec) == normal(&observed.spec)
 }
 
 /// Whether the stored ResourceQuota matches the wanted one.
 #[must_use]
-pub fn resource_quota_matches(wanted: &ResourceQuota, observed: &ResourceQuota) -> bool {
+pub(crate) fn resource_quota_matches(wanted: &ResourceQuota, observed: &ResourceQuota) -> bool {
     let (Some(want), Some(have)) = (&wanted.spec, &observed.spec) else {
         return false;
     };
@@ -119,7 +119,7 @@ fn scope_expressions(spec: &ResourceQuotaSpec) -> &[ScopedResourceSelectorRequir
 
 /// Whether the stored LimitRange matches the wanted one.
 #[must_use]
-pub fn limit_range_matches(wanted: &LimitRange, observed: &LimitRange) -> bool {
+pub(crate) fn limit_range_matches(wanted: &LimitRange, observed: &LimitRange) -> bool {
     let (Some(want), Some(have)) = (&wanted.spec, &observed.spec) else {
         return false;
     };
@@ -134,7 +134,7 @@ pub fn limit_range_matches(wanted: &LimitRange, observed: &LimitRange) -> bool {
 
 /// Whether the stored ClusterNetworkPolicy, read as JSON, matches the wanted one.
 #[must_use]
-pub fn cluster_policy_matches(wanted: &Value, observed: &Value) -> bool {
+pub(crate) fn cluster_policy_matches(wanted: &Value, observed: &Value) -> bool {
     let label = |object: &Value| object.pointer("/metadata/labels").cloned();
     let wanted_labels = label(wanted);
     let observed_labels = label(observed);

@@ -13,7 +13,7 @@ use super::RunOwner;
 
 /// The Job, as JSON: a typed pod spec would drop fields that are newer than this build.
 #[must_use]
-pub fn job(owner: &RunOwner, template: &RunTemplate) -> Value {
+pub(crate) fn job(owner: &RunOwner, template: &RunTemplate) -> Value {
     let mut pod_labels: BTreeMap<&str, &str> = template
         .pod
         .labels

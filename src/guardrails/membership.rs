@@ -11,7 +11,7 @@ use super::selector;
 
 /// The pods that a run claims. Only claims of the same namespace are compared.
 #[derive(Clone, Debug)]
-pub struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     /// Name of the AgentRun.
     pub name: &'a str,
     /// Its UID.
@@ -22,7 +22,7 @@ pub struct Claim<'a> {
 
 /// One owner of a pod, direct or indirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnerLink {
+pub(crate) struct OwnerLink {
     /// API version of the owner.
     pub api_version: String,
     /// Kind of the owner.
@@ -36,7 +36,7 @@ pub struct OwnerLink {
 /// The claims that cover the pod with these labels and owners (nearest first), sorted by name. With more than one,
 /// nothing is changed on the pod.
 #[must_use]
-pub fn claims_on<'a, 'c>(
+pub(crate) fn claims_on<'a, 'c>(
     claims: &'c [Claim<'a>],
     labels: &BTreeMap<String, String>,
     owners: &[OwnerLink],
@@ -51,7 +51,11 @@ pub fn claims_on<'a, 'c>(
 
 /// Whether this claim alone covers the pod.
 #[must_use]
-pub fn covers(claim: &Claim<'_>, labels: &BTreeMap<String, String>, owners: &[OwnerLink]) -> bool {
+pub(crate) fn covers(
+    claim: &Claim<'_>,
+    labels: &BTreeMap<String, String>,
+    owners: &[OwnerLink],
+) -> bool {
     let target = claim.target;
     if let Some(chosen) = &target.selector {
         // The schema refuses an empty selector. One that was stored without the schema claims nothing.
@@ -74,7 +78,7 @@ pub fn covers(claim: &Claim<'_>, labels: &BTreeMap<String, String>, owners: &[Ow
 
 /// The message about several runs that claim one pod.
 #[must_use]
-pub fn overlap_message(pod: &str, claims: &[&Claim<'_>]) -> String {
+pub(crate) fn overlap_message(pod: &str, claims: &[&Claim<'_>]) -> String {
     let names: Vec<&str> = claims.iter().map(|claim| claim.name).collect();
     format!(
         "pod {pod} is claimed by the AgentRuns {}; neither changes it until one of them is changed or deleted",

@@ -11,20 +11,20 @@
 //! - [`audit`]: which other policies allow a pod more.
 //! - [`drift`]: whether a stored object is still the wanted one, and which run owns it.
 
-pub mod quantity;
-pub mod selector;
+pub(crate) mod quantity;
+pub(crate) mod selector;
 
-pub mod allow_list;
-pub mod ceiling;
+pub(crate) mod allow_list;
+pub(crate) mod ceiling;
 
-pub mod job;
-pub mod network;
-pub mod quota;
+pub(crate) mod job;
+pub(crate) mod network;
+pub(crate) mod quota;
 
-pub mod membership;
+pub(crate) mod membership;
 
-pub mod audit;
-pub mod drift;
+pub(crate) mod audit;
+pub(crate) mod drift;
 
 #[cfg(test)]
 mod tests;
@@ -38,7 +38,7 @@ use crate::api::{AgentRun, GROUP, Reason, VERSION, labels};
 
 /// A setting of a run that is refused and not in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// The reason, as it appears in the condition.
     pub reason: Reason,
     /// One sentence with the setting and how to fix it.
@@ -47,7 +47,7 @@ pub struct Problem {
 
 /// The AgentRun as the owner of its guardrails.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunOwner {
+pub(crate) struct RunOwner {
     /// Namespace of the run.
     pub namespace: String,
     /// Name of the run.
@@ -59,7 +59,7 @@ pub struct RunOwner {
 impl RunOwner {
     /// This run as an owner. `None` if it was not read from an API server.
     #[must_use]
-    pub fn of(run: &AgentRun) -> Option<Self> {
+    pub(crate) fn of(run: &AgentRun) -> Option<Self> {
         Some(Self {
             namespace: run.metadata.namespace.clone()?,
             name: run.metadata.name.clone()?,
@@ -70,13 +70,13 @@ impl RunOwner {
     /// Name of every guardrail object of this run. The AgentRun's name has at most 48 characters,
     /// so this has at most 63, the limit of label values and Job names.
     #[must_use]
-    pub fn object_name(&self) -> String {
+    pub(crate) fn object_name(&self) -> String {
         format!("yellowjack-run-{}", self.name)
     }
 
     /// Labels of every guardrail object of this run.
     #[must_use]
-    pub fn labels(&self) -> BTreeMap<String, String> {
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         [
             (labels::RUN, self.name.as_str()),
             (labels::RUN_UID, self.uid.as_str()),
@@ -89,7 +89,7 @@ impl RunOwner {
 
     /// The owner reference with which the garbage collector deletes the object after the run.
     #[must_use]
-    pub fn reference(&self) -> OwnerReference {
+    pub(crate) fn reference(&self) -> OwnerReference {
         OwnerReference {
             api_version: format!("{GROUP}/{VERSION}"),
             kind: "AgentRun".to_owned(),
@@ -113,7 +113,7 @@ impl RunOwner {
 
 /// The cluster's DNS servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DnsTarget {
+pub(crate) enum DnsTarget {
     /// Pods of one namespace.
     Pods {
         /// The namespace.
@@ -127,7 +127,7 @@ pub enum DnsTarget {
 
 /// Facts about the cluster that the guardrails of a run depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterFacts {
+pub(crate) struct ClusterFacts {
     /// DNS servers. If empty, the runs get no DNS.
     pub dns: Vec<DnsTarget>,
     /// Ranges of pod addresses.
@@ -144,7 +144,7 @@ impl ClusterFacts {
     /// The DNS servers of most clusters: the pods `k8s-app=kube-dns` in `kube-system`, and the usual address of a DNS cache on
     /// the node.
     #[must_use]
-    pub fn usual_dns() -> Vec<DnsTarget> {
+    pub(crate) fn usual_dns() -> Vec<DnsTarget> {
         let pods = DnsTarget::Pods {
             namespace: "kube-system".to_owned(),
             labels: [("k8s-app".to_owned(), "kube-dns".to_owned())].into(),

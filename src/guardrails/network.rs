@@ -23,16 +23,16 @@ use super::{ClusterFacts, DnsTarget, RunOwner};
 const DNS_PORT: i32 = 53;
 
 /// API version of the ClusterNetworkPolicy.
-pub const CLUSTER_POLICY_API_VERSION: &str = "policy.networking.k8s.io/v1alpha2";
+pub(crate) const CLUSTER_POLICY_API_VERSION: &str = "policy.networking.k8s.io/v1alpha2";
 /// Kind of the ClusterNetworkPolicy.
-pub const CLUSTER_POLICY_KIND: &str = "ClusterNetworkPolicy";
+pub(crate) const CLUSTER_POLICY_KIND: &str = "ClusterNetworkPolicy";
 
 /// The NetworkPolicy of a run: denies both directions except DNS, the run's own pods and the allow lists.
 ///
 /// A connection that is opened to a pod can carry data out past every egress rule, so ingress is allowed only from the
 /// run's own pods and the allow list.
 #[must_use]
-pub fn run_network_policy(
+pub(crate) fn run_network_policy(
     owner: &RunOwner,
     target: &Target,
     rules: &NetworkRules,
@@ -69,7 +69,7 @@ pub fn run_network_policy(
 
 /// The deny policy of one namespace. It is independent of the runs: deleting an AgentRun lifts no quarantine.
 #[must_use]
-pub fn standing_deny_network_policy(namespace: &str) -> NetworkPolicy {
+pub(crate) fn standing_deny_network_policy(namespace: &str) -> NetworkPolicy {
     NetworkPolicy {
         metadata: ObjectMeta {
             name: Some(labels::STANDING_DENY.to_owned()),
@@ -93,7 +93,7 @@ pub fn standing_deny_network_policy(namespace: &str) -> NetworkPolicy {
 ///
 /// Its ingress rules cannot select networks outside the cluster, so the NetworkPolicy above is used in addition.
 #[must_use]
-pub fn standing_deny_cluster_policy() -> Value {
+pub(crate) fn standing_deny_cluster_policy() -> Value {
     let (managed_key, managed_value) = managed_by();
     json!({
         "apiVersion": CLUSTER_POLICY_API_VERSION,

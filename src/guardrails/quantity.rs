@@ -7,7 +7,7 @@ use crate::limits;
 
 /// An amount in nanos, between 0 and 2^63 - 1 units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Amount(u128);
+pub(crate) struct Amount(u128);
 
 /// Decimal places of the smallest amount.
 const NANO_PLACES: i64 = 9;
@@ -18,7 +18,7 @@ const CAP_NANOS: u128 = 9_223_372_036_854_775_807 * 1_000_000_000;
 impl Amount {
     /// Parses a quantity that is not negative. `None` if the text is not one.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() > limits::QUANTITY_BYTES_MAX {
             return None;
         }
@@ -47,14 +47,14 @@ impl Amount {
 
     /// Whether the amount is 0.
     #[must_use]
-    pub const fn is_zero(self) -> bool {
+    pub(crate) const fn is_zero(self) -> bool {
         self.0 == 0
     }
 }
 
 /// Whether two texts are the same amount. Texts that are not quantities are compared as texts.
 #[must_use]
-pub fn same(left: &str, right: &str) -> bool {
+pub(crate) fn same(left: &str, right: &str) -> bool {
     match (Amount::parse(left), Amount::parse(right)) {
         (Some(left), Some(right)) => left == right,
         _ => left == right,

@@ -23,7 +23,7 @@ const USED_BY_EVERY_POD: &[&str] = &["pods", "count/pods"];
 
 /// The quota of a run.
 #[must_use]
-pub fn resource_quota(owner: &RunOwner, quota: &Quota) -> ResourceQuota {
+pub(crate) fn resource_quota(owner: &RunOwner, quota: &Quota) -> ResourceQuota {
     let of_class = quota
         .priority_class
         .iter()
@@ -49,7 +49,7 @@ pub fn resource_quota(owner: &RunOwner, quota: &Quota) -> ResourceQuota {
 
 /// Default requests and limits of containers, so that the quota does not refuse pods without them.
 #[must_use]
-pub fn limit_range(owner: &RunOwner, defaults: &ResourceDefaults) -> LimitRange {
+pub(crate) fn limit_range(owner: &RunOwner, defaults: &ResourceDefaults) -> LimitRange {
     let limits = quantities(&defaults.limits);
     // The API server sets a missing default request to the default limit. With explicit requests the stored object
     // equals this one.
@@ -70,14 +70,14 @@ pub fn limit_range(owner: &RunOwner, defaults: &ResourceDefaults) -> LimitRange 
 
 /// The properties of a live pod that the quota depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QuotaPod<'a> {
+pub(crate) struct QuotaPod<'a> {
     /// The pod's PriorityClass.
     pub priority_class: Option<&'a str>,
 }
 
 /// The condition `QuotaBound`: status, reason, message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuotaBound {
+pub(crate) struct QuotaBound {
     /// True, false or unknown.
     pub status: Option<bool>,
     /// Reason.
@@ -88,7 +88,7 @@ pub struct QuotaBound {
 
 /// Whether the quota counts the run's pods, from the stored object and the live pods.
 #[must_use]
-pub fn bound(
+pub(crate) fn bound(
     quota: Option<&Quota>,
     observed: Option<&ResourceQuota>,
     pods: &[QuotaPod<'_>],

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 /// The label that the API server sets on every namespace.
-pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Whether the selector matches. An empty selector matches everything, a requirement with an unknown operator nothing.
 #[must_use]
-pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+pub(crate) fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let equal = selector
         .match_labels
         .iter()
@@ -50,7 +50,7 @@ fn requirement_matches(
 
 /// The defect of a selector that the API server would refuse.
 #[must_use]
-pub fn defect(selector: &LabelSelector) -> Option<String> {
+pub(crate) fn defect(selector: &LabelSelector) -> Option<String> {
     selector
         .match_expressions
         .iter()
@@ -73,7 +73,7 @@ pub fn defect(selector: &LabelSelector) -> Option<String> {
 
 /// Whether a namespace selector requires a label, and does not select all namespaces or all except some.
 #[must_use]
-pub fn picks_by_label(selector: &LabelSelector) -> bool {
+pub(crate) fn picks_by_label(selector: &LabelSelector) -> bool {
     let by_label = selector
         .match_labels
         .as_ref()

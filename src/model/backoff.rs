@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The wait is doubled with each failure, from `min` to `max`. Half of it is fixed and `random` decides the rest, so that
 /// many clients do not try again at the same moment.
 #[must_use]
-pub fn backoff(min: Duration, max: Duration, failures: u32, random: u64) -> Duration {
+pub(crate) fn backoff(min: Duration, max: Duration, failures: u32, random: u64) -> Duration {
     const STEPS: u64 = 1001;
     let doublings = failures.saturating_sub(1).min(31);
     let whole = min.saturating_mul(1 << doublings).min(max);

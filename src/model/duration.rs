@@ -6,14 +6,14 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// Rounded down, as `90 s` or `3 h`; never less than `1 s`.
 #[must_use]
-pub fn rounded(micros: i64) -> String {
+pub(crate) fn rounded(micros: i64) -> String {
     let (count, unit) = in_one_unit((micros / MICROS_PER_SECOND).max(1));
     format!("{count} {unit}")
 }
 
 /// With tenths below ten seconds, where the difference between one and two seconds matters, and with a sign.
 #[must_use]
-pub fn precise(micros: i64) -> String {
+pub(crate) fn precise(micros: i64) -> String {
     match micros / MICROS_PER_SECOND {
         ..0 => format!("-{}", precise(micros.saturating_neg())),
         seconds @ 0..10 => format!("{seconds}.{} s", (micros / 100_000) % 10),
@@ -23,7 +23,7 @@ pub fn precise(micros: i64) -> String {
 
 /// As kubectl prints an age: `90s`, `3h`.
 #[must_use]
-pub fn compact(seconds: i64) -> String {
+pub(crate) fn compact(seconds: i64) -> String {
     let (count, unit) = in_one_unit(seconds.max(0));
     format!("{count}{}", unit.get(..1).unwrap_or(unit))
 }

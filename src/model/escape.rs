@@ -12,7 +12,7 @@ const SHOWN_BYTES_MAX: usize = 512;
 
 /// For a terminal: characters that move the cursor, hide text or change its direction become visible.
 #[must_use]
-pub fn for_terminal(text: &str) -> String {
+pub(crate) fn for_terminal(text: &str) -> String {
     let mut shown = String::new();
     for c in clip(text, SHOWN_BYTES_MAX).chars() {
         if is_unsafe(c) {
@@ -27,7 +27,7 @@ pub fn for_terminal(text: &str) -> String {
 /// For a document in JSON: line breaks are kept, and unsafe characters become JSON escapes, so that a program reads the
 /// original text.
 #[must_use]
-pub fn for_json(document: &str) -> String {
+pub(crate) fn for_json(document: &str) -> String {
     let mut shown = String::with_capacity(document.len());
     for c in document.chars() {
         if c != '\n' && is_unsafe(c) {
@@ -45,7 +45,7 @@ pub fn for_json(document: &str) -> String {
 
 /// For Markdown, as a code span: there no link, mention, image or HTML works.
 #[must_use]
-pub fn for_markdown(text: &str) -> String {
+pub(crate) fn for_markdown(text: &str) -> String {
     let shown = for_terminal(text).replace('`', "'").replace('|', "\\|");
     format!("`{}`", shown.trim())
 }

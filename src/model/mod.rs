@@ -4,8 +4,8 @@
 //! does no I/O (INV-1): the operator and `yellowjack replay` use the same values.
 
 mod backoff;
-pub mod duration;
-pub mod escape;
+pub(crate) mod duration;
+pub(crate) mod escape;
 mod finding;
 mod flow;
 mod sample;
@@ -15,14 +15,16 @@ mod text;
 mod time;
 mod trace_id;
 
-pub use backoff::backoff;
-pub use finding::{Evidence, Example, Finding, Severity, Signature};
+pub(crate) use backoff::backoff;
+pub(crate) use finding::{Evidence, Example};
+pub use finding::{Finding, Severity, Signature};
+pub(crate) use flow::PodHint;
 pub use flow::{
-    DnsQuery, Flow, LostEvents, Neighbour, Outcome, PodHint, Signal, TlsName, Transport, Volume,
+    DnsQuery, Flow, LostEvents, Neighbour, Outcome, Signal, TlsName, Transport, Volume,
 };
-pub use sample::{ComputeSample, DeviceUse, GpuSample};
+pub(crate) use sample::{ComputeSample, DeviceUse, GpuSample};
 pub use subject::{PodKey, RunKey, Subject};
-pub use table::Table;
-pub use text::{BoundedText, clean, clip};
+pub(crate) use table::Table;
+pub(crate) use text::{BoundedText, clean, clip};
 pub use time::EventTime;
-pub use trace_id::{hex_digest, trace_id};
+pub(crate) use trace_id::{hex_digest, trace_id};

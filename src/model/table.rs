@@ -16,7 +16,7 @@ const SPARE_MAX: usize = 8;
 
 /// A `HashMap` of a size that, after [`Self::keep_room`], follows from the largest number of entries it has had.
 #[derive(Clone, Debug)]
-pub struct Table<K, V, S> {
+pub(crate) struct Table<K, V, S> {
     entries: HashMap<K, V, S>,
     /// How many entries there is room for, not counting what removed entries take away.
     room: usize,
@@ -33,7 +33,7 @@ impl<K, V, S: Default> Default for Table<K, V, S> {
 
 impl<K: Hash + Eq, V, S: BuildHasher + Clone> Table<K, V, S> {
     /// An empty table.
-    pub fn with_hasher(hasher: S) -> Self {
+    pub(crate) fn with_hasher(hasher: S) -> Self {
         Self {
             entries: HashMap::with_hasher(hasher),
             room: 0,
@@ -42,7 +42,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Table<K, V, S> {
 
     /// Keeps room for twice the entries. To be called whenever entries were added or removed: it moves them only where
     /// their number has doubled, is an eighth of what it was, or marks have taken half of the room.
-    pub fn keep_room(&mut self) {
+    pub(crate) fn keep_room(&mut self) {
         let len = self.entries.len();
         if len < SMALL && self.room == 0 {
             return;

@@ -9,7 +9,7 @@ use crate::limits;
 
 /// Cuts `text` to at most `length_max` bytes at a character boundary.
 #[must_use]
-pub fn clip(text: &str, length_max: usize) -> &str {
+pub(crate) fn clip(text: &str, length_max: usize) -> &str {
     if text.len() <= length_max {
         return text;
     }
@@ -22,7 +22,7 @@ pub fn clip(text: &str, length_max: usize) -> &str {
 
 /// Cuts `text` to at most `length_max` bytes and replaces unsafe characters by `?`.
 #[must_use]
-pub fn clean(text: &str, length_max: usize) -> String {
+pub(crate) fn clean(text: &str, length_max: usize) -> String {
     let clean = |c: char| if is_unsafe_to_show(c) { '?' } else { c };
     clip(text, length_max).chars().map(clean).collect()
 }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 /// The trace id of an Incident: its UID without hyphens, or a digest of it where it is not a UUID.
 #[must_use]
-pub fn trace_id(uid: &str) -> String {
+pub(crate) fn trace_id(uid: &str) -> String {
     let digits: String = uid.chars().filter(char::is_ascii_hexdigit).collect();
     if digits.len() == 32 && uid.len() == 36 {
         return digits.to_lowercase();
@@ -16,7 +16,7 @@ pub fn trace_id(uid: &str) -> String {
 
 /// The first `bytes` bytes of a digest of `parts`, in hexadecimal digits.
 #[must_use]
-pub fn hex_digest(parts: &[&str], bytes: usize) -> String {
+pub(crate) fn hex_digest(parts: &[&str], bytes: usize) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.len().to_le_bytes());

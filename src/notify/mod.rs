@@ -5,8 +5,8 @@
 //! a receiver is unavailable or the controller restarts. See docs/decisions/0010-notifications.md. Notifications
 //! neither decide nor delay a response.
 
-pub mod deliver;
-pub mod payload;
+pub(crate) mod deliver;
+pub(crate) mod payload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::model::Severity;
 use deliver::{Alertmanager, Context, EventWriter, Post, Signer, Timeouts, Traces, Webhook};
 use payload::{Format, Origin};
 
-pub use deliver::{IsLeader, NotifyCounters, Wakeup};
+pub(crate) use deliver::{IsLeader, NotifyCounters, Wakeup};
 
 /// The receivers of notifications, and what they receive.
 #[derive(Clone, Debug, Default)]
-pub struct NotifySettings {
+pub(crate) struct NotifySettings {
     /// The cluster's name in notifications.
     pub cluster: Option<String>,
     /// The lowest severity that is sent to external receivers. Events are written for every severity.
@@ -39,7 +39,7 @@ pub struct NotifySettings {
 
 /// A webhook that receives CloudEvents.
 #[derive(Clone, Debug)]
-pub struct WebhookSettings {
+pub(crate) struct WebhookSettings {
     /// Address of the webhook.
     pub url: http::Uri,
     /// The file with its signing secrets.
@@ -49,7 +49,7 @@ pub struct WebhookSettings {
 }
 
 /// Starts one task for each receiver.
-pub struct Notifier {
+pub(crate) struct Notifier {
     /// The objects of the cluster.
     pub stores: Stores,
     /// Writes Events, and the record of deliveries in Incidents.
@@ -69,7 +69,7 @@ pub struct Notifier {
 impl Notifier {
     /// Starts the tasks. They run until they are aborted, which is safe at any point: an interrupted delivery is
     /// repeated after the next start.
-    pub fn start(&self, tasks: &mut JoinSet<()>) -> Result<(), ClientError> {
+    pub(crate) fn start(&self, tasks: &mut JoinSet<()>) -> Result<(), ClientError> {
         let settings = &self.settings;
         let ca_file = settings.ca_file.as_deref();
         let events = EventWriter::new(self.context(), self.writer.clone(), &self.instance);

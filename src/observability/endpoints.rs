@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::{Read, to_text};
 
 /// Reasons why the operator is not ready. Empty when it is ready.
-pub type Missing = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+pub(crate) type Missing = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// The endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
+pub(crate) enum EndpointError {
     /// The address is invalid or in use.
     #[error("unable to listen on {address}; choose another with --listen")]
     Listen {
@@ -32,7 +32,7 @@ pub enum EndpointError {
 }
 
 /// Serves the endpoints until `shutdown`.
-pub async fn serve(
+pub(crate) async fn serve(
     address: SocketAddr,
     missing: Missing,
     read: Read,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use strum::{IntoStaticStr, VariantArray, VariantNames};
 
 /// An enum with the values of a label as its variants.
-pub trait LabelValue:
+pub(crate) trait LabelValue:
     Copy + fmt::Debug + PartialEq + Into<&'static str> + VariantArray + VariantNames
 {
 }
@@ -227,7 +227,7 @@ label_values! {
 }
 
 /// Counters by the values of a label, since the start.
-pub struct Counters<L> {
+pub(crate) struct Counters<L> {
     counts: Box<[AtomicU64]>,
     values: std::marker::PhantomData<L>,
 }
@@ -244,12 +244,12 @@ impl<L: LabelValue> Default for Counters<L> {
 
 impl<L: LabelValue> Counters<L> {
     /// Counts one more.
-    pub fn count(&self, value: L) {
+    pub(crate) fn count(&self, value: L) {
         self.add(value, 1);
     }
 
     /// Counts several.
-    pub fn add(&self, value: L, count: u64) {
+    pub(crate) fn add(&self, value: L, count: u64) {
         let mut values = <L as VariantArray>::VARIANTS.iter();
         let place = values.position(|known| *known == value);
         if let Some(counter) = place.and_then(|place| self.counts.get(place)) {
@@ -259,13 +259,13 @@ impl<L: LabelValue> Counters<L> {
 
     /// The count of one value.
     #[must_use]
-    pub fn of(&self, value: L) -> u64 {
+    pub(crate) fn of(&self, value: L) -> u64 {
         let found = self.all().find(|(known, _)| *known == value);
         found.map_or(0, |(_, count)| count)
     }
 
     /// Each value with its count.
-    pub fn all(&self) -> impl Iterator<Item = (L, u64)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (L, u64)> {
         let values = <L as VariantArray>::VARIANTS.iter().copied();
         values.zip(
             self.counts
@@ -276,7 +276,7 @@ impl<L: LabelValue> Counters<L> {
 
     /// The sum of all counts.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.all().map(|(_, count)| count).sum()
     }
 }

@@ -253,7 +253,7 @@ impl Label {
 
 /// Durations, counted in the buckets of [`limits::LATENCY_BUCKETS_S`]. Clones share their counts.
 #[derive(Clone, Debug)]
-pub struct LatencyHistogram {
+pub(crate) struct LatencyHistogram {
     histogram: Histogram,
     /// What was counted last, the oldest first; at most [`limits::LATENCY_KEYS_MAX`].
     counted: Arc<Mutex<VecDeque<String>>>,
@@ -271,7 +271,7 @@ impl Default for LatencyHistogram {
 impl LatencyHistogram {
     /// Counts the duration of what `key` names, unless it was counted before: a write is repeated until its
     /// effect is seen, and only the first one took this long.
-    pub fn observe_once(&self, key: &str, duration: Duration) {
+    pub(crate) fn observe_once(&self, key: &str, duration: Duration) {
         let mut counted = self.counted.lock();
         if counted.iter().any(|known| known == key) {
             return;
@@ -286,7 +286,7 @@ impl LatencyHistogram {
 
 /// One value of a metric.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub(crate) struct Reading {
     metric: Metric,
     label_values: Vec<String>,
     value: Value,
@@ -301,7 +301,7 @@ enum Value {
 impl Reading {
     /// A value of a metric without labels.
     #[must_use]
-    pub const fn plain(metric: Metric, value: u64) -> Self {
+    pub(crate) const fn plain(metric: Metric, value: u64) -> Self {
         Self {
             metric,
             label_values: Vec::new(),
@@ -311,7 +311,7 @@ impl Reading {
 
     /// The current state of a histogram.
     #[must_use]
-    pub fn histogram(metric: Metric, histogram: &LatencyHistogram) -> Self {
+    pub(crate) fn histogram(metric: Metric, histogram: &LatencyHistogram) -> Self {
         Self {
             metric,
             label_values: Vec::new(),
@@ -321,12 +321,12 @@ impl Reading {
 
     /// A value of a metric with one label.
     #[must_use]
-    pub fn labelled(metric: Metric, label: impl LabelValue, value: u64) -> Self {
+    pub(crate) fn labelled(metric: Metric, label: impl LabelValue, value: u64) -> Self {
         Self::new(metric, vec![label.into()], value)
     }
 
     /// The values of a metric with one label.
-    pub fn all<L: LabelValue>(
+    pub(crate) fn all<L: LabelValue>(
         metric: Metric,
         counters: &Counters<L>,
     ) -> impl Iterator<Item = Self> {
@@ -336,18 +336,23 @@ impl Reading {
 
     /// A value of a metric with the label `source`.
     #[must_use]
-    pub fn of_source(metric: Metric, source: &str, value: u64) -> Self {
+    pub(crate) fn of_source(metric: Metric, source: &str, value: u64) -> Self {
         Self::new(metric, vec![source], value)
     }
 
     /// A value of a metric with the labels `source` and another one.
     #[must_use]
-    pub fn of_source_by(metric: Metric, source: &str, label: impl LabelValue, value: u64) -> Self {
+    pub(crate) fn of_source_by(
+        metric: Metric,
+        source: &str,
+        label: impl LabelValue,
+        value: u64,
+    ) -> Self {
         Self::new(metric, vec![source, label.into()], value)
     }
 
     /// The values of a metric with two labels, for one value of the first.
-    pub fn all_of<L: LabelValue>(
+    pub(crate) fn all_of<L: LabelValue>(
         metric: Metric,
         first: impl LabelValue,
         counters: &Counters<L>,
@@ -377,7 +382,7 @@ impl Reading {
 }
 
 /// Reads the current values.
-pub type Read = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
+pub(crate) type Read = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
 
 struct Readings(Read);
 
@@ -446,7 +451,7 @@ impl<M: EncodeMetric> EncodeConst for M {
 }
 
 /// Encodes the values in the OpenMetrics text format.
-pub fn to_text(read: Read) -> Result<String, fmt::Error> {
+pub(super) fn to_text(read: Read) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Readings(read)));
     let mut out = String::new();

@@ -9,17 +9,18 @@ mod metrics;
 use std::error::Error;
 use std::fmt::Write as _;
 
-pub use endpoints::{EndpointError, Missing, serve};
-pub use labels::{
+pub(crate) use endpoints::{EndpointError, Missing, serve};
+pub(crate) use labels::{
     Counters, DeliveryResult, FindingResult, IndexDrop, LabelValue, LineResult, LineUse, LossPlace,
     Receiver, ReportResult, ReportedContactResult, SampleResult, ScrapeResult, StateDefect,
     StateWriteResult, UnattributedReason, WriteOutcome,
 };
-pub use metrics::{Kind, LatencyHistogram, Metric, Read, Reading, metrics_page};
+pub use metrics::{Kind, Metric, metrics_page};
+pub(crate) use metrics::{LatencyHistogram, Read, Reading};
 
 /// The format of log lines.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Text.
     Text,
     /// One JSON object per line.
@@ -27,7 +28,7 @@ pub enum LogFormat {
 }
 
 /// Writes log lines to standard error. `filter` has the syntax of `RUST_LOG`. A second call has no effect.
-pub fn start_log(filter: &str, format: LogFormat) {
+pub(crate) fn start_log(filter: &str, format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
@@ -44,7 +45,7 @@ pub fn start_log(filter: &str, format: LogFormat) {
 
 /// The error and all its causes, on one line of at most 1,024 bytes (the limit of an Event's note).
 #[must_use]
-pub fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     const BYTES_MAX: usize = 1024;
     let mut text = sentence(error);
     let mut cause = error.source();

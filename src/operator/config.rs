@@ -17,11 +17,11 @@ use crate::signals::source::StartAt;
 use crate::signals::source::relay::RelayTarget;
 
 /// The prefix of a `--source` that names a Hubble Relay.
-pub const RELAY_PREFIX: &str = "hubble-relay:";
+pub(crate) const RELAY_PREFIX: &str = "hubble-relay:";
 
 /// Which of the two long-running programs this process is.
 #[derive(Clone, Debug)]
-pub enum Component {
+pub(crate) enum Component {
     /// The controller: guardrails and response, and detection where it has sources.
     Controller(ResponseConfig),
     /// The agent of one node: detection only.
@@ -53,7 +53,7 @@ impl Component {
 
 /// How a controller responds to Incidents.
 #[derive(Clone, Debug)]
-pub struct ResponseConfig {
+pub(crate) struct ResponseConfig {
     /// Limits of the response.
     pub settings: ResponderSettings,
     /// The most actions per second.
@@ -66,7 +66,7 @@ pub struct ResponseConfig {
 
 /// How replicas elect a leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ElectionConfig {
+pub(crate) struct ElectionConfig {
     /// The Lease's name.
     pub lease: String,
     /// This replica's name.
@@ -77,7 +77,7 @@ pub struct ElectionConfig {
 
 /// Everything that the command line decides.
 #[derive(Clone, Debug)]
-pub struct OperatorConfig {
+pub(crate) struct OperatorConfig {
     /// Which program this process is.
     pub component: Component,
     /// The egress logs.
@@ -106,7 +106,7 @@ pub struct OperatorConfig {
 
 /// An egress log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSource {
+pub(crate) struct LogSource {
     /// Where the lines come from.
     pub location: LogLocation,
     /// Their format. `None`: it is detected from the lines.
@@ -115,7 +115,7 @@ pub struct LogSource {
 
 /// Where the lines of a log come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogLocation {
+pub(crate) enum LogLocation {
     /// Standard input.
     Stdin,
     /// A file or a folder.
@@ -127,7 +127,7 @@ pub enum LogLocation {
 impl LogSource {
     /// The source's name in logs, metrics and conditions.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match &self.location {
             LogLocation::Stdin => "standard input".to_owned(),
             LogLocation::Path(path) => path.display().to_string(),
@@ -141,7 +141,7 @@ impl LogSource {
 
 /// A source of node metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetricsSource {
+pub(crate) struct MetricsSource {
     /// The source's name in logs, metrics and conditions.
     pub name: String,
     /// The format of its answers.
@@ -156,7 +156,7 @@ pub struct MetricsSource {
 
 /// The server that a source of node metrics scrapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MetricsEndpoint {
+pub(crate) enum MetricsEndpoint {
     /// A kubelet, with this program's credentials.
     Kubelet(Uri, KubeletTrust),
     /// An exporter, without credentials.

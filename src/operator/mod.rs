@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{
+pub(crate) use config::{
     Component, ElectionConfig, LogLocation, LogSource, MetricsEndpoint, MetricsSource,
     OperatorConfig, RELAY_PREFIX, ResponseConfig,
 };
@@ -32,7 +32,7 @@ use crate::pipeline::contact_reports::{ReportReconciler, ReportWriter};
 use crate::respond::AttributedFinding;
 
 /// Runs until a signal arrives, or until a part ends that should run forever.
-pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
+pub(crate) async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let client = connect().await?;
     let shutdown = CancellationToken::new();
     let (operator, writers) = Operator::new(config, client.clone());

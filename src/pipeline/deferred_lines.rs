@@ -14,7 +14,7 @@ use crate::signals::decode::Decoder;
 
 /// A line to evaluate later.
 #[derive(Debug)]
-pub struct DeferredLine {
+pub(super) struct DeferredLine {
     /// Number of its source.
     pub source: usize,
     /// Decoder in the state that the line needs.
@@ -30,14 +30,14 @@ pub struct DeferredLine {
 
 /// Deferred lines, oldest first. Bounded by count and by bytes.
 #[derive(Debug, Default)]
-pub struct DeferredLines {
+pub(super) struct DeferredLines {
     lines: VecDeque<DeferredLine>,
     bytes: usize,
 }
 
 impl DeferredLines {
     /// Adds a line; returns the older lines that were evicted for it.
-    pub fn push(&mut self, deferred: DeferredLine) -> Vec<DeferredLine> {
+    pub(super) fn push(&mut self, deferred: DeferredLine) -> Vec<DeferredLine> {
         self.bytes += deferred.line.len();
         self.lines.push_back(deferred);
         let mut dropped = Vec::new();
@@ -54,12 +54,12 @@ impl DeferredLines {
     }
 
     /// Number of deferred lines.
-    pub fn line_count(&self) -> usize {
+    pub(super) fn line_count(&self) -> usize {
         self.lines.len()
     }
 
     /// Removes and returns all lines. The caller pushes those back that must wait longer.
-    pub fn take(&mut self) -> VecDeque<DeferredLine> {
+    pub(super) fn take(&mut self) -> VecDeque<DeferredLine> {
         self.bytes = 0;
         std::mem::take(&mut self.lines)
     }

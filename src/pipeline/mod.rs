@@ -9,11 +9,11 @@
 //! A batch is acknowledged only after every finding that resulted from it or from an earlier batch is recorded.
 //! After a crash the unacknowledged lines are read again, so no Incident is lost.
 
-pub mod contact_reports;
-pub mod ended_pods;
-pub mod pod_facts;
-pub mod saved_state;
-pub mod step;
+pub(crate) mod contact_reports;
+pub(crate) mod ended_pods;
+pub(crate) mod pod_facts;
+pub(crate) mod saved_state;
+pub(crate) mod step;
 
 mod acknowledge;
 mod attribution_result;
@@ -54,8 +54,8 @@ use acknowledge::{PendingBatch, acknowledge, renumber, wait_for_records};
 use clock_skew::wall_clock;
 use deferred_lines::DeferredLines;
 use log_progress::LogProgress;
-pub use samples::SampleCounters;
-pub use sources::SourceInfo;
+pub(crate) use samples::SampleCounters;
+pub(crate) use sources::SourceInfo;
 use sources::source_times;
 use step::expire_pods;
 
@@ -67,7 +67,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Lines by result, since the start of the process.
 #[derive(Debug, Default)]
-pub struct LineCounters {
+pub(crate) struct LineCounters {
     /// Decoded into a signal.
     pub signals: AtomicU64,
     /// Well-formed and intentionally not used, by reason.
@@ -90,7 +90,7 @@ pub struct LineCounters {
 }
 
 /// The pipeline and the parts that it shares with the rest of the program.
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     /// Detection engine.
     pub engine: Engine,
     /// Attribution index: which pod had an address at which time.
@@ -152,7 +152,7 @@ impl PipelineState {
 impl Pipeline {
     /// Runs until every source has ended, or until `stop`; what was read by then is processed first.
     /// Blocks, so it needs a thread of its own.
-    pub fn run(
+    pub(crate) fn run(
         mut self,
         mut batches: mpsc::Receiver<Batch>,
         mut samples: mpsc::Receiver<SampleBatch>,

@@ -18,7 +18,7 @@ use crate::model::{EventTime, PodKey, RunKey};
 use crate::signals::attribute::{Membership, PodFacts};
 
 /// The condition that becomes true when the pod's network is set up.
-pub const NETWORK_UP: &str = "PodReadyToStartContainers";
+pub(crate) const NETWORK_UP: &str = "PodReadyToStartContainers";
 
 /// Facts about a pod. `None` for a pod without a UID or a start time, which has no address yet.
 #[must_use]
@@ -70,7 +70,7 @@ pub fn membership_of(run: &AgentRun) -> Option<Membership> {
 
 /// Key of a run in the engine. `None` for a run without a UID.
 #[must_use]
-pub fn run_key(run: &AgentRun) -> Option<RunKey> {
+pub(crate) fn run_key(run: &AgentRun) -> Option<RunKey> {
     let id = RunId::of(run)?;
     Some(RunKey::from(
         format!("{}/{}", id.namespace, id.uid).as_str(),
@@ -79,7 +79,7 @@ pub fn run_key(run: &AgentRun) -> Option<RunKey> {
 
 /// Whether all containers of the pod have terminated and will not restart.
 #[must_use]
-pub fn has_ended(pod: &Pod) -> bool {
+pub(crate) fn has_ended(pod: &Pod) -> bool {
     let phase = pod
         .status
         .as_ref()
@@ -89,7 +89,7 @@ pub fn has_ended(pod: &Pod) -> bool {
 
 /// Addresses of a pod. Empty for a pod on the host network, which has the addresses of its node.
 #[must_use]
-pub fn own_addresses(pod: &Pod) -> BTreeSet<IpAddr> {
+pub(crate) fn own_addresses(pod: &Pod) -> BTreeSet<IpAddr> {
     let is_on_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
     let status = pod.status.as_ref().filter(|_| !is_on_host);
     let listed = status.and_then(|status| status.pod_ips.as_deref());

@@ -15,7 +15,7 @@ use crate::signals::source::scrape::SampleBatch;
 
 /// Samples by result, since the start of the process.
 #[derive(Debug, Default)]
-pub struct SampleCounters {
+pub(crate) struct SampleCounters {
     /// Attributed to a pod.
     pub attributed: AtomicU64,
     /// Not attributed to a pod.

@@ -22,7 +22,7 @@ const MALFORMED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 const MALFORMED_SHOWN_BYTES_MAX: usize = 200;
 
 /// A log source: its name, format and reader.
-pub struct SourceInfo {
+pub(crate) struct SourceInfo {
     /// Name in logs, metrics and conditions.
     pub name: String,
     /// Format. `None` until a line identifies it.

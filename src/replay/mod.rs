@@ -26,10 +26,11 @@ mod setup_file;
 mod timeline;
 
 pub use captures::{Capture, find_captures};
-pub use error::ReplayError;
+pub(crate) use error::ReplayError;
 pub use labels::{LabelKind, Labels};
 pub use policies::Policies;
-pub use report::{json, markdown, text};
+pub use report::json;
+pub(crate) use report::{markdown, text};
 pub use result::{CaptureResult, Verdict};
 pub use run::replay_capture;
 pub use score::score;

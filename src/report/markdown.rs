@@ -5,7 +5,7 @@ use crate::model::escape::for_markdown;
 
 /// The report as Markdown.
 #[must_use]
-pub fn markdown(story: &Story) -> String {
+pub(crate) fn markdown(story: &Story) -> String {
     let mut lines = head(story);
     lines.push("\n## What to do next\n".to_owned());
     for (number, step) in (1..).zip(&story.next) {

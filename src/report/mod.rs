@@ -25,10 +25,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use crate::api::{AgentRun, Incident};
 use crate::model::escape::for_terminal;
 
-pub use markdown::markdown;
+pub(crate) use markdown::markdown;
 pub use page::page;
-pub use story::{Moment, Story};
-pub use terminal::{Colour, text};
+pub(crate) use story::{Moment, Story};
+pub(crate) use terminal::{Colour, text};
 
 /// The result of reading an object.
 #[derive(Clone, Debug)]

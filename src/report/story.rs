@@ -103,7 +103,7 @@ impl Serialize for Moment {
 
 /// A time after the first event, precise enough to distinguish events in quick succession.
 #[must_use]
-pub fn offset(micros: i64) -> String {
+pub(super) fn offset(micros: i64) -> String {
     let micros = micros.max(0);
     let seconds = micros / 1_000_000;
     let (minutes, hours) = (seconds / 60, seconds / 3_600);
@@ -117,7 +117,7 @@ pub fn offset(micros: i64) -> String {
 
 /// A number with a noun in singular or plural.
 #[must_use]
-pub fn counted(count: i64, one: &str, many: &str) -> String {
+pub(super) fn counted(count: i64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

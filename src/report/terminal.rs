@@ -7,7 +7,7 @@ use crate::limits;
 
 /// Whether a text may hold colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
+pub(crate) enum Colour {
     /// No colours: for files, pipes, and with `NO_COLOR`.
     Plain,
     /// ANSI escapes.
@@ -17,7 +17,7 @@ pub enum Colour {
 impl Colour {
     /// A text in the colour with this ANSI code.
     #[must_use]
-    pub fn paint(self, code: &str, text: &str) -> String {
+    pub(crate) fn paint(self, code: &str, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
             Self::Ansi => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
@@ -36,7 +36,7 @@ impl Colour {
 
 /// The report for a terminal of this width.
 #[must_use]
-pub fn text(story: &Story, colour: Colour, columns: usize) -> String {
+pub(crate) fn text(story: &Story, colour: Colour, columns: usize) -> String {
     let mut page = Page {
         lines: Vec::new(),
         colour,

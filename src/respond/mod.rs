@@ -4,8 +4,8 @@
 //! pure `plan`, and lets `execute` carry it out. `verify` shows whether the traffic stopped. Incident
 //! before action, action before status (INV-5).
 
-pub mod plan;
-pub mod verify;
+pub(crate) mod plan;
+pub(crate) mod verify;
 
 mod execute;
 mod in_flight;
@@ -15,10 +15,10 @@ mod reset_queue;
 mod responder;
 mod snapshot;
 
-pub use execute::owner_control;
-pub use queue::IncidentQueue;
-pub use record::{AckGuard, AttributedFinding, Recorder, mode_of};
-pub use reset_queue::ResetQueue;
-pub use responder::{RespondError, Responder, ResponderParts};
-pub use snapshot::ResponderSettings;
-pub use verify::{SourceProgress, TrafficMonitor, TrafficObserver};
+pub(crate) use execute::owner_control;
+pub(crate) use queue::IncidentQueue;
+pub(crate) use record::{AckGuard, AttributedFinding, Recorder, mode_of};
+pub(crate) use reset_queue::ResetQueue;
+pub(crate) use responder::{RespondError, Responder, ResponderParts};
+pub(crate) use snapshot::ResponderSettings;
+pub(crate) use verify::{SourceProgress, TrafficMonitor, TrafficObserver};

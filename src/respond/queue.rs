@@ -26,7 +26,7 @@ const EXPIRY_EVERY: Duration = Duration::from_mins(1);
 
 /// Incidents that wait for reconciliation. Cheap to clone; all clones share one queue.
 #[derive(Clone)]
-pub struct IncidentQueue {
+pub(crate) struct IncidentQueue {
     incidents: Store<Incident>,
     queue: ReconcileQueue<Incident>,
 }
@@ -39,7 +39,7 @@ struct Loop {
 impl IncidentQueue {
     /// A queue over the Incidents of this store.
     #[must_use]
-    pub fn new(incidents: Store<Incident>) -> Self {
+    pub(crate) fn new(incidents: Store<Incident>) -> Self {
         Self {
             incidents,
             queue: ReconcileQueue::default(),
@@ -47,7 +47,7 @@ impl IncidentQueue {
     }
 
     /// Queues an Incident that the watch reported.
-    pub fn on_incident_event(&self, event: &WatchEvent<Incident>) {
+    pub(crate) fn on_incident_event(&self, event: &WatchEvent<Incident>) {
         match event {
             WatchEvent::Changed { new, .. } => self.queue.add(ObjectRef::from_obj(&**new)),
             WatchEvent::Listed => self.enqueue_all(),
@@ -56,18 +56,18 @@ impl IncidentQueue {
     }
 
     /// Queues the Incidents of the pod's namespace: the pod's own Incident and those of its run may have to act.
-    pub fn on_pod_change(&self, pod: &Pod) {
+    pub(crate) fn on_pod_change(&self, pod: &Pod) {
         let namespace = pod.namespace().unwrap_or_default();
         self.enqueue_namespace(&namespace);
     }
 
     /// Queues all open Incidents of a namespace, after a change that they depend on.
-    pub fn enqueue_namespace(&self, namespace: &str) {
+    pub(crate) fn enqueue_namespace(&self, namespace: &str) {
         self.enqueue(&self.incidents.within_where(namespace, is_open));
     }
 
     /// Queues all open Incidents, after a change that they depend on.
-    pub fn enqueue_all(&self) {
+    pub(crate) fn enqueue_all(&self) {
         self.enqueue(&self.incidents.state_filter(is_open));
     }
 
@@ -78,7 +78,7 @@ impl IncidentQueue {
     }
 
     /// Reconciles Incidents until `shutdown`. Reconciliations in progress then run to their end.
-    pub async fn run(self, responder: Responder, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, responder: Responder, shutdown: CancellationToken) {
         if !responder.stores().wait_until_ready().await {
             return;
         }

@@ -11,23 +11,23 @@ use crate::model::PodKey;
 
 /// A set of at most [`limits::RESETS_MAX`] pods. It stays empty while no pipeline runs.
 #[derive(Clone, Debug, Default)]
-pub struct ResetQueue(Arc<Mutex<Option<HashSet<PodKey>>>>);
+pub(crate) struct ResetQueue(Arc<Mutex<Option<HashSet<PodKey>>>>);
 
 impl ResetQueue {
     /// Accepts pods from now on: a pipeline runs and drains the queue.
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         let mut pods = self.0.lock();
         pods.get_or_insert_default();
     }
 
     /// Accepts no more pods and drops those in the queue: no pipeline runs any more.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         *self.0.lock() = None;
     }
 
     /// Adds a pod. If the queue is full the pod keeps its state, and at most it is reported again for
     /// earlier traffic.
-    pub fn push(&self, pod: PodKey) {
+    pub(crate) fn push(&self, pod: PodKey) {
         let mut pods = self.0.lock();
         if let Some(pods) = pods.as_mut()
             && pods.len() < limits::RESETS_MAX
@@ -38,7 +38,7 @@ impl ResetQueue {
 
     /// Removes and returns all pods.
     #[must_use]
-    pub fn take(&self) -> HashSet<PodKey> {
+    pub(crate) fn take(&self) -> HashSet<PodKey> {
         let mut pods = self.0.lock();
         pods.as_mut().map(std::mem::take).unwrap_or_default()
     }

@@ -24,7 +24,7 @@ use crate::model::{PodKey, Signature};
 use crate::observability::LatencyHistogram;
 
 /// What a [`Responder`] is made of.
-pub struct ResponderParts {
+pub(crate) struct ResponderParts {
     /// The stores.
     pub stores: Stores,
     /// Which pod belongs to which run.
@@ -48,7 +48,7 @@ pub struct ResponderParts {
 }
 
 /// Reconciles Incidents.
-pub struct Responder {
+pub(crate) struct Responder {
     sources: SnapshotSources,
     executor: Executor,
     resets: ResetQueue,
@@ -56,7 +56,7 @@ pub struct Responder {
 
 /// Why a reconcile did not finish. It will be retried.
 #[derive(Debug, thiserror::Error)]
-pub enum RespondError {
+pub(crate) enum RespondError {
     /// The status of the Incident could not be written.
     #[error("failed to write the status of an Incident")]
     Record(#[source] ApiError),
@@ -74,13 +74,13 @@ pub enum RespondError {
 impl RespondError {
     /// Whether the Incident was written since it was read: a retry with the new version can succeed.
     #[must_use]
-    pub const fn is_stale(&self) -> bool {
+    pub(crate) const fn is_stale(&self) -> bool {
         matches!(self, Self::Record(ApiError::Conflict(_)))
     }
 
     /// Whether this process is not the leader.
     #[must_use]
-    pub const fn is_not_leader(&self) -> bool {
+    pub(crate) const fn is_not_leader(&self) -> bool {
         matches!(
             self,
             Self::Record(ApiError::NotLeader) | Self::Act(ApiError::NotLeader)
@@ -91,7 +91,7 @@ impl RespondError {
 impl Responder {
     /// A responder without isolations in flight.
     #[must_use]
-    pub fn new(parts: ResponderParts) -> Self {
+    pub(crate) fn new(parts: ResponderParts) -> Self {
         let owners: Arc<Owners> = Arc::default();
         let reader = parts.writer.reader();
         Self {
@@ -120,24 +120,24 @@ impl Responder {
 
     /// The stores that the responder reads.
     #[must_use]
-    pub const fn stores(&self) -> &Stores {
+    pub(crate) const fn stores(&self) -> &Stores {
         &self.sources.stores
     }
 
     /// How long a closed Incident is kept.
     #[must_use]
-    pub const fn incident_ttl(&self) -> Duration {
+    pub(crate) const fn incident_ttl(&self) -> Duration {
         self.sources.settings.incident_ttl
     }
 
     /// Whether this process is the leader.
     #[must_use]
-    pub fn may_act(&self) -> bool {
+    pub(crate) fn may_act(&self) -> bool {
         self.executor.writer.may_act()
     }
 
     /// Executes the steps for one Incident until none is left.
-    pub async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {
+    pub(crate) async fn reconcile(&self, incident: &Incident) -> Result<Action, RespondError> {
         let mut stored = incident.clone();
         let mut pending = PendingWrites::default();
         let mut status = stored.status.clone().unwrap_or_default();

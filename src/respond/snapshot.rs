@@ -32,7 +32,7 @@ use crate::model::{EventTime, PodKey};
 
 /// Settings of the response for the whole cluster.
 #[derive(Clone, Debug)]
-pub struct ResponderSettings {
+pub(crate) struct ResponderSettings {
     /// Namespaces without automatic action.
     pub protected_namespaces: Vec<String>,
     /// The maximum number of pods in quarantine.
@@ -44,7 +44,7 @@ pub struct ResponderSettings {
 }
 
 /// The settings of a run within the ceilings of its policy.
-pub type RunSettings = Arc<dyn Fn(&AgentRun) -> Effective + Send + Sync>;
+pub(super) type RunSettings = Arc<dyn Fn(&AgentRun) -> Effective + Send + Sync>;
 
 /// What this reconcile has written or read, and the stores may not show yet.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ pub(super) struct SnapshotSources {
 
 impl SnapshotSources {
     /// The current state of an Incident and its surroundings.
-    pub async fn snapshot(
+    pub(super) async fn snapshot(
         &self,
         incident: Incident,
         pending: &PendingWrites,

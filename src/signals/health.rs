@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use crate::signals::decode::Format;
 
 use usefulness::Usefulness;
-pub use usefulness::{LineOutcome, LineTally, LineTotals, LogProblem, Unused};
+pub(crate) use usefulness::{LineOutcome, LineTally, LineTotals, LogProblem, Unused};
 
 /// Default window over which the lines of a log are judged.
 const WINDOW: Duration = Duration::from_mins(5);

@@ -3,7 +3,7 @@
 //! `decode` is pure; `source` does the I/O: files, standard input, Hubble Relay and node metrics; `attribute` is a
 //! synchronous index that maps an address and a time to a pod; `health` tracks whether the sources are usable.
 
-pub mod attribute;
-pub mod decode;
-pub mod health;
-pub mod source;
+pub(crate) mod attribute;
+pub(crate) mod decode;
+pub(crate) mod health;
+pub(crate) mod source;

@@ -12,7 +12,7 @@ use crate::cli::output::{BAD, GOOD, WARNING, escaped, styled};
 
 /// How far a disposition was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Carried out.
     Done,
     /// Stored, without waiting for its result.
@@ -24,7 +24,7 @@ pub enum Outcome {
 /// The result of a disposition.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DispositionReport {
+pub(super) struct DispositionReport {
     /// The namespace.
     pub namespace: String,
     /// The Incident.
@@ -46,7 +46,7 @@ pub struct DispositionReport {
 /// One action.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ActionLine {
+pub(super) struct ActionLine {
     /// The kind of the action.
     pub action: String,
     /// Kind and name of the object.
@@ -58,7 +58,7 @@ pub struct ActionLine {
 }
 
 /// The verdict as in the API.
-pub const fn verdict_name(verdict: Verdict) -> &'static str {
+pub(super) const fn verdict_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Confirm => "Confirm",
         Verdict::Release => "Release",
@@ -67,7 +67,7 @@ pub const fn verdict_name(verdict: Verdict) -> &'static str {
 }
 
 /// The lines of the confirmation prompt: the evidence, and what the disposition will do.
-pub fn question(incident: &Incident, disposition: &Disposition) -> Vec<String> {
+pub(super) fn question(incident: &Incident, disposition: &Disposition) -> Vec<String> {
     let mut lines = vec![format!(
         "Incident {} about pod {}:",
         incident.name_any(),
@@ -110,7 +110,7 @@ pub fn question(incident: &Incident, disposition: &Disposition) -> Vec<String> {
 
 impl DispositionReport {
     /// From the Incident before the disposition and as it is now.
-    pub fn of(before: &Incident, now: &Incident, was_waited: bool) -> Self {
+    pub(super) fn of(before: &Incident, now: &Incident, was_waited: bool) -> Self {
         let status = now.status.as_ref();
         let old = before.status.iter().flat_map(|status| &status.actions);
         let old: Vec<&ActionRecord> = old.collect();
@@ -146,7 +146,7 @@ impl DispositionReport {
     }
 
     /// For a terminal.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let disposition = self.disposition.as_ref();
         let verdict = disposition.map_or("nothing", |d| verdict_name(d.verdict));

@@ -33,7 +33,7 @@ const BY_CHARS_MAX: usize = 253;
     after_help = "Exit codes: 0 it is done, 14 the decision is stored but was not carried out in \
 time, 1 a failure, 2 bad use."
 )]
-pub struct DecideArgs {
+pub(super) struct DecideArgs {
     /// The name of the Incident.
     #[arg(value_name = "INCIDENT")]
     incident: String,
@@ -63,7 +63,7 @@ pub struct DecideArgs {
 }
 
 /// Runs the subcommand with this verdict.
-pub fn run(args: &DecideArgs, verdict: Verdict) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &DecideArgs, verdict: Verdict) -> anyhow::Result<ExitCode> {
     let report = block_on(decide(args, verdict))?;
     print_report(args.output, &report, DispositionReport::text)?;
     Ok(ExitCode::from(match report.outcome {

@@ -12,7 +12,7 @@ use crate::observability::chain;
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// As wanted.
     Ok,
     /// It works, with a limitation.
@@ -37,7 +37,7 @@ impl Verdict {
 /// A check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Check {
+pub(super) struct Check {
     /// Its name, which is stable.
     pub name: &'static str,
     /// Its result.
@@ -53,7 +53,7 @@ pub struct Check {
 
 impl Check {
     /// A check with this result.
-    pub fn new(
+    pub(super) fn new(
         name: &'static str,
         verdict: Verdict,
         wanted: impl Into<String>,
@@ -70,12 +70,20 @@ impl Check {
     }
 
     /// A check that found what was wanted.
-    pub fn ok(name: &'static str, wanted: impl Into<String>, found: impl Into<String>) -> Self {
+    pub(super) fn ok(
+        name: &'static str,
+        wanted: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
         Self::new(name, Verdict::Ok, wanted, found, "")
     }
 
     /// A check that could not be made.
-    pub fn cannot(name: &'static str, wanted: impl Into<String>, error: &CommandError) -> Self {
+    pub(super) fn cannot(
+        name: &'static str,
+        wanted: impl Into<String>,
+        error: &CommandError,
+    ) -> Self {
         let todo = error.hint().unwrap_or_default();
         Self::new(name, Verdict::Unknown, wanted, chain(error), todo)
     }
@@ -83,14 +91,14 @@ impl Check {
 
 /// The report.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// The checks, in the order in which they were made.
     pub checks: Vec<Check>,
 }
 
 impl Report {
     /// The report as text for a terminal.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for check in &self.checks {
             let (word, style) = check.verdict.word();

@@ -16,7 +16,7 @@ use crate::operator::LogSource;
     after_help = "Exit codes: 0 no check failed, 1 a check failed or the cluster does not answer, 2 \
 bad use. A check that could not be made is unknown, which is no failure."
 )]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// The namespace that Yellowjack is installed in.
     #[arg(long, value_name = "NAME", default_value = "yellowjack-system")]
     pub(super) operator_namespace: String,

@@ -18,13 +18,13 @@ use jiff::Timestamp;
 use super::error::CommandError;
 use super::output::print_report;
 use super::read::block_on;
-pub use context::DoctorArgs;
+pub(crate) use context::DoctorArgs;
 
 use check::{Check, Report, Verdict};
 use context::Context;
 
 /// Runs the subcommand.
-pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let report = block_on(examine(args))?;
     print_report(args.output, &report, Report::text)?;
     let has_failed = report

@@ -14,7 +14,7 @@ use crate::respond::verify::proof::{QUIET, TrafficObservation};
 
 /// What a plan needs besides the Incident: the pod, its owners and its policies.
 #[derive(Clone, Debug)]
-pub struct PodContext {
+pub(super) struct PodContext {
     /// How far the response may go.
     pub bounds: Bounds,
     /// How the owner can be suspended.
@@ -29,7 +29,7 @@ pub struct PodContext {
 
 /// Whether the isolation stops the pod's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Traffic {
+pub(super) enum Traffic {
     /// It stops.
     Stops,
     /// It continues, as an established connection may.
@@ -38,7 +38,7 @@ pub enum Traffic {
 
 /// The result of a dry run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DryRun {
+pub(super) struct DryRun {
     /// The steps, in order, as text.
     pub steps: Vec<String>,
     /// Reason and message of the condition Contained at the end.
@@ -46,7 +46,7 @@ pub struct DryRun {
 }
 
 /// Simulates the plan until no step is left.
-pub fn dry_run(
+pub(super) fn dry_run(
     incident: &Incident,
     context: &PodContext,
     traffic: Traffic,

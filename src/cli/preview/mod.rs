@@ -35,7 +35,7 @@ use report::{Material, Preview};
 
 /// Arguments of `yellowjack preview`.
 #[derive(clap::Args, Debug)]
-pub struct PreviewArgs {
+pub(super) struct PreviewArgs {
     /// The name of the AgentRun.
     #[arg(value_name = "RUN")]
     run: String,
@@ -53,7 +53,7 @@ pub struct PreviewArgs {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &PreviewArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &PreviewArgs) -> anyhow::Result<ExitCode> {
     let preview = block_on(preview(args))?;
     print_report(args.output, &preview, Preview::text)?;
     Ok(ExitCode::SUCCESS)

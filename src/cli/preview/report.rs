@@ -17,7 +17,7 @@ use crate::model::Severity;
 use crate::respond::plan::{Breaker, BreakerLimits};
 
 /// What was read.
-pub struct Material<'a> {
+pub(super) struct Material<'a> {
     /// The run.
     pub run: &'a AgentRun,
     /// Its effective settings.
@@ -37,7 +37,7 @@ pub struct Material<'a> {
 /// The report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Preview {
+pub(super) struct Preview {
     /// The namespace.
     pub namespace: String,
     /// The run.
@@ -58,7 +58,7 @@ pub struct Preview {
 
 /// Modes by signature.
 #[derive(Debug, Serialize)]
-pub struct Modes {
+pub(super) struct Modes {
     scan: String,
     mining: String,
     tunnel: String,
@@ -67,7 +67,7 @@ pub struct Modes {
 /// The preview of one Incident.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FindingPreview {
+pub(super) struct FindingPreview {
     /// The Incident.
     pub incident: String,
     /// The pod.
@@ -90,7 +90,7 @@ pub struct FindingPreview {
 
 /// What Enforce would have done about an Incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum PreviewVerdict {
+pub(super) enum PreviewVerdict {
     /// It would have acted on the pod.
     WouldAct,
     /// It would have done nothing: the evidence is below the threshold, or a limit prevents action.
@@ -102,7 +102,7 @@ pub enum PreviewVerdict {
 }
 
 /// The preview of a run.
-pub fn of(material: &Material<'_>) -> Preview {
+pub(super) fn of(material: &Material<'_>) -> Preview {
     let mut findings: Vec<FindingPreview> = material
         .incidents
         .iter()
@@ -238,7 +238,7 @@ fn unknown(material: &Material<'_>, findings: &[FindingPreview]) -> Vec<String> 
 
 impl Preview {
     /// For a terminal.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(
             text,

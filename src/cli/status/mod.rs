@@ -25,7 +25,7 @@ use report::{Incidents, StatusReport};
 10 a pod is in quarantine; 11 a run is not guarded as its spec requires; 12 an Incident is open and \
 nothing is contained; 13 a run is not watched; 1 a failure, 2 bad use. Of several the lowest."
 )]
-pub struct StatusArgs {
+pub(super) struct StatusArgs {
     /// The name of an AgentRun; by default all of the namespace.
     #[arg(value_name = "RUN")]
     run: Option<String>,
@@ -43,7 +43,7 @@ pub struct StatusArgs {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let report = block_on(gather(args))?;
     let now = Timestamp::now();
     print_report(args.output, &report, |report| text::of(report, now))?;

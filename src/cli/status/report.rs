@@ -14,7 +14,7 @@ use crate::cli::output;
 use crate::cli::read::Listed;
 
 /// The Incidents, if the user may list them.
-pub enum Incidents {
+pub(super) enum Incidents {
     /// All of them.
     All(Listed<Incident>),
     /// The user may not list Incidents.
@@ -23,7 +23,7 @@ pub enum Incidents {
 
 /// The state of a run. The order is that of the table: states that need attention come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum State {
+pub(super) enum State {
     /// A pod is contained.
     Quarantined,
     /// The guardrails are not as the spec requires, or the controller has not reconciled this spec yet.
@@ -40,7 +40,7 @@ pub enum State {
 
 impl State {
     /// The name in the output.
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Quarantined => "Quarantined",
             Self::Unguarded => "Unguarded",
@@ -65,7 +65,7 @@ impl State {
 /// The report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StatusReport {
+pub(super) struct StatusReport {
     /// The runs; those that need attention come first.
     pub runs: Vec<RunReport>,
     /// What the report does not contain.
@@ -78,7 +78,7 @@ pub struct StatusReport {
 /// One run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RunReport {
+pub(super) struct RunReport {
     /// The namespace.
     pub namespace: String,
     /// The name.
@@ -104,7 +104,7 @@ pub struct RunReport {
 /// A condition.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ConditionLine {
+pub(super) struct ConditionLine {
     /// The type.
     #[serde(rename = "type")]
     pub kind: String,
@@ -123,7 +123,7 @@ pub struct ConditionLine {
 /// An open Incident.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct OpenIncident {
+pub(super) struct OpenIncident {
     /// The name.
     pub name: String,
     /// The pod. Empty where only the name of the Incident is known.
@@ -142,14 +142,14 @@ pub struct OpenIncident {
 
 impl StatusReport {
     /// The lowest exit code of the runs' states, and 0 where all are fine.
-    pub fn exit_code(&self) -> u8 {
+    pub(super) fn exit_code(&self) -> u8 {
         let codes = self.runs.iter().map(|run| run.state.exit_code());
         codes.filter(|code| *code > 0).min().unwrap_or(0)
     }
 }
 
 /// The report about these runs.
-pub fn of(runs: &Listed<AgentRun>, known: &Incidents, is_whole: bool) -> StatusReport {
+pub(super) fn of(runs: &Listed<AgentRun>, known: &Incidents, is_whole: bool) -> StatusReport {
     let mut notes = Vec::new();
     if runs.is_truncated {
         notes.push(format!(

@@ -19,7 +19,7 @@ const HEADINGS: [&str; 7] = [
 ];
 
 /// The whole text.
-pub fn of(report: &StatusReport, now: Timestamp) -> String {
+pub(super) fn of(report: &StatusReport, now: Timestamp) -> String {
     let mut text = String::new();
     if report.runs.is_empty() {
         text.push_str("no AgentRun here; --all-namespaces looks everywhere\n");

@@ -30,7 +30,7 @@ const FIELD_MANAGER: &str = "yellowjack/leader";
 const CONFLICT_RETRY: Duration = Duration::from_millis(100);
 
 /// Takes part in the leader election until it is stopped.
-pub struct LeaderElector {
+pub(crate) struct LeaderElector {
     client: Client,
     gate: LeaderGate,
     namespace: String,
@@ -43,7 +43,7 @@ pub struct LeaderElector {
 /// A unique name for this process: the host's (in a pod, the pod's) and a random part. The host name
 /// alone is not enough: two processes of one name would both take the Lease for their own.
 #[must_use]
-pub fn identity(host: &str) -> String {
+pub(crate) fn identity(host: &str) -> String {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(std::process::id());
     let host = crate::model::clip(host, limits::LEASE_IDENTITY_BYTES_MAX - 17);
@@ -54,7 +54,7 @@ impl LeaderElector {
     /// An elector for the Lease of this name. It stores in `reads` whether the last attempt could read
     /// the Lease, and write it where that was due.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         gate: LeaderGate,
         namespace: &str,
@@ -76,7 +76,7 @@ impl LeaderElector {
 
     /// Tries to acquire and renew the Lease until `stop`, then releases it: writes in flight end, no
     /// new one begins, and the next leader does not have to wait for the Lease to expire.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let mut observer = LeaseObserver::default();
         let mut is_failing = false;
         while !stop.is_cancelled() {

@@ -40,7 +40,7 @@ impl State {
 
 /// Lets writes through only while this process is the leader. Clones share one state.
 #[derive(Clone, Debug)]
-pub struct LeaderGate {
+pub(crate) struct LeaderGate {
     state: Arc<watch::Sender<State>>,
     /// Each write holds a read lock until it has ended.
     in_flight: Arc<RwLock<()>>,
@@ -62,7 +62,7 @@ impl Default for LeaderGate {
 impl LeaderGate {
     /// A closed gate. It opens when an elector acquires the Lease; without an elector, never.
     #[must_use]
-    pub fn closed() -> Self {
+    pub(crate) fn closed() -> Self {
         Self {
             state: Arc::new(watch::Sender::new(State::default())),
             in_flight: Arc::default(),
@@ -71,7 +71,7 @@ impl LeaderGate {
 
     /// A gate without leader election, for the only replica. Its first term still must be opened.
     #[must_use]
-    pub fn without_election() -> Self {
+    pub(crate) fn without_election() -> Self {
         let gate = Self::closed();
         gate.renewed(Leadership::Unlimited);
         gate
@@ -79,7 +79,7 @@ impl LeaderGate {
 
     /// An open gate, for commands that a person runs.
     #[must_use]
-    pub fn always_open() -> Self {
+    pub(crate) fn always_open() -> Self {
         let gate = Self::without_election();
         gate.open(gate.term());
         gate
@@ -87,42 +87,42 @@ impl LeaderGate {
 
     /// Whether a write that acts would be let through now.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.remaining(Instant::now()).is_some()
     }
 
     /// Whether this process holds the Lease, whether or not the term is open.
     #[must_use]
-    pub fn is_leader(&self) -> bool {
+    pub(crate) fn is_leader(&self) -> bool {
         self.state.borrow().leadership.is_some()
     }
 
     /// How often this process became the leader.
     #[must_use]
-    pub fn term(&self) -> u64 {
+    pub(crate) fn term(&self) -> u64 {
         self.state.borrow().term
     }
 
     /// Waits until this process is the leader in a term that is not open yet; returns the term.
-    pub async fn next_term(&self) -> u64 {
+    pub(crate) async fn next_term(&self) -> u64 {
         self.wait_until(|state| state.leadership.is_some() && state.opened_term != state.term)
             .await
             .term
     }
 
     /// Waits until this term has ended.
-    pub async fn term_ended(&self, term: u64) {
+    pub(crate) async fn term_ended(&self, term: u64) {
         self.wait_until(|state| state.leadership.is_none() || state.term != term)
             .await;
     }
 
     /// Waits until the gate is open.
-    pub async fn wait_until_open(&self) {
+    pub(crate) async fn wait_until_open(&self) {
         self.wait_until(State::is_open).await;
     }
 
     /// Lets the writes of this term begin. Has no effect if the term has ended.
-    pub fn open(&self, term: u64) {
+    pub(crate) fn open(&self, term: u64) {
         self.state.send_modify(|state| state.opened_term = term);
     }
 

@@ -15,7 +15,7 @@ use crate::limits;
 
 /// The durations of the leader election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseTimings {
+pub(crate) struct LeaseTimings {
     /// Others acquire the Lease when it was not renewed for this long.
     pub duration: Duration,
     /// The leader begins no write later than this after its last renewal. Shorter than `duration`, so
@@ -27,7 +27,7 @@ pub struct LeaseTimings {
 
 /// Why these durations cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidLeaseTimings {
+pub(crate) enum InvalidLeaseTimings {
     /// A Lease stores its duration in whole seconds.
     #[error("--lease-duration wants whole seconds, from 2s to 10m")]
     Duration,
@@ -41,7 +41,7 @@ pub enum InvalidLeaseTimings {
 
 impl LeaseTimings {
     /// Checks the durations.
-    pub fn new(
+    pub(crate) fn new(
         duration: Duration,
         renew_deadline: Duration,
         retry: Duration,
@@ -93,7 +93,7 @@ pub(super) struct LeaseObserver {
 
 impl LeaseObserver {
     /// Takes in the Lease as it was read or written. A deleted Lease keeps its last known holder.
-    pub fn observe(&mut self, lease: Option<&Lease>, now: Instant) {
+    pub(super) fn observe(&mut self, lease: Option<&Lease>, now: Instant) {
         self.exists = lease.is_some();
         let Some(lease) = lease else { return };
         let spec = lease.spec.clone().unwrap_or_default();
@@ -104,7 +104,12 @@ impl LeaseObserver {
     }
 
     /// What the process named `me` does now.
-    pub fn next_action(&self, me: &str, timings: &LeaseTimings, now: Instant) -> LeaseAction {
+    pub(super) fn next_action(
+        &self,
+        me: &str,
+        timings: &LeaseTimings,
+        now: Instant,
+    ) -> LeaseAction {
         let acquire = if self.exists {
             LeaseAction::Acquire
         } else {
@@ -125,7 +130,7 @@ impl LeaseObserver {
     }
 
     /// The last known holder.
-    pub fn holder(&self) -> Option<&str> {
+    pub(super) fn holder(&self) -> Option<&str> {
         let (spec, _) = self.last.as_ref()?;
         spec.holder_identity
             .as_deref()

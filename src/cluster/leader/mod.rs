@@ -5,6 +5,6 @@ mod elector;
 mod gate;
 mod lease_observer;
 
-pub use elector::{LeaderElector, identity};
-pub use gate::LeaderGate;
-pub use lease_observer::LeaseTimings;
+pub(crate) use elector::{LeaderElector, identity};
+pub(crate) use gate::LeaderGate;
+pub(crate) use lease_observer::LeaseTimings;

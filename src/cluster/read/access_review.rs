@@ -16,7 +16,7 @@ use crate::limits;
 
 /// The request that an access review checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccessRequest<'a> {
+pub(crate) struct AccessRequest<'a> {
     /// API group; empty for the core group.
     pub group: &'a str,
     /// Resource in the plural, with `/` and the subresource if there is one.
@@ -49,7 +49,7 @@ impl AccessRequest<'_> {
 }
 
 /// The user name of the caller.
-pub async fn current_user(client: &Client) -> Result<Option<String>, ApiError> {
+pub(crate) async fn current_user(client: &Client) -> Result<Option<String>, ApiError> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
     let answer = post(&api, &SelfSubjectReview::default()).await?;
     let user = answer.status.and_then(|status| status.user_info);
@@ -57,7 +57,7 @@ pub async fn current_user(client: &Client) -> Result<Option<String>, ApiError> {
 }
 
 /// Whether the caller has permission for the request.
-pub async fn may_current_user(
+pub(crate) async fn may_current_user(
     client: &Client,
     request: &AccessRequest<'_>,
 ) -> Result<bool, ApiError> {
@@ -74,7 +74,7 @@ pub async fn may_current_user(
 }
 
 /// Whether a service account has permission for the request. The review itself needs a permission.
-pub async fn may_service_account(
+pub(crate) async fn may_service_account(
     client: &Client,
     namespace: &str,
     account: &str,

@@ -21,7 +21,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// Lists the Incidents and waits until the store has each of them in this version or a later one.
 /// Returns how many it still lacks after [`limits::CATCH_UP_MAX`]: those that cannot be decoded, or
 /// were deleted since.
-pub async fn catch_up(
+pub(crate) async fn catch_up(
     incidents: &Store<Incident>,
     client: &Client,
     namespace: Option<&str>,

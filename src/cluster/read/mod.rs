@@ -5,7 +5,9 @@ mod catch_up;
 mod owners;
 mod reader;
 
-pub use access_review::{AccessRequest, current_user, may_current_user, may_service_account};
-pub use catch_up::catch_up;
-pub use owners::{Owners, kind_of};
-pub use reader::{Reader, read};
+pub(crate) use access_review::{
+    AccessRequest, current_user, may_current_user, may_service_account,
+};
+pub(crate) use catch_up::catch_up;
+pub(crate) use owners::{Owners, kind_of};
+pub(crate) use reader::{Reader, read};

@@ -22,7 +22,7 @@ use crate::limits;
 
 /// A pod's owners, nearest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnerChain {
+pub(crate) struct OwnerChain {
     /// The owners.
     pub links: Vec<OwnerLink>,
     /// Whether the chain was followed through kinds that are not in a store.
@@ -31,7 +31,7 @@ pub struct OwnerChain {
 
 /// Caches chains by pod UID, and what was read to resolve them.
 #[derive(Default)]
-pub struct Owners {
+pub(crate) struct Owners {
     chains: Mutex<HashMap<String, OwnerChain>>,
     /// The owner of each owner that exists; `None` if it has none.
     parents: Mutex<HashMap<ParentKey, Option<OwnerReference>>>,
@@ -64,18 +64,18 @@ impl ParentKey {
 impl Owners {
     /// The cached chain of a pod.
     #[must_use]
-    pub fn chain_of(&self, pod_uid: &str) -> Option<OwnerChain> {
+    pub(crate) fn chain_of(&self, pod_uid: &str) -> Option<OwnerChain> {
         self.chains.lock().get(pod_uid).cloned()
     }
 
     /// Removes the chain of a deleted pod.
-    pub fn forget(&self, pod_uid: &str) {
+    pub(crate) fn forget(&self, pod_uid: &str) {
         self.chains.lock().remove(pod_uid);
     }
 
     /// Resolves the chain of a pod and caches it. Only with `is_deep` it makes requests to the API
     /// server; without, the chain ends at the first owner that is not in a store.
-    pub async fn resolve(
+    pub(crate) async fn resolve(
         &self,
         client: &Client,
         stores: &Stores,
@@ -102,7 +102,7 @@ impl Owners {
     }
 
     /// Whether the object that a `ref` target names exists.
-    pub async fn exists(
+    pub(crate) async fn exists(
         &self,
         client: &Client,
         namespace: &str,
@@ -120,7 +120,7 @@ impl Owners {
     }
 
     /// A complete object; `None` if it, or its kind, does not exist.
-    pub async fn get(
+    pub(crate) async fn get(
         &self,
         client: &Client,
         namespace: &str,
@@ -136,7 +136,7 @@ impl Owners {
     }
 
     /// The resource of a kind in the preferred version of its group; `None` if it is not served.
-    pub async fn preferred(
+    pub(crate) async fn preferred(
         &self,
         client: &Client,
         group: &str,
@@ -163,7 +163,7 @@ impl Owners {
 
     /// The name of an object of this resource that one of these UIDs owns; `None` if none is found
     /// among the first [`limits::OWNED_OBJECTS_READ_MAX`].
-    pub async fn owned_by(
+    pub(crate) async fn owned_by(
         &self,
         client: &Client,
         namespace: &str,
@@ -244,7 +244,7 @@ impl Owners {
     }
 
     /// The resource of a kind; `None` if the cluster does not serve it, or denies access to it.
-    pub async fn resource(
+    pub(crate) async fn resource(
         &self,
         client: &Client,
         kind: GroupVersionKind,
@@ -284,7 +284,7 @@ impl Owners {
 
 /// The kind from the `apiVersion` and `kind` of an object or reference.
 #[must_use]
-pub fn kind_of(api_version: &str, kind: &str) -> GroupVersionKind {
+pub(crate) fn kind_of(api_version: &str, kind: &str) -> GroupVersionKind {
     let types = TypeMeta {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),

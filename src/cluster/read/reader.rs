@@ -15,25 +15,29 @@ use crate::limits;
 
 /// Reads from the API server. Cheap to clone.
 #[derive(Clone)]
-pub struct Reader {
+pub(crate) struct Reader {
     client: Client,
 }
 
 impl Reader {
     /// A reader that uses this client.
     #[must_use]
-    pub const fn new(client: Client) -> Self {
+    pub(crate) const fn new(client: Client) -> Self {
         Self { client }
     }
 
     /// The client, for requests that no method here makes: pass them to [`read`].
     #[must_use]
-    pub const fn client(&self) -> &Client {
+    pub(crate) const fn client(&self) -> &Client {
         &self.client
     }
 
     /// A namespaced object; `None` if it does not exist.
-    pub async fn get_opt<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, ApiError>
+    pub(crate) async fn get_opt<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<K>, ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -45,7 +49,7 @@ impl Reader {
     }
 
     /// The metadata of namespaced objects.
-    pub async fn list_metadata<K>(
+    pub(crate) async fn list_metadata<K>(
         &self,
         namespace: &str,
         params: &ListParams,
@@ -62,7 +66,7 @@ impl Reader {
 }
 
 /// Waits for the response to one request, with the time limit of every request.
-pub async fn read<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+pub(crate) async fn read<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
     let limit = Duration::from_secs(limits::API_TIMEOUT_S);
     match tokio::time::timeout(limit, request).await {
         Ok(response) => Ok(response?),

@@ -18,7 +18,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 type Namespaces<K> = HashMap<String, HashMap<String, Arc<K>>>;
 
 /// The objects of one kind. Clones share one store.
-pub struct Store<K: Resource<DynamicType = ()> + 'static> {
+pub(crate) struct Store<K: Resource<DynamicType = ()> + 'static> {
     all: reflector::Store<K>,
     namespaces: Arc<RwLock<Namespaces<K>>>,
 }
@@ -44,14 +44,14 @@ impl<K: Resource<DynamicType = ()> + 'static> Deref for Store<K> {
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Store<K> {
     /// The objects of one namespace, in no particular order.
     #[must_use]
-    pub fn within(&self, namespace: &str) -> Vec<Arc<K>> {
+    pub(crate) fn within(&self, namespace: &str) -> Vec<Arc<K>> {
         self.within_where(namespace, |_| true)
     }
 
     /// The objects of one namespace that are chosen. `chosen` runs under the lock of the store and must
     /// not read the store.
     #[must_use]
-    pub fn within_where(&self, namespace: &str, chosen: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+    pub(crate) fn within_where(&self, namespace: &str, chosen: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         let namespaces = self.namespaces.read();
         let objects = namespaces
             .get(namespace)
@@ -62,7 +62,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Store<K> {
 }
 
 /// Writes into a store.
-pub struct StoreWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
+pub(crate) struct StoreWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
     writer: reflector::store::Writer<K>,
     store: Store<K>,
     /// Whether the first list is complete.
@@ -76,7 +76,7 @@ pub struct StoreWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
 }
 
 /// A change of one object: the old version, if it was in the store, and the new one.
-pub type Change<K> = (Option<Arc<K>>, Arc<K>);
+pub(crate) type Change<K> = (Option<Arc<K>>, Arc<K>);
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for StoreWriter<K> {
     fn default() -> Self {
@@ -100,7 +100,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for StoreWriter<K>
 impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
     /// A writer for a store of at most `max` objects.
     #[must_use]
-    pub fn bounded(max: usize) -> Self {
+    pub(crate) fn bounded(max: usize) -> Self {
         Self {
             max,
             ..Self::default()
@@ -109,12 +109,12 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
 
     /// Counts the objects that were skipped because the store was full.
     #[must_use]
-    pub fn left_out(&self) -> Arc<AtomicU64> {
+    pub(crate) fn left_out(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.left_out)
     }
 
     /// Whether this object is in the store or has room; counts it otherwise.
-    pub fn has_room_for(&self, object: &K) -> bool {
+    pub(crate) fn has_room_for(&self, object: &K) -> bool {
         let held = if self.is_filled {
             self.store.len()
         } else {
@@ -129,18 +129,18 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
 
     /// The store.
     #[must_use]
-    pub fn as_reader(&self) -> Store<K> {
+    pub(crate) fn as_reader(&self) -> Store<K> {
         self.store.clone()
     }
 
     /// Whether the first list is complete.
     #[must_use]
-    pub const fn is_filled(&self) -> bool {
+    pub(crate) const fn is_filled(&self) -> bool {
         self.is_filled
     }
 
     /// Adds an object, or replaces its old version.
-    pub fn apply(&mut self, object: K) -> Change<K> {
+    pub(crate) fn apply(&mut self, object: K) -> Change<K> {
         let key = ObjectRef::from_obj(&object);
         let old = self.store.get(&key);
         self.writer
@@ -152,7 +152,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
     }
 
     /// Removes an object.
-    pub fn remove(&mut self, object: K) {
+    pub(crate) fn remove(&mut self, object: K) {
         let namespace = object.namespace().unwrap_or_default();
         let mut namespaces = self.namespaces();
         if let Some(objects) = namespaces.get_mut(&namespace) {
@@ -166,7 +166,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
     }
 
     /// Begins a list.
-    pub fn list_begins(&mut self) {
+    pub(crate) fn list_begins(&mut self) {
         self.listed = HashSet::new();
         self.first_list = 0;
         if !self.is_filled {
@@ -176,7 +176,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
 
     /// Adds an object of the list. Returns the change if the object differs from the stored one; nothing
     /// for the first list.
-    pub fn listed(&mut self, object: K) -> Option<Change<K>> {
+    pub(crate) fn listed(&mut self, object: K) -> Option<Change<K>> {
         if !self.is_filled {
             self.first_list += 1;
             self.writer.apply_watcher_event(&Event::InitApply(object));
@@ -193,12 +193,12 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
     }
 
     /// An object of the list that cannot be decoded: its last version stays in the store.
-    pub fn listed_unreadable(&mut self, key: ObjectRef<K>) {
+    pub(crate) fn listed_unreadable(&mut self, key: ObjectRef<K>) {
         self.listed.insert(key);
     }
 
     /// Completes the list: removes and returns the objects that were not in it.
-    pub fn list_ends(&mut self) -> Vec<Arc<K>> {
+    pub(crate) fn list_ends(&mut self) -> Vec<Arc<K>> {
         let listed = std::mem::take(&mut self.listed);
         if !self.is_filled {
             self.writer.apply_watcher_event(&Event::InitDone);

@@ -6,8 +6,8 @@ mod prune;
 mod run_membership;
 mod stores;
 
-pub use indexed::{Change, Store, StoreWriter};
+pub(crate) use indexed::{Change, Store, StoreWriter};
 pub use pod::Pod;
-pub use prune::{prune_job, prune_metadata, prune_pod, prune_quota};
-pub use run_membership::{RunId, RunMembership};
-pub use stores::{StoreWriters, Stores};
+pub(crate) use prune::{prune_job, prune_metadata, prune_pod, prune_quota};
+pub(crate) use run_membership::{RunId, RunMembership};
+pub(crate) use stores::{StoreWriters, Stores};

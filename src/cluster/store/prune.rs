@@ -10,7 +10,7 @@ use crate::api::labels;
 
 /// Removes the managed fields, which are the largest part of a small object, and the copy of the object
 /// that `kubectl apply` stores.
-pub fn prune_metadata<K: Resource<DynamicType = ()>>(object: &mut K) {
+pub(crate) fn prune_metadata<K: Resource<DynamicType = ()>>(object: &mut K) {
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     object.meta_mut().managed_fields = None;
     if let Some(annotations) = &mut object.meta_mut().annotations {
@@ -20,7 +20,7 @@ pub fn prune_metadata<K: Resource<DynamicType = ()>>(object: &mut K) {
 
 /// Removes the managed fields of other writers from a ResourceQuota. The own ones are used to find
 /// which keys Yellowjack set.
-pub fn prune_quota(quota: &mut ResourceQuota) {
+pub(crate) fn prune_quota(quota: &mut ResourceQuota) {
     let is_ours = |entry: &ManagedFieldsEntry| {
         let manager = entry.manager.as_deref().unwrap_or_default();
         manager.starts_with(labels::FIELD_MANAGER_PREFIX)
@@ -32,7 +32,7 @@ pub fn prune_quota(quota: &mut ResourceQuota) {
 }
 
 /// Removes the managed fields and the pod template from a Job.
-pub fn prune_job(job: &mut Job) {
+pub(crate) fn prune_job(job: &mut Job) {
     prune_metadata(job);
     if let Some(spec) = &mut job.spec {
         spec.template.spec = None;
@@ -40,7 +40,7 @@ pub fn prune_job(job: &mut Job) {
 }
 
 /// Removes the annotations and conditions of a pod that are not used.
-pub fn prune_pod(pod: &mut Pod) {
+pub(crate) fn prune_pod(pod: &mut Pod) {
     /// Set by the kubelet on the API object of a static pod.
     const MIRROR: &str = "kubernetes.io/config.mirror";
     prune_metadata(pod);

@@ -12,7 +12,7 @@ use crate::api::AgentRun;
 
 /// An AgentRun, by name and UID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RunId {
+pub(crate) struct RunId {
     /// Namespace of the run.
     pub namespace: String,
     /// Name of the run.
@@ -24,7 +24,7 @@ pub struct RunId {
 impl RunId {
     /// The identity of a stored AgentRun. `None` for one that the API server has not given a UID.
     #[must_use]
-    pub fn of(run: &AgentRun) -> Option<Self> {
+    pub(crate) fn of(run: &AgentRun) -> Option<Self> {
         Some(Self {
             namespace: run.metadata.namespace.clone()?,
             name: run.metadata.name.clone()?,
@@ -41,12 +41,16 @@ struct Tables {
 
 /// Pods by run and runs by pod. Clones share one state. Bounded by the existing pods.
 #[derive(Clone, Debug, Default)]
-pub struct RunMembership(Arc<RwLock<Tables>>);
+pub(crate) struct RunMembership(Arc<RwLock<Tables>>);
 
 impl RunMembership {
     /// Sets the pods of a run, by UID. A pod of another run moves to this one. Returns the pods that left
     /// the run and belong to no other.
-    pub fn set(&self, run: &RunId, pod_uids: impl IntoIterator<Item = String>) -> Vec<String> {
+    pub(crate) fn set(
+        &self,
+        run: &RunId,
+        pod_uids: impl IntoIterator<Item = String>,
+    ) -> Vec<String> {
         let mut tables = self.0.write();
         let pods: HashSet<String> = pod_uids.into_iter().collect();
         let before = tables.pods_of.remove(&run.uid).unwrap_or_default();
@@ -77,20 +81,20 @@ impl RunMembership {
 
     /// The run that a pod belongs to.
     #[must_use]
-    pub fn run_of(&self, pod_uid: &str) -> Option<RunId> {
+    pub(crate) fn run_of(&self, pod_uid: &str) -> Option<RunId> {
         self.0.read().run_of.get(pod_uid).cloned()
     }
 
     /// The UIDs of a run's pods, by the run's UID.
     #[must_use]
-    pub fn pods_of(&self, run_uid: &str) -> HashSet<String> {
+    pub(crate) fn pods_of(&self, run_uid: &str) -> HashSet<String> {
         let tables = self.0.read();
         tables.pods_of.get(run_uid).cloned().unwrap_or_default()
     }
 
     /// How many pods belong to runs.
     #[must_use]
-    pub fn pod_count(&self) -> usize {
+    pub(crate) fn pod_count(&self) -> usize {
         self.0.read().run_of.len()
     }
 }

@@ -20,7 +20,7 @@ use crate::limits;
 
 /// One store for each kind.
 #[derive(Clone)]
-pub struct Stores {
+pub(crate) struct Stores {
     /// AgentRuns.
     pub runs: Store<AgentRun>,
     /// GuardrailPolicies.
@@ -45,7 +45,7 @@ pub struct Stores {
 }
 
 /// The writers of [`Stores`], one for each watch.
-pub struct StoreWriters {
+pub(crate) struct StoreWriters {
     /// AgentRuns.
     pub runs: StoreWriter<AgentRun>,
     /// GuardrailPolicies.
@@ -91,7 +91,7 @@ impl Default for StoreWriters {
 
 impl StoreWriters {
     /// Marks the stores that a node agent does not use as filled, empty.
-    pub fn leave_empty_for_node(&mut self) {
+    pub(crate) fn leave_empty_for_node(&mut self) {
         fill_empty(&mut self.network_policies);
         fill_empty(&mut self.quotas);
         fill_empty(&mut self.limit_ranges);
@@ -139,7 +139,7 @@ where
 impl Stores {
     /// Empty stores and their writers.
     #[must_use]
-    pub fn new() -> (Self, StoreWriters) {
+    pub(crate) fn new() -> (Self, StoreWriters) {
         let writers = StoreWriters::default();
         let stores = Self {
             runs: writers.runs.as_reader(),
@@ -161,7 +161,7 @@ impl Stores {
     /// then a missing object does not mean that it does not exist.
     ///
     /// A store wakes only the last task that waits for it, so all tasks wait for one shared cell.
-    pub async fn wait_until_ready(&self) -> bool {
+    pub(crate) async fn wait_until_ready(&self) -> bool {
         *self
             .ready
             .get_or_init(|| async { self.fill().await.is_ok() })

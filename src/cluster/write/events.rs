@@ -26,7 +26,7 @@ const CONTROLLER: &str = "yellowjack.dev/controller";
 
 /// The content of one Event.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EventNote {
+pub(crate) struct EventNote {
     /// Identifies this occurrence.
     pub id: String,
     /// The object that it is about. The Event is in the same namespace.
@@ -44,7 +44,7 @@ pub struct EventNote {
 }
 
 /// Writes Events.
-pub struct Events {
+pub(crate) struct Events {
     writer: Writer,
     instance: String,
     series: HashMap<[u8; 16], Series>,
@@ -60,7 +60,7 @@ struct Series {
 impl Events {
     /// Events that this instance of the controller reports.
     #[must_use]
-    pub fn new(writer: Writer, instance: &str) -> Self {
+    pub(crate) fn new(writer: Writer, instance: &str) -> Self {
         Self {
             writer,
             instance: clip(instance, 128).to_owned(),
@@ -70,7 +70,11 @@ impl Events {
 
     /// Writes the Event, or counts it as a repetition of a recent Event with the same content. Succeeds if
     /// it was written before.
-    pub async fn publish(&mut self, event: &EventNote, now: Timestamp) -> Result<(), ApiError> {
+    pub(crate) async fn publish(
+        &mut self,
+        event: &EventNote,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
         let age_max = SignedDuration::from_secs(limits::EVENT_SERIES_S);
         self.series
             .retain(|_, series| now.duration_since(series.last) < age_max);

@@ -6,7 +6,7 @@ mod field_manager;
 mod rate_limiter;
 mod writer;
 
-pub use events::{EventNote, Events};
-pub use field_manager::FieldManager;
-pub use rate_limiter::RateLimiter;
-pub use writer::{Conflicts, Writer};
+pub(crate) use events::{EventNote, Events};
+pub(crate) use field_manager::FieldManager;
+pub(crate) use rate_limiter::RateLimiter;
+pub(crate) use writer::{Conflicts, Writer};

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 /// Limits the actions per second, with a burst of the actions of one second.
 #[derive(Debug)]
-pub struct RateLimiter {
+pub(crate) struct RateLimiter {
     per_second: f64,
     /// When the next action may begin, if each takes `1 / per_second`.
     next: Mutex<Option<Instant>>,
@@ -17,7 +17,7 @@ pub struct RateLimiter {
 impl RateLimiter {
     /// A limiter for this many actions per second.
     #[must_use]
-    pub fn new(per_second: f64) -> Self {
+    pub(crate) fn new(per_second: f64) -> Self {
         Self {
             per_second: per_second.max(0.1),
             next: Mutex::new(None),
@@ -25,7 +25,7 @@ impl RateLimiter {
     }
 
     /// Reserves one slot; returns how long to wait for it.
-    pub fn reserve(&self, now: Instant) -> Duration {
+    pub(crate) fn reserve(&self, now: Instant) -> Duration {
         let slot = Duration::from_secs_f64(1.0 / self.per_second);
         // The slots of one second may be used at once.
         let burst = Duration::from_secs(1).saturating_sub(slot);

@@ -24,7 +24,7 @@ use crate::observability::{Counters, WriteOutcome};
 
 /// What a server-side apply does with fields to which another manager gave another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conflicts {
+pub(crate) enum Conflicts {
     /// Take them over: for objects that Yellowjack created.
     TakeOver,
     /// Fail with [`ApiError::Conflict`]: for objects that may belong to others.
@@ -33,7 +33,7 @@ pub enum Conflicts {
 
 /// Writes to the API server. Cheap to clone.
 #[derive(Clone)]
-pub struct Writer {
+pub(crate) struct Writer {
     client: Client,
     timeout: Duration,
     gate: LeaderGate,
@@ -43,7 +43,7 @@ pub struct Writer {
 impl Writer {
     /// A writer with this time limit for each write, which acts only while `gate` is open.
     #[must_use]
-    pub fn new(client: Client, timeout: Duration, gate: LeaderGate) -> Self {
+    pub(crate) fn new(client: Client, timeout: Duration, gate: LeaderGate) -> Self {
         Self {
             client,
             timeout,
@@ -54,37 +54,37 @@ impl Writer {
 
     /// The client, for reads.
     #[must_use]
-    pub const fn client(&self) -> &Client {
+    pub(crate) const fn client(&self) -> &Client {
         &self.client
     }
 
     /// A reader that uses the same client.
     #[must_use]
-    pub fn reader(&self) -> Reader {
+    pub(crate) fn reader(&self) -> Reader {
         Reader::new(self.client.clone())
     }
 
     /// Whether a write that acts would be let through now. A hint to save work: each write checks the gate
     /// again.
     #[must_use]
-    pub fn may_act(&self) -> bool {
+    pub(crate) fn may_act(&self) -> bool {
         self.gate.is_open()
     }
 
     /// The leader gate.
     #[must_use]
-    pub const fn gate(&self) -> &LeaderGate {
+    pub(crate) const fn gate(&self) -> &LeaderGate {
         &self.gate
     }
 
     /// Writes by outcome.
     #[must_use]
-    pub fn counters(&self) -> &Counters<WriteOutcome> {
+    pub(crate) fn counters(&self) -> &Counters<WriteOutcome> {
         &self.counters
     }
 
     /// Server-side apply of a namespaced object. Creates it if it does not exist.
-    pub async fn apply<K>(
+    pub(crate) async fn apply<K>(
         &self,
         manager: &FieldManager,
         namespace: &str,
@@ -111,7 +111,7 @@ impl Writer {
 
     /// Server-side apply of some fields of an existing namespaced object. `fields` includes `apiVersion`
     /// and `kind`. Other fields stay as they are.
-    pub async fn apply_fields<K>(
+    pub(crate) async fn apply_fields<K>(
         &self,
         manager: &FieldManager,
         namespace: &str,
@@ -135,7 +135,7 @@ impl Writer {
     }
 
     /// Server-side apply of a cluster-scoped object of a kind that this build has no type for.
-    pub async fn apply_dynamic(
+    pub(crate) async fn apply_dynamic(
         &self,
         manager: &FieldManager,
         resource: &ApiResource,
@@ -153,7 +153,7 @@ impl Writer {
     }
 
     /// Creates a namespaced object. Fails with [`ApiError::Conflict`] if an object of this name exists.
-    pub async fn create_dynamic(
+    pub(crate) async fn create_dynamic(
         &self,
         manager: &FieldManager,
         resource: &ApiResource,
@@ -171,7 +171,7 @@ impl Writer {
     }
 
     /// Creates a cluster-scoped object. Fails with [`ApiError::Conflict`] if one of this name exists.
-    pub async fn create_cluster_scoped<K>(
+    pub(crate) async fn create_cluster_scoped<K>(
         &self,
         manager: &FieldManager,
         object: &K,
@@ -194,7 +194,7 @@ impl Writer {
     }
 
     /// Deletes a cluster-scoped object. Succeeds if it does not exist.
-    pub async fn delete_cluster_scoped<K>(&self, name: &str) -> Result<(), ApiError>
+    pub(crate) async fn delete_cluster_scoped<K>(&self, name: &str) -> Result<(), ApiError>
     where
         K: Resource<DynamicType = (), Scope = ClusterResourceScope>
             + Clone
@@ -211,7 +211,7 @@ impl Writer {
 
     /// Merge patch of a namespaced object. `metadata.uid` or `metadata.resourceVersion` in the patch makes
     /// it conditional.
-    pub async fn merge<K>(
+    pub(crate) async fn merge<K>(
         &self,
         manager: &FieldManager,
         namespace: &str,
@@ -233,7 +233,7 @@ impl Writer {
     }
 
     /// Merge patch of a namespaced object of a kind that this build has no type for.
-    pub async fn merge_dynamic(
+    pub(crate) async fn merge_dynamic(
         &self,
         manager: &FieldManager,
         resource: &ApiResource,
@@ -252,7 +252,7 @@ impl Writer {
 
     /// Strategic merge patch of a running pod's resources, through its `resize` subresource.
     /// `metadata.resourceVersion` in the patch makes it conditional.
-    pub async fn resize(
+    pub(crate) async fn resize(
         &self,
         manager: &FieldManager,
         namespace: &str,
@@ -271,7 +271,7 @@ impl Writer {
     /// Replaces the status, if the object still has this resource version. Fails with
     /// [`ApiError::Conflict`] otherwise: a status that was computed from a stale copy must not overwrite
     /// later records.
-    pub async fn status<K, S>(
+    pub(crate) async fn status<K, S>(
         &self,
         manager: &FieldManager,
         object: &K,
@@ -300,7 +300,7 @@ impl Writer {
     }
 
     /// Merge patch of the status of an object that cannot be decoded as its type.
-    pub async fn status_dynamic(
+    pub(crate) async fn status_dynamic(
         &self,
         manager: &FieldManager,
         resource: &ApiResource,
@@ -318,7 +318,12 @@ impl Writer {
     }
 
     /// Deletes the object with this name and UID. Succeeds if it does not exist.
-    pub async fn delete<K>(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ApiError>
+    pub(crate) async fn delete<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -330,7 +335,7 @@ impl Writer {
     }
 
     /// Deletes the object if it did not change since it was read. Succeeds if it does not exist.
-    pub async fn delete_unchanged<K>(&self, object: &K) -> Result<(), ApiError>
+    pub(crate) async fn delete_unchanged<K>(&self, object: &K) -> Result<(), ApiError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -353,7 +358,7 @@ impl Writer {
 
     /// Deletes the pod with this UID, with this grace period or its own. For a pod that is already being
     /// deleted this can only shorten the grace period.
-    pub async fn delete_pod(
+    pub(crate) async fn delete_pod(
         &self,
         namespace: &str,
         name: &str,

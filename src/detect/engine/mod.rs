@@ -20,7 +20,7 @@ use super::state::KeyedState;
 use crate::limits;
 use crate::model::{EventTime, Finding, PodKey, RunKey, Severity, Signal, Subject, Table};
 
-pub use self::saved::{RestoreError, Saving};
+pub(crate) use self::saved::{RestoreError, Saving};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]

@@ -20,6 +20,6 @@ mod walk;
 mod walks;
 mod weight;
 
-pub use contribution::{Contribution, SharedContact};
+pub(crate) use contribution::{Contribution, SharedContact};
 pub(super) use pod::PodScan;
 pub(super) use run::{Run, RunDetection};

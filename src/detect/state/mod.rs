@@ -8,6 +8,6 @@ pub(super) mod generational_cache;
 mod hash;
 mod hyper_log_log;
 
-pub use hash::HashKey;
+pub(crate) use hash::HashKey;
 pub(super) use hash::KeyedState;
 pub(super) use hyper_log_log::HyperLogLog;

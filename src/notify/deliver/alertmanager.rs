@@ -13,7 +13,7 @@ use crate::notify::payload::{Alert, alerts};
 use crate::observability::{DeliveryResult, chain};
 
 /// The task of one Alertmanager.
-pub struct Alertmanager {
+pub(crate) struct Alertmanager {
     /// Sends requests to it.
     pub post: Post,
     /// What all deliveries share.
@@ -34,7 +34,7 @@ struct State {
 
 impl Alertmanager {
     /// Runs until it is aborted.
-    pub async fn run(self, mut wakeups: Wakeups) {
+    pub(crate) async fn run(self, mut wakeups: Wakeups) {
         if !self.context.stores.wait_until_ready().await {
             return;
         }

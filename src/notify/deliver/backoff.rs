@@ -12,7 +12,7 @@ const RETRY_AFTER_MIN: Duration = Duration::from_millis(100);
 
 /// Timeouts and intervals of a receiver. Tests shorten them.
 #[derive(Clone, Debug)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// The first wait after a failure.
     pub retry_min: Duration,
     /// The longest wait after a failure.

@@ -17,14 +17,14 @@ use crate::observability::{Counters, DeliveryResult};
 
 /// Whether this process is the leader. Checked before every delivery, so that a replica that loses the leadership
 /// stops at once.
-pub type IsLeader = Arc<dyn Fn() -> bool + Send + Sync>;
+pub(crate) type IsLeader = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// How often a process that is not the leader checks whether it has become the leader.
 pub(super) const LEADER_RECHECK: Duration = Duration::from_secs(1);
 
 /// Wakes the tasks that deliver notifications. Cheap to clone. Several calls in a row wake a task once.
 #[derive(Clone, Debug)]
-pub struct Wakeup(watch::Sender<()>);
+pub(crate) struct Wakeup(watch::Sender<()>);
 
 impl Default for Wakeup {
     fn default() -> Self {
@@ -34,20 +34,20 @@ impl Default for Wakeup {
 
 impl Wakeup {
     /// An Incident or a run changed.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.0.send_replace(());
     }
 
     /// The receiving end for one task.
     #[must_use]
-    pub fn subscribe(&self) -> Wakeups {
+    pub(crate) fn subscribe(&self) -> Wakeups {
         Wakeups(self.0.subscribe())
     }
 }
 
 /// The receiving end of [`Wakeup`], one for each task.
 #[derive(Debug)]
-pub struct Wakeups(watch::Receiver<()>);
+pub(crate) struct Wakeups(watch::Receiver<()>);
 
 impl Wakeups {
     /// Waits for a wakeup, or until `next`. Returns `false` when the program is ending.
@@ -61,7 +61,7 @@ impl Wakeups {
 
 /// Counters<DeliveryResult> by kind of receiver.
 #[derive(Debug, Default)]
-pub struct NotifyCounters {
+pub(crate) struct NotifyCounters {
     /// Kubernetes Events.
     pub events: Counters<DeliveryResult>,
     /// Requests to Alertmanagers.
@@ -74,7 +74,7 @@ pub struct NotifyCounters {
 
 /// What every task that delivers notifications needs.
 #[derive(Clone)]
-pub struct Context {
+pub(crate) struct Context {
     /// The objects of the cluster.
     pub stores: Stores,
     /// The cluster that the notifications are about.

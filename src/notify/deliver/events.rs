@@ -17,7 +17,7 @@ use crate::observability::{DeliveryResult, chain};
 const RECHECK: Duration = Duration::from_secs(30);
 
 /// The task that writes Events.
-pub struct EventWriter {
+pub(crate) struct EventWriter {
     context: Context,
     events: Events,
     limiter: RateLimiter,

@@ -16,7 +16,7 @@ mod webhook;
 #[cfg(test)]
 mod tests;
 
-pub use context::{Context, IsLeader, NotifyCounters, Wakeup};
+pub(crate) use context::{Context, IsLeader, NotifyCounters, Wakeup};
 
 pub(super) use alertmanager::Alertmanager;
 pub(super) use backoff::Timeouts;

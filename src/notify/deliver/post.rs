@@ -17,7 +17,7 @@ use crate::limits;
 
 /// An HTTP client for one receiver.
 #[derive(Clone)]
-pub struct Post {
+pub(crate) struct Post {
     client: Client,
     path: String,
     host: String,
@@ -25,7 +25,7 @@ pub struct Post {
 
 /// The receiver did not accept a request.
 #[derive(Debug, thiserror::Error)]
-pub enum PostError {
+pub(crate) enum PostError {
     /// The request cannot be built.
     #[error("unable to make a request")]
     Request(#[source] http::Error),
@@ -48,7 +48,7 @@ pub enum PostError {
 impl PostError {
     /// Whether the receiver will reject the same request again, because its content is invalid.
     #[must_use]
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         let Self::Status { status, .. } = self else {
             return false;
         };
@@ -57,7 +57,7 @@ impl PostError {
 
     /// The wait that the receiver requested.
     #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
+    pub(crate) const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
             _ => None,
@@ -67,7 +67,7 @@ impl PostError {
 
 impl Post {
     /// A client for the receiver at this URL.
-    pub fn connect(url: &Uri, ca_file: Option<&Path>) -> Result<Self, ClientError> {
+    pub(crate) fn connect(url: &Uri, ca_file: Option<&Path>) -> Result<Self, ClientError> {
         Ok(Self {
             client: connect_receiver(url, ca_file)?,
             path: url
@@ -79,12 +79,12 @@ impl Post {
 
     /// The host, for logs.
     #[must_use]
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
     /// Sends a body; any 2xx is success.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         content_type: &'static str,
         headers: Vec<(HeaderName, HeaderValue)>,

@@ -17,13 +17,13 @@ const PREFIX: &str = "whsec_";
 
 /// Signs deliveries with the secrets of a file.
 #[derive(Clone, Debug)]
-pub struct Signer {
+pub(crate) struct Signer {
     file: PathBuf,
 }
 
 /// A request cannot be signed. The messages never contain a secret.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
+pub(crate) enum SecretError {
     /// The file cannot be read.
     #[error("failed to read the webhook's secret from {}", file.display())]
     Read {
@@ -48,17 +48,17 @@ pub enum SecretError {
 impl Signer {
     /// Signs with the current content of this file.
     #[must_use]
-    pub const fn new(file: PathBuf) -> Self {
+    pub(crate) const fn new(file: PathBuf) -> Self {
         Self { file }
     }
 
     /// Checks that the file contains valid secrets.
-    pub async fn check(&self) -> Result<(), SecretError> {
+    pub(crate) async fn check(&self) -> Result<(), SecretError> {
         self.keys().await.map(drop)
     }
 
     /// The signature headers of one delivery.
-    pub async fn headers(
+    pub(crate) async fn headers(
         &self,
         id: &str,
         second: i64,

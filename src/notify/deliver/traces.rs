@@ -17,7 +17,7 @@ use crate::observability::{DeliveryResult, chain};
 const RECHECK: Duration = Duration::from_mins(1);
 
 /// The task of the collector.
-pub struct Traces {
+pub(crate) struct Traces {
     /// Sends requests to it.
     pub post: Post,
     /// What all deliveries share.
@@ -33,7 +33,7 @@ struct State {
 
 impl Traces {
     /// Runs until it is aborted.
-    pub async fn run(self, mut wakeups: Wakeups) {
+    pub(crate) async fn run(self, mut wakeups: Wakeups) {
         if !self.context.stores.wait_until_ready().await {
             return;
         }

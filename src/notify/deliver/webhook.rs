@@ -31,7 +31,7 @@ const RECHECK: Duration = Duration::from_mins(1);
 const REJECTED_ATTEMPTS_MAX: u32 = 3;
 
 /// The task of the webhook.
-pub struct Webhook {
+pub(crate) struct Webhook {
     /// Sends requests to it.
     pub post: Post,
     /// Signs the requests.
@@ -78,7 +78,7 @@ struct Pending {
 
 impl Webhook {
     /// Runs until it is aborted.
-    pub async fn run(self, mut wakeups: Wakeups) {
+    pub(crate) async fn run(self, mut wakeups: Wakeups) {
         if !self.context.stores.wait_until_ready().await {
             return;
         }

@@ -17,7 +17,7 @@ use crate::model::{Severity, Signature};
 /// One alert in the format of Alertmanager.
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Alert {
+pub(crate) struct Alert {
     /// Labels, which identify the alert.
     pub labels: BTreeMap<&'static str, String>,
     /// Annotations, which people read.
@@ -29,7 +29,7 @@ pub struct Alert {
 }
 
 /// The alerts that are firing, and those that were resolved recently.
-pub fn alerts<'i>(
+pub(crate) fn alerts<'i>(
     incidents: impl Iterator<Item = &'i Incident>,
     origin: &Origin,
     now: Timestamp,
@@ -45,7 +45,7 @@ pub fn alerts<'i>(
 
 /// An Incident as an alert. `None` before it is detected, and some time after it was closed.
 #[must_use]
-pub fn alert(incident: &Incident, origin: &Origin, now: Timestamp) -> Option<Alert> {
+pub(super) fn alert(incident: &Incident, origin: &Origin, now: Timestamp) -> Option<Alert> {
     let all = transitions_of(incident);
     let detected = all
         .iter()

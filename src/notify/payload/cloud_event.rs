@@ -10,7 +10,7 @@ use crate::limits;
 
 /// The format of the data of a CloudEvent.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// The Incident in Yellowjack's own format.
     #[default]
     Cloudevents,
@@ -20,7 +20,7 @@ pub enum Format {
 
 /// One transition of an Incident as a CloudEvent.
 #[must_use]
-pub fn cloud_event(
+pub(crate) fn cloud_event(
     incident: &Incident,
     occurred: &OccurredTransition,
     origin: &Origin,

@@ -13,29 +13,29 @@ macro_rules! reasons {
     ($($(#[doc = $doc:literal])* $variant:ident: $action:literal,)*) => {
         /// The reason of an Event. Closed set, in the order in which the docs list them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum EventReason {
+        pub(crate) enum EventReason {
             $($(#[doc = $doc])* $variant,)*
         }
 
         impl EventReason {
             /// All reasons.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The name in the Event.
             #[must_use]
-            pub const fn name(self) -> &'static str {
+            pub(crate) const fn name(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant),)* }
             }
 
             /// The action of the Event.
             #[must_use]
-            pub const fn action(self) -> &'static str {
+            pub(crate) const fn action(self) -> &'static str {
                 match self { $(Self::$variant => $action,)* }
             }
 
             /// The description in the docs.
             #[must_use]
-            pub fn meaning(self) -> &'static str {
+            pub(crate) fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*).trim(),)* }
             }
         }
@@ -81,7 +81,7 @@ impl EventReason {
 
     /// Whether `kubectl` shows it as a warning.
     #[must_use]
-    pub const fn is_warning(self) -> bool {
+    pub(crate) const fn is_warning(self) -> bool {
         !matches!(
             self,
             Self::ContainmentVerified | Self::IncidentReleased | Self::IncidentTerminated
@@ -112,7 +112,7 @@ pub fn events_section() -> String {
 
 /// One Event about one object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EventText {
+pub(crate) struct EventText {
     /// Identifies this occurrence; it never changes.
     pub id: String,
     /// When it happened.
@@ -129,7 +129,10 @@ pub struct EventText {
 
 /// The Events of one transition: about the Incident, its pod and its run.
 #[must_use]
-pub fn incident_events(incident: &Incident, occurred: &OccurredTransition) -> Vec<EventText> {
+pub(crate) fn incident_events(
+    incident: &Incident,
+    occurred: &OccurredTransition,
+) -> Vec<EventText> {
     let spec = &incident.spec;
     let itself = incident.object_ref(&());
     let namespace = incident.namespace();
@@ -179,7 +182,7 @@ pub fn incident_events(incident: &Incident, occurred: &OccurredTransition) -> Ve
 
 /// The Events about a run's conditions.
 #[must_use]
-pub fn run_events(run: &AgentRun) -> Vec<EventText> {
+pub(crate) fn run_events(run: &AgentRun) -> Vec<EventText> {
     let conditions = run.status.as_ref().map_or(&[][..], |s| &s.conditions);
     let of = |type_: AgentRunCondition, reasons: &[Reason], event: EventReason| {
         let condition = condition_of(conditions, type_.name())?;

@@ -15,15 +15,16 @@ mod transition;
 #[cfg(test)]
 mod tests;
 
-pub use alert::{Alert, alerts};
-pub use cloud_event::{Format, cloud_event};
-pub use event::{EventText, events_section, incident_events, run_events};
-pub use trace::{Span, spans, spans_request};
-pub use transition::{OccurredTransition, Transition, transitions_of};
+pub(crate) use alert::{Alert, alerts};
+pub(crate) use cloud_event::{Format, cloud_event};
+pub use event::events_section;
+pub(crate) use event::{EventText, incident_events, run_events};
+pub(crate) use trace::{Span, spans, spans_request};
+pub(crate) use transition::{OccurredTransition, Transition, transitions_of};
 
 /// The cluster that sends notifications.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The cluster's name, if one is configured.
     pub cluster: Option<String>,
 }

@@ -18,7 +18,7 @@ use crate::model::{hex_digest, trace_id};
 
 /// One span.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Span {
+pub(crate) struct Span {
     /// Hexadecimal, 16 digits.
     pub id: String,
     /// When it ended.
@@ -28,7 +28,7 @@ pub struct Span {
 
 /// The spans of an Incident that have ended.
 #[must_use]
-pub fn spans(incident: &Incident) -> Vec<Span> {
+pub(crate) fn spans(incident: &Incident) -> Vec<Span> {
     let all = transitions_of(incident);
     let is_detected = |occurred: &&OccurredTransition| occurred.transition == Transition::Detected;
     let Some(detected) = all.iter().find(is_detected) else {
@@ -51,7 +51,7 @@ pub fn spans(incident: &Incident) -> Vec<Span> {
 
 /// Spans as a request to a collector.
 #[must_use]
-pub fn spans_request(spans: &[Span], origin: &Origin) -> Value {
+pub(crate) fn spans_request(spans: &[Span], origin: &Origin) -> Value {
     let mut resource = vec![
         attribute("service.name", "yellowjack"),
         attribute("service.version", env!("CARGO_PKG_VERSION")),

@@ -11,7 +11,7 @@ use crate::api::{Incident, IncidentCondition, Reason};
 
 /// A change of an Incident. Closed set: the names are used in ids, event types and the Incident's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Transition {
+pub(crate) enum Transition {
     /// A finding crossed its threshold.
     Detected,
     /// The pod is isolated, suspended or gone.
@@ -32,7 +32,7 @@ pub enum Transition {
 
 impl Transition {
     /// All transitions, in the order in which they are delivered.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Detected,
         Self::BreakerOpen,
         Self::ContainmentFailed,
@@ -45,7 +45,7 @@ impl Transition {
 
     /// The name in the Incident's status.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Detected => "Detected",
             Self::Contained => "Contained",
@@ -60,7 +60,7 @@ impl Transition {
 
     /// The name in ids and in CloudEvent types.
     #[must_use]
-    pub const fn slug(self) -> &'static str {
+    pub(crate) const fn slug(self) -> &'static str {
         match self {
             Self::Detected => "detected",
             Self::Contained => "contained",
@@ -75,13 +75,13 @@ impl Transition {
 
     /// Whether it ends the Incident.
     #[must_use]
-    pub const fn is_end(self) -> bool {
+    pub(crate) const fn is_end(self) -> bool {
         matches!(self, Self::Released | Self::Terminated)
     }
 
     /// Whether a human should check although Yellowjack did what it could.
     #[must_use]
-    pub const fn is_trouble(self) -> bool {
+    pub(crate) const fn is_trouble(self) -> bool {
         matches!(
             self,
             Self::ContainmentFailed | Self::BreakerOpen | Self::ConnectionsSurvive
@@ -110,7 +110,7 @@ impl Transition {
 
 /// A transition that took place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OccurredTransition {
+pub(crate) struct OccurredTransition {
     /// The transition.
     pub transition: Transition,
     /// When the condition took its status.
@@ -124,7 +124,7 @@ pub struct OccurredTransition {
 impl OccurredTransition {
     /// The id, which never changes. It contains no full stop, which separates the parts of a signed webhook request.
     #[must_use]
-    pub fn id(&self, incident: &Incident) -> String {
+    pub(crate) fn id(&self, incident: &Incident) -> String {
         let uid = incident.uid().unwrap_or_default();
         format!(
             "{uid}-{}-{}",
@@ -135,13 +135,13 @@ impl OccurredTransition {
 
     /// The key of this transition in the Incident's record of deliveries: its name.
     #[must_use]
-    pub const fn notified_key(&self) -> &'static str {
+    pub(crate) const fn notified_key(&self) -> &'static str {
         self.transition.name()
     }
 
     /// Whether the Incident's status records that this was delivered.
     #[must_use]
-    pub fn is_notified(&self, incident: &Incident) -> bool {
+    pub(crate) fn is_notified(&self, incident: &Incident) -> bool {
         let notified = incident.status.as_ref().map(|status| &status.notified);
         let recorded = notified.and_then(|notified| notified.get(self.notified_key()));
         recorded.is_some_and(|time| time.0.as_second() == self.since.as_second())
@@ -150,7 +150,7 @@ impl OccurredTransition {
 
 /// The transitions that an Incident's conditions record, in the order in which they are delivered.
 #[must_use]
-pub fn transitions_of(incident: &Incident) -> Vec<OccurredTransition> {
+pub(crate) fn transitions_of(incident: &Incident) -> Vec<OccurredTransition> {
     let mut occurred: Vec<OccurredTransition> = incident
         .conditions()
         .iter()

@@ -22,8 +22,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
 
-pub use reconciler::ReportReconciler;
-pub use writer::ReportWriter;
+pub(crate) use reconciler::ReportReconciler;
+pub(crate) use writer::ReportWriter;
 
 use crate::api::ContactReport;
 use crate::cluster::{Store, WatchEvent};
@@ -36,7 +36,7 @@ use outbox::Outbox;
 
 /// The process that writes reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportObserver {
+pub(crate) struct ReportObserver {
     /// Name of the node, or of the replica of a controller.
     pub name: String,
     /// Whether it is a controller. Its logs may contain pods of any node.
@@ -52,7 +52,7 @@ impl ReportObserver {
 
 /// Reports and contacts by result, since the start of the process.
 #[derive(Debug, Default)]
-pub struct ContactReportCounters {
+pub(crate) struct ContactReportCounters {
     /// Reports written.
     pub written: AtomicU64,
     /// Failed writes of reports.
@@ -68,7 +68,7 @@ pub struct ContactReportCounters {
 
 /// The exchange. Cheap to clone; all clones share one state.
 #[derive(Clone)]
-pub struct ContactReports(Arc<Shared>);
+pub(crate) struct ContactReports(Arc<Shared>);
 
 struct Shared {
     observer: ReportObserver,
@@ -81,7 +81,7 @@ struct Shared {
 impl ContactReports {
     /// An exchange for this observer over this store of reports.
     #[must_use]
-    pub fn new(observer: ReportObserver, store: Store<ContactReport>) -> Self {
+    pub(crate) fn new(observer: ReportObserver, store: Store<ContactReport>) -> Self {
         Self(Arc::new(Shared {
             observer,
             store,
@@ -93,12 +93,12 @@ impl ContactReports {
 
     /// Reports and contacts by result.
     #[must_use]
-    pub fn counters(&self) -> &ContactReportCounters {
+    pub(crate) fn counters(&self) -> &ContactReportCounters {
         &self.0.counters
     }
 
     /// Handles an event of the watch.
-    pub fn on_report_event(&self, event: &WatchEvent<ContactReport>) {
+    pub(crate) fn on_report_event(&self, event: &WatchEvent<ContactReport>) {
         let mut inbox = self.inbox();
         match event {
             WatchEvent::Changed { new: report, .. } | WatchEvent::Gone(report) => {
@@ -116,7 +116,7 @@ impl ContactReports {
 
     /// Passes the contributions of other observers to the engine, and collects the contributions of its own pods as of
     /// this event time. Returns the findings.
-    pub fn exchange(
+    pub(crate) fn exchange(
         &self,
         engine: &mut Engine,
         index: &Index,

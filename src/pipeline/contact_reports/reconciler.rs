@@ -30,7 +30,7 @@ const UNKNOWN_RUN_RETENTION: SignedDuration = SignedDuration::from_mins(1);
 const RETENTION_MARGIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Verifies and deletes ContactReports.
-pub struct ReportReconciler {
+pub(crate) struct ReportReconciler {
     /// Stored objects.
     pub stores: Stores,
     /// Which pod belongs to which run.
@@ -52,7 +52,7 @@ pub(super) enum ReportAction {
 
 impl ReportReconciler {
     /// Reconciles reports while this process leads. Never returns.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         loop {
             self.writer.gate().wait_until_open().await;
             let mut writes = 0;

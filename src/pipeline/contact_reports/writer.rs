@@ -24,7 +24,7 @@ const PAUSE_RESET_AFTER: Duration = Duration::from_mins(1);
 const IDLE_WAIT: Duration = Duration::from_mins(1);
 
 /// Writes reports.
-pub struct ReportWriter {
+pub(crate) struct ReportWriter {
     /// The exchange with the contributions to write.
     pub reports: ContactReports,
     /// Stored objects.
@@ -60,7 +60,7 @@ impl Pause {
 
 impl ReportWriter {
     /// Writes reports. Never returns.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let limiter = RateLimiter::new(limits::CONTACT_REPORTS_PER_SECOND);
         let mut pauses: HashMap<RunKey, Pause> = HashMap::new();
         loop {

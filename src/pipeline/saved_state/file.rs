@@ -37,7 +37,7 @@ pub(super) const TRAILER_BYTES: u64 = 4 + SUM_BYTES;
 
 /// Why a state file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(super) enum LoadError {
     /// An I/O error.
     #[error("failed to read the file")]
     Io(#[from] io::Error),

@@ -39,7 +39,7 @@ use crate::respond::{AckGuard, AttributedFinding};
 
 /// Counters of the state file, since the start of the process.
 #[derive(Debug, Default)]
-pub struct SavedStateCounters {
+pub(crate) struct SavedStateCounters {
     /// Passes that were written completely.
     pub written: AtomicU64,
     /// Passes that failed.
@@ -66,7 +66,7 @@ struct Unrecorded {
 
 /// Content of a state file.
 #[derive(Debug)]
-pub struct Restored {
+pub(crate) struct Restored {
     /// The restored engine.
     pub engine: Engine,
     /// Wall-clock time at which the pass began.
@@ -79,7 +79,7 @@ impl Restored {
     /// Compares the configured sources with those of the saved state. The engine refers to logs by the number of their
     /// source, so if a number now belongs to another source, everything about logs is dropped: which records they
     /// contain, and contacts that wait for an answer.
-    pub fn match_sources(&mut self, names: &[String]) {
+    pub(crate) fn match_sources(&mut self, names: &[String]) {
         let is_unchanged = |(name, (number, _)): (&String, &(u16, EventTime))| {
             names.get(usize::from(*number)) == Some(name)
         };
@@ -92,7 +92,7 @@ impl Restored {
 /// Restores the state that was saved in `folder`. `None` if there is none. A file that cannot be read is counted,
 /// logged and set aside under another name.
 #[must_use]
-pub fn restore(
+pub(crate) fn restore(
     folder: &Path,
     config: &EngineConfig,
     counters: &SavedStateCounters,
@@ -124,7 +124,7 @@ pub fn restore(
 
 /// Saves the state. Without a folder it does nothing, and every batch counts as saved.
 #[derive(Debug, Default)]
-pub struct StateSaver(Option<Saver>);
+pub(crate) struct StateSaver(Option<Saver>);
 
 #[derive(Debug)]
 struct Saver {
@@ -158,15 +158,15 @@ struct SavePass {
 }
 
 /// Number of each source and read position of its log, by name.
-pub type SourceTimes = HashMap<String, (u16, EventTime)>;
+pub(crate) type SourceTimes = HashMap<String, (u16, EventTime)>;
 
 /// Computes them on demand.
-pub type LogTimes<'a> = &'a dyn Fn() -> SourceTimes;
+pub(crate) type LogTimes<'a> = &'a dyn Fn() -> SourceTimes;
 
 impl StateSaver {
     /// Saves to this folder.
     #[must_use]
-    pub fn in_folder(folder: &Path, counters: Arc<SavedStateCounters>) -> Self {
+    pub(crate) fn in_folder(folder: &Path, counters: Arc<SavedStateCounters>) -> Self {
         Self(Some(Saver {
             writer: StateWriter::start(folder.join(file::NAME)),
             counters,
@@ -181,7 +181,7 @@ impl StateSaver {
     }
 
     /// Continues from a restored state, except for its engine. Returns the findings that were not recorded yet.
-    pub fn resume_from(&mut self, restored: &Restored) -> Vec<AttributedFinding> {
+    pub(crate) fn resume_from(&mut self, restored: &Restored) -> Vec<AttributedFinding> {
         let Some(saver) = &mut self.0 else {
             return Vec::new();
         };
@@ -195,13 +195,13 @@ impl StateSaver {
     }
 
     /// Read position of a source when the restored state was saved. Returned once.
-    pub fn restored_time(&mut self, source: &str) -> Option<EventTime> {
+    pub(crate) fn restored_time(&mut self, source: &str) -> Option<EventTime> {
         let (_, time) = self.0.as_mut()?.restored_times.remove(source)?;
         Some(time)
     }
 
     /// Counts a processed batch; returns its number.
-    pub fn add_batch(&mut self) -> u64 {
+    pub(crate) fn add_batch(&mut self) -> u64 {
         self.mark_changed();
         self.0.as_mut().map_or(0, |saver| {
             saver.last_batch += 1;
@@ -210,14 +210,14 @@ impl StateSaver {
     }
 
     /// Marks the engine's state as changed.
-    pub fn mark_changed(&mut self) {
+    pub(crate) fn mark_changed(&mut self) {
         if let Some(saver) = &mut self.0 {
             saver.has_changed = true;
         }
     }
 
     /// Tracks a finding that is sent to the recorder until it is recorded.
-    pub fn track_finding(&mut self, found: &AttributedFinding) {
+    pub(crate) fn track_finding(&mut self, found: &AttributedFinding) {
         let Some(saver) = &mut self.0 else { return };
         saver.drop_recorded();
         if saver.in_flight.len() >= limits::STATE_FINDINGS_MAX {
@@ -229,13 +229,13 @@ impl StateSaver {
 
     /// The written state covers the batches up to this number.
     #[must_use]
-    pub fn saved_batch(&self) -> u64 {
+    pub(crate) fn saved_batch(&self) -> u64 {
         self.0.as_ref().map_or(u64::MAX, |saver| saver.saved_batch)
     }
 
     /// When [`StateSaver::step`] must be called again.
     #[must_use]
-    pub fn next_step_at(&self) -> Option<Instant> {
+    pub(crate) fn next_step_at(&self) -> Option<Instant> {
         let saver = self.0.as_ref()?;
         let is_waiting =
             saver.has_changed || saver.pass.is_some() || saver.saved_batch < saver.last_batch;
@@ -243,14 +243,14 @@ impl StateSaver {
     }
 
     /// Writes the next part of the state, if it is due.
-    pub fn step(&mut self, engine: &Engine, log_times: LogTimes<'_>) {
+    pub(crate) fn step(&mut self, engine: &Engine, log_times: LogTimes<'_>) {
         if let Some(saver) = &mut self.0 {
             saver.step(engine, log_times);
         }
     }
 
     /// Writes the complete state before the process ends. Blocks on the disk.
-    pub fn finish(&mut self, engine: &Engine, log_times: LogTimes<'_>) {
+    pub(crate) fn finish(&mut self, engine: &Engine, log_times: LogTimes<'_>) {
         let Some(saver) = &mut self.0 else { return };
         // A pass in progress is abandoned: what it wrote is older than the current state.
         let mut pass = saver.begin_pass(engine, true);

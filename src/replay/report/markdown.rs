@@ -21,7 +21,7 @@ use crate::model::{Severity, duration};
 /// All results as a page.
 // Writing into a string cannot fail, so the results of `writeln!` are ignored.
 #[must_use]
-pub fn markdown(
+pub(crate) fn markdown(
     results: &[CaptureResult],
     labels: &Labels,
     score: Option<&Score>,

@@ -11,5 +11,5 @@ mod text;
 mod tests;
 
 pub use json::json;
-pub use markdown::markdown;
-pub use text::text;
+pub(crate) use markdown::markdown;
+pub(crate) use text::text;

@@ -29,7 +29,7 @@ fn paint_action(colour: Colour, action: &str) -> String {
 
 /// All results for a person.
 #[must_use]
-pub fn text(
+pub(crate) fn text(
     results: &[CaptureResult],
     labels: &Labels,
     score: Option<&Score>,

@@ -10,7 +10,7 @@ const TOP: f64 = 30.0;
 /// Letters of a row's label: an IPv6 address has up to 39.
 const LABEL_BYTES_MAX: usize = 39;
 
-pub struct Map {
+pub(super) struct Map {
     pub width: f64,
     pub height: f64,
     pub columns: Vec<(f64, String)>,
@@ -19,13 +19,13 @@ pub struct Map {
     pub description: String,
 }
 
-pub struct Row {
+pub(super) struct Row {
     pub y: f64,
     pub label: String,
     pub full: String,
 }
 
-pub struct Cell {
+pub(super) struct Cell {
     pub x: f64,
     pub y: f64,
     pub width: f64,
@@ -39,7 +39,7 @@ pub struct Cell {
 impl Map {
     /// `None` if there are no targets.
     #[allow(clippy::cast_precision_loss)] // at most 12 rows and columns
-    pub fn new(targets: &Targets) -> Option<Self> {
+    pub(super) fn new(targets: &Targets) -> Option<Self> {
         if targets.rows.is_empty() {
             return None;
         }

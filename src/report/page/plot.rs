@@ -46,7 +46,7 @@ const TICKS: [i64; 14] = [
 ];
 
 /// The elements that the template draws.
-pub struct Plot {
+pub(super) struct Plot {
     pub width: f64,
     pub left: f64,
     pub right: f64,
@@ -74,14 +74,14 @@ pub struct Plot {
     pub description: String,
 }
 
-pub struct Point {
+pub(super) struct Point {
     pub x: f64,
     pub y: f64,
     pub tip: String,
 }
 
 /// A vertical line with a label above the plot.
-pub struct Mark {
+pub(super) struct Mark {
     pub x: f64,
     pub label_x: f64,
     pub label_y: f64,
@@ -92,7 +92,7 @@ pub struct Mark {
 }
 
 impl Plot {
-    pub fn new(story: &Story, finding: &ReportedFinding) -> Self {
+    pub(super) fn new(story: &Story, finding: &ReportedFinding) -> Self {
         let axis = Axis::new(story, finding);
         let most = finding
             .course

@@ -49,7 +49,7 @@ pub(in crate::respond) struct Executor {
 
 impl Executor {
     /// Waits until the rate of actions allows the next one.
-    pub async fn wait_for_turn(&self) {
+    pub(crate) async fn wait_for_turn(&self) {
         let delay = self.limiter.reserve(Instant::now());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -57,13 +57,17 @@ impl Executor {
     }
 
     /// The complete pod as it is now; `None` if it is gone.
-    pub async fn read_pod(&self, namespace: &str, pod: &PodView) -> Result<Option<Pod>, ApiError> {
+    pub(crate) async fn read_pod(
+        &self,
+        namespace: &str,
+        pod: &PodView,
+    ) -> Result<Option<Pod>, ApiError> {
         let found = self.reader.get_opt::<Pod>(namespace, &pod.name).await?;
         Ok(found.filter(|found| found.uid().as_deref() == Some(&pod.uid)))
     }
 
     /// The object that a restore entry or a suspension is about; `None` if it is gone.
-    pub async fn read_target(
+    pub(crate) async fn read_target(
         &self,
         namespace: &str,
         target: &ObjectTarget,

@@ -14,7 +14,7 @@ use super::plan::Step;
 use super::snapshot::PendingWrites;
 use crate::api::{ActionResult, Incident};
 
-pub use owner::owner_control;
+pub(crate) use owner::owner_control;
 
 pub(super) use executor::{Executor, StepOutcome};
 

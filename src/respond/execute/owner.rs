@@ -26,7 +26,7 @@ struct OwnerReader<'a> {
 }
 
 /// How the owners of a pod can be suspended. `links` is the chain of owners, nearest first.
-pub async fn owner_control(
+pub(crate) async fn owner_control(
     owners: &Owners,
     client: &Client,
     namespace: &str,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// The window in which detections are counted.
-pub const BREAKER_WINDOW: Duration = Duration::from_mins(5);
+pub(super) const BREAKER_WINDOW: Duration = Duration::from_mins(5);
 
 /// How many pods may cross the threshold within the window.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,7 +10,7 @@ const WITHHELD: &str = "(withheld)";
 /// The copy of a pod for the Incident: without values of environment variables and managed fields, and
 /// reduced to names and images if it is larger than [`limits::CAPTURE_BYTES_MAX`].
 #[must_use]
-pub fn captured_pod(mut pod: Value) -> Value {
+pub(crate) fn captured_pod(mut pod: Value) -> Value {
     if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
         if let Some(annotations) = metadata

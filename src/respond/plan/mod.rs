@@ -14,19 +14,19 @@ mod simulation;
 mod snapshot;
 mod status;
 mod step;
-pub mod suspension;
-pub mod throttle;
+pub(crate) mod suspension;
+pub(crate) mod throttle;
 
 pub use breaker::{Breaker, BreakerLimits};
-pub use capture::captured_pod;
-pub use next_step::plan;
-pub use simulation::Simulation;
-pub use snapshot::{
+pub(crate) use capture::captured_pod;
+pub(crate) use next_step::plan;
+pub(crate) use simulation::Simulation;
+pub(crate) use snapshot::{
     Bounds, Deny, OtherIncident, OwnerControl, PodView, SHORTENED_GRACE_S, Snapshot,
 };
-pub use status::{isolated_at, push_action, push_restore_entry};
-pub use step::{ConditionUpdate, Plan, Step};
-pub use throttle::CpuReduction;
+pub(crate) use status::{isolated_at, push_action, push_restore_entry};
+pub(crate) use step::{ConditionUpdate, Plan, Step};
+pub(crate) use throttle::CpuReduction;
 
 #[cfg(test)]
 mod tests;

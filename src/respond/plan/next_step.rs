@@ -7,7 +7,7 @@ use crate::api::Verdict;
 
 /// Plans the next step for an Incident.
 #[must_use]
-pub fn plan(snapshot: &Snapshot) -> Plan {
+pub(crate) fn plan(snapshot: &Snapshot) -> Plan {
     if snapshot.incident.is_closed() {
         return expire(snapshot);
     }

@@ -14,7 +14,7 @@ use crate::api::{ActionKind, ActionRecord, ActionResult, ObjectTarget};
 
 /// A snapshot that changes with each simulated step.
 #[derive(Clone, Debug)]
-pub struct Simulation {
+pub(crate) struct Simulation {
     /// The state after the steps so far.
     pub snapshot: Snapshot,
     /// What [`Step::ReadOwner`] finds.
@@ -25,7 +25,7 @@ pub struct Simulation {
 
 impl Simulation {
     /// Plans the next step.
-    pub fn plan(&mut self) -> Plan {
+    pub(crate) fn plan(&mut self) -> Plan {
         let name = self.snapshot.incident.metadata.name.as_deref();
         let pods = self.snapshot.pods.iter();
         let is_labelled = |pod: &&PodView| name.is_some() && pod.quarantine.as_deref() == name;
@@ -34,7 +34,7 @@ impl Simulation {
     }
 
     /// Applies a step, as if it had succeeded, and records it in the Incident.
-    pub fn apply(&mut self, step: &Step) {
+    pub(crate) fn apply(&mut self, step: &Step) {
         match step {
             Step::Isolate(pods) => {
                 let name = self.snapshot.incident.metadata.name.clone();
@@ -82,7 +82,7 @@ impl Simulation {
     }
 
     /// Removes the pods that are being deleted with the shortened grace period.
-    pub fn end_shortened_pods(&mut self) {
+    pub(crate) fn end_shortened_pods(&mut self) {
         let is_short = |pod: &PodView| pod.grace_s.is_some() && !pod.has_long_grace();
         self.snapshot.pods.retain(|pod| !is_short(pod));
     }

@@ -13,11 +13,11 @@ use crate::respond::verify::proof::TrafficObservation;
 /// The shortened grace period of a pod with continuing traffic, in seconds. Not 0: the API server
 /// would remove the object at once, and with it the label that the deny selects, while the pod's
 /// processes still run.
-pub const SHORTENED_GRACE_S: u32 = 1;
+pub(crate) const SHORTENED_GRACE_S: u32 = 1;
 
 /// Everything that the plan decides from.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// The Incident, with its latest status.
     pub incident: Incident,
     /// The current time.
@@ -52,7 +52,7 @@ pub struct Snapshot {
 
 /// How far a response may go: the run's settings within the ceilings of its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// The strongest action.
     pub max_action: ResponseAction,
     /// Which pods are contained.
@@ -61,7 +61,7 @@ pub struct Bounds {
 
 /// The fields of a pod that the plan uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodView {
+pub(crate) struct PodView {
     /// The pod's name.
     pub name: String,
     /// The pod's UID.
@@ -83,14 +83,14 @@ impl PodView {
 
     /// The pod as the target of an action.
     #[must_use]
-    pub fn target(&self) -> ObjectTarget {
+    pub(crate) fn target(&self) -> ObjectTarget {
         ObjectTarget::pod(&self.name, &self.uid)
     }
 }
 
 /// How the owner of a pod can be stopped from replacing it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum OwnerControl {
+pub(crate) enum OwnerControl {
     /// Not read yet. Reading takes requests, so a plan requests it only when it needs the owner.
     Unread,
     /// These owners can be suspended, in this order.
@@ -103,7 +103,7 @@ pub enum OwnerControl {
 
 /// The standing deny that selects the quarantine label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deny {
+pub(crate) struct Deny {
     /// Whether it is stored in the API server.
     pub is_stored: bool,
     /// Other policies that still allow traffic of a quarantined pod.
@@ -112,7 +112,7 @@ pub struct Deny {
 
 /// The fields of another open Incident that a release has to consider.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OtherIncident {
+pub(crate) struct OtherIncident {
     /// The Incident's name.
     pub name: String,
     /// UIDs of the pods that it contains; none before it has acted.

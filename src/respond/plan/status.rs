@@ -9,7 +9,7 @@ use crate::api::{
 use crate::limits;
 
 /// Records the original value of a field, in place of an earlier entry for the same field.
-pub fn push_restore_entry(restore: &mut Vec<RestoreEntry>, entry: &RestoreEntry) {
+pub(crate) fn push_restore_entry(restore: &mut Vec<RestoreEntry>, entry: &RestoreEntry) {
     restore.retain(|other| other.target != entry.target || other.field != entry.field);
     if restore.len() < limits::RESTORE_MAX {
         restore.push(entry.clone());
@@ -18,7 +18,7 @@ pub fn push_restore_entry(restore: &mut Vec<RestoreEntry>, entry: &RestoreEntry)
 
 /// Records an action. A repetition of a recorded action replaces it, so that retries do not fill the
 /// list; a full list loses its oldest action that did not succeed.
-pub fn push_action(actions: &mut Vec<ActionRecord>, record: ActionRecord) {
+pub(crate) fn push_action(actions: &mut Vec<ActionRecord>, record: ActionRecord) {
     let is_repeat = |known: &ActionRecord| {
         known.kind == record.kind && known.target == record.target && known.result == record.result
     };
@@ -93,7 +93,7 @@ pub(super) fn reason_of(incident: &Incident, condition: IncidentCondition) -> Op
 
 /// When the pod was isolated, according to the recorded actions.
 #[must_use]
-pub fn isolated_at(incident: &Incident) -> Option<Timestamp> {
+pub(crate) fn isolated_at(incident: &Incident) -> Option<Timestamp> {
     let isolations = incident.actions().iter().filter(|action| {
         action.kind == ActionKind::Isolate && action.result == ActionResult::Succeeded
     });

@@ -7,14 +7,14 @@ use super::suspension::Suspension;
 use crate::api::{ActionKind, IncidentCondition, ObjectTarget, Reason, RestoreEntry};
 
 /// How soon to plan again while only time has to pass.
-pub const RECHECK: Duration = Duration::from_secs(2);
+pub(super) const RECHECK: Duration = Duration::from_secs(2);
 
 /// How soon to plan again while something outside has to change first.
-pub const RECHECK_SLOWLY: Duration = Duration::from_secs(30);
+pub(super) const RECHECK_SLOWLY: Duration = Duration::from_secs(30);
 
 /// One step of a response. Repeating a step is harmless.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Set the quarantine label on these pods.
     Isolate(Vec<PodView>),
     /// Keep a copy of the pod in the Incident.
@@ -56,7 +56,7 @@ pub enum Step {
 
 /// A condition to set on the Incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConditionUpdate {
+pub(crate) struct ConditionUpdate {
     /// The condition.
     pub condition: IncidentCondition,
     /// Its status; `None` is Unknown.
@@ -69,7 +69,7 @@ pub struct ConditionUpdate {
 
 /// The next step, or the conditions to set when no step is left.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The next step. The conditions are valid only if there is none.
     pub step: Option<Step>,
     /// The conditions to set.

@@ -25,7 +25,7 @@ enum Method {
 
 /// How one kind of owner is suspended.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Rule {
+pub(crate) struct Rule {
     group: &'static str,
     /// The only version that this rule applies to; `None` is any version.
     version: Option<&'static str>,
@@ -90,13 +90,13 @@ const RULES: [Rule; 14] = [
 
 /// Group of Kueue's Workload. Kueue resumes the jobs that it admitted, so their Workload is suspended
 /// instead.
-pub const KUEUE_GROUP: &str = "kueue.x-k8s.io";
+pub(crate) const KUEUE_GROUP: &str = "kueue.x-k8s.io";
 
 /// Kind of Kueue's Workload.
-pub const WORKLOAD: &str = "Workload";
+pub(crate) const WORKLOAD: &str = "Workload";
 
 /// The label with the queue of an object that Kueue manages.
-pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
+pub(crate) const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
 /// Owners that create their dependents and never resume them: (group, kind); an empty kind is every kind.
 const PASSIVE: [(&str, &str); 4] = [
@@ -110,7 +110,7 @@ const PASSIVE: [(&str, &str); 4] = [
 impl Rule {
     /// The value that suspends the object.
     #[must_use]
-    pub fn suspended_value(&self) -> Value {
+    pub(crate) fn suspended_value(&self) -> Value {
         match self.method {
             Method::Suspend => json!(true),
             Method::Scale => json!(0),
@@ -121,7 +121,7 @@ impl Rule {
 
     /// The default value of the field.
     #[must_use]
-    pub fn default_value(&self) -> Value {
+    pub(crate) fn default_value(&self) -> Value {
         match self.method {
             Method::Suspend => json!(false),
             Method::Scale => json!(1),
@@ -133,14 +133,14 @@ impl Rule {
     /// Whether Kueue may set the same field on objects of this kind. It admits the Jobs of a CronJob,
     /// never the CronJob.
     #[must_use]
-    pub fn is_managed_by_kueue(&self) -> bool {
+    pub(crate) fn is_managed_by_kueue(&self) -> bool {
         self.method == Method::Suspend && self.kind != "CronJob"
     }
 }
 
 /// The rule for a kind, if it can be suspended.
 #[must_use]
-pub fn rule_for(api_version: &str, kind: &str) -> Option<&'static Rule> {
+pub(crate) fn rule_for(api_version: &str, kind: &str) -> Option<&'static Rule> {
     let (group, version) = group_and_version(api_version);
     RULES.iter().find(|rule| {
         rule.group == group && rule.kind == kind && rule.version.is_none_or(|only| only == version)
@@ -160,7 +160,7 @@ fn is_passive(link: &OwnerLink) -> bool {
 
 /// Which owners of a chain to suspend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// These owners, in this order.
     Suspend(Vec<OwnerLink>),
     /// No owner controls the pod.
@@ -171,7 +171,7 @@ pub enum Choice {
 
 /// Chooses from the owners of a pod, nearest first.
 #[must_use]
-pub fn choose(chain: &[OwnerLink]) -> Choice {
+pub(crate) fn choose(chain: &[OwnerLink]) -> Choice {
     let has_rule = |link: &OwnerLink| rule_for(&link.api_version, &link.kind).is_some();
     let top = chain.iter().rposition(has_rule);
     let above = chain.iter().skip(top.map_or(0, |top| top + 1));
@@ -197,7 +197,7 @@ pub fn choose(chain: &[OwnerLink]) -> Choice {
 
 /// Why this object cannot be suspended although its kind can, if so.
 #[must_use]
-pub fn unsupported_reason(link: &OwnerLink, object: &Value) -> Option<String> {
+pub(crate) fn unsupported_reason(link: &OwnerLink, object: &Value) -> Option<String> {
     if link.kind != "RayJob" {
         return None;
     }
@@ -218,7 +218,7 @@ pub fn unsupported_reason(link: &OwnerLink, object: &Value) -> Option<String> {
 
 /// An owner as it was read, and the field that suspends it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Suspension {
+pub(crate) struct Suspension {
     /// The owner.
     pub target: ObjectTarget,
     /// The field, as a JSON pointer.
@@ -234,7 +234,7 @@ pub struct Suspension {
 impl Suspension {
     /// From the owner's object.
     #[must_use]
-    pub fn new(link: &OwnerLink, rule: &Rule, object: &Value) -> Self {
+    pub(crate) fn new(link: &OwnerLink, rule: &Rule, object: &Value) -> Self {
         Self {
             target: ObjectTarget {
                 api_version: link.api_version.clone(),
@@ -251,19 +251,19 @@ impl Suspension {
 
     /// Whether the owner is suspended.
     #[must_use]
-    pub fn is_suspended(&self) -> bool {
+    pub(crate) fn is_suspended(&self) -> bool {
         self.current.as_ref().unwrap_or(&self.default_value) == &self.suspended_value
     }
 
     /// Whether a restore entry is about this field of this object.
     #[must_use]
-    pub fn matches(&self, entry: &RestoreEntry) -> bool {
+    pub(crate) fn matches(&self, entry: &RestoreEntry) -> bool {
         entry.target == self.target && entry.field == self.field
     }
 
     /// The restore entry to record before suspending.
     #[must_use]
-    pub fn restore_entry(&self) -> RestoreEntry {
+    pub(crate) fn restore_entry(&self) -> RestoreEntry {
         RestoreEntry {
             target: self.target.clone(),
             field: self.field.clone(),
@@ -275,7 +275,7 @@ impl Suspension {
 
 /// The default value of the field of a restore entry.
 #[must_use]
-pub fn default_of(entry: &RestoreEntry) -> Option<Value> {
+pub(crate) fn default_of(entry: &RestoreEntry) -> Option<Value> {
     rule_for(&entry.target.api_version, &entry.target.kind)
         .filter(|rule| rule.field == entry.field)
         .map(Rule::default_value)
@@ -283,7 +283,7 @@ pub fn default_of(entry: &RestoreEntry) -> Option<Value> {
 
 /// The value of a field; `None` if it is not set.
 #[must_use]
-pub fn value_at(object: &Value, field: &str) -> Option<Value> {
+pub(crate) fn value_at(object: &Value, field: &str) -> Option<Value> {
     object
         .pointer(field)
         .filter(|value| !value.is_null())
@@ -292,7 +292,7 @@ pub fn value_at(object: &Value, field: &str) -> Option<Value> {
 
 /// A merge patch that sets one field. The path of a field in [`RULES`] contains no list.
 #[must_use]
-pub fn patch_of(field: &str, value: &Value) -> Value {
+pub(crate) fn patch_of(field: &str, value: &Value) -> Value {
     let names = field.split('/').filter(|name| !name.is_empty());
     names
         .rev()

@@ -11,15 +11,15 @@ use crate::limits;
 use crate::model::clip;
 
 /// The CPU limit of a throttled container: enough for probes and heartbeats, too little to mine.
-pub const CPU_LIMIT: &str = "100m";
+pub(crate) const CPU_LIMIT: &str = "100m";
 
 /// The CPU request of a throttled container in a Burstable pod. Less than the limit, because with equal
 /// values the class could change to Guaranteed.
-pub const CPU_REQUEST: &str = "50m";
+pub(crate) const CPU_REQUEST: &str = "50m";
 
 /// Whether the CPU of a pod can be reduced.
 #[derive(Clone, Debug, PartialEq)]
-pub enum CpuReduction {
+pub(crate) enum CpuReduction {
     /// Yes: the current and the reduced resources of each container.
     Possible(Vec<RestoreEntry>),
     /// No, and why.
@@ -28,7 +28,7 @@ pub enum CpuReduction {
 
 /// How the CPU of this pod can be reduced. `pod` is the complete object from the API server.
 #[must_use]
-pub fn cpu_reduction(pod: &Value) -> CpuReduction {
+pub(crate) fn cpu_reduction(pod: &Value) -> CpuReduction {
     let class = pod.pointer("/status/qosClass").and_then(Value::as_str);
     let is_guaranteed = match class {
         Some("Guaranteed") => true,

@@ -17,7 +17,7 @@ const NAME_STEM_BYTES_MAX: usize = 48;
 /// The name of a pod's Incident: readable, and the same after a crash. `nth` is the number of earlier
 /// Incidents of this pod.
 #[must_use]
-pub fn incident_name(pod_name: &str, pod_uid: &str, nth: usize) -> String {
+pub(super) fn incident_name(pod_name: &str, pod_uid: &str, nth: usize) -> String {
     let digest = Sha256::digest(format!("{pod_uid}/{nth}"));
     let mut hash = String::new();
     for byte in digest.iter().take(5) {
@@ -30,7 +30,11 @@ pub fn incident_name(pod_name: &str, pod_uid: &str, nth: usize) -> String {
 
 /// The evidence entry of a finding by `observer`.
 #[must_use]
-pub fn evidence_entry(observer: &str, finding: &Finding, observe_only: bool) -> EvidenceEntry {
+pub(super) fn evidence_entry(
+    observer: &str,
+    finding: &Finding,
+    observe_only: bool,
+) -> EvidenceEntry {
     let evidence = &finding.evidence;
     let against = evidence.against.iter().take(limits::AGAINST_MAX);
     EvidenceEntry {

@@ -33,7 +33,7 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// A finding with the pod that it was attributed to.
 #[derive(Clone, Debug)]
-pub struct AttributedFinding {
+pub(crate) struct AttributedFinding {
     /// What was found.
     pub finding: Finding,
     /// Namespace of the pod.
@@ -51,10 +51,10 @@ pub struct AttributedFinding {
 /// Held by a finding until it is recorded. Until it is dropped, the lines that led to the finding are
 /// not acknowledged and are read again after a crash.
 #[derive(Debug)]
-pub struct AckGuard;
+pub(crate) struct AckGuard;
 
 /// Writes findings into Incidents.
-pub struct Recorder {
+pub(crate) struct Recorder {
     /// The stores.
     pub stores: Stores,
     /// Which pod belongs to which run.
@@ -93,7 +93,7 @@ enum Recorded {
 impl Recorder {
     /// Runs until the channel closes. Stopping earlier would drop guards, and lines of
     /// unrecorded findings would be acknowledged.
-    pub async fn run(self, mut findings: mpsc::Receiver<AttributedFinding>) {
+    pub(crate) async fn run(self, mut findings: mpsc::Receiver<AttributedFinding>) {
         let mut waiting: HashMap<(String, Signature), Waiting> = HashMap::new();
         let mut written = Written::new();
         loop {
@@ -432,7 +432,7 @@ fn metadata(name: Option<String>, found: &AttributedFinding, run_id: &RunId) -> 
 
 /// The mode of a run for this signature.
 #[must_use]
-pub const fn mode_of(settings: &Effective, signature: Signature) -> Mode {
+pub(crate) const fn mode_of(settings: &Effective, signature: Signature) -> Mode {
     match signature {
         Signature::HorizontalScan | Signature::VerticalScan => settings.scan,
         Signature::Mining => settings.mining,

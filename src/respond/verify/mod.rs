@@ -2,9 +2,9 @@
 
 mod monitor;
 mod observer;
-pub mod proof;
+pub(crate) mod proof;
 
-pub use monitor::{SourceProgress, TrafficMonitor};
-pub use observer::TrafficObserver;
+pub(crate) use monitor::{SourceProgress, TrafficMonitor};
+pub(crate) use observer::TrafficObserver;
 
 pub(super) use monitor::from_agent;

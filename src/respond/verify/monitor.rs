@@ -18,7 +18,7 @@ use crate::model::{EventTime, Flow, Outcome, PodKey, Volume};
 use crate::signals::health::SignalHealth;
 
 /// A source without records for this long is stale.
-pub const SOURCE_STALE_AFTER: Duration = Duration::from_mins(1);
+pub(super) const SOURCE_STALE_AFTER: Duration = Duration::from_mins(1);
 
 /// How long one record about an established connection proves that the node still logs established
 /// connections, in the log's time. The rule that logs them changes rarely.
@@ -26,7 +26,7 @@ const ALIVE_KEPT: Duration = Duration::from_mins(5);
 
 /// How far a source has progressed.
 #[derive(Clone, Copy, Debug)]
-pub struct SourceProgress {
+pub(crate) struct SourceProgress {
     /// The time of its newest record.
     pub log_time: EventTime,
     /// The time of its newest record about an established connection; `None` if it had none.
@@ -57,7 +57,7 @@ struct State {
 
 /// Observes the traffic of contained pods in the logs. Clones share one state.
 #[derive(Clone, Debug, Default)]
-pub struct TrafficMonitor {
+pub(crate) struct TrafficMonitor {
     state: Arc<Mutex<State>>,
     /// Which nodes a source does not receive records from.
     health: SignalHealth,
@@ -68,7 +68,7 @@ pub struct TrafficMonitor {
 impl TrafficMonitor {
     /// A monitor of sources with this record of their health.
     #[must_use]
-    pub fn with_health(health: SignalHealth) -> Self {
+    pub(crate) fn with_health(health: SignalHealth) -> Self {
         Self {
             health,
             ..Self::default()
@@ -76,7 +76,7 @@ impl TrafficMonitor {
     }
 
     /// Takes in the progress of a source. `wall` is the current wall clock time.
-    pub fn record_progress(&self, source: usize, progress: SourceProgress, wall: EventTime) {
+    pub(crate) fn record_progress(&self, source: usize, progress: SourceProgress, wall: EventTime) {
         // One wrong time stamp must not pass for proof.
         let is_wrong = |time: EventTime| time.micros_since(wall) > limits::LOG_AHEAD_MAX_MICROS;
         let mut state = self.state.lock();
@@ -94,7 +94,7 @@ impl TrafficMonitor {
     }
 
     /// Takes in a flow of this pod. Cheap while no pod is monitored.
-    pub fn record_flow(&self, pod: &PodKey, flow: &Flow<'_>) {
+    pub(crate) fn record_flow(&self, pod: &PodKey, flow: &Flow<'_>) {
         if self.pod_count.load(Ordering::Relaxed) == 0 || !shows_passed_traffic(flow) {
             return;
         }
@@ -111,7 +111,7 @@ impl TrafficMonitor {
     /// server's. `None` when too many pods are monitored. A source that receives no records from the
     /// pod's node does not count, however many it has from other nodes (INV-8).
     #[must_use]
-    pub fn observe(
+    pub(crate) fn observe(
         &self,
         pod: &PodKey,
         node: Option<&str>,
@@ -150,7 +150,7 @@ impl TrafficMonitor {
     }
 
     /// Stops monitoring a pod that was released or is gone.
-    pub fn forget(&self, pod: &PodKey) {
+    pub(crate) fn forget(&self, pod: &PodKey) {
         let mut state = self.state.lock();
         state.pods.remove(pod);
         self.pod_count.store(state.pods.len(), Ordering::Relaxed);

@@ -31,7 +31,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Writes observations of contained pods into Incidents.
-pub struct TrafficObserver {
+pub(crate) struct TrafficObserver {
     /// The stores.
     pub stores: Stores,
     /// Writes to the API server.
@@ -51,7 +51,7 @@ struct Written {
 
 impl TrafficObserver {
     /// Runs until it is dropped.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let mut written: HashMap<String, Written> = HashMap::new();
         loop {
             let contained = self.stores.incidents.state_filter(Incident::is_contained);

@@ -13,15 +13,15 @@ use crate::model::EventTime;
 
 /// How long the log must continue without the pod. Longer than Hubble's aggregation interval of 5 s,
 /// in which an open connection has one record.
-pub const QUIET: Duration = Duration::from_secs(10);
+pub(crate) const QUIET: Duration = Duration::from_secs(10);
 
 /// Packets within this time after the isolation do not count: the network plug-in needs a moment to
 /// apply the policy.
-pub const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// What the log showed since the isolation, in event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TrafficObservation {
+pub(crate) struct TrafficObservation {
     /// Traffic after this time counts: the isolation, or the newest record at that moment if the log's
     /// clock is ahead.
     pub since: EventTime,
@@ -38,7 +38,7 @@ pub struct TrafficObservation {
 impl TrafficObservation {
     /// The observation about two pods together: the worse value of each field.
     #[must_use]
-    pub fn merge_pods(self, other: Self) -> Self {
+    pub(crate) fn merge_pods(self, other: Self) -> Self {
         Self {
             since: self.since.max(other.since),
             log_time: self.log_time.min(other.log_time),
@@ -51,7 +51,7 @@ impl TrafficObservation {
     /// The observation of the same pods in two logs together: the worse value of each field, but one
     /// log that shows survivors is enough.
     #[must_use]
-    pub fn merge_sources(self, other: Self) -> Self {
+    pub(crate) fn merge_sources(self, other: Self) -> Self {
         Self {
             shows_survivors: self.shows_survivors || other.shows_survivors,
             ..self.merge_pods(other)
@@ -61,7 +61,7 @@ impl TrafficObservation {
 
 /// What an observation proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub(crate) enum Proof {
     /// The traffic stopped.
     Stopped,
     /// Traffic passed after the isolation, last at this time.
@@ -77,14 +77,14 @@ pub enum Proof {
 impl Proof {
     /// Whether more records of the same log cannot change the proof, unless traffic passes.
     #[must_use]
-    pub const fn is_final(self) -> bool {
+    pub(crate) const fn is_final(self) -> bool {
         matches!(self, Self::Stopped | Self::SurvivorsUnknown)
     }
 }
 
 /// Evaluates an observation.
 #[must_use]
-pub fn prove(observation: &TrafficObservation) -> Proof {
+pub(crate) fn prove(observation: &TrafficObservation) -> Proof {
     let after_grace = observation.since.plus_micros(micros(GRACE));
     let survivor = observation.last_passed.filter(|time| *time > after_grace);
     let quiet_from = survivor.unwrap_or(observation.since);

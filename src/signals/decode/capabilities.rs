@@ -170,7 +170,7 @@ impl Format {
 
 /// A part that a signature needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequiredPart {
+pub(super) struct RequiredPart {
     /// Its name, one of [`SourceCapabilities::PART_NAMES`].
     pub name: &'static str,
     /// What it is needed for.
@@ -183,7 +183,7 @@ const fn part(name: &'static str, why: &'static str) -> RequiredPart {
 
 /// The parts that a signature needs, the most important one first.
 #[must_use]
-pub const fn required_parts(signature: Signature) -> &'static [RequiredPart] {
+pub(super) const fn required_parts(signature: Signature) -> &'static [RequiredPart] {
     match signature {
         Signature::HorizontalScan | Signature::VerticalScan => &SCAN,
         Signature::Mining => &MINING,

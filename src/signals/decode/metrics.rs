@@ -16,7 +16,7 @@ mod vendors;
 use crate::limits;
 use crate::model::{ComputeSample, EventTime};
 
-pub use owners::{DeviceOwners, device_key};
+pub(crate) use owners::{DeviceOwners, device_key};
 use rates::Rates;
 
 /// The format of the responses.

@@ -38,13 +38,17 @@ use crate::limits;
 use crate::model::Signal;
 
 pub use blind_spots::blind_spots_page;
-pub use capabilities::{Capability, SourceCapabilities};
+pub(crate) use capabilities::{Capability, SourceCapabilities};
 pub use decoder::Decoder;
-pub use metrics::{DeviceOwners, MetricsFormat, MetricsRead, MetricsReader, PodSample};
-pub use samples::{decode_sample, read_sample};
-pub use shape::{LogShape, looks_like, why_no_signals};
+pub(crate) use metrics::DeviceOwners;
+pub use metrics::{MetricsFormat, MetricsRead, MetricsReader, PodSample};
+pub use samples::decode_sample;
+pub(crate) use samples::read_sample;
+pub use shape::looks_like;
+pub(crate) use shape::{LogShape, why_no_signals};
 pub use sniff::sniff;
-pub use unconfirmed::{Tracking, Unconfirmed};
+pub(crate) use unconfirmed::Tracking;
+pub use unconfirmed::Unconfirmed;
 
 /// The log formats that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

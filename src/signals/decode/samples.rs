@@ -19,7 +19,7 @@ use crate::model::{ComputeSample, DeviceUse, GpuSample, Signal, clip};
 
 /// The content of a line of a sample file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SampleLine<'a> {
+pub(crate) struct SampleLine<'a> {
     /// The sample. The use of its accelerator is unknown, or shared if the line declares it.
     pub decoded: Decoded<'a>,
     /// Number of figures that are impossible for any machine.
@@ -34,7 +34,7 @@ pub fn decode_sample(line: &[u8]) -> Decoded<'_> {
 
 /// Like [`decode_sample`], with the number of figures that were left out.
 #[must_use]
-pub fn read_sample(line: &[u8]) -> SampleLine<'_> {
+pub(crate) fn read_sample(line: &[u8]) -> SampleLine<'_> {
     let figures = Figures::default();
     let decoded = match read(line, &figures) {
         Ok(sample) => Decoded::Signal(Signal::Sample(sample)),

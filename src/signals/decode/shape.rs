@@ -422,7 +422,7 @@ fn of_columns(text: &str) -> Option<LogShape> {
 /// Why a log of this format yielded no signals if all of its lines were skipped for this reason, and
 /// what to do about it.
 #[must_use]
-pub const fn why_no_signals(format: Format, reason: SkipReason) -> LogShape {
+pub(crate) const fn why_no_signals(format: Format, reason: SkipReason) -> LogShape {
     match (format, reason) {
         (Format::Suricata, SkipReason::OtherLog | SkipReason::NotTraffic) => shape(
             "Suricata events of other kinds than flow, dns, tls and quic (netflow, alert, http)",

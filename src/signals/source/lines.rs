@@ -6,7 +6,7 @@
 use crate::limits;
 
 /// The lines in `bytes`, without their terminators (`\n` or `\r\n`). Empty lines are skipped.
-pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         while !rest.is_empty() {

@@ -24,7 +24,7 @@ mod health;
 mod lines;
 mod reader;
 pub mod relay;
-pub mod scrape;
+pub(crate) mod scrape;
 mod stream;
 
 use std::io;
@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limits;
 
 pub use health::{SourceHealth, SourceState};
-pub use lines::lines;
+pub(crate) use lines::lines;
 
 use health::Health;
 use reader::Reader;
@@ -52,7 +52,7 @@ pub struct SourceId(pub usize);
 
 /// Where the lines come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceKind {
+pub(crate) enum SourceKind {
     /// A log file, or a folder in which every `.log`, `.json` and `.jsonl` file is a log.
     Path(PathBuf),
     /// Standard input, until its end.
@@ -71,7 +71,7 @@ pub enum StartAt {
 
 /// How often a source polls. Tests shorten the times; the defaults are those of [`crate::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pacing {
+pub(crate) struct Pacing {
     /// Pause between reads of a log that grew recently.
     pub poll_active: Duration,
     /// Pause between reads of an idle log.
@@ -104,7 +104,7 @@ impl Default for Pacing {
 
 /// The configuration of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceConfig {
+pub(crate) struct SourceConfig {
     /// Included in each batch.
     pub id: SourceId,
     /// Name for logs, metrics and the checkpoint's file.
@@ -122,7 +122,7 @@ pub struct SourceConfig {
 impl SourceConfig {
     /// A source with the defaults: from the end, without checkpoints.
     #[must_use]
-    pub fn new(id: SourceId, name: &str, kind: SourceKind) -> Self {
+    pub(crate) fn new(id: SourceId, name: &str, kind: SourceKind) -> Self {
         Self {
             id,
             name: name.to_owned(),
@@ -289,7 +289,7 @@ pub fn channel() -> (mpsc::Sender<Batch>, mpsc::Receiver<Batch>) {
 
 /// Starts a source. It runs until `shutdown` is cancelled, the receiver is gone, or standard
 /// input ends.
-pub fn spawn(
+pub(crate) fn spawn(
     config: SourceConfig,
     sender: mpsc::Sender<Batch>,
     shutdown: CancellationToken,

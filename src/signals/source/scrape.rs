@@ -22,11 +22,11 @@ use crate::observability::chain;
 use crate::signals::decode::{MetricsFormat, MetricsReader, PodSample};
 
 /// Path at which the metrics API lists the resource usage of pods.
-pub const METRICS_API_PATH: &str = "/apis/metrics.k8s.io/v1beta1/pods";
+pub(crate) const METRICS_API_PATH: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 
 /// One source of node metrics.
 #[derive(Clone)]
-pub struct Scraper {
+pub(crate) struct Scraper {
     /// Its index among all sources; the logs come first.
     pub source: usize,
     /// Name for logs, metrics and conditions.
@@ -45,7 +45,7 @@ pub struct Scraper {
 
 /// The content of one response.
 #[derive(Clone, Debug)]
-pub struct SampleBatch {
+pub(crate) struct SampleBatch {
     /// The source's index.
     pub source: usize,
     /// Whether it contains anything new.
@@ -56,7 +56,7 @@ pub struct SampleBatch {
 
 /// Counters of the fetches and their contents, since the start.
 #[derive(Debug, Default)]
-pub struct ScrapeCounters {
+pub(crate) struct ScrapeCounters {
     /// Responses with new data.
     pub news: AtomicU64,
     /// Responses without new data.
@@ -79,7 +79,7 @@ pub struct ScrapeCounters {
 
 /// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ScrapeError {
+pub(crate) enum ScrapeError {
     /// The path is not valid in a request.
     #[error("unable to request {path}")]
     Path {
@@ -113,14 +113,14 @@ pub enum ScrapeError {
 
 /// The queue of samples, for all scrapers of one pipeline.
 #[must_use]
-pub fn channel() -> (mpsc::Sender<SampleBatch>, mpsc::Receiver<SampleBatch>) {
+pub(crate) fn channel() -> (mpsc::Sender<SampleBatch>, mpsc::Receiver<SampleBatch>) {
     mpsc::channel(limits::SAMPLE_QUEUE_MAX)
 }
 
 impl Scraper {
     /// Fetches until the pipeline is gone. To stop it, drop it: it has no state that
     /// must be saved.
-    pub async fn run(self, sender: mpsc::Sender<SampleBatch>) {
+    pub(crate) async fn run(self, sender: mpsc::Sender<SampleBatch>) {
         let mut reader = MetricsReader::new(self.format);
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -14,7 +14,7 @@ use crate::model::{ComputeSample, DeviceUse, EventTime, GpuSample};
 
 /// The last owner of each device.
 #[derive(Clone, Debug, Default)]
-pub struct DeviceOwners {
+pub(crate) struct DeviceOwners {
     devices: HashMap<u64, Tenure>,
 }
 
@@ -29,7 +29,7 @@ struct Tenure {
 
 /// How a device is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ownership {
+pub(crate) enum Ownership {
     /// No other pod was seen on the device within [`limits::DEVICE_OWNER_KEPT_US`].
     Exclusive,
     /// Several pods were seen on it, or this cannot be determined.
@@ -41,7 +41,7 @@ pub enum Ownership {
 
 /// The key of a device, or of a partition of it.
 #[must_use]
-pub fn device_key(identity: &str, part: &str) -> u64 {
+pub(crate) fn device_key(identity: &str, part: &str) -> u64 {
     // The same in each process, so that a replay is repeatable. A collision benefits no pod: the
     // names of devices are chosen by the node, and two that collide count as shared.
     let mut hasher = DefaultHasher::new();
@@ -51,7 +51,7 @@ pub fn device_key(identity: &str, part: &str) -> u64 {
 
 impl DeviceOwners {
     /// Records that a source named this pod as the owner of a device at this time.
-    pub fn observe(&mut self, device: u64, owner: &str, time: EventTime) -> Ownership {
+    pub(crate) fn observe(&mut self, device: u64, owner: &str, time: EventTime) -> Ownership {
         let kept_us = limits::DEVICE_OWNER_KEPT_US;
         if !self.devices.contains_key(&device) && self.devices.len() >= limits::DEVICES_MAX {
             self.devices
@@ -90,7 +90,7 @@ impl DeviceOwners {
     /// Sets in a sample how its device is used; `owner` is its pod. If the device had another owner recently, returns a
     /// sample that withdraws the earlier samples of that pod. A sample that names no device is left unchanged,
     /// because it cannot show that the pod uses its device alone.
-    pub fn attribute(
+    pub(crate) fn attribute(
         &mut self,
         sample: &mut ComputeSample<'_>,
         owner: &str,
