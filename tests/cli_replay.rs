@@ -133,7 +133,7 @@ fn text_says_what_when_why_and_why_not() {
     for expected in [
         "10.244.0.66  Scan, action Quarantine",
         "HorizontalScan (T1046): alert at 2026-",
-        "after 40",
+        "after 37",
         "Internet hosts were tried on tcp/22 within",
         "such as: 198.51.100.",
         "against it: ",

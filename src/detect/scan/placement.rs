@@ -35,8 +35,6 @@ pub(super) struct Placement {
     pub(super) payer: Payer,
     /// Whether the port is evidence for a scan of the host's ports.
     pub(super) is_port: bool,
-    /// Whether the service is one of web servers.
-    is_web: bool,
     /// Whether the pod has a reason to know the host: a sibling, or a pod that ended recently. Such a contact is not
     /// part of a sweep over hosts, but a scan of all ports of such a host is still one.
     pub(super) is_neighbour: bool,
@@ -72,17 +70,15 @@ impl Placement {
             is_port: target.transport != Transport::Icmp
                 && !is_traceroute
                 && !contact.is_server_answer,
-            is_web: target.is_web(),
             is_neighbour: contact.neighbour != Neighbour::Stranger,
         }
     }
 
     /// The weight in the walk of the domain that explains the target. A name on the Internet can have hundreds of
-    /// addresses, of which a client gets others each time, and a firewall that drops the name drops all of them. Where
-    /// IPv6 does not work, a client fails at each address of each name. A headless Service names pods before they listen.
+    /// addresses, of which a client gets others each time, and a firewall that drops the name drops all of them; one site
+    /// can have many dead hosts. A headless Service names pods before they listen.
     pub(super) fn named_weight(&self, domain: DomainId) -> Weight {
-        let is_weak = self.service.scope == Scope::Internet && (self.is_web || self.weight.fades);
-        if is_weak || domain.is_of_cluster() {
+        if self.service.scope == Scope::Internet || domain.is_of_cluster() {
             Weight::WEAK_FOR_ALERTS_ONLY
         } else {
             self.weight
