@@ -48,7 +48,12 @@ pub fn summary(capture: &Value) -> Value {
         let finding = findings
             .iter()
             .filter(|finding| finding["action"] == *action)
-            .min_by_key(|finding| acted_after(finding));
+            // Of several the one that the verdict is about, which came first.
+            .min_by_key(|finding| {
+                let signature = finding["signature"].as_str().unwrap();
+                let is_other = subject["verdict"] != verdict_of(signature);
+                (is_other, acted_after(finding))
+            });
         let Some(finding) = finding else { continue };
         let contact_count = acted_after(finding);
         subjects.insert(
@@ -66,6 +71,15 @@ pub fn summary(capture: &Value) -> Value {
         "malformed": capture["malformed"],
         "subjects": subjects,
     })
+}
+
+/// What a pod with this signature is taken for.
+pub fn verdict_of(signature: &str) -> &'static str {
+    match signature {
+        "HorizontalScan" | "VerticalScan" => "Scan",
+        "Mining" => "Mining",
+        _ => "Tunnel",
+    }
 }
 
 fn acted_after(finding: &Value) -> u64 {

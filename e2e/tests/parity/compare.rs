@@ -168,7 +168,7 @@ pub fn summary_of(findings: &BTreeMap<IpAddr, BTreeMap<String, Action>>, like: &
                 .or_else(|| among.first().map(|name| name.as_str()))?
                 .to_owned();
             let entry = json!({
-                "verdict": verdict_of(&signature),
+                "verdict": expected::verdict_of(&signature),
                 "action": format!("{worst:?}"),
                 "signature": signature,
             });
@@ -176,15 +176,6 @@ pub fn summary_of(findings: &BTreeMap<IpAddr, BTreeMap<String, Action>>, like: &
         })
         .collect();
     json!({ "subjects": subjects })
-}
-
-/// What a pod with this signature is taken for.
-pub fn verdict_of(signature: &str) -> &'static str {
-    match signature {
-        "HorizontalScan" | "VerticalScan" => "Scan",
-        "Mining" => "Mining",
-        _ => "Tunnel",
-    }
 }
 
 fn last_line(text: &str) -> &str {

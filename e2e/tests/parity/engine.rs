@@ -34,6 +34,8 @@ struct Found {
     action: Action,
     alerted: u64,
     quarantined: Option<u64>,
+    /// How many other signatures were found before.
+    nth: usize,
 }
 
 struct Played<'a> {
@@ -246,8 +248,10 @@ impl Played<'_> {
             let is_quarantine = finding.severity == Severity::Quarantine;
             let contacts = finding.evidence.contact_count;
             let of_pod = self.found.entry(address).or_default();
+            let nth = of_pod.len();
             let found = of_pod.entry(finding.signature.name()).or_insert(Found {
                 alerted: contacts,
+                nth,
                 ..Found::default()
             });
             if is_quarantine {
@@ -278,10 +282,11 @@ impl Played<'_> {
                         })
                     })
                     .collect();
-                let verdict = of_pod.iter().find(|(_, found)| found.action == worst).map(|(name, _)| *name);
+                let of_worst = of_pod.iter().filter(|(_, found)| found.action == worst);
+                let verdict = of_worst.min_by_key(|(_, found)| found.nth).map(|(name, _)| *name);
                 json!({
                     "subject": address.to_string(),
-                    "verdict": verdict.map(crate::compare::verdict_of),
+                    "verdict": verdict.map(expected::verdict_of),
                     "action": format!("{worst:?}"),
                     "findings": findings,
                 })
