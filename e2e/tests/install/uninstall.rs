@@ -14,7 +14,7 @@ use crate::site::{AGENTS, LIMIT, SYSTEM, Site, run};
 /// The page that a person follows. Its second block of commands removes what is left.
 const PAGE: &str = "docs/uninstall.md";
 /// What the page says stays, as `inventory` names it. A star stands for the rest of a name.
-const STAYS: [&str; 10] = [
+const STAYS: [&str; 11] = [
     "CustomResourceDefinition /agentruns.yellowjack.dev",
     "CustomResourceDefinition /contactreports.yellowjack.dev",
     "CustomResourceDefinition /guardrailpolicies.yellowjack.dev",
@@ -25,6 +25,7 @@ const STAYS: [&str; 10] = [
     "Incident agents/*",
     "NetworkPolicy agents/yellowjack-*",
     "Lease yellowjack-system/yellowjack-*",
+    "ConfigMap yellowjack-system/yellowjack-ended-pods",
 ];
 /// What every namespace has.
 const IN_EACH_NAMESPACE: [&str; 2] = ["ConfigMap", "ServiceAccount"];
