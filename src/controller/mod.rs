@@ -241,6 +241,12 @@ impl Controller {
         self.malformed.count()
     }
 
+    /// Number of addresses that did not fit into the list of pods that ended, since the start of the process.
+    #[must_use]
+    pub(crate) fn ended_pods_left_out(&self) -> u64 {
+        self.ended_pods.lock().left_out_count()
+    }
+
     fn facts(&self) -> Arc<ClusterFacts> {
         Arc::clone(&self.facts.read())
     }

@@ -21,7 +21,7 @@ pub(crate) struct Claim<'a> {
 }
 
 /// One owner of a pod, direct or indirect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OwnerLink {
     /// API version of the owner.
     pub api_version: String,

@@ -149,6 +149,8 @@ metrics! {
     LeaderTransitions: Counter "yellowjack_leader_transitions", labels {};
     /// Versions of objects that could not be parsed.
     ObjectsMalformed: Counter "yellowjack_objects_malformed", labels {};
+    /// Addresses of pods that ended that did not fit into the list for node agents.
+    EndedPodsLeftOut: Counter "yellowjack_ended_pods_left_out", labels {};
     /// Lines of a source that were dropped because they were too long.
     SourceOversizedLines: Counter "yellowjack_source_oversized_lines", labels { "source": SOURCES };
     /// Files of a source that replaced a rotated one.

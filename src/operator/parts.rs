@@ -37,30 +37,19 @@ use crate::signals::source::scrape::ScrapeCounters;
 /// the source stale.
 const HEALTH_WINDOW_FACTOR: u32 = 5;
 
-/// The kinds that a controller watches.
-const CONTROLLER_KINDS: [&str; 10] = [
+/// The kinds that a controller and a node agent watch.
+const SHARED_KINDS: [&str; 6] = [
     "AgentRun",
     "GuardrailPolicy",
     "Incident",
     "Pod",
     "Job",
     "ContactReport",
-    "NetworkPolicy",
-    "ResourceQuota",
-    "LimitRange",
-    "Lease",
 ];
 
-/// The kinds that a node agent watches.
-const NODE_AGENT_KINDS: [&str; 7] = [
-    "AgentRun",
-    "GuardrailPolicy",
-    "Incident",
-    "Pod",
-    "Job",
-    "ContactReport",
-    "ConfigMap",
-];
+/// The kinds that only one of them watches.
+const CONTROLLER_KINDS: [&str; 4] = ["NetworkPolicy", "ResourceQuota", "LimitRange", "Lease"];
+const NODE_AGENT_KINDS: [&str; 1] = ["ConfigMap"];
 
 /// Counters and health of a running log source.
 pub(super) struct SourceReader {
@@ -152,8 +141,7 @@ impl Operator {
             notified: Arc::default(),
             isolation_latency: LatencyHistogram::default(),
             watches: watched_kinds(&config.component)
-                .iter()
-                .map(|kind| (*kind, WatchHealth::default()))
+                .map(|kind| (kind, WatchHealth::default()))
                 .collect(),
             reads_lease: Arc::default(),
             sources: Mutex::default(),
@@ -248,9 +236,10 @@ fn initial_gate(component: &Component) -> LeaderGate {
 }
 
 /// The kinds that this component watches.
-fn watched_kinds(component: &Component) -> &'static [&'static str] {
-    match component {
+fn watched_kinds(component: &Component) -> impl Iterator<Item = &'static str> {
+    let own: &[&str] = match component {
         Component::Controller(_) => &CONTROLLER_KINDS,
         Component::NodeAgent { .. } => &NODE_AGENT_KINDS,
-    }
+    };
+    SHARED_KINDS.iter().chain(own).copied()
 }

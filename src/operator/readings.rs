@@ -87,6 +87,10 @@ fn object_readings(operator: &Operator) -> Vec<Reading> {
     let malformed_count = operator.controller.malformed_count();
     vec![
         Reading::plain(Metric::ObjectsMalformed, malformed_count),
+        Reading::plain(
+            Metric::EndedPodsLeftOut,
+            operator.controller.ended_pods_left_out(),
+        ),
         Reading::plain(Metric::Runs, size(operator.stores.runs.len())),
         Reading::plain(Metric::Pods, size(operator.membership.pod_count())),
         Reading::plain(Metric::IncidentsOpen, size(open_count)),

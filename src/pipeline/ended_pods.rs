@@ -4,7 +4,7 @@
 //! A node agent watches only the pods of its own node. Without this list, a client with a stale list of peers would
 //! look like a scanner to it: each peer that ended on another node refuses once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -21,22 +21,28 @@ pub struct EndedPods {
     ended: HashMap<IpAddr, Ended>,
     /// Whether the list differs from what was published last.
     is_changed: bool,
+    left_out_count: u64,
 }
 
 #[derive(Debug)]
 struct Ended {
     since: EventTime,
     namespace: Box<str>,
+    /// UID of the living pod that has the address now. The end of the former holder may be observed after it.
+    holder: Option<String>,
 }
 
 impl EndedPods {
-    /// Observes the current state of a pod, at `now`. An address that a living pod has is removed from the list.
+    /// Observes the current state of a pod, at `now`. An address that a living pod has is not in the list.
     pub fn observe(&mut self, pod: &Pod, now: EventTime) {
         match terminating_since(pod).or_else(|| has_ended(pod).then_some(now)) {
             Some(since) => self.add(pod, since, now),
             None => {
                 for ip in own_addresses(pod) {
-                    self.is_changed |= self.ended.remove(&ip).is_some();
+                    if let Some(ended) = self.ended.get_mut(&ip) {
+                        self.is_changed |= ended.holder.is_none();
+                        ended.holder = pod.uid();
+                    }
                 }
             }
         }
@@ -48,14 +54,18 @@ impl EndedPods {
     }
 
     fn add(&mut self, pod: &Pod, since: EventTime, now: EventTime) {
-        let namespace = pod.namespace().unwrap_or_default();
+        let (uid, namespace) = (pod.uid(), pod.namespace().unwrap_or_default());
         for ip in own_addresses(pod) {
-            if self.ended.get(&ip).is_some_and(|ended| !ended.is_old(now)) {
+            let is_listed = |known: &Ended| {
+                !known.is_old(now) && (known.holder.is_none() || known.holder != uid)
+            };
+            if self.ended.get(&ip).is_some_and(is_listed) {
                 continue;
             }
             let ended = Ended {
                 since,
                 namespace: namespace.as_str().into(),
+                holder: None,
             };
             if ended.is_old(now) {
                 continue;
@@ -90,20 +100,51 @@ impl EndedPods {
         let earliest = candidates.min_by_key(|(ip, ended)| (ended.since, **ip));
         if let Some(ip) = earliest.map(|(ip, _)| *ip) {
             self.ended.remove(&ip);
+            self.left_out_count += 1;
         }
+    }
+
+    /// Number of addresses that were left out because the list was full.
+    #[must_use]
+    pub(crate) const fn left_out_count(&self) -> u64 {
+        self.left_out_count
     }
 
     /// The list as text, if it changed since the last call. Entries that became too old are left out, but are no
     /// change: readers ignore them.
     pub fn take_unpublished(&mut self, now: EventTime) -> Option<String> {
         std::mem::take(&mut self.is_changed).then(|| {
-            let ended = self.ended.iter().filter(|(_, ended)| !ended.is_old(now));
+            let is_listed = |ended: &Ended| ended.holder.is_none() && !ended.is_old(now);
+            let ended = self.ended.iter().filter(|(_, ended)| is_listed(ended));
             let mut lines: Vec<String> = ended
                 .map(|(ip, ended)| format!("{ip} {}\n", ended.since))
                 .collect();
             lines.sort_unstable();
             lines.concat()
         })
+    }
+
+    /// Takes over a published list, if there is one. What has been observed since is newer, and an address that one of the
+    /// `living` pods has is not in the list.
+    pub(crate) fn continue_list(
+        &mut self,
+        list: Option<&str>,
+        living: &HashSet<IpAddr>,
+        now: EventTime,
+    ) {
+        for (ip, since) in list.into_iter().flat_map(parse) {
+            let ended = Ended {
+                since,
+                namespace: Box::default(),
+                holder: None,
+            };
+            let is_known = self.ended.contains_key(&ip) || living.contains(&ip);
+            if is_known || ended.is_old(now) || self.ended.len() >= limits::ENDED_PODS_MAX {
+                continue;
+            }
+            self.ended.insert(ip, ended);
+        }
+        self.is_changed = true;
     }
 
     /// Records that the list could not be published.
@@ -190,6 +231,44 @@ mod tests {
     }
 
     #[test]
+    fn the_late_end_of_a_former_holder_does_not_list_an_address_again() {
+        let mut pods = EndedPods::default();
+        let former = pod("a", ip(1));
+        let mut latter = pod("b", ip(1));
+        latter.metadata.uid = Some("latter".to_owned());
+        let mut terminating = former.clone();
+        terminating.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!(at(0).to_string())).unwrap());
+        pods.observe(&terminating, at(0));
+        pods.observe(&latter, at(5));
+        pods.observe_deleted(&terminating, at(6));
+        assert_eq!(listed(&mut pods, at(6)), []);
+        pods.observe_deleted(&latter, at(9));
+        assert_eq!(listed(&mut pods, at(9)), [(ip(1), at(9))]);
+    }
+
+    #[test]
+    fn the_list_of_the_former_leader_goes_on_without_addresses_that_living_pods_have() {
+        let mut former = EndedPods::default();
+        for nth in 1..=3 {
+            former.observe_deleted(&pod("a", ip(nth)), at(0));
+        }
+        let list = former.take_unpublished(at(0));
+        let mut pods = EndedPods::default();
+        pods.observe_deleted(&pod("a", ip(3)), at(5));
+        pods.continue_list(list.as_deref(), &HashSet::from([ip(2)]), at(10));
+        assert_eq!(listed(&mut pods, at(10)), [(ip(1), at(0)), (ip(3), at(5))]);
+    }
+
+    #[test]
+    fn an_empty_list_is_published_at_the_start_so_that_agents_know_of_one() {
+        let mut pods = EndedPods::default();
+        assert_eq!(pods.take_unpublished(at(0)), None);
+        pods.continue_list(None, &HashSet::new(), at(0));
+        assert_eq!(pods.take_unpublished(at(0)).as_deref(), Some(""));
+    }
+
+    #[test]
     fn an_entry_leaves_the_list_after_ten_minutes_without_a_change() {
         let mut pods = EndedPods::default();
         pods.observe_deleted(&pod("a", ip(1)), at(0));
@@ -208,6 +287,8 @@ mod tests {
         }
         let list = listed(&mut pods, at(2));
         assert_eq!(list.len(), limits::ENDED_PODS_MAX);
+        let left_out = u64::try_from(limits::ENDED_PODS_MAX).unwrap();
+        assert_eq!(pods.left_out_count(), left_out);
         assert!(list.contains(&(ip(0), at(0))));
     }
 

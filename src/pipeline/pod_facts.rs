@@ -103,7 +103,7 @@ pub(crate) fn own_addresses(pod: &Pod) -> BTreeSet<IpAddr> {
 }
 
 /// When the deletion of the pod was requested. The API server stores the end of the grace period instead.
-pub(super) fn terminating_since(pod: &Pod) -> Option<EventTime> {
+pub(crate) fn terminating_since(pod: &Pod) -> Option<EventTime> {
     let deadline = EventTime::from(pod.metadata.deletion_timestamp.as_ref()?.0);
     let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
     Some(deadline.plus_micros(grace.max(0).saturating_mul(-1_000_000)))

@@ -132,6 +132,16 @@ impl Nodes {
         .await
     }
 
+    /// Waits until there is a list of pods that ended, as soon as the controller knows of the agents. It is empty at first.
+    async fn ended_pods_are_published(&self) -> anyhow::Result<()> {
+        let maps = self.fixture.api::<ConfigMap>();
+        wait_for("the list of pods that ended", LIMIT, async || {
+            let list = maps.get("yellowjack-ended-pods").await;
+            list.map(drop).map_err(|error| error.to_string())
+        })
+        .await
+    }
+
     async fn labelled(&self) -> anyhow::Result<Vec<String>> {
         let selector = ListParams::default().labels(labels::QUARANTINE);
         let list = self.fixture.pods().list(&selector).await?;
@@ -418,6 +428,7 @@ async fn a_client_of_pods_that_ended_on_another_node_is_honest_and_one_of_strang
 -> anyhow::Result<()> {
     with_namespace(async |env| {
         let nodes = Nodes::start(env).await?;
+        nodes.ended_pods_are_published().await?;
         nodes.fixture.create_run("clients", json!({})).await?;
         let mut ended = Vec::new();
         for nth in 0..SIBLINGS {
