@@ -431,11 +431,18 @@ async fn forged_owner_references_do_not_keep_the_pods_of_a_run_from_it() -> anyh
             forged.metadata.owner_references = Some(serde_json::from_value(json!([{
                 "apiVersion": bad, "kind": "ReplicaSet", "name": "none", "uid": uid, "controller": true,
             }]))?);
+            // The garbage collector deletes pods of an owner that does not exist; until then they do their harm.
+            forged.metadata.finalizers = Some(vec!["test.example/keep".to_owned()]);
             env.api().create(&PostParams::default(), &forged).await?;
         }
-        let _operator = operator(&env).await?;
+        let operator = operator(&env).await?;
         env.until_pod_with("app=agent,yellowjack.dev/run=train", |_| true)
             .await?;
+        drop(operator);
+        let freed = json!({ "metadata": { "finalizers": null } });
+        for nth in 0..30 {
+            env.patch::<Pod>(&format!("a-{nth}"), &freed).await?;
+        }
         Ok(())
     })
     .await

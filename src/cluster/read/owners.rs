@@ -33,32 +33,11 @@ pub(crate) struct OwnerChain {
 #[derive(Default)]
 pub(crate) struct Owners {
     chains: Mutex<HashMap<String, OwnerChain>>,
-    /// The owner of each owner that exists; `None` if it has none.
-    parents: Mutex<HashMap<ParentKey, Option<OwnerReference>>>,
+    /// The owner of each owner that exists, by namespace and all that a reference contains; `None` if it has none. Whoever
+    /// makes a pod chooses its owner references, so a UID alone does not identify the object: a pod of another namespace with
+    /// the same UID under another name would decide what is cached.
+    parents: Mutex<HashMap<(String, OwnerLink), Option<OwnerReference>>>,
     resources: Mutex<HashMap<GroupVersionKind, Option<ApiResource>>>,
-}
-
-/// What an owner reference names, and where. Whoever makes a pod chooses its owner references, so a UID alone does not
-/// identify the object: a pod of another namespace with the same UID under another name would decide what is cached.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ParentKey {
-    namespace: String,
-    api_version: String,
-    kind: String,
-    name: String,
-    uid: String,
-}
-
-impl ParentKey {
-    fn of(namespace: &str, owner: &OwnerReference) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            api_version: owner.api_version.clone(),
-            kind: owner.kind.clone(),
-            name: owner.name.clone(),
-            uid: owner.uid.clone(),
-        }
-    }
 }
 
 impl Owners {
@@ -213,7 +192,7 @@ impl Owners {
                 return Ok(controller_of(&job.metadata).cloned());
             }
         }
-        let key = ParentKey::of(namespace, owner);
+        let key = (namespace.to_owned(), link(owner.clone()));
         if let Some(known) = self.parents.lock().get(&key) {
             return Ok(known.clone());
         }
