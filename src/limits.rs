@@ -219,6 +219,10 @@ pub(crate) const LOST_TARGETS: usize = 5;
 /// them pay in turn.
 pub(crate) const WALK_PAYERS_MAX: usize = 32;
 
+/// Networks of the Internet that are known to answer a pod, where the log has no names: 16 x 8 B. An object store has
+/// a handful.
+pub(crate) const ANSWERING_NETWORKS_MAX: usize = 16;
+
 /// Failed targets that a pod's walk stores exactly: as many as are needed to cross the threshold.
 pub(crate) const WALK_TARGETS_MAX: usize = 36;
 

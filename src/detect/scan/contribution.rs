@@ -99,6 +99,7 @@ impl SharedContact {
             has_names: self.has_names,
             is_v6_unproven: self.is_v6_unproven,
             is_in_outage: self.is_in_outage,
+            is_network_out: false,
             is_ftp_data: self.is_ftp_data,
             shown_since: self.is_shown.then_some(self.time),
             is_server_answer: self.is_server_answer,

@@ -175,6 +175,10 @@ impl<K: Ord + Copy> Walks<K> {
                 failures *= share.max(OUTAGE_SHARE_MIN);
             }
         }
+        // For the Internet's web servers in a log without names only, which no walk of a run counts.
+        if contact.is_network_out && weight.fades {
+            failures = failures.min(OUTAGE_SHARE_MIN);
+        }
         walk.fail(contact, (failures, alert_failures), weight);
         Some(walk)
     }

@@ -92,6 +92,78 @@ fn the_web_without_names_takes_140_straight_failures_and_with_names_35() {
     bench.check(HorizontalScan, Some(Quarantine));
 }
 
+/// An object store with eight networks. Each contact is with an address of its own.
+fn object_store(n: usize) -> String {
+    format!("52.{}.{}.{}", 16 + n % 8, n / 2_000, n / 8 % 250 + 1)
+}
+
+fn contacts_with_object_store(
+    bench: &mut Bench,
+    numbers: std::ops::Range<usize>,
+    outcome: Outcome,
+) {
+    for n in numbers {
+        bench.contact(&object_store(n), 443, outcome);
+    }
+}
+
+#[test]
+fn an_object_store_that_answered_and_is_dropped_is_an_alert_at_most_in_a_log_without_names() {
+    let mut bench = Bench::new();
+    contacts_with_object_store(&mut bench, 0..40, Outcome::Answered);
+    contacts_with_object_store(&mut bench, 40..1_000, Outcome::Unanswered);
+    bench.check(HorizontalScan, Some(Alert));
+
+    let mut control = Bench::new();
+    contacts_with_object_store(&mut control, 0..8, Outcome::Answered);
+    contacts_with_object_store(&mut control, 40..200, Outcome::Unanswered);
+    control.check(HorizontalScan, Some(Quarantine));
+
+    for (served, expected) in [(40, Alert), (8, Quarantine)] {
+        let mut one_direction = Bench::new();
+        (0..served).for_each(|n| {
+            one_sided(&mut one_direction, &object_store(n), 443, Outcome::Unseen);
+        });
+        (40..400).for_each(|n| {
+            one_sided(
+                &mut one_direction,
+                &object_store(n),
+                443,
+                Outcome::Unanswered,
+            );
+        });
+        one_direction.check(HorizontalScan, Some(expected));
+    }
+}
+
+#[test]
+fn networks_that_answered_excuse_no_scan_of_others_and_none_in_which_some_hosts_answer() {
+    let mut elsewhere = Bench::new();
+    contacts_with_object_store(&mut elsewhere, 0..40, Outcome::Answered);
+    elsewhere.sweep(0..150, 443, Outcome::Unanswered);
+    elsewhere.check(HorizontalScan, Some(Quarantine));
+
+    let mut mixed = Bench::new();
+    contacts_with_object_store(&mut mixed, 0..40, Outcome::Answered);
+    for n in 40..800 {
+        let outcome = if n % 30 < 8 && n < 80 {
+            Outcome::Answered
+        } else {
+            Outcome::Unanswered
+        };
+        mixed.contact(&object_store(n), 443, outcome);
+    }
+    mixed.check(HorizontalScan, Some(Quarantine));
+}
+
+#[test]
+fn a_network_that_answered_still_takes_a_long_scan_into_quarantine() {
+    let mut bench = Bench::new();
+    contacts_with_object_store(&mut bench, 0..40, Outcome::Answered);
+    contacts_with_object_store(&mut bench, 40..2_000, Outcome::Unanswered);
+    bench.check(HorizontalScan, Some(Quarantine));
+}
+
 #[test]
 fn an_agent_behind_a_wall_that_tries_nine_sites_an_hour_for_days_is_left_alone() {
     let mut bench = Bench::new();

@@ -1,5 +1,7 @@
 //! What honest runs do outside the cluster. Called by `Profile::play`.
 
+use std::net::IpAddr;
+
 use crate::sim::pod::{Pod, Site};
 use crate::sim::random::Random;
 use crate::sim::tape::{Fate, HOUR, Load, MINUTE, SECOND, Target};
@@ -134,23 +136,49 @@ pub fn one_site(pod: &mut Pod) {
     }
 }
 
-/// An object store with 256 to 1,024 addresses behind one name, each answer with others. On one day of five a firewall
-/// drops it for half an hour to two hours, and the client tries again every 20 s.
+/// A data loader that reads one shard a minute from an object store with 256 to 1,024 addresses in eight networks behind
+/// one name, each answer with others. On one day of five a firewall drops the store for half an hour to two hours, not in
+/// the first hour of the pod, and the client tries again every 20 s.
 pub fn object_store(pod: &mut Pod) {
     let mut group = pod.group.clone();
     let count = group.count(256, 1_024);
-    let mut store = Site::internet(&mut group, "bucket.store.example", count, 0);
-    for at in pod.moments(60.0) {
-        pod.visit(at, &store, Load::Transfer);
+    let networks = Site::internet(&mut group, "bucket.store.example", 8, 0).v4;
+    let mut store = Site::internet(&mut group, "bucket.store.example", 0, 0);
+    store.v4 = (0..count)
+        .filter_map(|_| {
+            let network = group.pick(&networks).copied()?;
+            Some(with_last_two_bytes(network, group.bits()))
+        })
+        .collect();
+    let used_since = pod.start.saturating_add(HOUR);
+    let mut outages = Vec::new();
+    for at in pod.moments(0.2).into_iter().filter(|at| *at > used_since) {
+        outages.push(at..at.saturating_add(pod.random().between(HOUR / 2, 2 * HOUR)));
+    }
+    for at in pod.moments(1_440.0) {
+        if !outages.iter().any(|outage| outage.contains(&at)) {
+            pod.visit(at, &store, Load::Transfer);
+        }
     }
     store.fate = Fate::Silent;
-    for at in pod.moments(0.2) {
-        let end = at.saturating_add(pod.random().between(HOUR / 2, 2 * HOUR));
-        let mut at = at;
-        while at < end {
+    for outage in outages {
+        let mut at = outage.start;
+        while at < outage.end {
             pod.visit(at, &store, Load::Request);
             at = at.saturating_add(20 * SECOND);
         }
+    }
+}
+
+/// Another address of the /16 of this one.
+fn with_last_two_bytes(network: IpAddr, bits: u64) -> IpAddr {
+    let [c, d, ..] = bits.to_be_bytes();
+    match network {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            IpAddr::from([a, b, c, d])
+        }
+        IpAddr::V6(_) => network,
     }
 }
 

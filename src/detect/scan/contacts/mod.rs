@@ -4,6 +4,7 @@
 //! connection, are one contact. A contact without an outcome in the log fails when its answer is overdue in event time.
 //! A contact with a target that a name explains counts for the name's domain (see `named`).
 
+mod networks;
 mod pending;
 mod verdict;
 
@@ -23,6 +24,7 @@ use crate::detect::state::{HashKey, bounded};
 use crate::limits;
 use crate::model::{EventTime, Flow, Neighbour, Outcome, Transport};
 
+use networks::AnsweringNetworks;
 use pending::PendingContact;
 pub(in crate::detect) use verdict::{ContactVerdict, Target, VerdictChange};
 use verdict::{
@@ -60,6 +62,7 @@ pub(in crate::detect) struct Contacts {
     has_names: bool,
     has_v6: bool,
     outage: Outage,
+    networks: AnsweringNetworks,
 }
 
 impl Default for Contacts {
@@ -76,6 +79,7 @@ impl Default for Contacts {
             has_names: false,
             has_v6: false,
             outage: Outage::default(),
+            networks: AnsweringNetworks::default(),
         }
     }
 }
@@ -146,7 +150,7 @@ impl Contacts {
             answers_were_shown: false,
         };
         let Some(success) = flow.outcome.success() else {
-            return self.await_answer(waiting, flow, read);
+            return self.await_answer(waiting, flow, read, key);
         };
         let before = self.targets.touch(id);
         // The remote side can send a SYN-ACK to any host.
@@ -180,14 +184,21 @@ impl Contacts {
             ..self.verdict(&waiting, flow.outcome, change)
         };
         if success {
-            self.has_v6 |= target.host.is_ipv6();
-            self.targets.insert(id, TargetState::Good);
-            Some(ContactVerdict {
-                neighbour: Neighbour::Stranger,
-                ..verdict
-            })
+            Some(self.answered(verdict, key))
         } else {
             self.failed(verdict, key)
+        }
+    }
+
+    /// Returns the verdict on an answer.
+    fn answered(&mut self, contact: ContactVerdict, key: HashKey) -> ContactVerdict {
+        let target = contact.target;
+        self.has_v6 |= target.host.is_ipv6();
+        self.targets.insert(contact.id, TargetState::Good);
+        self.network_answered(target, key);
+        ContactVerdict {
+            neighbour: Neighbour::Stranger,
+            ..contact
         }
     }
 
@@ -197,6 +208,12 @@ impl Contacts {
             self.resolved.touch(key.host(host))
         } else {
             None
+        }
+    }
+
+    fn network_answered(&mut self, target: Target, key: HashKey) {
+        if target.is_web() && !self.has_dns && !self.has_names {
+            self.networks.answered(target, key);
         }
     }
 
@@ -234,6 +251,7 @@ impl Contacts {
             has_names: self.has_dns || self.has_names,
             is_v6_unproven: false,
             is_in_outage: false,
+            is_network_out: false,
             is_ftp_data: false,
             shown_since: Some(waiting.time),
             is_server_answer: waiting.is_server_answer,
@@ -255,6 +273,9 @@ impl Contacts {
             && self.is_good(target.host, FTP_PORT, key);
         contact.is_v6_unproven = target.host.is_ipv6() && !self.has_v6;
         contact.is_in_outage = self.outage.covers(contact.time);
+        if target.is_web() && !contact.has_names {
+            contact.is_network_out = self.networks.failed(target, key);
+        }
         self.targets.insert(contact.id, TargetState::Failed);
         Some(contact)
     }

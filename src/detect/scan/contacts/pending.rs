@@ -232,13 +232,18 @@ impl Contacts {
         mut waiting: PendingContact,
         flow: &Flow<'_>,
         read: &ReadProgress<'_>,
+        key: HashKey,
     ) -> Option<ContactVerdict> {
         let outcome = flow.outcome;
         let transport = waiting.target.transport;
         let shows_answers = || read.shows_answers(waiting.origin, transport, waiting.time);
         let was_served = proves_an_answer(flow) && !shows_answers();
         self.has_v6 |= was_served && waiting.target.host.is_ipv6();
-        match self.targets.touch(waiting.id) {
+        let before = self.targets.touch(waiting.id);
+        if was_served && matches!(before, None | Some(TargetState::Open)) {
+            self.network_answered(waiting.target, key);
+        }
+        match before {
             Some(TargetState::Good) if outcome == Outcome::Pending => {
                 self.outage
                     .retry_started(waiting.id, waiting.origin, waiting.time);

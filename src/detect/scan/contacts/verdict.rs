@@ -127,6 +127,8 @@ pub(in crate::detect) struct ContactVerdict {
     pub(in crate::detect) is_v6_unproven: bool,
     /// Whether targets that had answered before failed at the same time.
     pub(in crate::detect) is_in_outage: bool,
+    /// Whether it failed at a web server, in a log without names, and all of its network fails that had answered before.
+    pub(in crate::detect) is_network_out: bool,
     /// Whether it failed on a high port of a host that had answered as an FTP server.
     pub(in crate::detect) is_ftp_data: bool,
     /// Since when the log has shown allowed flows, and for [`VerdictChange::Unobserved`] answers. `None` if it has not
