@@ -1,9 +1,9 @@
 //! Registered domains: which part of a name was registered, and which part its owner chose.
 //!
-//! Called per query by `tunnel`, and per named contact by `scan`. Does not use the public suffix list, which has thousands of entries that change weekly:
-//! the second-level suffixes of countries use a few words, and agents look up names of few providers in large numbers.
-//! The customers of a provider that is missing here count as one domain, which can lead to an alert, never to a
-//! quarantine.
+//! Called per query by `tunnel`, and per named contact by `scan`. Does not use the public suffix list, which has thousands
+//! of entries that change weekly: the second-level suffixes of countries use a few words, and agents look up names of few
+//! providers in large numbers. The customers of a provider that is missing here count as one domain, which can lead to an
+//! alert, never to a quarantine.
 
 /// Top-level names that are reserved for networks without a registrar: RFC 6762, RFC 8375, ICANN's `internal`, and what
 /// routers use.
@@ -121,7 +121,7 @@ pub(super) fn is_local(name: &str) -> bool {
 }
 
 /// Whether a name has the label of Services. Where the cluster has a registered domain of its own, its names do.
-pub(super) fn is_service(name: &str) -> bool {
+pub(super) fn has_service_label(name: &str) -> bool {
     name.split('.').any(is_svc)
 }
 

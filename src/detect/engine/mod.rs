@@ -172,7 +172,8 @@ impl Engine {
         }
     }
 
-    /// Passes a contact that no name explains to the run of its pod, and adds the findings about the run's pods to `findings`.
+    /// Passes a contact that no name explains to the run of its pod, and adds the findings about the run's pods to
+    /// `findings`.
     fn observe_run(
         &mut self,
         subject: &Subject,

@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::evidence::bounded_sentences;
+use super::hourly_count::HourlyCount;
 use super::service::Service;
 use crate::detect::attributed::Workload;
 use crate::detect::context::ScanContext;
@@ -18,19 +19,13 @@ use crate::detect::detection::Detection;
 use crate::detect::reported::ReportLevel;
 use crate::detect::scan::contacts::{ContactVerdict, VerdictChange};
 use crate::detect::scope::Scope;
-use crate::detect::state::{HyperLogLog, bounded};
+use crate::detect::state::bounded;
 use crate::limits;
-use crate::model::{
-    BoundedText, EventTime, Evidence, Example, Neighbour, Severity, Signature, duration,
-};
+use crate::model::{BoundedText, EventTime, Evidence, Example, Neighbour, duration};
 
 /// Distinct targets in an hour that lead to an alert. Elastic's rule for a network sweep started with 10 hosts and had
 /// to be raised to 100. The busiest honest pods of the error budget reach 42.
 const TARGETS_ALERT: f64 = 100.0;
-
-/// A counter restarts after an hour: client-side load balancing, and peers that fail, reach any number of addresses in
-/// a day.
-const WINDOW_US: i64 = 3_600_000_000;
 
 /// What one counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,10 +39,7 @@ enum CountedKind {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct DistinctCounter {
     kind: CountedKind,
-    sketch: HyperLogLog,
-    first: EventTime,
-    last: EventTime,
-    observed_count: u32,
+    count: HourlyCount,
 }
 
 /// A pod's counters. Empty for a pod that looks up all its targets in the cluster's DNS.
@@ -78,25 +70,9 @@ impl DistinctTargets {
             return None;
         }
         let counter = self.counter(kind, contact.time)?;
-        counter.first = counter.first.min(contact.time);
-        counter.last = counter.last.max(contact.time);
-        counter.observed_count = counter.observed_count.saturating_add(1);
-        if !counter.sketch.insert(hash) {
-            return None;
-        }
-        let estimate = counter.sketch.estimate();
-        if estimate < TARGETS_ALERT {
-            return None;
-        }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a positive estimate
-        let contact_count = estimate.round() as u64;
-        // A count is not a likelihood. It is scaled so that score and threshold have the ratio of count and limit.
-        let level = ReportLevel {
-            signature: Signature::HorizontalScan,
-            severity: Severity::Alert,
-            contact_count,
-            score: context.config.alert_nats * estimate / TARGETS_ALERT,
-        };
+        let level = counter
+            .count
+            .count(contact.time, hash, TARGETS_ALERT, context.config)?;
         context
             .reported
             .should_report(level)
@@ -110,19 +86,18 @@ impl DistinctTargets {
         } else {
             if self.0.len() >= limits::TALLIES_MAX {
                 let counts = self.0.iter().enumerate();
-                let least = counts.min_by_key(|(_, counter)| counter.observed_count);
+                let least = counts.min_by_key(|(_, counter)| counter.count.observed_count);
                 let index = least.map(|(index, _)| index)?;
                 self.0.swap_remove(index);
             }
             self.0.reserve_exact(1);
-            self.0.push(DistinctCounter::new(kind, now));
+            self.0.push(DistinctCounter {
+                kind,
+                count: HourlyCount::since(now),
+            });
             self.0.len() - 1
         };
-        let counter = self.0.get_mut(index)?;
-        if now.micros_since(counter.first) > WINDOW_US {
-            *counter = DistinctCounter::new(kind, now);
-        }
-        Some(counter)
+        self.0.get_mut(index)
     }
 }
 
@@ -144,16 +119,6 @@ fn is_counted(kind: CountedKind, context: ScanContext<'_>) -> bool {
 }
 
 impl DistinctCounter {
-    fn new(kind: CountedKind, now: EventTime) -> Self {
-        Self {
-            kind,
-            sketch: HyperLogLog::default(),
-            first: now,
-            last: now,
-            observed_count: 0,
-        }
-    }
-
     fn detection(
         &self,
         contact: &ContactVerdict,
@@ -162,7 +127,7 @@ impl DistinctCounter {
     ) -> Detection {
         let (count, span) = (
             level.contact_count,
-            duration::rounded(self.last.micros_since(self.first)),
+            duration::rounded(self.count.last.micros_since(self.count.first)),
         );
         let (summary, against) = match self.kind {
             CountedKind::Answered(service) => (
@@ -212,8 +177,8 @@ impl DistinctCounter {
             evidence: Evidence {
                 score: level.score,
                 threshold: context.config.alert_nats,
-                first: self.first,
-                last: self.last,
+                first: self.count.first,
+                last: self.count.last,
                 contact_count: level.contact_count,
                 summary: BoundedText::new(&summary),
                 examples: vec![example],

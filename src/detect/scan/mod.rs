@@ -8,6 +8,7 @@ pub(super) mod contacts;
 mod contribution;
 mod distinct_targets;
 mod evidence;
+mod hourly_count;
 mod name_inventory;
 mod named;
 mod outage;

@@ -7,22 +7,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::hourly_count::HourlyCount;
+use crate::detect::config::EngineConfig;
 use crate::detect::context::ScanContext;
 use crate::detect::detection::Detection;
 use crate::detect::domain::hash_name;
 use crate::detect::reported::ReportLevel;
 use crate::detect::scope::Scope;
-use crate::detect::state::HyperLogLog;
-use crate::model::{
-    BoundedText, DnsQuery, EventTime, Evidence, Severity, Signature, clip, duration,
-};
+use crate::model::{BoundedText, DnsQuery, Evidence, clip, duration};
 
 /// Distinct names in an hour that lead to an alert. Tools that show names for addresses look up those of their peers: a
 /// node of a large database has some 100.
 const NAMES_ALERT: f64 = 200.0;
-
-/// A count restarts after an hour.
-const WINDOW_US: i64 = 3_600_000_000;
 
 /// Second labels of names on the Internet that resolvers look up below `svc.cluster.local` first (`ndots`), beside those
 /// of countries, which have two letters.
@@ -40,19 +36,11 @@ enum Sought {
     Service,
 }
 
-/// Distinct names within an hour.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Counter {
-    sketch: HyperLogLog,
-    first: EventTime,
-    last: EventTime,
-}
-
 /// See the module. Empty for nearly every pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct NameInventory {
-    addresses: Option<Box<Counter>>,
-    services: Option<Box<Counter>>,
+    addresses: Option<Box<HourlyCount>>,
+    services: Option<Box<HourlyCount>>,
 }
 
 impl NameInventory {
@@ -68,100 +56,68 @@ impl NameInventory {
             let is_inside = !matches!(scope, Scope::Internet | Scope::Excluded);
             is_inside.then_some(Sought::Address)
         } else {
-            let is_missing = query.nonexistent == Some(true) && is_service(name);
+            let is_missing = query.nonexistent == Some(true) && is_service_name(name);
             is_missing.then_some(Sought::Service)
         }?;
-        let counter = match sought {
+        let count = match sought {
             Sought::Address => &mut self.addresses,
             Sought::Service => &mut self.services,
         };
-        let counter = counter.get_or_insert_with(|| Box::new(Counter::since(query.time)));
-        let count = counter.count(query.time, context.config.hash_key.word(hash_name(name)))?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a positive estimate
-        let contact_count = count.round() as u64;
-        let level = ReportLevel {
-            signature: Signature::HorizontalScan,
-            severity: Severity::Alert,
-            contact_count,
-            // A count is not a likelihood. It is scaled so that score and threshold have the ratio of count and limit.
-            score: context.config.alert_nats * count / NAMES_ALERT,
-        };
+        let count = count.get_or_insert_with(|| Box::new(HourlyCount::since(query.time)));
+        let hash = context.config.hash_key.word(hash_name(name));
+        let level = count.count(query.time, hash, NAMES_ALERT, context.config)?;
         context
             .reported
             .should_report(level)
-            .then(|| counter.detection(sought, name, level, context))
+            .then(|| detection(sought, name, count, level, context.config))
     }
 }
 
-impl Counter {
-    fn since(time: EventTime) -> Self {
-        Self {
-            first: time,
-            last: time,
-            ..Self::default()
-        }
-    }
-
-    /// The number of distinct names if this one is new and there are enough for an alert.
-    fn count(&mut self, time: EventTime, hash: u64) -> Option<f64> {
-        if time.micros_since(self.first) > WINDOW_US {
-            *self = Self::since(time);
-        }
-        self.first = self.first.min(time);
-        self.last = self.last.max(time);
-        if !self.sketch.insert(hash) {
-            return None;
-        }
-        let estimate = self.sketch.estimate();
-        (estimate >= NAMES_ALERT).then_some(estimate)
-    }
-
-    fn detection(
-        &self,
-        sought: Sought,
-        name: &str,
-        level: ReportLevel,
-        context: ScanContext<'_>,
-    ) -> Detection {
-        let (count, span) = (
-            level.contact_count,
-            duration::rounded(self.last.micros_since(self.first)),
-        );
-        let name = clip(name, 80);
-        let (summary, against) = match sought {
-            Sought::Address => (
-                format!(
-                    "The names of about {count} addresses inside were looked up within {span}, the latest with {name}. An inventory of a network looks like this, without a connection to any host."
-                ),
-                "monitoring and log tools look up the names of the addresses that they show",
+fn detection(
+    sought: Sought,
+    name: &str,
+    counted: &HourlyCount,
+    level: ReportLevel,
+    config: &EngineConfig,
+) -> Detection {
+    let (count, span) = (
+        level.contact_count,
+        duration::rounded(counted.last.micros_since(counted.first)),
+    );
+    let name = clip(name, 80);
+    let (summary, against) = match sought {
+        Sought::Address => (
+            format!(
+                "The names of about {count} addresses inside were looked up within {span}, the latest with {name}. An inventory of a network looks like this, without a connection to any host."
             ),
-            Sought::Service => (
-                format!(
-                    "About {count} Services that do not exist were looked up within {span}, the latest {name}. Guesses of names look like this, without a connection to any host."
-                ),
-                "a client with a list of Services that were deleted looks the same",
+            "monitoring and log tools look up the names of the addresses that they show",
+        ),
+        Sought::Service => (
+            format!(
+                "About {count} Services that do not exist were looked up within {span}, the latest {name}. Guesses of names look like this, without a connection to any host."
             ),
-        };
-        Detection {
-            signature: level.signature,
-            severity: level.severity,
-            evidence: Evidence {
-                score: level.score,
-                threshold: context.config.alert_nats,
-                first: self.first,
-                last: self.last,
-                contact_count: count,
-                summary: BoundedText::new(&summary),
-                examples: Vec::new(),
-                against: vec![BoundedText::new(against)],
-            },
-        }
+            "a client with a list of Services that were deleted looks the same",
+        ),
+    };
+    Detection {
+        signature: level.signature,
+        severity: level.severity,
+        evidence: Evidence {
+            score: level.score,
+            threshold: config.alert_nats,
+            first: counted.first,
+            last: counted.last,
+            contact_count: count,
+            summary: BoundedText::new(&summary),
+            examples: Vec::new(),
+            against: vec![BoundedText::new(against)],
+        },
     }
 }
 
 /// Whether a name is that of a Service of the cluster: `name.namespace.svc` and the cluster's domain. A resolver also
 /// looks up `example.com` as `example.com.svc.cluster.local`.
-fn is_service(name: &str) -> bool {
+fn is_service_name(name: &str) -> bool {
     let mut labels = name.split('.');
     let (Some(service), Some(namespace), Some(svc), Some(_)) =
         (labels.next(), labels.next(), labels.next(), labels.next())
@@ -230,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_service_has_a_name_and_a_namespace() {
-        assert!(is_service("vault.team.svc.cluster.local"));
+        assert!(is_service_name("vault.team.svc.cluster.local"));
         for name in [
             "example.com.svc.cluster.local",
             "api.example.com.team.svc.cluster.local",
@@ -238,7 +194,7 @@ mod tests {
             "team.svc.cluster.local",
             "vault.team.svc",
         ] {
-            assert!(!is_service(name), "{name}");
+            assert!(!is_service_name(name), "{name}");
         }
     }
 }

@@ -5,9 +5,9 @@
 //! address that they resolve to. Such a name explains nothing. All others are explained by their registered domain:
 //! failed contacts with many targets of one domain are a walk of their own. Pure; called by `contacts`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::detect::domain::{hash_name, is_local, is_service, registered};
+use crate::detect::domain::{has_service_label, hash_name, is_local, registered};
 use crate::detect::scope::Scope;
 use crate::detect::state::HashKey;
 use crate::detect::state::generational_cache::DomainId;
@@ -17,7 +17,7 @@ use crate::detect::state::generational_cache::DomainId;
 pub(super) fn domain_of(name: &str, host: IpAddr, scope: Scope, key: HashKey) -> Option<DomainId> {
     let name = name.trim_end_matches('.');
     let is_local = is_local(name);
-    let is_foreign = scope == Scope::Cluster && !is_local && !is_service(name);
+    let is_foreign = scope == Scope::Cluster && !is_local && !has_service_label(name);
     if is_foreign || contains_address(name, host) {
         return None;
     }
@@ -35,22 +35,26 @@ fn contains_address(name: &str, host: IpAddr) -> bool {
             let octets = v4.octets().map(Some);
             let mut reversed = octets;
             reversed.reverse();
-            let hex = format!("{:08x}", v4.to_bits());
             name.split(['.', '-']).any(|token| {
                 let digits = token.trim_start_matches(|c: char| c.is_ascii_alphabetic());
                 window.rotate_left(1);
                 window[3] = digits.parse().ok();
-                window == octets || window == reversed || token.eq_ignore_ascii_case(&hex)
+                window == octets || window == reversed || is_hex_v4(token, v4)
             })
         }
         IpAddr::V6(v6) => name.split('.').any(|label| spells_v6(label, v6)),
     }
 }
 
+/// Whether a token is the eight hexadecimal digits of an IPv4 address.
+fn is_hex_v4(token: &str, v4: Ipv4Addr) -> bool {
+    token.len() == 8 && u32::from_str_radix(token, 16) == Ok(v4.to_bits())
+}
+
 /// Whether a label is an IPv6 address with dashes for colons, or its 32 hexadecimal digits.
 fn spells_v6(label: &str, v6: Ipv6Addr) -> bool {
-    let with_colons = label.replace('-', ":");
-    with_colons.parse() == Ok(v6) || label.eq_ignore_ascii_case(&format!("{:032x}", v6.to_bits()))
+    let is_dashed = label.contains('-') && label.replace('-', ":").parse() == Ok(v6);
+    is_dashed || label.len() == 32 && u128::from_str_radix(label, 16) == Ok(v6.to_bits())
 }
 
 #[cfg(test)]

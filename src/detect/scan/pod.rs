@@ -17,7 +17,7 @@ use super::name_inventory::NameInventory;
 use super::peer_to_peer::PeerToPeerProfile;
 use super::placement::Placement;
 use super::service::{MANY_PORTS, Service};
-use super::walk::{Bursts, FailedContact, WalkRules};
+use super::walk::{Bursts, FailedContact, Walk, WalkRules};
 use super::walks::{Payer, Walks};
 use super::weight::Weight;
 use crate::detect::context::ScanContext;
@@ -195,23 +195,18 @@ impl PodScan {
         context: ScanContext<'_>,
     ) -> Option<Detection> {
         let walk = self.named.fail(domain, contact, weight, 0)?;
-        let severity = threshold_crossed(walk, context.config)?;
-        let level = evidence::report_level(Signature::HorizontalScan, severity, walk);
-        if !context.reported.should_report(level) {
-            return None;
-        }
-        let is_alike =
-            |failure: &&FailedContact| placement.is_same_service(failure, context.config);
-        let evidence = WalkEvidence {
+        let crossed = CrossedWalk {
             signature: Signature::HorizontalScan,
-            severity,
+            severity: threshold_crossed(walk, context.config)?,
             walk,
-            description: evidence::hosts_tried(placement.service, ""),
-            names: TargetNames::OfOneDomain,
-            counter_evidence: evidence::counter_evidence(walk, None, contact.is_lossy, true),
-            latest: self.failures.iter().filter(is_alike).copied().collect(),
+            peers: None,
         };
-        Some(evidence.detection(context.config))
+        let latest = self.failures.iter().copied();
+        crossed.detection(
+            (contact, context),
+            || evidence::hosts_tried(placement.service, ""),
+            latest.filter(|failure| placement.is_same_service(failure, context.config)),
+        )
     }
 
     fn fail_horizontal(
@@ -225,8 +220,9 @@ impl PodScan {
             .horizontal
             .fail(service, contact, placement.weight, 0)?;
         let mut severity = threshold_crossed(walk, context.config)?;
-        let level = |severity| evidence::report_level(Signature::HorizontalScan, severity, walk);
-        if !context.reported.should_report(level(severity)) {
+        let level = evidence::report_level(Signature::HorizontalScan, severity, walk);
+        // Before the costly look at other contacts.
+        if !context.reported.should_report(level) {
             return None;
         }
         let peers = (service.scope == Scope::Internet)
@@ -237,27 +233,19 @@ impl PodScan {
             .flatten();
         if peers.is_some() {
             severity = Severity::Alert;
-            if !context.reported.should_report(level(severity)) {
-                return None;
-            }
         }
-        let is_alike =
-            |failure: &&FailedContact| placement.is_same_service(failure, context.config);
-        let evidence = WalkEvidence {
+        let crossed = CrossedWalk {
             signature: Signature::HorizontalScan,
             severity,
             walk,
-            description: evidence::hosts_tried(service, ""),
-            names: TargetNames::Unknown,
-            counter_evidence: evidence::counter_evidence(
-                walk,
-                peers,
-                contact.is_lossy,
-                context.has_dns,
-            ),
-            latest: self.failures.iter().filter(is_alike).copied().collect(),
+            peers,
         };
-        Some(evidence.detection(context.config))
+        let latest = self.failures.iter().copied();
+        crossed.detection(
+            (contact, context),
+            || evidence::hosts_tried(service, ""),
+            latest.filter(|failure| placement.is_same_service(failure, context.config)),
+        )
     }
 
     /// Counts a failure on one of many ports that come back on the Internet, for an alert at most: peer-to-peer traffic
@@ -282,26 +270,17 @@ impl PodScan {
         };
         let service = many_ports(placement.service);
         let walk = self.horizontal.fail(service, contact, weight, 0)?;
-        let severity = threshold_crossed(walk, context.config)?;
-        let level = evidence::report_level(Signature::HorizontalScan, severity, walk);
-        if !context.reported.should_report(level) {
-            return None;
-        }
-        let evidence = WalkEvidence {
+        let crossed = CrossedWalk {
             signature: Signature::HorizontalScan,
-            severity,
+            severity: threshold_crossed(walk, context.config)?,
             walk,
-            description: evidence::hosts_tried(service, ""),
-            names: TargetNames::Unknown,
-            counter_evidence: evidence::counter_evidence(
-                walk,
-                None,
-                contact.is_lossy,
-                context.has_dns,
-            ),
-            latest: self.failures.iter().copied().collect(),
+            peers: None,
         };
-        Some(evidence.detection(context.config))
+        crossed.detection(
+            (contact, context),
+            || evidence::hosts_tried(service, ""),
+            self.failures.iter().copied(),
+        )
     }
 
     fn fail_vertical(
@@ -314,25 +293,58 @@ impl PodScan {
         let walk = self
             .vertical
             .fail(host, contact, placement.port_weight, 0)?;
-        let severity = threshold_crossed(walk, context.config)?;
-        let level = evidence::report_level(Signature::VerticalScan, severity, walk);
+        let crossed = CrossedWalk {
+            signature: Signature::VerticalScan,
+            severity: threshold_crossed(walk, context.config)?,
+            walk,
+            peers: None,
+        };
+        let latest = self.failures.iter().copied();
+        crossed.detection(
+            (contact, context),
+            || evidence::ports_tried(Some(host), service.scope, ""),
+            latest.filter(|failure| failure.target.host == host),
+        )
+    }
+}
+
+/// A walk of the pod that is above a threshold.
+struct CrossedWalk<'a> {
+    signature: Signature,
+    severity: Severity,
+    walk: &'a Walk,
+    /// The counts of contacts that look like peer-to-peer traffic.
+    peers: Option<(usize, usize)>,
+}
+
+impl CrossedWalk<'_> {
+    /// The detection, if it is to be reported. The texts are written only then.
+    fn detection(
+        self,
+        (contact, context): (&ContactVerdict, ScanContext<'_>),
+        describe: impl FnOnce() -> String,
+        latest: impl Iterator<Item = FailedContact>,
+    ) -> Option<Detection> {
+        let Self {
+            signature,
+            severity,
+            walk,
+            peers,
+        } = self;
+        let level = evidence::report_level(signature, severity, walk);
         if !context.reported.should_report(level) {
             return None;
         }
-        let is_alike = |failure: &&FailedContact| failure.target.host == host;
+        let names = TargetNames::of(contact);
+        let has_names = context.has_dns || names == TargetNames::OfOneDomain;
         let evidence = WalkEvidence {
-            signature: Signature::VerticalScan,
+            signature,
             severity,
             walk,
-            description: evidence::ports_tried(Some(host), service.scope, ""),
-            names: TargetNames::of(contact),
-            counter_evidence: evidence::counter_evidence(
-                walk,
-                None,
-                contact.is_lossy,
-                context.has_dns,
-            ),
-            latest: self.failures.iter().filter(is_alike).copied().collect(),
+            description: describe(),
+            names,
+            counter_evidence: evidence::counter_evidence(walk, peers, contact.is_lossy, has_names),
+            latest: latest.collect(),
         };
         Some(evidence.detection(context.config))
     }

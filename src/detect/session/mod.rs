@@ -65,6 +65,8 @@ pub(super) struct Session {
     pub(super) covered_us: i64,
     /// The same with the bounds of a session that carries filler.
     pub(super) padded_us: i64,
+    /// The part of it that connections cover which are too short for a rate.
+    pieces_us: i64,
     /// Number of connections in the series.
     pub(super) connection_count: u32,
     /// Whether a log with byte counts contained it.
@@ -326,6 +328,7 @@ impl Session {
             last: time,
             covered_us: 0,
             padded_us: 0,
+            pieces_us: 0,
             connection_count: 0,
             has_volume: false,
             intervals: Intervals::default(),
@@ -343,11 +346,9 @@ impl Session {
         (self.covered_us.max(self.padded_us), self.last)
     }
 
-    /// Whether it consists of connections that are too short to be sessions.
+    /// Whether most of it are connections that are too short to be sessions.
     pub(super) fn is_in_pieces(&self) -> bool {
-        let covered_us = self.covered_us.max(self.padded_us);
-        let rated_min_us = i64::try_from(RATED_MIN_US).unwrap_or(i64::MAX);
-        self.connection_count > 1 && covered_us / i64::from(self.connection_count) < rated_min_us
+        self.pieces_us > self.padded_us / 2
     }
 
     /// The volume of all its connections.
@@ -432,6 +433,9 @@ impl Session {
         }
         if is_thin(volume, over_us, &PADDED) {
             self.padded_us = self.padded_us.saturating_add(fresh_us);
+            self.pieces_us = self
+                .pieces_us
+                .saturating_add(if is_rated { 0 } else { fresh_us });
             self.covered_until = self.covered_until.max(end);
         }
     }
@@ -459,6 +463,8 @@ impl Session {
             }
             if self.has_at_most(PADDED_PACKETS_PER_MINUTE_MAX) {
                 self.padded_us = self.padded_us.saturating_add(gap_us);
+                let piece_us = if is_new_connection { gap_us } else { 0 };
+                self.pieces_us = self.pieces_us.saturating_add(piece_us);
             }
         }
         self.covered_until = self.covered_until.max(time);

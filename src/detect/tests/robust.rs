@@ -270,6 +270,30 @@ fn answered_contacts_between_the_probes_do_not_make_waiting_ones_forgotten() {
     }
 }
 
+/// A fast scan behind the outage of five own servers: what more than a hundred targets fail in is none, and before that
+/// each failure counts a little however many there are.
+#[test]
+fn an_outage_covers_a_hundred_targets_and_no_failure_whole() {
+    let mut bench = Bench::new();
+    let contact = |bench: &mut Bench, target: &str, port, outcome, at: usize| {
+        let seconds = i64::try_from(at / 20).unwrap();
+        bench.signal(&Signal::Flow(flow(target, port, outcome, seconds)));
+    };
+    for outcome in [Outcome::Answered, Outcome::Refused] {
+        (0..5).for_each(|n| contact(&mut bench, &host(n), 8_443, outcome, 0));
+    }
+    for n in 0..90 {
+        contact(&mut bench, &inner(n), 22, Outcome::Refused, n);
+    }
+    bench.check(HorizontalScan, Some(Severity::Alert));
+    let nats = bench.engine.highest_walk_nats(&"agent".into());
+    assert!(nats > 10.0, "the budget of a burst is 8: {nats}");
+    for n in 90..200 {
+        contact(&mut bench, &inner(n), 22, Outcome::Refused, n);
+    }
+    bench.check(HorizontalScan, Some(Quarantine));
+}
+
 /// Five servers of the attacker answer, and then refuse, every half hour; the scan hides behind that outage.
 #[test]
 fn an_outage_that_the_pod_makes_itself_hides_no_scan() {

@@ -1,12 +1,12 @@
 //! DNS tunnels: how much data a pod sends in the names that it looks up below one registered domain.
 //!
 //! Called by `tunnel` per query. Constant memory and time: per domain, and for all domains together, a bitmap that
-//! estimates the number of distinct names, and the bytes of the names that set a bit. A tunnel sends new long names continuously and at a rate; a
-//! crawler looks up the name of a host once and then connects to the host.
+//! estimates the number of distinct names, and the bytes of the names that set a bit. A tunnel sends new long names
+//! continuously and at a rate; a crawler looks up the name of a host once and then connects to the host.
 
 use serde::{Deserialize, Serialize};
 
-use crate::detect::domain::{Parts, hash_name, split};
+use crate::detect::domain::{Parts, hash_name};
 use crate::detect::fusion::FAMILY_NATS_MAX;
 use crate::detect::state::bounded;
 use crate::limits;
@@ -79,9 +79,9 @@ pub(super) struct Domains {
 }
 
 impl Domains {
-    /// Processes a query. Returns the domain and its name if the counts of the domain have changed.
-    pub(super) fn observe<'q>(&mut self, query: &'q DnsQuery<'_>) -> Option<(&Domain, &'q str)> {
-        let Parts { below, registered } = split(&query.query)?;
+    /// Processes a query for a name with these parts. Returns the domain if its counts have changed.
+    pub(super) fn observe(&mut self, query: &DnsQuery<'_>, name: Parts<'_>) -> Option<&Domain> {
+        let Parts { below, registered } = name;
         let key = hash_name(registered);
         let known = self.list.iter().position(|domain| domain.key == key);
         let index = known.unwrap_or_else(|| {
@@ -90,12 +90,12 @@ impl Domains {
             self.list.len() - 1
         });
         let domain = self.list.get_mut(index)?;
-        domain.count(query, below).then_some((&*domain, registered))
+        domain.count(query, below).then_some(&*domain)
     }
 
     /// Counts a query among those of all domains. Returns the counts if they have changed.
-    pub(super) fn observe_all(&mut self, query: &DnsQuery<'_>) -> Option<&Domain> {
-        let Parts { below, .. } = split(&query.query)?;
+    pub(super) fn observe_all(&mut self, query: &DnsQuery<'_>, name: Parts<'_>) -> Option<&Domain> {
+        let below = name.below;
         #[allow(clippy::cast_precision_loss)] // at most 253
         let is_long = below.len() as f64 >= BYTES_PER_NAME_MIN;
         if !is_long || !query.answers.is_empty() {

@@ -15,6 +15,7 @@ use self::service::Services;
 use super::config::EngineConfig;
 use super::context::TrafficContext;
 use super::detection::Detection;
+use super::domain::split;
 use super::fusion::{ALERT_NATS, FAMILY_NATS_MAX, QUARANTINE_NATS, clipped, severity_for};
 use super::reported::ReportLevel;
 use super::scan::contacts::Target;
@@ -51,7 +52,10 @@ impl Tunnel {
             detections.extend(self.evaluate_starter(context));
         }
         let other_families_nats = self.other_families_nats(pool_nats, self.dns_nats);
-        if let Some(all) = self.domains.observe_all(query) {
+        let Some(name) = split(&query.query) else {
+            return detections;
+        };
+        if let Some(all) = self.domains.observe_all(query, name) {
             let nats = clipped(all.nats_of_all());
             self.dns_nats = self.dns_nats.max(nats);
             if nats >= ALERT_NATS {
@@ -59,14 +63,14 @@ impl Tunnel {
                 detections.extend(evaluate_dns(all, "many domains", score, context));
             }
         }
-        let Some((domain, name)) = self.domains.observe(query) else {
+        let Some(domain) = self.domains.observe(query, name) else {
             return detections;
         };
         let nats = clipped(domain.nats());
         self.dns_nats = self.dns_nats.max(nats);
         if nats >= ALERT_NATS {
             let score = nats + other_families_nats;
-            detections.extend(evaluate_dns(domain, name, score, context));
+            detections.extend(evaluate_dns(domain, name.registered, score, context));
         }
         detections
     }
