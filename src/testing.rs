@@ -74,9 +74,10 @@ pub mod report {
     pub use crate::report::{Lookup, ReportInput, page, story};
 }
 
-/// The circuit breaker.
+/// The circuit breaker, and the names of Incidents.
 pub mod respond {
     pub use crate::respond::plan::{Breaker, BreakerLimits};
+    pub use crate::respond::record::incident_name;
 }
 
 /// Decoders, sources and attribution.

@@ -245,6 +245,9 @@ closed_names! {
         /// Contained: the run's or the policy's maxAction stops below isolation.
         /// Do: stop the pod by hand, or raise maxAction.
         ActionLimited,
+        /// Contained: the Incident names another node than that of its pod, so its evidence does not count.
+        /// Do: find out who wrote it: a node agent writes about pods of its own node.
+        NodeMismatch,
         /// Contained: the namespace or pod is protected from automatic action.
         /// Do: stop the pod by hand if the evidence convinces you.
         Protected,

@@ -12,7 +12,8 @@ pub(super) struct NodeArgs {
     node_name: String,
 
     /// Attribute flows to the pods of every node, not only of this one: for a log that also has the
-    /// traffic of other nodes, such as the log of an egress gateway.
+    /// traffic of other nodes, such as the log of an egress gateway. The chart's admission policies refuse such evidence
+    /// unless admissionPolicies.bindAgentsToNodes is false.
     #[arg(long)]
     all_pods: bool,
 

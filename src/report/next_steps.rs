@@ -112,7 +112,6 @@ fn unproven(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
 fn uncontained(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
     let (_, reason) = status_and_reason(&input.incident, IncidentCondition::Contained);
     let known = Reason::ALL.iter().find(|known| known.name() == reason);
-    let namespace = &commands.namespace;
     let policy = input
         .run
         .found()
@@ -120,24 +119,7 @@ fn uncontained(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
         .filter(|name| is_name(name));
     let edit_policy = policy.map(|name| format!("kubectl edit guardrailpolicy {name}"));
     let step = match known {
-        Some(Reason::UnionWidened) => {
-            let names = input
-                .incident
-                .status
-                .iter()
-                .flat_map(|status| &status.widened_by);
-            return names
-                .take(limits::WIDENED_BY_MAX)
-                .filter(|name| is_name(name))
-                .map(|name| {
-                    commands.step(
-                        "Narrow this policy",
-                        "Network policies are additive, and this one allows the pod's traffic.",
-                        Some(format!("kubectl -n {namespace} edit networkpolicy {name}")),
-                    )
-                })
-                .collect();
-        }
+        Some(Reason::UnionWidened) => return narrowed(input, commands),
         Some(Reason::ObserveOnly) => (
             "Decide whether to enforce",
             "The mode is Observe, so the traffic continues. With Enforce the next finding leads to the response.",
@@ -168,6 +150,12 @@ fn uncontained(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
             "An action failed and is retried. The error of the API server is in the timeline.",
             None,
         ),
+        Some(Reason::NodeMismatch) => (
+            "Find out who wrote this Incident",
+            "It names another node than that of its pod, so its evidence does not count. A node agent writes about pods of its own node: \
+             another one was taken over, or somebody has its token.",
+            None,
+        ),
         Some(Reason::AlertOnly) => (
             "Look at the evidence",
             "It does not cross the quarantine threshold, so nothing is done to the pod.",
@@ -180,6 +168,27 @@ fn uncontained(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
         ),
     };
     vec![commands.step(step.0, step.1, step.2)]
+}
+
+/// One step for each policy that widens the deny.
+fn narrowed(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
+    let namespace = &commands.namespace;
+    let names = input
+        .incident
+        .status
+        .iter()
+        .flat_map(|status| &status.widened_by);
+    names
+        .take(limits::WIDENED_BY_MAX)
+        .filter(|name| is_name(name))
+        .map(|name| {
+            commands.step(
+                "Narrow this policy",
+                "Network policies are additive, and this one allows the pod's traffic.",
+                Some(format!("kubectl -n {namespace} edit networkpolicy {name}")),
+            )
+        })
+        .collect()
 }
 
 /// The names in commands, where they are valid.

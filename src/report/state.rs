@@ -30,9 +30,9 @@ pub(super) fn status_and_reason(incident: &Incident, condition: IncidentConditio
     })
 }
 
-/// Whether the reason is a setting that excludes any action, and not a limit.
+/// Whether the reason excludes any action: a setting or the evidence itself, and not a limit.
 fn is_excluded(reason: &str) -> bool {
-    [Reason::AlertOnly, Reason::ObserveOnly]
+    [Reason::AlertOnly, Reason::ObserveOnly, Reason::NodeMismatch]
         .iter()
         .any(|known| known.name() == reason)
 }

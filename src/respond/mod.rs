@@ -10,7 +10,7 @@ pub(crate) mod verify;
 mod execute;
 mod in_flight;
 mod queue;
-mod record;
+pub(crate) mod record;
 mod reset_queue;
 mod responder;
 mod snapshot;

@@ -245,7 +245,12 @@ impl SnapshotSources {
     fn breaker(&self, now: Timestamp) -> Breaker {
         let incidents = self.stores.incidents.state();
         let mut latest: HashMap<&str, Timestamp> = HashMap::new();
-        for incident in incidents.iter().filter(|incident| incident.is_actionable()) {
+        let counts = |incident: &&Arc<Incident>| {
+            let is_elsewhere = |pod: Arc<Pod>| node_of(&pod) != incident.spec.subject.node.as_ref();
+            incident.is_actionable()
+                && !subject_pod(&self.stores, incident).is_some_and(is_elsewhere)
+        };
+        for incident in incidents.iter().filter(counts) {
             if let Some(time) = incident.metadata.creation_timestamp.as_ref() {
                 let known = latest.entry(&incident.spec.subject.uid).or_insert(time.0);
                 *known = (*known).max(time.0);
@@ -348,8 +353,11 @@ pub(super) fn may_hold(incident: &Incident) -> bool {
 }
 
 fn stored_view(pod: &Pod) -> PodView {
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    pod_view(&pod.metadata, node)
+    pod_view(&pod.metadata, node_of(pod).cloned())
+}
+
+fn node_of(pod: &Pod) -> Option<&String> {
+    pod.spec.as_ref()?.node_name.as_ref()
 }
 
 fn pod_view(pod: &ObjectMeta, node: Option<String>) -> PodView {

@@ -12,7 +12,7 @@ use yellowjack::testing::api::{Incident, labels};
 use yellowjack_e2e::{TestEnv, pod, wait_for, with_namespace};
 
 use crate::helm::{NAMESPACE, install};
-use crate::people::{RESPONSE_GROUP, account, agent, almighty};
+use crate::people::{RESPONSE_GROUP, account, agent, agent_on_node, almighty};
 
 /// A policy is in force within a second or two after it was stored.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -228,11 +228,15 @@ fn evidence(node: &str, summary: &str) -> Value {
 }
 
 fn incident(name: &str, entries: &[Value]) -> Value {
+    incident_on("node-1", name, entries)
+}
+
+fn incident_on(node: &str, name: &str, entries: &[Value]) -> Value {
     json!({
         "apiVersion": "yellowjack.dev/v1alpha1",
         "kind": "Incident",
         "metadata": { "name": name },
-        "spec": { "subject": { "name": "held", "uid": "u-1" }, "evidence": entries },
+        "spec": { "subject": { "name": "held", "uid": "u-1", "node": node }, "evidence": entries },
     })
 }
 
@@ -446,6 +450,29 @@ async fn a_node_agent_writes_evidence_of_its_own_node_alone() -> anyhow::Result<
         .await?;
         let change = json!({ "spec": { "evidence": [theirs, mine, former("node-1", "")] } });
         patch::<Incident>(&bound, &env, "inc-1", &change).await?;
+        yellowjack_e2e::delete_pod(&env.client, NAMESPACE, &name).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_node_agent_writes_evidence_about_pods_of_its_own_node_alone() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        let name = format!("own-{}", env.namespace);
+        let agent = agent_on_node(&env, &name, "node-1").await?;
+        let path = format!(
+            "/apis/yellowjack.dev/v1alpha1/namespaces/{}/incidents",
+            env.namespace
+        );
+        let dry_run = format!("{path}?dryRun=All");
+        let mine = [evidence("node-1", "mine")];
+        let words = "an agent writes evidence about pods of its own node alone";
+        refused("a pod of another node", words, async || {
+            post(&agent, &dry_run, &incident_on("node-2", "inc-2", &mine)).await
+        })
+        .await?;
+        post(&agent, &path, &incident_on("node-1", "inc-1", &mine)).await?;
         yellowjack_e2e::delete_pod(&env.client, NAMESPACE, &name).await
     })
     .await

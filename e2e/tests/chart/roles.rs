@@ -161,9 +161,25 @@ impl ChartFixture {
 
     /// Creates a pod and a run over it.
     async fn pod_with_run(&self, name: &str, ip: &str) -> anyhow::Result<()> {
-        self.env.create_pod(name, name, ip).await?;
+        let pod = build::pod_on_node(name, name, NODE)?;
+        self.env.start_pod(&pod, ip).await?;
         self.env.create_run(name, json!({})).await?;
         self.until_one_pod(name).await
+    }
+
+    /// Binds a pod to the agent's node, as the scheduler would.
+    async fn bind(&self, pod: &str) -> anyhow::Result<()> {
+        let namespace = &self.env.namespace;
+        let binding = json!({
+            "apiVersion": "v1", "kind": "Binding", "metadata": { "name": pod },
+            "target": { "apiVersion": "v1", "kind": "Node", "name": NODE },
+        });
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/binding");
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(binding.to_string().into_bytes())?;
+        self.env.client.request_text(request).await?;
+        Ok(())
     }
 
     /// Waits until the controller has counted one pod of the run.
@@ -276,7 +292,15 @@ impl ChartFixture {
         self.pod_with_run("doomed", "10.244.1.67").await?;
         self.log.scan_hosts("10.244.1.67", 1, SCANNED_COUNT)?;
         let incident = self.until_condition("doomed", "Contained").await?;
-        self.decide(&incident, "Terminate").await
+        self.env.decide(&incident, "Terminate").await?;
+        self.env
+            .until::<Pod>("doomed", "being deleted", |pod| {
+                pod.metadata.deletion_timestamp.is_some()
+            })
+            .await?;
+        // There is no kubelet that would end it.
+        self.env.delete_pod("doomed").await?;
+        self.env.until_gone::<Incident>(&incident.name_any()).await
     }
 
     async fn a_job_is_suspended_and_restored(&self) -> anyhow::Result<()> {
@@ -284,6 +308,7 @@ impl ChartFixture {
             .create_run_for("made", build::template_target(), json!({}))
             .await?;
         let name = self.env.pod_of_job("yellowjack-run-made").await?;
+        self.bind(&name).await?;
         self.env.set_pod_ip(&name, "10.244.1.68").await?;
         self.until_one_pod("made").await?;
         self.log.scan_hosts("10.244.1.68", 2, SCANNED_COUNT)?;

@@ -5,6 +5,7 @@
 mod agents;
 mod bounds;
 mod cluster_policy;
+mod forged;
 mod isolate;
 mod ladder;
 mod node_metrics;

@@ -100,6 +100,9 @@ fn refusal(snapshot: &Snapshot) -> Option<Plan> {
             )
         });
     }
+    if let Some(message) = node_mismatch(snapshot) {
+        return Some(refuse(Reason::NodeMismatch, &message));
+    }
     if snapshot.bounds.max_action < ResponseAction::Throttle {
         let message = "maxAction is Alert: no action is taken";
         return Some(refuse(Reason::ActionLimited, message));
@@ -124,6 +127,24 @@ fn refusal(snapshot: &Snapshot) -> Option<Plan> {
             );
             refuse(Reason::CapReached, &message).recheck_in(RECHECK_SLOWLY)
         })
+    })
+}
+
+/// Why the evidence does not count, if the Incident names another node than that of its pod. Admission binds what an agent
+/// writes to its own node, so this one is by the agent of a node that never had the pod.
+fn node_mismatch(snapshot: &Snapshot) -> Option<String> {
+    let subject = &snapshot.incident.spec.subject;
+    let pod = snapshot.pods.iter().find(|pod| pod.uid == subject.uid)?;
+    let name = |node: &Option<String>| {
+        node.as_ref()
+            .map_or_else(|| "no node".to_owned(), |node| format!("node {node}"))
+    };
+    (pod.node != subject.node).then(|| {
+        format!(
+            "the Incident names {}, and the pod is on {}: its evidence does not count",
+            name(&subject.node),
+            name(&pod.node)
+        )
     })
 }
 

@@ -17,7 +17,7 @@ const NAME_STEM_BYTES_MAX: usize = 48;
 /// The name of a pod's Incident: readable, and the same after a crash. `nth` is the number of earlier
 /// Incidents of this pod.
 #[must_use]
-pub(super) fn incident_name(pod_name: &str, pod_uid: &str, nth: usize) -> String {
+pub fn incident_name(pod_name: &str, pod_uid: &str, nth: usize) -> String {
     let digest = Sha256::digest(format!("{pod_uid}/{nth}"));
     let mut hash = String::new();
     for byte in digest.iter().take(5) {

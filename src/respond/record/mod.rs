@@ -6,7 +6,7 @@
 
 mod evidence;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use kube::api::ObjectMeta;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::evidence::{evidence_entry, incident_name, prepend_course};
+pub use self::evidence::incident_name;
+use self::evidence::{evidence_entry, prepend_course};
 use super::snapshot::RunSettings;
 use crate::api::{
     AgentRun, EvidenceEntry, Incident, IncidentSpec, Mode, RunReference, SubjectReference, labels,
@@ -312,7 +313,11 @@ impl Recorder {
         written: Option<&Incident>,
     ) -> Incident {
         let uid = found.finding.subject.pod.as_str();
-        let is_of_pod = |incident: &Incident| incident.spec.subject.uid == uid;
+        // One of another node is not about the pod: an agent that lies wrote it, and would refuse this entry.
+        let is_of_pod = |incident: &Incident| {
+            let subject = &incident.spec.subject;
+            subject.uid == uid && subject.node == found.node
+        };
         let incidents = &self.stores.incidents;
         let of_pod = incidents.within_where(&found.namespace, is_of_pod);
         let is_known_closed = |incident: &&Incident| {
@@ -338,16 +343,20 @@ impl Recorder {
             },
             None => new_spec(found, run_id, run, evidence),
         };
+        // A name may be taken by an Incident about another pod, because anybody can compute it.
         let new_name = || {
-            let is_free = |name: &String| {
-                of_pod
-                    .iter()
-                    .all(|known| known.metadata.name.as_ref() != Some(name))
-            };
+            let any = self
+                .stores
+                .incidents
+                .within_where(&found.namespace, |_| true);
+            let taken: HashSet<&str> = any
+                .iter()
+                .filter_map(|known| known.metadata.name.as_deref())
+                .collect();
             // One more name than Incidents, so one of them is free.
-            (0..=of_pod.len())
+            (0..=taken.len())
                 .map(|nth| incident_name(&found.pod, uid, nth))
-                .find(is_free)
+                .find(|name| !taken.contains(name.as_str()))
         };
         let name = open
             .and_then(|incident| incident.metadata.name.clone())

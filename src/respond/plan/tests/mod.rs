@@ -344,6 +344,20 @@ fn an_alert_or_a_run_in_observe_mode_leads_to_no_action() {
 }
 
 #[test]
+fn evidence_about_a_pod_of_another_node_leads_to_no_action() {
+    for (named, expected) in [("node-b", None), ("node-a", Some(Reason::NodeMismatch))] {
+        let mut world = World::new();
+        world.pods[0].node = Some("node-b".to_owned());
+        world.incident.spec.subject.node = Some(named.to_owned());
+        let plan = world.settle();
+        if let Some(reason) = expected {
+            check(&plan, Contained, Some(false), reason);
+        }
+        assert_eq!(world.steps.is_empty(), expected.is_some(), "{named}");
+    }
+}
+
+#[test]
 fn a_limit_below_throttle_or_a_protected_pod_leads_to_no_action() {
     let mut world = World::new();
     world.bounds.max_action = ResponseAction::Alert;
