@@ -127,6 +127,10 @@ closed_names! {
         /// NetworkGuarded or QuotaBound: an object with the name of a guardrail belongs to another owner.
         /// Do: rename or delete the object that the message names.
         NameConflict,
+        /// NetworkGuarded: the labels or owner references of a pod of the run were changed, so that the target does not cover
+        /// it. It stays in the run until it ends.
+        /// Do: find out who changed them; set them back, or delete the pod.
+        PodLeft,
         /// NetworkGuarded: a pod uses the host's network, to which no policy applies.
         /// Do: remove hostNetwork from the pod.
         HostNetwork,

@@ -81,7 +81,12 @@ impl Controller {
 
 /// Addresses of the run's pods. `None` if they are not on several nodes.
 pub(super) fn addresses_of(validated: &Validated) -> Option<PodAddresses> {
-    let pods = || validated.members.iter().filter(|member| member.is_oldest);
+    let pods = || {
+        validated
+            .members
+            .iter()
+            .filter(|member| member.is_attributed)
+    };
     let nodes: BTreeSet<&str> = pods().filter_map(|member| node_of(&member.pod)).collect();
     if nodes.len() < 2 {
         return None;

@@ -1,6 +1,7 @@
 //! First step: reads everything that the other steps need. Reads the stores; the only request to the API server is
 //! whether the owner of a `ref` target exists. Decides nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -61,6 +62,9 @@ pub(super) struct ObservedPod {
     pub pod: Arc<Pod>,
     /// Its owners, nearest first.
     pub owners: Vec<OwnerLink>,
+    /// UID of the run that it was attributed to. It stays there until one of them ends: whoever may change its labels or
+    /// owner references must not take it out of the run.
+    pub holder: Option<String>,
 }
 
 impl Controller {
@@ -74,7 +78,8 @@ impl Controller {
         };
         let namespace = owner.namespace.as_str();
         let stores = &self.stores;
-        let pods = candidates(&stores.pods, &run.spec.target, namespace);
+        let held = self.membership.pods_of(&owner.uid);
+        let pods = candidates(&stores.pods, &run.spec.target, &held, namespace);
         let pods = pods.into_iter().map(|pod| self.with_owners(pod)).collect();
         let of_run = |incident: &Incident| {
             let about = incident.spec.run.as_ref();
@@ -108,9 +113,10 @@ impl Controller {
     }
 
     fn with_owners(&self, pod: Arc<Pod>) -> ObservedPod {
-        let chain = pod.uid().and_then(|uid| self.owners.chain_of(&uid));
+        let uid = pod.uid().unwrap_or_default();
         ObservedPod {
-            owners: chain.unwrap_or_default().links,
+            owners: self.owners.chain_of(&uid).unwrap_or_default().links,
+            holder: self.holder_of(&uid),
             pod,
         }
     }
@@ -145,10 +151,22 @@ impl Controller {
     }
 }
 
-/// Pods that a target may cover. A selector is evaluated first, so that the owners of other pods need not be read.
-fn candidates(pods: &Store<Pod>, target: &Target, namespace: &str) -> Vec<Arc<Pod>> {
+/// Pods that a target may cover, and those that the run has `held`. A selector is evaluated first, so that the owners of
+/// other pods need not be read.
+fn candidates(
+    pods: &Store<Pod>,
+    target: &Target,
+    held: &HashSet<String>,
+    namespace: &str,
+) -> Vec<Arc<Pod>> {
+    let is_held = |pod: &Pod| {
+        let uid = pod.metadata.uid.as_ref();
+        uid.is_some_and(|uid| held.contains(uid))
+    };
     match &target.selector {
-        Some(chosen) => pods.within_where(namespace, |pod| selector::matches(chosen, pod.labels())),
+        Some(chosen) => pods.within_where(namespace, |pod| {
+            selector::matches(chosen, pod.labels()) || is_held(pod)
+        }),
         None => pods.within(namespace),
     }
 }

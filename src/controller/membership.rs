@@ -3,8 +3,11 @@
 //! `RunMembership` serves the response and contains existing pods only. The index keeps the run of a pod that has
 //! ended, because the last lines about the pod arrive later.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 
 use super::Controller;
 use crate::api::AgentRun;
@@ -48,6 +51,14 @@ impl Controller {
         }
     }
 
+    /// UID of the run that a pod was attributed to, if it still exists. Its target is immutable.
+    pub(super) fn holder_of(&self, pod_uid: &str) -> Option<String> {
+        let id = self.membership.run_of(pod_uid)?;
+        let key = ObjectRef::new(&id.name).within(&id.namespace);
+        let run = self.stores.runs.get(&key)?;
+        (run.metadata.uid.as_ref() == Some(&id.uid)).then_some(id.uid)
+    }
+
     /// Among pods that left a run, those that still exist. The others left because they ended, and their last lines
     /// belong to the run.
     fn existing(&self, uids: Vec<String>) -> Vec<PodKey> {
@@ -55,8 +66,7 @@ impl Controller {
             return Vec::new();
         }
         let pods = self.stores.pods.state();
-        let existing: std::collections::HashSet<String> =
-            pods.iter().filter_map(|pod| pod.uid()).collect();
+        let existing: HashSet<String> = pods.iter().filter_map(|pod| pod.uid()).collect();
         let exists = |uid: &String| existing.contains(uid);
         let uids = uids.into_iter().filter(exists);
         uids.map(|uid| PodKey::from(uid.as_str())).collect()

@@ -14,7 +14,7 @@ use super::containment::{has_surviving_traffic, quarantined, suspicious};
 use super::dereference::Observed;
 use super::signals_annotation::{describe_lacking, shorten_list};
 use super::start::{Ended, ended, has_completed};
-use super::validate::{RunLabel, Validated, is_quarantined, is_selected};
+use super::validate::{Member, RunLabel, Validated, is_quarantined, is_selected};
 use crate::api::{
     AgentRunCondition, AgentRunStatus, Incident, PodsSummary, Reason, condition_of, set_condition,
 };
@@ -216,6 +216,9 @@ fn network_guarded(
         );
         return update(Some(false), Reason::HostNetwork, message);
     }
+    if let Some(message) = left_message(validated) {
+        return update(Some(false), Reason::PodLeft, message);
+    }
     if !validated.widened_by.is_empty() {
         let message = format!(
             "NetworkPolicies add up, and these allow more: {}; delete them, list what the run needs in its network rules, or accept their names in the GuardrailPolicy",
@@ -230,21 +233,7 @@ fn network_guarded(
         );
         return update(Some(false), Reason::NoEnforcement, message);
     }
-    let unselected = members
-        .iter()
-        .find(|member| !is_selected(&validated.desired, &member.pod));
-    if let Some(member) = unselected {
-        let pod = member.pod.name_any();
-        let message = match &member.run_label {
-            RunLabel::OtherRun(run) => {
-                format!("pod {pod} carries the label of the run {run}, which is left alone")
-            }
-            RunLabel::Missing | RunLabel::Correct => {
-                format!(
-                    "pod {pod} does not carry the run label yet, so the guard does not select it"
-                )
-            }
-        };
+    if let Some(message) = unselected_message(validated) {
         return update(None, Reason::Unverified, message);
     }
     let others = describe_others(&validated.accepted, &observed.facts.unread_policy_kinds);
@@ -256,6 +245,35 @@ fn network_guarded(
             members.len()
         ),
     )
+}
+
+/// About a pod that the target does not cover any more.
+fn left_message(validated: &Validated) -> Option<String> {
+    let member = validated.members.iter().find(|member| member.has_left)?;
+    let guard = if is_selected(&validated.desired, &member.pod) {
+        "the guard still selects it"
+    } else {
+        "the guard does not select it any more"
+    };
+    Some(format!(
+        "the labels or owner references of pod {} were changed so that the target does not cover it: it stays in the run, and {guard}",
+        member.pod.name_any()
+    ))
+}
+
+/// About a pod that the run's NetworkPolicy does not select.
+fn unselected_message(validated: &Validated) -> Option<String> {
+    let is_unselected = |member: &&Member| !is_selected(&validated.desired, &member.pod);
+    let member = validated.members.iter().find(is_unselected)?;
+    let pod = member.pod.name_any();
+    Some(match &member.run_label {
+        RunLabel::OtherRun(run) => {
+            format!("pod {pod} carries the label of the run {run}, so the guard does not select it")
+        }
+        RunLabel::Missing | RunLabel::Correct => {
+            format!("pod {pod} does not carry the run label yet, so the guard does not select it")
+        }
+    })
 }
 
 fn is_on_host(pod: &Pod) -> bool {

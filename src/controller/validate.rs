@@ -14,7 +14,7 @@ use crate::api::{AgentRun, labels};
 use crate::cluster::Pod;
 use crate::guardrails::audit::{Protection, all_widening, selects, widening};
 use crate::guardrails::ceiling::{Evaluation, Quota, evaluate};
-use crate::guardrails::membership::{Claim, claims_on, covers, overlap_message};
+use crate::guardrails::membership::{Claim, covers, overlap_message};
 use crate::guardrails::network::{run_network_policy, standing_deny_network_policy};
 use crate::guardrails::quota::{limit_range, resource_quota};
 use crate::guardrails::{Problem, job};
@@ -52,8 +52,10 @@ pub(super) struct Member {
     pub run_label: RunLabel,
     /// Whether no other run claims it.
     pub is_sole: bool,
-    /// Whether it is attributed to this run, because this is the oldest run that claims it.
-    pub is_oldest: bool,
+    /// Whether it is attributed to this run: the run that it was attributed to before, or else the oldest that claims it.
+    pub is_attributed: bool,
+    /// Whether the target does not cover it any more, because its labels or owner references were changed.
+    pub has_left: bool,
 }
 
 /// State of the run label on a pod.
@@ -63,7 +65,7 @@ pub(super) enum RunLabel {
     Correct,
     /// It is missing.
     Missing,
-    /// It names another run, and is not changed.
+    /// It names another run.
     OtherRun(String),
 }
 
@@ -155,10 +157,14 @@ struct Coverages {
 
 fn coverages(observed: &Observed) -> Coverages {
     let own = claim(&observed.run);
+    let claims = |run: &AgentRun, seen: &ObservedPod| {
+        let claim = claim(run);
+        covers(&claim, seen.pod.labels(), &seen.owners) || seen.holder.as_deref() == Some(claim.uid)
+    };
     let covered: Vec<&ObservedPod> = observed
         .pods
         .iter()
-        .filter(|seen| covers(&own, seen.pod.labels(), &seen.owners))
+        .filter(|seen| claims(&observed.run, seen))
         .collect();
     let mut found = Coverages::default();
     if covered.is_empty() {
@@ -169,20 +175,25 @@ fn coverages(observed: &Observed) -> Coverages {
         let claimants: Vec<&Arc<AgentRun>> = observed
             .runs
             .iter()
-            .filter(|run| covers(&claim(run), pod_labels, &seen.owners))
+            .filter(|run| claims(run, seen))
             .collect();
-        // A new run that claims a pod must not end its observation under the old run, so the pod is attributed to the
-        // oldest claimant; of those from the same second, to the first by name.
+        // A new run that claims a pod must not end its observation under the old run, and changed labels must not move it
+        // to another one. So the pod stays with its holder, and is else attributed to the oldest claimant; of those from
+        // the same second, to the first by name.
+        let is_holder = |run: &&&Arc<AgentRun>| seen.holder.as_deref() == Some(claim(run).uid);
+        let holder = claimants.iter().find(is_holder);
         let oldest = claimants.iter().min_by_key(|run| age_key(run));
-        let is_oldest = oldest.is_some_and(|run| claim(run).uid == own.uid);
-        if is_oldest {
+        let is_attributed = holder
+            .or(oldest)
+            .is_some_and(|run| claim(run).uid == own.uid);
+        if is_attributed {
             found.enrolled.extend(seen.pod.uid());
         }
-        let claims: Vec<Claim<'_>> = claimants.into_iter().map(|run| claim(run)).collect();
-        let among = claims_on(&claims, pod_labels, &seen.owners);
         if has_ended(&seen.pod) {
             continue;
         }
+        let mut among: Vec<Claim<'_>> = claimants.into_iter().map(|run| claim(run)).collect();
+        among.sort_by_key(|claim| claim.name);
         if among.len() > 1 {
             let message = overlap_message(&seen.pod.name_any(), &among);
             found.overlaps.push(message);
@@ -190,7 +201,9 @@ fn coverages(observed: &Observed) -> Coverages {
         found.members.push(Member {
             run_label: run_label(observed, pod_labels),
             is_sole: among.len() < 2,
-            is_oldest,
+            is_attributed,
+            has_left: !covers(&own, pod_labels, &seen.owners)
+                && seen.pod.metadata.deletion_timestamp.is_none(),
             pod: Arc::clone(&seen.pod),
         });
     }

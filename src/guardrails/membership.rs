@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::api::{GROUP, Target};
 
-use super::selector;
+use super::{object_name, selector};
 
 /// The pods that a run claims. Only claims of the same namespace are compared.
 #[derive(Clone, Debug)]
@@ -33,23 +33,7 @@ pub(crate) struct OwnerLink {
     pub uid: String,
 }
 
-/// The claims that cover the pod with these labels and owners (nearest first), sorted by name. With more than one,
-/// nothing is changed on the pod.
-#[must_use]
-pub(crate) fn claims_on<'a, 'c>(
-    claims: &'c [Claim<'a>],
-    labels: &BTreeMap<String, String>,
-    owners: &[OwnerLink],
-) -> Vec<&'c Claim<'a>> {
-    let mut found: Vec<&Claim<'_>> = claims
-        .iter()
-        .filter(|claim| covers(claim, labels, owners))
-        .collect();
-    found.sort_by(|left, right| left.name.cmp(right.name));
-    found
-}
-
-/// Whether this claim alone covers the pod.
+/// Whether the claim covers the pod with these labels and owners, nearest first.
 #[must_use]
 pub(crate) fn covers(
     claim: &Claim<'_>,
@@ -70,15 +54,19 @@ pub(crate) fn covers(
                 && group(&owner.api_version) == group(&wanted.api_version)
         });
     }
+    // The pods of a template have our Job as their owner, and it has the run. A pod that names the run itself is somebody
+    // else's, and so is one of another Job that names it.
+    let [job, run, ..] = owners else { return false };
     target.template.is_some()
-        && owners.iter().any(|owner| {
-            owner.uid == claim.uid && owner.kind == "AgentRun" && group(&owner.api_version) == GROUP
-        })
+        && (job.kind.as_str(), group(&job.api_version)) == ("Job", "batch")
+        && job.name == object_name(claim.name)
+        && (run.kind.as_str(), group(&run.api_version)) == ("AgentRun", GROUP)
+        && run.uid == claim.uid
 }
 
 /// The message about several runs that claim one pod.
 #[must_use]
-pub(crate) fn overlap_message(pod: &str, claims: &[&Claim<'_>]) -> String {
+pub(crate) fn overlap_message(pod: &str, claims: &[Claim<'_>]) -> String {
     let names: Vec<&str> = claims.iter().map(|claim| claim.name).collect();
     format!(
         "pod {pod} is claimed by the AgentRuns {}; neither changes it until one of them is changed or deleted",
@@ -156,6 +144,38 @@ mod tests {
         [("app".to_owned(), "agent".to_owned())].into()
     }
 
+    fn claims_on<'a, 'c>(
+        claims: &'c [Claim<'a>],
+        labels: &BTreeMap<String, String>,
+        owners: &[OwnerLink],
+    ) -> Vec<&'c Claim<'a>> {
+        let covering = |claim: &&Claim<'_>| covers(claim, labels, owners);
+        claims.iter().filter(covering).collect()
+    }
+
+    #[test]
+    fn a_pod_that_names_the_run_or_a_foreign_job_as_its_owner_is_not_of_a_template() {
+        let target = by_template();
+        let claims = [Claim {
+            name: "a",
+            uid: "uid-a",
+            target: &target,
+        }];
+        let run = || owner("yellowjack.dev/v1alpha1", "AgentRun", "a", "uid-a");
+        let job = |name| owner("batch/v1", "Job", name, "1");
+        let covers = |owners: &[OwnerLink]| !claims_on(&claims, &agent(), owners).is_empty();
+        assert!(covers(&[job("yellowjack-run-a"), run()]));
+        assert!(!covers(&[run()]));
+        assert!(!covers(&[job("theirs"), run()]));
+        assert!(!covers(&[job("yellowjack-run-a")]));
+        let chain = [
+            owner("v1", "ReplicationController", "x", "2"),
+            job("yellowjack-run-a"),
+            run(),
+        ];
+        assert!(!covers(&chain));
+    }
+
     #[test]
     fn a_selector_covers_what_it_selects() {
         let target = by_label("agent");
@@ -201,8 +221,9 @@ mod tests {
         let (first, second) = (by_label("agent"), by_owner("batch/v1", "Job", "j"));
         let claims = [claim("zeta", &second), claim("alpha", &first)];
         let chain = [owner("batch/v1", "Job", "j", "1")];
-        let found = claims_on(&claims, &agent(), &chain);
-        assert!(overlap_message("p", &found).contains("alpha and zeta"));
+        assert_eq!(claims_on(&claims, &agent(), &chain).len(), 2);
+        let [zeta, alpha] = claims;
+        assert!(overlap_message("p", &[alpha, zeta]).contains("alpha and zeta"));
     }
 
     #[test]

@@ -56,6 +56,11 @@ pub(crate) struct RunOwner {
     pub uid: String,
 }
 
+/// Name of the guardrail objects, and of the Job, of the run with this name.
+fn object_name(run: &str) -> String {
+    format!("yellowjack-run-{run}")
+}
+
 impl RunOwner {
     /// This run as an owner. `None` if it was not read from an API server.
     #[must_use]
@@ -71,7 +76,7 @@ impl RunOwner {
     /// so this has at most 63, the limit of label values and Job names.
     #[must_use]
     pub(crate) fn object_name(&self) -> String {
-        format!("yellowjack-run-{}", self.name)
+        object_name(&self.name)
     }
 
     /// Labels of every guardrail object of this run.

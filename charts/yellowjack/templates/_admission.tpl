@@ -12,6 +12,11 @@ request.userInfo.groups.exists(g, g in {{ include "yellowjack.celList" . }})
 ({{ . }} == null ? ' ' : {{ . }}.metadata.?labels[?'yellowjack.dev/quarantine'].orValue(' '))
 {{- end -}}
 
+{{/* The label of the run of `object` or `oldObject`; a blank where there is none. */}}
+{{- define "yellowjack.celRun" -}}
+({{ . }} == null ? ' ' : {{ . }}.metadata.?labels[?'yellowjack.dev/run'].orValue(' '))
+{{- end -}}
+
 {{/* Whether `object` or `oldObject` is one that the controller makes, or has the name of one. */}}
 {{- define "yellowjack.celOurs" -}}
 ({{ . }} != null && ({{ . }}.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == 'yellowjack' || {{ . }}.metadata.?name.orValue('') == 'yellowjack-quarantine' || {{ . }}.metadata.?name.orValue('').startsWith('yellowjack-run-')))

@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use yellowjack::testing::api::{Incident, labels};
+use yellowjack_e2e::fixture::Fixture;
 use yellowjack_e2e::{TestEnv, pod, wait_for, with_namespace};
 
 use crate::helm::{NAMESPACE, install};
@@ -145,6 +146,52 @@ async fn nobody_but_yellowjack_sets_or_removes_the_quarantine_label() -> anyhow:
         patch::<Pod>(&controller, &env, "free", &label(Some("inc-1"))).await?;
         patch::<Pod>(&controller, &env, "held", &label(None)).await?;
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nobody_takes_a_pod_out_of_its_run_and_its_controllers_may() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        let mut owned = pod("owned", &[(labels::RUN, "train")])?;
+        owned.metadata.owner_references = Some(serde_json::from_value(json!([{
+            "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u-j", "controller": true,
+        }]))?);
+        // The garbage collector would delete the pod of an owner that does not exist.
+        owned.metadata.finalizers = Some(vec!["test.example/keep".to_owned()]);
+        let pods: Api<Pod> = env.api();
+        pods.create(&PostParams::default(), &owned).await?;
+        let alone = pod("alone", &[("app", "agent")])?;
+        pods.create(&PostParams::default(), &alone).await?;
+
+        let client = agent(&env).await?;
+        let run = |value: Option<&str>| json!({ "metadata": { "labels": { labels::RUN: value } } });
+        let no_owner = json!({ "metadata": { "ownerReferences": null } });
+        let words = "only Yellowjack sets or changes the label yellowjack.dev/run";
+        for (name, value) in [
+            ("owned", None),
+            ("owned", Some("lax")),
+            ("alone", Some("lax")),
+        ] {
+            refused(&format!("{name} gets {value:?}"), words, async || {
+                patch::<Pod>(&client, &env, name, &run(value)).await
+            })
+            .await?;
+        }
+        let words = "only the controllers that admissionPolicies.workloadControllers names";
+        refused("the owner is taken off", words, async || {
+            patch::<Pod>(&client, &env, "owned", &no_owner).await
+        })
+        .await?;
+        let other = json!({ "metadata": { "labels": { "a": "b" } } });
+        patch::<Pod>(&client, &env, "owned", &other).await?;
+        patch::<Pod>(&client, &env, "alone", &other).await?;
+        let job_controller = "system:serviceaccount:kube-system:job-controller";
+        let job_controller = almighty(env.cluster, job_controller, &[]).await?;
+        patch::<Pod>(&job_controller, &env, "owned", &no_owner).await?;
+        let freed = json!({ "metadata": { "finalizers": null } });
+        env.patch::<Pod>("owned", &freed).await.map(drop)
     })
     .await
 }

@@ -8,6 +8,7 @@ mod cluster_policy;
 mod forged;
 mod isolate;
 mod ladder;
+mod membership;
 mod node_metrics;
 mod nodes;
 mod owners;

@@ -125,6 +125,7 @@ fn with_pods(mut observed: Observed, pods: impl IntoIterator<Item = Pod>) -> Obs
     let seen = pods.into_iter().map(|pod| ObservedPod {
         pod: Arc::new(pod),
         owners: Vec::new(),
+        holder: None,
     });
     observed.pods.extend(seen);
     observed

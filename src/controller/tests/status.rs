@@ -211,9 +211,36 @@ fn a_pod_without_the_run_label_does_not_count_as_guarded() {
     seen.pods.push(super::ObservedPod {
         pod: Arc::new(pod("p", json!({}))),
         owners: vec![super::owned_by("Job", "batch/v1", "j", "uid-j")],
+        holder: None,
     });
     check(
         &status_of(&seen, &up_to_date()),
+        "NetworkGuarded",
+        ("Unknown", "Unverified"),
+        "pod p",
+    );
+}
+
+#[test]
+fn a_pod_that_was_taken_out_of_the_run_is_named_until_it_is_being_deleted() {
+    let mut seen = with_pods(
+        observed(run("a", by_label())),
+        [pod("p", json!({ "app": "other" }))],
+    );
+    seen.pods[0].holder = Some("uid-a".to_owned());
+    let expected = ("False", "PodLeft");
+    check(
+        &status_of(&seen, &up_to_date()),
+        "NetworkGuarded",
+        expected,
+        "pod p",
+    );
+    Arc::make_mut(&mut seen.pods[0].pod)
+        .metadata
+        .deletion_timestamp = Some(super::of(json!("2026-01-01T00:00:00Z")));
+    let status = status_of(&seen, &up_to_date());
+    check(
+        &status,
         "NetworkGuarded",
         ("Unknown", "Unverified"),
         "pod p",

@@ -46,6 +46,7 @@ fn a_contested_pod_stays_with_the_oldest_run_and_is_labelled_by_neither() {
         seen.pods.push(ObservedPod {
             pod: Arc::new(pod("p", json!({}))),
             owners: chain.clone(),
+            holder: None,
         });
         validate(&seen)
     };
@@ -63,13 +64,42 @@ fn a_contested_pod_stays_with_the_oldest_run_and_is_labelled_by_neither() {
 }
 
 #[test]
-fn a_label_of_another_run_is_not_changed() {
+fn a_pod_whose_labels_were_changed_stays_in_its_run_and_goes_to_no_older_one() {
+    let seen_by = |name: &str, holder: Option<&str>| {
+        let mut seen = observed(run(name, by_label()));
+        seen.runs = vec![
+            Arc::new(run("b", by_job("j"))),
+            Arc::new(run("a", by_label())),
+        ];
+        if name == "b" {
+            seen.run = Arc::clone(&seen.runs[0]);
+        }
+        seen.pods.push(ObservedPod {
+            pod: Arc::new(pod("p", json!({ "app": "agent" }))),
+            owners: Vec::new(),
+            holder: holder.map(str::to_owned),
+        });
+        validate(&seen)
+    };
+    // Its Job was j, and now it has the label that the older run selects.
+    let (old, new) = (seen_by("a", Some("uid-b")), seen_by("b", Some("uid-b")));
+    assert_eq!(new.enrolled, ["uid-p"]);
+    assert!(new.members[0].has_left && !new.members[0].is_sole);
+    assert!(old.enrolled.is_empty());
+    let control = (seen_by("a", None), seen_by("b", None));
+    assert_eq!(control.0.enrolled, ["uid-p"]);
+    assert!(control.1.members.is_empty());
+}
+
+#[test]
+fn a_label_of_another_run_is_recognised() {
     let chain = vec![owned_by("Job", "batch/v1", "j", "uid-j")];
     let run_label_of = |labels| {
         let mut seen = observed(run("a", by_job("j")));
         seen.pods.push(ObservedPod {
             pod: Arc::new(pod("p", labels)),
             owners: chain.clone(),
+            holder: None,
         });
         validate(&seen).members[0].run_label.clone()
     };
