@@ -211,6 +211,9 @@ pub(crate) const SYN_SOURCE_SLOTS: usize = 256;
 /// each of them, and in one of more ports the vertical walk of each host crosses the threshold.
 pub(crate) const WALKS_MAX: usize = 40;
 
+/// Deleted Incidents of quarantined pods that are created again at once: the cap of quarantines by default.
+pub(crate) const LOST_INCIDENTS_MAX: usize = 64;
+
 /// Known targets of a pod that must fail together for an outage. A pod with fewer does not contact 35 new
 /// targets in one.
 pub(crate) const LOST_TARGETS: usize = 5;

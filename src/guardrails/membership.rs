@@ -54,8 +54,8 @@ pub(crate) fn covers(
                 && group(&owner.api_version) == group(&wanted.api_version)
         });
     }
-    // The pods of a template have our Job as their owner, and it has the run. A pod that names the run itself is somebody
-    // else's, and so is one of another Job that names it.
+    // The pods of a template have our Job as their owner, and it has the run. A pod that names the run itself is not one of
+    // them, and neither is one of another Job that names it.
     let [job, run, ..] = owners else { return false };
     target.template.is_some()
         && (job.kind.as_str(), group(&job.api_version)) == ("Job", "batch")

@@ -153,7 +153,7 @@ fn uncontained(input: &ReportInput, commands: &Commands) -> Vec<NextStep> {
         Some(Reason::NodeMismatch) => (
             "Find out who wrote this Incident",
             "It names another node than that of its pod, so its evidence does not count. A node agent writes about pods of its own node: \
-             another one was taken over, or somebody has its token.",
+             another one was taken over, or its token is in other hands.",
             None,
         ),
         Some(Reason::AlertOnly) => (

@@ -9,6 +9,7 @@ pub(crate) mod verify;
 
 mod execute;
 mod in_flight;
+mod lost;
 mod queue;
 pub(crate) mod record;
 mod reset_queue;

@@ -24,6 +24,9 @@ const NOT_LEADER_RECHECK: Duration = Duration::from_secs(1);
 /// also schedules its expiry, but that timer is lost when the process restarts.
 const EXPIRY_EVERY: Duration = Duration::from_mins(1);
 
+/// How often quarantined pods without an Incident are looked for.
+const LOST_EVERY: Duration = Duration::from_secs(10);
+
 /// Incidents that wait for reconciliation. Cheap to clone; all clones share one queue.
 #[derive(Clone)]
 pub(crate) struct IncidentQueue {
@@ -89,6 +92,7 @@ impl IncidentQueue {
             responder,
             backoff: RetryBackoff::default(),
         });
+        let lost = restore_lost_incidents(Arc::clone(&context));
         let work = applier(
             |incident: Arc<Incident>, context: Arc<Loop>| {
                 async move { context.reconcile(&incident).await }.boxed()
@@ -104,6 +108,7 @@ impl IncidentQueue {
         tokio::select! {
             () = work => {}
             () = expired => {}
+            () = lost => {}
         }
     }
 
@@ -121,6 +126,14 @@ impl IncidentQueue {
                 self.queue.add(ObjectRef::from_obj(&*incident));
             }
         }
+    }
+}
+
+/// Creates deleted Incidents of quarantined pods again. Never returns.
+async fn restore_lost_incidents(context: Arc<Loop>) {
+    loop {
+        tokio::time::sleep(LOST_EVERY).await;
+        context.responder.restore_lost_incidents().await;
     }
 }
 

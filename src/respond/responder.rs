@@ -17,7 +17,7 @@ use super::snapshot::{PendingWrites, ResponderSettings, RunSettings, SnapshotSou
 use super::verify::TrafficMonitor;
 use crate::api::{Incident, IncidentStatus, set_condition};
 use crate::cluster::{
-    ApiError, ClusterDeny, FieldManager, Owners, RateLimiter, RunMembership, Stores, Writer,
+    ApiError, ClusterDeny, FieldManager, Owners, RateLimiter, RunId, RunMembership, Stores, Writer,
 };
 use crate::limits;
 use crate::model::{PodKey, Signature};
@@ -134,6 +134,15 @@ impl Responder {
     #[must_use]
     pub(crate) fn may_act(&self) -> bool {
         self.executor.writer.may_act()
+    }
+
+    pub(super) const fn writer(&self) -> &Writer {
+        &self.executor.writer
+    }
+
+    /// The run that a pod belongs to.
+    pub(super) fn run_of_pod(&self, uid: &str) -> Option<RunId> {
+        self.sources.membership.run_of(uid)
     }
 
     /// Executes the steps for one Incident until none is left.

@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
+use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use yellowjack::testing::api::{
@@ -282,7 +283,15 @@ impl ChartFixture {
         self.until_observed("rogue").await?;
         self.log.chatter("10.244.2.1", Duration::from_secs(15))?;
         self.until_condition("rogue", "Verified").await?;
-        self.decide(&incident, "Release").await?;
+        // A deleted one is made again.
+        let name = incident.name_any();
+        let incidents = self.env.api::<Incident>();
+        incidents.delete(&name, &DeleteParams::default()).await?;
+        let again = self
+            .env
+            .until::<Incident>(&name, "another one", |found| found.uid() != incident.uid())
+            .await?;
+        self.decide(&again, "Release").await?;
         let pod = self.env.get::<Pod>("rogue").await?;
         assert_eq!(pod.labels().get(labels::QUARANTINE), None);
         Ok(())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
+use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use yellowjack::testing::api::{ActionKind, ActionResult, Incident, labels};
@@ -213,6 +214,29 @@ async fn a_pod_of_a_released_template_run_is_not_held_by_its_own_guard() -> anyh
         let found = fixture.pods().get(&next).await?;
         assert!(!found.labels().contains_key(labels::QUARANTINE));
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_quarantined_pod_of_which_the_incident_was_deleted_gets_it_again_and_can_be_released()
+-> anyhow::Result<()> {
+    with_fixture(&[], async |fixture| {
+        let before = fixture.isolated_rogue_pod().await?;
+        let name = before.name_any();
+        let incidents = fixture.api::<Incident>();
+        incidents.delete(&name, &DeleteParams::default()).await?;
+        let again = fixture
+            .until::<Incident>(&name, "another one", |incident| {
+                incident.uid() != before.uid()
+            })
+            .await?;
+        assert_eq!(again.spec.subject, before.spec.subject);
+        assert_eq!(again.spec.run, before.spec.run);
+        fixture.until_isolated("rogue").await?;
+        fixture.decide(&again, "Release").await?;
+        fixture.until_released("rogue").await?;
+        fixture.until_quarantine_label("rogue", None).await
     })
     .await
 }

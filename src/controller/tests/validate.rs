@@ -64,7 +64,7 @@ fn a_contested_pod_stays_with_the_oldest_run_and_is_labelled_by_neither() {
 }
 
 #[test]
-fn a_pod_whose_labels_were_changed_stays_in_its_run_and_goes_to_no_older_one() {
+fn a_pod_with_changed_labels_stays_in_its_run_and_goes_to_no_older_one() {
     let seen_by = |name: &str, holder: Option<&str>| {
         let mut seen = observed(run(name, by_label()));
         seen.runs = vec![

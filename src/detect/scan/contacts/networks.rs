@@ -1,4 +1,4 @@
-//! Networks whose web servers answer the pod: whether all of a network fails now.
+//! Networks of which web servers answer the pod: whether all of a network fails now.
 //!
 //! A service with hundreds of addresses, an object store or a CDN, gives a client other ones with each DNS answer. When a
 //! firewall drops it, each attempt fails at an address that is new to the pod, so nothing in a log without names resembles
