@@ -161,6 +161,10 @@ impl<'a> Operator<'a> {
                 self.tell_ended(now);
             }
             Word::Signal(signal) => {
+                let named = node
+                    .filter(|_| names_nodes)
+                    .and_then(|node| with_node(signal, node));
+                let signal = named.as_ref().unwrap_or(signal);
                 let taken = process_signal(engine, index, source, signal, |_, _| false);
                 return taken.map_or_else(|_| Vec::new(), |(_, found)| found.unwrap_or_default());
             }
@@ -361,6 +365,17 @@ impl<'a> Operator<'a> {
             expire_pods(engine, index, event_time(now));
         }
     }
+}
+
+/// A flow as Relay shows it, with the name of its node: also after its pod has ended.
+fn with_node<'a>(signal: &Signal<'a>, node: usize) -> Option<Signal<'a>> {
+    let Signal::Flow(flow) = signal else {
+        return None;
+    };
+    Some(Signal::Flow(Flow {
+        node: Some(Cow::Owned(node_name(node))),
+        ..flow.clone()
+    }))
 }
 
 /// The engine's settings in the simulated cluster; the lines are the defaults.
