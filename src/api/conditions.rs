@@ -109,8 +109,8 @@ closed_names! {
         /// Do: nothing if the pods are not created yet; otherwise compare spec.target with what
         /// exists.
         TargetNotFound,
-        /// TargetResolved: another run claims a pod of this one; the message names both.
-        /// Do: narrow the selector of one of the two runs.
+        /// TargetResolved: another run claims a pod of this one; the message names both, and the one that the pod belongs to.
+        /// Do: delete one of the two runs, or apply it again with a narrower target.
         Overlap,
         /// NetworkGuarded: our policies select every pod and no other NetworkPolicy widens them; the message names the kinds of policy that the cluster serves and that are not read.
         /// Do: nothing; where the message names such kinds, look at their policies yourself.

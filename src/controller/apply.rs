@@ -316,13 +316,13 @@ impl Controller {
         }
     }
 
-    /// Sets the run label on pods that lack it, or have that of another run, and that no other run claims.
+    /// Sets the run label on pods that are attributed to the run and lack it, or have that of another run.
     async fn label_pods(&self, observed: &Observed, validated: &Validated, applied: &mut Applied) {
         let owner = &observed.owner;
         let unlabelled = validated
             .members
             .iter()
-            .filter(|member| member.is_sole && member.run_label != RunLabel::Correct);
+            .filter(|member| member.is_attributed && member.run_label != RunLabel::Correct);
         for member in unlabelled {
             let patch = json!({ "metadata": {
                 "uid": member.pod.metadata.uid,

@@ -263,7 +263,8 @@ fn left_message(validated: &Validated) -> Option<String> {
 
 /// About a pod that the run's NetworkPolicy does not select.
 fn unselected_message(validated: &Validated) -> Option<String> {
-    let is_unselected = |member: &&Member| !is_selected(&validated.desired, &member.pod);
+    let is_unselected =
+        |member: &&Member| member.is_attributed && !is_selected(&validated.desired, &member.pod);
     let member = validated.members.iter().find(is_unselected)?;
     let pod = member.pod.name_any();
     Some(match &member.run_label {

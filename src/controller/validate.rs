@@ -1,7 +1,7 @@
 //! Second step: from what was observed to the effective settings, the pods of the run, and the desired objects. Pure;
 //! the later steps cannot fail on its result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
@@ -50,8 +50,6 @@ pub(super) struct Member {
     pub pod: Arc<Pod>,
     /// State of the run label.
     pub run_label: RunLabel,
-    /// Whether no other run claims it.
-    pub is_sole: bool,
     /// Whether it is attributed to this run: the run that it was attributed to before, or else the oldest that claims it.
     pub is_attributed: bool,
     /// Whether the target does not cover it any more, because its labels or owner references were changed.
@@ -106,8 +104,15 @@ pub(super) fn validate(observed: &Observed) -> Validated {
     let policy = observed.policy.as_ref().map(|policy| &policy.spec);
     let evaluation = evaluate(&run.spec, policy, &observed.facts);
     let effective = &evaluation.effective;
+    let Coverages {
+        members,
+        enrolled,
+        overlaps,
+        holders,
+    } = coverages(observed);
+    let network = &effective.network;
     let desired = Desired {
-        network: run_network_policy(owner, &run.spec.target, &effective.network, &observed.facts),
+        network: run_network_policy(owner, &run.spec.target, &holders, network, &observed.facts),
         standing_deny: standing_deny_network_policy(&owner.namespace),
         quota: effective.quota.as_ref().map(|q| resource_quota(owner, q)),
         limit_range: effective.defaults.as_ref().map(|d| limit_range(owner, d)),
@@ -118,11 +123,6 @@ pub(super) fn validate(observed: &Observed) -> Validated {
             .as_ref()
             .map(|t| job::job(owner, t)),
     };
-    let Coverages {
-        members,
-        enrolled,
-        overlaps,
-    } = coverages(observed);
     let (accepted, widened_by) = widened_by(observed, &members);
     Validated {
         template_misses_quota: template_misses_quota(observed, evaluation.effective.quota.as_ref()),
@@ -153,6 +153,8 @@ struct Coverages {
     members: Vec<Member>,
     enrolled: Vec<String>,
     overlaps: Vec<String>,
+    /// Names of the other runs that pods of this target belong to.
+    holders: BTreeSet<String>,
 }
 
 fn coverages(observed: &Observed) -> Coverages {
@@ -183,24 +185,30 @@ fn coverages(observed: &Observed) -> Coverages {
         let is_holder = |run: &&&Arc<AgentRun>| seen.holder.as_deref() == Some(claim(run).uid);
         let holder = claimants.iter().find(is_holder);
         let oldest = claimants.iter().min_by_key(|run| age_key(run));
-        let is_attributed = holder
-            .or(oldest)
-            .is_some_and(|run| claim(run).uid == own.uid);
+        let Some(holder) = holder.or(oldest).map(|run| claim(run)) else {
+            continue;
+        };
+        let is_attributed = holder.uid == own.uid;
         if is_attributed {
             found.enrolled.extend(seen.pod.uid());
         }
         if has_ended(&seen.pod) {
             continue;
         }
-        let mut among: Vec<Claim<'_>> = claimants.into_iter().map(|run| claim(run)).collect();
+        let mut among: Vec<Claim<'_>> = claimants.iter().map(|run| claim(run)).collect();
         among.sort_by_key(|claim| claim.name);
         if among.len() > 1 {
-            let message = overlap_message(&seen.pod.name_any(), &among);
+            let message = overlap_message(&seen.pod.name_any(), &among, holder.name);
             found.overlaps.push(message);
         }
+        // The guard of a holder that does not cover the pod any more may not select it, so this one does.
+        let is_guarded_by_holder = covers(&holder, pod_labels, &seen.owners);
+        if !is_attributed && is_guarded_by_holder {
+            found.holders.insert(holder.name.to_owned());
+        }
+        let needs_label = among.len() > 1 && is_guarded_by_holder;
         found.members.push(Member {
-            run_label: run_label(observed, pod_labels),
-            is_sole: among.len() < 2,
+            run_label: run_label(observed, pod_labels, needs_label),
             is_attributed,
             has_left: !covers(&own, pod_labels, &seen.owners)
                 && seen.pod.metadata.deletion_timestamp.is_none(),
@@ -227,8 +235,13 @@ fn age_key(run: &AgentRun) -> (Option<jiff::Timestamp>, Option<&str>) {
     (created.map(|time| time.0), run.metadata.name.as_deref())
 }
 
-fn run_label(observed: &Observed, pod_labels: &BTreeMap<String, String>) -> RunLabel {
-    if observed.run.spec.target.selector.is_some() {
+/// A pod that a selector chooses `needs_label` only if other runs claim it too, so that their guards leave it out.
+fn run_label(
+    observed: &Observed,
+    pod_labels: &BTreeMap<String, String>,
+    needs_label: bool,
+) -> RunLabel {
+    if observed.run.spec.target.selector.is_some() && !needs_label {
         return RunLabel::Correct;
     }
     match pod_labels.get(labels::RUN) {

@@ -66,10 +66,10 @@ pub(crate) fn covers(
 
 /// The message about several runs that claim one pod.
 #[must_use]
-pub(crate) fn overlap_message(pod: &str, claims: &[Claim<'_>]) -> String {
+pub(crate) fn overlap_message(pod: &str, claims: &[Claim<'_>], holder: &str) -> String {
     let names: Vec<&str> = claims.iter().map(|claim| claim.name).collect();
     format!(
-        "pod {pod} is claimed by the AgentRuns {}; neither changes it until one of them is changed or deleted",
+        "pod {pod} is claimed by the AgentRuns {}; it belongs to {holder} and is under its guard alone until one of them is deleted",
         names.join(" and ")
     )
 }
@@ -223,7 +223,7 @@ mod tests {
         let chain = [owner("batch/v1", "Job", "j", "1")];
         assert_eq!(claims_on(&claims, &agent(), &chain).len(), 2);
         let [zeta, alpha] = claims;
-        assert!(overlap_message("p", &[alpha, zeta]).contains("alpha and zeta"));
+        assert!(overlap_message("p", &[alpha, zeta], "zeta").contains("alpha and zeta"));
     }
 
     #[test]

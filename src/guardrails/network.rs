@@ -4,6 +4,8 @@
 //! if the cluster serves that API. The policy of a run excludes quarantined pods, so that none of Yellowjack's policies
 //! allows their traffic.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
     NetworkPolicyPort, NetworkPolicySpec,
@@ -30,16 +32,18 @@ pub(crate) const CLUSTER_POLICY_KIND: &str = "ClusterNetworkPolicy";
 /// The NetworkPolicy of a run: denies both directions except DNS, the run's own pods and the allow lists.
 ///
 /// A connection that is opened to a pod can carry data out past every egress rule, so ingress is allowed only from the
-/// run's own pods and the allow list.
+/// run's own pods and the allow list. Pods that the target covers and that belong to other runs, the `holders`, are left to
+/// their policies: two of them on one pod would allow what either of them does.
 #[must_use]
 pub(crate) fn run_network_policy(
     owner: &RunOwner,
     target: &Target,
+    holders: &BTreeSet<String>,
     rules: &NetworkRules,
     facts: &ClusterFacts,
 ) -> NetworkPolicy {
     let siblings = rules.within_run.then(|| NetworkPolicyPeer {
-        pod_selector: Some(guarded_pods(owner, target)),
+        pod_selector: Some(guarded_pods(owner, target, holders)),
         ..NetworkPolicyPeer::default()
     });
     let to_siblings = siblings.clone().map(|peer| NetworkPolicyEgressRule {
@@ -58,7 +62,7 @@ pub(crate) fn run_network_policy(
     NetworkPolicy {
         metadata: owner.metadata(),
         spec: Some(NetworkPolicySpec {
-            pod_selector: Some(guarded_pods(owner, target)),
+            pod_selector: Some(guarded_pods(owner, target, holders)),
             policy_types: Some(both_directions()),
             // Written even if empty: server-side apply only reverts fields that are applied.
             ingress: Some(ingress.collect()),
@@ -132,7 +136,7 @@ pub(crate) fn standing_deny_cluster_policy() -> Value {
 
 /// The pods that the policy of a run selects. A selector target keeps the user's selector, because those pods have no run
 /// label before they start. The others are selected by the run label.
-fn guarded_pods(owner: &RunOwner, target: &Target) -> LabelSelector {
+fn guarded_pods(owner: &RunOwner, target: &Target, holders: &BTreeSet<String>) -> LabelSelector {
     let mut chosen = target.selector.clone().unwrap_or_else(|| LabelSelector {
         match_labels: Some([(labels::RUN.to_owned(), owner.name.clone())].into()),
         match_expressions: None,
@@ -141,6 +145,17 @@ fn guarded_pods(owner: &RunOwner, target: &Target) -> LabelSelector {
         .match_expressions
         .get_or_insert_default()
         .push(quarantine("DoesNotExist"));
+    if target.selector.is_some() && !holders.is_empty() {
+        let of_others = LabelSelectorRequirement {
+            key: labels::RUN.to_owned(),
+            operator: "NotIn".to_owned(),
+            values: Some(holders.iter().cloned().collect()),
+        };
+        chosen
+            .match_expressions
+            .get_or_insert_default()
+            .push(of_others);
+    }
     chosen
 }
 

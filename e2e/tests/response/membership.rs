@@ -1,6 +1,7 @@
 //! Pods that somebody takes out of a run, puts into another one, or puts into a run that did not make them.
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use serde_json::json;
 use yellowjack::testing::api::{AgentRun, labels};
@@ -32,6 +33,50 @@ async fn a_pod_without_the_label_that_its_run_selects_stays_in_the_run_and_is_is
         let incident = fixture.until_isolated("rogue").await?;
         assert_eq!(incident.spec.run.map(|run| run.uid), uid);
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_second_run_over_the_same_pods_widens_nothing() -> anyhow::Result<()> {
+    with_fixture(&[], async |fixture| {
+        fixture.create_run("narrow", json!({})).await?;
+        fixture.create_pod("agent", "narrow", ROGUE_IP).await?;
+        fixture
+            .until::<AgentRun>("narrow", "one pod", |run| has_pods(run, 1))
+            .await?;
+        let target = json!({ "selector": { "matchLabels": { "app": "narrow" } } });
+        let wide = json!({ "network": { "egress": [{ "cidr": "198.51.100.0/24" }] } });
+        fixture.create_run_for("wide", target, wide).await?;
+        let message = fixture
+            .run_condition("wide", "TargetResolved", "False", "Overlap")
+            .await?;
+        assert!(message.contains("belongs to narrow"), "{message}");
+        fixture
+            .until::<Pod>("agent", "the label of the older run", |pod| {
+                pod.labels()
+                    .get(labels::RUN)
+                    .is_some_and(|run| run == "narrow")
+            })
+            .await?;
+        fixture
+            .until::<NetworkPolicy>(
+                "yellowjack-run-wide",
+                "the policy of the second run",
+                |policy| {
+                    let selector = policy
+                        .spec
+                        .as_ref()
+                        .and_then(|spec| spec.pod_selector.as_ref());
+                    let rules = selector.and_then(|selector| selector.match_expressions.as_ref());
+                    rules.is_some_and(|rules| rules.iter().any(|rule| rule.operator == "NotIn"))
+                },
+            )
+            .await?;
+        fixture
+            .run_condition("narrow", "NetworkGuarded", "True", "PoliciesApplied")
+            .await
+            .map(drop)
     })
     .await
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::super::dereference::ObservedPod;
@@ -10,6 +11,7 @@ use super::{
     by_job, by_label, by_template, foreign_policy, names, observed, owned_by, pod, run, with_pods,
 };
 use crate::api::labels;
+use crate::guardrails::audit::selects;
 
 #[test]
 fn the_run_covers_what_its_target_names_and_not_pods_that_have_ended() {
@@ -35,7 +37,7 @@ fn the_run_covers_what_its_target_names_and_not_pods_that_have_ended() {
 }
 
 #[test]
-fn a_contested_pod_stays_with_the_oldest_run_and_is_labelled_by_neither() {
+fn a_contested_pod_stays_with_the_oldest_run() {
     let chain = vec![owned_by("Job", "batch/v1", "j", "uid-j")];
     let seen_by = |name: &str, target| {
         let mut seen = observed(run(name, target));
@@ -57,8 +59,9 @@ fn a_contested_pod_stays_with_the_oldest_run_and_is_labelled_by_neither() {
             "{:?}",
             validated.overlaps
         );
-        assert!(validated.members.iter().all(|member| !member.is_sole));
+        assert!(validated.overlaps[0].contains("belongs to a "));
     }
+    assert!(old.members[0].is_attributed && !new.members[0].is_attributed);
     assert_eq!(old.enrolled, ["uid-p"]);
     assert!(new.enrolled.is_empty());
 }
@@ -84,11 +87,35 @@ fn a_pod_with_changed_labels_stays_in_its_run_and_goes_to_no_older_one() {
     // Its Job was j, and now it has the label that the older run selects.
     let (old, new) = (seen_by("a", Some("uid-b")), seen_by("b", Some("uid-b")));
     assert_eq!(new.enrolled, ["uid-p"]);
-    assert!(new.members[0].has_left && !new.members[0].is_sole);
+    assert!(new.members[0].has_left && new.members[0].is_attributed);
     assert!(old.enrolled.is_empty());
     let control = (seen_by("a", None), seen_by("b", None));
     assert_eq!(control.0.enrolled, ["uid-p"]);
     assert!(control.1.members.is_empty());
+}
+
+#[test]
+fn the_guard_of_a_younger_run_leaves_out_the_pods_of_an_older_one() {
+    let selector = |name: &str, pod_labels| {
+        let mut seen = observed(run(name, by_label()));
+        seen.runs = vec![
+            Arc::new(run("a", by_label())),
+            Arc::new(run("b", by_label())),
+        ];
+        let validated = validate(&with_pods(seen, [pod("p", pod_labels)]));
+        (validated.desired.network, validated.members)
+    };
+    let app = json!({ "app": "agent" });
+    let labelled = json!({ "app": "agent", labels::RUN: "a" });
+    let (old, old_members) = selector("a", app.clone());
+    assert_eq!(old_members[0].run_label, RunLabel::Missing);
+    let (young, _) = selector("b", app.clone());
+    let pods = with_pods(observed(run("a", by_label())), [pod("p", labelled)]).pods;
+    assert!(selects(&old, pods[0].pod.labels()));
+    assert!(!selects(&young, pods[0].pod.labels()));
+    let alone = validate(&with_pods(observed(run("b", by_label())), [pod("p", app)]));
+    assert!(selects(&alone.desired.network, pods[0].pod.labels()));
+    assert_eq!(alone.members[0].run_label, RunLabel::Correct);
 }
 
 #[test]

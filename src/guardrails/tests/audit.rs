@@ -1,6 +1,6 @@
 //! Tests of the union audit: every policy that lets more through is named, and no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ fn guard() -> NetworkPolicy {
     run_network_policy(
         &owner(),
         &run(json!({})).target,
+        &BTreeSet::new(),
         &NetworkRules::default(),
         &facts(),
     )
@@ -101,6 +102,7 @@ fn a_guard_of_another_run_or_of_an_older_run_of_the_name_is_foreign() {
     let policy = run_network_policy(
         &older,
         &run(json!({})).target,
+        &BTreeSet::new(),
         &NetworkRules::default(),
         &facts(),
     );
@@ -202,7 +204,13 @@ fn a_policy_that_lets_the_pods_of_a_run_reach_each_other_widens_nothing() {
         within_run: true,
         ..NetworkRules::default()
     };
-    let guard = run_network_policy(&owner(), &run(json!({})).target, &rules, &facts());
+    let guard = run_network_policy(
+        &owner(),
+        &run(json!({})).target,
+        &BTreeSet::new(),
+        &rules,
+        &facts(),
+    );
     let within = |labels: Value, ports: Value| {
         foreign(
             "ray-internal",

@@ -23,6 +23,7 @@ fn guard() -> NetworkPolicy {
     run_network_policy(
         &owner(),
         &spec.target,
+        &std::collections::BTreeSet::new(),
         &evaluation.effective.network,
         &facts(),
     )

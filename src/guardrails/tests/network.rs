@@ -1,6 +1,6 @@
 //! Tests of the NetworkPolicies and of the standing denies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
@@ -20,7 +20,13 @@ fn guard(fields: Value) -> NetworkPolicy {
 fn guard_in(fields: Value, facts: &ClusterFacts) -> NetworkPolicy {
     let spec = run(fields);
     let evaluation = ceiling::evaluate(&spec, None, facts);
-    run_network_policy(&owner(), &spec.target, &evaluation.effective.network, facts)
+    run_network_policy(
+        &owner(),
+        &spec.target,
+        &BTreeSet::new(),
+        &evaluation.effective.network,
+        facts,
+    )
 }
 
 fn pod(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
