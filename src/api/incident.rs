@@ -414,9 +414,9 @@ pub struct Capture {
     #[serde(default)]
     #[schemars(length(max = 32), inner(length(max = 253)))]
     pub selected_by: Vec<String>,
-    /// The pod's metadata, spec and status. Values of environment variables are withheld: they
-    /// hold credentials, and an Incident has more readers than a pod. Cut down to names and images
-    /// where it would be larger than 32 KiB.
+    /// The pod's metadata, spec and status. What may be a credential is withheld, because an Incident has
+    /// more readers than a pod: values of environment variables and of HTTP headers, arguments, and commands
+    /// after the program. Cut down to names and images where it would be larger than 32 KiB.
     #[schemars(schema_with = "schema::any_object")]
     pub pod: serde_json::Value,
 }

@@ -7,8 +7,9 @@ use crate::limits;
 /// Replaces a value that may be a credential.
 const WITHHELD: &str = "(withheld)";
 
-/// The copy of a pod for the Incident: without values of environment variables and managed fields, and
-/// reduced to names and images if it is larger than [`limits::CAPTURE_BYTES_MAX`].
+/// The copy of a pod for the Incident, reduced to names and images if it is larger than [`limits::CAPTURE_BYTES_MAX`].
+/// Without managed fields, and without what may be a credential: values of environment variables and of HTTP headers of
+/// probes and hooks, and the words of commands after the program.
 #[must_use]
 pub(crate) fn captured_pod(mut pod: Value) -> Value {
     if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -25,10 +26,7 @@ pub(crate) fn captured_pod(mut pod: Value) -> Value {
         let containers = pod
             .pointer_mut(&format!("/spec/{list}"))
             .and_then(Value::as_array_mut);
-        containers
-            .into_iter()
-            .flatten()
-            .for_each(withhold_environment);
+        containers.into_iter().flatten().for_each(withhold);
     }
     if pod.to_string().len() <= limits::CAPTURE_BYTES_MAX {
         return pod;
@@ -36,13 +34,29 @@ pub(crate) fn captured_pod(mut pod: Value) -> Value {
     outline(&pod)
 }
 
-fn withhold_environment(container: &mut Value) {
-    let variables = container.get_mut("env").and_then(Value::as_array_mut);
-    for variable in variables.into_iter().flatten() {
-        if let Some(value) = variable.get_mut("value") {
-            *value = json!(WITHHELD);
+/// Withholds what may be a credential in a container, and in its probes and hooks, which are a few levels deep.
+fn withhold(object: &mut Value) {
+    let Some(fields) = object.as_object_mut() else {
+        return;
+    };
+    for (name, field) in fields {
+        match (name.as_str(), field) {
+            ("args", Value::Array(words)) => words.iter_mut().for_each(replace),
+            ("command", Value::Array(words)) => words.iter_mut().skip(1).for_each(replace),
+            ("env" | "httpHeaders", Value::Array(entries)) => {
+                let values = entries
+                    .iter_mut()
+                    .filter_map(|entry| entry.get_mut("value"));
+                values.for_each(replace);
+            }
+            (_, inner @ Value::Object(_)) => withhold(inner),
+            _ => {}
         }
     }
+}
+
+fn replace(value: &mut Value) {
+    *value = json!(WITHHELD);
 }
 
 /// A text, truncated.
@@ -86,18 +100,32 @@ mod tests {
             "spec": { "containers": [{
                 "name": "agent",
                 "image": "registry.example/agent:1",
-                "args": [argument],
+                "workingDir": argument,
+                "command": ["/bin/agent", "--token=s3cret"],
+                "args": ["--password", "s3cret"],
                 "env": [{ "name": "TOKEN", "value": "s3cret" }],
+                "livenessProbe": { "periodSeconds": 5, "httpGet": {
+                    "path": "/", "httpHeaders": [{ "name": "Authorization", "value": "s3cret" }],
+                } },
+                "readinessProbe": { "exec": { "command": ["curl", "-H", "s3cret"] } },
+                "lifecycle": { "preStop": { "exec": { "command": ["sh", "-c", "s3cret"] } } },
             }] },
         })
     }
 
     #[test]
-    fn values_of_environment_variables_are_withheld() {
-        let kept = captured_pod(pod("run"));
+    fn what_may_be_a_credential_is_withheld_and_nothing_else() {
+        let kept = captured_pod(pod("/run"));
         assert!(!kept.to_string().contains("s3cret"), "{kept}");
-        assert_eq!(kept["spec"]["containers"][0]["env"][0]["name"], "TOKEN");
-        assert_eq!(kept["spec"]["containers"][0]["args"][0], "run");
+        let container = &kept["spec"]["containers"][0];
+        assert_eq!(container["env"][0]["name"], "TOKEN");
+        assert_eq!(container["command"], json!(["/bin/agent", WITHHELD]));
+        assert_eq!(container["args"], json!([WITHHELD, WITHHELD]));
+        assert_eq!(container["workingDir"], "/run");
+        let probe = &container["livenessProbe"];
+        assert_eq!(probe["periodSeconds"], 5);
+        assert_eq!(probe["httpGet"]["httpHeaders"][0]["name"], "Authorization");
+        assert_eq!(container["readinessProbe"]["exec"]["command"][0], "curl");
     }
 
     #[test]
