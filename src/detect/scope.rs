@@ -117,17 +117,18 @@ impl Scopes {
     }
 }
 
-/// The address that a packet really goes to. IPv4 inside IPv6 (mapped, or behind the well-known NAT64 prefix
-/// 64:ff9b::/96 of RFC 6052) becomes that IPv4 address; otherwise one target would count as several.
+/// The address that a packet really goes to. IPv4 inside IPv6 (mapped, or behind NAT64: the well-known prefix 64:ff9b::/96 of
+/// RFC 6052, or a /96 of 64:ff9b:1::/48 of RFC 8215) becomes that IPv4 address; otherwise one target would count as several,
+/// and a private one as of the Internet.
 pub(super) fn plain(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     if let Some(v4) = v6.to_ipv4_mapped() {
         return IpAddr::V4(v4);
     }
     match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => IpAddr::V4(Ipv4Addr::from_bits(
-            (u32::from(high) << 16) | u32::from(low),
-        )),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, .., high, low] => IpAddr::V4(
+            Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)),
+        ),
         _ => ip,
     }
 }
@@ -149,8 +150,12 @@ fn is_excluded(ip: IpAddr) -> bool {
 
 fn is_private(ip: IpAddr) -> bool {
     match ip {
-        // 100.64.0.0/10 is the range of carrier-grade NAT (RFC 6598); clouds use it for pods.
-        IpAddr::V4(v4) => v4.is_private() || (v4.to_bits() >> 22) == (0x6440_0000_u32 >> 22),
+        // 100.64.0.0/10 is the range of carrier-grade NAT (RFC 6598), and 240.0.0.0/4 is reserved (RFC 1112); clouds use both
+        // for pods.
+        IpAddr::V4(v4) => {
+            let bits = v4.to_bits();
+            v4.is_private() || bits >> 22 == 0x6440_0000_u32 >> 22 || bits >> 28 == 0xf
+        }
         IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }
@@ -203,6 +208,10 @@ mod tests {
     fn ipv4_inside_ipv6_counts_as_ipv4() {
         check("::ffff:10.244.0.9", Scope::Cluster);
         check("64:ff9b::a9fe:a9fe", Scope::Infrastructure);
+        check("64:ff9b:1:7::a9fe:a9fe", Scope::Infrastructure);
+        check("64:ff9b:1:7::0a09:0001", Scope::Private);
+        check("240.1.2.3", Scope::Private);
+        check("255.255.255.255", Scope::Excluded);
     }
 
     #[test]

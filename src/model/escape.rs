@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::clip;
+use super::text::is_unsafe_to_show;
 
 /// Longest text in a report, in bytes. Summaries have at most 256.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -15,7 +16,7 @@ const SHOWN_BYTES_MAX: usize = 512;
 pub(crate) fn for_terminal(text: &str) -> String {
     let mut shown = String::new();
     for c in clip(text, SHOWN_BYTES_MAX).chars() {
-        if is_unsafe(c) {
+        if is_unsafe_to_show(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);
@@ -30,7 +31,7 @@ pub(crate) fn for_terminal(text: &str) -> String {
 pub(crate) fn for_json(document: &str) -> String {
     let mut shown = String::with_capacity(document.len());
     for c in document.chars() {
-        if c != '\n' && is_unsafe(c) {
+        if c != '\n' && is_unsafe_to_show(c) {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
                 // Writing to a String cannot fail.
@@ -48,14 +49,6 @@ pub(crate) fn for_json(document: &str) -> String {
 pub(crate) fn for_markdown(text: &str) -> String {
     let shown = for_terminal(text).replace('`', "'").replace('|', "\\|");
     format!("`{}`", shown.trim())
-}
-
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -77,7 +70,7 @@ mod tests {
         let document = serde_json::to_string_pretty(&[text]).unwrap();
         let shown = for_json(&document);
         assert!(
-            shown.chars().all(|c| c == '\n' || !is_unsafe(c)),
+            shown.chars().all(|c| c == '\n' || !is_unsafe_to_show(c)),
             "{shown:?}"
         );
         assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [text]);

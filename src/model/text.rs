@@ -54,10 +54,16 @@ impl From<String> for BoundedText {
     }
 }
 
-/// Control characters, and the format characters that reorder or hide text on a terminal.
-fn is_unsafe_to_show(c: char) -> bool {
+/// Characters that break a line, move the cursor, change the direction of text, or are not visible: control characters,
+/// line separators, annotations, and the property `Default_Ignorable_Code_Point` of Unicode 16.
+pub(super) fn is_unsafe_to_show(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 impl fmt::Display for BoundedText {
@@ -79,6 +85,18 @@ mod tests {
         let text = BoundedText::new(&hostile);
         assert!(text.as_str().len() <= limits::NAME_BYTES_MAX);
         assert!(text.as_str().starts_with("?[31mred?ä"));
+    }
+
+    #[test]
+    fn invisible_characters_are_replaced_and_letters_are_not() {
+        for hidden in
+            "\u{ad}\u{61c}\u{180e}\u{2028}\u{2029}\u{202e}\u{3164}\u{fe0f}\u{e0041}".chars()
+        {
+            let text = BoundedText::new(&format!("a{hidden}b"));
+            assert_eq!(text.as_str(), "a?b", "{hidden:?}");
+        }
+        let letters = "aä語한😀";
+        assert_eq!(BoundedText::new(letters).as_str(), letters);
     }
 
     #[test]
