@@ -163,8 +163,8 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::string_map")]
     pub annotations: BTreeMap<String, String>,
-    /// The pod spec, as in a Job. `restartPolicy` is `Never` unless set. hostNetwork is refused:
-    /// no network policy applies to such a pod.
+    /// The pod spec, as in a Job. `restartPolicy` is `Never` and `automountServiceAccountToken` is `false`
+    /// unless set. hostNetwork is refused: no network policy applies to such a pod.
     #[schemars(schema_with = "schema::pod_spec")]
     #[x_kube(validation = Rule::new("!has(self.hostNetwork) || self.hostNetwork == false")
         .message("hostNetwork pods are outside every network policy and cannot be guarded"))]

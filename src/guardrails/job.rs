@@ -56,9 +56,12 @@ fn pod_metadata(labels: &BTreeMap<&str, &str>, annotations: &BTreeMap<String, St
     Value::Object(metadata)
 }
 
-/// As written, with the restart policy that a Job requires and that is not the default of a pod spec.
+/// As written, with the restart policy that a Job requires and that is not the default of a pod spec, and without a token
+/// of the API server unless the template requests one: an agent may read and use what is in its pod.
 fn pod_spec(written: &Map<String, Value>) -> Map<String, Value> {
     let mut spec = written.clone();
+    spec.entry("automountServiceAccountToken")
+        .or_insert_with(|| false.into());
     spec.entry("restartPolicy")
         .or_insert_with(|| "Never".into());
     spec

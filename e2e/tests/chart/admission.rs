@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use yellowjack::testing::api::{Incident, labels};
+use yellowjack::testing::api::{AgentRun, Incident, labels};
+use yellowjack_e2e::build;
 use yellowjack_e2e::fixture::Fixture;
 use yellowjack_e2e::{TestEnv, pod, wait_for, with_namespace};
 
 use crate::helm::{NAMESPACE, install};
-use crate::people::{RESPONSE_GROUP, account, agent, agent_on_node, almighty};
+use crate::people::{RESPONSE_GROUP, account, agent, agent_on_node, almighty, person};
 
 /// A policy is in force within a second or two after it was stored.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -192,6 +194,47 @@ async fn nobody_takes_a_pod_out_of_its_run_and_its_controllers_may() -> anyhow::
         patch::<Pod>(&job_controller, &env, "owned", &no_owner).await?;
         let freed = json!({ "metadata": { "finalizers": null } });
         env.patch::<Pod>("owned", &freed).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_template_needs_the_right_to_create_jobs() -> anyhow::Result<()> {
+    with_namespace(async |env| {
+        install(env.cluster).await?;
+        let runs = json!({ "apiGroups": ["yellowjack.dev"], "resources": ["agentruns"], "verbs": ["create"] });
+        let jobs = json!({ "apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"] });
+        for (user, rules) in [("ana", json!([runs, jobs])), ("ben", json!([runs]))] {
+            let role: Role = serde_json::from_value(
+                json!({ "metadata": { "name": user }, "rules": rules }),
+            )?;
+            env.create(&role).await?;
+            let binding: RoleBinding = serde_json::from_value(json!({
+                "metadata": { "name": user },
+                "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user },
+                "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
+            }))?;
+            env.create(&binding).await?;
+        }
+        let (ana, ben) = (
+            person(env.cluster, "ana", &[]).await?,
+            person(env.cluster, "ben", &[]).await?,
+        );
+        let make = async |client: &Client, target: Value| {
+            let run = build::agent_run("run", target, json!({})).expect("an AgentRun");
+            api::<AgentRun>(client, &env)
+                .create(&dry_post(), &run)
+                .await
+                .map(drop)
+        };
+        let words = "its creator must be allowed to create jobs";
+        refused("a template without that right", words, async || {
+            make(&ben, build::template_target()).await
+        })
+        .await?;
+        make(&ben, json!({ "selector": { "matchLabels": { "app": "a" } } })).await?;
+        make(&ana, build::template_target()).await?;
+        Ok(())
     })
     .await
 }

@@ -31,11 +31,16 @@ pub async fn almighty(
         "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": ALMIGHTY_GROUP }],
     });
     apply(cluster, &binding.to_string(), &[]).await?;
+    let groups: Vec<_> = groups.iter().copied().chain([ALMIGHTY_GROUP]).collect();
+    person(cluster, user, &groups).await
+}
+
+/// Somebody with the rights that RBAC gives to this name and these groups.
+pub async fn person(cluster: &TestCluster, user: &str, groups: &[&str]) -> anyhow::Result<Client> {
     let mut config = config(cluster).await?;
-    let mut all = vec![ALMIGHTY_GROUP.to_owned(), "system:authenticated".to_owned()];
-    all.extend(groups.iter().map(|group| (*group).to_owned()));
+    let all = groups.iter().copied().chain(["system:authenticated"]);
     config.auth_info.impersonate = Some(user.to_owned());
-    config.auth_info.impersonate_groups = Some(all);
+    config.auth_info.impersonate_groups = Some(all.map(str::to_owned).collect());
     Client::try_from(config).context("failed to make a client")
 }
 

@@ -61,13 +61,16 @@ fn the_pod_spec_is_kept_as_written_with_fields_that_this_build_does_not_know() {
     let written = json!({
         "containers": [{ "name": "a", "fieldOfTomorrow": { "x": [1, 2] } }],
         "restartPolicy": "OnFailure",
+        "automountServiceAccountToken": true,
         "anotherOfTomorrow": true,
     });
     let job = job_of(json!({ "pod": { "spec": written.clone() } }));
     assert_eq!(job["spec"]["template"]["spec"], written);
     assert_eq!(job["spec"].get("completions"), None);
     let job = job_of(json!({ "pod": { "spec": { "containers": [] } } }));
-    assert_eq!(job["spec"]["template"]["spec"]["restartPolicy"], "Never");
+    let spec = &job["spec"]["template"]["spec"];
+    assert_eq!(spec["restartPolicy"], "Never");
+    assert_eq!(spec["automountServiceAccountToken"], false);
 }
 
 #[test]
