@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EgressRule, IngressRule, Mode, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes,
-    schema,
+    EgressRule, IngressRule, Mode, Profile, ResourceDefaults, ResponseAction, ResponseScope,
+    SignatureModes, schema,
 };
 
 /// Defaults and ceilings for the AgentRuns that name this policy.
@@ -162,6 +162,10 @@ pub struct PolicyDetection {
     /// The laxest mode that a run may set. Left out, `Observe`.
     #[serde(default = "default_minimum")]
     pub minimum: Mode,
+    /// The profiles that a run may have. `Standard` is always one of them. Left out, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_profiles: Option<Vec<Profile>>,
 }
 
 const fn default_minimum() -> Mode {

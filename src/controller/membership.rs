@@ -10,15 +10,15 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::Controller;
-use crate::api::AgentRun;
+use crate::api::{AgentRun, Profile};
 use crate::cluster::RunId;
 use crate::model::{EventTime, PodKey};
 use crate::pipeline::pod_facts::{membership_of, run_key};
 
 impl Controller {
-    /// Sets the pods of a run, by UID.
-    pub(crate) fn update_membership(&self, run: &AgentRun, pod_uids: &[String]) {
-        let (Some(id), Some(membership)) = (RunId::of(run), membership_of(run)) else {
+    /// Sets the pods of a run, by UID, and the profile that is in force for them.
+    pub(crate) fn update_membership(&self, run: &AgentRun, profile: Profile, pod_uids: &[String]) {
+        let (Some(id), Some(membership)) = (RunId::of(run), membership_of(run, profile)) else {
             return;
         };
         let left = self.membership.set(&id, pod_uids.iter().cloned());
@@ -43,7 +43,7 @@ impl Controller {
 
     /// Removes the pods of a deleted run.
     pub(super) fn remove_membership(&self, run: &AgentRun) {
-        self.update_membership(run, &[]);
+        self.update_membership(run, Profile::default(), &[]);
         let Some(key) = run_key(run) else { return };
         let mut index = self.index.write();
         if index.has_siblings(&key) {

@@ -354,7 +354,8 @@ impl Controller {
         };
         self.enqueue_unresolved(&observed);
         let validated = validate::validate(&observed);
-        self.update_membership(&observed.run, &validated.enrolled);
+        let profile = validated.evaluation.effective.profile;
+        self.update_membership(&observed.run, profile, &validated.enrolled);
         if self.role == Role::Observer {
             self.update_siblings(&observed.run, &validated);
         }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use crate::api::{
     AgentRunSpec, DEFAULT_POLICY, GuardrailPolicySpec, Mode, PolicyNetwork, PolicyResources,
-    PolicyResponse, Reason, ResourceDefaults, ResponseAction, ResponseScope, SignatureModes,
+    PolicyResponse, Profile, Reason, ResourceDefaults, ResponseAction, ResponseScope,
+    SignatureModes,
 };
 
 use super::allow_list::{Author, NetworkRules, RuleLimits};
@@ -24,6 +25,8 @@ pub(crate) struct Effective {
     pub quota: Option<Quota>,
     /// Requests and limits for containers that state none.
     pub defaults: Option<ResourceDefaults>,
+    /// The kind of work that detection expects.
+    pub profile: Profile,
     /// Mode for scans.
     pub scan: Mode,
     /// Mode for mining.
@@ -74,6 +77,7 @@ pub(crate) fn evaluate(
         network: network_rules(run, name, &policy.network, facts, &mut problems),
         quota: quota(run, name, &policy.resources, &mut problems),
         defaults: defaults(run, &policy.resources, &mut problems),
+        profile: profile(run, policy, &mut problems),
         scan: mode(run, policy, "scan", |modes| modes.scan, &mut problems),
         mining: mode(run, policy, "mining", |modes| modes.mining, &mut problems),
         tunnel: mode(run, policy, "tunnel", |modes| modes.tunnel, &mut problems),
@@ -105,6 +109,7 @@ fn without_policy(run: &AgentRunSpec, built_in: &GuardrailPolicySpec) -> Evaluat
         network: NetworkRules::default(),
         quota: quota(run, &run.policy, &built_in.resources, &mut problems),
         defaults: defaults(run, &built_in.resources, &mut problems),
+        profile: Profile::Standard,
         scan: Mode::Enforce,
         mining: Mode::Enforce,
         tunnel: Mode::Enforce,
@@ -267,6 +272,23 @@ fn defaults(
     });
     let is_empty = chosen.requests.is_empty() && chosen.limits.is_empty();
     (!is_empty).then_some(chosen)
+}
+
+fn profile(
+    run: &AgentRunSpec,
+    policy: &GuardrailPolicySpec,
+    problems: &mut Vec<Problem>,
+) -> Profile {
+    let requested = run.detection.profile;
+    let allowed = policy.detection.allowed_profiles.as_ref();
+    if requested == Profile::Standard || allowed.is_none_or(|all| all.contains(&requested)) {
+        return requested;
+    }
+    problems.push(exceeds(format!(
+        "detection.profile: {requested:?} is not allowed by GuardrailPolicy {}; Standard is in force instead",
+        run.policy
+    )));
+    Profile::Standard
 }
 
 fn mode(

@@ -56,12 +56,12 @@ pub fn pod_facts(pod: &Pod) -> Option<PodFacts> {
     })
 }
 
-/// Membership of a run's pods. `None` for a run without a UID, which has no pods yet.
+/// Membership of the pods of a run with this profile in force. `None` for a run without a UID, which has no pods yet.
 #[must_use]
-pub fn membership_of(run: &AgentRun) -> Option<Membership> {
+pub fn membership_of(run: &AgentRun, profile: Profile) -> Option<Membership> {
     Some(Membership {
         run: Some(run_key(run)?),
-        workload: match run.spec.detection.profile {
+        workload: match profile {
             Profile::Standard => Workload::Standard,
             Profile::Crawler => Workload::Crawler,
         },

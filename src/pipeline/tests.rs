@@ -108,7 +108,9 @@ impl Fixture {
 
     fn enroll_as(&mut self, pod_count: usize, profile: &str) {
         let uids: Vec<String> = (0..pod_count).map(|n| key(n).as_str().to_owned()).collect();
-        self.controller.update_membership(&run(profile), &uids);
+        let run = run(profile);
+        let profile = run.spec.detection.profile;
+        self.controller.update_membership(&run, profile, &uids);
     }
 
     fn read(&mut self, source: usize, lines: &[String]) {

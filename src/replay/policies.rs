@@ -40,7 +40,7 @@ impl fmt::Display for HeldBack {
 /// The effective policy of one run.
 #[derive(Clone, Debug)]
 pub struct EffectivePolicy {
-    /// The profile in the AgentRun.
+    /// The profile in force.
     pub workload: Workload,
     effective: Effective,
 }
@@ -59,7 +59,7 @@ impl EffectivePolicy {
             ..policy.clone()
         });
         let ruling = evaluate(&run, policy.as_ref(), &ClusterFacts::default());
-        let workload = match run.detection.profile {
+        let workload = match ruling.effective.profile {
             Profile::Standard => Workload::Standard,
             Profile::Crawler => Workload::Crawler,
         };

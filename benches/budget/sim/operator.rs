@@ -254,7 +254,9 @@ impl<'a> Operator<'a> {
         let Some(process) = self.processes.get_mut(process) else {
             return;
         };
-        let membership = run(plan).as_ref().and_then(membership_of);
+        let membership = run(plan)
+            .as_ref()
+            .and_then(|run| membership_of(run, run.spec.detection.profile));
         let (Some(facts), Some(membership)) = (facts, membership) else {
             return;
         };
@@ -271,7 +273,9 @@ impl<'a> Operator<'a> {
         let Some((plan, _)) = self.pods.get(pod).copied().filter(|_| is_told) else {
             return;
         };
-        let membership = run(plan).as_ref().and_then(membership_of);
+        let membership = run(plan)
+            .as_ref()
+            .and_then(|run| membership_of(run, run.spec.detection.profile));
         let Some(key) = membership.and_then(|membership| membership.run) else {
             return;
         };

@@ -80,6 +80,45 @@ async fn a_protected_namespace_is_left_alone() -> anyhow::Result<()> {
     .await
 }
 
+/// More than the 35 failures on the Internet that a pod of the profile Standard may have, and fewer than the 70 of a Crawler.
+const CRAWLED: u8 = 45;
+
+#[tokio::test]
+async fn a_profile_that_the_policy_does_not_allow_is_not_in_force() -> anyhow::Result<()> {
+    with_fixture(&[], async |fixture| {
+        let policies: Api<GuardrailPolicy> = Api::all(fixture.env.client.clone());
+        let name = format!("{}-standard", fixture.env.namespace);
+        let spec = json!({ "detection": { "allowedProfiles": ["Standard"] } });
+        let strict = build::guardrail_policy(&name, &spec)?;
+        policies.create(&PostParams::default(), &strict).await?;
+        let outcome = async {
+            let crawler = json!({ "detection": { "profile": "Crawler" } });
+            fixture.create_run("crawler", crawler.clone()).await?;
+            fixture
+                .create_pod("crawler", "crawler", "10.244.1.67")
+                .await?;
+            let mut refused = crawler;
+            refused["policy"] = json!(name);
+            fixture.create_rogue_pod(refused).await?;
+            let message = fixture
+                .run_condition("rogue", "Accepted", "False", "ExceedsPolicy")
+                .await?;
+            assert!(message.contains("Standard is in force"), "{message}");
+            let hosts: Vec<String> = (0..CRAWLED).map(|n| format!("9.{n}.0.1")).collect();
+            // Findings are dealt with in order.
+            fixture.log.ask_hosts("10.244.1.67", &hosts)?;
+            fixture.log.ask_hosts(ROGUE_IP, &hosts)?;
+            fixture.until_isolated("rogue").await?;
+            assert!(fixture.incidents_of("crawler").await?.is_empty());
+            anyhow::Ok(())
+        }
+        .await;
+        policies.delete(&name, &DeleteParams::default()).await?;
+        outcome
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_run_with_a_disabled_signature_gets_no_incident() -> anyhow::Result<()> {
     with_fixture(&[], async |fixture| {

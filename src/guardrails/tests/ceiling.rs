@@ -1,10 +1,10 @@
 //! Tests of the ceilings: a run may be stricter than its policy, never laxer.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::ceiling;
 use super::{evaluate, facts, policy, reasons, run};
-use crate::api::{Mode, Reason, ResponseAction, ResponseScope};
+use crate::api::{Mode, Profile, Reason, ResponseAction, ResponseScope};
 
 #[test]
 fn without_a_word_from_either_the_strict_defaults_are_in_force() {
@@ -60,6 +60,30 @@ fn a_mode_below_the_minimum_is_refused_and_the_minimum_is_in_force() {
         "{message}"
     );
     assert_eq!(evaluation.effective.mining, Mode::Observe);
+}
+
+#[test]
+fn a_profile_that_the_policy_does_not_allow_is_refused_and_standard_is_in_force() {
+    let crawler = json!({ "detection": { "profile": "Crawler" } });
+    let allowing = |profiles: Value| json!({ "detection": { "allowedProfiles": profiles } });
+    for (policy, is_refused) in [
+        (json!({}), false),
+        (allowing(json!(["Standard", "Crawler"])), false),
+        (allowing(json!(["Standard"])), true),
+        (allowing(json!([])), true),
+    ] {
+        let evaluation = evaluate(crawler.clone(), policy.clone());
+        let expected = if is_refused {
+            vec![Reason::ExceedsPolicy]
+        } else {
+            vec![]
+        };
+        assert_eq!(reasons(&evaluation), expected, "{policy}");
+        let is_standard = evaluation.effective.profile == Profile::Standard;
+        assert_eq!(is_standard, is_refused, "{policy}");
+    }
+    let standard = evaluate(json!({}), allowing(json!(["Crawler"])));
+    assert_eq!(standard.problems, []);
 }
 
 #[test]
