@@ -5,10 +5,12 @@
 
 mod commands;
 mod notify;
+mod response;
 mod sources;
 
 pub(crate) use commands::*;
 pub(crate) use notify::*;
+pub(crate) use response::*;
 pub use sources::*;
 
 // --- text ------------------------------------------------------------------------------------
@@ -437,42 +439,6 @@ pub(crate) const EXCEPT_MAX: usize = 128;
 
 /// Names of policies that widen the access of a pod. A person reads a handful; an Incident contains 16.
 pub(crate) const WIDENING_NAMES_MAX: usize = 16;
-
-// --- response --------------------------------------------------------------------------------
-
-/// Actions in the record of one Incident; the schema allows as many. A complete escalation has 6, a release 3;
-/// repetitions of the same action share an entry.
-pub(crate) const ACTIONS_MAX: usize = 32;
-
-/// Restore entries in one Incident; the schema allows as many. One owner and the pods of a run.
-pub(crate) const RESTORE_MAX: usize = 16;
-
-/// Names of policies in one Incident; the schema allows as many.
-pub(crate) const WIDENED_BY_MAX: usize = 16;
-
-/// Names of policies in one captured pod; the schema allows as many.
-pub(crate) const CAPTURED_POLICIES_MAX: usize = 32;
-
-/// Largest captured pod, in bytes of JSON. Ten Incidents with one each are a fifth of etcd's request
-/// limit of 1.5 MiB.
-pub(crate) const CAPTURE_BYTES_MAX: usize = 32 * 1024;
-
-/// Steps of one reconciliation of an Incident. The longest escalation (isolate, capture, read, save and suspend
-/// of a CronJob and of its Job, terminate) has 8, and a release has a step for each of the 64 pods
-/// in quarantine and the 16 restore entries; more means that a step does not change the state that the plan
-/// reads.
-pub(crate) const STEPS_MAX: usize = 96;
-
-/// Containers of a pod that are throttled: as many as there are restore entries, less 4 for owners.
-pub(crate) const THROTTLED_CONTAINERS_MAX: usize = RESTORE_MAX - 4;
-
-/// Pods that are monitored for proof of containment. As many as can be quarantined at once
-/// with the default cap, 64, and a margin for a higher cap.
-pub(crate) const MONITORED_PODS_MAX: usize = 4096;
-
-/// Findings that wait to be written to Incidents. The engine reports at most a few per pod; while the
-/// API server is unavailable, the newest of each pod and signature matter, and 4,096 are enough for a large cluster.
-pub(crate) const FINDINGS_QUEUE_MAX: usize = 4096;
 
 // --- cluster and controller ------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ pub mod report {
 
 /// The circuit breaker, and the names of Incidents.
 pub mod respond {
-    pub use crate::respond::plan::{Breaker, BreakerLimits};
+    pub use crate::respond::plan::{Breaker, BreakerLimits, Crossing};
     pub use crate::respond::record::incident_name;
 }
 

@@ -209,8 +209,9 @@ closed_names! {
         /// Quarantined or Contained: the owner is suspended.
         /// Do: decide about the Incident; a release resumes the owner.
         OwnerSuspended,
-        /// Quarantined or Contained: the pod is gone.
-        /// Do: decide about the Incident.
+        /// Quarantined or Contained: the pod is gone. Closed: it was an alert, and the pod has been gone for
+        /// --alert-ttl.
+        /// Do: decide about the Incident; nothing where it is closed.
         PodGone,
         /// Ready: the guardrails are in place and nothing is quarantined.
         /// Do: nothing.
@@ -260,7 +261,8 @@ closed_names! {
         /// made in this state are not acted on later.
         BreakerOpen,
         /// Contained: the cap of concurrent quarantines is reached.
-        /// Do: decide about older Incidents, or raise --max-quarantines.
+        /// Do: decide about older Incidents, or raise --max-quarantines or
+        /// --max-quarantines-per-namespace, whichever the message names.
         CapReached,
         /// Contained: an action failed and is retried.
         /// Do: read the message; it is retried automatically.

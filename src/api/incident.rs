@@ -385,6 +385,10 @@ pub struct IncidentStatus {
     /// The pod as it was before an action that destroys it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<Capture>,
+    /// Which pod takes the place of the isolated one once that is deleted. Set with scope `Pod`, where a controller may
+    /// make such a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<Replacement>,
     /// Policies of others that still let the pod's traffic through.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(max = 253)))]
@@ -402,6 +406,19 @@ pub struct IncidentStatus {
     /// comes after is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<MicroTime>,
+}
+
+/// How the pod is recognised that takes the place of an isolated one. It is isolated too: it runs the same code, and the
+/// agent may have had the other one deleted.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Replacement {
+    /// The controller of the isolated pod, which makes the new one.
+    pub controller: ObjectTarget,
+    /// When the isolated pod was deleted: the first pod that the controller made from then on takes its place. Absent while
+    /// the isolated pod exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<MicroTime>,
 }
 
 /// A pod as it was before an action that destroys it.

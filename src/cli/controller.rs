@@ -35,6 +35,11 @@ pub(super) struct ControllerArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     max_quarantines: usize,
 
+    /// The maximum number of pods in quarantine at the same time in one namespace, so that one tenant cannot take all
+    /// places. Default: three quarters of `--max-quarantines`.
+    #[arg(long, value_name = "COUNT")]
+    max_quarantines_per_namespace: Option<usize>,
+
     /// The circuit breaker opens when more pods than this, and more than `--breaker-share` of the
     /// pods of all runs, cross the quarantine threshold within 5 minutes.
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
@@ -52,6 +57,11 @@ pub(super) struct ControllerArgs {
     #[arg(long, value_name = "DURATION", default_value = "720h", value_parser = duration)]
     incident_ttl: Duration,
 
+    /// How long an alert about a pod that no longer exists stays open, for example `24h`. An Incident for which something was
+    /// done stays open until a human decides.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    alert_ttl: Duration,
+
     /// An address of a DNS server, in addition to the pods `k8s-app=kube-dns` in kube-system. May be
     /// given several times.
     #[arg(long = "dns-cidr", value_name = "CIDR")]
@@ -67,11 +77,15 @@ pub(super) fn run(args: ControllerArgs) -> anyhow::Result<()> {
         settings: ResponderSettings {
             protected_namespaces: args.protected_namespaces,
             quarantine_max: args.max_quarantines,
+            namespace_quarantine_max: args
+                .max_quarantines_per_namespace
+                .unwrap_or(args.max_quarantines - args.max_quarantines / 4),
             breaker: BreakerLimits {
                 pods_min: args.breaker_pods,
                 share: args.breaker_share,
             },
             incident_ttl: args.incident_ttl,
+            alert_ttl: args.alert_ttl,
         },
         actions_per_second: args.actions_per_second,
         notify: Box::new(args.notify.settings()?),

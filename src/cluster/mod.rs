@@ -33,8 +33,8 @@ pub(crate) use reconcile_queue::ReconcileQueue;
 pub(crate) use retry_backoff::RetryBackoff;
 pub use store::Pod;
 pub(crate) use store::{
-    RunId, RunMembership, Store, StoreWriter, StoreWriters, Stores, prune_job, prune_metadata,
-    prune_pod, prune_quota,
+    IndexKey, RunId, RunMembership, Store, StoreWriter, StoreWriters, Stores, prune_job,
+    prune_metadata, prune_pod, prune_quota,
 };
 pub(crate) use watch::{WatchEvent, WatchHealth, follow};
 pub(crate) use write::{Conflicts, EventNote, Events, FieldManager, RateLimiter, Writer};

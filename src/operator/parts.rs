@@ -25,7 +25,8 @@ use crate::pipeline::contact_reports::{ContactReports, ReportObserver};
 use crate::pipeline::pod_facts::{has_ended, pod_facts};
 use crate::pipeline::saved_state::SavedStateCounters;
 use crate::respond::{
-    IncidentQueue, Recorder, ResetQueue, Responder, ResponderParts, TrafficMonitor, TrafficObserver,
+    IncidentQueue, Recorder, ResetQueue, Responder, ResponderParts, RunSettings, TrafficMonitor,
+    TrafficObserver,
 };
 use crate::signals::attribute::Index;
 use crate::signals::health::SignalHealth;
@@ -115,8 +116,9 @@ impl Operator {
             scopes: scopes.clone(),
             namespace: config.agent_namespace.clone(),
         });
+        let settings = settings_of(&controller);
         let operator = Self {
-            incidents: IncidentQueue::new(stores.incidents.clone()),
+            incidents: IncidentQueue::new(&stores, membership.clone(), settings),
             reports: ContactReports::new(
                 ReportObserver {
                     name: config.component.observer_name(),
@@ -163,13 +165,12 @@ impl Operator {
     }
 
     pub(super) fn recorder(&self) -> Recorder {
-        let controller = Arc::clone(&self.controller);
         Recorder {
             stores: self.stores.clone(),
             membership: self.membership.clone(),
             writer: self.writer.clone(),
             observer: self.config.component.observer_name(),
-            settings: Arc::new(move |run| controller.effective(run)),
+            settings: settings_of(&self.controller),
             observe_all: self.config.observe_all,
             counters: Arc::clone(&self.records),
         }
@@ -195,7 +196,6 @@ impl Operator {
     }
 
     pub(super) fn responder(&self, response: &ResponseConfig) -> Responder {
-        let controller = Arc::clone(&self.controller);
         Responder::new(ResponderParts {
             stores: self.stores.clone(),
             membership: self.membership.clone(),
@@ -203,8 +203,9 @@ impl Operator {
             traffic: self.traffic.clone(),
             limiter: RateLimiter::new(response.actions_per_second),
             cluster_deny: self.controller.cluster_deny(),
-            run_settings: Arc::new(move |run| controller.effective(run)),
+            run_settings: settings_of(&self.controller),
             settings: response.settings.clone(),
+            deletions: self.incidents.deletions(),
             resets: self.resets.clone(),
             isolation_latency: self.isolation_latency.clone(),
         })
@@ -223,6 +224,12 @@ impl Operator {
             counters: Arc::clone(&self.notified),
         }
     }
+}
+
+/// The settings of a run within the ceilings of its policy.
+fn settings_of(controller: &Arc<Controller>) -> RunSettings {
+    let controller = Arc::clone(controller);
+    Arc::new(move |run| controller.effective(run))
 }
 
 /// The gate of a process that has just started. That of a node agent never opens: it only observes.

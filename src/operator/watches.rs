@@ -59,7 +59,7 @@ pub(super) fn start(
     // A pod that was created from a `template` names its Job, and only the Job names the run.
     let jobs = if is_controller { all() } else { managed() };
     watches.start(jobs, prune_job, writers.jobs, |operator, event| {
-        enqueue_incidents(operator, event);
+        operator.incidents.on_job_event(event);
         operator.controller.on_job_event(event);
     });
     watches.start(
@@ -77,10 +77,7 @@ pub(super) fn start(
         prune_metadata,
         writers.network_policies,
         |operator, event| {
-            enqueue_incidents(operator, event);
-            if matches!(event, WatchEvent::Listed) {
-                operator.incidents.enqueue_all();
-            }
+            operator.incidents.on_network_policy_event(event);
             operator.controller.on_network_policy_event(event);
         },
     );
@@ -223,26 +220,16 @@ fn on_pod(operator: &Operator, event: &WatchEvent<Pod>) {
             if let Some(facts) = pod_facts(new) {
                 index().apply(facts, now);
             }
-            operator.incidents.on_pod_change(new);
         }
         WatchEvent::Gone(pod) => {
             let key = PodKey::from(pod.uid().unwrap_or_default().as_str());
             index().delete(&key, now);
-            operator.incidents.on_pod_change(pod);
         }
         WatchEvent::Listed => {
             operator.reset_index();
-            operator.incidents.enqueue_all();
         }
         WatchEvent::Malformed { .. } => {}
     }
+    operator.incidents.on_pod_event(event);
     operator.controller.on_pod_event(event);
-}
-
-/// Wakes the Incidents of the namespace in which an object changed.
-fn enqueue_incidents<K: Resource<DynamicType = ()>>(operator: &Operator, event: &WatchEvent<K>) {
-    if let WatchEvent::Changed { new: object, .. } | WatchEvent::Gone(object) = event {
-        let namespace = object.namespace().unwrap_or_default();
-        operator.incidents.enqueue_namespace(&namespace);
-    }
 }

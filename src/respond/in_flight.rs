@@ -12,7 +12,8 @@ use crate::limits;
 
 #[derive(Debug)]
 struct Isolation {
-    incident: String,
+    /// Namespace and name of the Incident.
+    incident: (String, String),
     /// When the attempt finished; `None` before that.
     finished: Option<Instant>,
 }
@@ -28,11 +29,11 @@ pub(super) struct InFlightIsolations {
 
 impl InFlightIsolations {
     /// The isolation of these pods begins.
-    pub(super) fn begin(&self, incident: &str, pods: &[PodView]) {
+    pub(super) fn begin(&self, namespace: &str, incident: &str, pods: &[PodView]) {
         let mut known = self.pods.lock();
         for pod in pods {
             let isolation = Isolation {
-                incident: incident.to_owned(),
+                incident: (namespace.to_owned(), incident.to_owned()),
                 finished: None,
             };
             known.insert(pod.uid.clone(), isolation);
@@ -51,8 +52,13 @@ impl InFlightIsolations {
     }
 
     /// How many isolations are in flight for other Incidents than this one, without the pods that the
-    /// store already shows in quarantine.
-    pub(super) fn count(&self, incident: &str, stored: &HashSet<String>, now: Instant) -> usize {
+    /// store already shows in quarantine: in the cluster, and in the namespace.
+    pub(super) fn count(
+        &self,
+        (namespace, incident): (&str, &str),
+        stored: &HashSet<String>,
+        now: Instant,
+    ) -> (usize, usize) {
         let mut known = self.pods.lock();
         known.retain(|_, isolation| {
             let age = isolation
@@ -60,10 +66,14 @@ impl InFlightIsolations {
                 .map(|finished| now.saturating_duration_since(finished));
             age.is_none_or(|age| age < limits::STORE_LAG_MAX)
         });
+        let is_own = |(within, name): &(String, String)| within == namespace && name == incident;
         let others = known
             .iter()
-            .filter(|(uid, isolation)| isolation.incident != incident && !stored.contains(*uid));
-        others.count()
+            .filter(|(uid, isolation)| !is_own(&isolation.incident) && !stored.contains(*uid));
+        let in_namespace = others
+            .clone()
+            .filter(|(_, isolation)| isolation.incident.0 == namespace);
+        (others.clone().count(), in_namespace.count())
     }
 }
 
@@ -83,21 +93,22 @@ mod tests {
     #[test]
     fn an_isolation_counts_for_other_incidents_until_the_store_shows_it() {
         let (in_flight, now) = (InFlightIsolations::default(), Instant::now());
-        in_flight.begin("a", &pods(&["p1", "p2"]));
+        in_flight.begin("ns", "a", &pods(&["p1", "p2"]));
         let none = HashSet::new();
-        assert_eq!(in_flight.count("b", &none, now), 2);
-        assert_eq!(in_flight.count("a", &none, now), 0);
+        assert_eq!(in_flight.count(("ns", "b"), &none, now), (2, 2));
+        assert_eq!(in_flight.count(("ns", "a"), &none, now), (0, 0));
+        assert_eq!(in_flight.count(("other", "a"), &none, now), (2, 0));
         let seen = HashSet::from(["p1".to_owned()]);
-        assert_eq!(in_flight.count("b", &seen, now), 1);
+        assert_eq!(in_flight.count(("ns", "b"), &seen, now), (1, 1));
     }
 
     #[test]
     fn an_isolation_counts_until_the_longest_lag_of_the_store_after_its_write() {
         let (in_flight, now) = (InFlightIsolations::default(), Instant::now());
-        in_flight.begin("a", &pods(&["p1", "p2"]));
+        in_flight.begin("ns", "a", &pods(&["p1", "p2"]));
         in_flight.finish(&pods(&["p1"]), now);
         let later = now + limits::STORE_LAG_MAX;
-        assert_eq!(in_flight.count("b", &HashSet::new(), now), 2);
-        assert_eq!(in_flight.count("b", &HashSet::new(), later), 1);
+        let count = |now| in_flight.count(("ns", "b"), &HashSet::new(), now).0;
+        assert_eq!((count(now), count(later)), (2, 1));
     }
 }

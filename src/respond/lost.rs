@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::responder::Responder;
 use crate::api::{Incident, labels};
-use crate::cluster::{ApiError, FieldManager, Pod};
+use crate::cluster::{ApiError, FieldManager, IndexKey, Pod};
 use crate::limits;
 use crate::observability::chain;
 
@@ -33,7 +33,8 @@ impl Responder {
                     incidents.get(&key).is_none()
                 })
         };
-        let lost = self.stores().pods.state_filter(is_lost);
+        let mut lost = self.stores().pods.with_key(&IndexKey::Quarantined);
+        lost.retain(|pod| is_lost(pod));
         for pod in lost.iter().take(limits::LOST_INCIDENTS_MAX) {
             let (namespace, name) = (pod.namespace().unwrap_or_default(), held_by(pod));
             let incident = name.unwrap_or_default();

@@ -7,6 +7,7 @@
 pub(crate) mod plan;
 pub(crate) mod verify;
 
+mod deletions;
 mod execute;
 mod in_flight;
 mod lost;
@@ -21,5 +22,5 @@ pub(crate) use queue::IncidentQueue;
 pub(crate) use record::{AckGuard, AttributedFinding, Recorder, mode_of};
 pub(crate) use reset_queue::ResetQueue;
 pub(crate) use responder::{RespondError, Responder, ResponderParts};
-pub(crate) use snapshot::ResponderSettings;
+pub(crate) use snapshot::{ResponderSettings, RunSettings};
 pub(crate) use verify::{SourceProgress, TrafficMonitor, TrafficObserver};

@@ -5,14 +5,20 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
+use super::deletions::Deletions;
+use super::snapshot::RunSettings;
 use super::{RespondError, Responder};
-use crate::api::{Incident, IncidentCondition, condition_is};
-use crate::cluster::{Pod, ReconcileQueue, RetryBackoff, Store, WatchEvent};
+use crate::api::{AgentRun, Incident, ResponseScope, labels};
+use crate::cluster::{
+    IndexKey, Pod, ReconcileQueue, RetryBackoff, RunId, RunMembership, Store, Stores, WatchEvent,
+};
 use crate::limits;
 use crate::observability::chain;
 
@@ -31,6 +37,11 @@ const LOST_EVERY: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct IncidentQueue {
     incidents: Store<Incident>,
+    pods: Store<Pod>,
+    runs: Store<AgentRun>,
+    membership: RunMembership,
+    run_settings: RunSettings,
+    deletions: Deletions,
     queue: ReconcileQueue<Incident>,
 }
 
@@ -40,13 +51,28 @@ struct Loop {
 }
 
 impl IncidentQueue {
-    /// A queue over the Incidents of this store.
+    /// A queue over the Incidents of these stores.
     #[must_use]
-    pub(crate) fn new(incidents: Store<Incident>) -> Self {
+    pub(crate) fn new(
+        stores: &Stores,
+        membership: RunMembership,
+        run_settings: RunSettings,
+    ) -> Self {
         Self {
-            incidents,
+            incidents: stores.incidents.clone(),
+            pods: stores.pods.clone(),
+            runs: stores.runs.clone(),
+            membership,
+            run_settings,
+            deletions: Deletions::default(),
             queue: ReconcileQueue::default(),
         }
+    }
+
+    /// When pods in quarantine were deleted, for the responder.
+    #[must_use]
+    pub(crate) fn deletions(&self) -> Deletions {
+        self.deletions.clone()
     }
 
     /// Queues an Incident that the watch reported.
@@ -58,20 +84,102 @@ impl IncidentQueue {
         }
     }
 
-    /// Queues the Incidents of the pod's namespace: the pod's own Incident and those of its run may have to act.
-    pub(crate) fn on_pod_change(&self, pod: &Pod) {
-        let namespace = pod.namespace().unwrap_or_default();
-        self.enqueue_namespace(&namespace);
+    /// Queues the Incidents that a change of a pod concerns: those about it, the one that holds it in quarantine, and with
+    /// scope `Run` those of its run. Nothing for a change that no plan reads, which most changes are.
+    pub(crate) fn on_pod_event(&self, event: &WatchEvent<Pod>) {
+        match event {
+            WatchEvent::Changed { old, new } => {
+                if let Some(old) = old {
+                    if is_unchanged_for_plans(old, new) {
+                        return;
+                    }
+                    self.enqueue_holder(old);
+                }
+                if new.metadata.deletion_timestamp.is_some() {
+                    self.record_deletion(new);
+                }
+                self.enqueue_of_pod(new);
+            }
+            WatchEvent::Gone(pod) => {
+                self.record_deletion(pod);
+                self.enqueue_of_pod(pod);
+            }
+            WatchEvent::Listed => self.enqueue_all(),
+            WatchEvent::Malformed { .. } => {}
+        }
     }
 
-    /// Queues all open Incidents of a namespace, after a change that they depend on.
-    pub(crate) fn enqueue_namespace(&self, namespace: &str) {
-        self.enqueue(&self.incidents.within_where(namespace, is_open));
+    fn record_deletion(&self, pod: &Pod) {
+        if let Some(incident) = holder_of(pod) {
+            let now = Timestamp::now();
+            self.deletions.record(incident, pod, &self.pods, now);
+        }
+    }
+
+    fn enqueue_of_pod(&self, pod: &Pod) {
+        self.enqueue_holder(pod);
+        let Some(uid) = pod.metadata.uid.as_ref() else {
+            return;
+        };
+        self.enqueue_key(&IndexKey::Subject(uid.clone()));
+        if let Some(run) = self.membership.run_of(uid) {
+            self.enqueue_run_scope(&run);
+        }
+    }
+
+    /// Queues the open Incidents of a run that contain all of its pods.
+    fn enqueue_run_scope(&self, run: &RunId) {
+        let key = ObjectRef::new(&run.name).within(&run.namespace);
+        let has_run_scope = self
+            .runs
+            .get(&key)
+            .is_none_or(|run| (self.run_settings)(&run).scope == ResponseScope::Run);
+        if has_run_scope {
+            self.enqueue_key(&IndexKey::Run(run.uid.clone()));
+        }
+    }
+
+    /// Queues the Incident that holds this pod in quarantine.
+    fn enqueue_holder(&self, pod: &Pod) {
+        if let Some(incident) = holder_of(pod) {
+            self.queue.add(incident);
+        }
+    }
+
+    /// Queues the Incidents that changed fields of a Job, which may have been changed again.
+    pub(crate) fn on_job_event(&self, event: &WatchEvent<Job>) {
+        if let WatchEvent::Changed { new: job, .. } | WatchEvent::Gone(job) = event {
+            let uid = job.uid().unwrap_or_default();
+            self.enqueue_key(&IndexKey::ChangedFieldsOf(uid));
+        }
+    }
+
+    /// Queues the Incidents that hold pods in quarantine in the namespace of a policy with changed rules.
+    pub(crate) fn on_network_policy_event(&self, event: &WatchEvent<NetworkPolicy>) {
+        let policy = match event {
+            WatchEvent::Changed {
+                old: Some(old),
+                new,
+            } if old.spec == new.spec => return,
+            WatchEvent::Changed { new: policy, .. } | WatchEvent::Gone(policy) => policy,
+            WatchEvent::Listed => return self.enqueue_all(),
+            WatchEvent::Malformed { .. } => return,
+        };
+        let namespace = policy.namespace().unwrap_or_default();
+        for pod in self.pods.with_key(&IndexKey::QuarantinedIn(namespace)) {
+            self.enqueue_holder(&pod);
+        }
+    }
+
+    fn enqueue_key(&self, key: &IndexKey) {
+        let mut incidents = self.incidents.with_key(key);
+        incidents.retain(|incident| incident.is_open());
+        self.enqueue(&incidents);
     }
 
     /// Queues all open Incidents, after a change that they depend on.
     pub(crate) fn enqueue_all(&self) {
-        self.enqueue(&self.incidents.state_filter(is_open));
+        self.enqueue(&self.incidents.state_filter(Incident::is_open));
     }
 
     fn enqueue(&self, incidents: &[Arc<Incident>]) {
@@ -93,6 +201,7 @@ impl IncidentQueue {
             backoff: RetryBackoff::default(),
         });
         let lost = restore_lost_incidents(Arc::clone(&context));
+        let joined = self.clone().enqueue_joined();
         let work = applier(
             |incident: Arc<Incident>, context: Arc<Loop>| {
                 async move { context.reconcile(&incident).await }.boxed()
@@ -109,6 +218,16 @@ impl IncidentQueue {
             () = work => {}
             () = expired => {}
             () = lost => {}
+            () = joined => {}
+        }
+    }
+
+    /// Queues the Incidents of runs that pods joined: with scope `Run` they contain those as well. Never returns.
+    async fn enqueue_joined(self) {
+        loop {
+            for run in self.membership.joined().await {
+                self.enqueue_run_scope(&run);
+            }
         }
     }
 
@@ -137,9 +256,23 @@ async fn restore_lost_incidents(context: Arc<Loop>) {
     }
 }
 
-fn is_open(incident: &Incident) -> bool {
-    let conditions = incident.status.as_ref().map_or(&[][..], |s| &s.conditions);
-    !condition_is(conditions, IncidentCondition::Closed.name())
+/// The Incident that holds this pod in quarantine.
+fn holder_of(pod: &Pod) -> Option<ObjectRef<Incident>> {
+    let name = pod.labels().get(labels::QUARANTINE)?;
+    let namespace = pod.namespace().unwrap_or_default();
+    Some(ObjectRef::new(name).within(&namespace))
+}
+
+/// Whether a pod changed only in ways that no plan reads.
+fn is_unchanged_for_plans(old: &Pod, new: &Pod) -> bool {
+    let node_of = |pod: &Pod| pod.spec.as_ref().map(|spec| spec.node_name.clone());
+    let (before, after) = (&old.metadata, &new.metadata);
+    before.uid == after.uid
+        && before.labels == after.labels
+        && before.deletion_timestamp == after.deletion_timestamp
+        && before.deletion_grace_period_seconds == after.deletion_grace_period_seconds
+        && before.owner_references == after.owner_references
+        && node_of(old) == node_of(new)
 }
 
 impl Loop {
@@ -170,5 +303,174 @@ impl Loop {
             "Failed to reconcile an Incident; retrying."
         );
         Action::requeue(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::StoreWriters;
+    use crate::guardrails::ClusterFacts;
+    use crate::guardrails::ceiling::evaluate;
+
+    /// A queue with its stores; the settings of a run are those of its spec.
+    struct World {
+        queue: IncidentQueue,
+        membership: RunMembership,
+        writers: StoreWriters,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let (stores, mut writers) = Stores::new();
+            writers.fill_all_empty();
+            let membership = RunMembership::default();
+            let settings: RunSettings =
+                Arc::new(|run| evaluate(&run.spec, None, &ClusterFacts::default()).effective);
+            Self {
+                queue: IncidentQueue::new(&stores, membership.clone(), settings),
+                membership,
+                writers,
+            }
+        }
+
+        fn add_run(&mut self, name: &str, scope: &str, pods: &[&str]) {
+            let run: AgentRun = serde_json::from_value(json!({
+                "apiVersion": "yellowjack.dev/v1alpha1", "kind": "AgentRun",
+                "metadata": { "namespace": "ns", "name": name, "uid": format!("uid-{name}") },
+                "spec": {
+                    "target": { "selector": { "matchLabels": { "app": name } } },
+                    "response": { "scope": scope },
+                },
+            }))
+            .unwrap();
+            let id = RunId::of(&run).unwrap();
+            let pods = pods.iter().map(|pod| format!("uid-{pod}"));
+            self.membership.set(&id, pods);
+            self.writers.runs.apply(run);
+        }
+
+        fn add_incident(&mut self, name: &str, pod: &str, run: &str) {
+            let incident = serde_json::from_value(json!({
+                "apiVersion": "yellowjack.dev/v1alpha1", "kind": "Incident",
+                "metadata": { "namespace": "ns", "name": name, "uid": format!("uid-{name}") },
+                "spec": {
+                    "run": { "name": run, "uid": format!("uid-{run}") },
+                    "subject": { "name": pod, "uid": format!("uid-{pod}") },
+                },
+            }));
+            self.writers.incidents.apply(incident.unwrap());
+        }
+
+        /// The Incidents that wait, by name.
+        fn drain(&self) -> Vec<String> {
+            let mut stream = Box::pin(self.queue.queue.stream());
+            let mut names = Vec::new();
+            while let Some(Some(Ok(reference))) = stream.next().now_or_never() {
+                names.push(reference.name);
+            }
+            names.sort();
+            names
+        }
+
+        fn change(&mut self, pod: Pod) -> Vec<String> {
+            let (old, new) = self.writers.pods.apply(pod);
+            self.queue.on_pod_event(&WatchEvent::Changed { old, new });
+            self.drain()
+        }
+    }
+
+    fn pod(name: &str, labels: &[(&str, &str)]) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.namespace = Some("ns".to_owned());
+        pod.metadata.name = Some(name.to_owned());
+        pod.metadata.uid = Some(format!("uid-{name}"));
+        for (key, value) in labels {
+            pod.labels_mut()
+                .insert((*key).to_owned(), (*value).to_owned());
+        }
+        pod
+    }
+
+    #[test]
+    fn a_change_of_a_pod_wakes_its_own_incidents_and_no_others_of_the_namespace() {
+        let mut world = World::new();
+        world.add_run("run", "Pod", &["a", "b"]);
+        for (incident, pod) in [("ia", "a"), ("ib", "b"), ("ic", "c")] {
+            world.add_incident(incident, pod, "run");
+        }
+        assert_eq!(world.change(pod("a", &[])), ["ia"]);
+        assert_eq!(world.change(pod("a", &[("x", "y")])), ["ia"]);
+        assert_eq!(world.change(pod("unknown", &[])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_change_that_no_plan_reads_wakes_nothing() {
+        let mut world = World::new();
+        world.add_incident("ia", "a", "run");
+        world.change(pod("a", &[]));
+        let mut changed = pod("a", &[]);
+        changed.metadata.resource_version = Some("2".to_owned());
+        changed.status = Some(crate::cluster::Pod::default().status.unwrap_or_default());
+        assert_eq!(world.change(changed), Vec::<String>::new());
+        let mut owned = pod("a", &[]);
+        owned.metadata.owner_references = Some(vec![OwnerReference::default()]);
+        assert_eq!(world.change(owned), ["ia"]);
+    }
+
+    #[test]
+    fn a_quarantine_label_that_is_removed_wakes_the_incident_that_set_it() {
+        let mut world = World::new();
+        world.add_incident("ia", "a", "run");
+        // The pod takes the place of another one, which the Incident is about.
+        assert_eq!(
+            world.change(pod("b", &[(labels::QUARANTINE, "ia")])),
+            ["ia"]
+        );
+        assert_eq!(world.change(pod("b", &[])), ["ia"]);
+        assert_eq!(world.change(pod("b", &[("x", "y")])), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn with_scope_run_every_pod_of_the_run_wakes_its_incidents_also_one_that_joins() {
+        let mut world = World::new();
+        world.add_run("whole", "Run", &["a", "b"]);
+        world.add_run("single", "Pod", &["c"]);
+        world.add_incident("ia", "a", "whole");
+        world.add_incident("ic", "c", "single");
+        assert_eq!(world.change(pod("b", &[])), ["ia"]);
+        let joined = tokio::spawn(world.queue.clone().enqueue_joined());
+        tokio::task::yield_now().await;
+        world.add_run("whole", "Run", &["a", "b", "new"]);
+        world.add_run("single", "Pod", &["c", "other"]);
+        tokio::task::yield_now().await;
+        joined.abort();
+        assert_eq!(world.drain(), ["ia"]);
+    }
+
+    #[test]
+    fn a_policy_wakes_the_incidents_that_hold_pods_and_only_when_its_rules_change() {
+        let mut world = World::new();
+        world.add_incident("ia", "a", "run");
+        world.add_incident("ib", "b", "run");
+        world.change(pod("a", &[(labels::QUARANTINE, "ia")]));
+        let mut policy = NetworkPolicy::default();
+        policy.metadata.namespace = Some("ns".to_owned());
+        policy.metadata.name = Some("policy".to_owned());
+        let mut change = |policy: &NetworkPolicy| {
+            let (old, new) = world.writers.network_policies.apply(policy.clone());
+            let event = WatchEvent::Changed { old, new };
+            world.queue.on_network_policy_event(&event);
+            world.drain()
+        };
+        assert_eq!(change(&policy), ["ia"]);
+        policy.metadata.resource_version = Some("2".to_owned());
+        assert_eq!(change(&policy), Vec::<String>::new());
+        policy.spec = Some(k8s_openapi::api::networking::v1::NetworkPolicySpec::default());
+        assert_eq!(change(&policy), ["ia"]);
     }
 }

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 
+use super::deletions::Deletions;
 use super::execute::{Executor, StepOutcome, execute};
 use super::in_flight::InFlightIsolations;
 use super::plan::{Plan, Snapshot, Step, plan, push_action, push_restore_entry};
@@ -41,6 +43,8 @@ pub(crate) struct ResponderParts {
     pub run_settings: RunSettings,
     /// The settings for the whole cluster.
     pub settings: ResponderSettings,
+    /// When pods in quarantine were deleted.
+    pub deletions: Deletions,
     /// Pods that need a reset of their detection state.
     pub resets: ResetQueue,
     /// The time from a log line of a pod to its isolation.
@@ -113,6 +117,7 @@ impl Responder {
                 run_settings: parts.run_settings,
                 settings: parts.settings,
                 in_flight: InFlightIsolations::default(),
+                deletions: parts.deletions,
             },
             resets: parts.resets,
         }
@@ -157,8 +162,7 @@ impl Responder {
             };
             let (snapshot, mut next) = self.decide(current, &pending).await?;
             let Some(step) = next.step.take() else {
-                let widened_by = snapshot.deny.widened_by;
-                return self.conclude(stored, status, &next, widened_by).await;
+                return self.conclude(stored, status, &next, snapshot).await;
             };
             if step == Step::Expire {
                 return self.expire(&stored).await;
@@ -211,7 +215,9 @@ impl Responder {
         let _lock = in_flight.deciding.lock().await;
         let (snapshot, next) = self.plan(snapshot.incident, pending).await?;
         if let Some(Step::Isolate(pods)) = &next.step {
-            in_flight.begin(&snapshot.incident.name_any(), pods);
+            let incident = &snapshot.incident;
+            let namespace = incident.namespace().unwrap_or_default();
+            in_flight.begin(&namespace, &incident.name_any(), pods);
         }
         Ok((snapshot, next))
     }
@@ -222,7 +228,7 @@ impl Responder {
         mut stored: Incident,
         mut status: IncidentStatus,
         next: &Plan,
-        widened_by: Vec<String>,
+        snapshot: Snapshot,
     ) -> Result<Action, RespondError> {
         let generation = stored.metadata.generation;
         let now = Timestamp::now();
@@ -239,7 +245,8 @@ impl Responder {
         }
         status.observed_generation = generation;
         status.techniques = techniques_of(&stored);
-        status.widened_by = widened_by;
+        status.widened_by = snapshot.deny.widened_by;
+        status.replacement = snapshot.replacement;
         if next.close && status.closed_at.is_none() {
             status.closed_at = Some(MicroTime(now));
         }
@@ -247,6 +254,7 @@ impl Responder {
         if next.close && stored.is_closed() {
             let pod = PodKey::from(stored.spec.subject.uid.as_str());
             self.sources.traffic.forget(&pod);
+            self.sources.deletions.forget(&ObjectRef::from_obj(&stored));
             self.resets.push(pod);
         }
         Ok(next

@@ -7,22 +7,24 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
 use kube::api::{ListParams, ObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 
+use super::deletions::{Deletions, controller_of, created_s, deleted_at};
 use super::in_flight::InFlightIsolations;
 use super::plan::{
-    Bounds, Breaker, BreakerLimits, CpuReduction, Deny, OtherIncident, OwnerControl, PodView,
-    Snapshot, isolated_at,
+    BREAKER_WINDOW, Bounds, Breaker, BreakerLimits, CpuReduction, Crossing, Deny, OtherIncident,
+    OwnerControl, PodView, Quarantines, Snapshot, isolated_at,
 };
 use super::verify::proof::TrafficObservation;
 use super::verify::{TrafficMonitor, from_agent};
 use crate::api::{
-    AgentRun, Incident, IncidentCondition, Observation, ResponseAction, ResponseScope, Verdict,
-    condition_of, labels,
+    AgentRun, Incident, IncidentCondition, ObjectTarget, Observation, Replacement, ResponseAction,
+    ResponseScope, Verdict, condition_of, labels,
 };
-use crate::cluster::{ApiError, ClusterDeny, Owners, Pod, Reader, RunMembership, Stores};
+use crate::cluster::{ApiError, ClusterDeny, IndexKey, Owners, Pod, Reader, RunMembership, Stores};
 use crate::guardrails::audit::{Protection, widening};
 use crate::guardrails::ceiling::Effective;
 use crate::guardrails::drift::network_policy_matches;
@@ -37,14 +39,18 @@ pub(crate) struct ResponderSettings {
     pub protected_namespaces: Vec<String>,
     /// The maximum number of pods in quarantine.
     pub quarantine_max: usize,
+    /// The maximum number of pods in quarantine in one namespace.
+    pub namespace_quarantine_max: usize,
     /// The limits of the circuit breaker.
     pub breaker: BreakerLimits,
     /// How long a closed Incident is kept.
     pub incident_ttl: Duration,
+    /// How long an alert about a pod that no longer exists stays open.
+    pub alert_ttl: Duration,
 }
 
 /// The settings of a run within the ceilings of its policy.
-pub(super) type RunSettings = Arc<dyn Fn(&AgentRun) -> Effective + Send + Sync>;
+pub(crate) type RunSettings = Arc<dyn Fn(&AgentRun) -> Effective + Send + Sync>;
 
 /// What this reconcile has written or read, and the stores may not show yet.
 #[derive(Debug, Default)]
@@ -74,6 +80,7 @@ pub(super) struct SnapshotSources {
     pub run_settings: RunSettings,
     pub settings: ResponderSettings,
     pub in_flight: InFlightIsolations,
+    pub deletions: Deletions,
 }
 
 impl SnapshotSources {
@@ -90,6 +97,15 @@ impl SnapshotSources {
         let subject = subject_pod(&self.stores, &incident);
         let mut pods = self.pods_to_contain(&incident, &namespace, bounds);
         let mut labelled = self.labelled(&incident, &namespace, &name).await?;
+        let replacement = (bounds.scope == ResponseScope::Pod)
+            .then(|| self.replacement(&incident, &namespace, &name))
+            .flatten();
+        if let Some(replacement) = &replacement
+            && let Some(pod) = self.replacing_pod(replacement, &namespace, &name)
+            && pods.iter().all(|known| known.uid != pod.uid)
+        {
+            pods.push(pod);
+        }
         for pod in pods.iter_mut().chain(&mut labelled) {
             if let Some(label) = pending.labels.get(&pod.uid) {
                 pod.quarantine.clone_from(label);
@@ -115,12 +131,13 @@ impl SnapshotSources {
             owner: pending.owner.clone().unwrap_or(OwnerControl::Unread),
             cpu: pending.cpu.clone(),
             deny: self.deny(&namespace, subject.as_deref(), &name),
-            breaker: self.breaker(now),
-            quarantined_elsewhere: self.quarantined_elsewhere(&name),
-            quarantine_max: self.settings.quarantine_max,
+            breaker: self.breaker(now, &incident, &namespace),
+            quarantines: self.quarantines(&namespace, &name),
             traffic: self.traffic_of(&incident, &pods),
             others: self.others(&incident, &namespace, pending),
             ttl: self.settings.incident_ttl,
+            alert_ttl: self.settings.alert_ttl,
+            replacement,
             incident,
             pods,
             labelled,
@@ -176,6 +193,75 @@ impl SnapshotSources {
             .collect()
     }
 
+    /// Which pod takes the place of the isolated one, as far as it is known. `None` before the isolation, and for a pod
+    /// without a controller.
+    fn replacement(&self, incident: &Incident, namespace: &str, name: &str) -> Option<Replacement> {
+        let isolated = isolated_at(incident)?;
+        let known = incident.status.as_ref()?.replacement.as_ref();
+        let subject = subject_pod(&self.stores, incident);
+        let controller = known
+            .map(|known| known.controller.clone())
+            .or_else(|| controller_target(subject.as_deref()?))?;
+        let in_quarantine = IndexKey::QuarantinedIn(namespace.to_owned());
+        let mut held = self.stores.pods.with_key(&in_quarantine);
+        held.retain(|pod| pod.labels().get(labels::QUARANTINE).map(String::as_str) == Some(name));
+        let deleted = held
+            .iter()
+            .filter_map(|pod| deleted_at(&pod.metadata))
+            .max();
+        let known = known.and_then(|known| known.not_before.as_ref());
+        let incident = ObjectRef::new(name).within(namespace);
+        let seen = deleted.max(self.deletions.latest(&incident).map(|d| d.not_before));
+        let not_before = seen.max(known.map(|time| time.0)).or_else(|| {
+            // Deleted while no controller ran.
+            let recently = Timestamp::now()
+                .checked_sub(limits::UNSEEN_DELETION_MAX)
+                .ok();
+            (subject.is_none() && held.is_empty()).then_some(recently.max(Some(isolated)))?
+        });
+        Some(Replacement {
+            controller,
+            not_before: not_before.map(MicroTime),
+        })
+    }
+
+    /// The pod that takes the place of the isolated one: the first that the controller has made since, if it is in the quarantine
+    /// of no other Incident.
+    fn replacing_pod(
+        &self,
+        replacement: &Replacement,
+        namespace: &str,
+        incident: &str,
+    ) -> Option<PodView> {
+        let not_before = replacement.not_before.as_ref()?.0.as_second();
+        let key = ObjectRef::new(incident).within(namespace);
+        let present = self.deletions.latest(&key).map(|deletion| deletion.present);
+        let present = present.unwrap_or_default();
+        let is_present = |pod: &Pod| {
+            pod.metadata
+                .uid
+                .as_ref()
+                .is_some_and(|uid| present.contains(uid))
+        };
+        let is_made_since = |pod: &Pod| {
+            let controller = controller_of(pod);
+            controller.is_some_and(|controller| controller.uid == replacement.controller.uid)
+                && created_s(pod) >= not_before
+                && !is_present(pod)
+                && pod.metadata.deletion_timestamp.is_none()
+        };
+        let made = self.stores.pods.within_where(namespace, is_made_since);
+        let is_free = |pod: &&Arc<Pod>| {
+            let label = pod.labels().get(labels::QUARANTINE);
+            label.is_none_or(|label| label == incident)
+        };
+        let is_held = |pod: &&Arc<Pod>| pod.labels().contains_key(labels::QUARANTINE);
+        let mut free: Vec<&Arc<Pod>> = made.iter().filter(is_free).collect();
+        // One that this Incident holds already is the one.
+        free.sort_by_key(|pod| (!is_held(pod), created_s(pod), pod.name_any()));
+        free.first().map(|pod| stored_view(pod))
+    }
+
     /// The pods with this Incident's label. Before something is undone they are listed from the API
     /// server: a lagging store must not leave a pod in quarantine without an open Incident.
     async fn labelled(
@@ -193,7 +279,9 @@ impl SnapshotSources {
                 let label = pod.labels().get(labels::QUARANTINE);
                 label.is_some_and(|value| value == name)
             };
-            let pods = self.stores.pods.within_where(namespace, has_label);
+            let in_quarantine = IndexKey::QuarantinedIn(namespace.to_owned());
+            let mut pods = self.stores.pods.with_key(&in_quarantine);
+            pods.retain(|pod| has_label(pod));
             return Ok(pods.iter().map(|pod| stored_view(pod)).collect());
         }
         let params = ListParams::default().labels(&format!("{}={name}", labels::QUARANTINE));
@@ -242,34 +330,76 @@ impl SnapshotSources {
         }
     }
 
-    fn breaker(&self, now: Timestamp) -> Breaker {
-        let incidents = self.stores.incidents.state();
-        let mut latest: HashMap<&str, Timestamp> = HashMap::new();
-        let counts = |incident: &&Arc<Incident>| {
+    /// The circuit breaker of the Incident's namespace. Closed, without a count, for one that it cannot hold back.
+    fn breaker(&self, now: Timestamp, incident: &Incident, namespace: &str) -> Breaker {
+        if !incident.is_actionable() || isolated_at(incident).is_some() {
+            return Breaker::default();
+        }
+        let crossed = self.crossed_pods(now);
+        let crossings = crossed.iter().flat_map(|(namespace, pods)| {
+            let times = pods.values();
+            times.map(|time| Crossing {
+                namespace,
+                time: *time,
+            })
+        });
+        let pod_count = self.membership.pod_count();
+        Breaker::at(now, namespace, crossings, pod_count, self.settings.breaker)
+    }
+
+    /// When pods last crossed the threshold, by namespace and UID: at most [`limits::BREAKER_CROSSINGS_MAX`] of a
+    /// namespace, which is more than any breaker lets pass.
+    fn crossed_pods(&self, now: Timestamp) -> HashMap<String, HashMap<String, Timestamp>> {
+        let is_of_another_node = |incident: &Incident| {
             let is_elsewhere = |pod: Arc<Pod>| node_of(&pod) != incident.spec.subject.node.as_ref();
-            incident.is_actionable()
-                && !subject_pod(&self.stores, incident).is_some_and(is_elsewhere)
+            subject_pod(&self.stores, incident).is_some_and(is_elsewhere)
         };
-        for incident in incidents.iter().filter(counts) {
-            if let Some(time) = incident.metadata.creation_timestamp.as_ref() {
-                let known = latest.entry(&incident.spec.subject.uid).or_insert(time.0);
+        let begin = now.checked_sub(BREAKER_WINDOW).unwrap_or(Timestamp::MIN);
+        // The clock of the API server, which sets the time of creation, may be ahead.
+        let end = now.checked_add(BREAKER_WINDOW).unwrap_or(Timestamp::MAX);
+        let mut crossed: HashMap<String, HashMap<String, Timestamp>> = HashMap::new();
+        for key in IndexKey::crossed_between(begin, end) {
+            for incident in self.stores.incidents.with_key(&key) {
+                let Some(time) = incident.metadata.creation_timestamp.as_ref() else {
+                    continue;
+                };
+                let pods = crossed
+                    .entry(incident.namespace().unwrap_or_default())
+                    .or_default();
+                if pods.len() >= limits::BREAKER_CROSSINGS_MAX || is_of_another_node(&incident) {
+                    continue;
+                }
+                let known = pods
+                    .entry(incident.spec.subject.uid.clone())
+                    .or_insert(time.0);
                 *known = (*known).max(time.0);
             }
         }
-        let pod_count = self.membership.pod_count();
-        Breaker::at(now, latest.into_values(), pod_count, self.settings.breaker)
+        crossed
     }
 
-    /// How many pods other Incidents hold in quarantine, or are about to.
-    fn quarantined_elsewhere(&self, incident: &str) -> usize {
-        let elsewhere = |pod: &Pod| {
-            let label = pod.labels().get(labels::QUARANTINE);
-            label.is_some_and(|value| value != incident)
+    /// The pods that other Incidents hold in quarantine, or are about to.
+    fn quarantines(&self, namespace: &str, incident: &str) -> Quarantines {
+        let is_elsewhere = |pod: &Arc<Pod>| {
+            let label = pod.labels().get(labels::QUARANTINE).map(String::as_str);
+            let is_own = pod.namespace().as_deref() == Some(namespace) && label == Some(incident);
+            // A pod that is being deleted is lost to its owner already, so it takes no place.
+            !is_own && pod.metadata.deletion_timestamp.is_none()
         };
-        let stored = self.stores.pods.state_filter(elsewhere);
-        let stored: HashSet<String> = stored.iter().filter_map(|pod| pod.uid()).collect();
-        let in_flight = self.in_flight.count(incident, &stored, Instant::now());
-        stored.len() + in_flight
+        let mut stored = self.stores.pods.with_key(&IndexKey::Quarantined);
+        let known: HashSet<String> = stored.iter().filter_map(|pod| pod.uid()).collect();
+        stored.retain(is_elsewhere);
+        let of_namespace = |pod: &&Arc<Pod>| pod.namespace().as_deref() == Some(namespace);
+        let stored_in_namespace = stored.iter().filter(of_namespace).count();
+        let (in_flight, in_flight_in_namespace) =
+            self.in_flight
+                .count((namespace, incident), &known, Instant::now());
+        Quarantines {
+            elsewhere: stored.len() + in_flight,
+            max: self.settings.quarantine_max,
+            elsewhere_in_namespace: stored_in_namespace + in_flight_in_namespace,
+            namespace_max: self.settings.namespace_quarantine_max,
+        }
     }
 
     /// What the logs show of all pods of the Incident together.
@@ -285,7 +415,14 @@ impl SnapshotSources {
         let is_current =
             |observation: &&Observation| EventTime::from(observation.since.0) >= isolated;
         let now = Timestamp::now();
-        let observations = incident.spec.observations.iter().filter(is_current);
+        let current = || incident.spec.observations.iter().filter(is_current);
+        // Of the nodes of the pods, where they are known: the log of the node of a replaced pod shows nothing any more.
+        let is_of_pods = |observation: &&Observation| {
+            let mut nodes = pods.iter().filter_map(|pod| pod.node.as_ref());
+            nodes.any(|node| *node == observation.node)
+        };
+        let has_own = current().any(|observation| is_of_pods(&observation));
+        let observations = current().filter(|observation| !has_own || is_of_pods(observation));
         let of_agents = observations.map(|observation| from_agent(observation, now));
         let of_agents = of_agents.reduce(TrafficObservation::merge_pods);
         // A controller without sources observes nothing; with sources, both have to agree.
@@ -297,19 +434,31 @@ impl SnapshotSources {
         }
     }
 
+    /// The other open Incidents that share pods or changed objects with this one: those of its run, and those that changed
+    /// fields. Only a release and a suspension read them.
     fn others(
         &self,
         incident: &Incident,
         namespace: &str,
         pending: &PendingWrites,
     ) -> Vec<OtherIncident> {
-        let is_other = |other: &Incident| {
+        if incident.verdict().is_none() && isolated_at(incident).is_none() {
+            return Vec::new();
+        }
+        let is_other = |other: &Arc<Incident>| {
             other.metadata.uid != incident.metadata.uid
                 && other.is_actionable()
                 && may_hold(other)
                 && !pending.closed_incidents.contains(&other.name_any())
         };
-        let others = self.stores.incidents.within_where(namespace, is_other);
+        let incidents = &self.stores.incidents;
+        let mut others = incidents.with_key(&IndexKey::ChangedFieldsIn(namespace.to_owned()));
+        if let Some(run) = &incident.spec.run {
+            others.extend(incidents.with_key(&IndexKey::Run(run.uid.clone())));
+        }
+        others.retain(is_other);
+        others.sort_by_key(|other| other.name_any());
+        others.dedup_by_key(|other| other.name_any());
         others.iter().map(|other| self.other(other)).collect()
     }
 
@@ -350,6 +499,16 @@ pub(super) fn may_hold(incident: &Incident) -> bool {
     incident.verdict() != Some(Verdict::Release)
         && !incident.is_closed()
         && (!incident.restore().is_empty() || contained.is_none_or(|known| known.status == "True"))
+}
+
+fn controller_target(pod: &Pod) -> Option<ObjectTarget> {
+    let owner = controller_of(pod)?;
+    Some(ObjectTarget {
+        api_version: owner.api_version.clone(),
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+    })
 }
 
 fn stored_view(pod: &Pod) -> PodView {

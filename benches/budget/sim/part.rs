@@ -4,9 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
-use yellowjack::testing::respond::{Breaker, BreakerLimits};
+use yellowjack::testing::respond::{Breaker, BreakerLimits, Crossing};
 
 use super::cluster::Cell;
 use super::group::{Origin, outages};
@@ -96,17 +95,20 @@ fn trip(tally: &mut Tally, pod_count: usize) {
     tally
         .quarantines
         .sort_by_key(|q| (q.at, q.origin.group, q.pod));
-    let times: Vec<Timestamp> = tally
+    // All in one namespace, where the breaker counts every pod.
+    let namespace = "agents";
+    let crossings: Vec<Crossing<'_>> = tally
         .quarantines
         .iter()
         .filter_map(|q| event_time(q.at).to_timestamp())
+        .map(|time| Crossing { namespace, time })
         .collect();
     for (n, quarantine) in tally.quarantines.iter_mut().enumerate() {
-        let Some(now) = times.get(n).copied() else {
+        let Some(now) = crossings.get(n).map(|crossing| crossing.time) else {
             continue;
         };
-        let crossed = times.iter().take(n + 1).copied();
-        let breaker = Breaker::at(now, crossed, pod_count, BreakerLimits::default());
+        let crossed = crossings.iter().take(n + 1).copied();
+        let breaker = Breaker::at(now, namespace, crossed, pod_count, BreakerLimits::default());
         quarantine.acted = !breaker.is_open();
         if let Some(row) = tally.rows.get_mut(&quarantine.stratum) {
             row.acted += usize::from(quarantine.acted);

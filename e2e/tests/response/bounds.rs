@@ -240,3 +240,37 @@ async fn with_scope_run_every_pod_of_the_run_is_isolated_and_no_other() -> anyho
     })
     .await
 }
+
+#[tokio::test]
+async fn an_alert_about_a_pod_that_is_gone_is_closed_and_one_about_a_pod_that_runs_is_not()
+-> anyhow::Result<()> {
+    with_fixture(&["--alert-ttl", "1s"], async |fixture| {
+        let observe = json!({ "detection": { "modes": { "scan": "Observe" } } });
+        fixture.create_run("rogue", observe).await?;
+        for (pod, address) in [("gone", "10.244.1.1"), ("runs", "10.244.1.2")] {
+            fixture.create_pod(pod, "rogue", address).await?;
+        }
+        fixture.sync().await?;
+        fixture.log.scan_hosts("10.244.1.1", 0, SCANNED_HOSTS)?;
+        fixture.log.scan_hosts("10.244.1.2", 0, SCANNED_HOSTS)?;
+        for pod in ["gone", "runs"] {
+            fixture
+                .incident_condition(pod, "Contained", "False", "ObserveOnly")
+                .await?;
+        }
+        fixture.delete_pod("gone").await?;
+        let closed = fixture
+            .incident_condition("gone", "Closed", "True", "PodGone")
+            .await?;
+        assert!(
+            closed
+                .status
+                .is_some_and(|status| status.closed_at.is_some())
+        );
+        fixture
+            .incident_condition("runs", "Closed", "False", "AwaitingHuman")
+            .await
+            .map(drop)
+    })
+    .await
+}

@@ -5,6 +5,7 @@
 mod agents;
 mod bounds;
 mod cluster_policy;
+mod comes_back;
 mod forged;
 mod isolate;
 mod ladder;
@@ -18,5 +19,6 @@ mod relay;
 mod relay_server;
 mod release;
 mod tell;
+mod tenants;
 mod throttle;
 mod useful;

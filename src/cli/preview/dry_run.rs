@@ -7,7 +7,7 @@ use crate::api::{Incident, IncidentCondition, IncidentStatus};
 use crate::limits;
 use crate::model::EventTime;
 use crate::respond::plan::{
-    Bounds, Breaker, BreakerLimits, ConditionUpdate, CpuReduction, Deny, OwnerControl, PodView,
+    Bounds, Breaker, ConditionUpdate, CpuReduction, Deny, OwnerControl, PodView, Quarantines,
     Simulation, Snapshot, Step,
 };
 use crate::respond::verify::proof::{QUIET, TrafficObservation};
@@ -104,12 +104,18 @@ fn snapshot(
             is_stored: true,
             widened_by: context.widened_by.clone(),
         },
-        breaker: Breaker::at(now, std::iter::empty(), 0, BreakerLimits::default()),
-        quarantined_elsewhere: 0,
-        quarantine_max: usize::MAX,
+        breaker: Breaker::default(),
+        quarantines: Quarantines {
+            elsewhere: 0,
+            max: usize::MAX,
+            elsewhere_in_namespace: 0,
+            namespace_max: usize::MAX,
+        },
         traffic: Some(observation(traffic, now)),
         others: Vec::new(),
         ttl: std::time::Duration::MAX,
+        alert_ttl: std::time::Duration::MAX,
+        replacement: None,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::api::{
 use crate::cli::output::{BAD, DIM, GOOD, WARNING, age, escaped, styled};
 use crate::guardrails::ceiling::Effective;
 use crate::model::Severity;
-use crate::respond::plan::{Breaker, BreakerLimits};
+use crate::respond::plan::{Breaker, BreakerLimits, Crossing};
 
 /// What was read.
 pub(super) struct Material<'a> {
@@ -209,14 +209,25 @@ fn unknown(material: &Material<'_>, findings: &[FindingPreview]) -> Vec<String> 
         Some(condition) => unknown.push(format!("what the pods do: SignalsFresh is {}", condition.reason)),
         None => unknown.push("what the pods do: no controller has reconciled the run".to_owned()),
     }
-    let crossed: Vec<Timestamp> = findings
+    let namespace = material
+        .run
+        .metadata
+        .namespace
+        .as_deref()
+        .unwrap_or_default();
+    let crossed: Vec<Crossing<'_>> = findings
         .iter()
         .filter(|found| found.verdict == PreviewVerdict::WouldAct)
-        .map(|found| found.first_seen)
+        .map(|found| Crossing {
+            namespace,
+            time: found.first_seen,
+        })
         .collect();
-    let at_once = crossed
-        .iter()
-        .any(|at| Breaker::at(*at, crossed.iter().copied(), 0, BreakerLimits::default()).is_open());
+    let at_once = crossed.iter().any(|last| {
+        let crossed = crossed.iter().copied();
+        let limits = BreakerLimits::default();
+        Breaker::at(last.time, last.namespace, crossed, 0, limits).is_open()
+    });
     if at_once {
         unknown.push(
             "whether the circuit breaker would have prevented it: more than 5 pods crossed the threshold within 5 minutes"

@@ -1,9 +1,9 @@
-//! The store of one kind: the store of kube, with an index by namespace and relists in place.
+//! The store of one kind: the store of kube, with indices and relists in place.
 //!
-//! `watch` writes it. It adds two properties to the store of kube: reading one namespace does not iterate
-//! over all objects, because each of 10,000 runs reads its own namespace; and a relist changes only the
-//! objects that differ, because a second copy of all objects would double the memory while the API
-//! server is under stress.
+//! `watch` writes it. It adds three properties to the store of kube: reading one namespace does not iterate
+//! over all objects, because each of 10,000 runs reads its own namespace; an [`Indexer`] may add further keys, so that
+//! the pods of one Incident are found without a look at all others; and a relist changes only the objects that differ,
+//! because a second copy of all objects would double the memory while the API server is under stress.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
@@ -13,21 +13,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
-use parking_lot::{RwLock, RwLockWriteGuard};
+use parking_lot::RwLock;
 
-type Namespaces<K> = HashMap<String, HashMap<String, Arc<K>>>;
+use super::index_key::IndexKey;
+
+/// Computes the keys under which an object is found besides its namespace and name.
+pub(crate) type Indexer<K> = fn(&K) -> Vec<IndexKey>;
+
+type Objects<K> = HashMap<ObjectRef<K>, Arc<K>>;
+
+struct Indices<K: Resource<DynamicType = ()> + 'static> {
+    namespaces: HashMap<String, HashMap<String, Arc<K>>>,
+    keys: HashMap<IndexKey, Objects<K>>,
+}
+
+impl<K: Resource<DynamicType = ()> + 'static> Default for Indices<K> {
+    fn default() -> Self {
+        Self {
+            namespaces: HashMap::new(),
+            keys: HashMap::new(),
+        }
+    }
+}
 
 /// The objects of one kind. Clones share one store.
 pub(crate) struct Store<K: Resource<DynamicType = ()> + 'static> {
     all: reflector::Store<K>,
-    namespaces: Arc<RwLock<Namespaces<K>>>,
+    indices: Arc<RwLock<Indices<K>>>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Store<K> {
     fn clone(&self) -> Self {
         Self {
             all: self.all.clone(),
-            namespaces: Arc::clone(&self.namespaces),
+            indices: Arc::clone(&self.indices),
         }
     }
 }
@@ -52,12 +71,25 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Store<K> {
     /// not read the store.
     #[must_use]
     pub(crate) fn within_where(&self, namespace: &str, chosen: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        let namespaces = self.namespaces.read();
-        let objects = namespaces
+        let indices = self.indices.read();
+        let objects = indices
+            .namespaces
             .get(namespace)
             .into_iter()
             .flat_map(HashMap::values);
         objects.filter(|object| chosen(object)).cloned().collect()
+    }
+
+    /// The objects under a key of the store's [`Indexer`], in no particular order.
+    #[must_use]
+    pub(crate) fn with_key(&self, key: &IndexKey) -> Vec<Arc<K>> {
+        let indices = self.indices.read();
+        let objects = indices.keys.get(key);
+        objects
+            .into_iter()
+            .flat_map(HashMap::values)
+            .cloned()
+            .collect()
     }
 }
 
@@ -65,6 +97,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Store<K> {
 pub(crate) struct StoreWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
     writer: reflector::store::Writer<K>,
     store: Store<K>,
+    indexer: Indexer<K>,
     /// Whether the first list is complete.
     is_filled: bool,
     /// The objects in the current list so far.
@@ -83,11 +116,12 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for StoreWriter<K>
         let writer = reflector::store::Writer::default();
         let store = Store {
             all: writer.as_reader(),
-            namespaces: Arc::default(),
+            indices: Arc::default(),
         };
         Self {
             writer,
             store,
+            indexer: |_| Vec::new(),
             is_filled: false,
             listed: HashSet::new(),
             max: usize::MAX,
@@ -103,6 +137,15 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
     pub(crate) fn bounded(max: usize) -> Self {
         Self {
             max,
+            ..Self::default()
+        }
+    }
+
+    /// A writer for a store with the keys of this indexer.
+    #[must_use]
+    pub(crate) fn indexed(indexer: Indexer<K>) -> Self {
+        Self {
+            indexer,
             ..Self::default()
         }
     }
@@ -147,21 +190,27 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
             .apply_watcher_event(&Event::Apply(object.clone()));
         // Share the copy in the store.
         let new = self.store.get(&key).unwrap_or_else(|| Arc::new(object));
-        self.index(&new);
+        self.index(old.as_deref(), &new);
         (old, new)
     }
 
     /// Removes an object.
     pub(crate) fn remove(&mut self, object: K) {
+        let key = ObjectRef::from_obj(&object);
+        // The deleted version may have other keys than the stored one.
+        let stored = self.store.get(&key);
+        let mut indices = self.store.indices.write();
+        if let Some(stored) = stored {
+            indices.remove_keys(&key, (self.indexer)(&stored));
+        }
         let namespace = object.namespace().unwrap_or_default();
-        let mut namespaces = self.namespaces();
-        if let Some(objects) = namespaces.get_mut(&namespace) {
+        if let Some(objects) = indices.namespaces.get_mut(&namespace) {
             objects.remove(&object.name_any());
             if objects.is_empty() {
-                namespaces.remove(&namespace);
+                indices.namespaces.remove(&namespace);
             }
         }
-        drop(namespaces);
+        drop(indices);
         self.writer.apply_watcher_event(&Event::Delete(object));
     }
 
@@ -204,7 +253,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
             self.writer.apply_watcher_event(&Event::InitDone);
             self.is_filled = true;
             for object in self.store.state() {
-                self.index(&object);
+                self.index(None, &object);
             }
             return Vec::new();
         }
@@ -216,15 +265,32 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> StoreWriter<K> {
         gone
     }
 
-    fn index(&self, object: &Arc<K>) {
-        let namespace = object.namespace().unwrap_or_default();
-        let mut namespaces = self.namespaces();
-        let objects = namespaces.entry(namespace).or_default();
-        objects.insert(object.name_any(), Arc::clone(object));
+    fn index(&self, old: Option<&K>, new: &Arc<K>) {
+        let namespace = new.namespace().unwrap_or_default();
+        let key = ObjectRef::from_obj(&**new);
+        let mut indices = self.store.indices.write();
+        if let Some(old) = old {
+            indices.remove_keys(&key, (self.indexer)(old));
+        }
+        for index_key in (self.indexer)(new) {
+            let objects = indices.keys.entry(index_key).or_default();
+            objects.insert(key.clone(), Arc::clone(new));
+        }
+        let objects = indices.namespaces.entry(namespace).or_default();
+        objects.insert(new.name_any(), Arc::clone(new));
     }
+}
 
-    fn namespaces(&self) -> RwLockWriteGuard<'_, Namespaces<K>> {
-        self.store.namespaces.write()
+impl<K: Resource<DynamicType = ()> + 'static> Indices<K> {
+    fn remove_keys(&mut self, object: &ObjectRef<K>, keys: Vec<IndexKey>) {
+        for key in keys {
+            if let Some(objects) = self.keys.get_mut(&key) {
+                objects.remove(object);
+                if objects.is_empty() {
+                    self.keys.remove(&key);
+                }
+            }
+        }
     }
 }
 
@@ -335,6 +401,42 @@ mod tests {
         assert!(Arc::ptr_eq(&before, &store.get(&key).unwrap()));
         assert_eq!(names(&store.within("ns")), ["new", "old", "same"]);
         assert_eq!(names(&store.state()), ["new", "old", "same"]);
+    }
+
+    fn by_name(pod: &Pod) -> Vec<IndexKey> {
+        let label = pod.labels().get("key");
+        label
+            .map(|uid| IndexKey::Subject(uid.clone()))
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn an_object_is_found_under_the_keys_of_its_latest_version_only() {
+        let labelled = |name: &str, version: &str, label: &str| {
+            let mut pod = pod("ns", name, version);
+            pod.labels_mut().insert("key".to_owned(), label.to_owned());
+            pod
+        };
+        let mut writer = StoreWriter::indexed(by_name);
+        writer.list_begins();
+        writer.listed(labelled("a", "1", "x"));
+        writer.listed(labelled("b", "1", "x"));
+        writer.list_ends();
+        let store = writer.as_reader();
+        let found = |label: &str| names(&store.with_key(&IndexKey::Subject(label.to_owned())));
+        assert_eq!(found("x"), ["a", "b"]);
+        writer.apply(labelled("a", "2", "y"));
+        assert_eq!(
+            (found("x"), found("y")),
+            (vec!["b".to_owned()], vec!["a".to_owned()])
+        );
+        // The last version of a deleted object was never stored.
+        writer.remove(labelled("a", "3", "z"));
+        assert!(found("y").is_empty() && found("z").is_empty());
+        writer.list_begins();
+        writer.list_ends();
+        assert!(found("x").is_empty());
     }
 
     #[test]

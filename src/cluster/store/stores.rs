@@ -13,6 +13,7 @@ use kube::Resource;
 use kube::runtime::reflector;
 use tokio::sync::OnceCell;
 
+use super::index_key::{keys_of_incident, keys_of_pod};
 use super::indexed::{Store, StoreWriter};
 use super::pod::Pod;
 use crate::api::{AgentRun, ContactReport, GuardrailPolicy, Incident};
@@ -76,8 +77,8 @@ impl Default for StoreWriters {
         Self {
             runs: StoreWriter::default(),
             policies: StoreWriter::default(),
-            incidents: StoreWriter::default(),
-            pods: StoreWriter::default(),
+            incidents: StoreWriter::indexed(keys_of_incident),
+            pods: StoreWriter::indexed(keys_of_pod),
             network_policies: StoreWriter::default(),
             jobs: StoreWriter::default(),
             quotas: StoreWriter::default(),

@@ -119,14 +119,8 @@ fn refusal(snapshot: &Snapshot) -> Option<Plan> {
     breaker_refusal(snapshot).or_else(|| {
         let pods = snapshot.pods.iter();
         let new = pods.filter(|pod| pod.quarantine.is_none()).count();
-        let total = snapshot.quarantined_elsewhere.saturating_add(new);
-        (total > snapshot.quarantine_max).then(|| {
-            let message = format!(
-                "{} pods are in quarantine and at most {} may be: release some, or raise the cap",
-                snapshot.quarantined_elsewhere, snapshot.quarantine_max
-            );
-            refuse(Reason::CapReached, &message).recheck_in(RECHECK_SLOWLY)
-        })
+        let message = snapshot.quarantines.refusal(new)?;
+        Some(refuse(Reason::CapReached, &message).recheck_in(RECHECK_SLOWLY))
     })
 }
 
@@ -209,9 +203,9 @@ fn breaker_refusal(snapshot: &Snapshot) -> Option<Plan> {
     let breaker = snapshot.breaker;
     if breaker.is_open() {
         let message = format!(
-            "{} pods crossed the threshold within 5 minutes and at most {} are acted on: a shared cause \
-             is likely, check DNS, the network plug-in and registries first",
-            breaker.crossings, breaker.crossings_max
+            "{} pods of this namespace and {} of others crossed the threshold within 5 minutes and at most {} are \
+             acted on: a shared cause is likely, check DNS, the network plug-in and registries first",
+            breaker.crossings, breaker.crossings_elsewhere, breaker.crossings_max
         );
         return Some(refuse(message).recheck_in(RECHECK_SLOWLY));
     }

@@ -17,12 +17,13 @@ mod step;
 pub(crate) mod suspension;
 pub(crate) mod throttle;
 
-pub use breaker::{Breaker, BreakerLimits};
+pub(crate) use breaker::BREAKER_WINDOW;
+pub use breaker::{Breaker, BreakerLimits, Crossing};
 pub(crate) use capture::captured_pod;
 pub(crate) use next_step::plan;
 pub(crate) use simulation::Simulation;
 pub(crate) use snapshot::{
-    Bounds, Deny, OtherIncident, OwnerControl, PodView, SHORTENED_GRACE_S, Snapshot,
+    Bounds, Deny, OtherIncident, OwnerControl, PodView, Quarantines, SHORTENED_GRACE_S, Snapshot,
 };
 pub(crate) use status::{isolated_at, push_action, push_restore_entry};
 pub(crate) use step::{ConditionUpdate, Plan, Step};

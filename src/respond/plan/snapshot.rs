@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::breaker::Breaker;
 use super::suspension::Suspension;
 use super::throttle::CpuReduction;
-use crate::api::{Incident, ObjectTarget, ResponseAction, ResponseScope, RestoreEntry};
+use crate::api::{
+    Incident, ObjectTarget, Replacement, ResponseAction, ResponseScope, RestoreEntry,
+};
 use crate::respond::verify::proof::TrafficObservation;
 
 /// The shortened grace period of a pod with continuing traffic, in seconds. Not 0: the API server
@@ -38,16 +40,51 @@ pub(crate) struct Snapshot {
     pub deny: Deny,
     /// The circuit breaker.
     pub breaker: Breaker,
-    /// How many pods are in quarantine because of other Incidents.
-    pub quarantined_elsewhere: usize,
-    /// The maximum number of pods in quarantine.
-    pub quarantine_max: usize,
+    /// The pods in quarantine because of other Incidents, and how many there may be.
+    pub quarantines: Quarantines,
     /// What the log showed since the isolation.
     pub traffic: Option<TrafficObservation>,
     /// Other open Incidents that hold pods or fields.
     pub others: Vec<OtherIncident>,
     /// How long a closed Incident is kept.
     pub ttl: Duration,
+    /// How long an alert about a pod that no longer exists stays open.
+    pub alert_ttl: Duration,
+    /// Which pod takes the place of the isolated one; [`Self::pods`] has that pod as well.
+    pub replacement: Option<Replacement>,
+}
+
+/// How many pods other Incidents hold in quarantine. A pod that is being deleted does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quarantines {
+    /// In the cluster.
+    pub elsewhere: usize,
+    /// The maximum in the cluster.
+    pub max: usize,
+    /// In the namespace of the Incident.
+    pub elsewhere_in_namespace: usize,
+    /// The maximum in a namespace: one tenant cannot take all places.
+    pub namespace_max: usize,
+}
+
+impl Quarantines {
+    /// Why this many more pods cannot be isolated, if they cannot.
+    pub(super) fn refusal(&self, new: usize) -> Option<String> {
+        let is_beyond = |held: usize, max: usize| held.saturating_add(new) > max;
+        if is_beyond(self.elsewhere, self.max) {
+            return Some(format!(
+                "{} pods are in quarantine and at most {} may be: release some, or raise --max-quarantines",
+                self.elsewhere, self.max
+            ));
+        }
+        is_beyond(self.elsewhere_in_namespace, self.namespace_max).then(|| {
+            format!(
+                "{} pods of this namespace are in quarantine and at most {} may be: release some, or raise \
+                 --max-quarantines-per-namespace",
+                self.elsewhere_in_namespace, self.namespace_max
+            )
+        })
+    }
 }
 
 /// How far a response may go: the run's settings within the ceilings of its policy.

@@ -21,7 +21,9 @@ use super::snapshot::RunSettings;
 use crate::api::{
     AgentRun, EvidenceEntry, Incident, IncidentSpec, Mode, RunReference, SubjectReference, labels,
 };
-use crate::cluster::{ApiError, Conflicts, FieldManager, RunId, RunMembership, Stores, Writer};
+use crate::cluster::{
+    ApiError, Conflicts, FieldManager, IndexKey, RunId, RunMembership, Stores, Writer,
+};
 use crate::guardrails::ceiling::Effective;
 use crate::limits;
 use crate::model::{EventTime, Finding, Signature, trace_id};
@@ -287,13 +289,17 @@ impl Recorder {
         let last = found.finding.evidence.last;
         let is_later = |incident: &Incident| {
             let closed_at = incident.status.as_ref().and_then(|s| s.closed_at.as_ref());
-            incident.spec.subject.uid == uid
+            incident.metadata.namespace.as_ref() == Some(&found.namespace)
                 && closed_at.is_some_and(|time| last < EventTime::from(time.0))
         };
-        let incidents = &self.stores.incidents;
-        !incidents
-            .within_where(&found.namespace, is_later)
-            .is_empty()
+        let of_pod = self.incidents_of(uid);
+        of_pod.iter().any(|incident| is_later(incident))
+    }
+
+    /// The Incidents about a pod, open and closed.
+    fn incidents_of(&self, pod_uid: &str) -> Vec<Arc<Incident>> {
+        let key = IndexKey::Subject(pod_uid.to_owned());
+        self.stores.incidents.with_key(&key)
     }
 
     fn stored_run(&self, id: &RunId) -> Option<Arc<AgentRun>> {
@@ -314,12 +320,11 @@ impl Recorder {
     ) -> Incident {
         let uid = found.finding.subject.pod.as_str();
         // One of another node is not about the pod: an agent that lies wrote it, and would refuse this entry.
-        let is_of_pod = |incident: &Incident| {
-            let subject = &incident.spec.subject;
-            subject.uid == uid && subject.node == found.node
-        };
-        let incidents = &self.stores.incidents;
-        let of_pod = incidents.within_where(&found.namespace, is_of_pod);
+        let mut of_pod = self.incidents_of(uid);
+        of_pod.retain(|incident| {
+            incident.metadata.namespace.as_ref() == Some(&found.namespace)
+                && incident.spec.subject.node == found.node
+        });
         let is_known_closed = |incident: &&Incident| {
             let same = |known: &&Arc<Incident>| known.metadata.name == incident.metadata.name;
             of_pod

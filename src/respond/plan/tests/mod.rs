@@ -105,13 +105,20 @@ impl World {
             },
             breaker: Breaker {
                 crossings: 1,
+                crossings_elsewhere: 0,
                 crossings_max: 5,
             },
-            quarantined_elsewhere: 0,
-            quarantine_max: 10,
+            quarantines: Quarantines {
+                elsewhere: 0,
+                max: 10,
+                elsewhere_in_namespace: 0,
+                namespace_max: 8,
+            },
             traffic: None,
             others: Vec::new(),
             ttl: Duration::from_secs(100),
+            alert_ttl: Duration::from_secs(1_000),
+            replacement: None,
         };
         Self {
             simulation: Simulation {
@@ -376,9 +383,12 @@ fn a_limit_below_throttle_or_a_protected_pod_leads_to_no_action() {
 #[test]
 fn the_cap_on_quarantines_prevents_the_next_isolation() {
     let mut world = World::new();
-    world.quarantined_elsewhere = 10;
+    world.quarantines.elsewhere = 10;
     check(&world.settle(), Contained, Some(false), Reason::CapReached);
-    world.quarantined_elsewhere = 9;
+    world.quarantines.elsewhere = 9;
+    world.quarantines.elsewhere_in_namespace = 8;
+    check(&world.settle(), Contained, Some(false), Reason::CapReached);
+    world.quarantines.elsewhere_in_namespace = 7;
     check(&world.settle(), Contained, Some(true), Reason::Isolated);
 }
 
@@ -400,7 +410,7 @@ fn an_open_breaker_never_blocks_a_release() {
     let mut world = World::new();
     world.settle();
     world.breaker.crossings = 100;
-    world.quarantined_elsewhere = 100;
+    world.quarantines.elsewhere = 100;
     world.human_decides(Verdict::Release);
     check(&world.settle(), Closed, Some(true), Reason::Released);
     assert_eq!(world.pods[0].quarantine, None);
