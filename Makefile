@@ -72,7 +72,7 @@ deny: ## Check licences, bans and sources of the dependencies (deny.toml); needs
 	"$$(.ci/tools cargo-deny)" --log-level error check licenses bans sources
 
 .PHONY: advisories
-advisories: ## Check the dependencies against the advisory database; says so and passes where it cannot be fetched
+advisories: ## Check the dependencies against the advisory database; passes and prints NOT CHECKED where it cannot be fetched
 	.ci/advisories
 
 .PHONY: unit
@@ -121,6 +121,19 @@ e2e-install: cluster ## Install, upgrade and uninstall the image with Helm on su
 .PHONY: image
 image: ## Build the image (release) and its bill of materials into target/image
 	deploy/image.sh yellowjack:0.1.0 target/image/yellowjack.tar
+
+# The scripts read RELEASE_KEY and PUBLIC_KEY, files with keys of minisign, from the environment.
+DIST ?= target/dist
+ARCHITECTURES ?= amd64 arm64
+
+.PHONY: release
+release: deny advisories ## Make a release in target/dist: images, binaries, bills of materials, provenance, checksums; RELEASE_KEY signs
+	rm -rf target/dist
+	deploy/release.sh target/dist $(ARCHITECTURES)
+
+.PHONY: verify
+verify: ## Check the release in DIST (target/dist) offline, and its signature by the key in PUBLIC_KEY
+	deploy/verify.sh '$(DIST)'
 
 .PHONY: node-shell
 node-shell: cluster ## Start a node and a shell in it, with kubectl, ctr and the toolbox; the node ends with the shell
