@@ -465,8 +465,8 @@ fn a_file_too_many_or_too_few_is_refused() {
     check_refused(Some("release.pub"), remove, &[".cdx.json: wanted a file"]);
 }
 
-/// `.ci/advisories` with a cargo-deny that fetches and checks with these exit statuses.
-fn advisories(fetch: u8, check: u8) -> Output {
+/// `.ci/advisories` with a cargo-deny that reads its settings, fetches and checks with these exit statuses.
+fn advisories(settings: u8, fetch: u8, check: u8) -> Output {
     let cache = tempfile::tempdir().unwrap();
     let tools = include_str!("../.ci/tools");
     let version = tools
@@ -477,7 +477,11 @@ fn advisories(fetch: u8, check: u8) -> Output {
     fs::create_dir_all(&folder).unwrap();
     let program = folder.join("cargo-deny");
     let text = format!(
-        "#!/bin/sh\ncase \"$*\" in *fetch\\ db) exit {fetch} ;; *check*advisories) exit {check} ;; esac\nexit 64\n"
+        "#!/bin/sh\ncase \"$*\" in
+        '--log-level error check sources') exit {settings} ;;
+        '--log-level error fetch db') exit {fetch} ;;
+        '--log-level error check advisories') exit {check} ;;
+        esac\nexit 64\n"
     );
     fs::write(&program, text).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -490,12 +494,14 @@ fn advisories(fetch: u8, check: u8) -> Output {
 #[test]
 fn an_advisory_fails_and_a_database_that_cannot_be_fetched_is_printed() {
     let not_checked = "NOT CHECKED";
-    let output = advisories(0, 0);
+    let output = advisories(0, 0, 0);
     assert!(output.status.success(), "{}", text(&output));
     assert!(!text(&output).contains(not_checked), "{}", text(&output));
-    let output = advisories(0, 3);
+    let output = advisories(0, 0, 3);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
-    let output = advisories(1, 3);
+    let output = advisories(4, 1, 0);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    let output = advisories(0, 1, 3);
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains(not_checked), "{}", text(&output));
 }
