@@ -141,7 +141,7 @@ pub(super) fn hosts_tried(service: Service, by: &str) -> String {
     match transport {
         Transport::Icmp => format!("{scope} hosts were pinged{by}"),
         Transport::Tcp | Transport::Udp if port == MANY_PORTS => format!(
-            "{scope} hosts were tried on many ports over {} in random order{by}",
+            "{scope} hosts were tried on several ports over {}{by}",
             transport.name()
         ),
         _ => format!(

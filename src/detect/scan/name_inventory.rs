@@ -115,10 +115,10 @@ fn detection(
     }
 }
 
-/// Whether a name is that of a Service of the cluster: `name.namespace.svc` and the cluster's domain. A resolver also
-/// looks up `example.com` as `example.com.svc.cluster.local`.
+/// Whether a name is that of a Service of the cluster: `name.namespace.svc` and the cluster's domain, or that of one of its
+/// ports: `_port._protocol` before it. A resolver also looks up `example.com` as `example.com.svc.cluster.local`.
 fn is_service_name(name: &str) -> bool {
-    let mut labels = name.split('.');
+    let mut labels = name.split('.').skip_while(|label| label.starts_with('_'));
     let (Some(service), Some(namespace), Some(svc), Some(_)) =
         (labels.next(), labels.next(), labels.next(), labels.next())
     else {
@@ -187,7 +187,10 @@ mod tests {
     #[test]
     fn a_service_has_a_name_and_a_namespace() {
         assert!(is_service_name("vault.team.svc.cluster.local"));
+        assert!(is_service_name("_http._tcp.vault.team.svc.cluster.local"));
         for name in [
+            "_mongodb._tcp.db.example.net.team.svc.cluster.local",
+            "_ldap._tcp.example.com.svc.cluster.local",
             "example.com.svc.cluster.local",
             "api.example.com.team.svc.cluster.local",
             "example.io.svc.cluster.local",

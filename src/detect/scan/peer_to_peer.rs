@@ -22,8 +22,10 @@ use crate::model::Transport;
 /// minutes of Gnutella they are two thirds, in scans of up to 1,000 ports almost none.
 const OWN_PORTS_MIN: usize = limits::SPREAD_MAX / 4;
 
-/// Of the stored contacts, the most that one of many scanned ports has: with 41 ports and more each has some 3.
-const MANY_PORTS_SHARE_MAX: usize = 8;
+/// Of the stored contacts, the most that one of several scanned ports has, and the number of such ports: a scanner that
+/// changes its ports and its hosts before a walk of either grows has some 23 on each.
+const PORT_SHARE_MAX: usize = limits::SPREAD_MAX / 4;
+const PORTS_MIN: usize = 4;
 
 /// The latest first contacts of a pod on the Internet, for TCP and for UDP: half of the keyed hash of the host, and the
 /// port.
@@ -51,8 +53,8 @@ impl PeerToPeerProfile {
         contacts.push_back((host, target.port));
     }
 
-    /// Whether the port is one of so many that come back that no walk over the hosts of one port can grow: a scan of many
-    /// ports at once in random order. A peer has a port of its own, and the default port of a protocol a larger share.
+    /// Whether the port is one of several that come back, each with a small share: a scan of many ports in random order, or
+    /// of a few ports of a few hosts, then of others. A peer has a port of its own, and a port with a larger share a walk.
     pub(super) fn is_one_of_many_ports(&self, transport: Transport, port: u16) -> bool {
         let contacts = match transport {
             Transport::Tcp => &self.tcp,
@@ -60,11 +62,11 @@ impl PeerToPeerProfile {
             _ => return false,
         };
         let count = contacts.iter().filter(|(_, other)| *other == port).count();
-        if !(2..=MANY_PORTS_SHARE_MAX).contains(&count) {
+        if !(2..=PORT_SHARE_MAX).contains(&count) {
             return false;
         }
         let ports: BTreeSet<u16> = contacts.iter().map(|(_, port)| *port).collect();
-        ports.len() > limits::WALKS_MAX
+        ports.len() >= PORTS_MIN
     }
 
     /// If the contacts with other ports than `port` look like peer-to-peer traffic: the number of those with a port and

@@ -248,7 +248,7 @@ impl PodScan {
         )
     }
 
-    /// Counts a failure on one of many ports that come back on the Internet, for an alert at most: peer-to-peer traffic
+    /// Counts a failure on one of several ports that come back on the Internet, for an alert at most: peer-to-peer traffic
     /// looks similar. Inside, failed targets are counted whatever their ports are.
     fn fail_many_ports(
         &mut self,

@@ -15,5 +15,5 @@ pub(super) struct Service {
     pub(super) port: u16,
 }
 
-/// In place of a port: many ports at once.
+/// In place of a port: several ports at once.
 pub(super) const MANY_PORTS: u16 = 0;

@@ -212,7 +212,14 @@ impl Sessions {
         is_listed: bool,
     ) -> Option<SessionUpdate> {
         if let Some(index) = self.position(target) {
-            return self.packet_of(index, flow);
+            // The record of an attempt comes before that of its answer or its end, which is the one that covers the time since
+            // the connection before it.
+            let is_begin = matches!(flow.outcome, Outcome::Pending | Outcome::Unseen);
+            return if is_begin && !is_listed {
+                None
+            } else {
+                self.packet_of(index, flow)
+            };
         }
         if is_listed {
             let index = self.start(target, flow.time);

@@ -437,18 +437,27 @@ fn short_connections_that_follow_each_other_are_the_session_of_a_miner() {
     }
 }
 
+/// A log of packets has the SYN before the answer, and conntrack the begin before the end.
 #[test]
-fn short_connections_in_a_log_of_packets_are_one_session_too() {
-    let mut bench = Bench::new().with_names();
-    for n in 0..60_u16 {
-        let open = Flow {
-            source_port: 41_000 + n,
-            ..flow(POOL.host, 7_012, Outcome::Answered, 100 + i64::from(n) * 20)
-        };
-        bench.signal(&Signal::Flow(open));
+fn short_connections_are_one_session_also_in_logs_with_a_record_of_each_attempt() {
+    for (attempt, volume) in [
+        (Outcome::Pending, None),
+        (Outcome::Unseen, Some(volume(1, 1_900, 12))),
+    ] {
+        let mut bench = Bench::new().with_names();
+        for n in 0..60_u16 {
+            let seconds = 100 + i64::from(n) * 20;
+            let record = |outcome, volume| Flow {
+                source_port: 41_000 + n,
+                volume,
+                ..flow(POOL.host, 7_012, outcome, seconds)
+            };
+            bench.signal(&Signal::Flow(record(attempt, None)));
+            bench.signal(&Signal::Flow(record(Outcome::Answered, volume)));
+        }
+        bench.plateau(0.52, 0.01);
+        bench.check(Mining, Some(Alert));
     }
-    bench.plateau(0.52, 0.01);
-    bench.check(Mining, Some(Alert));
 }
 
 #[test]

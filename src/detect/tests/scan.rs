@@ -397,6 +397,21 @@ fn a_scan_of_a_hundred_ports_in_random_order_over_the_internet_is_an_alert() {
     bench.check(HorizontalScan, Some(Severity::Alert));
 }
 
+/// Blocks of hosts and ports that are just too small for the walk of a host or a port.
+#[test]
+fn a_scan_that_changes_its_hosts_and_ports_before_a_walk_grows_is_an_alert() {
+    for ports in [1, 5, 15, 23] {
+        let mut bench = Bench::new();
+        for block in 0..12_usize {
+            for n in 0..23 * ports {
+                let port = u16::try_from(1_000 + block * ports + n % ports).unwrap();
+                bench.contact(&host(block * 23 + n / ports), port, Outcome::Refused);
+            }
+        }
+        bench.check(HorizontalScan, Some(Severity::Alert));
+    }
+}
+
 #[test]
 fn peers_with_ports_of_their_own_are_no_scan_of_many_ports() {
     let mut bench = Bench::new();
