@@ -105,6 +105,10 @@ e2e-rest: build cluster ## Run these tests without the part that `make test` has
 parity: build cluster ## Play every case to the engine, to replay and to the operator on an API server, and compare (3 minutes)
 	$(CARGO) test --locked -p yellowjack-e2e --test parity -- --nocapture
 
+.PHONY: attacks
+attacks: build cluster ## Try every known attack with its control, and list what stops each (10 minutes)
+	$(CARGO) run --locked --quiet -p yellowjack-e2e --bin attacks
+
 .PHONY: e2e-node
 e2e-node: build cluster ## Run the tests on a real node in namespaces of its own (Linux, root; says why where it cannot)
 	CARGO='$(CARGO)' e2e/node/test.sh

@@ -3,6 +3,7 @@
 //!
 //! Used by `e2e/tests`, the demo and the benchmarks; never linked into the product.
 
+pub mod attacks;
 mod binaries;
 pub mod build;
 mod cluster;

@@ -35,28 +35,28 @@ pub async fn refused(what: &str, words: &str, ask: impl AsyncFn() -> Answer) -> 
     .await
 }
 
-fn dry_patch() -> PatchParams {
+pub fn dry_patch() -> PatchParams {
     PatchParams {
         dry_run: true,
         ..PatchParams::default()
     }
 }
 
-fn dry_post() -> PostParams {
+pub fn dry_post() -> PostParams {
     PostParams {
         dry_run: true,
         ..PostParams::default()
     }
 }
 
-fn api<K>(client: &Client, env: &TestEnv) -> Api<K>
+pub fn api<K>(client: &Client, env: &TestEnv) -> Api<K>
 where
     K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
 {
     Api::namespaced(client.clone(), &env.namespace)
 }
 
-async fn patch<K>(client: &Client, env: &TestEnv, name: &str, change: &Value) -> Answer
+pub async fn patch<K>(client: &Client, env: &TestEnv, name: &str, change: &Value) -> Answer
 where
     K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -69,12 +69,12 @@ where
         .map(drop)
 }
 
-fn label(value: Option<&str>) -> Value {
+pub fn label(value: Option<&str>) -> Value {
     json!({ "metadata": { "labels": { labels::QUARANTINE: value } } })
 }
 
 /// A free pod and one in quarantine.
-async fn make_pods(env: &TestEnv) -> anyhow::Result<()> {
+pub async fn make_pods(env: &TestEnv) -> anyhow::Result<()> {
     let pods: Api<Pod> = env.api();
     pods.create(&PostParams::default(), &pod("free", &[("app", "agent")])?)
         .await?;
@@ -239,7 +239,7 @@ async fn a_template_needs_the_right_to_create_jobs() -> anyhow::Result<()> {
     .await
 }
 
-async fn post(client: &Client, path: &str, body: &Value) -> Answer {
+pub async fn post(client: &Client, path: &str, body: &Value) -> Answer {
     let request = http::Request::post(path)
         .header("content-type", "application/json")
         .body(body.to_string().into_bytes())
@@ -292,7 +292,7 @@ async fn an_agent_can_neither_change_nor_delete_nor_forestall_what_guards_it() -
     .await
 }
 
-async fn delete(client: &Client, env: &TestEnv, name: &str) -> Answer {
+pub async fn delete(client: &Client, env: &TestEnv, name: &str) -> Answer {
     let params = DeleteParams {
         dry_run: true,
         ..DeleteParams::default()
@@ -303,7 +303,7 @@ async fn delete(client: &Client, env: &TestEnv, name: &str) -> Answer {
         .map(drop)
 }
 
-fn evidence(node: &str, summary: &str) -> Value {
+pub fn evidence(node: &str, summary: &str) -> Value {
     json!({
         "observer": node,
         "signature": "HorizontalScan",
@@ -317,7 +317,7 @@ fn evidence(node: &str, summary: &str) -> Value {
     })
 }
 
-fn incident(name: &str, entries: &[Value]) -> Value {
+pub fn incident(name: &str, entries: &[Value]) -> Value {
     incident_on("node-1", name, entries)
 }
 
@@ -330,13 +330,13 @@ fn incident_on(node: &str, name: &str, entries: &[Value]) -> Value {
     })
 }
 
-async fn make_incident(env: &TestEnv, entries: &[Value]) -> anyhow::Result<()> {
+pub async fn make_incident(env: &TestEnv, entries: &[Value]) -> anyhow::Result<()> {
     let object: Incident = serde_json::from_value(incident("inc-1", entries))?;
     env.api().create(&PostParams::default(), &object).await?;
     Ok(())
 }
 
-fn word() -> Value {
+pub fn word() -> Value {
     json!({ "spec": { "disposition": { "verdict": "Release", "decidedBy": "ana", "justification": "a test" } } })
 }
 

@@ -17,3 +17,4 @@ mod recorder;
 mod render;
 mod roles;
 mod run_status;
+mod unguarded;
