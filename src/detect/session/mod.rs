@@ -212,9 +212,11 @@ impl Sessions {
         is_listed: bool,
     ) -> Option<SessionUpdate> {
         if let Some(index) = self.position(target) {
-            // The record of an attempt comes before that of its answer or its end, which is the one that covers the time since
-            // the connection before it.
-            let is_begin = matches!(flow.outcome, Outcome::Pending | Outcome::Unseen);
+            // The first record of a connection may be that of the attempt, before that of its answer or its end, which is the
+            // one that covers the time since the connection before it.
+            let is_new =
+                (self.entries.get(index)).is_none_or(|known| !known.is_of(flow.source_port));
+            let is_begin = is_new && matches!(flow.outcome, Outcome::Pending | Outcome::Unseen);
             return if is_begin && !is_listed {
                 None
             } else {
@@ -447,14 +449,19 @@ impl Session {
         }
     }
 
+    /// Whether the last connection is the one from this port.
+    const fn is_of(&self, source_port: u16) -> bool {
+        self.connection_count > 0 && self.source_port == source_port
+    }
+
     /// Adds a packet. Returns whether it belongs to another connection than the last one.
     fn packet(&mut self, flow: &Flow<'_>) -> bool {
-        let (time, source_port) = (flow.time, flow.source_port);
+        let time = flow.time;
         self.restart_after_break(time);
-        let is_new_connection = self.connection_count == 0 || self.source_port != source_port;
+        let is_new_connection = !self.is_of(flow.source_port);
         if is_new_connection {
             self.connection_count = self.connection_count.saturating_add(1);
-            self.source_port = source_port;
+            self.source_port = flow.source_port;
         }
         self.packet_count = self.packet_count.saturating_add(1);
         let gap_us = time.micros_since(self.covered_until);
