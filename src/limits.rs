@@ -437,6 +437,9 @@ pub(crate) const QUANTITY_BYTES_MAX: usize = 64;
 /// bytes = 576 KiB; the API server accepts 1.5 MiB.
 pub(crate) const EXCEPT_MAX: usize = 128;
 
+/// Fields of a template that are named because their GuardrailPolicy does not allow them. A person reads a handful.
+pub(crate) const PRIVILEGED_FIELDS_MAX: usize = 16;
+
 /// Names of policies that widen the access of a pod. A person reads a handful; an Incident contains 16.
 pub(crate) const WIDENING_NAMES_MAX: usize = 16;
 

@@ -128,13 +128,66 @@ pub const REFUSED: [ApiAttack; 25] = [
 ];
 
 /// Requests of other parties: node agents, teams, the incident response. Each test has its control in it.
-pub const PARTIES: [ApiAttack; 9] = [
+pub const PARTIES: [ApiAttack; 14] = [
     ApiAttack {
         name: "deputy: a template without the right to create Jobs",
         stopped_by: "admission refuses it",
         keeps: "what Pod Security admission of the namespace allows to its own Jobs",
         test: chart("admission::a_template_needs_the_right_to_create_jobs"),
         control: chart("admission::a_template_needs_the_right_to_create_jobs"),
+    },
+    ApiAttack {
+        name: "deputy: a privileged field in a template",
+        stopped_by: "the run is not accepted, its Job stays suspended",
+        keeps: "what the GuardrailPolicy allows by name, within the Pod Security level of the namespace",
+        test: guardrails(
+            "a_template_with_a_privileged_field_starts_only_under_a_policy_that_allows_it",
+        ),
+        control: guardrails(
+            "a_template_starts_behind_its_guardrails_and_stays_down_when_a_human_says_so",
+        ),
+    },
+    ApiAttack {
+        name: "tenants: pods that cross by the dozen, so that the breaker stops the response of others",
+        stopped_by: "each namespace has a breaker of its own",
+        keeps: "three namespaces together stop all others for five minutes",
+        test: response(
+            "tenants::a_namespace_of_which_many_pods_cross_holds_back_itself_and_no_other",
+        ),
+        control: response(
+            "bounds::when_many_pods_cross_at_once_the_breaker_opens_and_a_release_still_works",
+        ),
+    },
+    ApiAttack {
+        name: "tenants: pods in quarantine that take all places",
+        stopped_by: "a cap per namespace, and pods that are being deleted take none",
+        keeps: "two namespaces together take all places",
+        test: response(
+            "tenants::one_namespace_cannot_take_all_places_and_a_pod_that_is_being_deleted_takes_none",
+        ),
+        control: response("bounds::the_cap_holds_back_the_next_pod_until_one_is_released"),
+    },
+    ApiAttack {
+        name: "comes back: the quarantined pod is deleted, and its controller makes a new one",
+        stopped_by: "the new pod is isolated too, until a release",
+        keeps: "a pod of a changed template, or one that is made by hand",
+        test: response(
+            "comes_back::the_pod_that_replaces_a_deleted_one_is_isolated_until_a_release",
+        ),
+        control: response(
+            "comes_back::pods_that_the_controller_adds_or_replaces_beside_a_quarantined_one_stay_free",
+        ),
+    },
+    ApiAttack {
+        name: "comes back: under the same name, as the pod of a StatefulSet",
+        stopped_by: "the new pod is isolated too",
+        keeps: "nothing",
+        test: response(
+            "comes_back::the_pod_of_a_stateful_set_that_comes_back_under_its_name_is_isolated",
+        ),
+        control: response(
+            "comes_back::pods_that_the_controller_adds_or_replaces_beside_a_quarantined_one_stay_free",
+        ),
     },
     ApiAttack {
         name: "deputy: a service account token for the pod of a template",

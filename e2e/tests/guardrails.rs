@@ -282,6 +282,45 @@ async fn a_template_waits_while_another_policy_widens_it() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_template_with_a_privileged_field_starts_only_under_a_policy_that_allows_it()
+-> anyhow::Result<()> {
+    with_namespace(async |env| {
+        let _operator = operator(&env).await?;
+        let target = json!({ "template": { "pod": { "spec": {
+            "hostPID": true, "containers": [{ "name": "agent", "image": build::PLACEHOLDER_IMAGE }],
+        }}}});
+        let policies: Api<GuardrailPolicy> = Api::all(env.client.clone());
+        let name = format!("debug-{}", env.namespace);
+        let allowed = json!({ "template": { "allowedPrivileges": ["HostPID"] } });
+        let policy = build::guardrail_policy(&name, &allowed)?;
+        policies.create(&PostParams::default(), &policy).await?;
+        let outcome = async {
+            env.create_run_for("refused", target.clone(), json!({}))
+                .await?;
+            let message = env
+                .run_condition("refused", "Accepted", "False", "ExceedsPolicy")
+                .await?;
+            anyhow::ensure!(message.contains("spec.hostPID"), "{message}");
+            env.create_run_for("allowed", target, json!({ "policy": name }))
+                .await?;
+            env.until::<Job>("yellowjack-run-allowed", "suspend=false", |job| {
+                job.spec.as_ref().and_then(|spec| spec.suspend) == Some(false)
+            })
+            .await?;
+            let job = env
+                .until::<Job>("yellowjack-run-refused", "to exist", |_| true)
+                .await?;
+            anyhow::ensure!(job.spec.and_then(|spec| spec.suspend) == Some(true));
+            Ok(())
+        }
+        .await;
+        policies.delete(&name, &DeleteParams::default()).await?;
+        outcome
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_policy_between_the_pods_of_a_run_is_no_hole_unless_the_run_keeps_them_apart()
 -> anyhow::Result<()> {
     with_namespace(async |env| {

@@ -38,7 +38,8 @@ pub use incident::{
 };
 pub use page::conditions_page;
 pub use policy::{
-    CidrText, GuardrailPolicy, GuardrailPolicySpec, PolicyNetwork, PolicyResources, PolicyResponse,
+    CidrText, GuardrailPolicy, GuardrailPolicySpec, PodPrivilege, PolicyNetwork, PolicyResources,
+    PolicyResponse,
 };
 
 /// The API group.

@@ -45,6 +45,9 @@ pub struct GuardrailPolicySpec {
     /// How far a response goes.
     #[serde(default)]
     pub response: PolicyResponse,
+    /// What the pods of a run's `template` may be.
+    #[serde(default)]
+    pub template: PolicyTemplate,
 }
 
 /// What AgentRuns may list as reachable.
@@ -170,6 +173,70 @@ pub struct PolicyDetection {
 
 const fn default_minimum() -> Mode {
     Mode::Observe
+}
+
+/// What the pods of a run's `template` may be.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyTemplate {
+    /// Which fields a template may set that the Baseline level of the Pod Security Standards forbids. Left out, none: a run
+    /// that sets one is refused. The Pod Security level of the namespace applies as well. `hostNetwork` is never allowed.
+    #[serde(default)]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_privileges: Vec<PodPrivilege>,
+}
+
+/// What a field that the Baseline level forbids gives to a pod.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodPrivilege {
+    /// No AppArmor profile: `Unconfined`.
+    AppArmor,
+    /// Capabilities beyond those that Baseline lists, for example `NET_RAW` or `IPC_LOCK`.
+    Capabilities,
+    /// `hostIPC`.
+    HostIPC,
+    /// Volumes of the node: `hostPath`.
+    HostPath,
+    /// `hostPID`.
+    HostPID,
+    /// Ports of the node: `hostPort`.
+    HostPort,
+    /// `windowsOptions.hostProcess`.
+    HostProcess,
+    /// `privileged`.
+    Privileged,
+    /// A `host` in a probe or a lifecycle hook, which the kubelet then connects to.
+    ProbeHost,
+    /// A `procMount` other than `Default`.
+    ProcMount,
+    /// No seccomp profile: `Unconfined`.
+    Seccomp,
+    /// An SELinux user or role, or a type that Baseline does not list.
+    SELinux,
+    /// Sysctls that Baseline does not list.
+    Sysctls,
+}
+
+impl PodPrivilege {
+    /// As a policy lists it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AppArmor => "AppArmor",
+            Self::Capabilities => "Capabilities",
+            Self::HostIPC => "HostIPC",
+            Self::HostPath => "HostPath",
+            Self::HostPID => "HostPID",
+            Self::HostPort => "HostPort",
+            Self::HostProcess => "HostProcess",
+            Self::Privileged => "Privileged",
+            Self::ProbeHost => "ProbeHost",
+            Self::ProcMount => "ProcMount",
+            Self::Seccomp => "Seccomp",
+            Self::SELinux => "SELinux",
+            Self::Sysctls => "Sysctls",
+        }
+    }
 }
 
 /// How far a response goes.

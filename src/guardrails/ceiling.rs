@@ -13,6 +13,7 @@ use crate::api::{
 };
 
 use super::allow_list::{Author, NetworkRules, RuleLimits};
+use super::pod_security::{PrivilegedField, privileged_fields};
 use super::quantity::Amount;
 use super::{ClusterFacts, Problem, selector};
 
@@ -73,6 +74,7 @@ pub(crate) fn evaluate(
     }
     let policy = policy.unwrap_or(&built_in);
     let mut problems = target_problems(run);
+    problems.extend(template_problems(run, name, policy));
     let effective = Effective {
         network: network_rules(run, name, &policy.network, facts, &mut problems),
         quota: quota(run, name, &policy.resources, &mut problems),
@@ -105,6 +107,7 @@ fn without_policy(run: &AgentRunSpec, built_in: &GuardrailPolicySpec) -> Evaluat
         message,
     }];
     problems.extend(target_problems(run));
+    problems.extend(template_problems(run, &run.policy, built_in));
     let effective = Effective {
         network: NetworkRules::default(),
         quota: quota(run, &run.policy, &built_in.resources, &mut problems),
@@ -143,6 +146,28 @@ fn target_problems(run: &AgentRunSpec) -> Vec<Problem> {
         ));
     }
     problems
+}
+
+/// Fields of the template that its policy does not allow.
+fn template_problems(
+    run: &AgentRunSpec,
+    policy_name: &str,
+    policy: &GuardrailPolicySpec,
+) -> Vec<Problem> {
+    let Some(template) = &run.target.template else {
+        return Vec::new();
+    };
+    let allowed = &policy.template.allowed_privileges;
+    let annotations = template.pod.annotations.iter();
+    let fields = privileged_fields(annotations, &template.pod.spec, allowed);
+    let problem = |field: PrivilegedField| {
+        exceeds(format!(
+            "target.template.pod.{}: GuardrailPolicy {policy_name} does not allow it, so the Job is not started; remove it, or list {} in the policy's template.allowedPrivileges",
+            field.path,
+            field.privilege.name()
+        ))
+    };
+    fields.into_iter().map(problem).collect()
 }
 
 fn network_rules(

@@ -5,7 +5,7 @@
 //! the deny policies of the quarantine. In reading order:
 //!
 //! - [`quantity`], [`selector`]: parse amounts, match selectors.
-//! - [`ceiling`], [`allow_list`]: evaluate the settings of a run against its policy.
+//! - [`ceiling`], [`allow_list`], [`pod_security`]: evaluate the settings of a run against its policy.
 //! - [`network`], [`quota`], [`job`]: build the objects.
 //! - [`membership`]: which run covers a pod.
 //! - [`audit`]: which other policies allow a pod more.
@@ -16,6 +16,7 @@ pub(crate) mod selector;
 
 pub(crate) mod allow_list;
 pub(crate) mod ceiling;
+pub(crate) mod pod_security;
 
 pub(crate) mod job;
 pub(crate) mod network;

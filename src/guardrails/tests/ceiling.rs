@@ -210,3 +210,34 @@ fn a_template_on_the_hosts_network_and_a_broken_selector_are_invalid() {
         assert_eq!(reasons(&evaluation), [Reason::Invalid]);
     }
 }
+
+#[test]
+fn a_privileged_field_of_a_template_needs_its_name_in_the_policy() {
+    let spec = json!({ "target": { "template": { "pod": { "spec": {
+        "hostPID": true,
+        "containers": [{ "name": "a", "image": "i", "securityContext": { "capabilities": { "add": ["NET_RAW"] } } }],
+    } } } } });
+    let refused = evaluate(spec.clone(), json!({}));
+    assert_eq!(
+        reasons(&refused),
+        [Reason::ExceedsPolicy, Reason::ExceedsPolicy]
+    );
+    let message = &refused.problems[0].message;
+    assert!(
+        message.contains("spec.hostPID") && message.contains("list HostPID"),
+        "{message}"
+    );
+    let one = json!({ "template": { "allowedPrivileges": ["HostPID"] } });
+    assert_eq!(
+        reasons(&evaluate(spec.clone(), one)),
+        [Reason::ExceedsPolicy]
+    );
+    let both = json!({ "template": { "allowedPrivileges": ["HostPID", "Capabilities"] } });
+    assert_eq!(evaluate(spec.clone(), both).problems, []);
+    // The built-in policy allows none.
+    let built_in = ceiling::evaluate(&run(spec), None, &facts());
+    assert_eq!(
+        reasons(&built_in),
+        [Reason::ExceedsPolicy, Reason::ExceedsPolicy]
+    );
+}
