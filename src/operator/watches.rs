@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::config::Component;
 use super::parts::Operator;
-use crate::api::{Incident, labels};
+use crate::api::{GuardrailPolicy, Incident, labels};
 use crate::cluster::{
     Pod, StoreWriter, StoreWriters, WatchEvent, follow, prune_job, prune_metadata, prune_pod,
     prune_quota,
@@ -45,6 +45,7 @@ pub(super) fn start(
     };
     watches.start(all(), prune_metadata, writers.runs, |operator, event| {
         operator.controller.on_run_event(event);
+        operator.incidents.on_run_event(event);
         operator.wakeup.wake();
     });
     watches.start_on(
@@ -52,7 +53,7 @@ pub(super) fn start(
         all(),
         prune_metadata,
         writers.policies,
-        |operator, event| operator.controller.on_policy_event(event),
+        on_policy,
     );
     watches.start(all(), prune_metadata, writers.incidents, on_incident);
     watches.start(living_pods(component), prune_pod, writers.pods, on_pod);
@@ -210,6 +211,11 @@ fn on_incident(operator: &Operator, event: &WatchEvent<Incident>) {
     operator.incidents.on_incident_event(event);
     operator.controller.on_incident_event(event);
     operator.wakeup.wake();
+}
+
+fn on_policy(operator: &Operator, event: &WatchEvent<GuardrailPolicy>) {
+    operator.controller.on_policy_event(event);
+    operator.incidents.on_policy_event(event);
 }
 
 fn on_pod(operator: &Operator, event: &WatchEvent<Pod>) {

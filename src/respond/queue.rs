@@ -12,10 +12,10 @@ use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
-use super::deletions::Deletions;
+use super::deletions::{Deletions, controller_of};
 use super::snapshot::RunSettings;
 use super::{RespondError, Responder};
-use crate::api::{AgentRun, Incident, ResponseScope, labels};
+use crate::api::{AgentRun, GuardrailPolicy, Incident, ResponseScope, labels};
 use crate::cluster::{
     IndexKey, Pod, ReconcileQueue, RetryBackoff, RunId, RunMembership, Store, Stores, WatchEvent,
 };
@@ -84,6 +84,29 @@ impl IncidentQueue {
         }
     }
 
+    /// Queues the Incidents of an AgentRun with changed settings.
+    pub(crate) fn on_run_event(&self, event: &WatchEvent<AgentRun>) {
+        let run = match event {
+            WatchEvent::Changed {
+                old: Some(old),
+                new,
+            } if old.spec == new.spec => return,
+            WatchEvent::Changed { new: run, .. } | WatchEvent::Gone(run) => run,
+            WatchEvent::Listed => return self.enqueue_all(),
+            WatchEvent::Malformed { .. } => return,
+        };
+        if let Some(uid) = &run.metadata.uid {
+            self.enqueue_key(&IndexKey::Run(uid.clone()));
+        }
+    }
+
+    /// Queues all open Incidents after a change of a GuardrailPolicy, which decides how far a response goes.
+    pub(crate) fn on_policy_event(&self, event: &WatchEvent<GuardrailPolicy>) {
+        if !matches!(event, WatchEvent::Malformed { .. }) {
+            self.enqueue_all();
+        }
+    }
+
     /// Queues the Incidents that a change of a pod concerns: those about it, the one that holds it in quarantine, and with
     /// scope `Run` those of its run. Nothing for a change that no plan reads, which most changes are.
     pub(crate) fn on_pod_event(&self, event: &WatchEvent<Pod>) {
@@ -94,6 +117,8 @@ impl IncidentQueue {
                         return;
                     }
                     self.enqueue_holder(old);
+                } else if let Some(controller) = controller_of(new) {
+                    self.enqueue_key(&IndexKey::ReplacedBy(controller.uid.clone()));
                 }
                 if new.metadata.deletion_timestamp.is_some() {
                     self.record_deletion(new);
@@ -406,6 +431,52 @@ mod tests {
         assert_eq!(world.change(pod("a", &[])), ["ia"]);
         assert_eq!(world.change(pod("a", &[("x", "y")])), ["ia"]);
         assert_eq!(world.change(pod("unknown", &[])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_new_pod_of_the_controller_of_an_isolated_pod_wakes_its_incident() {
+        let mut world = World::new();
+        world.add_incident("ia", "a", "run");
+        world.add_incident("ib", "b", "run");
+        let key = ObjectRef::new("ia").within("ns");
+        let mut incident = (*world.queue.incidents.get(&key).unwrap()).clone();
+        let controller = crate::api::ObjectTarget::pod("agents", "uid-agents");
+        incident.status = Some(crate::api::IncidentStatus {
+            replacement: Some(crate::api::Replacement {
+                controller,
+                not_before: None,
+            }),
+            ..crate::api::IncidentStatus::default()
+        });
+        world.writers.incidents.apply(incident);
+        let mut new = pod("new", &[]);
+        new.metadata.owner_references = Some(vec![OwnerReference {
+            uid: "uid-agents".to_owned(),
+            controller: Some(true),
+            ..OwnerReference::default()
+        }]);
+        assert_eq!(world.change(new), ["ia"]);
+        assert_eq!(world.change(pod("other", &[])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn changed_settings_of_a_run_wake_its_incidents_and_a_status_does_not() {
+        let mut world = World::new();
+        world.add_run("run", "Pod", &["a"]);
+        world.add_incident("ia", "a", "run");
+        world.add_incident("ib", "b", "other");
+        let key = ObjectRef::new("run").within("ns");
+        let mut run = (*world.queue.runs.get(&key).unwrap()).clone();
+        let mut change = |run: &AgentRun| {
+            let (old, new) = world.writers.runs.apply(run.clone());
+            let event = WatchEvent::Changed { old, new };
+            world.queue.on_run_event(&event);
+            world.drain()
+        };
+        run.metadata.resource_version = Some("2".to_owned());
+        assert_eq!(change(&run), Vec::<String>::new());
+        run.spec.response.scope = Some(ResponseScope::Run);
+        assert_eq!(change(&run), ["ia"]);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) enum IndexKey {
     Subject(String),
     /// Open Incidents of the AgentRun with this UID.
     Run(String),
+    /// Open Incidents about pods of the controller with this UID, the next pod of which may take the place of an isolated one.
+    ReplacedBy(String),
     /// Open Incidents in this namespace that changed fields of an object, which a release restores.
     ChangedFieldsIn(String),
     /// Open Incidents that changed fields of the object with this UID.
@@ -59,6 +61,10 @@ pub(super) fn keys_of_incident(incident: &Incident) -> Vec<IndexKey> {
     }
     if let Some(run) = &incident.spec.run {
         keys.push(IndexKey::Run(run.uid.clone()));
+    }
+    let status = incident.status.as_ref();
+    if let Some(replacement) = status.and_then(|status| status.replacement.as_ref()) {
+        keys.push(IndexKey::ReplacedBy(replacement.controller.uid.clone()));
     }
     if !incident.restore().is_empty() {
         let namespace = incident.namespace().unwrap_or_default();
