@@ -131,7 +131,7 @@ impl SnapshotSources {
             owner: pending.owner.clone().unwrap_or(OwnerControl::Unread),
             cpu: pending.cpu.clone(),
             deny: self.deny(&namespace, subject.as_deref(), &name),
-            breaker: self.breaker(now, &incident, &namespace),
+            breaker: self.breaker(now, &incident, &namespace, &pods),
             quarantines: self.quarantines(&namespace, &name),
             traffic: self.traffic_of(&incident, &pods),
             others: self.others(&incident, &namespace, pending),
@@ -330,9 +330,16 @@ impl SnapshotSources {
         }
     }
 
-    /// The circuit breaker of the Incident's namespace. Closed, without a count, for one that it cannot hold back.
-    fn breaker(&self, now: Timestamp, incident: &Incident, namespace: &str) -> Breaker {
-        if !incident.is_actionable() || isolated_at(incident).is_some() {
+    /// The circuit breaker of the Incident's namespace. Closed, without a count, for one that it cannot hold back: the count
+    /// reads all Incidents of the window, which is too much for each of many Incidents without a pod.
+    fn breaker(
+        &self,
+        now: Timestamp,
+        incident: &Incident,
+        namespace: &str,
+        pods: &[PodView],
+    ) -> Breaker {
+        if pods.is_empty() || !incident.is_actionable() || isolated_at(incident).is_some() {
             return Breaker::default();
         }
         let crossed = self.crossed_pods(now);
