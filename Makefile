@@ -197,9 +197,14 @@ bench: ## Measure lines per second and memory per pod (release build, one core, 
 	$(CARGO) bench --locked --bench speed
 
 .PHONY: bench-react
-bench-react: cluster ## Measure the time from log line to quarantine, and the cost of 1,000 idle runs
+bench-react: cluster ## Measure the time from log line to quarantine, what an Incident costs, and the cost of 1,000 idle runs
 	$(CARGO) build --locked --release --workspace --bins
 	YELLOWJACK_BIN="$${CARGO_TARGET_DIR:-target}/release/yellowjack" "$${CARGO_TARGET_DIR:-target}/release/bench-react"
+
+.PHONY: bench-tenants
+bench-tenants: cluster ## Measure what a tenant with 8,000 open Incidents costs the others; ARGS="--incidents 1000" for less
+	$(CARGO) build --locked --release --workspace --bins
+	YELLOWJACK_BIN="$${CARGO_TARGET_DIR:-target}/release/yellowjack" "$${CARGO_TARGET_DIR:-target}/release/bench-tenants" $(ARGS)
 
 .PHONY: bench-scale
 bench-scale: ## Measure 10,000 AgentRuns and 20,000 pods of KWOK; ARGS="--runs 500 --pods 1000" for less

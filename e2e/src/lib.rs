@@ -4,6 +4,7 @@
 //! Used by `e2e/tests`, the demo and the benchmarks; never linked into the product.
 
 pub mod attacks;
+pub mod bench;
 mod binaries;
 pub mod build;
 mod cluster;

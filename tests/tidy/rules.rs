@@ -16,10 +16,14 @@ const LONG_FILES: [(&str, &str); 0] = [];
 const POLLING_HELPERS: [&str; 3] = ["wait_until", "wait_for", "wait_for_blocking"];
 
 /// Where waiting is what the code is for.
-const SLEEPERS: [(&str, &str); 3] = [
+const SLEEPERS: [(&str, &str); 4] = [
     (
         "e2e/src/bin/bench_",
         "they measure rest, which is time that passes",
+    ),
+    (
+        "e2e/src/bench/",
+        "what those programs share, with the time that passes",
     ),
     ("e2e/src/proxy/", "plays a slow API server"),
     ("e2e/src/recording.rs", "plays a log at its recorded pace"),

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
+use yellowjack_e2e::bench::process_cpu_seconds;
 use yellowjack_e2e::{
     Operator, TestEnv, pod, process_resident_bytes, set_pod_ip, wait_for, with_namespace,
 };
@@ -29,8 +30,6 @@ const TICK: Duration = Duration::from_millis(10);
 /// How long the agent may take to read what is left, once nothing more is written.
 const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// Clock ticks a second in /proc, the same on every Linux of today.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
@@ -117,7 +116,7 @@ async fn measure(env: &TestEnv, rate: u64, span: Duration) -> anyhow::Result<Cos
         }
     })
     .await?;
-    let before = cpu_seconds(agent.pid())?;
+    let before = process_cpu_seconds(agent.pid())?;
     let started = Instant::now();
     let writer = tokio::task::spawn_blocking(move || write_log(&log, rate, span));
     let written = writer.await.context("the writer panicked")??;
@@ -138,7 +137,7 @@ async fn measure(env: &TestEnv, rate: u64, span: Duration) -> anyhow::Result<Cos
     if let Err(error) = drained {
         println!("{error:#}");
     }
-    let cpu = cpu_seconds(agent.pid())? - before;
+    let cpu = process_cpu_seconds(agent.pid())? - before;
     let text = agent.http_get("/metrics").await?;
     println!(
         "{} lines without a pod, {} signals",
@@ -250,17 +249,6 @@ fn line(number: u64) -> [String; 3] {
         address_of(pod),
     );
     [before, between, after]
-}
-
-/// User and system time of a process so far.
-fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the agent is gone")?;
-    // The name in brackets may hold anything.
-    let (_, rest) = text.rsplit_once(')').context("an odd line of /proc")?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let mut next =
-        || -> anyhow::Result<f64> { Ok(fields.next().context("too few fields")?.parse()?) };
-    Ok((next()? + next()?) / TICKS_PER_SECOND)
 }
 
 /// The sum of all series whose name begins so.

@@ -1,41 +1,45 @@
-//! `make bench-react`: how long from a line in the log to the quarantine label in the API server, with
-//! 1,000 AgentRuns present; and what those runs cost at rest. Prints figures, asserts what must hold
-//! whatever the machine: a label for every incident, and no write at rest.
+//! `make bench-react`: how long from a line in the log to the quarantine label in the API server, with 1,000 AgentRuns
+//! present: one pod after another, beside 1,000 open Incidents, and 20 pods at once. Also what an Incident and those runs
+//! at rest cost. Prints figures, and asserts what must hold on any machine: a label for every pod that crosses the
+//! threshold, and no write at rest.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use futures::{StreamExt, TryStreamExt, pin_mut, stream};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{ListParams, ObjectMeta, PostParams};
-use kube::runtime::{WatchStreamExt, watcher};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::ListParams;
 use kube::{Api, Client};
-use serde_json::json;
-use yellowjack::testing::api::{AgentRun, labels};
+use yellowjack::testing::api::AgentRun;
+use yellowjack_e2e::bench::{
+    AgentPod, CONCURRENCY, NO_LIMITS, OpenIncident, as_f64, at_once, create_incidents,
+    create_namespace, figure, heartbeat, one_after_another, pause, print_machine, print_quantiles,
+    process_cpu_seconds,
+};
 use yellowjack_e2e::{
-    Operator, RequestCounts, TestCluster, install_crds, lines::EgressLog, pod,
-    process_resident_bytes, set_pod_ip, wait_for,
+    Operator, RequestCounts, TestCluster, install_crds, lines::EgressLog, process_resident_bytes,
+    wait_for,
 };
 
 const RUNS: usize = 1_000;
 const NAMESPACES: usize = 10;
+/// Pods that cross the threshold one after another, in all namespaces.
 const INCIDENTS: usize = 200;
+/// Open Incidents in the first namespace, before others of its pods cross the threshold.
+const OPEN_INCIDENTS: usize = 1_000;
+/// Pods that cross the threshold at once.
+const BURST: usize = 20;
 const REST: Duration = Duration::from_mins(1);
-const SETTLE_LIMIT: Duration = Duration::from_mins(3);
-/// Failed first contacts that the default line takes: ln(5e8) / ln(0.9 / 0.5), rounded up.
-const CONTACTS_TO_CROSS: u8 = 35;
-/// An address that no pod has: its lines keep the log alive.
-const NOBODY: &str = "192.0.2.1";
-/// Objects that are made at the same time.
-const CONCURRENCY: usize = 16;
-/// Nothing here is about the limits of a response.
-const NO_LIMITS: [&str; 6] = [
-    "--breaker-pods",
-    "100000",
-    "--max-quarantines",
-    "100000",
-    "--actions-per-second",
-    "1000",
+const SETTLE_LIMIT: Duration = Duration::from_mins(5);
+/// Kinds that the operator writes; others (leases, events) are not its own alone.
+const KINDS: [&str; 7] = [
+    "agentruns",
+    "incidents",
+    "networkpolicies",
+    "resourcequotas",
+    "limitranges",
+    "jobs",
+    "pods",
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -47,83 +51,81 @@ fn main() -> anyhow::Result<()> {
 async fn bench(cluster: &TestCluster) -> anyhow::Result<()> {
     let client = cluster.client().await?;
     let folder = tempfile::tempdir().context("failed to make a folder")?;
-    let log = EgressLog::create()?;
     install_crds(&client).await?;
-    println!("Making {RUNS} AgentRuns in {NAMESPACES} namespaces, {INCIDENTS} of them with a pod.");
+    println!("Making {RUNS} AgentRuns in {NAMESPACES} namespaces, some of them with a pod.");
     make_runs(&client).await?;
-    let source = log.source();
-    let mut arguments = vec!["controller", "--source", &source];
-    arguments.extend(NO_LIMITS);
-    let operator_log = folder.path().join("operator.log");
-    let started = Instant::now();
-    let operator = Operator::start(cluster.kubeconfig(), &arguments, &operator_log).await?;
-    wait_until_reconciled(&client).await?;
-    println!(
-        "figure start.reconciled {:.2} s",
-        started.elapsed().as_secs_f64()
-    );
-    let result = async {
-        rest(&client, &operator, &log).await?;
-        react(&client, &log).await
-    }
-    .await;
+    let log = EgressLog::create()?;
+    let operator = start(cluster, &client, &log, folder.path()).await?;
+    let bench = Bench {
+        client,
+        operator,
+        log,
+    };
+    let result = tokio::select! {
+        result = bench.phases() => result,
+        () = heartbeat(&bench.log) => Ok(()),
+    };
     if result.is_err() {
-        eprintln!("--- log of the operator\n{}", operator.log()?);
+        eprintln!("--- log of the operator\n{}", bench.operator.log()?);
     }
     result
 }
 
-fn namespace_of(run: usize) -> String {
-    format!("bench-{}", run % NAMESPACES)
+async fn start(
+    cluster: &TestCluster,
+    client: &Client,
+    log: &EgressLog,
+    folder: &Path,
+) -> anyhow::Result<Operator> {
+    let source = log.source();
+    let mut arguments = vec!["controller", "--source", &source];
+    arguments.extend(NO_LIMITS);
+    let operator_log = folder.join("operator.log");
+    let started = Instant::now();
+    let operator = Operator::start(cluster.kubeconfig(), &arguments, &operator_log).await?;
+    wait_until_reconciled(client).await?;
+    println!(
+        "figure start.reconciled {:.2} s",
+        started.elapsed().as_secs_f64()
+    );
+    Ok(operator)
 }
 
-/// Addresses of pods: inside 10.244.0.0/16, one per run.
-fn address_of(run: usize) -> String {
-    format!("10.244.{}.{}", run / 250, run % 250 + 1)
+/// The runs by number: the n-th is in namespace n modulo [`NAMESPACES`].
+fn agent(run: usize) -> AgentPod {
+    AgentPod {
+        namespace: format!("bench-{}", run % NAMESPACES),
+        name: format!("run-{run}"),
+        // Inside 10.244.0.0/16, one per run.
+        address: format!("10.244.{}.{}", run / 250, run % 250 + 1),
+    }
+}
+
+/// Runs with a pod that crosses the threshold, none of them twice: in all namespaces, in the one with many open
+/// Incidents, and those of the burst in another one.
+fn crossing() -> [Vec<usize>; 3] {
+    let of_namespace = |number: usize| (INCIDENTS + number..RUNS).step_by(NAMESPACES);
+    [
+        (0..INCIDENTS).collect(),
+        of_namespace(0).collect(),
+        of_namespace(1).take(BURST).collect(),
+    ]
 }
 
 async fn make_runs(client: &Client) -> anyhow::Result<()> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
     for number in 0..NAMESPACES {
-        let metadata = ObjectMeta {
-            name: Some(namespace_of(number)),
-            ..ObjectMeta::default()
-        };
-        let namespace = Namespace {
-            metadata,
-            ..Namespace::default()
-        };
-        namespaces
-            .create(&PostParams::default(), &namespace)
-            .await?;
+        create_namespace(client, &agent(number).namespace).await?;
     }
-    let all = stream::iter((0..RUNS).map(|run| make_run(client, run)));
-    all.buffer_unordered(CONCURRENCY)
+    let create_run = async |run: usize| agent(run).create_run(client).await;
+    stream::iter((0..RUNS).map(create_run))
+        .buffer_unordered(CONCURRENCY)
         .try_collect::<Vec<()>>()
         .await?;
-    Ok(())
-}
-
-async fn make_run(client: &Client, number: usize) -> anyhow::Result<()> {
-    let namespace = namespace_of(number);
-    let name = format!("run-{number}");
-    let run: AgentRun = serde_json::from_value(json!({
-        "apiVersion": "yellowjack.dev/v1alpha1",
-        "kind": "AgentRun",
-        "metadata": { "name": name },
-        "spec": {
-            "target": { "selector": { "matchLabels": { "run": name } } },
-            "network": { "egress": [{ "cidr": "203.0.113.0/24", "ports": [{ "port": 443 }] }] },
-        },
-    }))?;
-    let runs: Api<AgentRun> = Api::namespaced(client.clone(), &namespace);
-    runs.create(&PostParams::default(), &run).await?;
-    if number < INCIDENTS {
-        let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-        pods.create(&PostParams::default(), &pod(&name, &[("run", &name)])?)
-            .await?;
-        set_pod_ip(client, &namespace, &name, &address_of(number)).await?;
-    }
+    let create_pod = async |run: usize| agent(run).create_pod(client).await.map(drop);
+    stream::iter(crossing().into_iter().flatten().map(create_pod))
+        .buffer_unordered(CONCURRENCY)
+        .try_collect::<Vec<()>>()
+        .await?;
     Ok(())
 }
 
@@ -156,118 +158,127 @@ fn is_reconciled(run: &AgentRun) -> bool {
     })
 }
 
-/// One line a second about nobody keeps the log alive; nothing else happens.
-async fn rest(client: &Client, operator: &Operator, log: &EgressLog) -> anyhow::Result<()> {
-    // The first heartbeat turns SignalsFresh for every run, which is work and not rest.
-    log.scan_hosts(NOBODY, 0, 1)?;
-    settle(client, log).await?;
-    let before = RequestCounts::read(client).await?;
-    let until = Instant::now() + REST;
-    while Instant::now() < until {
-        log.scan_hosts(NOBODY, 0, 1)?;
-        pause(Duration::from_secs(1)).await;
+struct Bench {
+    client: Client,
+    operator: Operator,
+    log: EgressLog,
+}
+
+impl Bench {
+    async fn phases(&self) -> anyhow::Result<()> {
+        let [sequence, busy, burst] =
+            crossing().map(|runs| runs.into_iter().map(agent).collect::<Vec<_>>());
+        let rest_cores = self.rest().await?;
+        self.sequence(&sequence, rest_cores).await?;
+        self.busy(&busy).await?;
+        print_machine("burst");
+        let times_ms = at_once(Api::all(self.client.clone()), &self.log, &burst).await?;
+        let last_ms = times_ms.iter().copied().fold(0.0, f64::max);
+        let per_second = 1000.0 * as_f64(burst.len()) / last_ms;
+        figure("react.burst_per_s", per_second, "per_s");
+        Ok(())
     }
-    let writes = writes_since(client, &before).await?;
-    println!("figure idle.writes {writes} count");
-    let resident = process_resident_bytes(operator.pid()).context("the operator is gone")?;
-    #[allow(clippy::cast_precision_loss)] // a figure for people
-    let resident_mib = resident as f64 / f64::from(1 << 20);
-    println!("figure idle.rss {resident_mib:.1} MiB");
-    ensure!(
-        writes == 0,
-        "{RUNS} runs at rest cost {writes} API writes in {REST:?}"
-    );
-    Ok(())
-}
 
-/// Waits until five seconds pass without a write.
-async fn settle(client: &Client, log: &EgressLog) -> anyhow::Result<()> {
-    wait_for("the operator to come to rest", SETTLE_LIMIT, async || {
-        let before = RequestCounts::read(client)
-            .await
-            .map_err(|error| error.to_string())?;
-        for _ in 0..5 {
-            log.scan_hosts(NOBODY, 0, 1).map_err(|e| e.to_string())?;
-            pause(Duration::from_secs(1)).await;
-        }
-        match writes_since(client, &before).await {
-            Ok(0) => Ok(()),
-            Ok(writes) => Err(format!("{writes} writes in 5 s")),
-            Err(error) => Err(error.to_string()),
-        }
-    })
-    .await
-}
+    /// One line a second that is about no pod keeps the log alive; nothing else happens. Returns the share of a core
+    /// that the operator takes.
+    async fn rest(&self) -> anyhow::Result<f64> {
+        // The first line turns SignalsFresh for every run, which is work and not rest.
+        self.settle().await?;
+        print_machine("rest");
+        let before = RequestCounts::read(&self.client).await?;
+        let cpu = process_cpu_seconds(self.operator.pid())?;
+        pause(REST).await;
+        let cpu = process_cpu_seconds(self.operator.pid())? - cpu;
+        let writes = self.writes_since(&before).await?;
+        println!("figure idle.writes {writes} count");
+        let resident = process_resident_bytes(self.operator.pid());
+        let resident = resident.context("the operator does not run any more")?;
+        figure(
+            "idle.rss",
+            as_f64(usize::try_from(resident >> 10)?) / 1024.0,
+            "MiB",
+        );
+        figure("idle.cpu", 100.0 * cpu / REST.as_secs_f64(), "percent");
+        ensure!(
+            writes == 0,
+            "{RUNS} runs at rest cost {writes} API writes in {REST:?}"
+        );
+        Ok(cpu / REST.as_secs_f64())
+    }
 
-/// Writes of the kinds that the operator writes; others (leases, events) are not its own.
-async fn writes_since(client: &Client, before: &RequestCounts) -> anyhow::Result<u64> {
-    const KINDS: [&str; 7] = [
-        "agentruns",
-        "incidents",
-        "networkpolicies",
-        "resourcequotas",
-        "limitranges",
-        "jobs",
-        "pods",
-    ];
-    let after = RequestCounts::read(client).await?;
-    let count = |counts: &RequestCounts| -> u64 {
-        KINDS.iter().map(|kind| counts.writes(Some(kind))).sum()
-    };
-    Ok(count(&after) - count(before))
-}
+    /// One Incident after another, and what each costs until the operator is at rest again.
+    async fn sequence(&self, agents: &[AgentPod], rest_cores: f64) -> anyhow::Result<()> {
+        print_machine("sequence");
+        let count = as_f64(agents.len());
+        let before = RequestCounts::read(&self.client).await?;
+        let cpu = process_cpu_seconds(self.operator.pid())?;
+        let started = Instant::now();
+        let all = Api::all(self.client.clone());
+        let times_ms = one_after_another(all, &self.log, agents).await?;
+        self.settle().await?;
+        let cpu = process_cpu_seconds(self.operator.pid())? - cpu;
+        let cpu = cpu - rest_cores * started.elapsed().as_secs_f64();
+        let writes = self.writes_since(&before).await?;
+        let requests = requests(&RequestCounts::read(&self.client).await?) - requests(&before);
+        println!("{count} incidents with {RUNS} AgentRuns present:");
+        print_quantiles("react.", times_ms);
+        figure("react.cpu_ms", 1000.0 * cpu / count, "ms");
+        figure(
+            "react.requests",
+            as_f64(usize::try_from(requests)?) / count,
+            "count",
+        );
+        figure(
+            "react.writes",
+            as_f64(usize::try_from(writes)?) / count,
+            "count",
+        );
+        Ok(())
+    }
 
-/// One incident after another: all contacts but the last, then the one that crosses the line.
-async fn react(client: &Client, log: &EgressLog) -> anyhow::Result<()> {
-    let pods: Api<Pod> = Api::all(client.clone());
-    let config = watcher::Config::default().labels(labels::QUARANTINE);
-    let labelled = watcher(pods, config).default_backoff().applied_objects();
-    pin_mut!(labelled);
-    let mut took_ms = Vec::with_capacity(INCIDENTS);
-    for number in 0..INCIDENTS {
-        let source = address_of(number);
-        log.scan_hosts(&source, 0, CONTACTS_TO_CROSS - 1)?;
-        // The reader is done with these when the last one comes, as in a scan at 20 per second.
-        pause(Duration::from_millis(50)).await;
-        let written = Instant::now();
-        log.scan_hosts(&source, 1, 1)?;
-        let wanted = format!("run-{number}");
-        let seen = async {
-            while let Some(pod) = labelled.try_next().await? {
-                if pod.metadata.name.as_deref() == Some(&wanted) {
-                    return anyhow::Ok(written.elapsed());
-                }
+    /// Pods cross the threshold in a namespace that has many open Incidents.
+    async fn busy(&self, agents: &[AgentPod]) -> anyhow::Result<()> {
+        let namespace = &agents.first().context("no pod")?.namespace;
+        let open = (0..OPEN_INCIDENTS).map(OpenIncident::without_pod);
+        create_incidents(&self.client, namespace, open).await?;
+        self.settle().await?;
+        print_machine("busy");
+        let pods = Api::namespaced(self.client.clone(), namespace);
+        let times_ms = one_after_another(pods, &self.log, agents).await?;
+        let count = agents.len();
+        println!("{count} incidents beside {OPEN_INCIDENTS} open ones of their namespace:");
+        print_quantiles("react.busy_", times_ms);
+        Ok(())
+    }
+
+    /// Waits until five seconds pass without a write.
+    async fn settle(&self) -> anyhow::Result<()> {
+        wait_for("the operator to come to rest", SETTLE_LIMIT, async || {
+            let before = RequestCounts::read(&self.client)
+                .await
+                .map_err(|error| error.to_string())?;
+            pause(Duration::from_secs(5)).await;
+            match self.writes_since(&before).await {
+                Ok(0) => Ok(()),
+                Ok(writes) => Err(format!("{writes} writes in 5 s")),
+                Err(error) => Err(error.to_string()),
             }
-            anyhow::bail!("the watch ended")
-        };
-        let took = tokio::time::timeout(Duration::from_secs(10), seen)
-            .await
-            .with_context(|| format!("pod {wanted} is not in quarantine after 10 s"))??;
-        took_ms.push(took.as_secs_f64() * 1000.0);
+        })
+        .await
     }
-    took_ms.sort_by(f64::total_cmp);
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("{INCIDENTS} incidents with {RUNS} AgentRuns present, {cores} cores:");
-    println!("figure react.p50 {:.1} ms", quantile(&took_ms, 0.50));
-    println!("figure react.p99 {:.1} ms", quantile(&took_ms, 0.99));
-    Ok(())
+
+    async fn writes_since(&self, before: &RequestCounts) -> anyhow::Result<u64> {
+        let after = RequestCounts::read(&self.client).await?;
+        let count = |counts: &RequestCounts| -> u64 {
+            KINDS.iter().map(|kind| counts.writes(Some(kind))).sum()
+        };
+        Ok(count(&after) - count(before))
+    }
 }
 
-/// Nearest-rank quantile of sorted values.
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss
-)]
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let rank = (sorted.len() as f64 * share).ceil() as usize;
-    sorted
-        .get(rank.saturating_sub(1))
-        .copied()
-        .unwrap_or(f64::NAN)
-}
-
-/// A bench lets time pass; it waits for nothing that could be looked at.
-async fn pause(span: Duration) {
-    tokio::time::sleep(span).await;
+/// Requests for kinds that the operator reads and writes, without watches. The bench makes none of them in that time.
+fn requests(counts: &RequestCounts) -> u64 {
+    let of_kind =
+        |kind: &&str| counts.writes(Some(kind)) + counts.total(&["GET", "LIST"], Some(kind));
+    KINDS.iter().chain(&["events"]).map(of_kind).sum()
 }

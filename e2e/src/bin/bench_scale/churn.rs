@@ -9,9 +9,10 @@
 use std::time::Duration;
 
 use kube::Client;
+use yellowjack_e2e::bench::{figure, pause, print_machine};
 use yellowjack_e2e::lines::EgressLog;
 
-use super::measure::{Watched, figure, pause, say_machine};
+use super::measure::Watched;
 use super::sizes::Sizes;
 use super::world;
 
@@ -29,7 +30,7 @@ pub struct Churn<'a> {
 
 impl Churn<'_> {
     pub async fn run(&self, with_sources: &Watched, without: &Watched) -> anyhow::Result<()> {
-        say_machine("pods come and go");
+        print_machine("pods come and go");
         let seconds = usize::try_from(self.sizes.churn_s)?;
         let mut before = (0.0, 0.0);
         for second in 0..seconds + LIFE_S {

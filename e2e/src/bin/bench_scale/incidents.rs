@@ -10,9 +10,9 @@ use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use yellowjack::testing::api::{Incident, labels};
+use yellowjack_e2e::bench::{figure, pause, print_machine};
 use yellowjack_e2e::{lines::EgressLog, wait_for};
 
-use super::measure::{figure, pause, say_machine};
 use super::sizes::Sizes;
 
 /// The cap on quarantines, below the number of incidents: the default.
@@ -27,7 +27,7 @@ const AFTER: Duration = Duration::from_secs(10);
 
 /// Pods of as many runs begin to scan at the same moment.
 pub async fn at_once(client: &Client, sizes: &Sizes, log: &EgressLog) -> anyhow::Result<()> {
-    say_machine("incidents");
+    print_machine("incidents");
     let pods: Api<Pod> = Api::all(client.clone());
     let addresses = addresses(&pods, sizes.incidents).await?;
     let labelled = watcher(

@@ -16,16 +16,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use kube::Client;
+use yellowjack_e2e::bench::{figure, heartbeat, pause, print_machine};
 use yellowjack_e2e::proxy::{Fault, FaultProxy, Matcher};
 use yellowjack_e2e::{Operator, TestCluster, client_of, install_crds, lines::EgressLog, wait_for};
 
-use measure::{Watched, figure, pause, say_machine};
+use measure::Watched;
 use sizes::Sizes;
 
 /// A bar that is missed is a figure; this limit only ends what will not end.
 const SETTLE_LIMIT: Duration = Duration::from_mins(20);
-/// An address that no pod has: its lines keep the log alive.
-const NOBODY: &str = "192.0.2.1";
 
 fn main() -> anyhow::Result<()> {
     let sizes = Sizes::read(std::env::args().skip(1))?;
@@ -40,14 +39,15 @@ async fn bench(cluster: &TestCluster, sizes: &Sizes) -> anyhow::Result<()> {
     install_crds(&client).await?;
     let kubeconfig = world::identity(&client, cluster.kubeconfig(), folder.path()).await?;
     let mut kwok = world::start_kwok(cluster.kubeconfig(), folder.path())?;
-    say_machine("start");
+    print_machine("start");
     println!("{sizes}");
     let started = Instant::now();
     world::make(&client, sizes, &mut kwok).await?;
     figure("scale.made", started.elapsed().as_secs_f64(), "s");
 
     let log = Arc::new(EgressLog::create()?);
-    let beat = tokio::spawn(heartbeat(Arc::clone(&log)));
+    let log_of_beat = Arc::clone(&log);
+    let beat = tokio::spawn(async move { heartbeat(&log_of_beat).await });
     let bench = Bench {
         client,
         sizes,
@@ -57,16 +57,6 @@ async fn bench(cluster: &TestCluster, sizes: &Sizes) -> anyhow::Result<()> {
     let result = bench.phases(&kubeconfig).await;
     beat.abort();
     result
-}
-
-/// One line a second about nobody: a log that is alive, as on every real node.
-async fn heartbeat(log: Arc<EgressLog>) {
-    loop {
-        if let Err(error) = log.scan_hosts(NOBODY, 0, 1) {
-            eprintln!("heartbeat: {error:#}");
-        }
-        pause(Duration::from_secs(1)).await;
-    }
 }
 
 struct Bench<'a> {
@@ -132,7 +122,7 @@ impl Bench<'_> {
         kubeconfig: &Path,
         sources: &[String],
     ) -> anyhow::Result<Watched> {
-        say_machine(name);
+        print_machine(name);
         let quarantine_max = incidents::QUARANTINES_MAX.to_string();
         let mut arguments = vec![
             "controller",
@@ -226,7 +216,7 @@ impl Bench<'_> {
     }
 
     async fn rest(&self, operator: &Watched) -> anyhow::Result<()> {
-        say_machine("rest");
+        print_machine("rest");
         let span = Duration::from_secs(self.sizes.rest_s);
         let requests = measure::requests(&self.client).await?;
         let writes = operator.writes().await?;
@@ -247,7 +237,7 @@ impl Bench<'_> {
     async fn relist(&self, proxy: &FaultProxy, operator: &Watched) -> anyhow::Result<()> {
         /// Watches of a controller: one per kind.
         const WATCHES: usize = 9;
-        say_machine("relist");
+        print_machine("relist");
         operator.forget_peak()?;
         let (before, cpu) = (
             measure::requests(&self.client).await?,

@@ -1,38 +1,17 @@
 //! What is measured, and how: memory and processor time from the kernel, requests from the API server.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context;
 use kube::Client;
 use yellowjack_e2e::Operator;
+use yellowjack_e2e::bench::{figure, process_cpu_seconds};
 
 /// The flow schema of the operator's requests, by which the API server counts them.
 pub const FLOW_SCHEMA: &str = "bench-operator";
 
 /// Lines of the operator's log that are shown where something fails.
 const LOG_LINES: usize = 40;
-
-/// Ticks of processor time in a second, as `/proc` counts them on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// Prints a figure.
-pub fn figure(name: &str, value: f64, unit: &str) {
-    println!("figure {name} {value:.1} {unit}");
-}
-
-/// A bench lets time pass; it waits for nothing that could be looked at.
-pub async fn pause(span: Duration) {
-    tokio::time::sleep(span).await;
-}
-
-/// Prints what the machine is and how busy.
-pub fn say_machine(phase: &str) {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: Vec<&str> = load.split_whitespace().take(3).collect();
-    println!("{phase}: {cores} cores, load average {}", load.join(" "));
-}
 
 /// Requests of the operator since the API server's start, by the server's own count: a watch is one, when it begins.
 pub async fn requests(client: &Client) -> anyhow::Result<u64> {
@@ -85,12 +64,7 @@ impl Watched {
 
     /// Processor time since its start.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = self.read("stat")?;
-        // The name in brackets may hold anything; user and system time are the 12th and 13th after it.
-        let (_, fields) = stat.rsplit_once(") ").context("an odd stat")?;
-        let times = fields.split_whitespace().skip(11).take(2);
-        let ticks: f64 = times.filter_map(|text| text.parse::<f64>().ok()).sum();
-        Ok(ticks / TICKS_PER_SECOND)
+        process_cpu_seconds(self.0.pid())
     }
 
     /// Lets the peak of its memory begin anew.

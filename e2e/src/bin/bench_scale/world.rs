@@ -16,9 +16,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use yellowjack::testing::api::AgentRun;
+use yellowjack_e2e::bench::pause;
 use yellowjack_e2e::{Supervised, wait_for};
 
-use super::measure::{FLOW_SCHEMA, pause};
+use super::measure::FLOW_SCHEMA;
 use super::sizes::Sizes;
 
 /// Objects that are made at the same time.
