@@ -267,8 +267,10 @@ impl Controller {
             queue,
             Config::default().concurrency(limits::RECONCILE_CONCURRENCY),
         )
-        // A deleted object needs nothing, and errors were handled by `error_policy`.
-        .for_each(|_| std::future::ready(()))
+        .for_each(|result| {
+            self.run_queue.on_result(result);
+            std::future::ready(())
+        })
         .await;
     }
 
@@ -300,7 +302,10 @@ impl Controller {
             queue,
             Config::default().concurrency(limits::RECONCILE_CONCURRENCY),
         )
-        .for_each(|_| std::future::ready(()))
+        .for_each(|result| {
+            self.pod_queue.on_result(result);
+            std::future::ready(())
+        })
         .await;
     }
 
