@@ -231,8 +231,8 @@ fn list_bounds(schema: &Value, list: &[Value], pointer: &str, place: Place<'_>) 
     let Some(first) = list.first() else { return };
     if let Some(max) = schema["maxItems"].as_u64() {
         let of = |count: u64| Value::Array((0..count).map(|_| first.clone()).collect());
-        // Items of a list map must differ, and copies do not.
-        if schema["x-kubernetes-list-type"] != "map" {
+        // Items of a list map or a set must differ, and copies do not.
+        if schema["x-kubernetes-list-type"].is_null() {
             place("the most items".to_owned(), &of(max), pointer, None);
         }
         let refused = Some(format!("must have at most {max} items"));

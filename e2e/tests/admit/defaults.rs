@@ -96,6 +96,7 @@ async fn a_policy_that_says_nothing_observes_at_least() -> anyhow::Result<()> {
                 "resources": { "defaultQuota": {}, "maxQuota": {} },
                 "detection": { "minimum": "Observe", "modes": {} },
                 "response": {},
+                "template": { "allowedPrivileges": [] },
             })
         );
         Ok(())

@@ -78,8 +78,12 @@ fn policy_spec() -> Value {
             "defaultQuota": amounts, "maxQuota": amounts,
             "defaults": { "requests": amounts, "limits": amounts },
         },
-        "detection": { "minimum": "Observe", "modes": { "scan": "Observe", "mining": "Observe", "tunnel": "Observe" } },
+        "detection": {
+            "minimum": "Observe", "modes": { "scan": "Observe", "mining": "Observe", "tunnel": "Observe" },
+            "allowedProfiles": ["Standard"],
+        },
         "response": { "maxAction": "Isolate", "minAction": "Alert", "scope": "Pod" },
+        "template": { "allowedPrivileges": ["HostPath"] },
     })
 }
 
@@ -134,6 +138,7 @@ fn incident_status() -> Value {
         "conditions": [condition()],
         "actions": [{ "type": "Alert", "target": target, "time": time, "result": "Failed", "message": "m" }],
         "restore": [{ "target": target, "field": "/spec/suspend", "originalValue": false, "appliedValue": true }],
+        "replacement": { "controller": target, "notBefore": "2026-01-05T10:00:00.000000Z" },
         "widenedBy": ["allow-all"],
         "techniques": ["T1046"],
         "notified": { "detected": time },
