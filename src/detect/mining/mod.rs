@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::catalogue::Catalogue;
 use self::compute::Compute;
 use self::listed::{ListKind, Listed};
+pub(super) use self::unlisted::is_pool_port;
 use super::config::EngineConfig;
 use super::context::TrafficContext;
 use super::detection::Detection;

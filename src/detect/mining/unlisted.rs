@@ -111,7 +111,7 @@ const SERVICE_PORTS: [u16; 44] = [
 ];
 
 /// Whether pools are known to listen on this port.
-pub(super) fn is_pool_port(port: u16) -> bool {
+pub(in crate::detect) fn is_pool_port(port: u16) -> bool {
     STRATUM_PORTS.contains(&port) || MORE_POOL_PORTS.contains(&port)
 }
 

@@ -22,6 +22,7 @@ use super::walks::{Payer, Walks};
 use super::weight::Weight;
 use crate::detect::context::ScanContext;
 use crate::detect::detection::Detection;
+use crate::detect::mining::is_pool_port;
 use crate::detect::scan::contacts::{ContactVerdict, VerdictChange};
 use crate::detect::scope::Scope;
 use crate::detect::state::bounded;
@@ -261,7 +262,11 @@ impl PodScan {
             transport,
             port,
         } = placement.service;
-        if scope != Scope::Internet || !self.peer_to_peer.is_one_of_many_ports(transport, port) {
+        // Contacts with the ports of pools are the catalogue's, which needs fewer of them and also those that answer.
+        if scope != Scope::Internet
+            || is_pool_port(port)
+            || !self.peer_to_peer.is_one_of_many_ports(transport, port)
+        {
             return None;
         }
         let weight = Weight {
