@@ -44,7 +44,7 @@ check_signature() {
 }
 
 check_sums() {
-    local wanted name found file line
+    local wanted name names found file line
     while IFS= read -r line; do
         [[ $line =~ ^[0-9a-f]{64}\ \ [A-Za-z0-9][A-Za-z0-9._-]*$ ]] || fail "SHA256SUMS: wanted lines 'DIGEST  NAME', found '$line': $DISCARD"
         wanted=${line%% *} name=${line##* }
@@ -53,11 +53,12 @@ check_sums() {
         [ "$found" = "$wanted" ] || fail "$name: wanted SHA-256 $wanted, as SHA256SUMS has it, found $found: $DISCARD"
         sums[$name]=$wanted
     done <"$folder/SHA256SUMS"
+    names=$(printf '%s\n' "${!sums[@]}")
     for file in "$folder"/*; do
         name=${file##*/}
         case $name in SHA256SUMS | SHA256SUMS.minisig) continue ;; esac
-        # Not `${sums[$name]}`: a file may be called "@".
-        printf '%s\n' "${!sums[@]}" | grep -qxF -- "$name" || fail "$name: wanted the files of SHA256SUMS and no other, found this one: remove it if you put it there; else $DISCARD"
+        # Not `${sums[$name]}`: a file may be called "@". No pipe either: grep ends it with the first match.
+        grep -qxF -- "$name" <<<"$names" || fail "$name: wanted the files of SHA256SUMS and no other, found this one: remove it if you put it there; else $DISCARD"
     done
     say "checksums: ${#sums[@]} files"
 }
