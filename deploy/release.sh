@@ -113,7 +113,7 @@ check_before
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$here" log -1 --format=%ct 2>/dev/null || echo 0)}
 mkdir -p "$folder"
 # Moved into the folder at the end: a folder with a part of a release must not look like one.
-part=$(mktemp -d "$folder/part.XXXXXX")
+part=$(mktemp -d --tmpdir="$folder")
 trap 'rm -rf "$part"' EXIT
 for architecture in "${architectures[@]}"; do
     "$here/deploy/image.sh" "yellowjack:$version" "$part/yellowjack-$version-$architecture.tar" "$architecture"

@@ -66,6 +66,14 @@ impl TestEnv {
         Operator::start(kubeconfig, args, &log).await
     }
 
+    /// The same cluster with another new namespace, which goes with the cluster.
+    pub async fn in_another_namespace(&self) -> anyhow::Result<Self> {
+        Ok(Self {
+            namespace: make_namespace(&self.client).await?,
+            ..self.clone()
+        })
+    }
+
     fn show_logs(&self) {
         let mut logs = self
             .logs

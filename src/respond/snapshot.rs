@@ -98,14 +98,23 @@ impl SnapshotSources {
         let mut pods = self.pods_to_contain(&incident, &namespace, bounds);
         let mut labelled = self.labelled(&incident, &namespace, &name).await?;
         let replacement = (bounds.scope == ResponseScope::Pod)
-            .then(|| self.replacement(&incident, &namespace, &name))
+            .then(|| self.replacement(&incident, subject.as_deref(), &namespace, &name))
             .flatten();
-        if let Some(replacement) = &replacement
-            && let Some(pod) = self.replacing_pod(replacement, &namespace, &name)
-            && pods.iter().all(|known| known.uid != pod.uid)
+        let replacing = replacement
+            .as_ref()
+            .and_then(|replacement| self.replacing_pod(replacement, bounds, &namespace, &name));
+        if let Some(pod) = &replacing
+            && pods
+                .iter()
+                .all(|known| Some(&known.uid) != pod.metadata.uid.as_ref())
         {
-            pods.push(pod);
+            pods.push(stored_view(pod));
         }
+        let judged: Vec<&Pod> = subject
+            .iter()
+            .chain(&replacing)
+            .map(AsRef::as_ref)
+            .collect();
         for pod in pods.iter_mut().chain(&mut labelled) {
             if let Some(label) = pending.labels.get(&pod.uid) {
                 pod.quarantine.clone_from(label);
@@ -130,7 +139,7 @@ impl SnapshotSources {
             protected: self.protection(&namespace, subject.as_deref()),
             owner: pending.owner.clone().unwrap_or(OwnerControl::Unread),
             cpu: pending.cpu.clone(),
-            deny: self.deny(&namespace, subject.as_deref(), &name),
+            deny: self.deny(&namespace, &judged, &name),
             breaker: self.breaker(now, &incident, &namespace, &pods),
             quarantines: self.quarantines(&namespace, &name),
             traffic: self.traffic_of(&incident, &pods),
@@ -195,16 +204,19 @@ impl SnapshotSources {
 
     /// Which pod takes the place of the isolated one, as far as it is known. `None` before the isolation, and for a pod
     /// without a controller.
-    fn replacement(&self, incident: &Incident, namespace: &str, name: &str) -> Option<Replacement> {
+    fn replacement(
+        &self,
+        incident: &Incident,
+        subject: Option<&Pod>,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Replacement> {
         let isolated = isolated_at(incident)?;
         let known = incident.status.as_ref()?.replacement.as_ref();
-        let subject = subject_pod(&self.stores, incident);
         let controller = known
             .map(|known| known.controller.clone())
-            .or_else(|| controller_target(subject.as_deref()?))?;
-        let in_quarantine = IndexKey::QuarantinedIn(namespace.to_owned());
-        let mut held = self.stores.pods.with_key(&in_quarantine);
-        held.retain(|pod| pod.labels().get(labels::QUARANTINE).map(String::as_str) == Some(name));
+            .or_else(|| controller_target(subject?))?;
+        let held = self.held_by(namespace, name);
         let deleted = held
             .iter()
             .filter_map(|pod| deleted_at(&pod.metadata))
@@ -225,14 +237,26 @@ impl SnapshotSources {
         })
     }
 
+    /// The pods of the store that this Incident holds in quarantine.
+    fn held_by(&self, namespace: &str, incident: &str) -> Vec<Arc<Pod>> {
+        let in_quarantine = IndexKey::QuarantinedIn(namespace.to_owned());
+        let mut pods = self.stores.pods.with_key(&in_quarantine);
+        pods.retain(|pod| {
+            let label = pod.labels().get(labels::QUARANTINE);
+            label.is_some_and(|value| value == incident)
+        });
+        pods
+    }
+
     /// The pod that takes the place of the isolated one: the first that the controller has made since, if it is in the quarantine
-    /// of no other Incident.
+    /// of no other Incident. Only one that is held already where the run does not allow an isolation any more.
     fn replacing_pod(
         &self,
         replacement: &Replacement,
+        bounds: Bounds,
         namespace: &str,
         incident: &str,
-    ) -> Option<PodView> {
+    ) -> Option<Arc<Pod>> {
         let not_before = replacement.not_before.as_ref()?.0.as_second();
         let key = ObjectRef::new(incident).within(namespace);
         let present = self.deletions.latest(&key).map(|deletion| deletion.present);
@@ -253,13 +277,15 @@ impl SnapshotSources {
         let made = self.stores.pods.within_where(namespace, is_made_since);
         let is_free = |pod: &&Arc<Pod>| {
             let label = pod.labels().get(labels::QUARANTINE);
-            label.is_none_or(|label| label == incident)
+            label.map_or(bounds.max_action >= ResponseAction::Isolate, |label| {
+                label == incident
+            })
         };
         let is_held = |pod: &&Arc<Pod>| pod.labels().contains_key(labels::QUARANTINE);
         let mut free: Vec<&Arc<Pod>> = made.iter().filter(is_free).collect();
         // One that this Incident holds already is the one.
         free.sort_by_key(|pod| (!is_held(pod), created_s(pod), pod.name_any()));
-        free.first().map(|pod| stored_view(pod))
+        free.first().map(|pod| Arc::clone(pod))
     }
 
     /// The pods with this Incident's label. Before something is undone they are listed from the API
@@ -275,13 +301,7 @@ impl SnapshotSources {
             Some(Verdict::Release | Verdict::Terminate)
         );
         if incident.is_closed() || !is_undone {
-            let has_label = |pod: &Pod| {
-                let label = pod.labels().get(labels::QUARANTINE);
-                label.is_some_and(|value| value == name)
-            };
-            let in_quarantine = IndexKey::QuarantinedIn(namespace.to_owned());
-            let mut pods = self.stores.pods.with_key(&in_quarantine);
-            pods.retain(|pod| has_label(pod));
+            let pods = self.held_by(namespace, name);
             return Ok(pods.iter().map(|pod| stored_view(pod)).collect());
         }
         let params = ListParams::default().labels(&format!("{}={name}", labels::QUARANTINE));
@@ -309,21 +329,25 @@ impl SnapshotSources {
             .then(|| "network policies do not apply to a pod on the host network".to_owned())
     }
 
-    fn deny(&self, namespace: &str, pod: Option<&Pod>, incident: &str) -> Deny {
+    /// The standing deny, and what widens it for any of these pods.
+    fn deny(&self, namespace: &str, pods: &[&Pod], incident: &str) -> Deny {
         let cluster_deny = self.cluster_deny.is_stored();
         let desired = standing_deny_network_policy(namespace);
         let key = ObjectRef::<NetworkPolicy>::new(labels::STANDING_DENY).within(namespace);
         let stored = self.stores.network_policies.get(&key);
         let is_stored = stored.is_some_and(|stored| network_policy_matches(&desired, &stored));
         let mut widened_by = Vec::new();
-        if let Some(pod) = pod {
+        for pod in pods {
             let mut pod_labels: BTreeMap<String, String> = pod.labels().clone();
             pod_labels.insert(labels::QUARANTINE.to_owned(), incident.to_owned());
             let policies = self.stores.network_policies.within(namespace);
             let protection = Protection::Quarantined { cluster_deny };
-            widened_by = widening(&pod_labels, policies.iter().map(AsRef::as_ref), protection);
-            widened_by.truncate(limits::WIDENED_BY_MAX);
+            let policies = policies.iter().map(AsRef::as_ref);
+            widened_by.extend(widening(&pod_labels, policies, protection));
         }
+        widened_by.sort();
+        widened_by.dedup();
+        widened_by.truncate(limits::WIDENED_BY_MAX);
         Deny {
             is_stored,
             widened_by,

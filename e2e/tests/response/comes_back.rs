@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use yellowjack::testing::api::{Incident, labels};
 use yellowjack_e2e::build;
 use yellowjack_e2e::fixture::{ApiFixture, Fixture, LIMIT, ROGUE_IP, SCANNED_HOSTS, with_fixture};
-use yellowjack_e2e::wait_for;
+use yellowjack_e2e::{wait_for, with_namespace};
 
 fn owner(kind: &str, replicas: u8) -> Value {
     // A pod without a node is deleted at once, whatever its grace period is.
@@ -49,7 +49,16 @@ async fn isolated_of(
     fixture: &ApiFixture,
     replicas: usize,
 ) -> anyhow::Result<(Incident, String, Vec<String>)> {
-    fixture.create_run("rogue", json!({})).await?;
+    isolated_with(fixture, replicas, json!({})).await
+}
+
+/// The same with these fields in the spec of the run.
+async fn isolated_with(
+    fixture: &ApiFixture,
+    replicas: usize,
+    spec: Value,
+) -> anyhow::Result<(Incident, String, Vec<String>)> {
+    fixture.create_run("rogue", spec).await?;
     let mut names = until_pods(fixture, replicas).await?;
     let first = names.remove(0);
     fixture.set_pod_ip(&first, ROGUE_IP).await?;
@@ -150,6 +159,51 @@ async fn the_pod_of_a_stateful_set_that_comes_back_under_its_name_is_isolated() 
                 pod.uid() != uid
                     && pod.labels().get(labels::QUARANTINE) == Some(&incident.name_any())
             })
+            .await
+            .map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_pod_that_was_replaced_while_no_controller_ran_is_isolated_by_the_next_one()
+-> anyhow::Result<()> {
+    with_namespace(async |env| {
+        let mut fixture = ApiFixture::start(env, &[]).await?;
+        fixture
+            .create::<ReplicaSet>(&serde_json::from_value(owner("ReplicaSet", 1))?)
+            .await?;
+        let (incident, first, _) = isolated_of(&fixture, 1).await?;
+        fixture.kill();
+        fixture.delete_pod(&first).await?;
+        let names = until_pods(&fixture, 1).await?;
+        fixture.restart(&[]).await?;
+        fixture
+            .until_quarantine_label(&names[0], Some(&incident.name_any()))
+            .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_policy_that_widens_the_deny_of_the_replacement_is_named() -> anyhow::Result<()> {
+    with_fixture(&[], async |fixture| {
+        let limited = json!({ "response": { "maxAction": "Isolate" } });
+        fixture
+            .create::<ReplicaSet>(&serde_json::from_value(owner("ReplicaSet", 1))?)
+            .await?;
+        let (incident, first, _) = isolated_with(fixture, 1, limited).await?;
+        fixture.delete_pod(&first).await?;
+        let names = until_pods(fixture, 1).await?;
+        fixture
+            .until_quarantine_label(&names[0], Some(&incident.name_any()))
+            .await?;
+        fixture
+            .incident_condition(&first, "Contained", "True", "Isolated")
+            .await?;
+        fixture.allow_all_egress().await?;
+        fixture
+            .incident_condition(&first, "Contained", "False", "UnionWidened")
             .await
             .map(drop)
     })

@@ -1,8 +1,6 @@
 //! Several tenants under one controller: what one of them does leaves the response in the namespaces of others as it was.
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::Api;
-use kube::api::{ObjectMeta, PostParams};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use yellowjack::testing::api::{AgentRun, Incident};
 use yellowjack_e2e::fixture::{Fixture, SCANNED_HOSTS, has_condition, incident_conditions};
@@ -38,26 +36,7 @@ impl Controller {
     }
 
     async fn tenant(&self, number: u8) -> anyhow::Result<Tenant> {
-        let name = format!("tenant-{number}");
-        let namespaces: Api<Namespace> = Api::all(self.env.client.clone());
-        let namespace = Namespace {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                ..ObjectMeta::default()
-            },
-            ..Namespace::default()
-        };
-        namespaces
-            .create(&PostParams::default(), &namespace)
-            .await?;
-        let mut env = self.env.clone();
-        env.namespace = name;
-        env.until::<k8s_openapi::api::core::v1::ServiceAccount>(
-            "default",
-            "the account of the pods",
-            |_| true,
-        )
-        .await?;
+        let env = self.env.in_another_namespace().await?;
         env.create_run("agents", json!({})).await?;
         Ok(Tenant { env, number })
     }

@@ -381,6 +381,45 @@ fn a_limit_below_throttle_or_a_protected_pod_leads_to_no_action() {
 }
 
 #[test]
+fn an_alert_about_a_pod_that_is_gone_is_closed_after_its_time_and_no_other_incident_is() {
+    let alert = || {
+        let mut world = World::new();
+        world.incident = incident("Alert", false);
+        world.incident.metadata.creation_timestamp = Some(Time(at(NOW_S - 60)));
+        world
+    };
+    let mut gone = alert();
+    gone.pods.clear();
+    let settled = gone.settle();
+    check(&settled, Contained, Some(false), Reason::AlertOnly);
+    check(&settled, Closed, Some(false), Reason::AwaitingHuman);
+    gone.pass_time(1_000);
+    check(&gone.settle(), Closed, Some(true), Reason::PodGone);
+    assert!(gone.steps.is_empty());
+
+    let mut running = alert();
+    running.pass_time(10_000);
+    check(
+        &running.settle(),
+        Closed,
+        Some(false),
+        Reason::AwaitingHuman,
+    );
+    let mut isolated = World::new();
+    isolated.incident.metadata.creation_timestamp = Some(Time(at(NOW_S - 60)));
+    isolated.settle();
+    isolated.pods.clear();
+    isolated.labelled.clear();
+    isolated.pass_time(10_000);
+    check(
+        &isolated.settle(),
+        Closed,
+        Some(false),
+        Reason::AwaitingHuman,
+    );
+}
+
+#[test]
 fn the_cap_on_quarantines_prevents_the_next_isolation() {
     let mut world = World::new();
     world.quarantines.elsewhere = 10;
