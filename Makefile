@@ -46,6 +46,8 @@ test-rest: ## Check the rest: all other tests against an API server, dependencie
 	@$(STEP) 'advisories' $(MAKE) --no-print-directory advisories
 	@$(STEP) 'policy stand-in' $(MAKE) --no-print-directory e2e-standin
 	@$(STEP) 'installation' $(MAKE) --no-print-directory e2e-install
+	@$(STEP) 'real Cilium' $(MAKE) --no-print-directory e2e-cilium
+	@$(STEP) 'real kube-router' $(MAKE) --no-print-directory e2e-kube-router
 	@$(STEP) 'real node' env YELLOWJACK_NETPOL_SUITE=0 $(MAKE) --no-print-directory e2e-node
 
 .PHONY: checked-build
@@ -112,6 +114,14 @@ attacks: build cluster ## Try every known attack with its control, and list what
 .PHONY: e2e-node
 e2e-node: build cluster ## Run the tests on a real node in namespaces of its own (Linux, root; says why where it cannot)
 	CARGO='$(CARGO)' e2e/node/test.sh
+
+.PHONY: e2e-cilium
+e2e-cilium: build cluster ## Run the scenarios of that node on a real Cilium with its default settings (10 minutes and its build)
+	CARGO='$(CARGO)' e2e/engines/test.sh cilium
+
+.PHONY: e2e-kube-router
+e2e-kube-router: build cluster ## Run the scenarios of that node on a real kube-router (10 minutes and its build)
+	CARGO='$(CARGO)' e2e/engines/test.sh kube-router
 
 .PHONY: e2e-install
 e2e-install: cluster ## Install, upgrade and uninstall the image with Helm on such a node; IMAGE_PROFILE=release for the one that ships

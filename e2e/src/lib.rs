@@ -7,6 +7,7 @@ pub mod attacks;
 pub mod bench;
 mod binaries;
 pub mod build;
+pub mod cilium;
 mod cluster;
 pub mod cluster_policies;
 mod control_plane;

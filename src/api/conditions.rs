@@ -112,7 +112,7 @@ closed_names! {
         /// TargetResolved: another run claims a pod of this one; the message names both, and the one that the pod belongs to.
         /// Do: delete one of the two runs, or apply it again with a narrower target.
         Overlap,
-        /// NetworkGuarded: our policies select every pod and no other NetworkPolicy widens them; the message names the kinds of policy that the cluster serves and that are not read.
+        /// NetworkGuarded: our policies select every pod and no other NetworkPolicy or policy of Cilium widens them; the message names the kinds of policy that the cluster serves and that are not read.
         /// Do: nothing; where the message names such kinds, look at their policies yourself.
         PoliciesApplied,
         /// NetworkGuarded: another policy allows more; the message names it.
@@ -264,6 +264,11 @@ closed_names! {
         /// Do: decide about older Incidents, or raise --max-quarantines or
         /// --max-quarantines-per-namespace, whichever the message names.
         CapReached,
+        /// Contained: Cilium does not select the pod by its quarantine label yet, and its other labels are also those of other
+        /// pods, so no policy denies it before.
+        /// Do: wait for the time that the message names; set Cilium's identity-max-jitter and
+        /// identity-change-grace-period to 0s to shorten it.
+        EnforcementPending,
         /// Contained: an action failed and is retried.
         /// Do: read the message; it is retried automatically.
         ActionFailed,

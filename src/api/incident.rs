@@ -389,6 +389,9 @@ pub struct IncidentStatus {
     /// make such a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement: Option<Replacement>,
+    /// How far Cilium enforces the isolation. Absent where Cilium does not manage the network of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cilium: Option<CiliumEnforcement>,
     /// Policies of others that still let the pod's traffic through.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(max = 253)))]
@@ -419,6 +422,25 @@ pub struct Replacement {
     /// the isolated pod exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<MicroTime>,
+}
+
+/// How far Cilium enforces the isolation. Cilium selects pods by their security identity, and a pod with changed labels gets
+/// its new identity only after a wait: with Cilium's default settings up to 36 s. Until then a CiliumNetworkPolicy of the
+/// Incident denies the identity that the pod has.
+// No field is left out where it has no value: the status is written as a merge patch, which keeps what it does not name.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CiliumEnforcement {
+    /// The labels of the identities that the policy of the Incident denies now; empty when there is no such policy.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(max = 4096)))]
+    pub interim_identities: Vec<String>,
+    /// Since when a policy denies the identity of every isolated pod.
+    #[serde(default)]
+    pub denied_since: Option<MicroTime>,
+    /// Since when the identity of every isolated pod has the quarantine label, so that the standing deny selects it.
+    #[serde(default)]
+    pub label_in_force_since: Option<MicroTime>,
 }
 
 /// A pod as it was before an action that destroys it.

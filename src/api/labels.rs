@@ -10,6 +10,9 @@ pub const RUN_UID: &str = "yellowjack.dev/run-uid";
 /// On a pod: it is in quarantine. The value is the name of the Incident. The standing deny
 /// selects the pods that have this label, whatever its value.
 pub const QUARANTINE: &str = "yellowjack.dev/quarantine";
+/// On a pod of a run, on Cilium: the run's cell of the pod, a small number. Pods of different cells have different security
+/// identities, so a policy can select the pod without its siblings; see `guardrails::cilium`.
+pub const CELL: &str = "yellowjack.dev/cell";
 /// On an Incident: the UID of the pod it is about.
 pub const POD_UID: &str = "yellowjack.dev/pod-uid";
 /// Annotation on the Job of a `template`: when Yellowjack let it run. A Job that has it is never

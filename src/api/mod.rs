@@ -32,9 +32,9 @@ pub use contact_report::{
 };
 pub use crds::{all as crds, to_yaml as crds_to_yaml};
 pub use incident::{
-    ActionKind, ActionRecord, ActionResult, Capture, Disposition, EvidenceEntry, ExampleFlow,
-    HistoryPoint, Incident, IncidentSpec, IncidentStatus, ObjectTarget, Observation, Replacement,
-    RestoreEntry, RunReference, SubjectReference, Verdict,
+    ActionKind, ActionRecord, ActionResult, Capture, CiliumEnforcement, Disposition, EvidenceEntry,
+    ExampleFlow, HistoryPoint, Incident, IncidentSpec, IncidentStatus, ObjectTarget, Observation,
+    Replacement, RestoreEntry, RunReference, SubjectReference, Verdict,
 };
 pub use page::conditions_page;
 pub use policy::{

@@ -107,7 +107,7 @@ pub struct PolicyNetwork {
     #[schemars(length(max = 32))]
     pub default_ingress: Vec<IngressRule>,
     /// Names of NetworkPolicies that may allow more than the guard does, in whatever namespace the
-    /// run is: the run is Ready with them, and its message names them. They are no excuse in a
+    /// run is, and of Cilium's policies with their kind (`CiliumNetworkPolicy/NAME`): the run is Ready with them, and its message names them. They are no excuse in a
     /// quarantine. Whoever may write NetworkPolicies of such a name decides what they allow.
     #[serde(default)]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]

@@ -189,6 +189,7 @@ pub(super) fn run_operator(
             service_cidrs: args.service_cidrs,
             node_cidrs: args.node_cidrs,
             unread_policy_kinds: Vec::new(),
+            cilium_policies: Vec::new(),
         },
         namespace: args.namespace,
         agent_namespace: args.agent_namespace,

@@ -21,7 +21,7 @@ pub(crate) use client::{
     ClientError, ClusterSelection, KubeletTrust, connect, connect_kubelet, connect_receiver,
     connect_selected,
 };
-pub(crate) use cluster_deny::ClusterDeny;
+pub(crate) use cluster_deny::{ClusterDeny, StoredDenies};
 pub(crate) use error::ApiError;
 pub(crate) use leader::{LeaderElector, LeaderGate, LeaseTimings, identity};
 pub(crate) use node_devices::shares_devices;

@@ -4,6 +4,7 @@
 //! Nothing is written if the stores show that an object is up to date. An object of the same name that belongs to
 //! another owner is never written: the store shows it, or a read before the first write does.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use jiff::Timestamp;
@@ -22,14 +23,16 @@ use serde_json::json;
 use super::Controller;
 use super::dereference::Observed;
 use super::start::{StartStep, next_step};
-use super::validate::{RunLabel, Validated};
+use super::validate::{Member, RunLabel, Validated, is_quarantined};
 use crate::api::labels;
 use crate::cluster::{ApiError, Conflicts, FieldManager};
 use crate::guardrails::RunOwner;
+use crate::guardrails::cilium::{assign_cells, cells_per_run};
 use crate::guardrails::drift::{
     Ownership, is_ours_to_delete, limit_range_matches, network_policy_matches, ownership,
     resource_quota_matches,
 };
+use crate::pipeline::pod_facts::own_addresses;
 
 /// State of a guardrail object after this step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -316,17 +319,34 @@ impl Controller {
         }
     }
 
-    /// Sets the run label on pods that are attributed to the run and lack it, or have that of another run.
+    /// Sets the run label on pods that are attributed to the run and lack it, or have that of another run, and on Cilium
+    /// the cell.
     async fn label_pods(&self, observed: &Observed, validated: &Validated, applied: &mut Applied) {
         let owner = &observed.owner;
-        let unlabelled = validated
-            .members
-            .iter()
-            .filter(|member| member.is_attributed && member.run_label != RunLabel::Correct);
-        for member in unlabelled {
+        let has_cells = self.cluster_deny.is_stored_for_cilium();
+        let is_single = validated.members.len() == 1;
+        let cell_of = |member: &Member| member.pod.labels().get(labels::CELL).cloned();
+        let known: Vec<String> = validated.members.iter().filter_map(cell_of).collect();
+        let cells = cells_per_run(self.stores.runs.len());
+        let mut free_cells = assign_cells(known.iter().map(String::as_str), cells);
+        for member in validated.members.iter().filter(|m| m.is_attributed) {
+            let mut missing = BTreeMap::new();
+            if member.run_label != RunLabel::Correct {
+                missing.insert(labels::RUN, owner.name.clone());
+            }
+            // Where Cilium has an identity for the pod already, each change of a label delays the policies for it: a pod in
+            // quarantine keeps its labels, and so does a single one, which shares its identity with no other.
+            let is_new = !missing.is_empty() || own_addresses(&member.pod).is_empty();
+            let needs_cell = has_cells && (is_new || !is_single) && !is_quarantined(&member.pod);
+            if needs_cell && cell_of(member).is_none() {
+                missing.extend(free_cells.next().map(|cell| (labels::CELL, cell)));
+            }
+            if missing.is_empty() {
+                continue;
+            }
             let patch = json!({ "metadata": {
                 "uid": member.pod.metadata.uid,
-                "labels": { labels::RUN: owner.name },
+                "labels": missing,
             } });
             let name = member.pod.name_any();
             let manager = FieldManager::controller();

@@ -17,13 +17,12 @@ use kube::{Api, ResourceExt};
 use super::agents::AgentReports;
 use super::{Controller, Role};
 use crate::api::labels;
-use crate::cluster::{ApiError, Conflicts, FieldManager, read, shares_devices};
+use crate::cluster::{ApiError, Conflicts, FieldManager, StoredDenies, read, shares_devices};
 use crate::detect::Scopes;
 use crate::guardrails::ClusterFacts;
+use crate::guardrails::cilium::standing_deny_cilium_policy;
 use crate::guardrails::drift::cluster_policy_matches;
-use crate::guardrails::network::{
-    CLUSTER_POLICY_API_VERSION, CLUSTER_POLICY_KIND, standing_deny_cluster_policy,
-};
+use crate::guardrails::network::standing_deny_cluster_policy;
 use crate::limits;
 use crate::observability::chain;
 use crate::signals::health::{Certainty, SignalsVerdict};
@@ -64,9 +63,9 @@ enum DenyError {
     Api(#[source] ApiError),
     /// An object of another owner has its name.
     #[error(
-        "unable to create the cluster-wide deny policy: a ClusterNetworkPolicy of its name has another owner"
+        "unable to create the cluster-wide deny policy: the {0} yellowjack-quarantine has another owner"
     )]
-    NameConflict,
+    NameConflict(String),
 }
 
 impl Controller {
@@ -82,28 +81,28 @@ impl Controller {
     /// whether the API server gave a definite answer.
     pub(crate) async fn refresh_cluster_deny(&self) -> bool {
         let mut failing = self.refresh_failures.lock().await;
-        let result = self.ensure_cluster_deny().await;
-        let failure = result.as_ref().err().map(|error| chain(error));
-        log_transition(&mut failing.deny, failure, "cluster-wide deny policy");
-        let is_answered = !matches!(
-            result,
-            Err(DenyError::Api(
+        let (stored, failure) = self.ensure_cluster_denies().await;
+        let is_unanswered = matches!(
+            &failure,
+            Some(DenyError::Api(
                 ApiError::TimedOut(_) | ApiError::Transient(_)
             ))
         );
+        let failure = failure.as_ref().map(|error| chain(error));
+        log_transition(&mut failing.deny, failure, "cluster-wide deny policy");
         // Without an answer the last observation is no longer valid.
-        self.cluster_deny.observed(result.unwrap_or(false));
-        is_answered
+        self.cluster_deny.observed(stored);
+        !is_unanswered
     }
 
     /// Refreshes the cluster-wide deny policy and the facts once, and queues the runs if one of them changed. Also
     /// called before the first run is reconciled: policies that were created without the cluster's ranges would allow
     /// more, and 10,000 of them would be written twice.
     pub(crate) async fn refresh(&self) {
-        let was_stored = self.cluster_deny.is_stored();
+        let was_stored = self.cluster_deny.stored();
         self.refresh_cluster_deny().await;
         let changed = self.refresh_facts().await;
-        if changed || was_stored != self.cluster_deny.is_stored() {
+        if changed || was_stored != self.cluster_deny.stored() {
             self.enqueue_all();
         }
     }
@@ -163,13 +162,28 @@ impl Controller {
         (self.certainty(), self.signals(), of_agents)
     }
 
-    /// Whether the cluster serves ClusterNetworkPolicies and stores ours. Creates or updates it if this process leads.
-    async fn ensure_cluster_deny(&self) -> Result<bool, DenyError> {
+    /// Which cluster-wide denies are stored, and the first failure.
+    async fn ensure_cluster_denies(&self) -> (StoredDenies, Option<DenyError>) {
+        let cluster_policy = self
+            .ensure_cluster_deny(&standing_deny_cluster_policy())
+            .await;
+        let cilium = self
+            .ensure_cluster_deny(&standing_deny_cilium_policy())
+            .await;
+        let stored = StoredDenies {
+            cluster_network_policy: *cluster_policy.as_ref().unwrap_or(&false),
+            cilium: *cilium.as_ref().unwrap_or(&false),
+        };
+        (stored, cluster_policy.err().or(cilium.err()))
+    }
+
+    /// Whether the cluster serves the kind of this policy and stores the policy. Creates or updates it if this process
+    /// leads.
+    async fn ensure_cluster_deny(&self, desired: &serde_json::Value) -> Result<bool, DenyError> {
         let client = self.writer.client();
-        let (group, version) = CLUSTER_POLICY_API_VERSION
-            .split_once('/')
-            .unwrap_or_default();
-        let kind = GroupVersionKind::gvk(group, version, CLUSTER_POLICY_KIND);
+        let text = |field: &str| desired[field].as_str().unwrap_or_default();
+        let (group, version) = text("apiVersion").split_once('/').unwrap_or_default();
+        let kind = GroupVersionKind::gvk(group, version, text("kind"));
         let served = read(async {
             match kube::discovery::pinned_kind(client, &kind).await {
                 Ok((resource, _)) => Ok(Some(resource)),
@@ -183,7 +197,6 @@ impl Controller {
         let Some(resource) = served else {
             return Ok(false);
         };
-        let desired = standing_deny_cluster_policy();
         let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
         let stored = read(api.get_opt(labels::STANDING_DENY))
             .await
@@ -192,9 +205,9 @@ impl Controller {
             let manager = stored.metadata.labels.as_ref();
             let manager = manager.and_then(|found| found.get(labels::MANAGED_BY));
             if manager.map(String::as_str) != Some(labels::MANAGED_BY_VALUE) {
-                return Err(DenyError::NameConflict);
+                return Err(DenyError::NameConflict(kind.kind));
             }
-            if is_up_to_date(&desired, stored) {
+            if is_up_to_date(desired, stored) {
                 return Ok(true);
             }
         }
@@ -215,8 +228,11 @@ impl Controller {
             )
             .await
             .map_err(DenyError::Api)?;
-        tracing::info!("Wrote the cluster-wide deny policy for quarantined pods.");
-        Ok(is_up_to_date(&desired, &stored))
+        tracing::info!(
+            kind = kind.kind,
+            "Wrote the cluster-wide deny policy for quarantined pods."
+        );
+        Ok(is_up_to_date(desired, &stored))
     }
 
     /// Configured facts, plus the ranges of nodes and services that the API server stores.
@@ -261,6 +277,7 @@ impl Controller {
             let groups = read(client.list_api_groups()).await?;
             let served = groups.groups.iter().map(|group| group.name.as_str());
             facts.unread_policy_kinds = unread_policy_kinds(served);
+            self.read_cilium_policies(&mut facts).await;
         }
         for ranges in [
             &mut facts.pod_cidrs,

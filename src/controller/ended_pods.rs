@@ -14,7 +14,7 @@ use crate::limits;
 use crate::model::EventTime;
 use crate::observability::chain;
 use crate::pipeline::ended_pods::parse;
-use crate::pipeline::pod_facts::{has_ended, own_addresses, terminating_since};
+use crate::pipeline::pod_facts::{own_addresses, terminating_since};
 use crate::signals::attribute::Index;
 
 /// Name of the ConfigMap.
@@ -78,7 +78,7 @@ impl Controller {
             .get_opt(&self.namespace, ENDED_PODS_CONFIG_MAP)
             .await?;
         let list = published.and_then(|map| map.data?.remove(LIST_KEY));
-        let is_living = |pod: &Pod| !has_ended(pod) && terminating_since(pod).is_none();
+        let is_living = |pod: &Pod| !pod.has_ended() && terminating_since(pod).is_none();
         let living = self.stores.pods.state_filter(is_living);
         let living = living.iter().flat_map(|pod| own_addresses(pod)).collect();
         let now = EventTime::from(Timestamp::now());

@@ -6,7 +6,7 @@
 //! - `status`: computes the conditions; `containment` those that depend on Incidents. Pure; written here if they
 //!   differ. `addresses` adds the addresses of the run's pods, for node agents.
 //!
-//! `triggers` turns events of the watches into reconciliations, `cluster_facts` refreshes what no run owns, `agents`
+//! `triggers` turns events of the watches into reconciliations, `cluster_facts` refreshes what no run owns (`cilium` the policies of Cilium), `agents`
 //! reads the reports of the node agents that `heartbeat` writes, `membership` records which pods belong to the run, and
 //! `malformed` reports objects that cannot be parsed. All writes go through `cluster` (INV-4); an unchanged run causes
 //! none.
@@ -14,6 +14,7 @@
 mod addresses;
 mod agents;
 mod apply;
+mod cilium;
 mod cluster_facts;
 mod condition;
 mod containment;

@@ -13,7 +13,6 @@ use super::{Controller, Role};
 use crate::api::{AgentRun, GuardrailPolicy, Incident, labels};
 use crate::cluster::{Pod, WatchEvent};
 use crate::guardrails::membership::{Claim, covers};
-use crate::pipeline::pod_facts::has_ended;
 
 impl Controller {
     /// Handles an event of an AgentRun.
@@ -241,7 +240,7 @@ fn is_unchanged_for_steps(old: &Arc<Pod>, new: &Arc<Pod>) -> bool {
         && old.metadata.labels == new.metadata.labels
         && old.metadata.owner_references == new.metadata.owner_references
         && old.spec == new.spec
-        && has_ended(old) == has_ended(new)
+        && old.has_ended() == new.has_ended()
 }
 
 fn run_label<K: Resource<DynamicType = ()>>(object: &K) -> Option<&str> {

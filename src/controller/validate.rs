@@ -17,8 +17,7 @@ use crate::guardrails::ceiling::{Evaluation, Quota, evaluate};
 use crate::guardrails::membership::{Claim, covers, overlap_message};
 use crate::guardrails::network::{run_network_policy, standing_deny_network_policy};
 use crate::guardrails::quota::{limit_range, resource_quota};
-use crate::guardrails::{Problem, job};
-use crate::pipeline::pod_facts::has_ended;
+use crate::guardrails::{Problem, cilium_policies, job};
 
 /// Input of the later steps.
 #[derive(Clone, Debug)]
@@ -192,7 +191,7 @@ fn coverages(observed: &Observed) -> Coverages {
         if is_attributed {
             found.enrolled.extend(seen.pod.uid());
         }
-        if has_ended(&seen.pod) {
+        if seen.pod.has_ended() {
             continue;
         }
         let mut among: Vec<Claim<'_>> = claimants.iter().map(|run| claim(run)).collect();
@@ -260,7 +259,16 @@ fn template_misses_quota(observed: &Observed, quota: Option<&Quota>) -> bool {
     counted.is_some() && counted != carried.and_then(Value::as_str)
 }
 
-/// Audits the NetworkPolicies over all pods, or, before the first pod exists, over the labels of the template. Returns
+/// Whether Cilium denies a pod in quarantine. Its denies take precedence over every policy that allows.
+fn is_denied_by_cilium(observed: &Observed, pod: &Pod) -> bool {
+    observed.incidents.iter().any(|incident| {
+        let known = incident.status.as_ref().and_then(|s| s.cilium.as_ref());
+        pod.metadata.uid.as_ref() == Some(&incident.spec.subject.uid)
+            && known.is_some_and(|known| known.denied_since.is_some())
+    })
+}
+
+/// Audits the NetworkPolicies, and Cilium's, over all pods, or, before the first pod exists, over the labels of the template. Returns
 /// the names of the policies that the GuardrailPolicy accepts, and of the others. In a quarantine none is accepted.
 fn widened_by(observed: &Observed, members: &[Member]) -> (Vec<String>, Vec<String>) {
     let policies = || observed.network_policies.iter().map(AsRef::as_ref);
@@ -269,15 +277,23 @@ fn widened_by(observed: &Observed, members: &[Member]) -> (Vec<String>, Vec<Stri
     let is_accepted =
         |name: &String| network.is_some_and(|network| network.accepted_policies.contains(name));
     let (mut guarded_by, mut names): (Vec<String>, Vec<String>) = Default::default();
+    let namespace = &observed.owner.namespace;
+    let of_cilium = |labels: &BTreeMap<String, String>| {
+        cilium_policies::widening(namespace, labels, &observed.facts.cilium_policies)
+    };
     for member in members {
         let pod_labels = member.pod.labels();
         if is_quarantined(&member.pod) {
+            if is_denied_by_cilium(observed, &member.pod) {
+                continue;
+            }
             let protection = Protection::Quarantined {
                 cluster_deny: observed.cluster_deny,
             };
             names.extend(widening(pod_labels, policies(), protection));
         } else {
             guarded_by.extend(all_widening(pod_labels, policies(), guarded));
+            guarded_by.extend(of_cilium(pod_labels));
         }
     }
     if members.is_empty()
@@ -286,6 +302,7 @@ fn widened_by(observed: &Observed, members: &[Member]) -> (Vec<String>, Vec<Stri
         let mut future = template.pod.labels.clone();
         future.insert(labels::RUN.to_owned(), observed.owner.name.clone());
         guarded_by.extend(all_widening(&future, policies(), guarded));
+        guarded_by.extend(of_cilium(&future));
     }
     let (accepted, others): (Vec<_>, Vec<_>) = guarded_by.into_iter().partition(is_accepted);
     names.extend(others);

@@ -9,6 +9,8 @@
 //! - [`network`], [`quota`], [`job`]: build the objects.
 //! - [`membership`]: which run covers a pod.
 //! - [`audit`]: which other policies allow a pod more.
+//! - [`cilium`]: the policies of the quarantine on Cilium, and the cells of a run.
+//! - [`cilium_policies`]: which of Cilium's policies allow a pod more.
 //! - [`drift`]: whether a stored object is still the wanted one, and which run owns it.
 
 pub(crate) mod quantity;
@@ -25,6 +27,8 @@ pub(crate) mod quota;
 pub(crate) mod membership;
 
 pub(crate) mod audit;
+pub(crate) mod cilium;
+pub(crate) mod cilium_policies;
 pub(crate) mod drift;
 
 #[cfg(test)]
@@ -132,7 +136,7 @@ pub(crate) enum DnsTarget {
 }
 
 /// Facts about the cluster that the guardrails of a run depend on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ClusterFacts {
     /// DNS servers. If empty, the runs get no DNS.
     pub dns: Vec<DnsTarget>,
@@ -144,6 +148,8 @@ pub(crate) struct ClusterFacts {
     pub node_cidrs: Vec<IpNet>,
     /// Kinds of network policy that the cluster serves and that are not read, although they can widen a guard.
     pub unread_policy_kinds: Vec<&'static str>,
+    /// Cilium's policies that allow something, if the cluster has them.
+    pub cilium_policies: Vec<cilium_policies::CiliumPolicy>,
 }
 
 impl ClusterFacts {

@@ -25,9 +25,9 @@ use super::{ClusterFacts, DnsTarget, RunOwner};
 const DNS_PORT: i32 = 53;
 
 /// API version of the ClusterNetworkPolicy.
-pub(crate) const CLUSTER_POLICY_API_VERSION: &str = "policy.networking.k8s.io/v1alpha2";
+const CLUSTER_POLICY_API_VERSION: &str = "policy.networking.k8s.io/v1alpha2";
 /// Kind of the ClusterNetworkPolicy.
-pub(crate) const CLUSTER_POLICY_KIND: &str = "ClusterNetworkPolicy";
+const CLUSTER_POLICY_KIND: &str = "ClusterNetworkPolicy";
 
 /// The NetworkPolicy of a run: denies both directions except DNS, the run's own pods and the allow lists.
 ///

@@ -44,3 +44,28 @@ pub(crate) const MONITORED_PODS_MAX: usize = 4096;
 /// Findings that wait to be written to Incidents. The engine reports at most a few per pod; while the
 /// API server is unavailable, the newest of each pod and signature matter, and 4,096 are enough for a large cluster.
 pub(crate) const FINDINGS_QUEUE_MAX: usize = 4096;
+
+/// Labels of a security identity of Cilium that are read; Cilium itself takes at most as many as a pod has.
+pub(crate) const IDENTITY_LABELS_MAX: usize = 256;
+
+/// Policies of Cilium of each kind that are read. With more, the condition of a run names the kind as not read.
+pub(crate) const CILIUM_POLICIES_MAX: usize = 4096;
+
+/// Policies of Cilium in one answer of the API server.
+pub(crate) const CILIUM_POLICIES_PAGE: u32 = 250;
+
+/// Security identities that the policy of one Incident selects; the schema allows as many. Two for each cell of a run:
+/// pods may have been made before and after a change of their template.
+pub(crate) const INTERIM_IDENTITIES_MAX: usize = 32;
+
+/// Length of the text of one of them; the schema allows as many bytes.
+pub(crate) const INTERIM_IDENTITY_BYTES_MAX: usize = 4096;
+
+/// Cells of a run on Cilium. A run of as many pods has an identity for each, so the policy of an Incident denies no sibling.
+pub(crate) const CELLS_PER_RUN_MAX: usize = 16;
+
+/// Cells in the cluster: a quarter of the 65,535 identities that Cilium has.
+pub(crate) const CELLS_IN_CLUSTER_MAX: usize = 16_384;
+
+/// How long the identity of a pod may take to get the quarantine label. The default settings of Cilium take up to 36 s.
+pub(crate) const IDENTITY_CHANGE_MAX: std::time::Duration = std::time::Duration::from_mins(1);

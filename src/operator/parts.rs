@@ -22,7 +22,7 @@ use crate::notify::{Notifier, NotifyCounters, Wakeup};
 use crate::observability::{Counters, FindingResult, LatencyHistogram};
 use crate::pipeline::LineCounters;
 use crate::pipeline::contact_reports::{ContactReports, ReportObserver};
-use crate::pipeline::pod_facts::{has_ended, pod_facts};
+use crate::pipeline::pod_facts::pod_facts;
 use crate::pipeline::saved_state::SavedStateCounters;
 use crate::respond::{
     IncidentQueue, Recorder, ResetQueue, Responder, ResponderParts, RunSettings, TrafficMonitor,
@@ -158,7 +158,7 @@ impl Operator {
         let pods = self.stores.pods.state();
         let living = pods
             .iter()
-            .filter(|pod| !has_ended(pod))
+            .filter(|pod| !pod.has_ended())
             .filter_map(|pod| pod_facts(pod));
         let now = EventTime::from(Timestamp::now());
         self.index.write().reset(living, now);

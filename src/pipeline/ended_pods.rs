@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::pod_facts::{has_ended, own_addresses, terminating_since};
+use super::pod_facts::{own_addresses, terminating_since};
 use crate::cluster::Pod;
 use crate::limits;
 use crate::model::EventTime;
@@ -35,7 +35,7 @@ struct Ended {
 impl EndedPods {
     /// Observes the current state of a pod, at `now`. An address that a living pod has is not in the list.
     pub fn observe(&mut self, pod: &Pod, now: EventTime) {
-        match terminating_since(pod).or_else(|| has_ended(pod).then_some(now)) {
+        match terminating_since(pod).or_else(|| pod.has_ended().then_some(now)) {
             Some(since) => self.add(pod, since, now),
             None => {
                 for ip in own_addresses(pod) {

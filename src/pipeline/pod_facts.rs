@@ -50,7 +50,7 @@ pub fn pod_facts(pod: &Pod) -> Option<PodFacts> {
         host_network: spec.and_then(|spec| spec.host_network) == Some(true),
         node: spec.and_then(|spec| spec.node_name.clone()),
         since: EventTime::from(since.0),
-        ended_at: has_ended(pod).then(|| EventTime::from(Timestamp::now())),
+        ended_at: pod.has_ended().then(|| EventTime::from(Timestamp::now())),
         terminating_since: terminating_since(pod),
         workload: owner.map(|owner| format!("{} {}", owner.kind, owner.name)),
     })
@@ -75,16 +75,6 @@ pub(crate) fn run_key(run: &AgentRun) -> Option<RunKey> {
     Some(RunKey::from(
         format!("{}/{}", id.namespace, id.uid).as_str(),
     ))
-}
-
-/// Whether all containers of the pod have terminated and will not restart.
-#[must_use]
-pub(crate) fn has_ended(pod: &Pod) -> bool {
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Addresses of a pod. Empty for a pod on the host network, which has the addresses of its node.

@@ -9,6 +9,7 @@ pub(crate) mod verify;
 
 mod deletions;
 mod execute;
+mod identities;
 mod in_flight;
 mod lost;
 mod queue;

@@ -11,13 +11,14 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
 use super::deletions::Deletions;
-use super::execute::{Executor, StepOutcome, execute};
+use super::execute::{Done, Executor, StepOutcome, execute};
 use super::in_flight::InFlightIsolations;
+use super::plan::cilium::is_denied as is_denied_by_cilium;
 use super::plan::{Plan, Snapshot, Step, plan, push_action, push_restore_entry};
 use super::reset_queue::ResetQueue;
 use super::snapshot::{PendingWrites, ResponderSettings, RunSettings, SnapshotSources};
 use super::verify::TrafficMonitor;
-use crate::api::{Incident, IncidentStatus, set_condition};
+use crate::api::{ActionRecord, Incident, IncidentStatus, set_condition};
 use crate::cluster::{
     ApiError, ClusterDeny, FieldManager, Owners, RateLimiter, RunId, RunMembership, Stores, Writer,
 };
@@ -245,7 +246,11 @@ impl Responder {
         }
         status.observed_generation = generation;
         status.techniques = techniques_of(&stored);
-        status.widened_by = snapshot.deny.widened_by;
+        status.widened_by = if is_denied_by_cilium(&snapshot) {
+            Vec::new()
+        } else {
+            snapshot.deny.widened_by
+        };
         status.replacement = snapshot.replacement;
         if next.close && status.closed_at.is_none() {
             status.closed_at = Some(MicroTime(now));
@@ -296,6 +301,14 @@ impl Responder {
     }
 }
 
+/// An outcome with nothing but this record.
+fn recorded(record: ActionRecord) -> Done {
+    Done {
+        records: vec![record],
+        ..Done::default()
+    }
+}
+
 /// Records the outcome of a step in the status. Returns the error of a failed step.
 fn record_outcome(
     status: &mut IncidentStatus,
@@ -309,14 +322,23 @@ fn record_outcome(
         }
         _ => {}
     }
-    let (records, capture, error) = match outcome {
-        Ok(done) => (done.records, done.capture, None),
-        Err(failed) => (vec![failed.record], None, Some(failed.error)),
+    let (done, error) = match outcome {
+        Ok(done) => (done, None),
+        Err(failed) => (recorded(failed.record), Some(failed.error)),
     };
-    if capture.is_some() {
-        status.capture = capture;
+    if matches!(step, Step::Isolate(_)) {
+        // Other pods than before have the label.
+        if let Some(known) = &mut status.cilium {
+            known.label_in_force_since = None;
+        }
     }
-    for record in records {
+    if done.cilium.is_some() {
+        status.cilium = done.cilium;
+    }
+    if done.capture.is_some() {
+        status.capture = done.capture;
+    }
+    for record in done.records {
         push_action(&mut status.actions, record);
     }
     error

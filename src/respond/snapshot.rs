@@ -27,6 +27,7 @@ use crate::api::{
 use crate::cluster::{ApiError, ClusterDeny, IndexKey, Owners, Pod, Reader, RunMembership, Stores};
 use crate::guardrails::audit::{Protection, widening};
 use crate::guardrails::ceiling::Effective;
+use crate::guardrails::cilium::IdentityLabels;
 use crate::guardrails::drift::network_policy_matches;
 use crate::guardrails::network::standing_deny_network_policy;
 use crate::limits;
@@ -65,6 +66,10 @@ pub(super) struct PendingWrites {
     pub owner: Option<OwnerControl>,
     /// How the CPU can be reduced, if that was read since it was last changed.
     pub cpu: Option<CpuReduction>,
+    /// The security identities of pods by UID, if they were read.
+    pub identities: Option<Vec<(String, IdentityLabels)>>,
+    /// Whether the policy of the Incident on Cilium could not be stored.
+    pub interim_deny_failed: bool,
     /// Names of other Incidents that no longer hold anything.
     pub closed_incidents: HashSet<String>,
 }
@@ -140,6 +145,8 @@ impl SnapshotSources {
             owner: pending.owner.clone().unwrap_or(OwnerControl::Unread),
             cpu: pending.cpu.clone(),
             deny: self.deny(&namespace, &judged, &name),
+            identities: self.identities(&namespace, &pods, pending),
+            interim_deny_failed: pending.interim_deny_failed,
             breaker: self.breaker(now, &incident, &namespace, &pods),
             quarantines: self.quarantines(&namespace, &name),
             traffic: self.traffic_of(&incident, &pods),
@@ -336,21 +343,31 @@ impl SnapshotSources {
         let key = ObjectRef::<NetworkPolicy>::new(labels::STANDING_DENY).within(namespace);
         let stored = self.stores.network_policies.get(&key);
         let is_stored = stored.is_some_and(|stored| network_policy_matches(&desired, &stored));
-        let mut widened_by = Vec::new();
-        for pod in pods {
-            let mut pod_labels: BTreeMap<String, String> = pod.labels().clone();
-            pod_labels.insert(labels::QUARANTINE.to_owned(), incident.to_owned());
-            let policies = self.stores.network_policies.within(namespace);
-            let protection = Protection::Quarantined { cluster_deny };
-            let policies = policies.iter().map(AsRef::as_ref);
-            widened_by.extend(widening(&pod_labels, policies, protection));
+        let widening_with = |cluster_deny: bool| {
+            let mut names = Vec::new();
+            for pod in pods {
+                let mut pod_labels: BTreeMap<String, String> = pod.labels().clone();
+                pod_labels.insert(labels::QUARANTINE.to_owned(), incident.to_owned());
+                let policies = self.stores.network_policies.within(namespace);
+                let protection = Protection::Quarantined { cluster_deny };
+                let policies = policies.iter().map(AsRef::as_ref);
+                names.extend(widening(&pod_labels, policies, protection));
+            }
+            names.sort();
+            names.dedup();
+            names.truncate(limits::WIDENED_BY_MAX);
+            names
+        };
+        let widened_by = widening_with(cluster_deny);
+        let mut overridden = Vec::new();
+        if cluster_deny {
+            overridden = widening_with(false);
+            overridden.retain(|name| !widened_by.contains(name));
         }
-        widened_by.sort();
-        widened_by.dedup();
-        widened_by.truncate(limits::WIDENED_BY_MAX);
         Deny {
             is_stored,
             widened_by,
+            overridden,
         }
     }
 

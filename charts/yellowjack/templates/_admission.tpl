@@ -17,9 +17,14 @@ request.userInfo.groups.exists(g, g in {{ include "yellowjack.celList" . }})
 ({{ . }} == null ? ' ' : {{ . }}.metadata.?labels[?'yellowjack.dev/run'].orValue(' '))
 {{- end -}}
 
+{{/* The cell of `object` or `oldObject` in its run; a blank where there is none. */}}
+{{- define "yellowjack.celCell" -}}
+({{ . }} == null ? ' ' : {{ . }}.metadata.?labels[?'yellowjack.dev/cell'].orValue(' '))
+{{- end -}}
+
 {{/* Whether `object` or `oldObject` is one that the controller makes, or has the name of one. */}}
 {{- define "yellowjack.celOurs" -}}
-({{ . }} != null && ({{ . }}.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == 'yellowjack' || {{ . }}.metadata.?name.orValue('') == 'yellowjack-quarantine' || {{ . }}.metadata.?name.orValue('').startsWith('yellowjack-run-')))
+({{ . }} != null && ({{ . }}.metadata.?labels[?'app.kubernetes.io/managed-by'].orValue('') == 'yellowjack' || {{ . }}.metadata.?name.orValue('') == 'yellowjack-quarantine' || {{ . }}.metadata.?name.orValue('').startsWith('yellowjack-quarantine-') || {{ . }}.metadata.?name.orValue('').startsWith('yellowjack-run-')))
 {{- end -}}
 
 {{- define "yellowjack.policyHead" -}}

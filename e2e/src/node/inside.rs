@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{FOLDER, NODE_IP, NODE_NAME, STATE_VARIABLE, log_folder, path};
 use super::program::{run, run_command, write};
-use super::{cluster_dns, egress_log, kubelet, network, runtime, world};
+use super::{cluster_dns, egress_log, engine, kubelet, network, runtime, world};
 use crate::binaries::{Binaries, words_of};
 use crate::cluster::KUBECTL_VARIABLE;
 use crate::control_plane::{ControlPlane, NodeIdentity, client_of};
@@ -70,6 +70,7 @@ impl Node {
     fn start(name: &str, built: &Path, started: Instant) -> anyhow::Result<Self> {
         prepare_mounts(name)?;
         let binaries = Binaries::find()?;
+        let engine = engine::chosen()?;
         network::make()?;
         let certificates = path("certificates");
         std::fs::create_dir_all(&certificates).context("failed to make a folder")?;
@@ -92,13 +93,17 @@ impl Node {
                 parts.push(part);
             };
             keep("ulogd", egress_log::start().await?);
-            keep("containerd", runtime::start(built).await?);
+            keep("containerd", runtime::start(built, engine.as_ref()).await?);
             for part in world::start(built).await? {
                 keep("world", part);
             }
             let client = client_of(&plane.kubeconfig()).await?;
             for (name, part) in kubelet::start(&binaries, &plane, &client, name).await? {
                 keep(name, part);
+            }
+            if let Some(engine) = &engine {
+                let part = engine::start(engine, &binaries, &plane, &client).await?;
+                keep(engine.0.name(), part);
             }
             cluster_dns::start(&client).await
         })?;

@@ -9,6 +9,7 @@ mod cgroup;
 mod check;
 mod cluster_dns;
 mod egress_log;
+mod engine;
 mod handle;
 mod inside;
 mod kubelet;
@@ -21,6 +22,7 @@ mod start;
 mod world;
 
 pub use check::{is_required, missing, running_elsewhere, skip_reason};
+pub use engine::{ENGINE_VARIABLE, Engine, FLAGS_VARIABLE, HUBBLE_LOG};
 pub use handle::{Arrival, TestNode};
 pub use inside::{INSIDE_ARGUMENT, run_inside};
 pub use layout::{

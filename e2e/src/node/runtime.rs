@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::engine::{self, Engine};
 use super::layout::{IMAGE, POD_NETWORK, POD_NETWORK_V6, path};
 use super::program::{run_command, stay, write};
 use crate::supervise::Supervised;
@@ -25,10 +26,16 @@ pub(super) fn address_folder() -> PathBuf {
 }
 
 /// Starts containerd and gives it the image of the test pods.
-pub(super) async fn start(built: &Path) -> anyhow::Result<Supervised> {
-    write(&path("cni/10-pods.conflist"), &network_text())?;
+pub(super) async fn start(
+    built: &Path,
+    engine: Option<&(Engine, PathBuf)>,
+) -> anyhow::Result<Supervised> {
+    let network = engine.and_then(|(engine, _)| engine::network_text(*engine));
+    let network = network.unwrap_or_else(network_text);
+    write(&path("cni/10-pods.conflist"), &network)?;
     let configuration = path("containerd.toml");
-    write(&configuration, &configuration_text())?;
+    let plugins = engine.map(|(_, folder)| folder.as_path());
+    write(&configuration, &configuration_text(plugins))?;
     // containerd looks for its shim beside the programs on its path.
     let programs = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(built.join("containerd"));
@@ -70,8 +77,13 @@ fn ctr(built: &Path) -> Command {
     command
 }
 
-fn configuration_text() -> String {
+fn configuration_text(plugins: Option<&Path>) -> String {
     let folder = |name: &str| path(name).display().to_string();
+    let own = plugins.map(|folder| folder.display().to_string());
+    let plugin_folders: Vec<String> = std::iter::once("/usr/lib/cni".to_owned())
+        .chain(own)
+        .map(|folder| format!("{folder:?}"))
+        .collect();
     format!(
         r#"version = 3
 root = "{root}"
@@ -92,7 +104,7 @@ restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = ["/usr/lib/cni"]
+bin_dirs = [{plugins}]
 conf_dir = "{network}"
 "#,
         root = folder("containerd/root"),
@@ -101,6 +113,7 @@ conf_dir = "{network}"
         socket = socket().display(),
         opt = folder("containerd/opt"),
         network = folder("cni"),
+        plugins = plugin_folders.join(", "),
     )
 }
 

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::cgroup;
+use super::engine::{Engine, FOLDER_VARIABLE};
 use super::inside::INSIDE_ARGUMENT;
 use super::layout::log_folder;
 use crate::binaries::Binaries;
@@ -35,6 +36,7 @@ pub fn run_in_node(command: &[OsString]) -> anyhow::Result<ExitCode> {
         .build()
         .context("failed to start a runtime")?;
     let built = build()?;
+    let engine = Engine::of_environment()?.map(Engine::build).transpose()?;
     Binaries::find()?;
     runtime.block_on(async {
         // Somebody else's node, seen from another process namespace, looks like a leftover and resists.
@@ -43,7 +45,7 @@ pub fn run_in_node(command: &[OsString]) -> anyhow::Result<ExitCode> {
         }
         let name = format!("{NAME_PREFIX}{}", std::process::id());
         cgroup::make(&name)?;
-        let outcome = run_and_wait(&name, &built, command).await;
+        let outcome = run_and_wait(&name, &built, engine.as_deref(), command).await;
         cgroup::remove(&name).await?;
         let status = outcome?;
         Ok(status
@@ -97,9 +99,10 @@ fn build() -> anyhow::Result<PathBuf> {
 async fn run_and_wait(
     name: &str,
     built: &Path,
+    engine: Option<&Path>,
     command: &[OsString],
 ) -> anyhow::Result<ExitStatus> {
-    let mut child = spawn(name, built, command)?;
+    let mut child = spawn(name, built, engine, command)?;
     let mut terminate = signal(SignalKind::terminate()).context("failed to catch SIGTERM")?;
     let mut hangup = signal(SignalKind::hangup()).context("failed to catch SIGHUP")?;
     // Ctrl-C goes to the command too, which decides what it means.
@@ -120,7 +123,12 @@ fn kill(child: &mut Child) -> anyhow::Result<()> {
 
 /// `setpriv` has the kernel kill `unshare` when this thread ends, and `unshare` has it kill the first
 /// process of the namespace when itself ends.
-fn spawn(name: &str, built: &Path, command: &[OsString]) -> anyhow::Result<Child> {
+fn spawn(
+    name: &str,
+    built: &Path,
+    engine: Option<&Path>,
+    command: &[OsString],
+) -> anyhow::Result<Child> {
     let own = std::env::current_exe().context("failed to find this program")?;
     let mut outer = std::process::Command::new("setpriv");
     forget_package(&mut outer);
@@ -144,6 +152,9 @@ fn spawn(name: &str, built: &Path, command: &[OsString]) -> anyhow::Result<Child
         .env("TMPDIR", "/run")
         .env_remove("KUBECONFIG")
         .env_remove("KUBEBUILDER_ASSETS");
+    if let Some(folder) = engine {
+        outer.env(FOLDER_VARIABLE, folder);
+    }
     Command::from(outer)
         .spawn()
         .context("failed to make the namespaces of the node")

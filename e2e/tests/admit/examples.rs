@@ -138,6 +138,11 @@ fn incident_status() -> Value {
         "conditions": [condition()],
         "actions": [{ "type": "Alert", "target": target, "time": time, "result": "Failed", "message": "m" }],
         "restore": [{ "target": target, "field": "/spec/suspend", "originalValue": false, "appliedValue": true }],
+        "cilium": {
+            "interimIdentities": ["app=train"],
+            "deniedSince": "2026-01-05T10:00:00.000000Z",
+            "labelInForceSince": "2026-01-05T10:00:36.000000Z",
+        },
         "replacement": { "controller": target, "notBefore": "2026-01-05T10:00:00.000000Z" },
         "widenedBy": ["allow-all"],
         "techniques": ["T1046"],

@@ -181,6 +181,12 @@ async fn nobody_takes_a_pod_out_of_its_run_and_its_controllers_may() -> anyhow::
             })
             .await?;
         }
+        let cell = json!({ "metadata": { "labels": { labels::CELL: "3" } } });
+        let words = "only Yellowjack sets or changes the label yellowjack.dev/cell";
+        refused("the cell of a pod is changed", words, async || {
+            patch::<Pod>(&client, &env, "owned", &cell).await
+        })
+        .await?;
         let words = "only the controllers that admissionPolicies.workloadControllers names";
         refused("the owner is taken off", words, async || {
             patch::<Pod>(&client, &env, "owned", &no_owner).await

@@ -14,6 +14,7 @@ use yellowjack::testing::api::{
     ActionKind, ActionResult, AgentRun, Incident, condition_is, labels,
 };
 use yellowjack_e2e::build;
+use yellowjack_e2e::cilium;
 use yellowjack_e2e::cluster_policies::definition;
 use yellowjack_e2e::fixture::{
     Fixture, LIMIT, action_results, incident_conditions, run_conditions,
@@ -29,7 +30,7 @@ const NODE: &str = "node-1";
 const SCANNED_COUNT: u8 = 60;
 
 /// Rules that no scenario here uses, and why they stay: role, verb, resource, reason.
-const IDLE: [(&str, &str, &str, &str); 5] = [
+const IDLE: [(&str, &str, &str, &str); 7] = [
     (
         "controller",
         "patch",
@@ -59,6 +60,18 @@ const IDLE: [(&str, &str, &str, &str); 5] = [
         "patch",
         "clusternetworkpolicies",
         "only where somebody changed the standing deny",
+    ),
+    (
+        "controller",
+        "patch",
+        "ciliumclusterwidenetworkpolicies",
+        "only where somebody changed the standing deny",
+    ),
+    (
+        "controller",
+        "list",
+        "ciliumendpoints",
+        "only where all pods of a run are isolated",
     ),
 ];
 
@@ -134,6 +147,7 @@ impl ChartFixture {
     async fn start(env: TestEnv) -> anyhow::Result<Self> {
         let definition = definition().to_string();
         apply(env.cluster, &definition, &[]).await?;
+        cilium::serve(&env.client).await?;
         install(env.cluster).await?;
         let log = EgressLog::create()?;
         let controller =
@@ -229,6 +243,13 @@ impl ChartFixture {
         self.env.until_gone::<Incident>(&incident.name_any()).await
     }
 
+    /// Has Cilium know the pod `rogue` by its label, its run and these labels.
+    async fn set_identity(&self, more: &[(&str, &str)]) -> anyhow::Result<()> {
+        let own = [&[("app", "rogue"), (labels::RUN, "rogue")], more].concat();
+        let (client, namespace) = (&self.env.client, &self.env.namespace);
+        cilium::set_identity(client, namespace, "rogue", &own).await
+    }
+
     /// A quota is made and taken back, and a guard of an older name goes.
     async fn guards_come_and_go(&self) -> anyhow::Result<()> {
         let spec = json!({
@@ -278,8 +299,18 @@ impl ChartFixture {
 
     async fn a_pod_is_released(&self) -> anyhow::Result<()> {
         self.pod_with_run("rogue", "10.244.1.66").await?;
+        self.set_identity(&[]).await?;
         self.log.scan_hosts("10.244.1.66", 0, SCANNED_COUNT)?;
         let incident = self.until_condition("rogue", "Contained").await?;
+        self.set_identity(&[(labels::QUARANTINE, &incident.name_any())])
+            .await?;
+        self.env
+            .until_incident("rogue", "no policy of its own", |incident| {
+                let status = incident.status.as_ref();
+                let known = status.and_then(|status| status.cilium.as_ref());
+                known.is_some_and(|known| known.interim_identities.is_empty())
+            })
+            .await?;
         self.until_observed("rogue").await?;
         self.log.chatter("10.244.2.1", Duration::from_secs(15))?;
         self.until_condition("rogue", "Verified").await?;

@@ -4,6 +4,7 @@
 
 mod agents;
 mod bounds;
+mod cilium;
 mod cluster_policy;
 mod comes_back;
 mod forged;

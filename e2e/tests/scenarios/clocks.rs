@@ -99,6 +99,7 @@ async fn off(skew_s: i64, words: &str) -> anyhow::Result<()> {
         flags: &[],
         skew_s,
         cluster_policies: false,
+        any_engine: false,
     };
     with_setup(setup, async |fixture| {
         // Nothing ends it: as fast as it can it would fill the log faster than the copy follows.

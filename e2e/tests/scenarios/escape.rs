@@ -61,6 +61,7 @@ async fn where_the_cluster_has_a_deny_that_wins_a_wide_policy_changes_nothing() 
         flags: &[],
         skew_s: 0,
         cluster_policies: true,
+        any_engine: false,
     };
     with_setup(setup, async |fixture| {
         fixture.allow_all_egress().await?;

@@ -15,8 +15,8 @@ use yellowjack::testing::api::{AgentRun, condition_of, labels};
 use yellowjack_e2e::build;
 use yellowjack_e2e::fixture::{Fixture, LIMIT, run_conditions};
 use yellowjack_e2e::node::{
-    Arrival, NODE_NAME, POD_NETWORK, POD_NETWORK_V6, TestNode, agent_pod, agent_spec, running,
-    skip_reason,
+    Arrival, Engine, HUBBLE_LOG, NODE_NAME, POD_NETWORK, POD_NETWORK_V6, TestNode, agent_pod,
+    agent_spec, running, skip_reason,
 };
 use yellowjack_e2e::proxy::{FaultProxy, Write};
 use yellowjack_e2e::scenario::{Row, append};
@@ -25,7 +25,7 @@ use yellowjack_e2e::{Operator, TestEnv, wait_for, with_namespace};
 
 use crate::clocks::Skewed;
 use crate::escape::{forget_cluster_policies, serve_cluster_policies};
-use crate::packets::{count_anew, is_new, seconds, sent_by};
+use crate::packets::{count_anew, dropped_by_cilium, is_new, seconds, sent_by};
 
 /// A pod that tries on and gets nothing out for so long counts as stopped.
 const QUIET: Duration = Duration::from_secs(5);
@@ -62,6 +62,8 @@ pub struct NodeFixture {
     pub env: TestEnv,
     pub node: TestNode,
     pub mode: StandinMode,
+    /// The real engine of the node, if it has one in place of the stand-in.
+    pub engine: Option<Engine>,
     pub proxy: FaultProxy,
     pub controller: Mutex<Option<Operator>>,
     pub agent: Mutex<Option<Operator>>,
@@ -70,7 +72,7 @@ pub struct NodeFixture {
     /// What the agent reads in place of the node's log, where that has another clock.
     skewed: Option<Skewed>,
     folder: tempfile::TempDir,
-    _standin: Standin,
+    _standin: Option<Standin>,
 }
 
 /// A pod that does wrong.
@@ -90,6 +92,8 @@ pub struct Setup<'a> {
     pub skew_s: i64,
     /// Whether the cluster serves ClusterNetworkPolicy.
     pub cluster_policies: bool,
+    /// Whether a real engine of the other kind will do: nothing rests on what becomes of open connections.
+    pub any_engine: bool,
 }
 
 /// Runs a scenario; `flags` are added to the agent's command line.
@@ -102,6 +106,22 @@ where
         flags,
         skew_s: 0,
         cluster_policies: false,
+        any_engine: false,
+    };
+    with_setup(setup, test).await
+}
+
+/// The same on whichever real engine the node has: nothing rests on what becomes of open connections.
+pub async fn with_any_engine<F>(mode: StandinMode, flags: &[&str], test: F) -> anyhow::Result<()>
+where
+    F: AsyncFnOnce(&NodeFixture) -> anyhow::Result<()>,
+{
+    let setup = Setup {
+        mode,
+        flags,
+        skew_s: 0,
+        cluster_policies: false,
+        any_engine: true,
     };
     with_setup(setup, test).await
 }
@@ -115,7 +135,18 @@ where
         println!("skipped: {reason}");
         return Ok(());
     }
-    build("standin")?;
+    let engine = Engine::of_environment()?;
+    if let Some(engine) = engine
+        && ((engine.mode() != setup.mode && !setup.any_engine)
+            || setup.cluster_policies
+            || setup.skew_s != 0)
+    {
+        println!("skipped: {} is of another kind", engine.name());
+        return Ok(());
+    }
+    if engine.is_none() {
+        build("standin")?;
+    }
     with_namespace(async |env| {
         if setup.cluster_policies {
             serve_cluster_policies(&env).await?;
@@ -150,6 +181,7 @@ impl Fixture for NodeFixture {
 impl NodeFixture {
     async fn start(env: TestEnv, setup: Setup<'_>) -> anyhow::Result<Self> {
         let mode = setup.mode;
+        let engine = Engine::of_environment()?;
         let node = TestNode::find()?;
         let folder = tempfile::tempdir().context("failed to make a folder")?;
         for (name, seconds) in TIMEOUTS_S {
@@ -165,7 +197,10 @@ impl NodeFixture {
         count_anew()?;
         let networks = [POD_NETWORK, POD_NETWORK_V6];
         let log = folder.path().join("standin.log");
-        let standin = Standin::start(mode, node.kubeconfig(), &networks, &log).await?;
+        let standin = match engine {
+            Some(_) => None,
+            None => Some(Standin::start(mode, node.kubeconfig(), &networks, &log).await?),
+        };
         let proxy = FaultProxy::start(env.client.clone()).await?;
         let skewed = (setup.skew_s != 0)
             .then(|| Skewed::start(&node, folder.path(), setup.skew_s))
@@ -174,6 +209,7 @@ impl NodeFixture {
             env,
             node,
             mode,
+            engine,
             proxy,
             controller: Mutex::default(),
             agent: Mutex::default(),
@@ -209,7 +245,10 @@ impl NodeFixture {
     pub async fn start_agent(&self) -> anyhow::Result<()> {
         let skewed = self.skewed.as_ref().map(|skewed| skewed.file.as_path());
         let log = skewed.unwrap_or_else(|| self.node.egress_log());
-        let source = format!("ulogd:{}", log.display());
+        let source = match self.engine {
+            Some(Engine::Cilium) => format!("hubble:{HUBBLE_LOG}"),
+            _ => format!("ulogd:{}", log.display()),
+        };
         let checkpoints = self.checkpoints();
         let mut arguments = vec!["node", "--node-name", NODE_NAME, "--source", &source];
         arguments.extend(["--checkpoint-dir", &checkpoints]);
@@ -335,6 +374,45 @@ impl NodeFixture {
         .map(drop)
     }
 
+    /// Waits until Cilium has given the pods of a run the identities that go with their labels.
+    pub async fn until_settled(&self, pods: &[Rogue]) -> anyhow::Result<()> {
+        if self.engine != Some(Engine::Cilium) {
+            return Ok(());
+        }
+        for pod in pods {
+            wait_for("the identity of a pod", LIMIT, async || {
+                let arguments = [
+                    "get",
+                    "ciliumendpoint",
+                    &pod.pod,
+                    "-o",
+                    "jsonpath={.status.identity.labels}",
+                ];
+                let labels = self.env.kubectl(&arguments).await;
+                let labels = labels.map_err(|error| format!("{error:#}"))?;
+                labels
+                    .contains("yellowjack.dev/cell")
+                    .then_some(())
+                    .ok_or(labels)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The longest time since a moment in which no packet of this pod arrived outside, in seconds.
+    pub fn longest_gap(&self, pod: &Rogue, since: Timestamp) -> anyhow::Result<f64> {
+        let mut last = since;
+        let mut longest: f64 = 0.0;
+        for arrival in self.node.arrivals_from(&pod.address)? {
+            if arrival.time() > since {
+                longest = longest.max(seconds(last, arrival.time()));
+                last = arrival.time();
+            }
+        }
+        Ok(longest.max(seconds(last, Timestamp::now())))
+    }
+
     /// Waits until a pod is isolated, its packets end although it retries, and the Incident is verified.
     pub async fn until_verified(&self, rogue: &Rogue) -> anyhow::Result<()> {
         self.until_labelled(&rogue.pod).await?;
@@ -424,9 +502,9 @@ impl NodeFixture {
 
     /// Waits until an isolated pod has sent another packet.
     pub async fn until_retry(&self, rogue: &Rogue) -> anyhow::Result<()> {
-        let before = sent_by(&rogue.address)?;
+        let before = self.sent_by(rogue)?;
         wait_for("the pod to retry", LIMIT, async || {
-            let now = sent_by(&rogue.address).map_err(|error| format!("{error:#}"))?;
+            let now = self.sent_by(rogue).map_err(|error| format!("{error:#}"))?;
             if now > before {
                 Ok(())
             } else {
@@ -434,6 +512,17 @@ impl NodeFixture {
             }
         })
         .await
+    }
+
+    /// How many packets a pod has sent to the Internet over IPv4, whether or not they got there.
+    fn sent_by(&self, pod: &Rogue) -> anyhow::Result<u64> {
+        if self.engine != Some(Engine::Cilium) {
+            return sent_by(&pod.address);
+        }
+        // Cilium drops a packet before the node's own counters see it, and logs it.
+        let arrived = self.node.arrivals_from(&pod.address)?;
+        let arrived = arrived.iter().filter(|a| a.time() >= self.started).count() as u64;
+        Ok(arrived + dropped_by_cilium(&pod.address)?)
     }
 
     /// Ends the honest run, and returns how many of its packets did not arrive.
@@ -447,7 +536,7 @@ impl NodeFixture {
             .delete("honest", &DeleteParams::default())
             .await?;
         self.until_gone::<Pod>("honest").await?;
-        let sent = sent_by(&honest.address)?;
+        let sent = self.sent_by(&honest)?;
         ensure!(sent > 100, "the honest pod sent {sent} packets only");
         let mut arrived = 0;
         // The sniffer may be behind for a moment. What is missing after that is lost.
@@ -492,7 +581,10 @@ impl NodeFixture {
         let new = arrivals.iter().rev().find(|a| is_new(a) && !is_open(a));
         Ok(Row {
             scenario: scenario.to_owned(),
-            mode: self.mode.name().to_owned(),
+            mode: self
+                .engine
+                .map_or(self.mode.name(), Engine::name)
+                .to_owned(),
             finding_s: seconds(first.time(), finding),
             accepted_s: seconds(finding, accepted),
             last_new_s: new.map(since),
@@ -503,8 +595,32 @@ impl NodeFixture {
         })
     }
 
+    /// Every line of a real flow log was read: none was malformed or of a kind that is not known.
+    async fn every_line_was_read(&self) -> anyhow::Result<()> {
+        let agent = self.agent.lock().await;
+        let agent = agent.as_ref().context("no agent runs")?;
+        let metrics = agent.http_get("/metrics").await?;
+        let count = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse::<u64>().ok())
+                .with_context(|| format!("no metric {name}"))
+        };
+        let read = count(r#"yellowjack_lines_total{result="signal"}"#)?;
+        let malformed = count(r#"yellowjack_lines_total{result="malformed"}"#)?;
+        let unknown = count(r#"yellowjack_lines_total{result="unknown"}"#)?;
+        println!("lines: {read} signals, {malformed} malformed, {unknown} unknown");
+        ensure!(
+            read > 0 && malformed == 0 && unknown == 0,
+            "lines of the log were not read: {read} signals, {malformed} malformed, {unknown} unknown"
+        );
+        Ok(())
+    }
+
     /// Ends a scenario: the honest run has lost nothing, and the row is kept.
     pub async fn conclude(&self, mut row: Row) -> anyhow::Result<()> {
+        if self.engine == Some(Engine::Cilium) {
+            self.every_line_was_read().await?;
+        }
         row.honest_lost = Some(self.honest_packets_lost().await?);
         println!("{row:?}");
         append(&row)?;

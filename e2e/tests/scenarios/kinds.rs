@@ -10,12 +10,12 @@ use yellowjack_e2e::fixture::Fixture;
 use yellowjack_e2e::node::{POOL_IP, POOL_PORT, POOL_TLS_PORT, REFUSING_IP};
 use yellowjack_e2e::standin::StandinMode;
 
-use crate::fixture::{NodeFixture, REFUSING_NETWORK, SILENT_NETWORK, keep, with_node_fixture};
+use crate::fixture::{NodeFixture, REFUSING_NETWORK, SILENT_NETWORK, keep, with_any_engine};
 use crate::scan::scan;
 
 #[tokio::test]
 async fn a_syn_scan_ends() -> anyhow::Result<()> {
-    with_node_fixture(StandinMode::Connection, &[], async |fixture| {
+    with_any_engine(StandinMode::Connection, &[], async |fixture| {
         let command = format!("nmap -n -Pn -sS -p 22 {REFUSING_NETWORK}");
         scan(fixture, "SYN scan", &command).await
     })
@@ -24,7 +24,7 @@ async fn a_syn_scan_ends() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_scan_of_one_hosts_ports_ends() -> anyhow::Result<()> {
-    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+    with_any_engine(StandinMode::Packet, &[], async |fixture| {
         let command = format!("nmap -n -Pn -sT -p 1-65535 {REFUSING_IP}");
         scan(fixture, "vertical scan of one host", &command).await
     })
@@ -33,7 +33,7 @@ async fn a_scan_of_one_hosts_ports_ends() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_udp_scan_ends() -> anyhow::Result<()> {
-    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+    with_any_engine(StandinMode::Packet, &[], async |fixture| {
         let command = format!("nmap -n -Pn -sU --max-retries 1 -p 161 {REFUSING_NETWORK}");
         scan(fixture, "UDP scan", &command).await
     })
@@ -44,7 +44,7 @@ async fn a_udp_scan_ends() -> anyhow::Result<()> {
 /// but comes late: the honest pod's ping, which goes on, shows it before that.
 #[tokio::test]
 async fn a_ping_sweep_ends() -> anyhow::Result<()> {
-    with_node_fixture(StandinMode::Connection, &[], async |fixture| {
+    with_any_engine(StandinMode::Connection, &[], async |fixture| {
         let command = format!("nmap -n -sn -PE --max-retries 1 203.0.113.80 {SILENT_NETWORK}");
         scan(fixture, "ping sweep", &command).await
     })
@@ -54,7 +54,7 @@ async fn a_ping_sweep_ends() -> anyhow::Result<()> {
 /// Four pods of one run, each with a quarter of the hosts and a pace of its own.
 #[tokio::test]
 async fn a_scan_spread_over_the_pods_of_a_run_ends() -> anyhow::Result<()> {
-    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+    with_any_engine(StandinMode::Packet, &[], async |fixture| {
         fixture.create_run_to("rogue", "0.0.0.0/0").await?;
         let pods: Vec<String> = (0..4).map(|number| format!("rogue-{number}")).collect();
         for (number, name) in pods.iter().enumerate() {
@@ -127,11 +127,11 @@ async fn a_session_with_a_listed_pool_is_an_alert_at_once() -> anyhow::Result<()
     let list = pool_list()?;
     let list = list.path().display().to_string();
     let flags = ["--pool-list", list.as_str()];
-    with_node_fixture(StandinMode::Packet, &flags, async |fixture| {
+    with_any_engine(StandinMode::Packet, &flags, async |fixture| {
         mine(fixture, &format!("{POOL_IP}:{POOL_PORT}")).await
     })
     .await?;
-    with_node_fixture(StandinMode::Packet, &flags, async |fixture| {
+    with_any_engine(StandinMode::Packet, &flags, async |fixture| {
         mine(fixture, &format!("-tls {POOL_IP}:{POOL_TLS_PORT}")).await
     })
     .await
@@ -152,7 +152,7 @@ async fn miners_are_isolated_after_a_session_of_five_minutes() -> anyhow::Result
     }
     let list = pool_list()?;
     let list = list.path().display().to_string();
-    with_node_fixture(
+    with_any_engine(
         StandinMode::Packet,
         &["--pool-list", &list],
         async |fixture| {

@@ -4,6 +4,7 @@
 
 mod clocks;
 mod disturbed;
+mod doctor;
 mod drops;
 mod elsewhere;
 mod escape;
@@ -11,6 +12,7 @@ mod fixture;
 mod kinds;
 mod ladder;
 mod packets;
+mod replicas;
 mod scan;
 mod tunnel;
 mod upstream;

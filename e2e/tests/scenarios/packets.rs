@@ -1,11 +1,12 @@
 //! Counting packets: those that left pods, and those that arrived outside.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
-use yellowjack_e2e::node::{Arrival, POD_NETWORK};
+use yellowjack_e2e::node::{Arrival, HUBBLE_LOG, POD_NETWORK};
 
 /// Counts what each pod sends to the Internet before any policy sees it. The cluster's own addresses
 /// are left out: those packets never get there.
@@ -50,6 +51,28 @@ pub fn sent_by(address: &str) -> anyhow::Result<u64> {
         .find(|element| element.get("val").and_then(Value::as_str) == Some(address));
     let packets = own.and_then(|element| element.pointer("/counter/packets")?.as_u64());
     Ok(packets.unwrap_or(0))
+}
+
+/// How many packets of this pod Cilium has dropped. It logs each in the flow log, with its rotated files.
+pub fn dropped_by_cilium(address: &str) -> anyhow::Result<u64> {
+    let log = Path::new(HUBBLE_LOG);
+    let folder = log.parent().context("the log lies in a folder")?;
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).context("failed to list Cilium's logs")? {
+        let file = file.context("failed to list Cilium's logs")?.path();
+        let text = std::fs::read_to_string(&file).context("failed to read Cilium's log")?;
+        for line in text.lines().filter(|line| line.contains("DROPPED")) {
+            // The last line may be in the middle of being written.
+            let Ok(line) = serde_json::from_str::<Value>(line) else {
+                continue;
+            };
+            let is_of_pod = line.pointer("/flow/IP/source") == Some(&Value::from(address));
+            // A policy verdict and the drop itself are two lines about one packet.
+            let is_drop = line.pointer("/flow/event_type/type") == Some(&Value::from(1));
+            count += u64::from(is_of_pod && is_drop);
+        }
+    }
+    Ok(count)
 }
 
 /// The rule that logs first packets, moved in front of the stand-in's policies, as it stands on a node whose

@@ -3,7 +3,9 @@
 use yellowjack_e2e::node::REFUSING_IP;
 use yellowjack_e2e::standin::StandinMode;
 
-use crate::fixture::{NodeFixture, REFUSING_NETWORK, SILENT_NETWORK, with_node_fixture};
+use crate::fixture::{
+    NodeFixture, REFUSING_NETWORK, SILENT_NETWORK, with_any_engine, with_node_fixture,
+};
 
 /// A scan from one pod, over and over.
 pub async fn scan(fixture: &NodeFixture, name: &str, command: &str) -> anyhow::Result<()> {
@@ -18,7 +20,7 @@ pub async fn scan(fixture: &NodeFixture, name: &str, command: &str) -> anyhow::R
 /// failures in a quarter of a minute; many hosts would be tried side by side.
 #[tokio::test]
 async fn a_slow_scan_ends() -> anyhow::Result<()> {
-    with_node_fixture(StandinMode::Packet, &[], async |fixture| {
+    with_any_engine(StandinMode::Packet, &[], async |fixture| {
         let command = format!("nmap -T2 -n -Pn -sT -p 1-1000 {REFUSING_IP}");
         scan(fixture, "slow scan (nmap -T2)", &command).await
     })

@@ -2,6 +2,7 @@
 //! reads facts and evaluates them with pure functions. What cannot be read is reported as unknown.
 
 mod check;
+mod cilium;
 mod clock;
 mod context;
 mod install;

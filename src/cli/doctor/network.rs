@@ -7,17 +7,18 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
+use serde_json::Value;
 
 use super::check::{Check, Verdict};
+use super::cilium;
 use super::context::Context;
 use crate::api::labels;
 use crate::cli::error::CommandError;
 use crate::cli::read::{list, read};
 use crate::cluster::kind_of;
+use crate::guardrails::cilium::standing_deny_cilium_policy;
 use crate::guardrails::drift::cluster_policy_matches;
-use crate::guardrails::network::{
-    CLUSTER_POLICY_API_VERSION, CLUSTER_POLICY_KIND, standing_deny_cluster_policy,
-};
+use crate::guardrails::network::standing_deny_cluster_policy;
 
 /// What a plug-in does with established connections when a deny is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,8 @@ struct Facts {
     groups: BTreeSet<String>,
     /// Whether Cilium is configured to audit only.
     only_audits: bool,
+    /// Cilium's settings, if they can be read.
+    cilium: Option<cilium::Settings>,
     server: String,
 }
 
@@ -120,11 +123,13 @@ pub(super) async fn checks(context: &Context<'_>, server: &str) -> Vec<Check> {
         Ok(facts) => judge_plugin(facts),
         Err(error) => Check::cannot("network-plug-in", WANTED, error),
     };
-    let deny = match cluster_deny(context).await {
-        Ok(found) => judge_deny(found, &groups.unwrap_or_default()),
+    let deny = match winning_deny(context).await {
+        Ok((found, kind)) => judge_deny(found, &kind, &groups.unwrap_or_default()),
         Err(error) => Check::cannot("deny", WANTED_DENY, &error),
     };
-    vec![guess, deny]
+    let settings = facts.ok().and_then(|facts| facts.cilium);
+    let of_cilium = settings.iter().flat_map(cilium::checks);
+    [guess, deny].into_iter().chain(of_cilium).collect()
 }
 
 const WANTED: &str = "a network plug-in that enforces policies and cuts established connections";
@@ -154,6 +159,7 @@ async fn facts(context: &Context<'_>, server: &str) -> Result<Facts, CommandErro
         groups: groups.groups.into_iter().map(|group| group.name).collect(),
         only_audits: setting("policy-audit-mode").as_deref() == Some("true")
             || setting("enable-policy").as_deref() == Some("never"),
+        cilium: cilium.and_then(|map| map.data),
         server: server.to_owned(),
     })
 }
@@ -224,9 +230,29 @@ enum ClusterDeny {
     InForce,
 }
 
-async fn cluster_deny(context: &Context<'_>) -> Result<ClusterDeny, CommandError> {
+/// The state of the deny that wins: on Cilium its own policy, elsewhere the ClusterNetworkPolicy.
+async fn winning_deny(context: &Context<'_>) -> Result<(ClusterDeny, String), CommandError> {
+    let on_cilium = standing_deny_cilium_policy();
+    let found = cluster_deny(context, &on_cilium).await?;
+    let (found, policy) = if found == ClusterDeny::NotServed {
+        let policy = standing_deny_cluster_policy();
+        (cluster_deny(context, &policy).await?, policy)
+    } else {
+        (found, on_cilium)
+    };
+    let kind = policy.get("kind").and_then(Value::as_str);
+    Ok((found, kind.unwrap_or_default().to_owned()))
+}
+
+async fn cluster_deny(context: &Context<'_>, wanted: &Value) -> Result<ClusterDeny, CommandError> {
     let client = &context.cluster.client;
-    let kind = kind_of(CLUSTER_POLICY_API_VERSION, CLUSTER_POLICY_KIND);
+    let text = |field: &str| {
+        wanted
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let kind = kind_of(text("apiVersion"), text("kind"));
     let served = read("API resources", async {
         match kube::discovery::pinned_kind(client, &kind).await {
             Ok((resource, _)) => Ok(Some(resource)),
@@ -239,12 +265,12 @@ async fn cluster_deny(context: &Context<'_>) -> Result<ClusterDeny, CommandError
         return Ok(ClusterDeny::NotServed);
     };
     let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
-    let stored = read("clusternetworkpolicies", api.get_opt(labels::STANDING_DENY)).await?;
+    let stored = read(&resource.plural, api.get_opt(labels::STANDING_DENY)).await?;
     let Some(stored) = stored else {
         return Ok(ClusterDeny::Missing);
     };
     let stored = serde_json::to_value(&stored).unwrap_or_default();
-    let is_in_force = cluster_policy_matches(&standing_deny_cluster_policy(), &stored);
+    let is_in_force = cluster_policy_matches(wanted, &stored);
     Ok(if is_in_force {
         ClusterDeny::InForce
     } else {
@@ -252,28 +278,40 @@ async fn cluster_deny(context: &Context<'_>) -> Result<ClusterDeny, CommandError
     })
 }
 
-fn judge_deny(found: ClusterDeny, groups: &BTreeSet<String>) -> Check {
+/// What a stored policy of this kind rests on: a cluster may serve a kind that its network plug-in does not enforce.
+fn enforced_by(kind: &str) -> &'static str {
+    if kind == "ClusterNetworkPolicy" {
+        "; that it takes precedence rests on the plug-in: kube-router does not enforce this kind, and others only where it is \
+         switched on"
+    } else {
+        ", and its deny takes precedence"
+    }
+}
+
+fn judge_deny(found: ClusterDeny, kind: &str, groups: &BTreeSet<String>) -> Check {
     let check =
-        |verdict, found: &str, todo: &str| Check::new("deny", verdict, WANTED_DENY, found, todo);
+        |verdict, found: String, todo: &str| Check::new("deny", verdict, WANTED_DENY, found, todo);
     match found {
         ClusterDeny::InForce => check(
             Verdict::Ok,
-            "the ClusterNetworkPolicy yellowjack-quarantine is in the Admin tier",
+            format!(
+                "the {kind} yellowjack-quarantine is stored{}",
+                enforced_by(kind)
+            ),
             "",
         ),
         ClusterDeny::Missing => check(
             Verdict::Fail,
-            "ClusterNetworkPolicy is served, but yellowjack-quarantine does not exist",
+            format!("{kind} is served, but yellowjack-quarantine does not exist"),
             "the controller creates it within 30 s of its start: does it run, and is it allowed to?",
         ),
         ClusterDeny::Differs => check(
             Verdict::Fail,
-            "the ClusterNetworkPolicy yellowjack-quarantine differs from Yellowjack's",
+            format!("the {kind} yellowjack-quarantine differs from Yellowjack's"),
             "find out who changed or created it, and delete it: the controller then creates its own",
         ),
         ClusterDeny::NotServed => {
             let vendors: Vec<&str> = [
-                "cilium.io",
                 "crd.projectcalico.org",
                 "projectcalico.org",
                 "crd.antrea.io",
@@ -359,21 +397,17 @@ mod tests {
 
     #[test]
     fn a_plain_network_policy_is_no_deny_and_the_vendors_are_named() {
-        let none = judge_deny(ClusterDeny::NotServed, &BTreeSet::new());
-        assert_eq!(none.verdict, Verdict::Warn);
-        let cilium = judge_deny(ClusterDeny::NotServed, &facts(&[], &["cilium.io"]).groups);
+        let judge = |found, groups| judge_deny(found, "Kind", &facts(&[], groups).groups);
+        assert_eq!(judge(ClusterDeny::NotServed, &[]).verdict, Verdict::Warn);
+        let antrea = judge(ClusterDeny::NotServed, &["crd.antrea.io"]);
         assert!(
-            cilium.found.contains("no policy of cilium.io"),
+            antrea.found.contains("no policy of crd.antrea.io"),
             "{}",
-            cilium.found
+            antrea.found
         );
-        assert_eq!(
-            judge_deny(ClusterDeny::Differs, &BTreeSet::new()).verdict,
-            Verdict::Fail
-        );
-        assert_eq!(
-            judge_deny(ClusterDeny::InForce, &BTreeSet::new()).verdict,
-            Verdict::Ok
-        );
+        assert_eq!(judge(ClusterDeny::Differs, &[]).verdict, Verdict::Fail);
+        let stored = judge(ClusterDeny::InForce, &[]);
+        assert_eq!(stored.verdict, Verdict::Ok);
+        assert!(stored.found.contains("the Kind "), "{}", stored.found);
     }
 }

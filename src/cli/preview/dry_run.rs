@@ -7,8 +7,8 @@ use crate::api::{Incident, IncidentCondition, IncidentStatus};
 use crate::limits;
 use crate::model::EventTime;
 use crate::respond::plan::{
-    Bounds, Breaker, ConditionUpdate, CpuReduction, Deny, OwnerControl, PodView, Quarantines,
-    Simulation, Snapshot, Step,
+    Bounds, Breaker, ConditionUpdate, CpuReduction, Deny, Identities, OwnerControl, PodView,
+    Quarantines, Simulation, Snapshot, Step,
 };
 use crate::respond::verify::proof::{QUIET, TrafficObservation};
 
@@ -103,7 +103,10 @@ fn snapshot(
         deny: Deny {
             is_stored: true,
             widened_by: context.widened_by.clone(),
+            overridden: Vec::new(),
         },
+        identities: Identities::NotUsed,
+        interim_deny_failed: false,
         breaker: Breaker::default(),
         quarantines: Quarantines {
             elsewhere: 0,
@@ -165,6 +168,11 @@ fn description(step: &Step) -> Option<String> {
         | Step::RecordRestore(_)
         | Step::ReadOwner
         | Step::ReadCpu(_)
+        | Step::ReadIdentities(_)
+        | Step::DenyIdentities(_)
+        | Step::AwaitInterimDeny
+        | Step::RecordLabelInForce
+        | Step::LiftInterimDeny
         | Step::ShortenGracePeriod(_)
         | Step::RemoveQuarantineLabel { .. }
         | Step::Restore { .. }

@@ -21,6 +21,16 @@ pub struct Pod {
     pub status: Option<PodStatus>,
 }
 
+impl Pod {
+    /// Whether its containers have ended and do not start again.
+    #[must_use]
+    pub(crate) fn has_ended(&self) -> bool {
+        let status = self.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    }
+}
+
 /// The desired state of a pod.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

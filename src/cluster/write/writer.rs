@@ -152,6 +152,42 @@ impl Writer {
         .await
     }
 
+    /// Server-side apply of a namespaced object of a kind that this build has no type for.
+    pub(crate) async fn apply_namespaced_dynamic(
+        &self,
+        manager: &FieldManager,
+        resource: &ApiResource,
+        namespace: &str,
+        object: &DynamicObject,
+        conflicts: Conflicts,
+    ) -> Result<DynamicObject, ApiError> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, resource);
+        let params = apply_params(manager, conflicts);
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        self.bounded(
+            Some(manager),
+            api.patch(name, &params, &Patch::Apply(object)),
+        )
+        .await
+    }
+
+    /// Deletes a namespaced object of a kind that this build has no type for. Succeeds if it does not exist.
+    pub(crate) async fn delete_dynamic(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), ApiError> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, resource);
+        let params = DeleteParams::background();
+        match self.bounded(None, api.delete(name, &params)).await {
+            Ok(_) | Err(ApiError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Creates a namespaced object. Fails with [`ApiError::Conflict`] if an object of this name exists.
     pub(crate) async fn create_dynamic(
         &self,

@@ -52,6 +52,7 @@ fn facts() -> ClusterFacts {
         service_cidrs: ranges(&["10.96.0.0/12", "fd00:10:96::/112"]),
         node_cidrs: ranges(&["192.168.7.4/32", "192.168.7.5/32"]),
         unread_policy_kinds: Vec::new(),
+        cilium_policies: Vec::new(),
     }
 }
 

@@ -9,7 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
-use crate::api::{ActionKind, ActionRecord, ActionResult, Capture, ObjectTarget};
+use crate::api::{
+    ActionKind, ActionRecord, ActionResult, Capture, CiliumEnforcement, ObjectTarget,
+};
 use crate::cluster::{ApiError, Owners, RateLimiter, Reader, Stores, Writer};
 use crate::observability::LatencyHistogram;
 use crate::respond::plan::PodView;
@@ -33,6 +35,8 @@ pub(in crate::respond) struct Done {
     pub records: Vec<ActionRecord>,
     /// The copy of a pod, if one was made.
     pub capture: Option<Capture>,
+    /// How far Cilium enforces the isolation, if that changed.
+    pub cilium: Option<CiliumEnforcement>,
     /// The step had no effect; plan again from a new snapshot.
     pub needs_retry: bool,
 }

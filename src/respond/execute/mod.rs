@@ -1,6 +1,7 @@
 //! Executes the steps of a plan. Repeating a step is harmless. Each write names its object by UID, so
 //! that it never changes a later object of the same name.
 
+mod cilium;
 mod executor;
 mod owner;
 mod pods;
@@ -11,14 +12,15 @@ mod throttle;
 use kube::ResourceExt;
 
 use super::plan::Step;
+use super::plan::cilium::APPLIED_AFTER;
 use super::snapshot::PendingWrites;
 use crate::api::{ActionResult, Incident};
 
 pub(crate) use owner::owner_control;
 
-pub(super) use executor::{Executor, StepOutcome};
+pub(super) use executor::{Done, Executor, StepOutcome};
 
-use executor::{Done, done, record};
+use executor::{done, record};
 
 /// Executes one step.
 pub(super) async fn execute(
@@ -31,6 +33,18 @@ pub(super) async fn execute(
     let namespace = namespace.as_str();
     match step {
         Step::Isolate(pods) => pods::isolate(executor, incident, namespace, pods, pending).await,
+        Step::ReadIdentities(pods) => {
+            Ok(cilium::read_identities(executor, namespace, pods, pending).await)
+        }
+        Step::DenyIdentities(identities) => {
+            cilium::deny_identities(executor, incident, namespace, identities, pending).await
+        }
+        Step::AwaitInterimDeny => {
+            tokio::time::sleep(APPLIED_AFTER).await;
+            Ok(Done::default())
+        }
+        Step::RecordLabelInForce => Ok(cilium::record_label_in_force(incident)),
+        Step::LiftInterimDeny => cilium::lift(executor, incident, namespace).await,
         Step::Capture(pod) => Ok(pods::capture(executor, namespace, pod).await),
         Step::Suspend(owner, pods) => {
             suspend::suspend(executor, namespace, owner, pods, pending).await

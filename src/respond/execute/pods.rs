@@ -100,7 +100,7 @@ pub(super) async fn capture(executor: &Executor, namespace: &str, pod: &PodView)
     Done {
         records: vec![record(ActionKind::Capture, pod.target(), result, &message)],
         capture,
-        needs_retry: false,
+        ..Done::default()
     }
 }
 

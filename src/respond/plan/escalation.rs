@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::cilium;
 use super::snapshot::{OwnerControl, PodView, SHORTENED_GRACE_S, Snapshot};
 use super::status::{has_done, has_done_to, has_settled, has_tried, newest_evidence, reason_of};
 use super::step::{Plan, RECHECK, RECHECK_SLOWLY, Step};
@@ -12,6 +13,7 @@ use super::throttle::CpuReduction;
 use crate::api::{
     ActionKind, IncidentCondition, ObjectTarget, Reason, ResponseAction, RestoreEntry,
 };
+use crate::model::EventTime;
 use crate::respond::verify::proof::{Proof, prove};
 
 /// After the circuit breaker has reset, a finding older than this is not acted on.
@@ -23,7 +25,11 @@ pub(super) fn respond(snapshot: &Snapshot) -> Plan {
     let plan = if has_begun {
         isolate(snapshot)
     } else {
-        refusal(snapshot).unwrap_or_else(|| isolate(snapshot))
+        match refusal(snapshot) {
+            // What was done on Cilium before the label is undone.
+            Some(plan) => cilium::lift(snapshot).map_or(plan, Plan::step),
+            None => isolate(snapshot),
+        }
     };
     add_open_conditions(snapshot, plan)
 }
@@ -49,6 +55,9 @@ pub(super) fn terminate_for_human(snapshot: &Snapshot) -> Plan {
         return Plan::default()
             .condition(closed, Some(false), Reason::Terminated, message)
             .recheck_in(RECHECK);
+    }
+    if let Some(step) = cilium::lift(snapshot) {
+        return Plan::step(step);
     }
     let gone = "a human chose Terminate, and the pod is gone";
     let plan = Plan {
@@ -221,6 +230,9 @@ fn breaker_refusal(snapshot: &Snapshot) -> Option<Plan> {
 
 fn isolate(snapshot: &Snapshot) -> Plan {
     if snapshot.pods.is_empty() {
+        if let Some(step) = cilium::lift(snapshot) {
+            return Plan::step(step);
+        }
         let (contained, verified) = (IncidentCondition::Contained, IncidentCondition::Verified);
         let gone = "the pod no longer exists";
         return Plan::default()
@@ -231,6 +243,9 @@ fn isolate(snapshot: &Snapshot) -> Plan {
     let unlabelled = pods.filter(|pod| pod.quarantine.is_none());
     let unlabelled: Vec<_> = unlabelled.cloned().collect();
     if !unlabelled.is_empty() {
+        if let Some(step) = cilium::before_label(snapshot, &unlabelled) {
+            return Plan::step(step);
+        }
         return Plan::step(Step::Isolate(unlabelled));
     }
     if !was_isolated(snapshot) && !snapshot.labelled.is_empty() {
@@ -247,22 +262,29 @@ fn isolate(snapshot: &Snapshot) -> Plan {
             )
             .recheck_in(RECHECK);
     }
-    after_isolation(snapshot)
+    cilium::enforce(snapshot).unwrap_or_else(|| after_isolation(snapshot))
 }
 
 fn proof_of(snapshot: &Snapshot) -> Proof {
-    snapshot.traffic.as_ref().map_or(Proof::Pending, prove)
+    let in_force = |observed| cilium::since_in_force(snapshot, observed);
+    let observed = snapshot.traffic.map(in_force);
+    observed.as_ref().map_or(Proof::Pending, prove)
 }
 
 /// Whether traffic of the pod passes the deny, or may pass it.
 fn traffic_continues(snapshot: &Snapshot) -> bool {
-    !snapshot.deny.widened_by.is_empty() || matches!(proof_of(snapshot), Proof::Survives(_))
+    is_widened(snapshot) || matches!(proof_of(snapshot), Proof::Survives(_))
+}
+
+/// Whether another policy allows traffic of the pod in spite of the deny.
+fn is_widened(snapshot: &Snapshot) -> bool {
+    !snapshot.deny.widened_by.is_empty() && !cilium::is_denied(snapshot)
 }
 
 /// The pod is isolated: escalate if its traffic continues, and report what was proven.
 fn after_isolation(snapshot: &Snapshot) -> Plan {
     let proof = proof_of(snapshot);
-    let is_widened = !snapshot.deny.widened_by.is_empty();
+    let is_widened = is_widened(snapshot);
     if traffic_continues(snapshot)
         && let Some(step) = next_escalation(snapshot)
     {
@@ -275,12 +297,15 @@ fn after_isolation(snapshot: &Snapshot) -> Plan {
         return Plan::step(Step::ReadOwner);
     }
     let is_final = matches!(proof, Proof::Stopped | Proof::SurvivorsUnknown);
-    let plan = Plan::default().recheck_in(if is_final && !is_widened {
-        RECHECK_SLOWLY
-    } else {
-        RECHECK
-    });
-    add_verified(add_contained(snapshot, plan, is_widened), proof)
+    let plan = Plan::default().recheck_in(
+        if is_final && !is_widened && !cilium::is_pending(snapshot) {
+            RECHECK_SLOWLY
+        } else {
+            RECHECK
+        },
+    );
+    let plan = add_contained(snapshot, plan, is_widened);
+    add_verified(plan, proof, &snapshot.deny.overridden)
 }
 
 fn add_contained(snapshot: &Snapshot, plan: Plan, is_widened: bool) -> Plan {
@@ -301,7 +326,18 @@ fn add_contained(snapshot: &Snapshot, plan: Plan, is_widened: bool) -> Plan {
     plan.condition(contained, Some(true), Reason::Isolated, message)
 }
 
-fn add_verified(plan: Plan, proof: Proof) -> Plan {
+fn survival_message(time: EventTime, overridden: &[String]) -> String {
+    let message = format!("traffic of the pod passed after the isolation, last at {time}");
+    if overridden.is_empty() {
+        return message;
+    }
+    format!(
+        "{message}; if the network engine does not enforce the ClusterNetworkPolicy, which is stored, these policies allow it: {}",
+        overridden.join(", ")
+    )
+}
+
+fn add_verified(plan: Plan, proof: Proof, overridden: &[String]) -> Plan {
     let verified = IncidentCondition::Verified;
     match proof {
         Proof::Stopped => plan.condition(
@@ -314,7 +350,7 @@ fn add_verified(plan: Plan, proof: Proof) -> Plan {
             verified,
             Some(false),
             Reason::ConnectionsSurvive,
-            format!("traffic of the pod passed after the isolation, last at {time}"),
+            survival_message(time, overridden),
         ),
         Proof::SurvivorsUnknown => plan.condition(
             verified,

@@ -7,6 +7,7 @@
 
 mod breaker;
 mod capture;
+pub(crate) mod cilium;
 mod escalation;
 mod next_step;
 mod release;
@@ -23,7 +24,8 @@ pub(crate) use capture::captured_pod;
 pub(crate) use next_step::plan;
 pub(crate) use simulation::Simulation;
 pub(crate) use snapshot::{
-    Bounds, Deny, OtherIncident, OwnerControl, PodView, Quarantines, SHORTENED_GRACE_S, Snapshot,
+    Bounds, Deny, Identities, OtherIncident, OwnerControl, PodIdentity, PodView, Quarantines,
+    SHORTENED_GRACE_S, Snapshot,
 };
 pub(crate) use status::{isolated_at, push_action, push_restore_entry};
 pub(crate) use step::{ConditionUpdate, Plan, Step};

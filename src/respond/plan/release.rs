@@ -4,11 +4,14 @@
 
 use super::snapshot::{OtherIncident, PodView, Snapshot};
 use super::step::{Plan, Step};
-use super::suspension;
+use super::{cilium, suspension};
 use crate::api::{ActionKind, ActionResult, IncidentCondition, Reason, RestoreEntry};
 
 /// The next step to undo; closes the Incident when nothing is left.
 pub(super) fn release(snapshot: &Snapshot) -> Plan {
+    if let Some(step) = cilium::lift(snapshot) {
+        return Plan::step(step);
+    }
     let pod = snapshot.labelled.first().cloned();
     if let Some(pod) = pod.or_else(|| unrecorded(snapshot)) {
         return Plan::step(Step::RemoveQuarantineLabel {

@@ -77,7 +77,13 @@ impl Simulation {
                 let status = self.snapshot.incident.status.get_or_insert_default();
                 status.restore.retain(|other| other != entry);
             }
-            Step::Expire => {}
+            // A simulated cluster has no Cilium.
+            Step::ReadIdentities(_)
+            | Step::DenyIdentities(_)
+            | Step::AwaitInterimDeny
+            | Step::RecordLabelInForce
+            | Step::LiftInterimDeny
+            | Step::Expire => {}
         }
     }
 

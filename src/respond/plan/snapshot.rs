@@ -10,6 +10,7 @@ use super::throttle::CpuReduction;
 use crate::api::{
     Incident, ObjectTarget, Replacement, ResponseAction, ResponseScope, RestoreEntry,
 };
+use crate::guardrails::cilium::IdentityLabels;
 use crate::respond::verify::proof::TrafficObservation;
 
 /// The shortened grace period of a pod with continuing traffic, in seconds. Not 0: the API server
@@ -38,6 +39,10 @@ pub(crate) struct Snapshot {
     pub cpu: Option<CpuReduction>,
     /// The standing deny.
     pub deny: Deny,
+    /// By which labels Cilium selects the pods.
+    pub identities: Identities,
+    /// Whether the policy of the Incident on Cilium could not be stored just now.
+    pub interim_deny_failed: bool,
     /// The circuit breaker.
     pub breaker: Breaker,
     /// The pods in quarantine because of other Incidents, and how many there may be.
@@ -138,6 +143,30 @@ pub(crate) enum OwnerControl {
     Unsupported(String),
 }
 
+/// By which labels Cilium selects the pods of an Incident now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Identities {
+    /// The cluster has no Cilium, or its policies could not be stored.
+    NotUsed,
+    /// Not read yet. Reading takes a request.
+    Unread,
+    /// The identity of each pod that Cilium manages.
+    Known(Vec<PodIdentity>),
+}
+
+/// The security identity of a pod, as the agent of Cilium on its node last reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodIdentity {
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Its labels.
+    pub labels: IdentityLabels,
+    /// How many pods that the Incident does not contain have these labels too.
+    pub others: usize,
+    /// How many of them a policy may deny for a while: those of the same cell of the run, 0 for a pod without a cell.
+    pub others_max: usize,
+}
+
 /// The standing deny that selects the quarantine label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deny {
@@ -145,6 +174,9 @@ pub(crate) struct Deny {
     pub is_stored: bool,
     /// Other policies that still allow traffic of a quarantined pod.
     pub widened_by: Vec<String>,
+    /// Other policies that allow traffic of a quarantined pod, unless the network engine enforces the ClusterNetworkPolicy,
+    /// which is stored and takes precedence over them.
+    pub overridden: Vec<String>,
 }
 
 /// The fields of another open Incident that a release has to consider.

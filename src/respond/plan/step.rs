@@ -1,10 +1,12 @@
 //! The steps of a response, and the plan: the next step, or the conditions when no step is left.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::snapshot::PodView;
 use super::suspension::Suspension;
 use crate::api::{ActionKind, IncidentCondition, ObjectTarget, Reason, RestoreEntry};
+use crate::guardrails::cilium::IdentityLabels;
 
 /// How soon to plan again while only time has to pass.
 pub(super) const RECHECK: Duration = Duration::from_secs(2);
@@ -17,6 +19,16 @@ pub(super) const RECHECK_SLOWLY: Duration = Duration::from_secs(30);
 pub(crate) enum Step {
     /// Set the quarantine label on these pods.
     Isolate(Vec<PodView>),
+    /// Read by which labels Cilium selects these pods.
+    ReadIdentities(Vec<PodView>),
+    /// Have a CiliumNetworkPolicy of the Incident deny these identities.
+    DenyIdentities(BTreeSet<IdentityLabels>),
+    /// Give Cilium the time to apply that policy.
+    AwaitInterimDeny,
+    /// Record that the identities of the pods have the quarantine label.
+    RecordLabelInForce,
+    /// Delete the CiliumNetworkPolicy of the Incident.
+    LiftInterimDeny,
     /// Keep a copy of the pod in the Incident.
     Capture(PodView),
     /// Record the original value of a field before it is changed.

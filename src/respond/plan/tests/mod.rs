@@ -102,7 +102,10 @@ impl World {
             deny: Deny {
                 is_stored: true,
                 widened_by: Vec::new(),
+                overridden: Vec::new(),
             },
+            identities: Identities::NotUsed,
+            interim_deny_failed: false,
             breaker: Breaker {
                 crossings: 1,
                 crossings_elsewhere: 0,
@@ -291,6 +294,11 @@ fn text_of(step: &Step) -> String {
         Step::Restore { entry, needed_by } => {
             format!("restore {:?} needed by {needed_by:?}", entry.original_value)
         }
+        Step::ReadIdentities(_) => "read identities".to_owned(),
+        Step::DenyIdentities(_) => "deny identities".to_owned(),
+        Step::AwaitInterimDeny => "await the interim deny".to_owned(),
+        Step::RecordLabelInForce => "record that the label is in force".to_owned(),
+        Step::LiftInterimDeny => "lift the interim deny".to_owned(),
         Step::Expire => "expire".to_owned(),
     }
 }
@@ -733,5 +741,23 @@ fn a_suspension_with_a_lost_response_is_recorded_as_succeeded() {
     assert_eq!(world.steps, ["suspend"]);
 }
 
+#[test]
+fn traffic_in_spite_of_a_cluster_network_policy_names_the_policies_that_it_should_override() {
+    let mut world = World::new();
+    world.bounds.max_action = ResponseAction::Isolate;
+    world.deny.overridden = vec!["wide".to_owned()];
+    let plan = world.settle();
+    let verified = |plan: &Plan| {
+        let mut all = plan.conditions.iter();
+        let found = all.find(|update| update.condition == IncidentCondition::Verified);
+        found.unwrap().message.clone()
+    };
+    assert!(!verified(&plan).contains("wide"), "{}", verified(&plan));
+    world.survives();
+    let plan = world.settle();
+    assert!(verified(&plan).contains("wide"), "{}", verified(&plan));
+}
+
+mod cilium;
 mod grace_period;
 mod owners;

@@ -1,0 +1,167 @@
+//! Steps on Cilium: read the identities of pods, and keep the policy of an Incident that denies them.
+//!
+//! A failure here is recorded and does not stop the response, which has other means.
+
+use std::collections::{BTreeSet, HashSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, ResourceExt};
+
+use super::executor::{Done, Executor, StepOutcome, done, failed, record};
+use crate::api::{ActionKind, ActionResult, CiliumEnforcement, Incident, ObjectTarget};
+use crate::cluster::{ApiError, Conflicts, FieldManager, read};
+use crate::guardrails::cilium::{CiliumKind, IdentityLabels, interim_deny, interim_deny_name};
+use crate::respond::plan::PodView;
+use crate::respond::plan::cilium::texts;
+use crate::respond::snapshot::PendingWrites;
+
+/// Reads the identities of these pods.
+pub(super) async fn read_identities(
+    executor: &Executor,
+    namespace: &str,
+    pods: &[PodView],
+    pending: &mut PendingWrites,
+) -> Done {
+    let found = match endpoints(executor, namespace, pods).await {
+        Ok(found) => found,
+        Err(error) => {
+            let error = crate::observability::chain(&error);
+            tracing::warn!(namespace, error, "Failed to read CiliumEndpoints.");
+            Vec::new()
+        }
+    };
+    let identity = |endpoint: &DynamicObject| {
+        // The agent makes the pod the owner of its endpoint: one of an earlier pod of the name is not meant.
+        let mut owners = endpoint.owner_references().iter().map(|owner| &owner.uid);
+        let pod = owners.find(|uid| pods.iter().any(|pod| pod.uid == **uid))?;
+        let labels = IdentityLabels::of_endpoint(&endpoint.data)?;
+        Some((pod.clone(), labels))
+    };
+    pending.identities = Some(found.iter().filter_map(identity).collect());
+    Done::default()
+}
+
+async fn endpoints(
+    executor: &Executor,
+    namespace: &str,
+    pods: &[PodView],
+) -> Result<Vec<DynamicObject>, ApiError> {
+    let client = executor.reader.client().clone();
+    let resource = CiliumKind::Endpoint.resource();
+    let api = Api::<DynamicObject>::namespaced_with(client, namespace, &resource);
+    if let [pod] = pods {
+        return Ok(read(api.get_opt(&pod.name)).await?.into_iter().collect());
+    }
+    let names: HashSet<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
+    let mut found = read(api.list(&ListParams::default())).await?.items;
+    found.retain(|endpoint| names.contains(endpoint.name_any().as_str()));
+    Ok(found)
+}
+
+/// Stores the policy of the Incident for these identities.
+pub(super) async fn deny_identities(
+    executor: &Executor,
+    incident: &Incident,
+    namespace: &str,
+    identities: &BTreeSet<IdentityLabels>,
+    pending: &mut PendingWrites,
+) -> StepOutcome {
+    let (name, uid) = (incident.name_any(), incident.uid().unwrap_or_default());
+    let desired = interim_deny((&name, &uid), namespace, identities);
+    let policy = interim_deny_name(&uid);
+    let target = policy_target(&policy);
+    let Ok(object) = serde_json::from_value::<DynamicObject>(desired) else {
+        pending.interim_deny_failed = true;
+        return Ok(Done::default());
+    };
+    let applied = executor
+        .writer
+        .apply_namespaced_dynamic(
+            &FieldManager::responder(),
+            &CiliumKind::NetworkPolicy.resource(),
+            namespace,
+            &object,
+            Conflicts::TakeOver,
+        )
+        .await;
+    match applied {
+        Ok(_) => {}
+        Err(error @ ApiError::NotLeader) => {
+            return Err(failed(ActionKind::Isolate, target, error));
+        }
+        Err(error) => {
+            pending.interim_deny_failed = true;
+            let message = crate::observability::chain(&error);
+            let result = ActionResult::Failed;
+            return Ok(done(record(ActionKind::Isolate, target, result, &message)));
+        }
+    }
+    Ok(Done {
+        cilium: Some(CiliumEnforcement {
+            interim_identities: texts(identities),
+            denied_since: Some(now()),
+            ..known(incident)
+        }),
+        ..Done::default()
+    })
+}
+
+/// Records that the identities of the pods have the quarantine label.
+pub(super) fn record_label_in_force(incident: &Incident) -> Done {
+    let known = known(incident);
+    Done {
+        cilium: Some(CiliumEnforcement {
+            denied_since: known.denied_since.or_else(|| Some(now())),
+            label_in_force_since: Some(now()),
+            ..known
+        }),
+        ..Done::default()
+    }
+}
+
+/// Deletes the policy of the Incident.
+pub(super) async fn lift(executor: &Executor, incident: &Incident, namespace: &str) -> StepOutcome {
+    let policy = interim_deny_name(&incident.uid().unwrap_or_default());
+    let resource = CiliumKind::NetworkPolicy.resource();
+    let deleted = executor
+        .writer
+        .delete_dynamic(&resource, namespace, &policy)
+        .await;
+    let target = policy_target(&policy);
+    if let Err(error) = deleted {
+        return Err(failed(ActionKind::Restore, target, error));
+    }
+    let known = known(incident);
+    let message = "the CiliumNetworkPolicy of the Incident is deleted";
+    let result = ActionResult::Succeeded;
+    Ok(Done {
+        records: vec![record(ActionKind::Restore, target, result, message)],
+        cilium: Some(CiliumEnforcement {
+            interim_identities: Vec::new(),
+            ..known
+        }),
+        ..Done::default()
+    })
+}
+
+fn now() -> MicroTime {
+    MicroTime(Timestamp::now())
+}
+
+fn known(incident: &Incident) -> CiliumEnforcement {
+    let status = incident.status.as_ref();
+    status
+        .and_then(|status| status.cilium.clone())
+        .unwrap_or_default()
+}
+
+fn policy_target(name: &str) -> ObjectTarget {
+    ObjectTarget {
+        api_version: "cilium.io/v2".to_owned(),
+        kind: "CiliumNetworkPolicy".to_owned(),
+        name: name.to_owned(),
+        uid: String::new(),
+    }
+}
