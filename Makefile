@@ -39,16 +39,16 @@ test: ## Check what a change needs: format, lints, unit tests, one pass against 
 
 # What `make test` leaves out, in the order in which .ci/run takes it as far as its time goes.
 .PHONY: test-rest
-test-rest: ## Check the rest: all other tests against an API server, dependencies, policy stand-in, a real node, the installation
+test-rest: ## Check the rest: all other tests against an API server, dependencies, policy stand-in, the installation, a real node, real engines
 	@$(STEP) 'rest against the API server' $(CHECKED) $(MAKE) --no-print-directory e2e-rest
 	@$(STEP) 'cases in engine, replay, operator' $(CHECKED) $(MAKE) --no-print-directory parity
 	@$(STEP) 'dependencies' $(MAKE) --no-print-directory deny
 	@$(STEP) 'advisories' $(MAKE) --no-print-directory advisories
 	@$(STEP) 'policy stand-in' $(MAKE) --no-print-directory e2e-standin
 	@$(STEP) 'installation' $(MAKE) --no-print-directory e2e-install
+	@$(STEP) 'real node' env YELLOWJACK_NETPOL_SUITE=0 $(MAKE) --no-print-directory e2e-node
 	@$(STEP) 'real Cilium' $(MAKE) --no-print-directory e2e-cilium
 	@$(STEP) 'real kube-router' $(MAKE) --no-print-directory e2e-kube-router
-	@$(STEP) 'real node' env YELLOWJACK_NETPOL_SUITE=0 $(MAKE) --no-print-directory e2e-node
 
 .PHONY: checked-build
 checked-build: ## Build all packages and targets with clippy's lints as errors

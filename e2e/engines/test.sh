@@ -32,7 +32,7 @@ scenarios doctor:: kinds:: replicas:: scan:: tunnel:: || failed=$?
 if [ "$engine" = cilium ]; then
     # Without the waits, and with identities that leave out the labels of Yellowjack.
     for flags in "--identity-max-jitter=0s --identity-change-grace-period=0s" \
-        "--labels=k8s:app,k8s:io.kubernetes.pod.namespace,k8s:io.cilium.k8s.policy,reserved:.*"; do
+        "--labels=k8s:app,k8s:k8s-app,k8s:io.kubernetes.pod.namespace,k8s:io.cilium.k8s.policy,reserved:.*"; do
         echo "Cilium with $flags"
         YELLOWJACK_CILIUM_FLAGS=$flags scenarios doctor:: || failed=$?
     done

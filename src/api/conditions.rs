@@ -264,6 +264,7 @@ closed_names! {
         /// Do: decide about older Incidents, or raise --max-quarantines or
         /// --max-quarantines-per-namespace, whichever the message names.
         CapReached,
+        /// NetworkGuarded: Cilium does not select a pod by the label of the run yet, because the pod ran before it got the label.
         /// Contained: Cilium does not select the pod by its quarantine label yet, and its other labels are also those of other
         /// pods, so no policy denies it before.
         /// Do: wait for the time that the message names; set Cilium's identity-max-jitter and

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
@@ -33,6 +34,9 @@ use crate::guardrails::drift::{
     resource_quota_matches,
 };
 use crate::pipeline::pod_facts::own_addresses;
+
+/// How long a network engine has to apply a new guard to running pods. Measured with Cilium 1.20: less than a second.
+const GUARD_APPLIED_AFTER: Duration = Duration::from_secs(5);
 
 /// State of a guardrail object after this step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +77,10 @@ pub(super) struct Applied {
     pub job: ApplyState,
     /// Why the Job is still suspended.
     pub waits_for: Option<String>,
+    /// A pod of the run that Cilium does not select by the label of the run yet.
+    pub awaiting_identity: Option<String>,
+    /// When to reconcile the run again even if nothing changes.
+    pub recheck: Option<Duration>,
     /// The first failed write. The run is reconciled again with backoff.
     pub error: Option<ApiError>,
 }
@@ -325,6 +333,7 @@ impl Controller {
         let owner = &observed.owner;
         let has_cells = self.cluster_deny.is_stored_for_cilium();
         let is_single = validated.members.len() == 1;
+        let is_guard_applied = is_guard_applied(observed, validated, Timestamp::now());
         let cell_of = |member: &Member| member.pod.labels().get(labels::CELL).cloned();
         let known: Vec<String> = validated.members.iter().filter_map(cell_of).collect();
         let cells = cells_per_run(self.stores.runs.len());
@@ -338,7 +347,9 @@ impl Controller {
             // quarantine keeps its labels, and so does a single one, which shares its identity with no other.
             let is_new = !missing.is_empty() || own_addresses(&member.pod).is_empty();
             let needs_cell = has_cells && (is_new || !is_single) && !is_quarantined(&member.pod);
-            if needs_cell && cell_of(member).is_none() {
+            if needs_cell && !is_new && !is_guard_applied && cell_of(member).is_none() {
+                applied.recheck = Some(GUARD_APPLIED_AFTER);
+            } else if needs_cell && cell_of(member).is_none() {
                 missing.extend(free_cells.next().map(|cell| (labels::CELL, cell)));
             }
             if missing.is_empty() {
@@ -456,6 +467,17 @@ impl Controller {
         );
         Ok(ApplyState::UpToDate)
     }
+}
+
+/// Whether the guard of the run is stored as desired for so long that the network engine has applied it to the pods.
+fn is_guard_applied(observed: &Observed, validated: &Validated, now: Timestamp) -> bool {
+    let desired = &validated.desired.network;
+    let name = observed.owner.object_name();
+    named(&observed.network_policies, &name).is_some_and(|stored| {
+        let created = stored.metadata.creation_timestamp.as_ref();
+        let age = created.map(|time| now.duration_since(time.0).unsigned_abs());
+        network_policy_matches(desired, stored) && age.is_some_and(|age| age >= GUARD_APPLIED_AFTER)
+    })
 }
 
 /// An object to reconcile.

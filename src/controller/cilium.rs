@@ -1,22 +1,126 @@
-//! Cilium's policies: those of others that may widen a guard, and those of Incidents that were left over. Read together with
-//! the facts about the cluster.
+//! Cilium: whether it selects the pods of a run by the label of the run; and its policies, those of others that may widen a guard
+//! and those of Incidents that were left over, which are read together with the facts about the cluster.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::{DynamicObject, ListParams};
 use kube::core::ApiResource;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
+use parking_lot::Mutex;
 
 use super::Controller;
-use crate::api::{Incident, labels};
-use crate::cluster::{ApiError, read};
+use super::apply::Applied;
+use super::dereference::Observed;
+use super::validate::Validated;
+use crate::api::Incident;
+use crate::cluster::{ApiError, Pod, read};
 use crate::guardrails::ClusterFacts;
-use crate::guardrails::cilium::{CiliumKind, interim_deny_name};
+use crate::guardrails::cilium::{CiliumKind, IdentityLabels, is_left_over};
 use crate::guardrails::cilium_policies::CiliumPolicy;
 use crate::limits;
 use crate::observability::chain;
+use crate::pipeline::pod_facts::own_addresses;
+
+/// How soon to read again whether Cilium selects a pod by the label of its run.
+const IDENTITY_RECHECK: Duration = Duration::from_secs(5);
+
+/// Pods of a run with an identity that has the label of the run, by UID of the run. An identity loses it only together with the
+/// pod's label, which nobody but the controller changes.
+pub(super) type SelectedPods = Mutex<HashMap<String, HashSet<String>>>;
+
+/// Whether the pod was made so lately that Cilium's agent may not have written its endpoint yet.
+fn is_young(pod: &Pod) -> bool {
+    let created = pod.metadata.creation_timestamp.as_ref();
+    created.is_some_and(|created| {
+        Timestamp::now().duration_since(created.0).unsigned_abs() < limits::IDENTITY_CHANGE_MAX
+    })
+}
 
 impl Controller {
+    /// Reads whether Cilium selects the pods of the run by its label: a label that a running pod got is in force after up to
+    /// 36 s, and the guard does not select the pod before. A pod without an endpoint is not managed by Cilium, or has just
+    /// started.
+    pub(super) async fn read_identities(
+        &self,
+        observed: &Observed,
+        validated: &Validated,
+        applied: &mut Applied,
+    ) {
+        let owner = &observed.owner;
+        if !observed.on_cilium || observed.run.spec.target.selector.is_some() {
+            return;
+        }
+        let known = self.selected_pods.lock().remove(&owner.uid);
+        let mut known = known.unwrap_or_default();
+        let running: Vec<&Arc<Pod>> = validated
+            .members
+            .iter()
+            .map(|member| &member.pod)
+            .filter(|pod| !own_addresses(pod).is_empty())
+            .collect();
+        let uids: HashSet<String> = running.iter().filter_map(|pod| pod.uid()).collect();
+        known.retain(|uid| uids.contains(uid));
+        let unknown: Vec<&Arc<Pod>> = running
+            .into_iter()
+            .filter(|pod| pod.uid().is_some_and(|uid| !known.contains(&uid)))
+            .collect();
+        if !unknown.is_empty() {
+            match self.endpoints(&owner.namespace, &unknown).await {
+                Ok(endpoints) => {
+                    for pod in unknown {
+                        match endpoints.get(&pod.name_any()) {
+                            Some(identity) if identity.has_run(&owner.name) => {
+                                known.extend(pod.uid());
+                            }
+                            Some(_) => {
+                                applied.awaiting_identity.get_or_insert(pod.name_any());
+                                applied.recheck = Some(IDENTITY_RECHECK);
+                            }
+                            None if is_young(pod) => applied.recheck = Some(IDENTITY_RECHECK),
+                            None => {}
+                        }
+                    }
+                }
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::debug!(
+                        namespace = owner.namespace,
+                        error,
+                        "Failed to read CiliumEndpoints."
+                    );
+                }
+            }
+        }
+        self.selected_pods.lock().insert(owner.uid.clone(), known);
+    }
+
+    /// The identities of these pods by name, of those that Cilium manages.
+    async fn endpoints(
+        &self,
+        namespace: &str,
+        pods: &[&Arc<Pod>],
+    ) -> Result<HashMap<String, IdentityLabels>, ApiError> {
+        let client = self.writer.client().clone();
+        let resource = CiliumKind::Endpoint.resource();
+        let api = Api::<DynamicObject>::namespaced_with(client, namespace, &resource);
+        let found = match pods {
+            [pod] => {
+                let one = read(api.get_opt(&pod.name_any())).await?;
+                one.into_iter().collect()
+            }
+            _ => read(api.list(&ListParams::default())).await?.items,
+        };
+        let identity = |endpoint: &DynamicObject| {
+            let labels = IdentityLabels::of_endpoint(&endpoint.data)?;
+            Some((endpoint.name_any(), labels))
+        };
+        Ok(found.iter().filter_map(identity).collect())
+    }
+
     /// Reads the policies of Cilium that allow something. A kind that cannot be read stays among those that are not read.
     pub(super) async fn read_cilium_policies(&self, facts: &mut ClusterFacts) {
         for kind in [
@@ -71,29 +175,15 @@ impl Controller {
         }
     }
 
-    /// Whether a policy was made for an Incident that has no record of it: the process ended between the two writes, and the
-    /// response then took another course. A policy of the last minute may be recorded yet.
     fn is_left_over(&self, policy: &DynamicObject) -> bool {
         let meta = &policy.metadata;
-        let is_ours = policy.labels().get(labels::MANAGED_BY).map(String::as_str)
-            == Some(labels::MANAGED_BY_VALUE);
-        let owner = meta.owner_references.iter().flatten().next();
-        let (true, Some(owner)) = (is_ours, owner) else {
-            return false;
-        };
-        if meta.name.as_deref() != Some(&interim_deny_name(&owner.uid)) {
-            return false;
-        }
-        let created = meta.creation_timestamp.as_ref().map(|time| time.0);
-        let age = created.map(|time| Timestamp::now().duration_since(time).unsigned_abs());
-        if age.is_none_or(|age| age < limits::IDENTITY_CHANGE_MAX) {
-            return false;
-        }
         let namespace = meta.namespace.as_deref().unwrap_or_default();
-        let key = ObjectRef::<Incident>::new(&owner.name).within(namespace);
-        let incident = self.stores.incidents.get(&key);
-        let known = incident.and_then(|incident| incident.status.as_ref()?.cilium.clone());
-        known.is_none_or(|known| known.interim_identities.is_empty())
+        let owner = meta.owner_references.iter().flatten().next();
+        let incident = owner.and_then(|owner| {
+            let key = ObjectRef::<Incident>::new(&owner.name).within(namespace);
+            self.stores.incidents.get(&key)
+        });
+        is_left_over(meta, incident.as_deref(), Timestamp::now())
     }
 
     async fn delete_left_over(&self, resource: &ApiResource, policy: &DynamicObject) {

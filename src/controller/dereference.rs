@@ -45,6 +45,8 @@ pub(super) struct Observed {
     pub incidents: Vec<Arc<Incident>>,
     /// Whether the cluster-wide deny policy is in place.
     pub cluster_deny: bool,
+    /// Whether the cluster has Cilium, with the standing deny of its kind.
+    pub on_cilium: bool,
     /// Verdict on the controller's own sources.
     pub signals: SignalsVerdict,
     /// How much is known about the sources; little shortly after the start of the process.
@@ -103,6 +105,7 @@ impl Controller {
             owner_exists,
             incidents,
             cluster_deny: self.cluster_deny.is_stored(),
+            on_cilium: self.cluster_deny.is_stored_for_cilium(),
             signals: self.signals(),
             certainty: self.certainty(),
             agents: self.agents(),

@@ -44,6 +44,9 @@ impl Controller {
     /// Removes the pods of a deleted run.
     pub(super) fn remove_membership(&self, run: &AgentRun) {
         self.update_membership(run, Profile::default(), &[]);
+        if let Some(uid) = run.metadata.uid.as_ref() {
+            self.selected_pods.lock().remove(uid);
+        }
         let Some(key) = run_key(run) else { return };
         let mut index = self.index.write();
         if index.has_siblings(&key) {

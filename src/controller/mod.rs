@@ -131,6 +131,7 @@ pub(crate) struct Controller {
     address_changes: addresses::ChangeTimes,
     namespace: String,
     ended_pods: Mutex<EndedPods>,
+    selected_pods: cilium::SelectedPods,
     /// Also serializes refreshes.
     refresh_failures: tokio::sync::Mutex<cluster_facts::RefreshFailures>,
 }
@@ -176,6 +177,7 @@ impl Controller {
             address_changes: addresses::ChangeTimes::default(),
             namespace: parts.namespace,
             ended_pods: Mutex::default(),
+            selected_pods: cilium::SelectedPods::default(),
             refresh_failures: tokio::sync::Mutex::default(),
         })
     }
@@ -371,6 +373,8 @@ impl Controller {
             return Ok(Action::await_change());
         }
         let mut applied = self.apply(&observed, &validated).await;
+        self.read_identities(&observed, &validated, &mut applied)
+            .await;
         let error = applied.error.take();
         let mut next = status::status(&observed, &validated, &applied, Timestamp::now());
         let wait = self.publish_addresses(&observed, &validated, &mut next);
@@ -390,7 +394,8 @@ impl Controller {
         }
         self.backoff.clear(&ObjectRef::from_obj(&*observed.run));
         let recheck = (!observed.owner_exists).then_some(OWNER_RECHECK);
-        let next = wait.into_iter().chain(recheck).min();
+        let rechecks = recheck.into_iter().chain(applied.recheck);
+        let next = wait.into_iter().chain(rechecks).min();
         Ok(next.map_or_else(Action::await_change, Action::requeue))
     }
 

@@ -19,6 +19,7 @@ use crate::api::{
     AgentRunCondition, AgentRunStatus, Incident, PodsSummary, Reason, condition_of, set_condition,
 };
 use crate::cluster::Pod;
+use crate::guardrails::cilium::ranges_without_effect;
 use crate::guardrails::quota::{self, QuotaPod};
 use crate::limits;
 use crate::signals::health::{Certainty, SignalsVerdict, UnusableReason};
@@ -236,7 +237,14 @@ fn network_guarded(
     if let Some(message) = unselected_message(validated) {
         return update(None, Reason::Unverified, message);
     }
-    let others = describe_others(&validated.accepted, &observed.facts.unread_policy_kinds);
+    if let Some(pod) = &applied.awaiting_identity {
+        let message = format!(
+            "Cilium does not select pod {pod} by the label of the run yet: with its default settings that takes up to 36 s from the label, and the guard does not hold before"
+        );
+        return update(None, Reason::EnforcementPending, message);
+    }
+    let mut others = describe_others(&validated.accepted, &observed.facts.unread_policy_kinds);
+    others.push_str(&describe_ranges(observed, validated));
     update(
         Some(true),
         Reason::PoliciesApplied,
@@ -295,6 +303,23 @@ fn describe_others(accepted: &[String], unread_kinds: &[&str]) -> String {
     format!(
         "{widening}; the cluster also serves kinds of policy that are not read and can widen them: {}",
         unread_kinds.join(", ")
+    )
+}
+
+/// The ranges of rules that match nothing on Cilium.
+fn describe_ranges(observed: &Observed, validated: &Validated) -> String {
+    let network = &validated.evaluation.effective.network;
+    let ranges = if observed.on_cilium {
+        ranges_without_effect(network, &observed.facts)
+    } else {
+        Vec::new()
+    };
+    if ranges.is_empty() {
+        return String::new();
+    }
+    format!(
+        "; Cilium matches no node, pod or Service by its address, unless its policy-cidr-match-mode names them, so that these ranges have no effect: {}",
+        ranges.join(", ")
     )
 }
 

@@ -14,11 +14,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
-use crate::api::labels;
+use crate::api::{Incident, labels};
 use crate::limits;
+
+use super::ClusterFacts;
+use super::allow_list::{AllowRule, NetworkRules, Peer};
 
 /// Prefix of the labels in an identity that come from Kubernetes.
 const KUBERNETES_SOURCE: &str = "k8s:";
@@ -83,6 +88,12 @@ impl IdentityLabels {
     #[must_use]
     pub(crate) fn has_cell(&self) -> bool {
         self.0.contains_key(labels::CELL)
+    }
+
+    /// Whether the identity has this run.
+    #[must_use]
+    pub(crate) fn has_run(&self, run: &str) -> bool {
+        self.0.get(labels::RUN).map(String::as_str) == Some(run)
     }
 
     /// Whether a policy for this identity selects a pod with these labels.
@@ -162,6 +173,37 @@ pub(crate) fn interim_deny(
     })
 }
 
+/// Whether a policy was made for an Incident that has no record of it: the process ended between the two writes, and the
+/// response then took another course. `incident` is the owner of the policy; without one the policy is deleted by the garbage
+/// collector. A policy of the last minute may not be recorded yet.
+#[must_use]
+pub(crate) fn is_left_over(
+    policy: &ObjectMeta,
+    incident: Option<&Incident>,
+    now: Timestamp,
+) -> bool {
+    let manager = policy
+        .labels
+        .as_ref()
+        .and_then(|own| own.get(labels::MANAGED_BY));
+    let owner = policy.owner_references.iter().flatten().next();
+    let is_interim_deny = manager.map(String::as_str) == Some(labels::MANAGED_BY_VALUE)
+        && owner.is_some_and(|owner| {
+            policy.name.as_deref() == Some(interim_deny_name(&owner.uid).as_str())
+        });
+    let age = policy
+        .creation_timestamp
+        .as_ref()
+        .map(|created| now.duration_since(created.0).unsigned_abs());
+    let has_record = |incident: &Incident| {
+        let known = incident.status.as_ref().and_then(|s| s.cilium.as_ref());
+        known.is_some_and(|known| !known.interim_identities.is_empty())
+    };
+    is_interim_deny
+        && age.is_some_and(|age| age >= limits::IDENTITY_CHANGE_MAX)
+        && incident.is_some_and(|incident| !has_record(incident))
+}
+
 /// Denies everything but what the pod's own node opens to it: the kubelet's probes come from there, and a pod that fails its
 /// liveness probe is restarted, which destroys what it ran. Other network policies cannot deny that traffic either.
 fn deny_both_directions(selector: &Value) -> Value {
@@ -176,6 +218,26 @@ fn deny_both_directions(selector: &Value) -> Value {
         ],
         "egressDeny": [{ "toEntities": ["all"] }],
     })
+}
+
+/// Ranges of allow rules that match nothing on Cilium: with its default `policy-cidr-match-mode` a range of addresses
+/// matches no node, pod or Service.
+#[must_use]
+pub(crate) fn ranges_without_effect(rules: &NetworkRules, facts: &ClusterFacts) -> Vec<String> {
+    let of_cluster = || {
+        let pods = facts.pod_cidrs.iter().chain(&facts.service_cidrs);
+        pods.chain(&facts.node_cidrs)
+    };
+    let range = |rule: &AllowRule| match &rule.peer {
+        Peer::Range { cidr, .. } => of_cluster()
+            .any(|own| own.contains(cidr))
+            .then(|| cidr.to_string()),
+        Peer::Pods { .. } => None,
+    };
+    let mut found: Vec<String> = rules.egress.iter().filter_map(range).collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// How many cells each run has, in a cluster with this many runs. Each cell of a run is an identity, and a cluster has
@@ -209,6 +271,8 @@ pub(crate) fn assign_cells<'a>(
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn endpoint(identity: &[&str]) -> Value {
@@ -276,6 +340,27 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_without_a_record_in_its_incident_is_left_over_after_a_minute() {
+        let made = interim_deny(("scan-1", "uid-1"), "ml", &BTreeSet::new());
+        let mut meta: ObjectMeta = serde_json::from_value(made["metadata"].clone()).unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        meta.creation_timestamp = Some(Time(at(100)));
+        let spec = json!({ "subject": { "name": "p", "uid": "u" }, "evidence": [] });
+        let mut incident = Incident::new("scan-1", serde_json::from_value(spec).unwrap());
+        assert!(!is_left_over(&meta, Some(&incident), at(159)));
+        assert!(is_left_over(&meta, Some(&incident), at(160)));
+        assert!(!is_left_over(&meta, None, at(160)));
+        let status = incident.status.get_or_insert_default();
+        let known = status.cilium.get_or_insert_default();
+        known.interim_identities = vec!["app=train".to_owned()];
+        assert!(!is_left_over(&meta, Some(&incident), at(160)));
+        // Of another owner: not of this kind.
+        incident.status = None;
+        meta.labels = None;
+        assert!(!is_left_over(&meta, Some(&incident), at(160)));
+    }
+
+    #[test]
     fn the_pods_of_a_small_run_have_a_cell_each_and_those_of_a_large_one_share_evenly() {
         let cells: Vec<String> = assign_cells(["0", "1"].into_iter(), 16).take(14).collect();
         assert_eq!(cells.iter().collect::<BTreeSet<_>>().len(), 14);
@@ -292,6 +377,35 @@ mod tests {
         let chosen = ["7", "7", "7", "4096", "-1", "x"];
         let cells: BTreeSet<String> = assign_cells(chosen.into_iter(), 16).take(15).collect();
         assert!(cells.len() == 15 && !cells.contains("7"));
+    }
+
+    #[test]
+    fn ranges_of_the_cluster_are_without_effect_and_those_outside_are_not() {
+        let facts = ClusterFacts {
+            pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            node_cidrs: vec!["192.0.2.1/32".parse().unwrap()],
+            ..ClusterFacts::default()
+        };
+        let rule = |cidr: &str| AllowRule {
+            peer: Peer::Range {
+                cidr: cidr.parse().unwrap(),
+                except: Vec::new(),
+            },
+            ports: Vec::new(),
+        };
+        let ranges = [
+            "192.0.2.1/32",
+            "10.244.3.0/24",
+            "203.0.113.0/24",
+            "0.0.0.0/0",
+        ];
+        let rules = NetworkRules {
+            egress: ranges.map(rule).into(),
+            ingress: Vec::new(),
+            within_run: true,
+        };
+        let found = ranges_without_effect(&rules, &facts);
+        assert_eq!(found, ["10.244.3.0/24", "192.0.2.1/32"]);
     }
 
     #[test]

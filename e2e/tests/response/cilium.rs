@@ -281,3 +281,25 @@ async fn a_policy_of_cilium_that_allows_more_than_the_guard_is_named() -> anyhow
     })
     .await
 }
+
+#[tokio::test]
+async fn a_run_says_that_its_guard_does_not_hold_until_cilium_selects_its_pods()
+-> anyhow::Result<()> {
+    with_cilium(async |fixture| {
+        let (client, namespace) = (fixture.client(), fixture.namespace());
+        // The pod runs before the run exists, so its identity has no label of the run.
+        let pod = fixture.create_rogue_job(json!({}), json!({})).await?;
+        set_identity(client, namespace, &pod, &[("app", "work")]).await?;
+        let message = fixture
+            .run_condition("rogue", "NetworkGuarded", "Unknown", "EnforcementPending")
+            .await?;
+        assert!(message.contains(&pod), "{message}");
+        let own = [("app", "work"), (labels::RUN, "rogue")];
+        set_identity(client, namespace, &pod, &own).await?;
+        fixture
+            .run_condition("rogue", "NetworkGuarded", "True", "PoliciesApplied")
+            .await?;
+        Ok(())
+    })
+    .await
+}

@@ -56,16 +56,16 @@ async fn the_doctor_tells_of_cilium_what_the_packets_show() -> anyhow::Result<()
         let is_tuned = flags.contains("--identity-max-jitter=0s");
         let (verdict, _) = check(fixture, "cilium-labels").await?;
         ensure!(
-            verdict == if is_filtered { "Fail" } else { "Ok" },
+            verdict == if is_filtered { "fail" } else { "ok" },
             "{verdict}"
         );
         let (verdict, _) = check(fixture, "cilium-waits").await?;
-        ensure!(verdict == if is_tuned { "Ok" } else { "Warn" }, "{verdict}");
+        ensure!(verdict == if is_tuned { "ok" } else { "warn" }, "{verdict}");
         let (verdict, _) = check(fixture, "cilium-flows").await?;
-        ensure!(verdict == "Ok", "{verdict}");
+        ensure!(verdict == "ok", "{verdict}");
         let (verdict, found) = check(fixture, "deny").await?;
         ensure!(
-            verdict == "Ok" && found.contains("CiliumClusterwideNetworkPolicy"),
+            verdict == "ok" && found.contains("CiliumClusterwideNetworkPolicy"),
             "{verdict} {found}"
         );
 

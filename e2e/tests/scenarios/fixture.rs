@@ -253,6 +253,9 @@ impl NodeFixture {
         let mut arguments = vec!["node", "--node-name", NODE_NAME, "--source", &source];
         arguments.extend(["--checkpoint-dir", &checkpoints]);
         arguments.extend(self.common_flags());
+        if self.engine == Some(Engine::Cilium) {
+            arguments.push("--listen=127.0.0.1:0");
+        }
         arguments.extend(self.flags.iter().map(String::as_str));
         let operator = self.operator(&arguments).await?;
         *self.agent.lock().await = Some(operator);

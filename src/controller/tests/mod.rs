@@ -115,6 +115,7 @@ fn observed(run: AgentRun) -> Observed {
         owner_exists: true,
         incidents: Vec::new(),
         cluster_deny: false,
+        on_cilium: false,
         signals: SignalsVerdict::Fresh,
         certainty: Certainty::Known,
         facts: Arc::new(ClusterFacts::default()),
