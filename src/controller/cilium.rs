@@ -29,10 +29,10 @@ use crate::pipeline::pod_facts::own_addresses;
 const IDENTITY_RECHECK: Duration = Duration::from_secs(5);
 
 /// Pods of a run with an identity that has the label of the run, by UID of the run. An identity loses it only together with the
-/// pod's label, which nobody but the controller changes.
+/// pod's label, which only the controller changes.
 pub(super) type SelectedPods = Mutex<HashMap<String, HashSet<String>>>;
 
-/// Whether the pod was made so lately that Cilium's agent may not have written its endpoint yet.
+/// Whether the pod was made so recently that Cilium's agent may not have written its endpoint yet.
 fn is_young(pod: &Pod) -> bool {
     let created = pod.metadata.creation_timestamp.as_ref();
     created.is_some_and(|created| {

@@ -170,7 +170,6 @@ fn description(step: &Step) -> Option<String> {
         | Step::ReadCpu(_)
         | Step::ReadIdentities(_)
         | Step::DenyIdentities(_)
-        | Step::AwaitInterimDeny
         | Step::RecordLabelInForce
         | Step::LiftInterimDeny
         | Step::ShortenGracePeriod(_)

@@ -12,7 +12,6 @@ mod throttle;
 use kube::ResourceExt;
 
 use super::plan::Step;
-use super::plan::cilium::APPLIED_AFTER;
 use super::snapshot::PendingWrites;
 use crate::api::{ActionResult, Incident};
 
@@ -38,10 +37,6 @@ pub(super) async fn execute(
         }
         Step::DenyIdentities(identities) => {
             cilium::deny_identities(executor, incident, namespace, identities, pending).await
-        }
-        Step::AwaitInterimDeny => {
-            tokio::time::sleep(APPLIED_AFTER).await;
-            Ok(Done::default())
         }
         Step::RecordLabelInForce => Ok(cilium::record_label_in_force(incident)),
         Step::LiftInterimDeny => cilium::lift(executor, incident, namespace).await,

@@ -13,8 +13,9 @@ use crate::limits;
 use crate::model::EventTime;
 use crate::respond::verify::proof::TrafficObservation;
 
-/// How long Cilium has to apply the policy of the Incident before the label is set. Measured with Cilium 1.20: 0.03 to 0.8 s.
-pub(crate) const APPLIED_AFTER: Duration = Duration::from_secs(1);
+/// How long Cilium has to apply the policy of the Incident before the label is set. Measured with Cilium 1.20: 0.03 to 0.8 s on
+/// a node with time to spare, and more than a second on one without.
+const APPLIED_AFTER: Duration = Duration::from_secs(5);
 
 /// How long the policy of the Incident is kept after the identity of the pod has changed: the node loads the programs for it
 /// after that. Measured with Cilium 1.20: 1.6 s.
@@ -23,23 +24,60 @@ const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// What has to be done before these pods get the quarantine label. `None` if nothing, or if nothing can be.
 ///
 /// The policy comes first: while Cilium waits to give a relabelled pod its new identity, it applies no new policy to the pod.
-pub(super) fn before_label(snapshot: &Snapshot, pods: &[PodView]) -> Option<Step> {
+pub(super) fn before_label(snapshot: &Snapshot, pods: &[PodView]) -> Option<Plan> {
     let identities = match &snapshot.identities {
         Identities::NotUsed => return None,
-        Identities::Unread => return Some(Step::ReadIdentities(snapshot.pods.clone())),
+        Identities::Unread => {
+            return Some(Plan::step(Step::ReadIdentities(snapshot.pods.clone())));
+        }
         Identities::Known(identities) => identities,
     };
     let unlabelled = identities
         .iter()
         .filter(|identity| pods.iter().any(|pod| pod.uid == identity.pod_uid));
-    let step = deny(snapshot, unlabelled);
-    if step.is_some() {
-        return step;
+    if let Some(step) = deny(snapshot, unlabelled) {
+        return Some(Plan::step(step));
     }
     let known = enforcement(snapshot);
-    let denied = known.denied_since.as_ref()?;
-    let is_new = snapshot.now.duration_since(denied.0).unsigned_abs() < APPLIED_AFTER;
-    (is_new && !known.interim_identities.is_empty()).then_some(Step::AwaitInterimDeny)
+    let age = snapshot
+        .now
+        .duration_since(known.denied_since.as_ref()?.0)
+        .unsigned_abs();
+    if known.interim_identities.is_empty() || age >= APPLIED_AFTER {
+        return None;
+    }
+    let message = "a CiliumNetworkPolicy of the Incident denies the pod; it gets the quarantine label when Cilium has had the \
+                   time to apply that policy";
+    let plan = Plan::default()
+        .condition(
+            IncidentCondition::Contained,
+            Some(true),
+            Reason::Isolated,
+            message,
+        )
+        .condition(
+            IncidentCondition::Verified,
+            None,
+            Reason::AwaitingProof,
+            "the quarantine label is not set yet",
+        );
+    Some(plan.recheck_in(APPLIED_AFTER.saturating_sub(age)))
+}
+
+/// Whether traffic that passed at this time says nothing about the deny: Cilium applies no policy to a pod that waits for its
+/// new identity, so that a deny that was late on a busy node holds when the identity has the quarantine label.
+pub(super) fn is_too_early(snapshot: &Snapshot, passed: EventTime) -> bool {
+    let known = enforcement(snapshot);
+    if known.denied_since.is_none() {
+        return false;
+    }
+    if let Some(since) = known.label_in_force_since {
+        let settled = i64::try_from(SETTLED_AFTER.as_micros()).unwrap_or(i64::MAX);
+        return passed <= EventTime::from(since.0).plus_micros(settled);
+    }
+    let waited = isolated_at(&snapshot.incident)
+        .map(|isolated| snapshot.now.duration_since(isolated).unsigned_abs());
+    waited.is_some_and(|waited| waited < limits::IDENTITY_CHANGE_MAX)
 }
 
 /// The next step towards a deny that is in force for every pod of the Incident, all of which have the quarantine label. `None`

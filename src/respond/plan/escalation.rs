@@ -243,8 +243,8 @@ fn isolate(snapshot: &Snapshot) -> Plan {
     let unlabelled = pods.filter(|pod| pod.quarantine.is_none());
     let unlabelled: Vec<_> = unlabelled.cloned().collect();
     if !unlabelled.is_empty() {
-        if let Some(step) = cilium::before_label(snapshot, &unlabelled) {
-            return Plan::step(step);
+        if let Some(plan) = cilium::before_label(snapshot, &unlabelled) {
+            return plan;
         }
         return Plan::step(Step::Isolate(unlabelled));
     }
@@ -268,7 +268,10 @@ fn isolate(snapshot: &Snapshot) -> Plan {
 fn proof_of(snapshot: &Snapshot) -> Proof {
     let in_force = |observed| cilium::since_in_force(snapshot, observed);
     let observed = snapshot.traffic.map(in_force);
-    observed.as_ref().map_or(Proof::Pending, prove)
+    match observed.as_ref().map_or(Proof::Pending, prove) {
+        Proof::Survives(time) if cilium::is_too_early(snapshot, time) => Proof::Pending,
+        proof => proof,
+    }
 }
 
 /// Whether traffic of the pod passes the deny, or may pass it.

@@ -80,7 +80,6 @@ impl Simulation {
             // A simulated cluster has no Cilium.
             Step::ReadIdentities(_)
             | Step::DenyIdentities(_)
-            | Step::AwaitInterimDeny
             | Step::RecordLabelInForce
             | Step::LiftInterimDeny
             | Step::Expire => {}

@@ -23,8 +23,6 @@ pub(crate) enum Step {
     ReadIdentities(Vec<PodView>),
     /// Have a CiliumNetworkPolicy of the Incident deny these identities.
     DenyIdentities(BTreeSet<IdentityLabels>),
-    /// Give Cilium the time to apply that policy.
-    AwaitInterimDeny,
     /// Record that the identities of the pods have the quarantine label.
     RecordLabelInForce,
     /// Delete the CiliumNetworkPolicy of the Incident.

@@ -72,7 +72,9 @@ fn the_identity_is_denied_first_then_cilium_gets_a_moment_and_then_the_label_is_
     let wanted = [identity(&[OWN])].into();
     assert_eq!(world.plan().step, Some(Step::DenyIdentities(wanted)));
     world.denied(&[OWN]);
-    assert_eq!(world.plan().step, Some(Step::AwaitInterimDeny));
+    assert_eq!(world.reason(IncidentCondition::Contained), Reason::Isolated);
+    world.pass_time(4);
+    assert_eq!(world.plan().step, None);
     world.pass_time(1);
     assert_eq!(world.plan().step, Some(Step::Isolate(vec![pod("p1")])));
     world.label_is_set();
@@ -104,7 +106,7 @@ fn an_identity_that_other_pods_have_is_not_denied_and_no_owner_is_suspended_whil
 fn the_policy_goes_a_few_seconds_after_the_identity_has_the_label() {
     let mut world = World::with_identity(&[OWN], 0);
     world.denied(&[OWN]);
-    world.pass_time(1);
+    world.pass_time(5);
     world.label_is_set();
     world.set_identity(&[OWN, LABEL], 0);
     assert_eq!(world.plan().step, Some(Step::RecordLabelInForce));
@@ -123,7 +125,7 @@ fn the_policy_goes_a_few_seconds_after_the_identity_has_the_label() {
 fn a_pod_that_changes_its_other_labels_is_followed() {
     let mut world = World::with_identity(&[OWN], 0);
     world.denied(&[OWN]);
-    world.pass_time(1);
+    world.pass_time(5);
     world.label_is_set();
     let changed = ["k8s:app=other"];
     world.set_identity(&changed, 0);
@@ -156,7 +158,12 @@ fn what_passed_before_the_deny_was_in_force_does_not_count_as_surviving_it() {
         world.reason(IncidentCondition::Verified),
         Reason::AwaitingProof
     );
-    world.traffic = Some(passed(40));
+    world.traffic = Some(passed(41));
+    assert_eq!(
+        world.reason(IncidentCondition::Verified),
+        Reason::AwaitingProof
+    );
+    world.traffic = Some(passed(42));
     assert!(matches!(world.plan().step, Some(Step::Capture(_))));
 }
 
@@ -187,4 +194,20 @@ fn the_policy_is_taken_back_where_the_pod_is_not_isolated_after_all_and_before_a
     world.label_is_set();
     world.pods.clear();
     assert_eq!(world.plan().step, Some(Step::LiftInterimDeny));
+}
+
+#[test]
+fn a_deny_that_is_late_on_a_busy_node_suspends_no_owner_before_the_label_is_in_force() {
+    let mut world = World::with_identity(&[OWN], 0);
+    world.denied(&[OWN]);
+    world.pass_time(5);
+    world.label_is_set();
+    world.survives();
+    world.pass_time(30);
+    assert_eq!(
+        world.reason(IncidentCondition::Verified),
+        Reason::AwaitingProof
+    );
+    world.pass_time(31);
+    assert!(matches!(world.plan().step, Some(Step::Capture(_))));
 }

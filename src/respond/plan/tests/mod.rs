@@ -296,7 +296,6 @@ fn text_of(step: &Step) -> String {
         }
         Step::ReadIdentities(_) => "read identities".to_owned(),
         Step::DenyIdentities(_) => "deny identities".to_owned(),
-        Step::AwaitInterimDeny => "await the interim deny".to_owned(),
         Step::RecordLabelInForce => "record that the label is in force".to_owned(),
         Step::LiftInterimDeny => "lift the interim deny".to_owned(),
         Step::Expire => "expire".to_owned(),
