@@ -172,12 +172,16 @@ async fn each_pod_of_a_small_run_has_a_cell_of_its_own_and_only_that_is_denied()
         let found = policies(fixture).await?;
         assert_eq!(found.len(), 1);
         assert_eq!(selected(&found[0])["k8s:yellowjack.dev/cell"], cells[0]);
-        let run = fixture.get::<AgentRun>("rogue").await?;
-        let pods = run
-            .status
-            .and_then(|status| status.pods)
-            .unwrap_or_default();
-        assert_eq!((pods.total, pods.quarantined), (2, 1));
+        fixture
+            .until(
+                "rogue",
+                "one of two pods in quarantine",
+                |run: &AgentRun| {
+                    let pods = run.status.as_ref().and_then(|status| status.pods.as_ref());
+                    pods.is_some_and(|pods| (pods.total, pods.quarantined) == (2, 1))
+                },
+            )
+            .await?;
         Ok(())
     })
     .await

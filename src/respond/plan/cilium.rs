@@ -64,7 +64,7 @@ pub(super) fn before_label(snapshot: &Snapshot, pods: &[PodView]) -> Option<Plan
     Some(plan.recheck_in(APPLIED_AFTER.saturating_sub(age)))
 }
 
-/// Whether traffic that passed at this time says nothing about the deny: Cilium applies no policy to a pod that waits for its
+/// Whether traffic that passed at this time proves nothing about the deny: Cilium applies no policy to a pod that waits for its
 /// new identity, so that a deny that was late on a busy node holds when the identity has the quarantine label.
 pub(super) fn is_too_early(snapshot: &Snapshot, passed: EventTime) -> bool {
     let known = enforcement(snapshot);
