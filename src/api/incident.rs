@@ -137,6 +137,12 @@ impl Incident {
         self.is(IncidentCondition::Contained) && self.is_open()
     }
 
+    /// How far Cilium enforces the isolation, if it manages the network of the pods.
+    #[must_use]
+    pub fn cilium(&self) -> Option<&CiliumEnforcement> {
+        self.status.as_ref()?.cilium.as_ref()
+    }
+
     /// Whether any evidence calls for more than an alert, in a mode that acts.
     #[must_use]
     pub fn is_actionable(&self) -> bool {

@@ -27,7 +27,7 @@ pub(crate) use leader::{LeaderElector, LeaderGate, LeaseTimings, identity};
 pub(crate) use node_devices::shares_devices;
 pub(crate) use read::{
     AccessRequest, Owners, Reader, catch_up, current_user, kind_of, may_current_user,
-    may_service_account, read,
+    may_service_account, read, read_identities,
 };
 pub(crate) use reconcile_queue::ReconcileQueue;
 pub(crate) use retry_backoff::RetryBackoff;

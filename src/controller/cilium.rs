@@ -17,9 +17,9 @@ use super::apply::Applied;
 use super::dereference::Observed;
 use super::validate::Validated;
 use crate::api::Incident;
-use crate::cluster::{ApiError, Pod, read};
+use crate::cluster::{ApiError, Pod, read, read_identities};
 use crate::guardrails::ClusterFacts;
-use crate::guardrails::cilium::{CiliumKind, IdentityLabels, is_left_over};
+use crate::guardrails::cilium::{CiliumKind, is_left_over};
 use crate::guardrails::cilium_policies::CiliumPolicy;
 use crate::limits;
 use crate::observability::chain;
@@ -64,61 +64,43 @@ impl Controller {
             .collect();
         let uids: HashSet<String> = running.iter().filter_map(|pod| pod.uid()).collect();
         known.retain(|uid| uids.contains(uid));
-        let unknown: Vec<&Arc<Pod>> = running
+        let unknown: Vec<(&str, &str, &Pod)> = running
             .into_iter()
-            .filter(|pod| pod.uid().is_some_and(|uid| !known.contains(&uid)))
+            .filter_map(|pod| {
+                let meta = &pod.metadata;
+                Some((meta.name.as_deref()?, meta.uid.as_deref()?, &**pod))
+            })
+            .filter(|(_, uid, _)| !known.contains(*uid))
             .collect();
-        if !unknown.is_empty() {
-            match self.endpoints(&owner.namespace, &unknown).await {
-                Ok(endpoints) => {
-                    for pod in unknown {
-                        match endpoints.get(&pod.name_any()) {
-                            Some(identity) if identity.has_run(&owner.name) => {
-                                known.extend(pod.uid());
-                            }
-                            Some(_) => {
-                                applied.awaiting_identity.get_or_insert(pod.name_any());
-                                applied.recheck = Some(IDENTITY_RECHECK);
-                            }
-                            None if is_young(pod) => applied.recheck = Some(IDENTITY_RECHECK),
-                            None => {}
+        let names: Vec<(&str, &str)> = unknown.iter().map(|(name, uid, _)| (*name, *uid)).collect();
+        match read_identities(self.writer.client(), &owner.namespace, &names).await {
+            Ok(identities) => {
+                for (name, uid, pod) in &unknown {
+                    match identities.get(*uid) {
+                        Some(identity) if identity.has_run(&owner.name) => {
+                            known.insert((*uid).to_owned());
                         }
+                        Some(_) => {
+                            let awaiting = &mut applied.awaiting_identity;
+                            awaiting.get_or_insert_with(|| (*name).to_owned());
+                            applied.recheck = Some(IDENTITY_RECHECK);
+                        }
+                        None if is_young(pod) => applied.recheck = Some(IDENTITY_RECHECK),
+                        None => {}
                     }
                 }
-                Err(error) => {
-                    let error = chain(&error);
-                    tracing::debug!(
-                        namespace = owner.namespace,
-                        error,
-                        "Failed to read CiliumEndpoints."
-                    );
-                }
+            }
+            Err(error) => {
+                applied.recheck = Some(IDENTITY_RECHECK);
+                let error = chain(&error);
+                tracing::debug!(
+                    namespace = owner.namespace,
+                    error,
+                    "Failed to read CiliumEndpoints."
+                );
             }
         }
         self.selected_pods.lock().insert(owner.uid.clone(), known);
-    }
-
-    /// The identities of these pods by name, of those that Cilium manages.
-    async fn endpoints(
-        &self,
-        namespace: &str,
-        pods: &[&Arc<Pod>],
-    ) -> Result<HashMap<String, IdentityLabels>, ApiError> {
-        let client = self.writer.client().clone();
-        let resource = CiliumKind::Endpoint.resource();
-        let api = Api::<DynamicObject>::namespaced_with(client, namespace, &resource);
-        let found = match pods {
-            [pod] => {
-                let one = read(api.get_opt(&pod.name_any())).await?;
-                one.into_iter().collect()
-            }
-            _ => read(api.list(&ListParams::default())).await?.items,
-        };
-        let identity = |endpoint: &DynamicObject| {
-            let labels = IdentityLabels::of_endpoint(&endpoint.data)?;
-            Some((endpoint.name_any(), labels))
-        };
-        Ok(found.iter().filter_map(identity).collect())
     }
 
     /// Reads the policies of Cilium that allow something. A kind that cannot be read stays among those that are not read.

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::dereference::{Observed, ObservedPod};
-use crate::api::{AgentRun, labels};
+use crate::api::{AgentRun, CiliumEnforcement, labels};
 use crate::cluster::Pod;
 use crate::guardrails::audit::{Protection, all_widening, selects, widening};
 use crate::guardrails::ceiling::{Evaluation, Quota, evaluate};
@@ -262,9 +262,9 @@ fn template_misses_quota(observed: &Observed, quota: Option<&Quota>) -> bool {
 /// Whether Cilium denies a pod in quarantine. Its denies take precedence over every policy that allows.
 fn is_denied_by_cilium(observed: &Observed, pod: &Pod) -> bool {
     observed.incidents.iter().any(|incident| {
-        let known = incident.status.as_ref().and_then(|s| s.cilium.as_ref());
+        let is_denied = |known: &CiliumEnforcement| known.denied_since.is_some();
         pod.metadata.uid.as_ref() == Some(&incident.spec.subject.uid)
-            && known.is_some_and(|known| known.denied_since.is_some())
+            && incident.cilium().is_some_and(is_denied)
     })
 }
 

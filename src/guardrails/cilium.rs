@@ -196,7 +196,7 @@ pub(crate) fn is_left_over(
         .as_ref()
         .map(|created| now.duration_since(created.0).unsigned_abs());
     let has_record = |incident: &Incident| {
-        let known = incident.status.as_ref().and_then(|s| s.cilium.as_ref());
+        let known = incident.cilium();
         known.is_some_and(|known| !known.interim_identities.is_empty())
     };
     is_interim_deny

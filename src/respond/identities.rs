@@ -35,7 +35,6 @@ impl SnapshotSources {
             };
             let others = self.stores.pods.within_where(namespace, has_same);
             PodIdentity {
-                pod_uid: uid.clone(),
                 others_max: self.share_of_cell(uid, identity, &others),
                 others: others.len(),
                 labels: identity.clone(),

@@ -67,7 +67,7 @@ pub(super) struct PendingWrites {
     /// How the CPU can be reduced, if that was read since it was last changed.
     pub cpu: Option<CpuReduction>,
     /// The security identities of pods by UID, if they were read.
-    pub identities: Option<Vec<(String, IdentityLabels)>>,
+    pub identities: Option<HashMap<String, IdentityLabels>>,
     /// Whether the policy of the Incident on Cilium could not be stored.
     pub interim_deny_failed: bool,
     /// Names of other Incidents that no longer hold anything.

@@ -2,6 +2,7 @@
 
 mod access_review;
 mod catch_up;
+mod identities;
 mod owners;
 mod reader;
 
@@ -9,5 +10,6 @@ pub(crate) use access_review::{
     AccessRequest, current_user, may_current_user, may_service_account,
 };
 pub(crate) use catch_up::catch_up;
+pub(crate) use identities::read_identities;
 pub(crate) use owners::{Owners, kind_of};
 pub(crate) use reader::{Reader, read};

@@ -2,16 +2,16 @@
 //!
 //! A failure here is recorded and does not stop the response, which has other means.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{DynamicObject, ListParams};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
+use kube::api::DynamicObject;
 
 use super::executor::{Done, Executor, StepOutcome, done, failed, record};
 use crate::api::{ActionKind, ActionResult, CiliumEnforcement, Incident, ObjectTarget};
-use crate::cluster::{ApiError, Conflicts, FieldManager, read};
+use crate::cluster::{ApiError, Conflicts, FieldManager};
 use crate::guardrails::cilium::{CiliumKind, IdentityLabels, interim_deny, interim_deny_name};
 use crate::respond::plan::PodView;
 use crate::respond::plan::cilium::texts;
@@ -24,40 +24,17 @@ pub(super) async fn read_identities(
     pods: &[PodView],
     pending: &mut PendingWrites,
 ) -> Done {
-    let found = match endpoints(executor, namespace, pods).await {
-        Ok(found) => found,
-        Err(error) => {
-            let error = crate::observability::chain(&error);
-            tracing::warn!(namespace, error, "Failed to read CiliumEndpoints.");
-            Vec::new()
-        }
-    };
-    let identity = |endpoint: &DynamicObject| {
-        // The agent makes the pod the owner of its endpoint: one of an earlier pod of the name is not meant.
-        let mut owners = endpoint.owner_references().iter().map(|owner| &owner.uid);
-        let pod = owners.find(|uid| pods.iter().any(|pod| pod.uid == **uid))?;
-        let labels = IdentityLabels::of_endpoint(&endpoint.data)?;
-        Some((pod.clone(), labels))
-    };
-    pending.identities = Some(found.iter().filter_map(identity).collect());
+    let names: Vec<(&str, &str)> = pods
+        .iter()
+        .map(|pod| (pod.name.as_str(), pod.uid.as_str()))
+        .collect();
+    let found = crate::cluster::read_identities(executor.reader.client(), namespace, &names).await;
+    pending.identities = Some(found.unwrap_or_else(|error| {
+        let error = crate::observability::chain(&error);
+        tracing::warn!(namespace, error, "Failed to read CiliumEndpoints.");
+        HashMap::new()
+    }));
     Done::default()
-}
-
-async fn endpoints(
-    executor: &Executor,
-    namespace: &str,
-    pods: &[PodView],
-) -> Result<Vec<DynamicObject>, ApiError> {
-    let client = executor.reader.client().clone();
-    let resource = CiliumKind::Endpoint.resource();
-    let api = Api::<DynamicObject>::namespaced_with(client, namespace, &resource);
-    if let [pod] = pods {
-        return Ok(read(api.get_opt(&pod.name)).await?.into_iter().collect());
-    }
-    let names: HashSet<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
-    let mut found = read(api.list(&ListParams::default())).await?.items;
-    found.retain(|endpoint| names.contains(endpoint.name_any().as_str()));
-    Ok(found)
 }
 
 /// Stores the policy of the Incident for these identities.
@@ -151,10 +128,7 @@ fn now() -> MicroTime {
 }
 
 fn known(incident: &Incident) -> CiliumEnforcement {
-    let status = incident.status.as_ref();
-    status
-        .and_then(|status| status.cilium.clone())
-        .unwrap_or_default()
+    incident.cilium().cloned().unwrap_or_default()
 }
 
 fn policy_target(name: &str) -> ObjectTarget {

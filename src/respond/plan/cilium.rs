@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::snapshot::{Identities, PodIdentity, PodView, Snapshot};
+use super::snapshot::{Identities, PodIdentity, Snapshot};
 use super::status::isolated_at;
 use super::step::{Plan, RECHECK, Step};
 use crate::api::{CiliumEnforcement, IncidentCondition, Reason};
@@ -21,10 +21,10 @@ const APPLIED_AFTER: Duration = Duration::from_secs(5);
 /// after that. Measured with Cilium 1.20: 1.6 s.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
-/// What has to be done before these pods get the quarantine label. `None` if nothing, or if nothing can be.
+/// What has to be done before pods get the quarantine label. `None` if nothing, or if nothing can be.
 ///
 /// The policy comes first: while Cilium waits to give a relabelled pod its new identity, it applies no new policy to the pod.
-pub(super) fn before_label(snapshot: &Snapshot, pods: &[PodView]) -> Option<Plan> {
+pub(super) fn before_label(snapshot: &Snapshot) -> Option<Plan> {
     let identities = match &snapshot.identities {
         Identities::NotUsed => return None,
         Identities::Unread => {
@@ -32,10 +32,7 @@ pub(super) fn before_label(snapshot: &Snapshot, pods: &[PodView]) -> Option<Plan
         }
         Identities::Known(identities) => identities,
     };
-    let unlabelled = identities
-        .iter()
-        .filter(|identity| pods.iter().any(|pod| pod.uid == identity.pod_uid));
-    if let Some(step) = deny(snapshot, unlabelled) {
+    if let Some(step) = deny(snapshot, identities) {
         return Some(Plan::step(step));
     }
     let known = enforcement(snapshot);
@@ -101,7 +98,7 @@ pub(super) fn enforce(snapshot: &Snapshot) -> Option<Plan> {
             .then(|| label_in_force(snapshot, known))
             .flatten();
     }
-    if let Some(step) = deny(snapshot, waiting.iter().copied()) {
+    if let Some(step) = deny(snapshot, identities) {
         return Some(Plan::step(step));
     }
     let is_denied = |pod: &&&PodIdentity| known.interim_identities.contains(&text(&pod.labels));
@@ -111,9 +108,11 @@ pub(super) fn enforce(snapshot: &Snapshot) -> Option<Plan> {
     (age < limits::IDENTITY_CHANGE_MAX).then(|| pending(snapshot, open))
 }
 
-/// Has a policy of the Incident deny the identities that no pods outside of the Incident have. `None` if it does already.
-fn deny<'a>(snapshot: &Snapshot, pods: impl Iterator<Item = &'a PodIdentity>) -> Option<Step> {
-    let wanted: BTreeSet<IdentityLabels> = pods
+/// Has the policy of the Incident deny the identities without the quarantine label that no pods outside of the Incident have:
+/// all of them, because the policy is replaced. `None` if it does already.
+fn deny(snapshot: &Snapshot, identities: &[PodIdentity]) -> Option<Step> {
+    let wanted: BTreeSet<IdentityLabels> = identities
+        .iter()
         .filter(|pod| !pod.labels.has_quarantine() && pod.others <= pod.others_max)
         .map(|pod| pod.labels.clone())
         .take(limits::INTERIM_IDENTITIES_MAX)
@@ -171,10 +170,7 @@ fn text(identity: &IdentityLabels) -> String {
 }
 
 fn enforcement(snapshot: &Snapshot) -> CiliumEnforcement {
-    let status = snapshot.incident.status.as_ref();
-    status
-        .and_then(|status| status.cilium.clone())
-        .unwrap_or_default()
+    snapshot.incident.cilium().cloned().unwrap_or_default()
 }
 
 fn is_settled(known: &CiliumEnforcement) -> bool {

@@ -243,7 +243,7 @@ fn isolate(snapshot: &Snapshot) -> Plan {
     let unlabelled = pods.filter(|pod| pod.quarantine.is_none());
     let unlabelled: Vec<_> = unlabelled.cloned().collect();
     if !unlabelled.is_empty() {
-        if let Some(plan) = cilium::before_label(snapshot, &unlabelled) {
+        if let Some(plan) = cilium::before_label(snapshot) {
             return plan;
         }
         return Plan::step(Step::Isolate(unlabelled));

@@ -157,8 +157,6 @@ pub(crate) enum Identities {
 /// The security identity of a pod, as the agent of Cilium on its node last reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodIdentity {
-    /// UID of the pod.
-    pub pod_uid: String,
     /// Its labels.
     pub labels: IdentityLabels,
     /// How many pods that the Incident does not contain have these labels too.

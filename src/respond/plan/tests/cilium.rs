@@ -22,7 +22,6 @@ impl World {
 
     fn set_identity(&mut self, labels: &[&str], others: usize) {
         self.identities = Identities::Known(vec![PodIdentity {
-            pod_uid: "uid-p1".to_owned(),
             labels: identity(labels),
             others,
             others_max: 0,
@@ -130,6 +129,25 @@ fn a_pod_that_changes_its_other_labels_is_followed() {
     let changed = ["k8s:app=other"];
     world.set_identity(&changed, 0);
     let wanted = [identity(&changed)].into();
+    assert_eq!(world.plan().step, Some(Step::DenyIdentities(wanted)));
+}
+
+#[test]
+fn a_pod_that_joins_leaves_the_deny_of_the_pods_before_it_in_place() {
+    let mut world = World::with_identity(&[OWN], 0);
+    world.bounds.scope = ResponseScope::Run;
+    world.denied(&[OWN]);
+    world.pass_time(5);
+    world.label_is_set();
+    world.pods.push(pod("p2"));
+    let joined = "k8s:app=joined";
+    let both = [OWN, joined].map(|label| PodIdentity {
+        labels: identity(&[label]),
+        others: 0,
+        others_max: 0,
+    });
+    world.identities = Identities::Known(both.into());
+    let wanted = [identity(&[OWN]), identity(&[joined])].into();
     assert_eq!(world.plan().step, Some(Step::DenyIdentities(wanted)));
 }
 
