@@ -1,16 +1,19 @@
 //! Where the cluster serves ClusterNetworkPolicy: the deny that wins, and what it cannot name. In a
 //! cluster of its own, because what it serves holds for all namespaces.
 
+use std::time::Duration;
+
 use anyhow::Context;
+use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use yellowjack::testing::api::{ActionKind, labels};
+use yellowjack::testing::api::{ActionKind, condition_of, labels};
 use yellowjack_e2e::build;
 use yellowjack_e2e::cluster_policies::definition;
 use yellowjack_e2e::fixture::{
-    ApiFixture, Fixture, LIMIT, ROGUE_IP, SCANNED_HOSTS, action_results,
+    ApiFixture, Fixture, LIMIT, ROGUE_IP, SCANNED_HOSTS, action_results, incident_conditions,
 };
 use yellowjack_e2e::{TestEnv, wait_for, with_own_cluster};
 
@@ -91,6 +94,16 @@ async fn the_cluster_wide_deny_beats_a_wide_egress_policy_but_not_an_ingress_fro
         let incident = fixture.until_isolated("rogue").await?;
         assert!(action_results(&incident, ActionKind::Suspend).is_empty());
         assert!(incident.status.unwrap_or_default().widened_by.is_empty());
+        // Traffic that passes all the same: the policy is named that the cluster-wide deny should override.
+        fixture
+            .log
+            .answered(ROGUE_IP, Timestamp::now() + Duration::from_secs(5))?;
+        let incident = fixture
+            .incident_condition("rogue", "Verified", "False", "ConnectionsSurvive")
+            .await?;
+        let verified = condition_of(incident_conditions(&incident), "Verified");
+        let message = &verified.context("no condition")?.message;
+        assert!(message.contains("wide-out"), "{message}");
 
         let within = json!({
             "policyTypes": ["Ingress"],

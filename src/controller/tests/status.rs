@@ -5,14 +5,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::super::apply::ApplyState;
+use super::super::apply::{Applied, ApplyState};
+use super::super::dereference::Observed;
 use super::super::status::status;
 use super::super::validate::validate;
 use super::{
     by_job, by_label, by_template, check, foreign_policy, incident, job, observed, pod, run,
     status_of, up_to_date, with_conditions, with_pods,
 };
-use crate::api::{AgentRunCondition, AgentRunStatus, labels};
+use crate::api::{AgentRunCondition, AgentRunStatus, condition_of, labels};
+use crate::guardrails::ClusterFacts;
 use crate::limits;
 use crate::signals::health::{Certainty, SignalsVerdict, UnusableReason};
 
@@ -540,4 +542,40 @@ fn a_quota_that_counts_no_pod_of_the_run_is_not_bound() {
         ("False", "GuardrailsIncomplete"),
         "QuotaBound",
     );
+}
+
+#[test]
+fn ranges_that_match_nothing_on_cilium_are_named_there_and_nowhere_else() {
+    let mut reaching = run("a", by_label());
+    reaching.spec.network.egress =
+        serde_json::from_value(json!([{ "cidr": "192.0.2.1/32" }])).unwrap();
+    let mut seen = with_pods(observed(reaching), [agent_pod()]);
+    let policy = json!({ "network": { "allowInfrastructure": true } });
+    let policy = json!({ "metadata": { "name": "default" }, "spec": policy });
+    seen.policy = Some(Arc::new(serde_json::from_value(policy).unwrap()));
+    seen.facts = Arc::new(ClusterFacts {
+        node_cidrs: vec!["192.0.2.1/32".parse().unwrap()],
+        ..ClusterFacts::default()
+    });
+    let message = |seen: &Observed| {
+        let status = status_of(seen, &up_to_date());
+        let found = condition_of(&status.conditions, "NetworkGuarded").cloned();
+        found.unwrap().message
+    };
+    assert!(!message(&seen).contains("192.0.2.1/32"));
+    seen.on_cilium = true;
+    assert!(message(&seen).contains("no effect: 192.0.2.1/32"));
+}
+
+#[test]
+fn a_guard_is_unknown_while_cilium_does_not_select_a_pod_by_the_label_of_the_run() {
+    let seen = with_pods(observed(run("a", by_label())), [agent_pod()]);
+    let applied = Applied {
+        awaiting_identity: Some("p".to_owned()),
+        ..up_to_date()
+    };
+    let status = status_of(&seen, &applied);
+    let expected = ("Unknown", "EnforcementPending");
+    check(&status, "NetworkGuarded", expected, "pod p");
+    check(&status, "Ready", ("Unknown", "GuardrailsIncomplete"), "");
 }
