@@ -36,19 +36,7 @@ impl Binaries {
     }
 
     fn build() -> anyhow::Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/build.sh");
-        // The script's progress goes straight to the terminal.
-        let output = Command::new(&script)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .with_context(|| format!("failed to run {}", script.display()))?;
-        ensure!(
-            output.status.success(),
-            "failed to build the test control plane; see above"
-        );
-        let path = String::from_utf8(output.stdout).context("the build printed no path")?;
-        Ok(Self::MultiCall(PathBuf::from(path.trim())))
+        run_build_script("cluster/build.sh", &[]).map(Self::MultiCall)
     }
 
     /// The command that runs a program.
@@ -82,4 +70,24 @@ pub fn words_of(command: &Command) -> String {
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
     words.join(" ")
+}
+
+/// Runs a script of this package that builds something once, and returns the path that it prints.
+pub(crate) fn run_build_script(script: &str, arguments: &[&str]) -> anyhow::Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    // The script's progress goes straight to the terminal.
+    let output = Command::new(&script)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("failed to run {}", script.display()))?;
+    ensure!(
+        output.status.success(),
+        "{} {} failed; see above",
+        script.display(),
+        arguments.join(" ")
+    );
+    let path = String::from_utf8(output.stdout).context("the build printed no path")?;
+    Ok(PathBuf::from(path.trim()))
 }

@@ -5,12 +5,13 @@
 //! Yellowjack, and no result of it speaks of a vendor's engine.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
 
+use crate::binaries::run_build_script;
 use crate::supervise::{Supervised, log_tail};
 use crate::wait::wait_for;
 
@@ -131,22 +132,7 @@ fn parse(line: &str) -> Option<Generation> {
 /// Builds a program of `e2e/standin/build.sh` (standin, netpol or agnhost) if that was not done yet,
 /// and tells where it is.
 pub fn build(program: &str) -> anyhow::Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("standin/build.sh");
-    // The script's progress goes straight to the terminal.
-    let mut command = Command::new(&script);
-    command
-        .arg(program)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit());
-    let output = command
-        .output()
-        .with_context(|| format!("failed to run {}", script.display()))?;
-    ensure!(
-        output.status.success(),
-        "failed to build {program}; see above"
-    );
-    let path = String::from_utf8(output.stdout).context("the build printed no path")?;
-    Ok(PathBuf::from(path.trim()))
+    run_build_script("standin/build.sh", &[program])
 }
 
 /// The image that the suite's pods run: its whole name, and the program that it must hold as

@@ -6,10 +6,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::layout::{NODE_IP, NODE_NAME, POD_NETWORK, POD_NETWORK_V6};
 use super::program::{run, run_command, stay};
-use crate::binaries::Binaries;
+use crate::binaries::{Binaries, run_build_script};
 use crate::control_plane::ControlPlane;
 use crate::standin::StandinMode;
 use crate::supervise::Supervised;
@@ -79,21 +79,7 @@ impl Engine {
 
     /// Builds it if that was not done yet; returns its folder.
     pub(super) fn build(self) -> anyhow::Result<PathBuf> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/build.sh");
-        // The script's progress goes straight to the terminal.
-        let output = Command::new(&script)
-            .arg(self.name())
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .with_context(|| format!("failed to run {}", script.display()))?;
-        ensure!(
-            output.status.success(),
-            "failed to build {}; see above",
-            self.name()
-        );
-        let folder = String::from_utf8(output.stdout).context("the build printed no path")?;
-        Ok(PathBuf::from(folder.trim()))
+        run_build_script("engines/build.sh", &[self.name()])
     }
 }
 

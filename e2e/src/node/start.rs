@@ -7,10 +7,10 @@
 //! run where this process was killed too.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{ExitCode, ExitStatus};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,7 +18,7 @@ use super::cgroup;
 use super::engine::{Engine, FOLDER_VARIABLE};
 use super::inside::INSIDE_ARGUMENT;
 use super::layout::log_folder;
-use crate::binaries::Binaries;
+use crate::binaries::{Binaries, run_build_script};
 use crate::operator::forget_package;
 
 /// A node's name is this and the process id of the one that made it. Its control groups and the folder
@@ -35,7 +35,7 @@ pub fn run_in_node(command: &[OsString]) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("failed to start a runtime")?;
-    let built = build()?;
+    let built = run_build_script("node/build.sh", &[])?;
     let engine = Engine::of_environment()?.map(Engine::build).transpose()?;
     Binaries::find()?;
     runtime.block_on(async {
@@ -78,22 +78,6 @@ pub async fn remove_leftovers() -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn build() -> anyhow::Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("node/build.sh");
-    // The script's progress goes straight to the terminal.
-    let output = std::process::Command::new(&script)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("failed to run {}", script.display()))?;
-    ensure!(
-        output.status.success(),
-        "failed to build the test node; see above"
-    );
-    let path = String::from_utf8(output.stdout).context("the build printed no path")?;
-    Ok(PathBuf::from(path.trim()))
 }
 
 async fn run_and_wait(

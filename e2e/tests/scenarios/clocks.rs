@@ -95,11 +95,8 @@ async fn nobody_is_blamed(fixture: &NodeFixture) -> anyhow::Result<()> {
 /// address before.
 async fn off(skew_s: i64, words: &str) -> anyhow::Result<()> {
     let setup = Setup {
-        mode: StandinMode::Packet,
-        flags: &[],
         skew_s,
-        cluster_policies: false,
-        any_engine: false,
+        ..Setup::new(StandinMode::Packet, &[])
     };
     with_setup(setup, async |fixture| {
         // Nothing ends it: as fast as it can it would fill the log faster than the copy follows.

@@ -57,11 +57,8 @@ pub async fn forget_cluster_policies(env: &TestEnv) -> anyhow::Result<()> {
 async fn where_the_cluster_has_a_deny_that_wins_a_wide_policy_changes_nothing() -> anyhow::Result<()>
 {
     let setup = Setup {
-        mode: StandinMode::Connection,
-        flags: &[],
-        skew_s: 0,
         cluster_policies: true,
-        any_engine: false,
+        ..Setup::new(StandinMode::Connection, &[])
     };
     with_setup(setup, async |fixture| {
         fixture.allow_all_egress().await?;

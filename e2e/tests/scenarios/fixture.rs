@@ -96,19 +96,25 @@ pub struct Setup<'a> {
     pub any_engine: bool,
 }
 
+impl<'a> Setup<'a> {
+    /// A setup in which nothing else is unusual.
+    pub const fn new(mode: StandinMode, flags: &'a [&'a str]) -> Self {
+        Self {
+            mode,
+            flags,
+            skew_s: 0,
+            cluster_policies: false,
+            any_engine: false,
+        }
+    }
+}
+
 /// Runs a scenario; `flags` are added to the agent's command line.
 pub async fn with_node_fixture<F>(mode: StandinMode, flags: &[&str], test: F) -> anyhow::Result<()>
 where
     F: AsyncFnOnce(&NodeFixture) -> anyhow::Result<()>,
 {
-    let setup = Setup {
-        mode,
-        flags,
-        skew_s: 0,
-        cluster_policies: false,
-        any_engine: false,
-    };
-    with_setup(setup, test).await
+    with_setup(Setup::new(mode, flags), test).await
 }
 
 /// The same on whichever real engine the node has: nothing rests on what becomes of open connections.
@@ -117,11 +123,8 @@ where
     F: AsyncFnOnce(&NodeFixture) -> anyhow::Result<()>,
 {
     let setup = Setup {
-        mode,
-        flags,
-        skew_s: 0,
-        cluster_policies: false,
         any_engine: true,
+        ..Setup::new(mode, flags)
     };
     with_setup(setup, test).await
 }
